@@ -1,0 +1,7 @@
+"""Balancers: weightings by losses and balancing by gradients, under one protocol."""
+
+from mmjax.balance.base import Balancer, from_gram, from_losses
+from mmjax.balance.gram import pcgrad
+from mmjax.balance.losses import equal, static, uncertainty
+
+__all__ = ["Balancer", "equal", "from_gram", "from_losses", "pcgrad", "static", "uncertainty"]

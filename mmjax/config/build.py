@@ -1,0 +1,31 @@
+"""Makes the objects of a configuration."""
+
+import re
+from typing import Any
+
+import fiddle as fdl
+
+from mmjax.config.errors import ConfigError
+
+# What fiddle adds to the message of an error: the path of the call that failed.
+CONTEXT = re.compile(r"\n\nFiddle context: failed to .* at <root>(\S*) with.*", re.DOTALL)
+
+
+def build(config: Any) -> Any:
+    """Calls everything in a configuration, the innermost first; what is shared is called once.
+
+    Raises:
+      ConfigError: a constructor refused its arguments; the message names its path.
+    """
+    try:
+        return fdl.build(config)
+    except (TypeError, ValueError) as error:
+        message = str(error)
+        where = CONTEXT.search(message)
+        path = _dotted(where[1]) if where else ""
+        raise ConfigError(f"{path}: {CONTEXT.sub('', message)}".removeprefix(": ")) from error
+
+
+def _dotted(path: str) -> str:
+    """Fiddle's path .model.encoders['image'] in the form that --set takes."""
+    return re.sub(r"\[['\"]?(.*?)['\"]?\]", r".\1", path).removeprefix(".")

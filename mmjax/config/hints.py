@@ -1,0 +1,161 @@
+"""Types: which values the parameters of a callable take."""
+
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import fiddle as fdl
+
+
+class Parameter(NamedTuple):
+    """One parameter of a callable: its annotation (Any if unknown) and its default, if any."""
+
+    annotation: Any
+    default: Any = fdl.NO_VALUE
+    factory: Callable[[], Any] | None = None
+
+
+def parameters(function: Callable[..., Any]) -> dict[str, Parameter]:
+    """The named parameters of a callable that a configuration may set."""
+    hints = annotations(function)
+    fields = getattr(function, "__dataclass_fields__", {})
+    return {
+        name: _parameter(p, hints.get(name, Any), fields.get(name))
+        for name, p in inspect.signature(function).parameters.items()
+        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and not _hidden(function, name)
+    }
+
+
+def takes(function: Callable[..., Any], kind: Any) -> bool:
+    """Whether a callable has a parameter of a kind such as `VAR_KEYWORD`."""
+    return any(p.kind is kind for p in inspect.signature(function).parameters.values())
+
+
+def annotations(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of a callable's parameters; those that cannot be resolved become Any."""
+    target: Any = function
+    if isinstance(function, type) and not _declares_fields(function):
+        target = function.__init__
+    try:
+        return typing.get_type_hints(target)
+    except Exception:  # An annotation may name what only a type checker imports.
+        raw = getattr(target, "__annotations__", {})
+        return {k: Any if isinstance(v, str) else v for k, v in raw.items()}
+
+
+def accepts(annotation: Any, value: Any) -> bool:
+    """Whether a parameter of that annotation takes the value: yes, where the type is unknown.
+
+    An int is taken for a float; a bool is not taken for an int. A configured call is judged by
+    the class that it makes.
+    """
+    if isinstance(value, fdl.Buildable):
+        return _accepts_result(annotation, value)
+    if holds_buildable(value):
+        return True
+    from beartype import BeartypeConf
+    from beartype.door import is_bearable
+
+    try:
+        fits = is_bearable(value, annotation, conf=BeartypeConf(is_pep484_tower=True))
+    except Exception:  # An annotation that beartype does not know forbids nothing.
+        return True
+    return fits and not (isinstance(value, bool) and _is_number(annotation))
+
+
+def element(annotation: Any, key: Any) -> Any:
+    """The annotation of what a container holds under `key`."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if not isinstance(origin, type) or not arguments:
+        return Any
+    if issubclass(origin, Mapping):
+        return arguments[1]
+    if origin is tuple and Ellipsis not in arguments:
+        return arguments[key] if isinstance(key, int) and key < len(arguments) else Any
+    return arguments[0] if issubclass(origin, Sequence) else Any
+
+
+def show_type(annotation: Any) -> str:
+    """An annotation as a user would write it, without the names of modules."""
+    if annotation is Any:
+        return ""
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    text = re.sub(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])", "", text.replace("NoneType", "None"))
+    return re.sub(r"^Optional\[(.*)\]$", r"\1 | None", text)
+
+
+def holds_buildable(value: Any) -> bool:
+    """Whether a value is a configured call or a container of some."""
+    if isinstance(value, fdl.Buildable):
+        return True
+    values = value.values() if isinstance(value, Mapping) else value
+    return isinstance(value, Mapping | list | tuple) and any(map(holds_buildable, values))
+
+
+def made(factory: Callable[[], Any]) -> Any:
+    """A default that is made anew each time: as a call, where the factory has a name."""
+    named = inspect.isfunction(factory) or isinstance(factory, type)
+    if named and factory.__module__ != "builtins" and factory.__name__ != "<lambda>":
+        return fdl.Config(factory)
+    return factory()
+
+
+def _parameter(parameter: inspect.Parameter, annotation: Any, field: Any) -> Parameter:
+    factory = getattr(field, "default_factory", None)
+    if callable(factory):
+        return Parameter(annotation, factory=factory)
+    unset = parameter.default is parameter.empty
+    return Parameter(annotation, fdl.NO_VALUE if unset else parameter.default)
+
+
+def _hidden(function: Callable[..., Any], name: str) -> bool:
+    """Flax gives each module a parent and a name: they are not the user's to set."""
+    import flax.linen as nn
+
+    is_module = isinstance(function, type) and issubclass(function, nn.Module)
+    return is_module and name in ("parent", "name")
+
+
+def _declares_fields(cls: type) -> bool:
+    return hasattr(cls, "__dataclass_fields__") or hasattr(cls, "_fields")
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    """The alternatives of a union, or the annotation alone."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return typing.get_args(annotation)
+    return (annotation,)
+
+
+def _is_number(annotation: Any) -> bool:
+    """Whether an annotation speaks of numbers and not of bools."""
+    members = _members(annotation)
+    return bool not in members and any(m in (int, float) for m in members)
+
+
+def _accepts_result(annotation: Any, config: fdl.Buildable) -> bool:
+    """Whether a configured call makes what the annotation asks, as far as classes can tell."""
+    made = _result(config)
+    wanted = [typing.get_origin(m) or m for m in _members(annotation)]
+    if made is None or not all(map(_is_plain_class, wanted)):
+        return True
+    return any(issubclass(made, w) for w in wanted)
+
+
+def _is_plain_class(kind: Any) -> bool:
+    """Whether a subclass test says all: not so for Any, protocols and jaxtyping's arrays."""
+    if kind is Any or not isinstance(kind, type) or hasattr(kind, "array_type"):
+        return False
+    return not getattr(kind, "_is_protocol", False)
+
+
+def _result(config: fdl.Buildable) -> type | None:
+    """The class that a configured call makes, if it is known."""
+    function: Any = fdl.get_callable(config)
+    if not isinstance(config, fdl.Config):
+        return None
+    made = function if isinstance(function, type) else annotations(function).get("return")
+    return made if _is_plain_class(made) else None

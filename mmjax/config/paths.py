@@ -1,0 +1,164 @@
+"""Sets one path of a configuration: `apply(config, "model.fusion=Gated(width=64)")`."""
+
+import copy
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import fiddle as fdl
+
+from mmjax.config import hints, names, parse, table
+from mmjax.config.errors import ConfigError
+
+
+def apply(config: fdl.Buildable, setting: str) -> fdl.Buildable:
+    """A copy of the configuration with one path set.
+
+    A path is written with dots: parameters by name, entries of a dict by key, those of a list or
+    tuple and variable arguments by number, as in `optimizer.0.max_norm=1.0`. The value is a
+    literal, a word, or a call of a public name. `None` removes an entry of a dict.
+
+    Raises:
+      ConfigError: no such path, or a value that it does not take.
+    """
+    path, equals, text = setting.partition("=")
+    path = path.strip()
+    if not equals or not path or not text.strip():
+        raise ConfigError(f"--set {setting!r}: expected PATH=VALUE, as in epochs=20.")
+    new = copy.deepcopy(config)
+    place = _Place(new, path)
+    try:
+        _set(new, path.split("."), hints.Parameter(Any), text.strip(), place)
+    except ConfigError as error:
+        raise ConfigError(f"--set {setting}: {error}") from error
+    return new
+
+
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """Where a setting goes, for messages."""
+
+    root: fdl.Buildable
+    path: str
+
+    def unknown(self, node: Any, segment: str, valid: list[str]) -> ConfigError:
+        """The error for a path that is not there."""
+        paths = [row.path for row in table.describe(self.root)]
+        here = f" '{segment}' can be: {', '.join(valid)}." if valid else ""
+        if not valid:
+            here = f" '{segment}' does not exist, since what is before it has no parts."
+        return ConfigError(
+            f"no path '{self.path}'.{names.did_you_mean(self.path, paths)}{here}"
+        )
+
+
+def _set(node: Any, segments: list[str], declared: hints.Parameter, text: str, at: _Place) -> Any:
+    """The node with the path inside it set; what is immutable is rebuilt."""
+    segment, *rest = segments
+    key, inner = _find(node, segment, declared.annotation, last=not rest, at=at)
+    if rest:
+        value = _set(_open(_get(node, key, inner)), rest, inner, text, at)
+    else:
+        if isinstance(node, dict) and text == "None":
+            return _removed(node, key, at)
+        value = _read(text, inner.annotation, _get(node, key, inner), at.path)
+    return _put(node, key, value)
+
+
+def _find(
+    node: Any, segment: str, annotation: Any, *, last: bool, at: _Place
+) -> tuple[str | int, hints.Parameter]:
+    """The key that a segment of a path stands for, and what is declared of it."""
+    if isinstance(node, fdl.Buildable):
+        return _find_parameter(node, segment, at)
+    if isinstance(node, Mapping):
+        keys: dict[str, Any] = {str(k): k for k in node}
+        if segment not in keys and not last:
+            raise at.unknown(node, segment, list(keys))
+    elif isinstance(node, tuple) and hasattr(node, "_fields"):
+        keys = {name: i for i, name in enumerate(node._fields)}
+    else:
+        keys = {str(i): i for i in range(len(node))} if isinstance(node, list | tuple) else {}
+    if segment not in keys and not isinstance(node, Mapping):
+        raise at.unknown(node, segment, list(keys))
+    key = keys.get(segment, segment)
+    return key, hints.Parameter(hints.element(annotation, key))
+
+
+def _find_parameter(
+    node: fdl.Buildable, segment: str, at: _Place
+) -> tuple[str | int, hints.Parameter]:
+    function = fdl.get_callable(node)
+    known = hints.parameters(function)
+    positions = [k for k in node.__arguments__ if isinstance(k, int)]
+    if segment in known:
+        return segment, known[segment]
+    if segment in map(str, positions):
+        return int(segment), hints.Parameter(Any)
+    if segment.isidentifier() and hints.takes(function, inspect.Parameter.VAR_KEYWORD):
+        return segment, hints.Parameter(Any)
+    raise at.unknown(node, segment, [*known, *map(str, positions)])
+
+
+def _get(node: Any, key: str | int, declared: hints.Parameter) -> Any:
+    """What is at the key: set, or by default, or `fdl.NO_VALUE`."""
+    if not isinstance(node, fdl.Buildable):
+        return node.get(key, fdl.NO_VALUE) if isinstance(node, Mapping) else node[key]
+    if key in node.__arguments__:
+        return node.__arguments__[key]
+    return hints.made(declared.factory) if declared.factory else copy.copy(declared.default)
+
+
+def _open(value: Any) -> Any:
+    """A default that is an object, as the call that would make it, so that its parts can be set."""
+    if isinstance(value, fdl.Buildable | type) or not dataclasses.is_dataclass(value):
+        return value
+    known = hints.parameters(type(value))
+    now = {name: getattr(value, name) for name in known}
+    changed = {k: v for k, v in now.items() if known[k].factory or v != known[k].default}
+    return fdl.Config(type(value), **changed)
+
+
+def _put(node: Any, key: Any, value: Any) -> Any:
+    if isinstance(node, fdl.Buildable) and isinstance(key, str):
+        setattr(node, key, value)
+        return node
+    if isinstance(node, tuple):
+        items = [*node[:key], value, *node[key + 1 :]]
+        return type(node)(*items) if hasattr(node, "_fields") else tuple(items)
+    if isinstance(node, Mapping) and not isinstance(node, dict):
+        return {**node, key: value}
+    node[key] = value
+    return node
+
+
+def _removed(node: dict[Any, Any], key: Any, at: _Place) -> dict[Any, Any]:
+    if key not in node:
+        raise at.unknown(node, key, list(map(str, node)))
+    del node[key]
+    return node
+
+
+def _read(text: str, annotation: Any, current: Any, path: str) -> Any:
+    """Reads a value in the way that its place asks for."""
+    found = parse.readings(text)
+    if _holds_call(current) and not _takes_strings(annotation):
+        found = [r for r in found if not isinstance(r, str)] or [names.resolve(text)]
+    for value in found:
+        if hints.accepts(annotation, value):
+            return value
+    value = found[-1]
+    if callable(value) and _holds_call(current):
+        raise ConfigError(f"{path} takes what {text} makes: write {text}().")
+    parse.check_type(path, annotation, found[0])
+    return value
+
+
+def _holds_call(current: Any) -> bool:
+    return isinstance(current, fdl.Buildable) or callable(current)
+
+
+def _takes_strings(annotation: Any) -> bool:
+    """Whether an annotation, if there is one, names strings."""
+    return annotation not in (Any, object) and hints.accepts(annotation, "")

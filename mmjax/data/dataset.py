@@ -1,0 +1,86 @@
+"""A data set: what its modalities and tasks are, and where the examples of each split come from."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from mmjax.types import Batch
+
+
+class Modality(NamedTuple):
+    """One kind of input.
+
+    Attributes:
+      shape: shape of one example; for a sequence the first axis is time, padded to the longest.
+      sequence: whether the first axis is time with a true length an example.
+    """
+
+    shape: tuple[int, ...]
+    sequence: bool = False
+
+
+class Task(NamedTuple):
+    """One thing to predict.
+
+    Attributes:
+      kind: "classification" (target: class index), "multilabel" (target: 0 or 1 a class) or
+        "regression" (target: float).
+      classes: names of the classes, for the first two kinds.
+      unit: unit of a regression's target.
+    """
+
+    kind: Literal["classification", "multilabel", "regression"]
+    classes: tuple[str, ...] = ()
+    unit: str = ""
+
+
+class Source(Protocol):
+    """Random access to the examples of one split."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: np.ndarray) -> Batch:
+        """The examples at `indices`, in that order, as NumPy arrays."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Arrays:
+    """A source that lies in memory whole."""
+
+    batch: Batch
+
+    def __len__(self) -> int:
+        return len(next(iter(self.batch.present.values())))
+
+    def take(self, indices: np.ndarray) -> Batch:
+        return Batch(*({k: v[indices] for k, v in part.items()} for part in self.batch))
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A named data set with its splits, usually "train", "validation" and "test"."""
+
+    name: str
+    modalities: Mapping[str, Modality]
+    tasks: Mapping[str, Task]
+    splits: Mapping[str, Source]
+
+
+def select(batch: Batch, modalities: Iterable[str], tasks: Iterable[str]) -> Batch:
+    """Keeps the named modalities and tasks.
+
+    An example that has none of the kept modalities loses its labels: there is nothing to learn
+    from it, or to be judged by.
+    """
+    modalities, tasks = sorted(modalities), sorted(tasks)
+    some = np.any([batch.present[m] for m in modalities], axis=0)
+    return Batch(
+        inputs={m: batch.inputs[m] for m in modalities},
+        present={m: batch.present[m] for m in modalities},
+        lengths={m: batch.lengths[m] for m in modalities if m in batch.lengths},
+        targets={t: batch.targets[t] for t in tasks},
+        labeled={t: batch.labeled[t] & some for t in tasks},
+    )

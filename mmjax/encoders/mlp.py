@@ -1,0 +1,49 @@
+"""A multi-layer perceptron over the flattened array, and what integer pixels become."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Num
+
+from mmjax.types import Tokens
+
+
+class MLPEncoder(nn.Module):
+    """Flattens everything after the batch axis, then Dense + ReLU for each width.
+
+    Attributes:
+      features: width of each layer.
+      dropout: rate after every layer, while training.
+    """
+
+    features: tuple[int, ...] = (128,)
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.features:
+            raise ValueError("MLPEncoder.features is empty; give it at least one width.")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, x: Num[Array, "b ..."], length: Int[Array, " b"] | None = None, *, train: bool
+    ) -> Tokens:
+        """[b ...] to one token [b 1 features[-1]]; `length` has no effect."""
+        del length
+        x = to_float(x).reshape(x.shape[0], -1)
+        for width in self.features:
+            x = nn.relu(nn.Dense(width)(x))
+            x = nn.Dropout(self.dropout)(x, deterministic=not train)
+        return one_token(x)
+
+
+def one_token(x: Float[Array, "b d"]) -> Tokens:
+    """A vector an example as tokens: n = 1, none masked."""
+    return Tokens(x[:, None, :], jnp.ones((x.shape[0], 1), dtype=bool))
+
+
+def to_float(x: Num[Array, "..."]) -> Float[Array, "..."]:
+    """Brings uint8 pixels from 0..255 to [0, 1]; floats pass, other integers are only cast."""
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        return x
+    scale = 255.0 if x.dtype == jnp.uint8 else 1.0
+    return x.astype(jnp.float32) / scale

@@ -1,0 +1,243 @@
+"""Recurrent networks by scan, over sequences of different lengths."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key, Num
+
+from mmjax.encoders.mlp import one_token
+from mmjax.types import Tokens
+
+Carry = tuple[Array, ...]
+
+
+class Cell(NamedTuple):
+    """A recurrent cell: what happens in one time step, given both matrix products.
+
+    A new cell is one function. A minimal gated unit with one gate, for example:
+
+        def step(carry, inputs, recurrent):
+            f, g = jnp.split(inputs + recurrent, 2, axis=-1)
+            (h,) = carry
+            f = jax.nn.sigmoid(f)
+            return ((1 - f) * h + f * jnp.tanh(g),)
+
+        minimal = Cell(bias=(1.0, 0.0), states=1, step=step)
+
+    Attributes:
+      bias: initial bias of each gate; there are as many gates as entries.
+      states: number of arrays [b width] in the carry. They start at zero; the first is the output.
+      step: (carry, inputs, recurrent) -> carry, where inputs = W x_t + b and
+        recurrent = U h_{t-1} (+ c), both [b gates*width] with the gates side by side.
+      recurrent_bias: whether `recurrent` has a bias c of its own (zeros at first).
+    """
+
+    bias: tuple[float, ...]
+    states: int
+    step: Callable[[Carry, Array, Array], Carry]
+    recurrent_bias: bool = False
+
+
+def elman(activation: Callable[[Array], Array] = jnp.tanh) -> Cell:
+    """The simple recurrent network, h_t = f(W x_t + U h_{t-1} + b).
+
+    Source: Elman, "Finding structure in time", Cognitive Science 1990.
+    """
+
+    def step(carry: Carry, inputs: Array, recurrent: Array) -> Carry:
+        del carry
+        return (activation(inputs + recurrent),)
+
+    return Cell(bias=(0.0,), states=1, step=step)
+
+
+def gru() -> Cell:
+    """The gated recurrent unit that applies its reset gate after the matrix product.
+
+    r = σ(W_r x + U_r h + b_r), z = σ(W_z x + U_z h + b_z), n = tanh(W_n x + b_n + r (U_n h + c_n)),
+    h' = (1 - z) n + z h: the variant of cuDNN and PyTorch, gates in the order r, z, n.
+
+    Source: Cho et al., "Learning phrase representations using RNN encoder-decoder", EMNLP 2014
+    (the first version of the preprint; the final one resets before the product).
+    """
+    return Cell(bias=(0.0, 0.0, 0.0), states=1, step=_gru_step, recurrent_bias=True)
+
+
+def _gru_step(carry: Carry, inputs: Array, recurrent: Array) -> Carry:
+    (h,) = carry
+    r, z, n = jnp.split(inputs, 3, axis=-1)
+    ur, uz, un = jnp.split(recurrent, 3, axis=-1)
+    r, z = jax.nn.sigmoid(r + ur), jax.nn.sigmoid(z + uz)
+    n = jnp.tanh(n + r * un)
+    return ((1 - z) * n + z * h,)
+
+
+def lstm() -> Cell:
+    """Long short-term memory: c' = σ(f) c + σ(i) tanh(g), h' = σ(o) tanh(c').
+
+    Gates in the order i, f, g, o, as in PyTorch. The forget gate's bias starts at 1, so that the
+    cell remembers at first (Jozefowicz et al., ICML 2015).
+
+    Source: Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000.
+    """
+    return Cell(bias=(0.0, 1.0, 0.0, 0.0), states=2, step=_lstm_step)
+
+
+def _lstm_step(carry: Carry, inputs: Array, recurrent: Array) -> Carry:
+    _, c = carry
+    i, f, g, o = jnp.split(inputs + recurrent, 4, axis=-1)
+    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return jax.nn.sigmoid(o) * jnp.tanh(c), c
+
+
+class RecurrentEncoder(nn.Module):
+    """Stacked recurrent layers; padding has no effect on what they return.
+
+    Attributes:
+      cell: `lstm()`, `gru()`, `elman()` or a `Cell` of your own.
+      width: size of the state of one direction.
+      layers: number of layers.
+      bidirectional: adds to each layer one that reads from the end; outputs are concatenated.
+      dropout: rate on the output of every layer, while training.
+      output: "last" is the final state of each direction (n = 1), "mean" the mean over time
+        (n = 1), "all" a token for every time step.
+    """
+
+    cell: Cell = lstm()
+    width: int = 64
+    layers: int = 1
+    bidirectional: bool = False
+    dropout: float = 0.0
+    output: Literal["last", "all", "mean"] = "last"
+
+    def __post_init__(self) -> None:
+        if self.output not in ("last", "all", "mean"):
+            raise ValueError(
+                f"RecurrentEncoder.output is {self.output!r}; use 'last', 'all' or 'mean'."
+            )
+        if self.layers < 1 or self.width < 1:
+            raise ValueError(
+                f"RecurrentEncoder has {self.layers} layers of width {self.width}; "
+                "both must be at least 1."
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, x: Num[Array, "b ..."], length: Int[Array, " b"] | None = None, *, train: bool
+    ) -> Tokens:
+        """Sequences [b time d] of true `length` (None: all whole) to tokens.
+
+        A sequence of length 0 gives zeros.
+
+        Raises:
+          ValueError: if x is not [b time d].
+        """
+        if x.ndim != 3:
+            raise ValueError(
+                f"RecurrentEncoder needs sequences [b time d] but got shape {x.shape}; "
+                "give scalars a last axis of 1, and embed integer tokens by TextEncoder."
+            )
+        mask = time_mask(x, length)
+        for i in range(self.layers):
+            x, last = self.layer(i, x, mask)
+            x = nn.Dropout(self.dropout)(x, deterministic=not train)
+        if self.output == "all":
+            return Tokens(x, mask)
+        if self.output == "mean":
+            return one_token(time_mean(x, mask))
+        return one_token(nn.Dropout(self.dropout)(last, deterministic=not train))
+
+    def layer(
+        self, i: int, x: Num[Array, "b t d"], mask: Bool[Array, "b t"]
+    ) -> tuple[Float[Array, "b t w"], Float[Array, "b w"]]:
+        """Outputs over time and final states of layer i, both directions side by side."""
+        directions = ("forward", "backward") if self.bidirectional else ("forward",)
+        results = [
+            RecurrentLayer(
+                self.cell, self.width, reverse=name == "backward", name=f"layer_{i}_{name}"
+            )(x, mask)
+            for name in directions
+        ]
+        outputs, last = zip(*results, strict=True)
+        return jnp.concatenate(outputs, axis=-1), jnp.concatenate(last, axis=-1)
+
+
+class RecurrentLayer(nn.Module):
+    """One layer in one direction. `reverse` reads from each sequence's own end to its start."""
+
+    cell: Cell
+    width: int
+    reverse: bool = False
+
+    @nn.compact
+    def __call__(
+        self, x: Num[Array, "b t d"], mask: Bool[Array, "b t"]
+    ) -> tuple[Float[Array, "b t w"], Float[Array, "b w"]]:
+        """The output at every time (0 where masked) and the final one."""
+        gates = len(self.cell.bias)
+        shape = (x.shape[-1], gates * self.width)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", gate_bias(self.cell.bias), (gates * self.width,))
+        recurrent_kernel = self.param(
+            "recurrent_kernel", gate_orthogonal, (self.width, gates * self.width)
+        )
+        recurrent_bias = None
+        if self.cell.recurrent_bias:
+            recurrent_bias = self.param(
+                "recurrent_bias", nn.initializers.zeros, (gates * self.width,)
+            )
+        x, kernel, bias, recurrent_kernel, recurrent_bias = nn.dtypes.promote_dtype(
+            x, kernel, bias, recurrent_kernel, recurrent_bias
+        )
+        inputs = x @ kernel + bias[None, None]  # for all times at once, outside the scan
+
+        def step(carry: Carry, at: tuple[Array, Array]) -> tuple[Carry, Array]:
+            inputs_t, mask_t = at
+            recurrent = carry[0] @ recurrent_kernel
+            if recurrent_bias is not None:
+                recurrent = recurrent + recurrent_bias[None]
+            new = self.cell.step(carry, inputs_t, recurrent)
+            keep = [jnp.where(mask_t[:, None], a, b) for a, b in zip(new, carry, strict=True)]
+            return tuple(keep), keep[0]
+
+        start = (jnp.zeros((x.shape[0], self.width), inputs.dtype),) * self.cell.states
+        over_time = (inputs.swapaxes(0, 1), mask.T)
+        carry, outputs = jax.lax.scan(step, start, over_time, reverse=self.reverse)
+        return jnp.where(mask[:, :, None], outputs.swapaxes(0, 1), 0), carry[0]
+
+
+def time_mask(x: Num[Array, "b t d"], length: Int[Array, " b"] | None) -> Bool[Array, "b t"]:
+    """True where a sequence has not ended."""
+    if length is None:
+        return jnp.ones(x.shape[:2], dtype=bool)
+    return jnp.arange(x.shape[1])[None] < length[:, None]
+
+
+def time_mean(x: Float[Array, "b t d"], mask: Bool[Array, "b t"]) -> Float[Array, "b d"]:
+    """Mean over the unmasked times; zeros where there is none."""
+    count = jnp.maximum(mask.sum(axis=1), 1).astype(x.dtype)
+    return jnp.where(mask[:, :, None], x, 0).sum(axis=1) / count[:, None]
+
+
+def gate_bias(values: tuple[float, ...]) -> Callable[..., Float[Array, " n"]]:
+    """Initialiser that gives each gate its own constant."""
+
+    def init(key: Key[Array, ""], shape: tuple[int], dtype: type = jnp.float32) -> Array:
+        del key
+        return jnp.repeat(jnp.array(values, dtype), shape[0] // len(values))
+
+    return init
+
+
+def gate_orthogonal(
+    key: Key[Array, ""], shape: tuple[int, int], dtype: type = jnp.float32
+) -> Float[Array, "w n"]:
+    """Initialiser of U: an orthogonal matrix a gate, side by side."""
+    width, total = shape
+    keys = jax.random.split(key, total // width)
+    orthogonal = nn.initializers.orthogonal()
+    return jnp.concatenate([orthogonal(k, (width, width), dtype) for k in keys], axis=1)

@@ -1,0 +1,33 @@
+"""Text as integer tokens: an embedding, then an encoder of sequences."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Int, Num
+
+from mmjax.encoders.recurrent import RecurrentEncoder
+from mmjax.types import Tokens
+
+
+class TextEncoder(nn.Module):
+    """Embeds integer tokens and hands them to an encoder of sequences.
+
+    Attributes:
+      vocabulary: number of different tokens, padding included; 257 is all bytes and a padding.
+      embedding: width of a token's vector.
+      encoder: any encoder of [b time d].
+    """
+
+    vocabulary: int = 257
+    embedding: int = 32
+    encoder: nn.Module = RecurrentEncoder()
+
+    @nn.compact
+    def __call__(
+        self, x: Num[Array, "b ..."], length: Int[Array, " b"] | None = None, *, train: bool
+    ) -> Tokens:
+        """Tokens [b time], each in 0..vocabulary-1, to the tokens of `encoder`."""
+        if x.ndim != 2 or not jnp.issubdtype(x.dtype, jnp.integer):
+            raise ValueError(
+                f"TextEncoder needs integer tokens [b time] but got {x.dtype}{list(x.shape)}."
+            )
+        return self.encoder(nn.Embed(self.vocabulary, self.embedding)(x), length, train=train)

@@ -1,0 +1,37 @@
+"""Fusion by gates: each modality's share is decided from all of them."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mmjax.fusion.pool import pool_all
+from mmjax.types import Tokens
+
+
+class Gated(nn.Module):
+    """Gated multimodal unit: h = Σ_m z_m ⊙ tanh(W_m x_m), z_m = σ(U_m [x_1; ...; x_M]).
+
+    This is the paper's unit for any number of modalities, with one gate each. Its special case for
+    two ties their gates (z and 1 - z); here they stay free, so that two and three behave alike.
+    Both maps have a bias. A missing modality enters the gates as zeros and the sum not at all.
+
+    Source: Arevalo et al., "Gated multimodal units for information fusion", 2017, section 3.
+
+    Attributes:
+      width: size of the result.
+    """
+
+    width: int
+
+    @nn.compact
+    def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
+        """{m: [b n d_m]} to [b width]."""
+        del train
+        pooled = pool_all(tokens)
+        everything = jnp.concatenate([x.values for x in pooled.values()], axis=-1)
+        terms = []
+        for m, (values, present) in pooled.items():
+            content = nn.tanh(nn.Dense(self.width, name=f"project_{m}")(values))
+            gate = nn.sigmoid(nn.Dense(self.width, name=f"gate_{m}")(everything))
+            terms.append(jnp.where(present[:, None], gate * content, 0))
+        return jnp.stack(terms).sum(axis=0)

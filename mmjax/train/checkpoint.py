@@ -1,0 +1,157 @@
+"""Checkpoints by Orbax: the only file that knows of it.
+
+A checkpoint is one pytree of arrays with a JSON note. Orbax writes it beside its place and renames
+it, so that a killed run never leaves half a checkpoint; its digest is kept with it, so that one
+that was damaged later is found out, and the one before it is used.
+"""
+
+import errno
+import hashlib
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+KEPT = 2
+
+
+class DiskFullError(OSError):
+    """There is no room for what the run must write."""
+
+
+def digest(tree: Any) -> str:
+    """SHA-256 over the bytes, types and shapes of a tree's arrays, in the tree's order."""
+    sha = hashlib.sha256()
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        array = np.ascontiguousarray(leaf)
+        sha.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        sha.update(array.tobytes())
+    return sha.hexdigest()
+
+
+class Checkpoints:
+    """The checkpoints in one directory; the newest two are kept."""
+
+    def __init__(self, directory: Path) -> None:
+        from orbax.checkpoint import v1 as ocp
+
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory.resolve()
+        self._orbax = ocp.training.Checkpointer(
+            self.directory,
+            preservation_policy=ocp.training.preservation_policies.LatestN(KEPT),
+            cleanup_tmp_directories=True,
+        )
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        self._orbax.close()
+
+    def steps(self) -> list[int]:
+        """Steps that have a checkpoint, the oldest first."""
+        return sorted(c.step for c in self._orbax.checkpoints)
+
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of a step lies."""
+        return self.directory / str(step)
+
+    def save(self, step: int, tree: Any) -> None:
+        """Writes a checkpoint, whole or not at all.
+
+        Raises:
+          DiskFullError: naming the directory and the last good checkpoint.
+        """
+        tree = jax.device_get(tree)
+        size = sum(getattr(x, "nbytes", 0) for x in jax.tree.leaves(tree))
+        try:
+            require_space(self.directory, 2 * size)
+            note = {"sha256": digest(tree)}
+            self._orbax.save(step, tree, custom_metadata=note, overwrite=True)
+        except Exception as error:
+            if not is_disk_full(error):
+                raise
+            good = self.path(self.steps()[-1]) if self.steps() else "none"
+            raise DiskFullError(
+                errno.ENOSPC,
+                f"There is no room for the checkpoint of step {step} ({size} bytes) in "
+                f"{self.directory}. The last good checkpoint is {good}. Free some space and run "
+                "the same command with --resume.",
+            ) from error
+
+    def restore(self, like: Any) -> Any | None:
+        """The newest checkpoint that is whole; None where there is none at all.
+
+        Damaged ones are set aside, with a warning that names them.
+
+        Args:
+          like: arrays of the same types, shapes and placement as those to restore.
+
+        Raises:
+          ValueError: if there are checkpoints and every one is damaged.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            try:
+                return self._load(step, jax.tree.map(abstract, like))
+            except Exception as error:
+                logging.getLogger("mmjax").warning(
+                    "The checkpoint of step %d is damaged (%s); it now lies in %s, and the one "
+                    "before it is used.",
+                    step,
+                    root_cause(error),
+                    self._set_aside(step),
+                )
+        if steps:
+            raise ValueError(
+                f"Every checkpoint in {self.directory} is damaged (steps {steps}); start anew in "
+                "another --workdir."
+            )
+        return None
+
+    def _load(self, step: int, like: Any) -> Any:
+        written = self._orbax.metadata(step).custom_metadata["sha256"]
+        tree = self._orbax.load(step, like)
+        found = digest(jax.device_get(tree))
+        if found != written:
+            raise ValueError(f"its digest is {found[:12]}, but {written[:12]} was written")
+        return tree
+
+    def _set_aside(self, step: int) -> Path:
+        aside = self.directory.parent / f"damaged-{step}"
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.move(self.path(step), aside)
+        return aside
+
+
+def abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
+    """Type, shape and placement of an array."""
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+
+
+def root_cause(error: BaseException) -> str:
+    """The first line of what an error began with."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).split("\n")[0][:200]
+
+
+def require_space(directory: Path, size: int) -> None:
+    """Raises OSError (ENOSPC) if the disk has less than `size` bytes left."""
+    if shutil.disk_usage(directory).free < size:
+        raise OSError(errno.ENOSPC, f"less than {size} bytes are free", str(directory))
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether a full disk is the cause, be it wrapped by whichever library."""
+    while error is not None:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or "No space left" in str(error) or "RESOURCE_EXHAUSTED" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

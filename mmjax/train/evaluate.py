@@ -1,0 +1,94 @@
+"""Evaluation of every seed's parameters on one split."""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from mmjax.data.pipeline import Feed, eval_indices, split_devices
+from mmjax.model import Model
+from mmjax.train.parallel import EvalProgram
+from mmjax.train.step import task_names
+from mmjax.types import Params
+
+Metrics = dict[str, float]
+
+
+def evaluate(
+    model: Model,
+    program: EvalProgram,
+    feed: Feed,
+    params: Params,
+    *,
+    seeds: int,
+    devices: int,
+    examples: int,
+    batch_size: int,
+    batches: int,
+) -> list[Metrics]:
+    """Metrics {"TASK/METRIC": value} over a whole split, one dictionary a seed.
+
+    "TASK/loss" is the mean over the task's labelled examples and "loss" the mean over tasks. A
+    task without any label in the split has NaN metrics.
+
+    Args:
+      model: gives the heads, whose `summary` makes metrics of statistics.
+      program: made by `parallel.eval_program`.
+      feed: the split's way to the devices.
+      params: parameters with a leading axis of seeds.
+      seeds: length of that axis.
+      devices: number of devices.
+      examples: size of the split.
+      batch_size: examples a batch, over all devices.
+      batches: most batches a dispatch.
+    """
+    chunks = eval_indices(examples, batch_size, batches)
+    plan = [indices[None] for indices, _ in chunks]
+    total = None
+    for (data, indices), (_, valid) in zip(feed.chunks(plan), chunks, strict=True):
+        every_seed = [
+            np.repeat(x, seeds, axis=1) for x in (indices, split_devices(valid[None], devices))
+        ]
+        sums = jax.device_get(program(params, data, *every_seed))
+        sums = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
+        total = sums if total is None else jax.tree.map(np.add, total, sums)
+    return [summarize(model, jax.tree.map(lambda x: x[i], total)) for i in range(seeds)]
+
+
+def summarize(model: Model, statistics: dict[str, dict[str, np.ndarray]]) -> Metrics:
+    """Metrics from the statistics of a split."""
+    metrics: Metrics = {}
+    for task in task_names(model):
+        sums = dict(statistics[task])
+        loss, examples = float(sums.pop("loss")), float(sums.pop("examples"))
+        metrics[f"{task}/loss"] = loss / examples if examples else float("nan")
+        summary = model.heads[task].summary(sums)
+        metrics |= {f"{task}/{name}": float(value) for name, value in summary.items()}
+    losses = [metrics[f"{task}/loss"] for task in task_names(model)]
+    return metrics | {"loss": float(np.mean(losses))}
+
+
+def higher_is_better(model: Model, monitor: str) -> bool:
+    """Whether a larger value of the monitored metric is a better one.
+
+    Raises:
+      ValueError: naming the metrics there are, if `monitor` is none of them.
+    """
+    directions = {"loss": "min"}
+    for task in task_names(model):
+        directions[f"{task}/loss"] = "min"
+        directions |= {f"{task}/{m}": d for m, d in model.heads[task].metrics.items()}
+    if monitor not in directions:
+        raise ValueError(f"monitor is {monitor!r}; it must be one of {sorted(directions)}.")
+    return directions[monitor] == "max"
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and half the width of its 95% interval (Student's t) over seeds; NaN for one seed."""
+    from scipy import stats
+
+    n = len(values)
+    if n < 2:
+        return float(np.mean(values)), float("nan")
+    half = stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n)
+    return float(np.mean(values)), float(half)

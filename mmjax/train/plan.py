@@ -1,0 +1,54 @@
+"""When a run does what: its dispatches, validations and checkpoints, all by step number."""
+
+import dataclasses
+import functools
+
+from mmjax.data.pipeline import Indices, train_indices
+from mmjax.experiment import Experiment
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The dispatches of a training run, by number: a range of steps each, within one epoch."""
+
+    experiment: Experiment
+    seeds: tuple[int, ...]
+    examples: int
+    first: int = 0
+
+    @property
+    def epoch_steps(self) -> int:
+        return self.examples // self.experiment.batch_size
+
+    @property
+    def total(self) -> int:
+        return self.epoch_steps * self.experiment.epochs
+
+    @functools.cached_property
+    def ranges(self) -> list[tuple[int, int]]:
+        """(start, stop) of every dispatch from step `first` on."""
+        size = dispatch_steps(self.epoch_steps, self.experiment.steps_per_dispatch)
+        return [
+            (start, min(start + size, end))
+            for end in range(self.epoch_steps, self.total + 1, self.epoch_steps)
+            for start in range(end - self.epoch_steps, end, size)
+            if start >= self.first
+        ]
+
+    def __len__(self) -> int:
+        return len(self.ranges)
+
+    def __getitem__(self, number: int) -> Indices:
+        start, stop = self.ranges[number]
+        batch_size = self.experiment.batch_size
+        return train_indices(self.seeds, self.examples, batch_size, start, stop)
+
+    def validates_at(self, step: int) -> bool:
+        """Whether validation and a checkpoint are due after `step` steps."""
+        return step == self.total or step % (self.epoch_steps * self.experiment.eval_every) == 0
+
+
+def dispatch_steps(epoch_steps: int, most: int) -> int:
+    """Steps a dispatch: a divisor of the epoch if a good one exists, so that one program serves."""
+    divisor = max(d for d in range(1, min(most, epoch_steps) + 1) if epoch_steps % d == 0)
+    return divisor if 2 * divisor > min(most, epoch_steps) else min(most, epoch_steps)

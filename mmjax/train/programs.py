@@ -1,0 +1,202 @@
+"""An experiment made ready: its parts checked, its data placed, its programs lifted."""
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool, Float, Int
+
+from mmjax.data.dataset import Source, select
+from mmjax.data.pipeline import Feed, on_device, streamed
+from mmjax.data.validate import validate
+from mmjax.experiment import Experiment
+from mmjax.train.evaluate import evaluate, higher_is_better
+from mmjax.train.parallel import AXIS, check_divisible, eval_program, over_seeds, train_program
+from mmjax.train.step import init_state, make_eval_step, make_train_step
+from mmjax.types import Batch, Params, TrainState
+
+
+class LoopState(NamedTuple):
+    """What a checkpoint holds; every array has a leading axis of seeds.
+
+    Attributes:
+      train: the training state.
+      best_params: the parameters that were best on the validation split.
+      best_value: their monitored metric.
+      best_step: the step they stem from.
+      waited: validations since then.
+    """
+
+    train: TrainState
+    best_params: Params
+    best_value: Float[Array, " s"]
+    best_step: Int[Array, " s"]
+    waited: Int[Array, " s"]
+
+    @property
+    def steps_done(self) -> int:
+        """Steps behind it; all seeds march together."""
+        return int(self.train.step[0])
+
+
+def check(experiment: Experiment, devices: int) -> None:
+    """Refuses, before anything is compiled, an experiment whose parts do not fit.
+
+    Raises:
+      ValueError: naming the part, its value and what would fit.
+    """
+    data, model = experiment.data, experiment.model
+    for kind, names, known in (
+        ("encoder", model.encoders, data.modalities),
+        ("head", model.heads, data.tasks),
+    ):
+        for name in names:
+            if name not in known:
+                raise ValueError(
+                    f"The model has the {kind} {name!r}, but the data set {data.name!r} has only "
+                    f"{sorted(known)}."
+                )
+    for name in ("train", "validation", "test"):
+        if name not in data.splits:
+            raise ValueError(f"{data.name} has no split {name!r}, only {sorted(data.splits)}.")
+        if not len(data.splits[name]):
+            raise ValueError(f"The split {name!r} of {data.name} is empty.")
+    for name, head in model.heads.items():
+        head.check(data.tasks[name], name)
+    examples = len(data.splits["train"])
+    if experiment.batch_size > examples:
+        raise ValueError(
+            f"batch_size={experiment.batch_size} is more than the {examples} training examples."
+        )
+    check_divisible("batch_size", experiment.batch_size, devices)
+    check_divisible("eval_batch_size", experiment.eval_batch_size, devices)
+    higher_is_better(model, experiment.monitor)
+
+
+class Splits:
+    """The splits of an experiment on their way to the devices; each is placed when first used."""
+
+    def __init__(self, experiment: Experiment, devices: Sequence[jax.Device]) -> None:
+        self.experiment, self.devices = experiment, devices
+        self.feeds: dict[str, Feed] = {}
+
+    def prepare(self, name: str, batch: Batch) -> Batch:
+        """Validates a part of a split and keeps what the model uses."""
+        data, model = self.experiment.data, self.experiment.model
+        validate(data.name, name, batch, data.modalities, data.tasks)
+        return select(batch, model.encoders, model.heads)
+
+    def feed(self, name: str) -> Feed:
+        """The way of a split to the devices."""
+        if name not in self.feeds:
+            self.feeds[name] = self._open(name)
+        return self.feeds[name]
+
+    def _open(self, name: str) -> Feed:
+        source: Source = self.experiment.data.splits[name]
+        if self.experiment.stream:
+            return streamed(source, self.devices, functools.partial(self.prepare, name))
+        return on_device(self.prepare(name, source.take(np.arange(len(source)))), self.devices)
+
+    def size(self, name: str) -> int:
+        """Number of examples in a split."""
+        return len(self.experiment.data.splits[name])
+
+    def example(self) -> Batch:
+        """A batch of one, for its shapes."""
+        return self.prepare("train", self.experiment.data.splits["train"].take(np.arange(1)))
+
+
+class Programs:
+    """The compiled programs of an experiment for a number of seeds and devices."""
+
+    def __init__(
+        self, experiment: Experiment, seeds: Sequence[int], devices: Sequence[jax.Device]
+    ) -> None:
+        check(experiment, len(devices))
+        self.experiment, self.seeds, self.devices = experiment, tuple(seeds), devices
+        self.splits = Splits(experiment, devices)
+        options: dict[str, Any] = {"compute_dtype": experiment.compute_dtype, "axis_name": AXIS}
+        step = make_train_step(
+            experiment.model, experiment.optimizer, experiment.balancer, **options
+        )
+        eval_step = make_eval_step(experiment.model, **options)
+        lift: dict[str, Any] = {
+            "seeds": len(self.seeds),
+            "devices": devices,
+            "sharded": experiment.stream,
+        }
+        self.train = train_program(step, **lift)
+        self.eval = eval_program(eval_step, **lift)
+        self.maximize = higher_is_better(experiment.model, experiment.monitor)
+
+    @property
+    def examples_per_step(self) -> int:
+        """Examples that one step of all seeds takes."""
+        return self.experiment.batch_size * len(self.seeds)
+
+    def init(self) -> LoopState:
+        """The state before the first step, on all devices."""
+        example = jax.tree.map(jnp.asarray, self.splits.example())
+        e = self.experiment
+
+        def one(key: Array) -> LoopState:
+            train = init_state(e.model, e.optimizer, e.balancer, example, key)
+            worst = jnp.array(-jnp.inf if self.maximize else jnp.inf)
+            zero = jnp.zeros((), jnp.int32)
+            return LoopState(train, train.params, worst, zero, zero)
+
+        keys = jnp.stack([jax.random.key(seed) for seed in self.seeds])
+        state = jax.jit(over_seeds(one, len(self.seeds), (0,)))(keys)
+        return self.place(state)
+
+    def place(self, tree: Any) -> Any:
+        """Puts a copy of a tree on every device."""
+        mesh = Mesh(np.array(self.devices), (AXIS,))
+        return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+    def evaluate(self, params: Params, split: str) -> list[dict[str, float]]:
+        """Metrics of every seed's parameters on a split."""
+        e = self.experiment
+        return evaluate(
+            e.model,
+            self.eval,
+            self.splits.feed(split),
+            params,
+            seeds=len(self.seeds),
+            devices=len(self.devices),
+            examples=self.splits.size(split),
+            batch_size=e.eval_batch_size,
+            batches=e.steps_per_dispatch,
+        )
+
+    def stopped(self, state: LoopState) -> Bool[np.ndarray, " s"]:
+        """Which seeds have run out of patience."""
+        patience = self.experiment.patience
+        return np.asarray(state.waited) >= (math.inf if patience is None else patience)
+
+    def judge(self, state: LoopState, validation: list[dict[str, float]]) -> LoopState:
+        """Takes the parameters of the seeds that improved as the best; a stopped seed keeps its own."""
+        value = jnp.array([v[self.experiment.monitor] for v in validation], jnp.float32)
+        better = value > state.best_value if self.maximize else value < state.best_value
+        return update_best(state, value, better & ~self.stopped(state))
+
+
+@jax.jit
+def update_best(state: LoopState, value: Array, better: Array) -> LoopState:
+    """Replaces the best where `better`, and counts the validations without improvement."""
+
+    def choose(new: Array, old: Array) -> Array:
+        return jnp.where(jnp.expand_dims(better, range(1, new.ndim)), new, old)
+
+    return state._replace(
+        best_params=jax.tree.map(choose, state.train.params, state.best_params),
+        best_value=choose(value, state.best_value),
+        best_step=choose(state.train.step, state.best_step),
+        waited=jnp.where(better, 0, state.waited + 1),
+    )

@@ -1,0 +1,31 @@
+"""The progress bar: losses, throughput, time left."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+Report = Callable[[int, Mapping[str, float]], None]
+
+
+@contextlib.contextmanager
+def progress(title: str, total: int, start: int, examples_per_step: int) -> Iterator[Report]:
+    """Shows a bar for the steps from `start` to `total`; yields `report(step, losses)`."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TextColumn("step {task.completed}/{task.total} {task.fields[losses]}"),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    begin = time.perf_counter()
+    with Progress(*columns, refresh_per_second=4) as bar:
+        task = bar.add_task(title, total=total, completed=start, losses="", rate="")
+
+        def report(step: int, losses: Mapping[str, float]) -> None:
+            rate = (step - start) * examples_per_step / (time.perf_counter() - begin)
+            shown = " ".join(f"{name} {value:.3g}" for name, value in losses.items())
+            bar.update(task, completed=step, losses=shown, rate=f"{rate:,.0f} examples/s")
+
+        yield report

@@ -1,0 +1,213 @@
+"""The pure training step and the pure evaluation step."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Key
+
+from mmjax.balance import Balancer
+from mmjax.model import Model, shared_parameters
+from mmjax.types import Batch, Params, TrainState
+
+Metrics = dict[str, tuple[Array, Array]]
+Statistics = dict[str, dict[str, Array]]
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+EvalStep = Callable[[Params, Batch], Statistics]
+
+
+def task_names(model: Model) -> tuple[str, ...]:
+    """The model's tasks in the order of every loss vector: by name."""
+    return tuple(sorted(model.heads))
+
+
+def init_state(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    balancer: Balancer,
+    batch: Batch,
+    key: Key[Array, ""],
+) -> TrainState:
+    """A fresh state; `batch` serves for its shapes only."""
+    init_key, run_key = jax.random.split(key)
+    variables = model.init(init_key, batch.inputs, batch.present, batch.lengths, train=False)
+    others = sorted(set(variables) - {"params"})
+    if others:
+        raise ValueError(
+            f"The model holds the variables {others} beside its parameters. A pure step carries "
+            "parameters only: use group or layer norm in place of batch norm."
+        )
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=optimizer.init(params),
+        balancer_state=balancer.init(task_names(model)),
+        key=run_key,
+    )
+
+
+def cast(tree: Any, dtype: Any) -> Any:
+    """Casts the floating-point arrays of a tree and leaves the others."""
+    return jax.tree.map(
+        lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree
+    )
+
+
+def predict(
+    model: Model, params: Params, batch: Batch, *, compute_dtype: str, train: bool, rngs: Any = None
+) -> dict[str, Array]:
+    """Predictions {task: Float32[b, ...]}, computed in `compute_dtype`."""
+    predictions = model.apply(
+        {"params": cast(params, compute_dtype)},
+        cast(batch.inputs, compute_dtype),
+        batch.present,
+        batch.lengths,
+        train=train,
+        rngs=rngs,
+    )
+    return cast(predictions, jnp.float32)
+
+
+def safe_targets(batch: Batch) -> dict[str, Array]:
+    """Targets with zeros for the missing: a bad target gives NaN gradients even when masked."""
+    return {
+        t: jnp.where(jnp.expand_dims(batch.labeled[t], range(1, y.ndim)), y, jnp.zeros_like(y))
+        for t, y in batch.targets.items()
+    }
+
+
+def loss_sums(
+    model: Model, predictions: dict[str, Array], batch: Batch, tasks: Sequence[str]
+) -> Float[Array, " t"]:
+    """Each task's loss, summed over its labelled examples."""
+    targets = safe_targets(batch)
+
+    def one(task: str) -> Array:
+        losses = jax.vmap(model.heads[task].example_loss)(predictions[task], targets[task])
+        return jnp.where(batch.labeled[task], losses, 0.0).sum()
+
+    return jnp.stack([one(t) for t in tasks])
+
+
+def label_counts(batch: Batch, tasks: Sequence[str]) -> Float[Array, " t"]:
+    """How many examples have a label, a task."""
+    return jnp.stack([batch.labeled[t].sum().astype(jnp.float32) for t in tasks])
+
+
+def make_train_step(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    balancer: Balancer,
+    *,
+    compute_dtype: str = "float32",
+    axis_name: str | None = None,
+) -> TrainStep:
+    """Makes the pure function (state, batch) -> (state, metrics).
+
+    It runs as it is under `jit`, `scan` and `vmap`, and under `pmap` with `axis_name` given.
+    A task's loss is the mean over its labelled examples on ALL devices, and what the balancer sees
+    is reduced over devices already, so that the update does not depend on how many there are.
+
+    Args:
+      model: the model.
+      optimizer: any optax transformation; those that take a `value` get the weighted loss.
+      balancer: turns the tasks' losses and gradients into one gradient.
+      compute_dtype: "float32" or "bfloat16".
+      axis_name: name of the device axis.
+
+    Returns:
+      The step. Its metrics are {name: (total, count)}, to be merged by adding: "loss" (the
+      weighted sum), "loss/TASK", "weight/TASK" and "gradient_norm".
+    """
+    tasks = task_names(model)
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def reduce(x: Any) -> Any:
+        return x if axis_name is None else jax.lax.psum(x, axis_name)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        balancer_key, model_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        if axis_name is not None:
+            model_key = jax.random.fold_in(model_key, jax.lax.axis_index(axis_name))
+        counts = reduce(label_counts(batch, tasks))
+
+        def task_losses(params: Params) -> Float[Array, " t"]:
+            predictions = predict(
+                model,
+                params,
+                batch,
+                compute_dtype=compute_dtype,
+                train=True,
+                rngs={"dropout": model_key},
+            )
+            return loss_sums(model, predictions, batch, tasks) / jnp.maximum(counts, 1.0)
+
+        local, vjp = jax.vjp(task_losses, state.params)
+        losses = reduce(local)
+        gradient, balancer_state, weights = balancer.update(
+            losses,
+            lambda w: reduce(vjp(w)[0]),
+            state.balancer_state,
+            key=balancer_key,
+            labeled=counts > 0,
+            shared=shared_parameters(state.params),
+        )
+        loss = jnp.dot(weights, losses)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params, value=loss)
+        metrics = summarize(tasks, losses, counts, weights, loss, optax.global_norm(gradient))
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, opt_state, balancer_state, state.key), metrics
+
+    return train_step
+
+
+def summarize(
+    tasks: Sequence[str],
+    losses: Float[Array, " t"],
+    counts: Float[Array, " t"],
+    weights: Float[Array, " t"],
+    loss: Float[Array, ""],
+    gradient_norm: Float[Array, ""],
+) -> Metrics:
+    """A step's metrics as totals and counts."""
+    one = jnp.ones(())
+    metrics = {"loss": (loss, one), "gradient_norm": (gradient_norm, one)}
+    for i, task in enumerate(tasks):
+        metrics[f"loss/{task}"] = (losses[i] * counts[i], counts[i])
+        metrics[f"weight/{task}"] = (weights[i], one)
+    return metrics
+
+
+def make_eval_step(
+    model: Model, *, compute_dtype: str = "float32", axis_name: str | None = None
+) -> EvalStep:
+    """Makes the pure function (params, batch) -> statistics.
+
+    The statistics {task: {name: array}} are sums over the labelled examples, to be merged by
+    adding; the head's `summary` makes metrics of them.
+    """
+    tasks = task_names(model)
+
+    def eval_step(params: Params, batch: Batch) -> Statistics:
+        predictions = predict(model, params, batch, compute_dtype=compute_dtype, train=False)
+        losses = loss_sums(model, predictions, batch, tasks)
+        counts = label_counts(batch, tasks)
+        targets = safe_targets(batch)
+
+        def one(i: int, task: str) -> dict[str, Array]:
+            examples = jax.vmap(model.heads[task].statistics)(predictions[task], targets[task])
+            sums = jax.tree.map(lambda x: masked_sum(x, batch.labeled[task]), examples)
+            return sums | {"loss": losses[i], "examples": counts[i]}
+
+        sums = {t: one(i, t) for i, t in enumerate(tasks)}
+        return sums if axis_name is None else jax.lax.psum(sums, axis_name)
+
+    return eval_step
+
+
+def masked_sum(x: Array, mask: Array) -> Array:
+    """Sums over the examples under the mask."""
+    return jnp.where(jnp.expand_dims(mask, range(1, x.ndim)), x, jnp.zeros_like(x)).sum(0)
