@@ -1,5 +1,7 @@
 """Types: which values the parameters of a callable take."""
 
+import collections.abc
+import dataclasses
 import inspect
 import re
 import types
@@ -79,12 +81,26 @@ def element(annotation: Any, key: Any) -> Any:
 
 
 def show_type(annotation: Any) -> str:
-    """An annotation as a user would write it, without the names of modules."""
-    if annotation is Any:
+    """An annotation in the short form that tells a user what to type; "" if unknown."""
+    origin = typing.get_origin(annotation)
+    if origin is typing.Literal:
+        return " | ".join(map(repr, typing.get_args(annotation)))
+    if origin in (typing.Union, types.UnionType):
+        return _show_union(typing.get_args(annotation))
+    if origin is collections.abc.Callable:
+        return "Callable"
+    if annotation in (Any, object) or isinstance(annotation, typing.ForwardRef | str):
         return ""
-    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-    text = re.sub(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])", "", text.replace("NoneType", "None"))
-    return re.sub(r"^Optional\[(.*)\]$", r"\1 | None", text)
+    text = inspect.formatannotation(annotation).replace("NoneType", "None")
+    return re.sub(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])", "", text)
+
+
+def _show_union(members: tuple[Any, ...]) -> str:
+    """A union; where a float will do, the other kinds of number and arrays go without saying."""
+    shown = list(dict.fromkeys(show_type(m) for m in members))
+    if "float" in shown:
+        shown = [s for s in shown if s in ("float", "str", "None", "Callable")]
+    return "" if "" in shown else " | ".join(shown)
 
 
 def holds_buildable(value: Any) -> bool:
@@ -101,6 +117,20 @@ def made(factory: Callable[[], Any]) -> Any:
     if named and factory.__module__ != "builtins" and factory.__name__ != "<lambda>":
         return fdl.Config(factory)
     return factory()
+
+
+def opened(value: Any) -> Any:
+    """A default that is an object, as the call that would make it, so that its parts show."""
+    if isinstance(value, fdl.Buildable | type) or not dataclasses.is_dataclass(value):
+        return value
+    return fdl.Config(type(value), **changed_fields(value))
+
+
+def changed_fields(value: Any) -> dict[str, Any]:
+    """What a data class or named tuple holds that is not the default."""
+    known = parameters(type(value))
+    now = {name: getattr(value, name) for name in known}
+    return {k: v for k, v in now.items() if known[k].factory or v != known[k].default}
 
 
 def _parameter(parameter: inspect.Parameter, annotation: Any, field: Any) -> Parameter:

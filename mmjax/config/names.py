@@ -36,7 +36,7 @@ LIBRARIES = {
     "jax.nn": "jax.nn",
 }
 # What these may hold reads or writes files, or starts programs.
-WITHHELD = ("mmjax.cli", "mmjax.config", "mmjax.provenance", "mmjax.workdir", "mmjax.train")
+WITHHELD = ("mmjax.cli", "mmjax.config", "mmjax.provenance", "mmjax.train")
 FILES = {"load", "save", "savez", "fromfile"}
 PRIVATE_HOMES = ("jax._src.nn", "jax._src.numpy")
 

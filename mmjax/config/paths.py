@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import fiddle as fdl
+from fiddle import daglish
 
 from mmjax.config import hints, names, parse, table
 from mmjax.config.errors import ConfigError
@@ -26,13 +27,22 @@ def apply(config: fdl.Buildable, setting: str) -> fdl.Buildable:
     path = path.strip()
     if not equals or not path or not text.strip():
         raise ConfigError(f"--set {setting!r}: expected PATH=VALUE, as in epochs=20.")
-    new = copy.deepcopy(config)
+    new = _copied(config)
     place = _Place(new, path)
     try:
         _set(new, path.split("."), hints.Parameter(Any), text.strip(), place)
     except ConfigError as error:
         raise ConfigError(f"--set {setting}: {error}") from error
     return new
+
+
+def _copied(config: fdl.Buildable) -> fdl.Buildable:
+    """A copy of the calls and containers; what they hold, such as functions, stays the same."""
+
+    def copied(value: Any, state: daglish.State) -> Any:
+        return state.map_children(value) if state.is_traversable(value) else value
+
+    return daglish.MemoizedTraversal.run(copied, config)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,15 +52,12 @@ class _Place:
     root: fdl.Buildable
     path: str
 
-    def unknown(self, node: Any, segment: str, valid: list[str]) -> ConfigError:
+    def unknown(self, segment: str, valid: list[str]) -> ConfigError:
         """The error for a path that is not there."""
         paths = [row.path for row in table.describe(self.root)]
-        here = f" '{segment}' can be: {', '.join(valid)}." if valid else ""
-        if not valid:
-            here = f" '{segment}' does not exist, since what is before it has no parts."
-        return ConfigError(
-            f"no path '{self.path}'.{names.did_you_mean(self.path, paths)}{here}"
-        )
+        near = names.did_you_mean(self.path, paths)
+        here = f" Valid instead of '{segment}': {', '.join(valid) or 'nothing'}."
+        return ConfigError(f"no path '{self.path}'.{near}{here}")
 
 
 def _set(node: Any, segments: list[str], declared: hints.Parameter, text: str, at: _Place) -> Any:
@@ -58,7 +65,7 @@ def _set(node: Any, segments: list[str], declared: hints.Parameter, text: str, a
     segment, *rest = segments
     key, inner = _find(node, segment, declared.annotation, last=not rest, at=at)
     if rest:
-        value = _set(_open(_get(node, key, inner)), rest, inner, text, at)
+        value = _set(hints.opened(_get(node, key, inner)), rest, inner, text, at)
     else:
         if isinstance(node, dict) and text == "None":
             return _removed(node, key, at)
@@ -75,13 +82,13 @@ def _find(
     if isinstance(node, Mapping):
         keys: dict[str, Any] = {str(k): k for k in node}
         if segment not in keys and not last:
-            raise at.unknown(node, segment, list(keys))
+            raise at.unknown(segment, list(keys))
     elif isinstance(node, tuple) and hasattr(node, "_fields"):
         keys = {name: i for i, name in enumerate(node._fields)}
     else:
         keys = {str(i): i for i in range(len(node))} if isinstance(node, list | tuple) else {}
     if segment not in keys and not isinstance(node, Mapping):
-        raise at.unknown(node, segment, list(keys))
+        raise at.unknown(segment, list(keys))
     key = keys.get(segment, segment)
     return key, hints.Parameter(hints.element(annotation, key))
 
@@ -98,7 +105,7 @@ def _find_parameter(
         return int(segment), hints.Parameter(Any)
     if segment.isidentifier() and hints.takes(function, inspect.Parameter.VAR_KEYWORD):
         return segment, hints.Parameter(Any)
-    raise at.unknown(node, segment, [*known, *map(str, positions)])
+    raise at.unknown(segment, [*known, *map(str, positions)])
 
 
 def _get(node: Any, key: str | int, declared: hints.Parameter) -> Any:
@@ -108,16 +115,6 @@ def _get(node: Any, key: str | int, declared: hints.Parameter) -> Any:
     if key in node.__arguments__:
         return node.__arguments__[key]
     return hints.made(declared.factory) if declared.factory else copy.copy(declared.default)
-
-
-def _open(value: Any) -> Any:
-    """A default that is an object, as the call that would make it, so that its parts can be set."""
-    if isinstance(value, fdl.Buildable | type) or not dataclasses.is_dataclass(value):
-        return value
-    known = hints.parameters(type(value))
-    now = {name: getattr(value, name) for name in known}
-    changed = {k: v for k, v in now.items() if known[k].factory or v != known[k].default}
-    return fdl.Config(type(value), **changed)
 
 
 def _put(node: Any, key: Any, value: Any) -> Any:
@@ -135,7 +132,7 @@ def _put(node: Any, key: Any, value: Any) -> Any:
 
 def _removed(node: dict[Any, Any], key: Any, at: _Place) -> dict[Any, Any]:
     if key not in node:
-        raise at.unknown(node, key, list(map(str, node)))
+        raise at.unknown(key, list(map(str, node)))
     del node[key]
     return node
 

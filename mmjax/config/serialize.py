@@ -74,7 +74,7 @@ def load(text: str, *, allow: Sequence[str] = (), own: ModuleType | None = None)
             reference["module"] = _own_name(reference["name"], own)
     policy = _Policy((*allow, *([own.__name__] if own else [])))
     try:
-        return serialization.Deserialization(data, policy).result
+        return serialization.load_json(json.dumps(data), policy)
     except (KeyError, TypeError, serialization.DeserializationError) as error:
         raise ConfigError(f"the stored configuration is damaged: {error!r}.") from error
     except (ImportError, AttributeError) as error:

@@ -1,5 +1,6 @@
 """A configuration as a table of paths, types and values, defaults included."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -53,18 +54,41 @@ def show(value: Any) -> str:
     if value is fdl.NO_VALUE:
         return "(required)"
     if isinstance(value, fdl.Buildable):
-        return names.public_name(fdl.get_callable(value)) + "()"
+        return _show_call(value)
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{k!r}: {show(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
         return f"[{', '.join(map(show, value))}]"
     if type(value) is tuple:
         return f"({', '.join(map(show, value))}{',' * (len(value) == 1)})"
-    return names.public_name(value) if hasattr(value, "__qualname__") else repr(value)
+    if hasattr(value, "__qualname__"):
+        return names.public_name(value)
+    return _show_record(value) if _is_record(value) else repr(value)
+
+
+def _show_call(config: fdl.Buildable) -> str:
+    """A call without its arguments, which have rows of their own."""
+    function = fdl.get_callable(config)
+    inside = "..." if config.__arguments__ or hints.parameters(function) else ""
+    shown = f"{names.public_name(function)}({inside})"
+    return shown if isinstance(config, fdl.Config) else f"partial {shown}"
+
+
+def _is_record(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) or (
+        isinstance(value, tuple) and hasattr(value, "_fields")
+    )
+
+
+def _show_record(value: Any) -> str:
+    """A data class or named tuple as the call that makes it, without what is at its default."""
+    given = (f"{k}={show(v)}" for k, v in hints.changed_fields(value).items())
+    return f"{type(value).__name__}({', '.join(given)})"
 
 
 def _rows(path: str, annotation: Any, value: Any) -> Iterator[Row]:
     """The row of a value, then those of its parts."""
+    value = hints.opened(value)
     parts = list(_parts(annotation, value))
     if isinstance(value, fdl.Buildable) or not parts:
         yield Row(path, hints.show_type(annotation), show(value))
@@ -86,10 +110,10 @@ def _arguments(config: fdl.Buildable) -> Iterator[tuple[Any, Any, Any]]:
     """What a call is given, and the defaults of what it is not."""
     known = hints.parameters(fdl.get_callable(config))
     for key, parameter in known.items():
-        default = parameter.default
-        if parameter.factory:
-            default = hints.made(parameter.factory)
-        yield key, parameter.annotation, config.__arguments__.get(key, default)
+        default = hints.made(parameter.factory) if parameter.factory else parameter.default
+        value = config.__arguments__.get(key, default)
+        if value is not fdl.NO_VALUE or isinstance(config, fdl.Config):  # A partial may lack some.
+            yield key, parameter.annotation, value
     for key, value in config.__arguments__.items():
         if key not in known:
             yield key, Any, value

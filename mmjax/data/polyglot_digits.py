@@ -25,7 +25,7 @@ LANGUAGES = {
 }
 MODALITIES = {
     "image": Modality((8, 8, 1)),
-    "speech": Modality((56, 24), sequence=True),
+    "speech": Modality((48, 24), sequence=True),
     "text": Modality((12,), sequence=True),
 }
 TASKS = {
@@ -41,13 +41,11 @@ class Noise:
 
     Attributes:
       pixels: standard deviation of the noise on a pixel, whose range is 0 to 1.
-      shift: largest shift of a scan, in pixels, along either axis.
       snr: lowest and highest ratio of speech to background noise, in decibels.
       typing: share of a word's letters that are mistyped.
     """
 
     pixels: float = 0.25
-    shift: int = 1
     snr: tuple[float, float] = (0.0, 15.0)
     typing: float = 0.2
 

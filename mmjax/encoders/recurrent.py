@@ -114,6 +114,11 @@ class RecurrentEncoder(nn.Module):
     output: Literal["last", "all", "mean"] = "last"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.cell, Cell):
+            raise ValueError(
+                f"RecurrentEncoder.cell is {self.cell!r}; give it a Cell. If that is a function "
+                "which makes one, call it, as in lstm()."
+            )
         if self.output not in ("last", "all", "mean"):
             raise ValueError(
                 f"RecurrentEncoder.output is {self.output!r}; use 'last', 'all' or 'mean'."

@@ -30,4 +30,5 @@ class TextEncoder(nn.Module):
             raise ValueError(
                 f"TextEncoder needs integer tokens [b time] but got {x.dtype}{list(x.shape)}."
             )
-        return self.encoder(nn.Embed(self.vocabulary, self.embedding)(x), length, train=train)
+        embed = nn.Embed(self.vocabulary, self.embedding, name="embed")
+        return self.encoder(embed(x), length, train=train)

@@ -152,7 +152,12 @@ class Programs:
             return LoopState(train, train.params, worst, zero, zero)
 
         keys = jnp.stack([jax.random.key(seed) for seed in self.seeds])
-        state = jax.jit(over_seeds(one, len(self.seeds), (0,)))(keys)
+        # Run once: optimising its many random draws would take longer than all else to compile.
+        once = jax.jit(
+            over_seeds(one, len(self.seeds), (0,)),
+            compiler_options={"xla_backend_optimization_level": 0},
+        )
+        state = once(keys)
         return self.place(state)
 
     def place(self, tree: Any) -> Any:

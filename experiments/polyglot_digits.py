@@ -1,0 +1,55 @@
+"""Which digit, in which language, how fast: three modalities and three tasks in one model.
+
+    mmjax run experiments/polyglot_digits.py
+
+trains the model below, and the same model on each modality alone, on the data set that needs no
+download.
+"""
+
+import optax
+
+from mmjax import cli
+from mmjax.balance import equal
+from mmjax.config import auto_config, single_modality
+from mmjax.data.polyglot_digits import polyglot_digits
+from mmjax.encoders import ConvEncoder, RecurrentEncoder, TextEncoder, gru
+from mmjax.experiment import Experiment
+from mmjax.fusion import Concat
+from mmjax.heads import Classification, Regression
+from mmjax.model import Model
+from mmjax.sharing import HardSharing
+
+ARMS = single_modality
+
+
+@auto_config
+def experiment() -> Experiment:
+    """Trains on handwriting, speech and text together and on each of them alone."""
+    return Experiment(
+        data=polyglot_digits(),
+        model=Model(
+            encoders={
+                "image": ConvEncoder(features=(32, 64)),
+                "speech": RecurrentEncoder(cell=gru(), width=64, bidirectional=True),
+                "text": TextEncoder(encoder=RecurrentEncoder(cell=gru(), width=64)),
+            },
+            fusion=Concat(),
+            sharing=HardSharing(features=(128,), dropout=0.2),
+            heads={
+                "digit": Classification(10),
+                "language": Classification(8),
+                "rate": Regression(mean=200.0, scale=40.0),
+            },
+        ),
+        balancer=equal(),
+        optimizer=optax.chain(
+            optax.clip_by_global_norm(1.0),
+            optax.adamw(optax.cosine_decay_schedule(3e-3, decay_steps=72 * 12)),
+        ),
+        epochs=12,
+        batch_size=64,
+    )
+
+
+if __name__ == "__main__":
+    cli.main(experiment, arms=ARMS)

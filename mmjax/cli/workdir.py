@@ -1,0 +1,182 @@
+"""The directory of a run: what made it, in files beside its results.
+
+config.json       the resolved configuration
+config.txt        the same for the eye, defaults included
+ARM/config.json   the configuration of each arm
+run.json          the experiment's name, the seeds and the arms
+experiment.py     the experiment's file, as it was
+provenance.json   a list: versions, devices, git revision and command of each start
+"""
+
+import datetime
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from mmjax import config as configs
+from mmjax.config import ConfigError, serialize
+
+LISTED = 10  # differences that an error lists
+
+
+class Run(NamedTuple):
+    """What a run is asked to do, as it is stored.
+
+    Attributes:
+      name: the experiment's name.
+      config: the resolved configuration, as JSON text.
+      arms: {arm: its configuration as JSON text}.
+      arms_function: `module:name` of what made the arms; None if it cannot be found again.
+      seeds: the seeds.
+    """
+
+    name: str
+    config: str
+    arms: Mapping[str, str]
+    arms_function: str | None
+    seeds: tuple[int, ...]
+
+
+def fresh(name: str, root: Path = Path("runs")) -> Path:
+    """A directory that does not exist yet, named by the time."""
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    tries = itertools.chain([stamp], (f"{stamp}-{i}" for i in itertools.count(2)))
+    return next(path for path in (root / name / t for t in tries) if not path.exists())
+
+
+def is_free(directory: Path) -> bool:
+    """Whether a run may start there: there is nothing, or an empty directory."""
+    if directory.exists() and not directory.is_dir():
+        raise ConfigError(f"--workdir {directory} is a file; choose a directory.")
+    return not directory.exists() or not any(directory.iterdir())
+
+
+def write(directory: Path, run: Run, table: str, source: Path | None, record: dict) -> None:
+    """Creates the directory with all its first files at once, or not at all.
+
+    Raises:
+      ConfigError: it cannot be written.
+    """
+    draft = directory.with_name(f".{directory.name}.{os.getpid()}")
+    try:
+        _write_all(draft, run, table, source, record)
+        _move(draft, directory)
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise ConfigError(f"cannot write {directory}: {error.strerror}.") from error
+
+
+def read(directory: Path) -> Run:
+    """What `write` stored.
+
+    Raises:
+      ConfigError: there is no run, or a damaged one.
+    """
+    if not (directory / "config.json").is_file():
+        raise ConfigError(f"{directory} holds no run: it has no config.json.")
+    try:
+        facts = json.loads((directory / "run.json").read_text())
+        arms = {a: (directory / a / "config.json").read_text() for a in facts["arms"]}
+        config = (directory / "config.json").read_text()
+        seeds = tuple(facts["seeds"])
+        return Run(facts["experiment"], config, arms, facts["arms_function"], seeds)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{directory} holds a damaged run: {error}.") from error
+
+
+def note_resumption(directory: Path, record: dict[str, Any]) -> None:
+    """Adds what resumes the run to its provenance."""
+    path = directory / "provenance.json"
+    past = json.loads(path.read_text()) if path.is_file() else []
+    _replace(path, json.dumps([*past, record], indent=1))
+
+
+def may_resume(directory: Path, asked: Run, own: ModuleType | None, *, resume: bool) -> bool:
+    """Whether the directory holds this very run, to be continued.
+
+    Raises:
+      ConfigError: it holds another run, or this one and --resume is not given.
+    """
+    if is_free(directory):
+        return False
+    if not resume and (directory / "config.json").exists():
+        raise ConfigError(
+            f"{directory} already holds a run; add --resume to continue it, or choose another "
+            "--workdir."
+        )
+    if not resume:
+        raise ConfigError(f"{directory} is not empty; choose another --workdir.")
+    lines = differences(read(directory), asked, own)
+    if lines:
+        more = [f"and {len(lines) - LISTED} more"] * (len(lines) > LISTED)
+        listed = "\n".join(f"  {line}" for line in [*lines[:LISTED], *more])
+        raise ConfigError(f"{directory} holds a run of a different configuration:\n{listed}")
+    return True
+
+
+def differences(stored: Run, asked: Run, own: ModuleType | None) -> list[str]:
+    """Where a stored run differs from the one asked for, a line each."""
+    lines = [
+        f"{what}: stored {old}, asked {new}"
+        for what, old, new in (
+            ("seeds", stored.seeds, asked.seeds),
+            ("arms", list(stored.arms), list(asked.arms)),
+        )
+        if old != new
+    ]
+    pairs = [("", stored.config, asked.config)]
+    pairs += [(f"{a}: ", stored.arms[a], t) for a, t in asked.arms.items() if a in stored.arms]
+    for prefix, old, new in pairs:
+        lines += [prefix + line for line in config_differences(old, new, own)]
+    return lines
+
+
+def config_differences(old: str, new: str, own: ModuleType | None) -> list[str]:
+    """The same for two configurations as stored."""
+    if old == new:
+        return []
+    allow = sorted(serialize.modules_of(new))
+    first, second = (configs.load(text, allow=allow, own=own) for text in (old, new))
+    return [
+        f"{d.path or 'experiment'}: stored {d.first or 'nothing'}, asked {d.second or 'nothing'}"
+        for d in configs.difference(first, second)
+    ]
+
+
+def _write_all(draft: Path, run: Run, table: str, source: Path | None, record: dict) -> None:
+    facts = {
+        "experiment": run.name,
+        "seeds": run.seeds,
+        "arms": list(run.arms),
+        "arms_function": run.arms_function,
+    }
+    for arm, config in run.arms.items():
+        (draft / arm).mkdir(parents=True)
+        (draft / arm / "config.json").write_text(config)
+    (draft / "config.json").write_text(run.config)
+    (draft / "config.txt").write_text(table + "\n")
+    (draft / "run.json").write_text(json.dumps(facts, indent=1))
+    (draft / "provenance.json").write_text(json.dumps([record], indent=1))
+    if source:
+        shutil.copyfile(source, draft / "experiment.py")
+
+
+def _move(draft: Path, directory: Path) -> None:
+    """Renames at one stroke, or, where an empty directory waits (it may be a mount), fills it."""
+    if not directory.exists():
+        draft.rename(directory)
+        return
+    for item in draft.iterdir():
+        shutil.move(item, directory)
+    draft.rmdir()
+
+
+def _replace(path: Path, text: str) -> None:
+    draft = path.with_suffix(".tmp")
+    draft.write_text(text)
+    draft.replace(path)

@@ -1,0 +1,127 @@
+"""`run`: the arms of an experiment from data to table, in one directory."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from mmjax.experiment import Experiment
+from mmjax.train import report
+from mmjax.train.checkpoint import Checkpoints, digest
+from mmjax.train.loop import Fitted, fit
+from mmjax.train.programs import LoopState, Programs
+
+Result = dict[str, Any]
+
+
+def run(
+    experiments: Mapping[str, Callable[[], Experiment]],
+    *,
+    workdir: Path,
+    seeds: Sequence[int] = (0,),
+    devices: int | None = None,
+    resume: bool = False,
+) -> dict[str, Result]:
+    """Trains and tests every arm, and writes the table, `summary.json` and the learning curves.
+
+    Args:
+      experiments: {arm: function that makes its experiment}; each is called when its turn comes.
+      workdir: a directory an arm is made in it.
+      seeds: trained as one program in every arm.
+      devices: how many devices to use, the first ones; None is all.
+      resume: whether finished arms are kept, and a begun one goes on from its last checkpoint.
+
+    Returns:
+      {arm: result}, as in `summary.json`.
+    """
+    chosen = choose_devices(devices)
+    results = {}
+    for arm, make in experiments.items():
+        directory = workdir / arm
+        done = directory / "result.json"
+        if not (resume and done.exists()):
+            directory.mkdir(parents=True, exist_ok=True)
+            experiment = make()
+            report.describe(arm, experiment, seeds, chosen)
+            fitted = fit(experiment, directory, seeds=seeds, devices=chosen, title=arm)
+            report.write_json(done, result(experiment, fitted, seeds))
+        results[arm] = json.loads(done.read_text())
+    report.write_json(workdir / "summary.json", results)
+    report.curves(workdir, list(experiments), seeds)
+    rows = report.table(results)
+    (workdir / "table.md").write_text(report.markdown(rows))
+    report.show(rows)
+    print(f"Results: {workdir}")
+    return results
+
+
+def choose_devices(count: int | None) -> list[jax.Device]:
+    """The first `count` devices.
+
+    Raises:
+      ValueError: if there are fewer.
+    """
+    every = jax.devices()
+    if count is not None and not 1 <= count <= len(every):
+        raise ValueError(
+            f"{count} devices were asked for, but there are {len(every)} ({every[0].platform})."
+        )
+    return every[:count]
+
+
+def result(experiment: Experiment, fitted: Fitted, seeds: Sequence[int]) -> Result:
+    """What is kept of one arm: figures that depend on the configuration alone, then the costs."""
+    best = jax.device_get(fitted.state.best_params)
+    last = jax.device_get(fitted.state.train.params)
+    return {
+        "monitor": experiment.monitor,
+        "seeds": {
+            str(seed): {
+                "test": fitted.test[i],
+                "validation": fitted.validation[i],
+                "best_step": int(fitted.state.best_step[i]),
+                "steps": fitted.state.steps_done,
+                "best_params_sha256": digest(jax.tree.map(lambda x, i=i: x[i], best)),
+                "last_params_sha256": digest(jax.tree.map(lambda x, i=i: x[i], last)),
+            }
+            for i, seed in enumerate(seeds)
+        },
+        "parameters": report.count_parameters(jax.tree.map(lambda x: x[0], best)),
+        "cost": {
+            "seconds": fitted.seconds,
+            "first_dispatch_seconds": fitted.first_dispatch_seconds,
+            "examples_per_second": fitted.examples_per_second,
+        },
+    }
+
+
+def test_again(
+    experiment: Experiment, directory: Path, *, seeds: Sequence[int], devices: int | None = None
+) -> list[dict[str, float]]:
+    """Test metrics of the best parameters that a run left, one dictionary a seed.
+
+    Args:
+      experiment: the experiment of the run.
+      directory: the arm's directory.
+      seeds: the run's seeds.
+      devices: how many devices to use; None is all.
+
+    Raises:
+      ValueError: if the directory has no checkpoint.
+    """
+    programs = Programs(experiment, seeds, choose_devices(devices))
+    return programs.evaluate(load(programs, directory).best_params, "test")
+
+
+def load(programs: Programs, directory: Path) -> LoopState:
+    """The newest state that a run left."""
+    state = None
+    if (directory / "checkpoints").is_dir():
+        state = Checkpoints(directory / "checkpoints").restore(programs.init())
+    if state is None:
+        raise ValueError(f"{directory} has no checkpoint; train first, or name another run.")
+    return state
+
+

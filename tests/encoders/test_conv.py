@@ -1,0 +1,125 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmjax.encoders import ConvEncoder, MLPEncoder
+from mmjax.encoders.conv import conv2d, max_pool, native_conv2d, patches_conv2d
+
+
+def loop_conv2d(x, kernel):
+    """SAME cross-correlation, one output number at a time, in float64."""
+    rows, columns, _, features = kernel.shape
+    b, h, w, _ = x.shape
+    top, left = (rows - 1) // 2, (columns - 1) // 2
+    out = np.zeros((b, h, w, features))
+    for n, i, j, o in np.ndindex(out.shape):
+        for k, m in np.ndindex(rows, columns):
+            p, q = i + k - top, j + m - left
+            if 0 <= p < h and 0 <= q < w:
+                out[n, i, j, o] += x[n, p, q].astype(np.float64) @ kernel[k, m, :, o]
+    return out
+
+
+def loop_max_pool(x):
+    b, h, w, c = x.shape
+    out = np.zeros((b, h // 2, w // 2, c))
+    for n, i, j, o in np.ndindex(out.shape):
+        out[n, i, j, o] = x[n, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2, o].max()
+    return out
+
+
+def random(seed, *shape):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("conv", [conv2d, patches_conv2d, native_conv2d])
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 3), (5, 2)])
+def test_convolution_is_the_naive_sum(conv, size):
+    x, kernel = random(0, 2, 5, 4, 3), random(1, *size, 3, 2)
+    np.testing.assert_allclose(conv(x, kernel), loop_conv2d(x, kernel), atol=1e-5)
+
+
+def test_gradients_are_those_of_xla_under_jit_scan_and_vmap():
+    x, kernels = random(0, 2, 6, 5, 3), random(1, 3, 3, 3, 3, 4)
+
+    def descend(conv, kernel):
+        def loss(kernel, x):
+            return jnp.sin(conv(x, kernel)).sum()
+
+        def step(kernel, _):
+            gradient, of_x = jax.grad(loss, argnums=(0, 1))(kernel, x)
+            return kernel - 0.01 * gradient, of_x
+
+        return jax.lax.scan(step, kernel, None, length=3)
+
+    ours = jax.jit(jax.vmap(lambda k: descend(conv2d, k)))(kernels)
+    for i, kernel in enumerate(kernels):
+        expected = descend(native_conv2d, kernel)
+        for got, want in zip(ours, expected, strict=True):
+            np.testing.assert_allclose(got[i], want, atol=1e-5)
+
+
+def test_forward_over_reverse_is_a_finite_difference_of_gradients():
+    x, kernel, direction = random(0, 1, 4, 4, 1), random(1, 3, 3, 1, 2), random(2, 3, 3, 1, 2)
+    gradient = jax.grad(lambda kernel: jnp.sin(conv2d(x, kernel)).sum())
+    _, product = jax.jvp(gradient, (kernel,), (direction,))
+    ahead, behind = gradient(kernel + 1e-2 * direction), gradient(kernel - 1e-2 * direction)
+    np.testing.assert_allclose(product, (ahead - behind) / 2e-2, atol=1e-2)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the CPU's branch")
+def test_one_branch_is_left_in_the_program():
+    text = jax.jit(conv2d).lower(random(0, 1, 4, 4, 1), random(1, 3, 3, 1, 2)).as_text()
+    assert "dot_general" in text
+    assert "stablehlo.convolution" not in text and "stablehlo.case" not in text
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 6, 3), (1, 5, 7, 2), (1, 2, 3, 1)])
+def test_max_pool_is_the_naive_maximum(shape):
+    x = random(0, *shape)
+    np.testing.assert_array_equal(max_pool(jnp.asarray(x)), loop_max_pool(x).astype(np.float32))
+
+
+def test_max_pool_splits_the_gradient_between_ties():
+    gradient = jax.grad(lambda x: 6 * max_pool(x)[0, 0, 0, 0])
+    x = jnp.array([[1.0, 1.0], [1.0, 0.0]]).reshape(1, 2, 2, 1)
+    np.testing.assert_allclose(gradient(x)[0, :, :, 0], [[2.0, 2.0], [2.0, 0.0]])
+
+
+@pytest.mark.parametrize("side, width", [(28, 7 * 7 * 64), (8, 2 * 2 * 64), (9, 2 * 2 * 64)])
+def test_the_textbook_network(side, width):
+    x = random(0, 2, side, side, 1)
+    values, variables = ConvEncoder().init_with_output(jax.random.key(0), x, train=False)
+    for name in ("conv_0", "conv_1"):
+        layer = variables["params"][name]
+        y = np.asarray(native_conv2d(x, layer["kernel"])) + np.asarray(layer["bias"])
+        x = loop_max_pool(np.maximum(y, 0)).astype(np.float32)
+    assert values.values.shape == (2, 1, width)
+    np.testing.assert_allclose(values.values[:, 0], x.reshape(2, -1), atol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", [ConvEncoder((2,)), MLPEncoder((3,))])
+def test_bytes_are_brought_to_the_unit_range(encoder):
+    pixels = np.random.default_rng(0).integers(0, 256, size=(2, 4, 4, 1), dtype=np.uint8)
+    got, params = encoder.init_with_output(jax.random.key(0), pixels, train=False)
+    expected = encoder.apply(params, (pixels / 255).astype(np.float32), train=False)
+    np.testing.assert_allclose(got.values, expected.values, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: ConvEncoder(()), "features is empty"),
+        (lambda: MLPEncoder(()), "features is empty"),
+        (lambda: run(ConvEncoder(), 2, 28, 28), "channel axis"),
+        (lambda: run(ConvEncoder((2, 2, 2)), 2, 28, 7, 1), "28x7 is too small for 3 poolings"),
+    ],
+)
+def test_what_cannot_work_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def run(encoder, *shape):
+    return encoder.init(jax.random.key(0), jnp.zeros(shape), train=False)

@@ -1,0 +1,173 @@
+"""What every encoder promises, in one table."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmjax.encoders import ConvEncoder, MLPEncoder, RecurrentEncoder, TextEncoder, elman, gru, lstm
+
+IMAGES = np.random.default_rng(0).uniform(size=(4, 8, 8, 2)).astype(np.float32)
+SEQUENCES = np.random.default_rng(1).normal(size=(4, 6, 3)).astype(np.float32)
+TEXTS = np.random.default_rng(2).integers(1, 9, size=(4, 6))
+LENGTHS = np.array([6, 1, 0, 4], np.int32)
+
+TABLE = {
+    "conv": (ConvEncoder((3, 5)), IMAGES, None, (1, 20)),
+    "conv with a width": (ConvEncoder((3,), width=7), IMAGES, None, (1, 7)),
+    "mlp": (MLPEncoder((5, 7), dropout=0.5), IMAGES, None, (1, 7)),
+    "elman": (RecurrentEncoder(elman(), 5, dropout=0.5), SEQUENCES, LENGTHS, (1, 5)),
+    "gru all": (
+        RecurrentEncoder(gru(), 5, layers=2, output="all", dropout=0.5),
+        SEQUENCES,
+        LENGTHS,
+        (6, 5),
+    ),
+    "lstm both mean": (
+        RecurrentEncoder(lstm(), 5, bidirectional=True, output="mean", dropout=0.5),
+        SEQUENCES,
+        LENGTHS,
+        (1, 10),
+    ),
+    "text": (
+        TextEncoder(9, 3, RecurrentEncoder(gru(), 5, bidirectional=True, dropout=0.5)),
+        TEXTS,
+        LENGTHS,
+        (1, 10),
+    ),
+}
+CASES = pytest.mark.parametrize(
+    "encoder, x, length, shape", TABLE.values(), ids=[name.replace(" ", "-") for name in TABLE]
+)
+
+
+def ready(encoder, x, length):
+    x, length = jnp.asarray(x), None if length is None else jnp.asarray(length)
+    return x, length, encoder.init(jax.random.key(0), x, length, train=False)
+
+
+@CASES
+def test_shape_and_mask(encoder, x, length, shape):
+    x, length, params = ready(encoder, x, length)
+    values, mask = encoder.apply(params, x, length, train=False)
+    assert values.shape == (4, *shape) and values.dtype == jnp.float32
+    if shape[0] == 1:
+        assert mask.shape == (4, 1) and mask.all()
+    else:
+        assert mask.sum(axis=1).tolist() == LENGTHS.tolist()
+    assert jnp.isfinite(values).all() and jnp.abs(values).max() > 1e-3
+
+
+@CASES
+def test_an_example_does_not_feel_its_neighbours(encoder, x, length, shape):
+    x, length, params = ready(encoder, x, length)
+    together = encoder.apply(params, x, length, train=False).values
+    for i in range(4):
+        one = None if length is None else length[i : i + 1]
+        alone = encoder.apply(params, x[i : i + 1], one, train=False).values
+        np.testing.assert_allclose(together[i], alone[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "encoder, x, length, shape",
+    [case for name, case in TABLE.items() if "conv" not in name],
+    ids=[name.replace(" ", "-") for name in TABLE if "conv" not in name],
+)
+def test_dropout_only_while_training(encoder, x, length, shape):
+    x, length, params = ready(encoder, x, length)
+
+    def run(seed, train):
+        keys = {"dropout": jax.random.key(seed)}
+        return encoder.apply(params, x, length, train=train, rngs=keys).values
+
+    np.testing.assert_array_equal(run(1, False), run(2, False))
+    np.testing.assert_array_equal(run(1, True), run(1, True))
+    assert jnp.abs(run(1, True) - run(2, True)).max() > 1e-3
+    assert (run(1, True) == 0).mean() > (run(1, False) == 0).mean() + 0.1
+
+
+@CASES
+def test_bfloat16_parameters_and_inputs_give_bfloat16(encoder, x, length, shape):
+    x, length, params = ready(encoder, x, length)
+    half = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
+    x16 = x if jnp.issubdtype(x.dtype, jnp.integer) else x.astype(jnp.bfloat16)
+    got = encoder.apply(half, x16, length, train=False).values
+    assert got.dtype == jnp.bfloat16
+    expected = encoder.apply(params, x, length, train=False).values
+    np.testing.assert_allclose(got.astype(jnp.float32), expected, atol=0.05)
+
+
+@CASES
+def test_every_parameter_gets_a_finite_gradient_under_jit_scan_and_vmap(encoder, x, length, shape):
+    x, length, _ = ready(encoder, x, length)
+
+    def train(key):
+        params = encoder.init(key, x, length, train=False)
+
+        def loss(params):
+            return jnp.sin(3 * encoder.apply(params, x, length, train=False).values).sum()
+
+        def step(params, _):
+            grads = jax.grad(loss)(params)
+            return jax.tree.map(lambda p, g: p - 1e-3 * g, params, grads), grads
+
+        return jax.lax.scan(step, params, None, length=2)
+
+    keys = jax.random.split(jax.random.key(0), 3)
+    together = jax.jit(jax.vmap(train))(keys)
+    alone = jax.jit(train)(keys[1])
+    for many, one in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_allclose(many[1], one, atol=2e-5)
+    for gradient in jax.tree.leaves(alone[1]):
+        assert jnp.isfinite(gradient).all() and jnp.abs(gradient).max() > 0
+
+
+SEQUENCE_CASES = pytest.mark.parametrize(
+    "encoder, x, length, shape",
+    [case for case in TABLE.values() if case[2] is not None],
+    ids=[name.replace(" ", "-") for name, case in TABLE.items() if case[2] is not None],
+)
+
+
+@SEQUENCE_CASES
+def test_neither_content_nor_amount_of_padding_matters(encoder, x, length, shape):
+    x, length, params = ready(encoder, x, length)
+
+    def run(params, x):
+        values, mask = encoder.apply(params, x, length, train=False)
+        return values, mask
+
+    def gradients(x):
+        return jax.grad(lambda p: jnp.sin(run(p, x)[0]).sum())(params)
+
+    other = 8 if jnp.issubdtype(x.dtype, jnp.integer) else 1e3
+    outside = jnp.arange(6)[None] >= length[:, None]
+    changed = jnp.where(outside.reshape(4, 6, *[1] * (x.ndim - 2)), other, x).astype(x.dtype)
+    longer = jnp.concatenate([changed, changed], axis=1)
+    assert jnp.abs(changed - x).max() > 0
+    values, mask = run(params, x)
+    for padded in (changed, longer):
+        got, got_mask = run(params, padded)
+        n = values.shape[1]
+        np.testing.assert_allclose(got[:, :n], values, atol=1e-6)
+        np.testing.assert_array_equal(got_mask[:, :n], mask)
+        assert not got_mask[:, n:].any()
+        for a, b in zip(
+            jax.tree.leaves(gradients(padded)), jax.tree.leaves(gradients(x)), strict=True
+        ):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@SEQUENCE_CASES
+def test_a_sequence_is_that_sequence_cut_at_its_length(encoder, x, length, shape):
+    x, length, params = ready(encoder, x, length)
+    values = encoder.apply(params, x, length, train=False).values
+    for i in (0, 1, 3):
+        cut = encoder.apply(params, x[i : i + 1, : length[i]], None, train=False).values
+        np.testing.assert_allclose(values[i, : cut.shape[1]], cut[0], atol=1e-6)
+
+
+@SEQUENCE_CASES
+def test_an_empty_sequence_gives_zeros(encoder, x, length, shape):
+    x, length, params = ready(encoder, x, length)
+    assert (encoder.apply(params, x, length, train=False).values[2] == 0).all()
