@@ -3,11 +3,10 @@
 import dataclasses
 from typing import Literal
 
-import optax
-
 from mmjax.balance import Balancer, equal
 from mmjax.data.dataset import Dataset
 from mmjax.model import Model
+from mmjax.types import Optimizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Experiment:
 
     data: Dataset
     model: Model
-    optimizer: optax.GradientTransformation
+    optimizer: Optimizer
     balancer: Balancer = dataclasses.field(default_factory=equal)
     epochs: int = 10
     batch_size: int = 64

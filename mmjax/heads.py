@@ -112,7 +112,7 @@ class MultiLabel(nn.Module):
         counts = [np.asarray(statistics[name]) for name in ("tp", "fp", "fn")]
         return {
             "macro_f1": float(metrics.f1(*counts).mean()),
-            "micro_f1": float(metrics.f1(*(c.sum() for c in counts))),
+            "micro_f1": float(metrics.f1(*(c.sum(keepdims=True) for c in counts))[0]),
         }
 
     @nn.nowrap

@@ -48,4 +48,4 @@ def huber(prediction: Scalar, target: Num[Array, ""], delta: float = 1.0) -> Sca
 
     A regression head gives it standardised values, so `delta` counts in the head's `scale`.
     """
-    return optax.losses.huber_loss(prediction, target.astype(prediction.dtype), delta)
+    return optax.losses.huber_loss(prediction, target.astype(prediction.dtype), delta=delta)

@@ -41,12 +41,12 @@ def residuals(prediction: Float[Array, ""], target: Num[Array, ""]) -> Statistic
 
 def accuracy(confusion: Shaped[np.ndarray, "c c"]) -> float:
     """Share of examples on the diagonal."""
-    return ratio(np.trace(confusion), confusion.sum())
+    return ratio(float(np.trace(confusion)), float(confusion.sum()))
 
 
 def f1(
-    tp: Shaped[np.ndarray, "..."], fp: Shaped[np.ndarray, "..."], fn: Shaped[np.ndarray, "..."]
-) -> Float[np.ndarray, "..."]:
+    tp: Shaped[np.ndarray, " c"], fp: Shaped[np.ndarray, " c"], fn: Shaped[np.ndarray, " c"]
+) -> Float[np.ndarray, " c"]:
     """2 tp / (2 tp + fp + fn), and 0 where all three are 0."""
     tp, fp, fn = (np.asarray(x, np.float64) for x in (tp, fp, fn))
     return 2 * tp / np.maximum(2 * tp + fp + fn, 1)
@@ -72,5 +72,5 @@ def r2(squared: float, target: float, target_squared: float, count: float) -> fl
 
 
 def ratio(total: float, count: float) -> float:
-    """total / count, NaN where there is nothing."""
-    return float(total / count) if count else float("nan")
+    """A mean from its sum; NaN where there is nothing."""
+    return total / count if count else float("nan")

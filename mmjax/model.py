@@ -52,6 +52,7 @@ class Model(nn.Module):
         train: bool,
     ) -> dict[str, Float[Array, "b ..."]]:
         """Predictions {task: [b, ...]} for the inputs of a `Batch`."""
+        inputs, present, lengths = jax.tree.map(jnp.asarray, (inputs, present, lengths))
         tokens = {
             m: encode(encoder, inputs[m], present[m], lengths.get(m), train=train)
             for m, encoder in sorted(self.encoders.items())

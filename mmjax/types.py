@@ -6,9 +6,11 @@ and saved without further ado.
 
 from typing import Any, NamedTuple
 
+import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 Params = PyTree[Array]
+Optimizer = optax.GradientTransformation | optax.MultiSteps
 
 
 class Batch(NamedTuple):

@@ -8,7 +8,7 @@ so that a non-linear method is right under data parallelism without knowing of i
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from mmjax.types import Params
 State = Any
 
 
+@runtime_checkable
 class Update(Protocol):
     """Turns losses and their pullback into one gradient."""
 

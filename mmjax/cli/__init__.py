@@ -1,5 +1,5 @@
-"""The command line: `main` ends an experiment's file, `console` is the script `mmjax`."""
+"""The command line: `main` ends an experiment's file, `script` is the console script `mmjax`."""
 
-from mmjax.cli.app import console, main
+from mmjax.cli.app import main, script
 
-__all__ = ["console", "main"]
+__all__ = ["main", "script"]

@@ -12,6 +12,7 @@ An experiment file ends with
 """
 
 import argparse
+import functools
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -50,7 +51,7 @@ def main(experiment: Any, arms: Arms | None = None, argv: Sequence[str] | None =
     _exit(guarded(action))
 
 
-def console(argv: Sequence[str] | None = None) -> None:
+def script(argv: Sequence[str] | None = None) -> None:
     """The console script `mmjax`."""
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser("mmjax", description="Runs and evaluates experiments.")
@@ -89,7 +90,7 @@ def run(
     resuming = workdirs.may_resume(directory, stored, found.module, resume=options.resume)
     set_compilation_cache(options.compilation_cache)
     check_devices(options.devices)
-    experiments = plans.build_arms(plan)
+    experiments = plans.build_arms(plan.arms, plan.config)
     check_experiments(experiments, options.devices)
     start(directory, stored, plan, command, resuming=resuming)
     print(f"Work directory: {directory}", flush=True)
@@ -104,13 +105,11 @@ def evaluate(options: argparse.Namespace) -> None:
     """Prints the test results of a run's best parameters again."""
     stored = workdirs.read(options.run)
     own = plans.own_module(options.run, stored)
-    arms = {
-        arm: configs.load(text, allow=options.allow, own=own) for arm, text in stored.arms.items()
-    }
+    load = functools.partial(configs.load, allow=options.allow, own=own)
+    arms = {arm: load(text) for arm, text in stored.arms.items()}
     set_compilation_cache(options.compilation_cache)
     check_devices(options.devices)
-    built = configs.build(arms)
-    experiments = {arm: (lambda arm=arm: built[arm]) for arm in arms}
+    experiments = plans.build_arms(arms, load(stored.config))
     evaluate_run(experiments, options.run, stored.seeds, devices=options.devices)
 
 
@@ -149,9 +148,16 @@ def evaluate_run(
     devices: int | None,
 ) -> None:
     """Tests every arm's best parameters."""
-    from mmjax.train.run import evaluate as train_evaluate
+    from mmjax.train import report
+    from mmjax.train.run import test_again
 
-    train_evaluate(dict(experiments), workdir=directory, seeds=seeds, devices=devices)
+    tests = {
+        arm: test_again(make(), directory / arm, seeds=seeds, devices=devices)
+        for arm, make in experiments.items()
+    }
+    names = report.columns({arm: {"seeds": {"": {"test": t[0]}}} for arm, t in tests.items()})
+    rows = [[arm, *(report.cell([one[n] for one in t]) for n in names)] for arm, t in tests.items()]
+    report.show([["", *(name.replace("/", " ") for name in names)], *rows])
 
 
 def print_help(parser: argparse.ArgumentParser, plan: Plan) -> None:

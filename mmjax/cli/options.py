@@ -8,13 +8,19 @@ from pathlib import Path
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """The options of training."""
     add = parser.add_argument
-    add("--set", action="append", default=[], metavar="PATH=VALUE", dest="settings",
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        dest="settings",
         help="set one path, such as epochs=20 or 'model.fusion=Gated(width=64)'; PATH=None "
-        "removes an entry of a dict; repeatable")  # fmt: skip
-    add("--seeds", nargs="+", type=_natural, metavar="N",
-        help="seeds, trained together as one program (default: 0, or the run's)")  # fmt: skip
-    add("--workdir", type=Path, metavar="DIR",
-        help="where results go (default: runs/NAME/TIME)")  # fmt: skip
+        "removes an entry of a dict; repeatable",
+    )
+    seeds = "seeds, trained together as one program (default: 0, or those of --from-run)"
+    add("--seeds", nargs="+", type=_natural, metavar="N", help=seeds)
+    workdir = "where results go (default: runs/NAME/TIME)"
+    add("--workdir", type=Path, metavar="DIR", help=workdir)
     add("--resume", action="store_true", help="continue the run in --workdir, if there is one")
     add("--from-run", type=Path, metavar="DIR", help="take the configuration of that run")
     add_shared_options(parser)
@@ -24,19 +30,25 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 def add_shared_options(parser: argparse.ArgumentParser) -> None:
     """The options of training and evaluation."""
     add = parser.add_argument
-    add("--allow", action="append", default=[], metavar="MODULE",
-        help="trust a module that a stored configuration names; repeatable")  # fmt: skip
+    allow = "trust a module that a stored configuration names; repeatable"
+    add("--allow", action="append", default=[], metavar="MODULE", help=allow)
     add("--devices", type=_positive, metavar="N", help="how many devices (default: all)")
-    add("--compilation-cache", type=Path, metavar="DIR", default=cache_directory(),
-        help="where compiled programs are kept for the next start (default: %(default)s)")  # fmt: skip
-    add("--no-compilation-cache", action="store_const", const=None, dest="compilation_cache",
-        help="keep none")  # fmt: skip
+    cache = "where compiled programs are kept for the next start (default: %(default)s)"
+    default = cache_directory()
+    add("--compilation-cache", type=Path, metavar="DIR", default=default, help=cache)
+    off = "--no-compilation-cache"
+    add(off, action="store_const", const=None, dest="compilation_cache", help="keep none")
 
 
 def cache_directory() -> Path:
-    """Where compiled programs are kept: $MMJAX_CACHE/xla, or mmjax/xla in the user's cache."""
+    """Where compiled programs are kept: by default in mmjax/xla in the user's cache.
+
+    The environment may say otherwise by MMJAX_CACHE or JAX's own JAX_COMPILATION_CACHE_DIR.
+    """
     if own := os.environ.get("MMJAX_CACHE"):
         return Path(own) / "xla"
+    if jax_own := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return Path(jax_own)
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mmjax" / "xla"
 
 

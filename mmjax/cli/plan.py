@@ -2,8 +2,9 @@
 
 import argparse
 import copy
+import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -78,11 +79,18 @@ def as_stored(plan: Plan) -> workdirs.Run:
     return workdirs.Run(plan.source.name, config, arms, arms_function, plan.seeds)
 
 
-def build_arms(plan: Plan) -> dict[str, Callable[[], Any]]:
-    """{arm: a function that returns its experiment}; arms with the same data share them."""
-    arms = {name: _sharing_data(arm, plan.config) for name, arm in plan.arms.items()}
-    built = configs.build(arms)
-    return {arm: (lambda arm=arm: built[arm]) for arm in arms}
+def build_arms(
+    arms: Mapping[str, fdl.Buildable], base: fdl.Buildable
+) -> dict[str, Callable[[], Any]]:
+    """{arm: a function that returns its experiment}; arms with the data of the base share them.
+
+    Raises:
+      ConfigError: a constructor refused its arguments.
+    """
+    data = base.__arguments__.get("data")
+    made = configs.build(data, at="data") if isinstance(data, fdl.Buildable) else data
+    built = {name: configs.build(_with_data(arm, data, made)) for name, arm in arms.items()}
+    return {arm: functools.partial(built.__getitem__, arm) for arm in built}
 
 
 def own_module(directory: Path, stored: workdirs.Run) -> ModuleType | None:
@@ -113,11 +121,10 @@ def of_options(options: argparse.Namespace) -> Source:
     return Source(stored.name, None, own, arms)
 
 
-def _sharing_data(arm: fdl.Buildable, base: fdl.Buildable) -> fdl.Buildable:
-    """The arm with the base's own data, where they are equal, so that they are made once."""
-    mine, theirs = (getattr(c, "__arguments__", {}).get("data") for c in (arm, base))
-    if mine is theirs or mine != theirs:
+def _with_data(arm: fdl.Buildable, data: Any, made: Any) -> fdl.Buildable:
+    """The arm with its data made already, where they are those given."""
+    if data is None or arm.__arguments__.get("data") != data:
         return arm
     arm = copy.copy(arm)
-    arm.data = theirs
+    arm.data = made
     return arm

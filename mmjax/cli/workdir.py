@@ -129,10 +129,12 @@ def differences(stored: Run, asked: Run, own: ModuleType | None) -> list[str]:
         )
         if old != new
     ]
-    pairs = [("", stored.config, asked.config)]
-    pairs += [(f"{a}: ", stored.arms[a], t) for a, t in asked.arms.items() if a in stored.arms]
-    for prefix, old, new in pairs:
-        lines += [prefix + line for line in config_differences(old, new, own)]
+    changed = config_differences(stored.config, asked.config, own)
+    if changed:  # The arms differ in the same paths again.
+        return lines + changed
+    for arm in [a for a in asked.arms if a in stored.arms]:
+        found = config_differences(stored.arms[arm], asked.arms[arm], own)
+        lines += [f"{arm}: {line}" for line in found]
     return lines
 
 

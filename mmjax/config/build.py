@@ -11,8 +11,12 @@ from mmjax.config.errors import ConfigError
 CONTEXT = re.compile(r"\n\nFiddle context: failed to .* at <root>(\S*) with.*", re.DOTALL)
 
 
-def build(config: Any) -> Any:
+def build(config: Any, at: str = "") -> Any:
     """Calls everything in a configuration, the innermost first; what is shared is called once.
+
+    Args:
+      config: a configuration, or a container of some.
+      at: its path, for messages, where it is a part of a larger one.
 
     Raises:
       ConfigError: a constructor refused its arguments; the message names its path.
@@ -22,7 +26,7 @@ def build(config: Any) -> Any:
     except (TypeError, ValueError) as error:
         message = str(error)
         where = CONTEXT.search(message)
-        path = _dotted(where[1]) if where else ""
+        path = f"{at}.{_dotted(where[1]) if where else ''}".strip(".")
         raise ConfigError(f"{path}: {CONTEXT.sub('', message)}".removeprefix(": ")) from error
 
 

@@ -40,7 +40,7 @@ def annotations(function: Callable[..., Any]) -> dict[str, Any]:
     """The annotations of a callable's parameters; those that cannot be resolved become Any."""
     target: Any = function
     if isinstance(function, type) and not _declares_fields(function):
-        target = function.__init__
+        target = function.__init__  # type: ignore[misc]
     try:
         return typing.get_type_hints(target)
     except Exception:  # An annotation may name what only a type checker imports.
@@ -54,18 +54,7 @@ def accepts(annotation: Any, value: Any) -> bool:
     An int is taken for a float; a bool is not taken for an int. A configured call is judged by
     the class that it makes.
     """
-    if isinstance(value, fdl.Buildable):
-        return _accepts_result(annotation, value)
-    if holds_buildable(value):
-        return True
-    from beartype import BeartypeConf
-    from beartype.door import is_bearable
-
-    try:
-        fits = is_bearable(value, annotation, conf=BeartypeConf(is_pep484_tower=True))
-    except Exception:  # An annotation that beartype does not know forbids nothing.
-        return True
-    return fits and not (isinstance(value, bool) and _is_number(annotation))
+    return any(_accepts(member, value) for member in _members(annotation))
 
 
 def element(annotation: Any, key: Any) -> Any:
@@ -160,19 +149,43 @@ def _members(annotation: Any) -> tuple[Any, ...]:
     return (annotation,)
 
 
-def _is_number(annotation: Any) -> bool:
-    """Whether an annotation speaks of numbers and not of bools."""
-    members = _members(annotation)
-    return bool not in members and any(m in (int, float) for m in members)
+def _accepts(annotation: Any, value: Any) -> bool:
+    if isinstance(value, fdl.Buildable):
+        return _accepts_result(annotation, value)
+    if holds_buildable(value):
+        origin = typing.get_origin(annotation) or annotation
+        return not _is_plain_class(origin) or (
+            isinstance(value, origin) and _accepts_items(annotation, value)
+        )
+    if isinstance(value, bool) and annotation in (int, float):
+        return False
+    return _is_bearable(annotation, value) and _accepts_items(annotation, value)
+
+
+def _accepts_items(annotation: Any, value: Any) -> bool:
+    """Every item, since beartype looks at one of them only."""
+    if isinstance(value, Mapping):
+        return all(accepts(element(annotation, k), v) for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return all(accepts(element(annotation, i), v) for i, v in enumerate(value))
+    return True
+
+
+def _is_bearable(annotation: Any, value: Any) -> bool:
+    from beartype import BeartypeConf
+    from beartype.door import is_bearable
+
+    try:
+        return is_bearable(value, annotation, conf=BeartypeConf(is_pep484_tower=True))
+    except Exception:  # An annotation that beartype does not know forbids nothing.
+        return True
 
 
 def _accepts_result(annotation: Any, config: fdl.Buildable) -> bool:
     """Whether a configured call makes what the annotation asks, as far as classes can tell."""
     made = _result(config)
-    wanted = [typing.get_origin(m) or m for m in _members(annotation)]
-    if made is None or not all(map(_is_plain_class, wanted)):
-        return True
-    return any(issubclass(made, w) for w in wanted)
+    wanted = typing.get_origin(annotation) or annotation
+    return made is None or not _is_plain_class(wanted) or issubclass(made, wanted)
 
 
 def _is_plain_class(kind: Any) -> bool:

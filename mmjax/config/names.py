@@ -105,11 +105,12 @@ def public_name(value: Any) -> str:
 def nearest(word: str, valid: Iterable[str], count: int = 3) -> list[str]:
     """The valid names most like a misspelt one, those with the same last part first."""
     valid = sorted(set(valid))
-    lower = {v.lower(): v for v in reversed(valid)}
     last = word.lower().rpartition(".")[2]
     same_end = [v for v in valid if v.lower().rpartition(".")[2] == last]
+    lower = [v.lower() for v in valid]
     close = difflib.get_close_matches(word.lower(), lower, n=count, cutoff=0.6)
-    return list(dict.fromkeys([*same_end, *(lower[c] for c in close)]))[:count]
+    found = [v for c in close for v in valid if v.lower() == c]
+    return list(dict.fromkeys([*same_end, *found]))[:count]
 
 
 def did_you_mean(word: str, valid: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import fiddle as fdl
@@ -76,25 +77,25 @@ def _call(node: ast.Call) -> fdl.Buildable:
     keywords = {str(k.arg): _value(k.value) for k in node.keywords}
     if isinstance(function, fiddle_auto_config.AutoConfig):
         return function.as_buildable(*arguments, **keywords)
-    _check_keywords(shown, function, keywords)
+    _check_names(shown, function, keywords)
     try:
         config = fdl.Config(function, *arguments, **keywords)
     except TypeError as error:
         raise ConfigError(f"{shown}: {str(error).rpartition(': ')[2]}.") from error
+    _check_names(shown, function, [k for k in config.__arguments__ if isinstance(k, str)])
     _check_types(shown, config)
     return config
 
 
-def _check_keywords(name: str, function: Any, keywords: dict[str, Any]) -> None:
+def _check_names(name: str, function: Any, given: Iterable[str]) -> None:
     if hints.takes(function, inspect.Parameter.VAR_KEYWORD):
         return
     valid = list(hints.parameters(function))
-    for keyword in keywords.keys() - set(valid):
-        raise ConfigError(
-            f"{name} has no parameter '{keyword}'."
-            + names.did_you_mean(keyword, valid)
-            + f" It takes: {', '.join(valid) or 'none'}."
-        )
+    for keyword in given:
+        if keyword not in valid:
+            near = names.did_you_mean(keyword, valid)
+            takes = f" It takes: {', '.join(valid) or 'none'}."
+            raise ConfigError(f"{name} has no parameter '{keyword}'.{near}{takes}")
 
 
 def _check_types(name: str, config: fdl.Buildable) -> None:

@@ -70,7 +70,9 @@ def of_target(target: str) -> Source:
     module = import_file(Path(place)) if place.endswith(".py") else import_module(place)
     function = getattr(module, name or "experiment", None)
     if function is None:
-        near = names.did_you_mean(name or "experiment", vars(module))
+        kind = fiddle_auto_config.AutoConfig
+        known = [n for n, value in vars(module).items() if isinstance(value, kind)]
+        near = names.did_you_mean(name or "experiment", known)
         raise ConfigError(f"{place} defines no function '{name or 'experiment'}'.{near}")
     return of_function(function, getattr(module, "ARMS", None))
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -36,6 +36,7 @@ class Task(NamedTuple):
     unit: str = ""
 
 
+@runtime_checkable
 class Source(Protocol):
     """Random access to the examples of one split."""
 

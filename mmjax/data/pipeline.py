@@ -8,7 +8,7 @@ run sees what the uninterrupted one sees.
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -55,17 +55,26 @@ def eval_indices(
     return list(zip(np.where(valid, positions, 0).astype(np.int32), valid, strict=True))
 
 
+@runtime_checkable
+class Chunks(Protocol):
+    """The indices of every dispatch, by its number; a list will do."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> Indices: ...
+
+
 class Feed(NamedTuple):
     """A way to the devices.
 
     Attributes:
       sharded: whether every device gets data of its own.
-      chunks: chunks of indices [s, k, b], a number of devices' worth each -> pairs of data and of
-        indices [devices, s, k, b / devices] into the data.
+      chunks: the indices of every dispatch [s, k, b] -> for each, the data and the indices
+        [devices, s, k, b / devices] into them.
     """
 
     sharded: bool
-    chunks: Callable[[Sequence[Indices]], Iterator[tuple[Batch, Any]]]
+    chunks: Callable[[Chunks], Iterator[tuple[Batch, Any]]]
 
 
 def on_device(data: Batch, devices: Sequence[jax.Device]) -> Feed:
@@ -73,7 +82,7 @@ def on_device(data: Batch, devices: Sequence[jax.Device]) -> Feed:
     replicated = NamedSharding(Mesh(np.array(devices), ("data",)), PartitionSpec())
     data = jax.device_put(data, replicated)
 
-    def chunks(plan: Sequence[Indices]) -> Iterator[tuple[Batch, Any]]:
+    def chunks(plan: Chunks) -> Iterator[tuple[Batch, Any]]:
         for i in range(len(plan)):
             yield data, split_devices(plan[i], len(devices))
 
@@ -97,7 +106,7 @@ def streamed(
     """
     sharded = NamedSharding(Mesh(np.array(devices), ("data",)), PartitionSpec("data"))
 
-    def chunks(plan: Sequence[Indices]) -> Iterator[tuple[Batch, Any]]:
+    def chunks(plan: Chunks) -> Iterator[tuple[Batch, Any]]:
         import grain
 
         dataset = grain.MapDataset.source(Fetched(plan, source, len(devices), prepare))
@@ -112,7 +121,7 @@ def streamed(
 class Fetched:
     """The chunks of a plan with their examples, by number: what grain calls a data source."""
 
-    plan: Sequence[Indices]
+    plan: Chunks
     source: Source
     devices: int
     prepare: Callable[[Batch], Batch]

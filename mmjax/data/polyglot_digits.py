@@ -9,6 +9,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Int
 
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 from mmjax.types import Batch
@@ -46,14 +47,14 @@ class Noise:
     """
 
     pixels: float = 0.25
-    snr: tuple[float, float] = (0.0, 15.0)
-    typing: float = 0.2
+    snr: tuple[float, float] = (-5.0, 7.0)
+    typing: float = 0.28
 
 
 def polyglot_digits(
     *,
     seed: int = 0,
-    train: int = 4608,
+    train: int = 9216,
     validation: int = 512,
     test: int = 1024,
     missing_modalities: float = 0.1,
@@ -95,56 +96,55 @@ def polyglot_digits(
         noise=noise,
     )
     batches = {split: _batch(rows) for split, rows in prepare(config, data_dir).items()}
-    mean, deviation = _statistics(batches["train"])
-    splits = {k: Arrays(_standardised(batch, mean, deviation)) for k, batch in batches.items()}
+    splits = {split: Arrays(batch) for split, batch in _standardised(batches).items()}
     return Dataset("polyglot_digits", MODALITIES, TASKS, splits)
 
 
 def _batch(rows: list[dict[str, Any]]) -> Batch:
-    """Stacks examples as they were stored, sequences padded with zeros."""
+    """Stacks examples as they were stored: bytes, sequences of their own lengths."""
+    sequences = {m: mod.shape for m, mod in MODALITIES.items() if mod.sequence}
+    speech, text = (_padded([r["inputs"][m] for r in rows], s) for m, s in sequences.items())
+    lengths = {m: np.array([len(r["inputs"][m]) for r in rows], np.int32) for m in sequences}
+    types = {t: np.int32 if task.classes else np.float32 for t, task in TASKS.items()}
 
-    def stack(part: str, name: str) -> np.ndarray:
-        return np.stack([row[part][name] for row in rows])
+    def stack(part: str, name: str, dtype: Any) -> np.ndarray:
+        return np.stack([row[part][name] for row in rows]).astype(dtype)
 
-    sequences = [m for m, modality in MODALITIES.items() if modality.sequence]
-    speech = _padded([row["inputs"]["speech"] for row in rows], MODALITIES["speech"].shape)
-    text = _padded([row["inputs"]["text"] for row in rows], MODALITIES["text"].shape)
     return Batch(
         inputs={
-            "image": stack("inputs", "image").astype(np.float32) / 255,
+            "image": stack("inputs", "image", np.float32) / 255,
             "speech": speech.astype(np.float32),
-            "text": text.astype(np.int32),
+            "text": (text.astype(np.int32) + 1) * _inside(lengths["text"], text.shape[1]),
         },
-        present={m: stack("present", m) for m in MODALITIES},
-        lengths={m: np.array([len(r["inputs"][m]) for r in rows], np.int32) for m in sequences},
-        targets={
-            "digit": stack("targets", "digit").astype(np.int32),
-            "language": stack("targets", "language").astype(np.int32),
-            "rate": stack("targets", "rate").astype(np.float32),
-        },
-        labeled={t: stack("labeled", t) for t in TASKS},
+        present={m: stack("present", m, bool) for m in MODALITIES},
+        lengths=lengths,
+        targets={t: stack("targets", t, dtype) for t, dtype in types.items()},
+        labeled={t: stack("labeled", t, bool) for t in TASKS},
     )
 
 
 def _padded(sequences: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    padded = np.zeros((len(sequences), *shape), sequences[0].dtype)
+    padded = np.zeros((len(sequences), *shape), np.uint8)
     for row, sequence in zip(padded, sequences, strict=True):
         row[: len(sequence)] = sequence
     return padded
 
 
-def _frames(batch: Batch) -> np.ndarray:
-    """Which frames of speech are real: Bool[b time]."""
-    frames = np.arange(MODALITIES["speech"].shape[0])
-    return frames[None] < batch.lengths["speech"][:, None]
+def _inside(lengths: Int[np.ndarray, " b"], longest: int) -> Bool[np.ndarray, "b {longest}"]:
+    """Which places of a padded sequence are real."""
+    return np.arange(longest)[None] < lengths[:, None]
 
 
-def _statistics(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-    speech = batch.inputs["speech"][_frames(batch)]
-    return speech.mean(axis=0), np.maximum(speech.std(axis=0), 1e-6)
+def _standardised(batches: dict[str, Batch]) -> dict[str, Batch]:
+    """Gives each band of speech mean 0 and standard deviation 1 over the training frames."""
+    train = batches["train"]
+    speech = train.inputs["speech"]
+    frames = speech[_inside(train.lengths["speech"], speech.shape[1])]
+    mean, deviation = frames.mean(axis=0), np.maximum(frames.std(axis=0), 1e-6)
 
+    def standardise(batch: Batch) -> Batch:
+        speech = (batch.inputs["speech"] - mean[None, None]) / deviation[None, None]
+        speech *= _inside(batch.lengths["speech"], speech.shape[1])[:, :, None]
+        return batch._replace(inputs={**batch.inputs, "speech": speech})
 
-def _standardised(batch: Batch, mean: np.ndarray, deviation: np.ndarray) -> Batch:
-    speech = (batch.inputs["speech"] - mean[None, None]) / deviation[None, None]
-    speech = np.where(_frames(batch)[:, :, None], speech, np.float32(0))
-    return batch._replace(inputs={**batch.inputs, "speech": speech})
+    return {split: standardise(batch) for split, batch in batches.items()}

@@ -1,5 +1,6 @@
 """Makes the examples of polyglot_digits and stores them as a TFDS data set of array records."""
 
+import contextlib
 import dataclasses
 import hashlib
 import pathlib
@@ -8,27 +9,30 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from jaxtyping import Float, Int, UInt8
 
 from mmjax.data.audio import log_mel
 from mmjax.data.polyglot_digits import LANGUAGES, MODALITIES, TASKS, Noise
 from mmjax.data.speech import Speaker
 
+Example = dict[str, Any]
+
 SPLITS = ("train", "validation", "test")
-# Share of the scans, and eSpeak's variants, of each split. Every variant here takes eSpeak's usual
-# time for a word, so that its rate can be told, and draws no random numbers.
-SCANS = {"train": 0.65, "validation": 0.1, "test": 0.25}
-VOICES = {
+SCANS = {"train": 0.65, "validation": 0.1, "test": 0.25}  # share of all scans
+# eSpeak's variants, all of which take its usual time for a word, so that the rate can be told.
+_VOICES = {
     "train": (
         "m1 m5 m6 m8 Alex Annie Diogo Henrique Jacky Mario Michael Mike Tweaky boris fast "
         "grandpa iven iven3 max michel miguel paul rob steph travis zac"
-    ).split(),
-    "validation": "Hugo gustave robert steph3".split(),
-    "test": "m7 Denis norbert quincy belinda john sandro victor".split(),
+    ),
+    "validation": "Hugo gustave robert steph3",
+    "test": "m7 Denis norbert quincy belinda john marcelo grandma",
 }
-RATES = (130, 270)  # words a minute
+VOICES = {split: voices.split() for split, voices in _VOICES.items()}
+RATES = (120, 320)  # words a minute
 PITCHES = (30, 70)
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
-DECIBELS = (-90, 0.5)  # level that is stored as 0, and the step from one stored level to the next
+LOWEST, STEP = -90.0, 0.5  # a level is stored as a number of steps above the lowest, in decibels
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -44,156 +48,216 @@ class PolyglotDigitsConfig(tfds.core.BuilderConfig):
     noise: Noise
 
     def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; it must be at least 0.")
         for split, size in self.sizes.items():
             if size < 1:
                 raise ValueError(f"{split} is {size}; a split needs at least 1 example.")
-        for share in ("missing_modalities", "missing_labels", "missing_in_evaluation"):
+        shares = ("missing_modalities", "missing_labels", "missing_in_evaluation")
+        for share in shares:
             if not 0 <= getattr(self, share) <= 1:
                 raise ValueError(f"{share} is {getattr(self, share)}; it must be 0 to 1.")
-        fields = [getattr(self, f) for f in ("sizes", "noise")] + [
-            self.missing_modalities, self.missing_labels, self.missing_in_evaluation
-        ]
-        self.name = f"seed{self.seed}-{hashlib.sha256(repr(fields).encode()).hexdigest()[:12]}"
+        recipe = [self.sizes, self.noise, *(float(getattr(self, share)) for share in shares)]
+        self.name = f"seed{self.seed}-{hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]}"
 
 
 class PolyglotDigits(tfds.core.GeneratorBasedBuilder):
     """Digits as handwriting, speech and text; see `mmjax.data.polyglot_digits`."""
 
+    # A change of what is generated must come with a new version, or old files are read.
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}
-    # TFDS would find this file with the help of a package that it does not require.
+    # TFDS would look for this file with the help of a package that it does not require.
     code_path = pathlib.Path(__file__)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        def tensor(*shape: int | None) -> tfds.features.Tensor:
-            return tfds.features.Tensor(
-                shape=shape, dtype=np.uint8, encoding=tfds.features.Encoding.BYTES
-            )
+        classes = {t: task.classes for t, task in TASKS.items() if task.classes}
+        features = {
+            "inputs": {m: _bytes(m) for m in MODALITIES},
+            "present": dict.fromkeys(MODALITIES, np.bool_),
+            "targets": {t: tfds.features.ClassLabel(names=c) for t, c in classes.items()}
+            | {"rate": np.float32},
+            "labeled": dict.fromkeys(TASKS, np.bool_),
+        }
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(features), description=__doc__
+        )
 
-        flag = tfds.features.Scalar(np.bool_)
-        features = tfds.features.FeaturesDict({
-            "inputs": {
-                "image": tensor(*MODALITIES["image"].shape),
-                "speech": tensor(None, *MODALITIES["speech"].shape[1:]),
-                "text": tensor(None),
-            },
-            "present": {m: flag for m in MODALITIES},
-            "targets": {
-                "digit": tfds.features.ClassLabel(names=TASKS["digit"].classes),
-                "language": tfds.features.ClassLabel(names=TASKS["language"].classes),
-                "rate": tfds.features.Scalar(np.float32),
-            },
-            "labeled": {t: flag for t in TASKS},
-        })
-        return self.dataset_info_from_configs(features=features, description=__doc__)
-
-    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Example]]]:
         return {split: self._generate_examples(split) for split in SPLITS}
 
-    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, Example]]:
         config = self.builder_config
         scans, words, speaker = _scans(split, config.seed), _words(), Speaker()
         for index in range(config.sizes[split]):
             rng = np.random.default_rng([config.seed, SPLITS.index(split), index])
-            example = _example(rng, split, scans, words, speaker, config.noise)
-            yield index, _with_gaps(rng, example, config, split)
+            example = _example(rng, scans, words, speaker, VOICES[split], config.noise)
+            yield index, _with_gaps(rng, example, *_shares(config, split))
 
 
-def prepare(
-    config: PolyglotDigitsConfig, data_dir: str | None
-) -> dict[str, list[dict[str, Any]]]:
-    """The examples of each split; made and stored if they are not there yet."""
-    builder = PolyglotDigits(config=config, data_dir=data_dir, file_format="array_record")
+def prepare(config: PolyglotDigitsConfig, data_dir: str | None) -> dict[str, list[Example]]:
+    """The examples of each split; made and stored if they are not there yet.
+
+    TFDS writes into a folder with a name of its own and renames it when all is there, so that an
+    interrupted preparation leaves nothing that would be read.
+    """
+    builder = _builder(config, data_dir)
     try:
         builder.download_and_prepare()
     except OSError:
-        pass
+        builder = _builder(config, data_dir)
+        if not builder.is_prepared():  # by another process, which was first to rename
+            raise
     return {s: list(builder.as_data_source(s).__getitems__(range(config.sizes[s]))) for s in SPLITS}
 
 
-def _scans(split: str, seed: int) -> list[np.ndarray]:
-    """The split's scans of each digit, 8x8 with values 0 to 1."""
+def _builder(config: PolyglotDigitsConfig, data_dir: str | None) -> PolyglotDigits:
+    with _quiet():
+        return PolyglotDigits(config=config, data_dir=data_dir, file_format="array_record")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps TFDS from warning that the configuration is not one of a fixed list."""
+    from absl import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _bytes(modality: str) -> tfds.features.Tensor:
+    shape, sequence = MODALITIES[modality]
+    return tfds.features.Tensor(
+        shape=(None, *shape[1:]) if sequence else shape,
+        dtype=np.uint8,
+        encoding=tfds.features.Encoding.BYTES,
+    )
+
+
+def _shares(config: PolyglotDigitsConfig, split: str) -> tuple[float, float]:
+    if split == "train":
+        return config.missing_modalities, config.missing_labels
+    return config.missing_in_evaluation, config.missing_in_evaluation
+
+
+def _scans(split: str, seed: int) -> list[Float[np.ndarray, "_ 8 8"]]:
+    """The split's scans of each digit, with values 0 to 1."""
     from sklearn.datasets import load_digits
 
     images, digits = load_digits(return_X_y=True)
     order = np.random.default_rng(seed).permutation(len(images))
-    edges = np.cumsum([0] + [round(SCANS[s] * len(images)) for s in SPLITS])
-    chosen = order[edges[SPLITS.index(split)] : edges[SPLITS.index(split) + 1]]
+    ends = np.round(np.cumsum([SCANS[s] for s in SPLITS]) * len(images)).astype(int)
+    chosen = np.split(order, ends)[SPLITS.index(split)]
     return [images[chosen][digits[chosen] == d].reshape(-1, 8, 8) / 16 for d in range(10)]
 
 
 def _words() -> dict[str, list[str]]:
-    from num2words import num2words
-
+    """The words for 0 to 9 in each language."""
+    try:
+        from num2words import num2words
+    except ImportError as error:
+        raise ImportError("Number words need num2words: pip install 'mmjax[demo]'.") from error
     return {language: [num2words(d, lang=language) for d in range(10)] for language in LANGUAGES}
 
 
-def _example(rng, split, scans, words, speaker, noise: Noise):
-    digit = int(rng.integers(10))
-    language = str(rng.choice(list(LANGUAGES)))
-    rate = int(rng.integers(*RATES, endpoint=True))
-    word = words[language][digit]
-    voice = f"{language}+{rng.choice(VOICES[split])}"
-    pitch = int(rng.integers(*PITCHES, endpoint=True))
-    utterance = speaker.say(word, voice, rate=rate, pitch=pitch)
+def _example(
+    rng: np.random.Generator,
+    scans: list[Float[np.ndarray, "_ 8 8"]],
+    words: dict[str, list[str]],
+    speaker: Speaker,
+    voices: list[str],
+    noise: Noise,
+) -> Example:
+    """A complete example."""
+    digit, language = int(rng.integers(10)), str(rng.choice(list(LANGUAGES)))
+    word, scan = words[language][digit], rng.choice(scans[digit])
+    rate, pitch = (int(rng.integers(*r, endpoint=True)) for r in (RATES, PITCHES))
+    utterance = speaker.say(word, f"{language}+{rng.choice(voices)}", rate=rate, pitch=pitch)
     return {
         "inputs": {
-            "image": scribbled(scans[digit][rng.integers(len(scans[digit]))], rng, noise),
-            "speech": heard(utterance, speaker.sample_rate, rng, noise),
-            "text": typed(word, rng, noise),
+            "image": scanned(scan, rng, noise.pixels),
+            "speech": heard(utterance, speaker.sample_rate, rng, noise.snr),
+            "text": typed(word, rng, noise.typing),
         },
         "targets": {
-            "digit": digit, "language": list(LANGUAGES).index(language), "rate": float(rate),
+            "digit": digit,
+            "language": list(LANGUAGES).index(language),
+            "rate": float(rate),
         },
     }
 
 
-def scribbled(scan, rng, noise):
-    noisy = scan + noise.pixels * rng.standard_normal(scan.shape)
+def scanned(
+    scan: Float[np.ndarray, "8 8"], rng: np.random.Generator, deviation: float
+) -> UInt8[np.ndarray, "8 8 1"]:
+    """Adds noise to a scan and stores it in 8 bits."""
+    noisy = scan + deviation * rng.standard_normal(scan.shape)
     return np.round(255 * np.clip(noisy, 0, 1)).astype(np.uint8)[:, :, None]
 
 
-def heard(utterance, sample_rate, rng, noise):
-    speech = _trimmed(utterance.astype(np.float64))
-    speech /= np.sqrt(np.mean(speech**2))
-    snr = rng.uniform(*noise.snr)
-    noisy = speech + 10 ** (-snr / 20) * rng.standard_normal(len(speech))
-    frames, mels = MODALITIES["speech"].shape
-    levels = log_mel(noisy / 10, sample_rate, window=0.032, hop=0.02, mels=mels, low=60, high=8000)
-    decibels = 10 / np.log(10) * levels[:frames]
-    return np.clip(np.round((decibels - DECIBELS[0]) / DECIBELS[1]), 0, 255).astype(np.uint8)
+def heard(
+    utterance: Int[np.ndarray, " samples"],
+    sample_rate: int,
+    rng: np.random.Generator,
+    snr: tuple[float, float],
+) -> UInt8[np.ndarray, "frames mels"]:
+    """Trims silence, adds white noise, and stores the log-mel levels in 8 bits."""
+    loudness = np.abs(utterance.astype(np.float64))
+    loud = np.flatnonzero(loudness > 0.02 * loudness.max())
+    speech = utterance[loud[0] : loud[-1] + 1].astype(np.float64)
+    speech /= 10 * np.sqrt(np.mean(speech**2))
+    noise = 0.1 * 10 ** (-rng.uniform(*snr) / 20) * rng.standard_normal(len(speech))
+    longest, mels = MODALITIES["speech"].shape
+    logs = log_mel(
+        speech + noise, sample_rate, window=0.032, hop=0.02, mels=mels, low=60.0, high=8000.0
+    )
+    steps = (10 / np.log(10) * logs[:longest] - LOWEST) / STEP
+    return np.round(np.clip(steps, 0, 255)).astype(np.uint8)
 
 
-def _trimmed(samples):
-    loud = np.flatnonzero(np.abs(samples) > 0.02 * np.abs(samples).max())
-    return samples[loud[0] : loud[-1] + 1]
-
-
-def typed(word, rng, noise):
-    letters: list[str] = []
-    for letter in word:
-        letters += _mistyped(letter, rng) if rng.random() < noise.typing else [letter]
-    swap = rng.random() < noise.typing
+def typed(word: str, rng: np.random.Generator, share: float) -> UInt8[np.ndarray, " bytes"]:
+    """Types a word in UTF-8, with errors: letters left out, added, replaced or swapped."""
+    letters = list(word)
+    for place in reversed(range(len(word))):
+        if rng.random() < share:
+            _mistype(letters, place, rng)
     encoded = "".join(letters or word[0]).encode()[: MODALITIES["text"].shape[0]]
-    return np.frombuffer(encoded, np.uint8) + np.uint8(1)
+    return np.frombuffer(encoded, np.uint8)
 
 
-def _mistyped(letter, rng):
-    other = ALPHABET[rng.integers(len(ALPHABET))]
-    return [[], [other], [letter, other]][rng.integers(3)]
+def _mistype(letters: list[str], place: int, rng: np.random.Generator) -> None:
+    kind, other = rng.integers(4), ALPHABET[rng.integers(len(ALPHABET))]
+    if kind == 0:
+        del letters[place]
+    elif kind == 1:
+        letters.insert(place, other)
+    elif kind == 2:
+        letters[place] = other
+    else:
+        letters[place : place + 2] = reversed(letters[place : place + 2])
 
 
-def _with_gaps(rng, example, config, split):
-    train = split == "train"
-    modalities = config.missing_modalities if train else config.missing_in_evaluation
-    labels = config.missing_labels if train else config.missing_in_evaluation
-    present = dict(zip(MODALITIES, (rng.random(len(MODALITIES)) >= modalities).tolist()))
+def _with_gaps(
+    rng: np.random.Generator, example: Example, modalities: float, labels: float
+) -> Example:
+    """Takes modalities, but not all, and labels out of an example, with the given shares."""
+    present = dict(
+        zip(MODALITIES, (rng.random(len(MODALITIES)) >= modalities).tolist(), strict=True)
+    )
     if not any(present.values()):
         present[str(rng.choice(list(MODALITIES)))] = True
-    labeled = dict(zip(TASKS, (rng.random(len(TASKS)) >= labels).tolist()))
-    inputs = {
-        m: x if present[m] else np.zeros_like(x if m == "image" else x[:0])
-        for m, x in example["inputs"].items()
+    labeled = dict(zip(TASKS, (rng.random(len(TASKS)) >= labels).tolist(), strict=True))
+    inputs, targets = example["inputs"], example["targets"]
+    return {
+        "inputs": {m: x if present[m] else _nothing(m, x) for m, x in inputs.items()},
+        "present": present,
+        "targets": {t: y if labeled[t] else 0 for t, y in targets.items()},
+        "labeled": labeled,
     }
-    targets = {t: y if labeled[t] else type(y)(0) for t, y in example["targets"].items()}
-    return {"inputs": inputs, "present": present, "targets": targets, "labeled": labeled}
+
+
+def _nothing(modality: str, x: UInt8[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
+    return x[:0] if MODALITIES[modality].sequence else np.zeros_like(x)

@@ -25,8 +25,8 @@ class Speaker:
     The library keeps state in globals (the phase of the voice's flutter, for one), so an utterance
     depends on those before it. Each speaker is therefore a fresh copy of the library: two speakers
     that are told to say the same things in the same order give the same samples, whatever else
-    has happened in their processes. Variants that use eSpeak's Klatt synthesiser ("klatt", "adam",
-    "Reed", ...) are the exception: they draw from the random numbers of the C library.
+    has happened in their processes. Not so with variants whose file has a line `breath`, for which
+    the library reads memory that it has not set, or `klatt`, for which it draws random numbers.
 
     Attributes:
       sample_rate: in Hz.
@@ -37,12 +37,12 @@ class Speaker:
     def __init__(self) -> None:
         self._chunks: list[np.ndarray] = []
         self._collect = _Callback(self._receive)  # the library does not keep it alive
-        self._library, data = _fresh_library()
+        self._library, self._data = _fresh_library()
         self.sample_rate = self._library.espeak_Initialize(
-            _SYNCHRONOUS, 0, data.encode(), _DONT_EXIT
+            _SYNCHRONOUS, 0, self._data.encode(), _DONT_EXIT
         )
         if self.sample_rate <= 0:
-            raise RuntimeError(f"eSpeak NG could not read its data in {data}.")
+            raise RuntimeError(f"eSpeak NG could not read its data in {self._data}.")
         self._library.espeak_SetSynthCallback(self._collect)
 
     def say(
@@ -66,7 +66,9 @@ class Speaker:
             raise ValueError(f"rate is {rate}; it must be 80 to 450 words per minute.")
         if not 0 <= pitch <= 99:
             raise ValueError(f"pitch is {pitch}; it must be 0 to 99.")
-        if self._library.espeak_SetVoiceByName(voice.encode()):
+        # The library takes its usual voice in place of an unknown variant, without a word.
+        variant = os.path.join(self._data, "voices", "!v", voice.partition("+")[2])
+        if self._library.espeak_SetVoiceByName(voice.encode()) or not os.path.exists(variant):
             raise ValueError(f"eSpeak NG has no voice {voice!r}.")
         self._library.espeak_SetParameter(_RATE, rate, 0)
         self._library.espeak_SetParameter(_PITCH, pitch, 0)
@@ -89,9 +91,7 @@ def _fresh_library() -> tuple[ctypes.CDLL, str]:
     try:
         import espeakng_loader
     except ImportError as error:
-        raise ImportError(
-            "Speech synthesis needs eSpeak NG: pip install 'mmjax[demo]'."
-        ) from error
+        raise ImportError("Speech synthesis needs eSpeak NG: pip install 'mmjax[demo]'.") from error
     original = espeakng_loader.get_library_path()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         copy = shutil.copy(original, os.path.join(folder, os.path.basename(original)))

@@ -245,4 +245,5 @@ def gate_orthogonal(
     width, total = shape
     keys = jax.random.split(key, total // width)
     orthogonal = nn.initializers.orthogonal()
-    return jnp.concatenate([orthogonal(k, (width, width), dtype) for k in keys], axis=1)
+    square = jax.vmap(lambda k: orthogonal(k, (width, width), dtype))(keys)
+    return jnp.concatenate(square, axis=1)

@@ -86,7 +86,7 @@ def fit(
             state, metrics = state._replace(train=train), jax.device_get(metrics)
             clock.dispatched(stop - start)
             check_finite(metrics, start, programs, checkpoints)
-            running = np.flatnonzero(~programs.stopped(state))
+            running = np.flatnonzero(~programs.stopped(state)).tolist()
             for i in running:
                 writes[i](stop, means(metrics, i))
             report(stop, task_losses(metrics))

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
-from mmjax.data.dataset import Source, select
+from mmjax.data.dataset import Arrays, Source, select
 from mmjax.data.pipeline import Feed, on_device, streamed
 from mmjax.data.validate import validate
 from mmjax.experiment import Experiment
@@ -45,7 +45,7 @@ class LoopState(NamedTuple):
 
 
 def check(experiment: Experiment, devices: int) -> None:
-    """Refuses, before anything is compiled, an experiment whose parts do not fit.
+    """Refuses, before anything is compiled, an experiment whose parts or data do not fit.
 
     Raises:
       ValueError: naming the part, its value and what would fit.
@@ -66,6 +66,8 @@ def check(experiment: Experiment, devices: int) -> None:
             raise ValueError(f"{data.name} has no split {name!r}, only {sorted(data.splits)}.")
         if not len(data.splits[name]):
             raise ValueError(f"The split {name!r} of {data.name} is empty.")
+        if isinstance(source := data.splits[name], Arrays):
+            validate(data.name, name, source.batch, data.modalities, data.tasks)
     for name, head in model.heads.items():
         head.check(data.tasks[name], name)
     examples = len(data.splits["train"])
@@ -86,9 +88,10 @@ class Splits:
         self.feeds: dict[str, Feed] = {}
 
     def prepare(self, name: str, batch: Batch) -> Batch:
-        """Validates a part of a split and keeps what the model uses."""
+        """Keeps what the model uses of a part of a split, validated if `check` has not seen it."""
         data, model = self.experiment.data, self.experiment.model
-        validate(data.name, name, batch, data.modalities, data.tasks)
+        if not isinstance(data.splits[name], Arrays):
+            validate(data.name, name, batch, data.modalities, data.tasks)
         return select(batch, model.encoders, model.heads)
 
     def feed(self, name: str) -> Feed:

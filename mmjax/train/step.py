@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from mmjax.balance import Balancer
 from mmjax.model import Model, shared_parameters
-from mmjax.types import Batch, Params, TrainState
+from mmjax.types import Batch, Optimizer, Params, TrainState
 
 Metrics = dict[str, tuple[Array, Array]]
 Statistics = dict[str, dict[str, Array]]
@@ -25,7 +25,7 @@ def task_names(model: Model) -> tuple[str, ...]:
 
 def init_state(
     model: Model,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     balancer: Balancer,
     batch: Batch,
     key: Key[Array, ""],
@@ -99,7 +99,7 @@ def label_counts(batch: Batch, tasks: Sequence[str]) -> Float[Array, " t"]:
 
 def make_train_step(
     model: Model,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     balancer: Balancer,
     *,
     compute_dtype: str = "float32",
@@ -157,7 +157,7 @@ def make_train_step(
         )
         loss = jnp.dot(weights, losses)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params, value=loss)
-        metrics = summarize(tasks, losses, counts, weights, loss, optax.global_norm(gradient))
+        metrics = summarize(tasks, losses, counts, weights, loss, optax.tree.norm(gradient))
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, opt_state, balancer_state, state.key), metrics
 

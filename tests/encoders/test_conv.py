@@ -30,14 +30,16 @@ def loop_max_pool(x):
 
 
 def random(seed, *shape):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
 @pytest.mark.parametrize("conv", [conv2d, patches_conv2d, native_conv2d])
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 3), (5, 2)])
 def test_convolution_is_the_naive_sum(conv, size):
     x, kernel = random(0, 2, 5, 4, 3), random(1, *size, 3, 2)
-    np.testing.assert_allclose(conv(x, kernel), loop_conv2d(x, kernel), atol=1e-5)
+    np.testing.assert_allclose(
+        conv(x, kernel), loop_conv2d(*map(np.asarray, (x, kernel))), atol=1e-5
+    )
 
 
 def test_gradients_are_those_of_xla_under_jit_scan_and_vmap():
@@ -70,15 +72,16 @@ def test_forward_over_reverse_is_a_finite_difference_of_gradients():
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the CPU's branch")
 def test_one_branch_is_left_in_the_program():
-    text = jax.jit(conv2d).lower(random(0, 1, 4, 4, 1), random(1, 3, 3, 1, 2)).as_text()
-    assert "dot_general" in text
-    assert "stablehlo.convolution" not in text and "stablehlo.case" not in text
+    program = jax.jit(conv2d).lower(random(0, 1, 4, 4, 1), random(1, 3, 3, 1, 2))
+    text = program.compile().as_text()
+    assert " dot(" in text or "__onednn" in text or "custom-call" in text
+    assert "convolution(" not in text and "conditional(" not in text
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 6, 3), (1, 5, 7, 2), (1, 2, 3, 1)])
 def test_max_pool_is_the_naive_maximum(shape):
     x = random(0, *shape)
-    np.testing.assert_array_equal(max_pool(jnp.asarray(x)), loop_max_pool(x).astype(np.float32))
+    np.testing.assert_array_equal(max_pool(x), loop_max_pool(np.asarray(x)))
 
 
 def test_max_pool_splits_the_gradient_between_ties():
@@ -94,7 +97,7 @@ def test_the_textbook_network(side, width):
     for name in ("conv_0", "conv_1"):
         layer = variables["params"][name]
         y = np.asarray(native_conv2d(x, layer["kernel"])) + np.asarray(layer["bias"])
-        x = loop_max_pool(np.maximum(y, 0)).astype(np.float32)
+        x = jnp.asarray(loop_max_pool(np.maximum(y, 0)), jnp.float32)
     assert values.values.shape == (2, 1, width)
     np.testing.assert_allclose(values.values[:, 0], x.reshape(2, -1), atol=1e-5)
 
@@ -102,8 +105,9 @@ def test_the_textbook_network(side, width):
 @pytest.mark.parametrize("encoder", [ConvEncoder((2,)), MLPEncoder((3,))])
 def test_bytes_are_brought_to_the_unit_range(encoder):
     pixels = np.random.default_rng(0).integers(0, 256, size=(2, 4, 4, 1), dtype=np.uint8)
-    got, params = encoder.init_with_output(jax.random.key(0), pixels, train=False)
-    expected = encoder.apply(params, (pixels / 255).astype(np.float32), train=False)
+    got, params = encoder.init_with_output(jax.random.key(0), jnp.asarray(pixels), train=False)
+    unit = jnp.asarray(pixels / 255, jnp.float32)
+    expected = encoder.apply(params, unit, train=False)
     np.testing.assert_allclose(got.values, expected.values, atol=1e-6)
 
 

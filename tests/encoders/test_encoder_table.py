@@ -1,5 +1,7 @@
 """What every encoder promises, in one table."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,15 +43,27 @@ CASES = pytest.mark.parametrize(
 )
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def apply(encoder, params, x, length):
+    return encoder.apply(params, x, length, train=False)
+
+
 def ready(encoder, x, length):
     x, length = jnp.asarray(x), None if length is None else jnp.asarray(length)
-    return x, length, encoder.init(jax.random.key(0), x, length, train=False)
+    return x, length, random_params(encoder, x, length)
+
+
+def random_params(encoder, x, length, seed=0):
+    rng = np.random.default_rng(seed)
+    init = functools.partial(encoder.init, train=False)
+    shapes = jax.eval_shape(init, jax.random.key(0), x, length)
+    return jax.tree.map(lambda p: jnp.asarray(0.3 * rng.normal(size=p.shape), p.dtype), shapes)
 
 
 @CASES
 def test_shape_and_mask(encoder, x, length, shape):
     x, length, params = ready(encoder, x, length)
-    values, mask = encoder.apply(params, x, length, train=False)
+    values, mask = apply(encoder, params, x, length)
     assert values.shape == (4, *shape) and values.dtype == jnp.float32
     if shape[0] == 1:
         assert mask.shape == (4, 1) and mask.all()
@@ -61,10 +75,10 @@ def test_shape_and_mask(encoder, x, length, shape):
 @CASES
 def test_an_example_does_not_feel_its_neighbours(encoder, x, length, shape):
     x, length, params = ready(encoder, x, length)
-    together = encoder.apply(params, x, length, train=False).values
+    together = apply(encoder, params, x, length).values
     for i in range(4):
         one = None if length is None else length[i : i + 1]
-        alone = encoder.apply(params, x[i : i + 1], one, train=False).values
+        alone = apply(encoder, params, x[i : i + 1], one).values
         np.testing.assert_allclose(together[i], alone[0], atol=1e-6)
 
 
@@ -76,6 +90,7 @@ def test_an_example_does_not_feel_its_neighbours(encoder, x, length, shape):
 def test_dropout_only_while_training(encoder, x, length, shape):
     x, length, params = ready(encoder, x, length)
 
+    @functools.partial(jax.jit, static_argnums=1)
     def run(seed, train):
         keys = {"dropout": jax.random.key(seed)}
         return encoder.apply(params, x, length, train=train, rngs=keys).values
@@ -91,31 +106,31 @@ def test_bfloat16_parameters_and_inputs_give_bfloat16(encoder, x, length, shape)
     x, length, params = ready(encoder, x, length)
     half = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
     x16 = x if jnp.issubdtype(x.dtype, jnp.integer) else x.astype(jnp.bfloat16)
-    got = encoder.apply(half, x16, length, train=False).values
+    got = apply(encoder, half, x16, length).values
     assert got.dtype == jnp.bfloat16
-    expected = encoder.apply(params, x, length, train=False).values
+    expected = apply(encoder, params, x, length).values
     np.testing.assert_allclose(got.astype(jnp.float32), expected, atol=0.05)
 
 
 @CASES
 def test_every_parameter_gets_a_finite_gradient_under_jit_scan_and_vmap(encoder, x, length, shape):
     x, length, _ = ready(encoder, x, length)
+    seeds = [random_params(encoder, x, length, seed) for seed in range(3)]
 
-    def train(key):
-        params = encoder.init(key, x, length, train=False)
-
+    def step(params, _):
         def loss(params):
             return jnp.sin(3 * encoder.apply(params, x, length, train=False).values).sum()
 
-        def step(params, _):
-            grads = jax.grad(loss)(params)
-            return jax.tree.map(lambda p, g: p - 1e-3 * g, params, grads), grads
+        grads = jax.grad(loss)(params)
+        return jax.tree.map(lambda p, g: p - 1e-3 * g, params, grads), grads
 
+    def train(params):
         return jax.lax.scan(step, params, None, length=2)
 
-    keys = jax.random.split(jax.random.key(0), 3)
-    together = jax.jit(jax.vmap(train))(keys)
-    alone = jax.jit(train)(keys[1])
+    together = jax.jit(jax.vmap(train))(jax.tree.map(lambda *p: jnp.stack(p), *seeds))
+    first = jax.jit(step)(seeds[1], None)
+    second = jax.jit(step)(first[0], None)
+    alone = second[0], jax.tree.map(lambda *g: jnp.stack(g), first[1], second[1])
     for many, one in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
         np.testing.assert_allclose(many[1], one, atol=2e-5)
     for gradient in jax.tree.leaves(alone[1]):
@@ -133,41 +148,40 @@ SEQUENCE_CASES = pytest.mark.parametrize(
 def test_neither_content_nor_amount_of_padding_matters(encoder, x, length, shape):
     x, length, params = ready(encoder, x, length)
 
-    def run(params, x):
-        values, mask = encoder.apply(params, x, length, train=False)
-        return values, mask
+    @jax.jit
+    def run(x):
+        def loss(params):
+            tokens = encoder.apply(params, x, length, train=False)
+            return jnp.sin(tokens.values).sum(), tokens
 
-    def gradients(x):
-        return jax.grad(lambda p: jnp.sin(run(p, x)[0]).sum())(params)
+        return jax.grad(loss, has_aux=True)(params)
 
     other = 8 if jnp.issubdtype(x.dtype, jnp.integer) else 1e3
     outside = jnp.arange(6)[None] >= length[:, None]
     changed = jnp.where(outside.reshape(4, 6, *[1] * (x.ndim - 2)), other, x).astype(x.dtype)
     longer = jnp.concatenate([changed, changed], axis=1)
     assert jnp.abs(changed - x).max() > 0
-    values, mask = run(params, x)
+    gradients, (values, mask) = run(x)
+    n = values.shape[1]
     for padded in (changed, longer):
-        got, got_mask = run(params, padded)
-        n = values.shape[1]
+        got_gradients, (got, got_mask) = run(padded)
         np.testing.assert_allclose(got[:, :n], values, atol=1e-6)
         np.testing.assert_array_equal(got_mask[:, :n], mask)
         assert not got_mask[:, n:].any()
-        for a, b in zip(
-            jax.tree.leaves(gradients(padded)), jax.tree.leaves(gradients(x)), strict=True
-        ):
+        for a, b in zip(jax.tree.leaves(got_gradients), jax.tree.leaves(gradients), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 @SEQUENCE_CASES
 def test_a_sequence_is_that_sequence_cut_at_its_length(encoder, x, length, shape):
     x, length, params = ready(encoder, x, length)
-    values = encoder.apply(params, x, length, train=False).values
-    for i in (0, 1, 3):
-        cut = encoder.apply(params, x[i : i + 1, : length[i]], None, train=False).values
+    values = apply(encoder, params, x, length).values
+    for i in (1, 3):
+        cut = apply(encoder, params, x[i : i + 1, : length[i]], None).values
         np.testing.assert_allclose(values[i, : cut.shape[1]], cut[0], atol=1e-6)
 
 
 @SEQUENCE_CASES
 def test_an_empty_sequence_gives_zeros(encoder, x, length, shape):
     x, length, params = ready(encoder, x, length)
-    assert (encoder.apply(params, x, length, train=False).values[2] == 0).all()
+    assert (apply(encoder, params, x, length).values[2] == 0).all()

@@ -1,0 +1,162 @@
+"""Refuses data that would train to nonsense, before anything is compiled."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mmjax.data.dataset import Modality, Task
+from mmjax.types import Batch
+
+
+def validate(
+    name: str,
+    split: str,
+    batch: Batch,
+    modalities: Mapping[str, Modality],
+    tasks: Mapping[str, Task],
+) -> None:
+    """Checks a whole split against what its modalities and tasks promise.
+
+    What is missing may hold anything. Modalities and tasks that are not named are not looked at.
+
+    Args:
+      name: the data set's, for the message.
+      split: the split's, for the message.
+      batch: all examples of the split, as NumPy arrays.
+      modalities: those that will be used.
+      tasks: those that will be used.
+
+    Raises:
+      ValueError: naming the data set, the split, the modality or task, the first bad row, its
+        value, and what would be right.
+    """
+    try:
+        _not_empty(batch, modalities)
+        for modality, spec in modalities.items():
+            _input(batch, modality, spec)
+        for task, spec in tasks.items():
+            _target(batch, task, spec, len(batch.present[next(iter(modalities))]))
+        _some_modality(batch, modalities)
+    except _DataError as bad:
+        raise ValueError(f"{name}, split {split!r}: {bad}") from None
+
+
+class _DataError(Exception):
+    """What is wrong, without where."""
+
+
+def _not_empty(batch: Batch, modalities: Mapping[str, Modality]) -> None:
+    for modality in modalities:
+        _known("modality", modality, batch.present, batch.inputs)
+        if len(batch.present[modality]) == 0:
+            raise _DataError("it has no examples.")
+
+
+def _some_modality(batch: Batch, modalities: Mapping[str, Modality]) -> None:
+    some = np.any([batch.present[m] for m in modalities], axis=0)
+    if not some.all():
+        raise _DataError(
+            f"row {_first(~some)} has none of the modalities {', '.join(sorted(modalities))}; "
+            "every example needs at least one."
+        )
+
+
+def _input(batch: Batch, modality: str, spec: Modality) -> None:
+    what = f"modality {modality!r}"
+    x, present = np.asarray(batch.inputs[modality]), np.asarray(batch.present[modality])
+    _mask(f"present of {what}", present, len(next(iter(batch.present.values()))))
+    _shape(what, x, (len(present), *spec.shape))
+    if spec.sequence:
+        _lengths(batch, modality, spec, present)
+    if np.issubdtype(x.dtype, np.inexact):
+        _finite(f"{what} has", x, present)
+
+
+def _lengths(batch: Batch, modality: str, spec: Modality, present: np.ndarray) -> None:
+    what = f"length of modality {modality!r}"
+    if modality not in batch.lengths:
+        raise _DataError(f"modality {modality!r} is a sequence and has no lengths.")
+    lengths, longest = np.asarray(batch.lengths[modality]), spec.shape[0]
+    _shape(what, lengths, present.shape)
+    _integers(what, lengths)
+    bad = present & ((lengths < 1) | (lengths > longest))
+    if bad.any():
+        row = _first(bad)
+        raise _DataError(f"{what} is {lengths[row]} in row {row}; it must be 1 to {longest}.")
+
+
+def _target(batch: Batch, task: str, spec: Task, examples: int) -> None:
+    what = f"target of task {task!r}"
+    _known("task", task, batch.targets, batch.labeled)
+    y, labeled = np.asarray(batch.targets[task]), np.asarray(batch.labeled[task])
+    _mask(f"labeled of task {task!r}", labeled, examples)
+    if spec.kind == "regression":
+        _regression(what, y, labeled)
+    elif spec.kind == "classification":
+        _classification(what, y, labeled, len(spec.classes))
+    else:
+        _multilabel(what, y, labeled, len(spec.classes))
+
+
+def _regression(what: str, y: np.ndarray, labeled: np.ndarray) -> None:
+    if not np.issubdtype(y.dtype, np.floating):
+        raise _DataError(f"{what} has type {y.dtype}; a regression needs floating-point numbers.")
+    _shape(what, y, (len(labeled), *y.shape[1:]))
+    _finite(f"{what} is", y, labeled)
+
+
+def _classification(what: str, y: np.ndarray, labeled: np.ndarray, classes: int) -> None:
+    _shape(what, y, labeled.shape)
+    _integers(what, y)
+    bad = labeled & ((y < 0) | (y >= classes))
+    if bad.any():
+        row = _first(bad)
+        raise _DataError(f"{what} is {y[row]} in row {row}; it must be 0 to {classes - 1}.")
+
+
+def _multilabel(what: str, y: np.ndarray, labeled: np.ndarray, classes: int) -> None:
+    _shape(what, y, (len(labeled), classes))
+    bad = labeled[:, None] & (y != 0) & (y != 1)
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise _DataError(
+            f"{what} is {y[row, column]} in row {row}, class {column}; it must be 0 or 1."
+        )
+
+
+def _known(kind: str, key: str, *parts: Mapping[str, np.ndarray]) -> None:
+    if any(key not in part for part in parts):
+        have = ", ".join(sorted(parts[0])) or "none"
+        raise _DataError(f"it has no {kind} {key!r}; it has {have}.")
+
+
+def _mask(what: str, mask: np.ndarray, examples: int) -> None:
+    _shape(what, mask, (examples,))
+    if mask.dtype != bool:
+        raise _DataError(f"{what} has type {mask.dtype}; it must be bool.")
+
+
+def _shape(what: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
+    if array.shape != shape:
+        raise _DataError(f"{what} has shape {array.shape}; it must be {shape}.")
+
+
+def _integers(what: str, array: np.ndarray) -> None:
+    if not np.issubdtype(array.dtype, np.integer):
+        raise _DataError(f"{what} has type {array.dtype}; it must be integer.")
+
+
+def _finite(what: str, array: np.ndarray, here: np.ndarray) -> None:
+    """Refuses NaN and infinity in the rows that are here; the sum is a fast first look."""
+    with np.errstate(all="ignore"):
+        if np.isfinite(array.sum()):
+            return
+    bad = here & ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+    if bad.any():
+        row = _first(bad)
+        value = array[row][~np.isfinite(array[row])][0]
+        raise _DataError(f"{what} {value} in row {row}; every number must be finite.")
+
+
+def _first(bad: np.ndarray) -> int:
+    return int(np.flatnonzero(bad)[0])

@@ -1,0 +1,69 @@
+"""`auto_config` and `single_modality`."""
+
+from typing import Any
+
+import fiddle as fdl
+import pytest
+
+from mmjax import encoders, fusion, heads
+from mmjax.config import ConfigError, auto_config, build, flatten, single_modality
+from mmjax.model import Model
+
+
+class Experiment:
+    def __init__(self, data: Any, model: Model, epochs: int = 1) -> None:
+        self.data, self.model, self.epochs = data, model, epochs
+
+
+def make_data() -> Any:
+    return object()
+
+
+@auto_config
+def experiment() -> Experiment:
+    """Two modalities."""
+    return Experiment(
+        data=make_data(),
+        model=Model(
+            encoders={name: encoders.MLPEncoder() for name in ("a", "b")},
+            fusion=fusion.Mean(width=4),
+            heads={"t": heads.Regression()},
+        ),
+    )
+
+
+def test_the_function_still_makes_the_objects() -> None:
+    made = experiment()
+    assert isinstance(made, Experiment) and list(made.model.encoders) == ["a", "b"]
+    assert build(experiment.as_buildable()).model == made.model
+
+
+def test_each_arm_differs_in_its_encoders_alone() -> None:
+    config = experiment.as_buildable()
+    arms = single_modality(config)
+    assert list(arms) == ["all", "a", "b"]
+    assert arms["all"] == experiment.as_buildable()
+    for name in "ab":
+        rows = {p: v for p, v in flatten(config).items() if not p.startswith("model.encoders")}
+        own = {p: v for p, v in flatten(arms[name]).items() if not p.startswith("model.encoders")}
+        assert own == rows
+        assert arms[name].model.encoders == {name: config.model.encoders[name]}
+    assert list(config.model.encoders) == ["a", "b"]
+
+
+def test_the_arms_share_their_data() -> None:
+    built = build(single_modality(experiment.as_buildable()))
+    assert built["all"].data is built["a"].data is built["b"].data
+
+
+def test_one_modality_needs_no_arms() -> None:
+    config = experiment.as_buildable()
+    del config.model.encoders["b"]
+    assert list(single_modality(config)) == ["all"]
+
+
+def test_a_modality_called_all_is_refused() -> None:
+    config = experiment.as_buildable()
+    config.model.encoders["all"] = fdl.Config(encoders.MLPEncoder)
+    with pytest.raises(ConfigError, match="'all'"):
+        single_modality(config)

@@ -1,0 +1,79 @@
+"""Each loss against its closed form and its gradient against a finite difference."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmjax import losses
+
+LOGITS = np.array([1.0, -2.0, 0.5, 3.0])
+
+
+def softmax_loss(logits, target, smoothing=0.0):
+    log_p = logits - np.log(np.exp(logits).sum())
+    return -(1 - smoothing) * log_p[target] - smoothing * log_p.mean()
+
+
+def sigmoid_loss(logits, target):
+    p = 1 / (1 + np.exp(-logits))
+    return -np.mean(target * np.log(p) + (1 - target) * np.log(1 - p))
+
+
+def huber_loss(p, y, delta=1.0):
+    e = abs(p - y)
+    return e**2 / 2 if e <= delta else delta * (e - delta / 2)
+
+
+TABLE = [
+    (losses.cross_entropy, softmax_loss, LOGITS, 2),
+    (
+        functools.partial(losses.cross_entropy, label_smoothing=0.3),
+        functools.partial(softmax_loss, smoothing=0.3),
+        LOGITS,
+        1,
+    ),
+    (losses.binary_cross_entropy, sigmoid_loss, LOGITS, np.array([1, 0, 0, 1])),
+    (losses.squared_error, lambda p, y: (p - y) ** 2, 1.5, 4.0),
+    (losses.absolute_error, lambda p, y: abs(p - y), 1.5, 4.0),
+    (losses.huber, huber_loss, 1.5, 2.25),
+    (losses.huber, huber_loss, 1.5, 4.0),
+    (
+        functools.partial(losses.huber, delta=0.2),
+        functools.partial(huber_loss, delta=0.2),
+        1.0,
+        2.0,
+    ),
+]
+
+
+@pytest.mark.parametrize("loss, closed, prediction, target", TABLE)
+def test_closed_form_and_gradient(loss, closed, prediction, target):
+    p, y = jnp.asarray(prediction, jnp.float32), jnp.asarray(target)
+    y = y.astype(jnp.float32) if jnp.issubdtype(y.dtype, jnp.floating) else y
+    value, gradient = jax.jit(jax.value_and_grad(loss))(p, y)
+    assert value.shape == ()
+    np.testing.assert_allclose(value, closed(prediction, target), rtol=1e-5)
+    for i in np.ndindex(np.shape(prediction)):
+        nudge = np.zeros(np.shape(prediction))
+        nudge[i] = 1e-6
+        slope = closed(prediction + nudge, target) - closed(prediction - nudge, target)
+        np.testing.assert_allclose(gradient[i], slope / 2e-6, atol=1e-4)
+
+
+@pytest.mark.parametrize("target", [0, 1])
+def test_huge_logits_stay_finite(target):
+    logits = jnp.array([1e4, -1e4])
+    for loss, y in [
+        (losses.cross_entropy, jnp.asarray(target)),
+        (losses.binary_cross_entropy, jnp.array([target, 1 - target])),
+    ]:
+        value, gradient = jax.value_and_grad(loss)(logits, y)
+        assert jnp.isfinite(value) and jnp.isfinite(gradient).all()
+        assert (value == 0) if target == 0 and loss is losses.cross_entropy else value >= 0
+
+
+def test_the_gradient_of_the_absolute_error_is_finite_at_equality():
+    assert jnp.isfinite(jax.grad(losses.absolute_error)(jnp.float32(2), jnp.float32(2)))

@@ -1,0 +1,155 @@
+"""The model: masks, order of names, late fusion, errors."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmjax.encoders import MLPEncoder, RecurrentEncoder
+from mmjax.fusion import Concat, Gated, Late, Mean
+from mmjax.heads import Classification, Regression
+from mmjax.model import Model, shared_parameters
+from mmjax.sharing import HardSharing
+from mmjax.types import Tokens
+
+FUSIONS = {
+    "concat": Concat(),
+    "mean": Mean(6),
+    "gated": Gated(6),
+    "late": Late(6),
+    "learned late": Late(6, learned=True),
+}
+
+
+class Identity(nn.Module):
+    """A researcher's own encoder, the smallest there is: the vector itself."""
+
+    @nn.compact
+    def __call__(self, x, length=None, *, train):
+        return Tokens(x[:, None], jnp.ones((len(x), 1), bool))
+
+
+def apply(model, params, batch):
+    return model.apply({"params": params}, batch.inputs, batch.present, batch.lengths, train=False)
+
+
+def init(model, batch):
+    args = (batch.inputs, batch.present, batch.lengths)
+    return model.init(jax.random.key(0), *args, train=False)["params"]
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_what_is_missing_has_no_effect(toy, fusion):
+    """NaN in absent inputs and behind the ends of sequences: same predictions, same gradients."""
+    model, batch = toy.model(FUSIONS[fusion]), jax.tree.map(jnp.asarray, toy.batch(20, 0))
+    inside = np.arange(7)[None] < np.asarray(batch.lengths["sequence"])[:, None]
+    real = {
+        "vector": np.asarray(batch.present["vector"])[:, None],
+        "sequence": (inside & np.asarray(batch.present["sequence"])[:, None])[:, :, None],
+    }
+    spoilt = batch._replace(
+        inputs={m: jnp.where(real[m], x, jnp.nan) for m, x in batch.inputs.items()}
+    )
+    params = init(model, batch)
+
+    def total(params, batch):
+        predictions = apply(model, params, batch)
+        return sum((x**2).sum() for x in predictions.values()), predictions
+
+    for f in (total, jax.grad(total, has_aux=True)):
+        expected, found = f(params, batch), f(params, spoilt)
+        for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_every_parameter_gets_a_gradient(toy, fusion):
+    model, batch = toy.model(FUSIONS[fusion]), jax.tree.map(jnp.asarray, toy.batch(20, 0))
+
+    def total(params):
+        return sum((x**3).sum() for x in apply(model, params, batch).values())
+
+    for path, g in jax.tree.leaves_with_path(jax.grad(total)(init(model, batch))):
+        assert np.abs(g).max() > 0, jax.tree_util.keystr(path)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_order_of_names_changes_nothing(toy, fusion):
+    batch = toy.batch(8, 0)
+    model = toy.model(FUSIONS[fusion])
+    turned = model.clone(
+        encoders=dict(reversed(model.encoders.items())), heads=dict(reversed(model.heads.items()))
+    )
+    params = init(model, batch)
+    jax.tree.map(np.testing.assert_array_equal, params, init(turned, batch))
+    for task, expected in apply(model, params, batch).items():
+        np.testing.assert_array_equal(apply(turned, params, batch)[task], expected)
+
+
+def test_late_fusion_averages_over_the_modalities_present(toy):
+    """An example with one modality gets that branch's prediction; with both, their mean."""
+    model, batch = toy.model(Late(6)), toy.batch(30, 0)
+    params = init(model, batch)
+    everything = {m: np.ones(30, bool) for m in batch.present}
+    alone = {
+        m: apply(model, params, batch._replace(present=everything | {other: np.zeros(30, bool)}))
+        for m, other in (("vector", "sequence"), ("sequence", "vector"))
+    }
+    both = apply(model, params, batch._replace(present=everything))
+    for task, found in both.items():
+        expected = (np.asarray(alone["vector"][task]) + np.asarray(alone["sequence"][task])) / 2
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("fusion", ["concat", "late"])
+def test_shared_parameters_are_all_but_the_heads(toy, fusion):
+    params = init(toy.model(FUSIONS[fusion]), toy.batch(4, 0))
+    shared = shared_parameters(params)
+    flags = {name: set(jax.tree.leaves(part)) for name, part in shared.items()}
+    for name, flag in flags.items():
+        assert flag == {not any(task in name for task in ("kind", "size"))}, name
+    assert {True} in flags.values() and {False} in flags.values()
+
+
+def test_a_model_needs_encoders_and_heads():
+    with pytest.raises(ValueError, match="encoders are empty; give it one a modality"):
+        Model(encoders={}, fusion=Concat(), heads={"size": Regression()})
+    with pytest.raises(ValueError, match="heads are empty; give it one a task"):
+        Model(encoders={"vector": MLPEncoder()}, fusion=Concat(), heads={})
+
+
+def test_numbers_of_a_small_model_by_hand(toy):
+    """Vector and mean of a sequence, concatenated, through one linear layer each task."""
+    batch = toy.batch(5, 0)
+    model = Model(
+        encoders={"vector": Identity()},
+        fusion=Concat(),
+        heads={"kind": Classification(4), "size": Regression(mean=2.0, scale=3.0)},
+    )
+    params = init(model, batch)
+    x = np.where(batch.present["vector"][:, None], batch.inputs["vector"], 0)
+    found = apply(model, params, batch)
+    weights = {t: jax.tree.leaves(params[f"heads_{t}"]) for t in ("kind", "size")}
+    bias, kernel = sorted(map(np.asarray, weights["kind"]), key=np.ndim)
+    np.testing.assert_allclose(found["kind"], x @ kernel + bias, atol=1e-5)
+    bias, kernel = sorted(map(np.asarray, weights["size"]), key=np.ndim)
+    np.testing.assert_allclose(found["size"], 2 + 3 * (x @ kernel + bias)[:, 0], atol=1e-5)
+
+
+def test_dropout_acts_in_training_only(toy):
+    batch = toy.batch(5, 0)
+    model = Model(
+        encoders={"sequence": RecurrentEncoder(width=16)},
+        fusion=Concat(),
+        heads={"size": Regression()},
+        sharing=HardSharing((16,), dropout=0.5),
+    )
+    args = (batch.inputs, batch.present, batch.lengths)
+    params = {"params": init(model, batch)}
+    one, two = (
+        model.apply(params, *args, train=True, rngs={"dropout": jax.random.key(i)})["size"]
+        for i in (1, 2)
+    )
+    assert np.abs(one - two).max() > 0
+    np.testing.assert_array_equal(*(model.apply(params, *args, train=False)["size"] for _ in "ab"))

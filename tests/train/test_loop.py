@@ -1,0 +1,227 @@
+"""`fit`: repeatable, resumable, the same streamed; it stops early and stops on NaN."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from mmjax.data.dataset import Arrays, Dataset
+from mmjax.train.checkpoint import Checkpoints, DiskFullError, digest
+from mmjax.train.loop import NonFiniteError, fit
+from mmjax.train.plan import Plan, dispatch_steps
+from mmjax.train.programs import check
+
+SEED_LOG = "metrics-seed0.jsonl"
+
+
+def final(fitted):
+    return digest(jax.device_get(fitted.state))
+
+
+class Counted:
+    """A source that is not `Arrays`, as a data set larger than memory would be."""
+
+    def __init__(self, source):
+        self.source, self.calls = source, 0
+
+    def __len__(self):
+        return len(self.source)
+
+    def take(self, indices):
+        self.calls += 1
+        return self.source.take(indices)
+
+
+def test_streamed_again_and_resumed_are_one_run(toy, tmp_path):
+    """The same bits from data on the device, from a stream, and after an interruption."""
+    whole = fit(toy.experiment(), tmp_path / "whole")
+    data = toy.dataset()
+    counted = {name: Counted(source) for name, source in data.splits.items()}
+    streamed = fit(
+        toy.experiment(data=Dataset(data.name, data.modalities, data.tasks, counted), stream=True),
+        tmp_path / "streamed",
+    )
+    assert counted["train"].calls == 3 * 2 + 1  # two dispatches an epoch, and the shapes
+    shutil.copytree(tmp_path / "whole", tmp_path / "resumed")
+    shutil.rmtree(tmp_path / "resumed" / "checkpoints" / "24")
+    resumed = fit(toy.experiment(), tmp_path / "resumed")
+
+    assert final(whole) == final(streamed) == final(resumed)
+    assert whole.test == streamed.test == resumed.test
+    logs = {d: (tmp_path / d / SEED_LOG).read_bytes() for d in ("whole", "streamed", "resumed")}
+    assert logs["whole"] == logs["streamed"] == logs["resumed"]
+    steps = [json.loads(line)["step"] for line in logs["whole"].splitlines()]
+    assert steps == [4, 8, 8, 12, 16, 16, 20, 24, 24]
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(toy, tmp_path, caplog):
+    whole = fit(toy.experiment(), tmp_path)
+    newest = tmp_path / "checkpoints" / "24"
+    largest = max(newest.rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    largest.write_bytes(bytes(content))
+    again = fit(toy.experiment(), tmp_path)
+    assert "checkpoint of step 24 is damaged" in caplog.text
+    assert (tmp_path / "damaged-24").is_dir()
+    assert final(again) == final(whole)
+
+
+def test_training_learns_and_keeps_the_best(toy, tmp_path):
+    experiment = toy.experiment(epochs=12, monitor="kind/accuracy", optimizer=optax.adam(0.05))
+    fitted = fit(experiment, tmp_path, seeds=(0, 1))
+    for i in (0, 1):
+        lines = (tmp_path / f"metrics-seed{i}.jsonl").read_text().splitlines()
+        records = [json.loads(line) for line in lines]
+        scores = [
+            (r["validation/kind/accuracy"], -r["step"])
+            for r in records
+            if "validation/kind/accuracy" in r
+        ]
+        best, step = max(scores)
+        assert len(scores) == 12
+        assert fitted.validation[i]["kind/accuracy"] == pytest.approx(best)
+        assert int(fitted.state.best_step[i]) == -step
+        assert fitted.test[i]["kind/accuracy"] > 0.6  # chance is 0.25
+
+
+def test_early_stopping_ends_a_seed_and_then_the_run(toy, tmp_path):
+    """A learning rate of zero never improves: one good validation and two in vain."""
+    fitted = fit(toy.experiment(epochs=9, patience=2, optimizer=optax.sgd(0.0)), tmp_path)
+    assert int(fitted.state.train.step[0]) == 3 * 8
+    assert int(fitted.state.best_step[0]) == 8
+    resumed = fit(toy.experiment(epochs=9, patience=2, optimizer=optax.sgd(0.0)), tmp_path)
+    assert final(resumed) == final(fitted)
+
+
+def poisoned(step):
+    """An optimizer that makes the parameters infinite at a step."""
+
+    def update(grads, state, params=None):
+        bad = jax.tree.map(lambda g: jax.numpy.where(state == step, np.inf, -1e-3 * g), grads)
+        return bad, state + 1
+
+    return optax.GradientTransformation(lambda params: jax.numpy.zeros((), int), update)
+
+
+def test_nan_stops_the_run_and_names_step_task_and_checkpoint(toy, tmp_path):
+    """The parameters go bad in step 9, so step 10's losses are the first that are not finite."""
+    with pytest.raises(NonFiniteError) as error:
+        fit(toy.experiment(optimizer=poisoned(9)), tmp_path)
+    message = str(error.value)
+    assert "at step 10 (seed 0)" in message
+    assert "task 'kind'" in message or "task 'size'" in message
+    assert str(tmp_path / "checkpoints" / "8") in message
+    assert Checkpoints(tmp_path / "checkpoints").steps() == [8]
+    assert "validation" in (tmp_path / SEED_LOG).read_text()
+
+
+def test_bad_parameters_never_become_a_checkpoint(toy, tmp_path):
+    """They go bad in the last step before a checkpoint, after a loss that was still finite."""
+    with pytest.raises(NonFiniteError, match="at step 16"):
+        fit(toy.experiment(optimizer=poisoned(15)), tmp_path)
+    assert Checkpoints(tmp_path / "checkpoints").steps() == [8]
+
+
+def test_a_full_disk_is_said_with_the_last_good_checkpoint(toy, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    free = iter([usage.free, 0])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=next(free)))
+    with pytest.raises(DiskFullError) as error:
+        fit(toy.experiment(), tmp_path)
+    assert "no room for the checkpoint of step 16" in str(error.value)
+    assert str(tmp_path / "checkpoints" / "8") in str(error.value)
+    assert "--resume" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("epoch_steps", "most", "expected"),
+    [(72, 64, 36), (64, 64, 64), (10, 64, 10), (67, 64, 64), (7, 4, 4), (1, 1, 1)],
+)
+def test_dispatches_divide_an_epoch_where_they_can(epoch_steps, most, expected):
+    assert dispatch_steps(epoch_steps, most) == expected
+
+
+def test_a_plan_covers_every_step_once_and_resumes_at_any_validation(toy):
+    experiment = toy.experiment(epochs=4, steps_per_dispatch=3, eval_every=2)
+    plan = Plan(experiment, (0,), 128)
+    steps = [s for start, stop in plan.ranges for s in range(start, stop)]
+    assert steps == list(range(32))
+    due = [stop for _, stop in plan.ranges if plan.validates_at(stop)]
+    assert due == [16, 32]
+    rest = Plan(experiment, (0,), 128, first=16)
+    assert [tuple(r) for r in plan.ranges if r[0] >= 16] == rest.ranges
+    np.testing.assert_array_equal(plan[len(plan) - 1], rest[len(rest) - 1])
+
+
+def changed(batch, part, name, value):
+    """The batch with the first row of one array changed."""
+    array = np.array(getattr(batch, part)[name])
+    array[0] = value
+    return batch._replace(**{part: getattr(batch, part) | {name: array}})
+
+
+def spoil(data, part, name, value):
+    batch = data.splits["train"].batch
+    batch = batch._replace(
+        present={m: np.ones_like(x) for m, x in batch.present.items()},
+        labeled={t: np.ones_like(x) for t, x in batch.labeled.items()},
+    )
+    splits = dict(data.splits) | {"train": Arrays(changed(batch, part, name, value))}
+    return Dataset(data.name, data.modalities, data.tasks, splits)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value", "words"),
+    [
+        ("targets", "kind", 7, ["kind", "7"]),
+        ("targets", "size", np.nan, ["size"]),
+        ("inputs", "vector", np.nan, ["vector"]),
+        ("lengths", "sequence", 0, ["sequence", "0"]),
+        ("lengths", "sequence", 8, ["sequence", "8"]),
+    ],
+)
+def test_bad_data_is_refused_at_the_door(toy, part, name, value, words):
+    experiment = toy.experiment(data=spoil(toy.dataset(), part, name, value))
+    with pytest.raises(ValueError) as error:
+        check(experiment, 1)
+    for word in ["toy", "train", *words]:
+        assert word in str(error.value)
+
+
+def test_parts_that_do_not_fit_are_refused(toy):
+    data = toy.dataset()
+    without = {
+        "encoder 'vector'": Dataset(
+            "toy", {"sequence": data.modalities["sequence"]}, data.tasks, data.splits
+        ),
+        "head 'size'": Dataset("toy", data.modalities, {"kind": data.tasks["kind"]}, data.splits),
+        "no split 'test'": Dataset(
+            "toy",
+            data.modalities,
+            data.tasks,
+            {k: v for k, v in data.splits.items() if k != "test"},
+        ),
+        "'test' of toy is empty": Dataset(
+            "toy",
+            data.modalities,
+            data.tasks,
+            dict(data.splits) | {"test": Arrays(toy.batch(0, 0))},
+        ),
+    }
+    for words, dataset in without.items():
+        with pytest.raises(ValueError, match=words):
+            check(toy.experiment(data=dataset), 1)
+    with pytest.raises(ValueError, match=r"batch_size=16 is not divisible by the 3 devices"):
+        check(toy.experiment(), 3)
+    with pytest.raises(ValueError, match="batch_size=999 is more than the 128"):
+        check(toy.experiment(batch_size=999), 1)
+    with pytest.raises(
+        ValueError, match=r"monitor is 'kind/acuracy'; it must be one of .*accuracy"
+    ):
+        check(toy.experiment(monitor="kind/acuracy"), 1)
+    with pytest.raises(ValueError, match="epochs is 0; it must be at least 1"):
+        toy.experiment(epochs=0)

@@ -1,0 +1,279 @@
+"""The step is pure and right: alone, scanned, over seeds, over devices, with labels missing."""
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mmjax import balance
+from mmjax.data.pipeline import split_devices, train_indices
+from mmjax.fusion import Concat
+from mmjax.heads import Classification, Regression
+from mmjax.model import Model
+from mmjax.sharing import HardSharing
+from mmjax.train.parallel import AXIS, eval_program, train_program
+from mmjax.train.step import init_state, make_eval_step, make_train_step
+from mmjax.types import Batch, Tokens
+
+BALANCERS = {
+    "equal": balance.equal,
+    "static": lambda: balance.static({"kind": 1.0, "size": 0.3}),
+    "uncertainty": lambda: balance.uncertainty(optax.sgd(0.1)),
+    "pcgrad": balance.pcgrad,
+}
+
+
+class Identity(nn.Module):
+    """A researcher's own encoder, the smallest there is: the vector itself."""
+
+    @nn.compact
+    def __call__(self, x, length=None, *, train):
+        return Tokens(x[:, None], jnp.ones((len(x), 1), bool))
+
+
+def start(model, batch, optimizer, balancer, seed=0):
+    example = jax.tree.map(jnp.asarray, batch)
+    init = jax.jit(lambda key: init_state(model, optimizer, balancer, example, key))
+    return init(jax.random.key(seed))
+
+
+def on_device(batch):
+    return jax.tree.map(jnp.asarray, batch)
+
+
+def test_one_step_of_linear_regression_in_closed_form():
+    """Mean squared error over the labelled examples, one step of gradient descent."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(6, 3)), rng.normal(size=6)
+    labeled = np.array([1, 0, 1, 1, 0, 1], bool)
+    batch = Batch(
+        inputs={"x": x.astype(np.float32)},
+        present={"x": np.ones(6, bool)},
+        lengths={},
+        targets={"y": np.where(labeled, y, np.nan).astype(np.float32)},
+        labeled={"y": labeled},
+    )
+    model = Model(encoders={"x": Identity()}, fusion=Concat(), heads={"y": Regression()})
+    optimizer, balancer = optax.sgd(0.1), balance.equal()
+    state = start(model, batch, optimizer, balancer)
+    step = jax.jit(make_train_step(model, optimizer, balancer))
+    new, metrics = step(state, on_device(batch))
+
+    bias, kernel = sorted(map(np.asarray, jax.tree.leaves(state.params["heads_y"])), key=np.ndim)
+    residual = (x @ np.asarray(kernel, np.float64) + np.asarray(bias))[:, 0] - y
+    residual = np.where(labeled, residual, 0)
+    slope = 2 * x.T @ residual / 4
+    # A squared error may be defined with or without one half; the loss says which.
+    total, count = metrics["loss/y"]
+    assert count == 4
+    half = float(total) / (residual**2).sum()
+    assert half == pytest.approx(1, abs=1e-5) or half == pytest.approx(0.5, abs=1e-5)
+    new_bias, new_kernel = sorted(
+        map(np.asarray, jax.tree.leaves(new.params["heads_y"])), key=np.ndim
+    )
+    np.testing.assert_allclose(new_kernel[:, 0], kernel[:, 0] - 0.1 * half * slope, atol=1e-6)
+    np.testing.assert_allclose(new_bias, bias - 0.1 * half * 2 * residual.sum() / 4, atol=1e-6)
+    norm = half * np.sqrt((slope**2).sum() + (2 * residual.sum() / 4) ** 2)
+    np.testing.assert_allclose(metrics["gradient_norm"][0], norm, rtol=1e-5)
+    assert int(new.step) == 1
+
+
+def test_loss_is_the_weighted_sum_of_task_losses(toy):
+    model, batch = toy.model(), toy.batch(16, 0)
+    optimizer, balancer = optax.sgd(0.1), balance.static({"kind": 2.0, "size": 0.25})
+    state = start(model, batch, optimizer, balancer)
+    _, metrics = jax.jit(make_train_step(model, optimizer, balancer))(state, on_device(batch))
+    mean = {t: metrics[f"loss/{t}"][0] / metrics[f"loss/{t}"][1] for t in ("kind", "size")}
+    np.testing.assert_allclose(
+        metrics["loss"][0], 2 * mean["kind"] + 0.25 * mean["size"], rtol=1e-5
+    )
+    assert metrics["loss/kind"][1] == batch.labeled["kind"].sum()
+
+
+@pytest.mark.parametrize("balancer", BALANCERS)
+def test_bad_values_in_missing_labels_have_no_effect(toy, balancer):
+    model, batch = toy.model(), toy.batch(16, 1)
+    spoilt = batch._replace(
+        targets={
+            "kind": np.where(batch.labeled["kind"], batch.targets["kind"], 999).astype(np.int32),
+            "size": np.where(batch.labeled["size"], batch.targets["size"], np.nan),
+        }
+    )
+    optimizer, balancer = optax.sgd(0.1), BALANCERS[balancer]()
+    state = start(model, batch, optimizer, balancer)
+    step = jax.jit(make_train_step(model, optimizer, balancer))
+    good, bad = (step(state, on_device(b))[0] for b in (batch, spoilt))
+    chex.assert_trees_all_equal(good.params, bad.params)
+
+
+@pytest.mark.parametrize("balancer", ["equal", "uncertainty", "pcgrad"])
+def test_a_task_without_labels_changes_nothing_for_the_other(toy, balancer):
+    """The shared parameters move as if only the labelled task existed."""
+    batch = toy.batch(16, 2)
+    batch.labeled["size"][:] = False
+    alone = toy.model().clone(heads={"kind": Classification(4)})
+    steps = []
+    for model in (toy.model(), alone):
+        optimizer, chosen = optax.sgd(0.1), BALANCERS[balancer]()
+        state = start(model, batch, optimizer, chosen)
+        if steps:
+            state = state._replace(params={k: steps[0][0].params[k] for k in state.params})
+        steps.append(
+            (state, jax.jit(make_train_step(model, optimizer, chosen))(state, on_device(batch))[0])
+        )
+    (_, both), (_, one) = steps
+    for part in one.params:
+        chex.assert_trees_all_close(both.params[part], one.params[part], atol=1e-6)
+    chex.assert_trees_all_equal(both.params["heads_size"], steps[0][0].params["heads_size"])
+
+
+@pytest.mark.parametrize(("balancer", "devices"), [*((b, 8) for b in BALANCERS), ("pcgrad", 2)])
+def test_devices_give_the_parameters_of_one(toy, balancer, devices):
+    """20 SGD steps; the numbers of missing labels differ from device to device."""
+    model, data = toy.model(), toy.batch(320, 0)
+    data.labeled["size"][: 320 // devices] = False
+    optimizer, chosen = optax.sgd(0.05, momentum=0.9), BALANCERS[balancer]()
+    indices = np.arange(320).reshape(1, 8, 20, 2).transpose(0, 2, 1, 3).reshape(1, 20, 16)
+    step = make_train_step(model, optimizer, chosen, axis_name=AXIS)
+    results = []
+    for n in (1, devices):
+        state = jax.tree.map(lambda x: x[None], start(model, data, optimizer, chosen))
+        program = train_program(step, seeds=1, devices=jax.devices()[:n])
+        results.append(program(state, on_device(data), split_devices(indices, n)))
+    (one, one_metrics), (many, many_metrics) = results
+    counts = np.array(
+        [data.labeled["size"][i].sum() for i in split_devices(indices, devices)[:, 0, 0]]
+    )
+    assert len(set(counts)) > 1  # the case is the one that a mean of means gets wrong
+    chex.assert_trees_all_close(many.params, one.params, atol=1e-5)
+    chex.assert_trees_all_close(many_metrics, one_metrics, rtol=1e-3, atol=1e-5)
+    moved = [
+        np.abs(x).max()
+        for x in jax.tree.leaves(
+            jax.tree.map(
+                jnp.subtract,
+                one.params,
+                jax.tree.map(lambda x: x[None], start(model, data, optimizer, chosen).params),
+            )
+        )
+    ]
+    assert max(moved) > 1e-2
+
+
+def test_scan_over_steps_equals_a_loop(toy):
+    model, data = toy.model(sharing=HardSharing((8,), dropout=0.3)), toy.batch(64, 0)
+    optimizer, balancer = optax.sgd(0.05), balance.pcgrad()
+    indices = train_indices([3], 64, 8, 0, 8)
+    step = make_train_step(model, optimizer, balancer, axis_name=AXIS)
+    program = train_program(step, seeds=1, devices=jax.devices()[:1])
+
+    def begin():
+        return jax.tree.map(lambda x: x[None], start(model, data, optimizer, balancer))
+
+    scanned, _ = program(begin(), on_device(data), split_devices(indices, 1))
+    looped = begin()
+    for k in range(8):
+        looped, _ = program(looped, on_device(data), split_devices(indices[:, k : k + 1], 1))
+    chex.assert_trees_all_close(scanned.params, looped.params, atol=1e-6)
+    assert int(scanned.step[0]) == 8
+
+
+def test_vmap_over_seeds_equals_each_alone(toy):
+    """Initial parameters, batches and dropout all differ by seed, and are those of the seed alone."""
+    model, data = toy.model(sharing=HardSharing((8,), dropout=0.3)), toy.batch(64, 0)
+    optimizer, balancer, seeds = optax.sgd(0.05), balance.pcgrad(), (5, 0, 2)
+    step = make_train_step(model, optimizer, balancer, axis_name=AXIS)
+
+    def train(some):
+        states = [start(model, data, optimizer, balancer, s) for s in some]
+        states = jax.tree.map(lambda *x: jnp.stack(x), *states)
+        program = train_program(step, seeds=len(some), devices=jax.devices()[:1])
+        indices = split_devices(train_indices(some, 64, 8, 0, 8), 1)
+        return program(states, on_device(data), indices)[0].params
+
+    together = train(seeds)
+    for i, seed in enumerate(seeds):
+        alone = jax.tree.map(lambda x: x[0], train([seed]))
+        one = jax.tree.map(lambda x, i=i: x[i], together)
+        chex.assert_trees_all_close(one, alone, atol=1e-5)
+
+
+def test_the_state_is_donated(toy):
+    model, data = toy.model(), toy.batch(16, 0)
+    optimizer, balancer = optax.sgd(0.05), balance.equal()
+    step = make_train_step(model, optimizer, balancer, axis_name=AXIS)
+    program = train_program(step, seeds=1, devices=jax.devices()[:1])
+    state = jax.tree.map(lambda x: x[None], start(model, data, optimizer, balancer))
+    state = jax.device_put(
+        state,
+        jax.sharding.NamedSharding(
+            jax.make_mesh(
+                (1,), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:1]
+            ),
+            jax.sharding.PartitionSpec(),
+        ),
+    )
+    program(state, on_device(data), split_devices(train_indices([0], 16, 8, 0, 2), 1))
+    assert all(x.is_deleted() for x in jax.tree.leaves(state.params))
+
+
+def test_accumulation_is_that_of_optax(toy):
+    """Two half batches accumulated make the step of the whole where all labels are there."""
+    model, data = toy.model(), toy.batch(16, 0)
+    for mask in data.labeled.values():
+        mask[:] = True
+    balancer, results = balance.equal(), []
+    for optimizer, size in ((optax.sgd(0.1), 16), (optax.MultiSteps(optax.sgd(0.1), 2), 8)):
+        state = start(model, data, optimizer, balancer)
+        step = jax.jit(make_train_step(model, optimizer, balancer))
+        for k in range(16 // size):
+            part = jax.tree.map(lambda x, k=k, size=size: x[k * size : (k + 1) * size], data)
+            state, _ = step(state, on_device(part))
+        results.append(state.params)
+    chex.assert_trees_all_close(*results, atol=1e-6)
+
+
+def test_bfloat16_computes_low_and_keeps_high(toy):
+    model, data = toy.model(), toy.batch(64, 0)
+    optimizer, balancer = optax.sgd(0.05), balance.equal()
+    results = []
+    for dtype in ("float32", "bfloat16"):
+        step = jax.jit(make_train_step(model, optimizer, balancer, compute_dtype=dtype))
+        state, metrics = step(start(model, data, optimizer, balancer), on_device(data))
+        assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(state.params))
+        results.append(metrics["loss"][0])
+    assert results[0] != results[1]
+    np.testing.assert_allclose(*results, rtol=2e-2)
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_evaluation_counts_every_labelled_example_once(toy, devices):
+    """Accuracy and MAE over a split that no batch size divides, against NumPy."""
+    model, data = toy.model(), toy.batch(50, 0)
+    params = start(model, data, optax.sgd(0.1), balance.equal()).params
+    step = make_eval_step(model, axis_name=AXIS)
+    program = eval_program(step, seeds=1, devices=jax.devices()[:devices])
+    positions = np.arange(64).reshape(1, 4, 16)
+    sums = program(
+        jax.tree.map(lambda x: x[None], params),
+        on_device(data),
+        split_devices(np.where(positions < 50, positions, 0), devices),
+        split_devices(positions < 50, devices),
+    )
+    predictions = model.apply(
+        {"params": params}, data.inputs, data.present, data.lengths, train=False
+    )
+    kind = data.labeled["kind"]
+    right = (np.argmax(predictions["kind"], -1) == data.targets["kind"])[kind]
+    statistics = {k: np.asarray(v[0]) for k, v in sums["kind"].items()}
+    assert statistics.pop("examples") == kind.sum()
+    statistics.pop("loss")
+    assert model.heads["kind"].summary(statistics)["accuracy"] == pytest.approx(right.mean())
+    size = data.labeled["size"]
+    error = np.abs(predictions["size"] - data.targets["size"])[size].mean()
+    own = sums["size"].keys() - {"loss", "examples"}
+    statistics = {k: np.asarray(sums["size"][k][0]) for k in own}
+    assert model.heads["size"].summary(statistics)["mae"] == pytest.approx(error, rel=1e-5)
