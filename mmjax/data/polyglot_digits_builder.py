@@ -4,12 +4,14 @@ import contextlib
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Float, Int, UInt8
+from tensorflow_datasets.core import writer
+from tensorflow_datasets.proto import tf_example_pb2
 
 from mmjax.data.audio import log_mel
 from mmjax.data.polyglot_digits import LANGUAGES, MODALITIES, TASKS, Noise
@@ -82,6 +84,9 @@ class PolyglotDigits(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict(features), description=__doc__
         )
 
+    def _example_writer(self) -> "_SortedWriter":
+        return _SortedWriter(self.info.file_format)
+
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Example]]]:
         return {split: self._generate_examples(split) for split in SPLITS}
 
@@ -92,6 +97,17 @@ class PolyglotDigits(tfds.core.GeneratorBasedBuilder):
             rng = np.random.default_rng([config.seed, SPLITS.index(split), index])
             example = _example(rng, scans, words, speaker, VOICES[split], config.noise)
             yield index, _with_gaps(rng, example, *_shares(config, split))
+
+
+class _SortedWriter(writer.ExampleWriter):
+    """Writes an example's features in a fixed order, which TFDS leaves to the process."""
+
+    def write(self, path: Any, examples: Iterable[tuple[Any, bytes]]) -> Any:
+        return super().write(path, ((key, _sorted(example)) for key, example in examples))
+
+
+def _sorted(example: bytes) -> bytes:
+    return tf_example_pb2.Example.FromString(example).SerializeToString(deterministic=True)
 
 
 def prepare(config: PolyglotDigitsConfig, data_dir: str | None) -> dict[str, list[Example]]:

@@ -32,10 +32,10 @@ def validate(
     """
     try:
         _not_empty(batch, modalities)
-        for modality, spec in modalities.items():
-            _input(batch, modality, spec)
-        for task, spec in tasks.items():
-            _target(batch, task, spec, len(batch.present[next(iter(modalities))]))
+        for modality in modalities:
+            _input(batch, modality, modalities[modality])
+        for task in tasks:
+            _target(batch, task, tasks[task], len(batch.present[next(iter(modalities))]))
         _some_modality(batch, modalities)
     except _DataError as bad:
         raise ValueError(f"{name}, split {split!r}: {bad}") from None

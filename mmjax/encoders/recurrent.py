@@ -198,7 +198,9 @@ class RecurrentLayer(nn.Module):
         x, kernel, bias, recurrent_kernel, recurrent_bias = nn.dtypes.promote_dtype(
             x, kernel, bias, recurrent_kernel, recurrent_bias
         )
-        inputs = x @ kernel + bias[None, None]  # for all times at once, outside the scan
+        inputs = (
+            x.swapaxes(0, 1) @ kernel + bias[None, None]
+        )  # [t b gates*w], for all times at once
 
         def step(carry: Carry, at: tuple[Array, Array]) -> tuple[Carry, Array]:
             inputs_t, mask_t = at
@@ -210,7 +212,7 @@ class RecurrentLayer(nn.Module):
             return tuple(keep), keep[0]
 
         start = (jnp.zeros((x.shape[0], self.width), inputs.dtype),) * self.cell.states
-        over_time = (inputs.swapaxes(0, 1), mask.T)
+        over_time = (inputs, mask.T)
         carry, outputs = jax.lax.scan(step, start, over_time, reverse=self.reverse)
         return jnp.where(mask[:, :, None], outputs.swapaxes(0, 1), 0), carry[0]
 

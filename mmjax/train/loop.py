@@ -20,7 +20,7 @@ Totals = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
 class NonFiniteError(FloatingPointError):
-    """A loss or a gradient became NaN or infinite."""
+    """A loss, a gradient or a parameter became NaN or infinite."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ def fit(
 
     Raises:
       ValueError: where the experiment's parts or its data do not fit.
-      NonFiniteError: where a loss or a gradient stops being finite.
+      NonFiniteError: where a loss, a gradient or a parameter stops being finite.
       DiskFullError: where a checkpoint finds no room.
     """
     clock = Clock()
@@ -135,13 +135,13 @@ class Clock:
 def check_finite(
     metrics: Totals, start: int, programs: Programs, checkpoints: Checkpoints
 ) -> None:
-    """Stops a run whose losses or gradients are not finite.
+    """Stops a run whose losses, gradients or parameters are not finite, before it is saved.
 
     Raises:
       NonFiniteError: naming the step, the task, the seed, the last good checkpoint, and the mend.
     """
     tasks = task_names(programs.experiment.model)
-    names = [f"loss/{t}" for t in tasks] + ["loss", "gradient_norm"]
+    names = [f"loss/{t}" for t in tasks] + ["loss", "gradient_norm", "parameter_norm"]
     bad = np.stack([~np.isfinite(metrics[name][0]) for name in names])  # [names, seeds, steps]
     if not bad.any():
         return

@@ -120,7 +120,8 @@ def make_train_step(
 
     Returns:
       The step. Its metrics are {name: (total, count)}, to be merged by adding: "loss" (the
-      weighted sum), "loss/TASK", "weight/TASK" and "gradient_norm".
+      weighted sum), "loss/TASK", "weight/TASK", "gradient_norm" and, after the update,
+      "parameter_norm".
     """
     tasks = task_names(model)
     optimizer = optax.with_extra_args_support(optimizer)
@@ -157,8 +158,12 @@ def make_train_step(
         )
         loss = jnp.dot(weights, losses)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params, value=loss)
-        metrics = summarize(tasks, losses, counts, weights, loss, optax.tree.norm(gradient))
         params = optax.apply_updates(state.params, updates)
+        metrics = summarize(tasks, losses, counts, weights) | {
+            "loss": (loss, jnp.ones(())),
+            "gradient_norm": (optax.tree.norm(gradient), jnp.ones(())),
+            "parameter_norm": (optax.tree.norm(params), jnp.ones(())),
+        }
         return TrainState(state.step + 1, params, opt_state, balancer_state, state.key), metrics
 
     return train_step
@@ -169,16 +174,11 @@ def summarize(
     losses: Float[Array, " t"],
     counts: Float[Array, " t"],
     weights: Float[Array, " t"],
-    loss: Float[Array, ""],
-    gradient_norm: Float[Array, ""],
 ) -> Metrics:
-    """A step's metrics as totals and counts."""
-    one = jnp.ones(())
-    metrics = {"loss": (loss, one), "gradient_norm": (gradient_norm, one)}
-    for i, task in enumerate(tasks):
-        metrics[f"loss/{task}"] = (losses[i] * counts[i], counts[i])
-        metrics[f"weight/{task}"] = (weights[i], one)
-    return metrics
+    """The tasks' losses and weights as totals and counts."""
+    of_losses = {f"loss/{t}": (losses[i] * counts[i], counts[i]) for i, t in enumerate(tasks)}
+    of_weights = {f"weight/{t}": (weights[i], jnp.ones(())) for i, t in enumerate(tasks)}
+    return of_losses | of_weights
 
 
 def make_eval_step(

@@ -1,0 +1,45 @@
+"""The textbook multimodal network: a CNN on images beside two LSTM layers on sequences.
+
+    mmjax run experiments/cnn_lstm.py
+
+Both representations are concatenated and one softmax tells the digit. Images are real scans and
+sequences are log-mel frames of speech (see `mmjax/data/polyglot_digits.py`), all of them complete.
+"""
+
+import optax
+
+from mmjax import cli
+from mmjax.config import auto_config, single_modality
+from mmjax.data.polyglot_digits import polyglot_digits
+from mmjax.encoders import ConvEncoder, RecurrentEncoder, lstm
+from mmjax.experiment import Experiment
+from mmjax.fusion import Concat
+from mmjax.heads import Classification
+from mmjax.model import Model
+from mmjax.sharing import HardSharing
+
+ARMS = single_modality
+
+
+@auto_config
+def experiment() -> Experiment:
+    """Conv 32 and 64 with pooling, two LSTM layers of 64, dense 128, one softmax."""
+    return Experiment(
+        data=polyglot_digits(missing_modalities=0.0, missing_labels=0.0),
+        model=Model(
+            encoders={
+                "image": ConvEncoder(features=(32, 64)),
+                "speech": RecurrentEncoder(cell=lstm(), width=64, layers=2),
+            },
+            fusion=Concat(),
+            sharing=HardSharing(features=(128,)),
+            heads={"digit": Classification(10)},
+        ),
+        optimizer=optax.adam(1e-3),
+        epochs=10,
+        batch_size=32,
+    )
+
+
+if __name__ == "__main__":
+    cli.main(experiment, arms=ARMS)

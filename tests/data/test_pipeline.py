@@ -1,0 +1,166 @@
+"""The order of examples, and two ways to the devices that deliver the same ones."""
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmjax.data.dataset import Arrays
+from mmjax.data.pipeline import (
+    eval_indices,
+    on_device,
+    split_devices,
+    streamed,
+    train_indices,
+)
+
+EPOCHS = {"seed": st.integers(0, 2**31), "epoch": st.integers(0, 1000)}
+SIZES = {"examples": st.integers(1, 60), "batch_size": st.integers(1, 60)}
+
+
+def epoch_of(seed, epoch, examples, batch_size):
+    """All steps of an epoch, as [steps, batch]."""
+    steps = examples // batch_size
+    start = epoch * steps
+    return train_indices([seed], examples, batch_size, start, start + steps)[0]
+
+
+@settings(max_examples=50, deadline=None)
+@given(**EPOCHS, **SIZES)
+def test_an_epoch_visits_no_example_twice_and_drops_less_than_a_batch(
+    seed, epoch, examples, batch_size
+):
+    batch_size = min(batch_size, examples)
+    seen = epoch_of(seed, epoch, examples, batch_size)
+    assert seen.shape == (examples // batch_size, batch_size)
+    assert seen.dtype == np.int32
+    assert len(set(seen.reshape(-1).tolist())) == seen.size > examples - batch_size
+    assert 0 <= seen.min() and seen.max() < examples
+
+
+def test_what_an_epoch_drops_differs_from_epoch_to_epoch():
+    """So every example is seen in the long run: 3 of 11 are dropped, and not the same 3."""
+    dropped = {frozenset(range(11)) - set(epoch_of(0, e, 11, 4).flat) for e in range(20)}
+    assert all(len(d) == 3 for d in dropped)
+    assert frozenset().union(*dropped) == set(range(11))
+
+
+def test_order_differs_by_seed_and_by_epoch():
+    orders = {epoch_of(s, e, 50, 10).tobytes() for s in range(5) for e in range(5)}
+    assert len(orders) == 25
+
+
+def test_every_place_gets_every_example_alike():
+    """Over 2000 epochs an example comes first about 2000 / 8 times (7 standard deviations)."""
+    first = np.array([epoch_of(3, e, 8, 2)[0, 0] for e in range(2000)])
+    counts = np.bincount(first, minlength=8)
+    assert np.abs(counts - 250).max() < 7 * np.sqrt(2000 / 8 * 7 / 8)
+
+
+@settings(max_examples=50, deadline=None)
+@given(**EPOCHS, **SIZES, data=st.data())
+def test_pieces_of_an_epoch_equal_the_whole(seed, epoch, examples, batch_size, data):
+    """A step's batch is known from its number alone, whatever ran before it."""
+    batch_size = min(batch_size, examples)
+    steps = examples // batch_size
+    whole = epoch_of(seed, epoch, examples, batch_size)
+    cut = data.draw(st.integers(0, steps))
+    start = epoch * steps
+    pieces = [
+        train_indices([seed], examples, batch_size, start + a, start + b)[0]
+        for a, b in ((cut, steps), (0, cut))  # the later one first
+        if a < b
+    ]
+    np.testing.assert_array_equal(np.concatenate(pieces[::-1]), whole)
+
+
+def test_each_of_several_seeds_gets_its_own_order():
+    together = train_indices([4, 9], 30, 5, 6, 12)
+    for row, seed in zip(together, (4, 9), strict=True):
+        np.testing.assert_array_equal(row, train_indices([seed], 30, 5, 6, 12)[0])
+
+
+@settings(max_examples=100, deadline=None)
+@given(**SIZES, batches=st.integers(1, 12))
+def test_evaluation_sees_every_example_once_in_order(examples, batch_size, batches):
+    chunks = eval_indices(examples, batch_size, batches)
+    counted = np.concatenate([indices[valid] for indices, valid in chunks])
+    np.testing.assert_array_equal(counted, np.arange(examples))
+    shapes = {array.shape for chunk in chunks for array in chunk}
+    assert len(shapes) == 1  # one program serves all chunks
+    ((count, size),) = shapes
+    assert count <= batches and size == batch_size
+    for indices, _ in chunks:
+        assert 0 <= indices.min() and indices.max() < examples
+    # No chunk but the last has room for more, and the last is not all filling.
+    assert (len(chunks) - 1) * count * size < examples
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4])
+def test_split_devices_gives_each_device_a_part_of_every_batch(devices):
+    indices = np.arange(3 * 5 * 8).reshape(3, 5, 8)
+    split = split_devices(indices, devices)
+    part = 8 // devices
+    assert split.shape == (devices, 3, 5, part)
+    for d in range(devices):
+        np.testing.assert_array_equal(split[d], indices[:, :, d * part : (d + 1) * part])
+
+
+def reach(feed, chunk, device):
+    """The examples that one device gets of a chunk, by what lies on that device alone."""
+    data, indices = chunk
+
+    def local(array):
+        (shard,) = [s for s in array.addressable_shards if s.device == jax.devices()[device]]
+        part = np.asarray(shard.data)
+        return (part[0] if feed.sharded else part)[indices[device]]
+
+    return jax.tree.map(local, data)
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_both_feeds_deliver_the_examples_of_the_plan(toy, devices):
+    """Two seeds, five dispatches of two steps: the same as by slow indexing of the split."""
+    batch = toy.batch(40, 0)
+    plan = [train_indices([7, 1], 40, 8, start, start + 2) for start in (0, 2, 5, 7, 10)]
+    feeds = {
+        "on device": on_device(batch, jax.devices()[:devices]),
+        "streamed": streamed(Arrays(batch), jax.devices()[:devices]),
+    }
+    for name, feed in feeds.items():
+        chunks = list(feed.chunks(plan))
+        assert len(chunks) == len(plan), name
+        for chunk, wanted in zip(chunks, plan, strict=True):
+            for d in range(devices):
+                part = wanted[:, :, d * 8 // devices : (d + 1) * 8 // devices]
+                expected = jax.tree.map(lambda x, part=part: x[part], batch)
+                found = reach(feed, chunk, d)
+                jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_a_streamed_device_holds_its_own_examples_only(toy):
+    batch = toy.batch(40, 0)
+    plan = [train_indices([0], 40, 8, 0, 5)]
+    ((data, _),) = streamed(Arrays(batch), jax.devices()[:4]).chunks(plan)
+    for array in jax.tree.leaves(data):
+        assert array.shape[:2] == (4, 10)
+        assert {s.data.shape[:2] for s in array.addressable_shards} == {(1, 10)}
+
+
+def test_a_stream_prepares_every_chunk_and_passes_errors_on(toy):
+    def halve(batch):
+        return batch._replace(inputs={"vector": batch.inputs["vector"] / 2})
+
+    batch = toy.batch(16, 0)
+    plan = [train_indices([0], 16, 4, 0, 4)]
+    ((data, indices),) = streamed(Arrays(batch), jax.devices()[:1], halve).chunks(plan)
+    assert set(data.inputs) == {"vector"}
+    found = np.asarray(data.inputs["vector"][0])[indices[0]]
+    np.testing.assert_array_equal(found, batch.inputs["vector"][plan[0]] / 2)
+
+    def refuse(batch):
+        raise ValueError("example 3 is bad")
+
+    with pytest.raises(ValueError, match="example 3 is bad"):
+        list(streamed(Arrays(batch), jax.devices()[:1], refuse).chunks(plan))
