@@ -44,7 +44,7 @@ def experiment() -> Experiment:
         balancer=equal(),
         optimizer=optax.chain(
             optax.clip_by_global_norm(1.0),
-            optax.adamw(optax.cosine_decay_schedule(3e-3, decay_steps=72 * 12)),
+            optax.adamw(optax.cosine_decay_schedule(3e-3, decay_steps=144 * 12)),
         ),
         epochs=12,
         batch_size=64,

@@ -6,10 +6,11 @@ and saved without further ado.
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-Params = PyTree[Array]
+Params = PyTree[Array | np.ndarray]
 Optimizer = optax.GradientTransformation | optax.MultiSteps
 
 

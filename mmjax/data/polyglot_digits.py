@@ -47,8 +47,8 @@ class Noise:
     """
 
     pixels: float = 0.25
-    snr: tuple[float, float] = (-2.0, 10.0)
-    typing: float = 0.25
+    snr: tuple[float, float] = (0.0, 12.0)
+    typing: float = 0.24
 
 
 def polyglot_digits(

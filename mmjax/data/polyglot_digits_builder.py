@@ -28,7 +28,7 @@ _VOICES = {
         "grandpa iven iven3 max michel miguel paul rob steph travis zac"
     ),
     "validation": "Hugo gustave robert steph3",
-    "test": "m7 Denis norbert quincy belinda john marcelo grandma",
+    "test": "m7 Denis norbert quincy belinda john marcelo Nguyen",
 }
 VOICES = {split: voices.split() for split, voices in _VOICES.items()}
 RATES = (120, 320)  # words a minute

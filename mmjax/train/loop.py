@@ -132,9 +132,7 @@ class Clock:
         return self.steps / (self.last - self.first) if self.steps else float("nan")
 
 
-def check_finite(
-    metrics: Totals, start: int, programs: Programs, checkpoints: Checkpoints
-) -> None:
+def check_finite(metrics: Totals, start: int, programs: Programs, checkpoints: Checkpoints) -> None:
     """Stops a run whose losses, gradients or parameters are not finite, before it is saved.
 
     Raises:

@@ -17,9 +17,7 @@ from mmjax.types import Batch, Params, TrainState
 AXIS = "data"
 
 TrainProgram = Callable[[TrainState, Batch, Int[Array, "p s k b"]], tuple[TrainState, Metrics]]
-EvalProgram = Callable[
-    [Params, Batch, Int[Array, "p s k b"], Bool[Array, "p s k b"]], Statistics
-]
+EvalProgram = Callable[[Params, Batch, Int[Array, "p s k b"], Bool[Array, "p s k b"]], Statistics]
 
 
 def take(data: Batch, indices: Int[Array, " b"]) -> Batch:

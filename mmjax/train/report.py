@@ -68,18 +68,23 @@ def cell(values: Sequence[float]) -> str:
 
 
 def show(rows: list[list[str]]) -> None:
-    """Prints the table; intervals stand below their means, so that it fits most screens."""
+    """Prints the table; intervals stand below their means, so that it fits most screens.
+
+    In a file it gets the width that it needs.
+    """
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=120)
     shown = Table(title="Test split", box=SIMPLE, padding=(0, 1, 0, 0))
     for i, name in enumerate(rows[0]):
         shown.add_column(name.replace(" ", "\n"), justify="right" if i else "left")
     for row in rows[1:]:
         shown.add_row(*(text.replace(" ± ", "\n±") for text in row))
-    console.print(shown, width=max(console.width, 100 if not console.is_terminal else 0))
+    console.print(shown)
 
 
 def markdown(rows: list[list[str]]) -> str:

@@ -12,6 +12,7 @@ from mmjax.train import report
 from mmjax.train.checkpoint import Checkpoints, digest
 from mmjax.train.loop import Fitted, fit
 from mmjax.train.programs import LoopState, Programs
+from mmjax.types import Params
 
 Result = dict[str, Any]
 
@@ -28,7 +29,7 @@ def run(
 
     Args:
       experiments: {arm: function that makes its experiment}; each is called when its turn comes.
-      workdir: a directory an arm is made in it.
+      workdir: each arm has a directory of its own in it.
       seeds: trained as one program in every arm.
       devices: how many devices to use, the first ones; None is all.
       resume: whether finished arms are kept, and a begun one goes on from its last checkpoint.
@@ -97,6 +98,20 @@ def result(experiment: Experiment, fitted: Fitted, seeds: Sequence[int]) -> Resu
     }
 
 
+def load_best(experiment: Experiment, directory: Path, *, seeds: Sequence[int] = (0,)) -> Params:
+    """The best parameters that a run left, with a leading axis of seeds, for `Model.apply`.
+
+    Args:
+      experiment: the experiment of the run.
+      directory: the arm's directory.
+      seeds: the run's seeds.
+
+    Raises:
+      ValueError: if the directory has no checkpoint.
+    """
+    return load(Programs(experiment, seeds, choose_devices(1)), directory).best_params
+
+
 def test_again(
     experiment: Experiment, directory: Path, *, seeds: Sequence[int], devices: int | None = None
 ) -> list[dict[str, float]]:
@@ -123,5 +138,3 @@ def load(programs: Programs, directory: Path) -> LoopState:
     if state is None:
         raise ValueError(f"{directory} has no checkpoint; train first, or name another run.")
     return state
-
-

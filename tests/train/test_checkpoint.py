@@ -1,6 +1,7 @@
 """Checkpoints: exact, whole or not there, and known when damaged."""
 
 import errno
+import gc
 import logging
 import shutil
 import subprocess
@@ -13,6 +14,11 @@ import pytest
 
 from mmjax.train import checkpoint
 from mmjax.train.checkpoint import Checkpoints, DiskFullError, digest, is_disk_full
+
+# Orbax leaves coroutines unawaited where it meets damage.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:coroutine:RuntimeWarning"
+)
 
 
 class State(NamedTuple):
@@ -63,7 +69,8 @@ def pristine(tmp_path_factory):
 @pytest.fixture
 def copy(pristine, tmp_path):
     """A copy of it to damage."""
-    return shutil.copytree(pristine, tmp_path / "checkpoints")
+    yield shutil.copytree(pristine, tmp_path / "checkpoints")
+    gc.collect()  # so that what Orbax left shows here and not in the next test
 
 
 def test_what_is_restored_is_what_was_saved(pristine):
@@ -81,7 +88,7 @@ def test_it_comes_back_where_the_likeness_lies(copy):
     mesh = jax.make_mesh((4,), ("x",), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:4])
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     found = Checkpoints(copy).restore(jax.device_put(state(0), everywhere))
-    assert all(x.sharding == everywhere for x in jax.tree.leaves(found))
+    assert all(x.sharding.is_equivalent_to(everywhere, x.ndim) for x in jax.tree.leaves(found))
     assert raw(found) == raw(state(8))
 
 
@@ -157,6 +164,7 @@ def test_damage_to_any_file_is_harmless_or_found_out(pristine, tmp_path, caplog,
             assert aside.is_dir() and str(aside) in caplog.text
             assert checkpoints.steps() == [4]
         verdicts[name] = warned
+    gc.collect()
     # The note with the digest and the arrays themselves can never go without.
     assert verdicts["_CHECKPOINT_METADATA"] or damage is flip
     assert verdicts["state/manifest.ocdbt"]
@@ -188,6 +196,22 @@ def test_where_every_checkpoint_is_damaged_nothing_is_guessed(copy, caplog):
         Checkpoints(copy).restore(state(0))
     assert str(copy) in str(error.value) and "--workdir" in str(error.value)
     assert "step 4 is damaged" in caplog.text and "step 8 is damaged" in caplog.text
+
+
+def test_an_older_one_that_is_damaged_is_in_nobodys_way(copy, caplog):
+    (copy / "4" / "_CHECKPOINT_METADATA").write_text('{"no": 1, "custom_metadata": {"a": "b"}}')
+    checkpoints = Checkpoints(copy)
+    assert raw(checkpoints.restore(state(0))) == raw(state(8))
+    assert caplog.text == ""
+    checkpoints.save(12, state(12))
+    assert checkpoints.steps() == [8, 12]
+
+
+def test_reading_leaves_alone_what_another_process_is_writing(copy):
+    half = copy / "12.orbax-checkpoint-tmp"
+    half.mkdir()
+    Checkpoints(copy).restore(state(0))
+    assert half.is_dir()
 
 
 def test_the_warning_goes_to_the_log_of_mmjax(copy, caplog):
@@ -222,6 +246,7 @@ def test_digest_knows_values_types_shapes_and_names():
 def test_digest_knows_keys_and_where_arrays_lie_does_not_matter():
     assert same_digest({"k": jax.random.key(1)}, {"k": jax.random.key(1)})
     assert not same_digest({"k": jax.random.key(1)}, {"k": jax.random.key(2)})
+    assert not same_digest({"k": jax.random.key(1)}, {"k": jax.random.key_data(jax.random.key(1))})
     x = np.arange(12.0).reshape(3, 4)
     assert same_digest({"a": x.T}, {"a": np.ascontiguousarray(x.T)})
     assert not same_digest({"a": x.T}, {"a": x})
