@@ -37,6 +37,7 @@ class Model(nn.Module):
         super().__post_init__()
 
     def setup(self) -> None:
+        """Makes the parts that late fusion needs besides."""
         # Modules without calls have no parameters: these come to life under Branches only.
         self.branch_sharing = {m: self.sharing.copy() for m in self.encoders}
         self.branch_heads = {

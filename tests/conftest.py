@@ -83,7 +83,7 @@ def toy_experiment(**options) -> Experiment:
     return Experiment(**(defaults | options))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def toy():
     """The toy's makers: toy.batch(examples, seed), toy.model(...), toy.experiment(...)."""
 

@@ -32,7 +32,9 @@ class Update(Protocol):
         key: Key[Array, ""],
         labeled: Bool[Array, " t"],
         shared: PyTree[bool],
-    ) -> tuple[Params, State, Float[Array, " t"]]: ...
+    ) -> tuple[Params, State, Float[Array, " t"]]:
+        """See `Balancer`."""
+        ...
 
 
 class Balancer(NamedTuple):

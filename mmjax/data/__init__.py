@@ -1,0 +1,1 @@
+"""Data: what a data set is, how batches are drawn, and one file a data set."""

@@ -57,6 +57,7 @@ class Arrays:
         return len(next(iter(self.batch.present.values())))
 
     def take(self, indices: np.ndarray) -> Batch:
+        """The examples at `indices`, in that order."""
         return Batch(*({k: v[indices] for k, v in part.items()} for part in self.batch))
 
 

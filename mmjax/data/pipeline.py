@@ -43,7 +43,7 @@ def train_indices(
 def eval_indices(
     examples: int, batch_size: int, batches: int
 ) -> list[tuple[Int[np.ndarray, "k b"], Bool[np.ndarray, "k b"]]]:
-    """All examples once, in chunks of at most `batches` batches, filled up where it does not go out.
+    """All examples once, in chunks of at most `batches` batches, the last one filled up.
 
     Returns:
       (indices, valid) a chunk; all chunks have the same shape.

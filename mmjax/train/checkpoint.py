@@ -6,6 +6,7 @@ that was damaged later is found out, and the one before it is used.
 """
 
 import errno
+import functools
 import hashlib
 import logging
 import shutil
@@ -26,10 +27,9 @@ def digest(tree: Any) -> str:
     """SHA-256 over the bytes, types and shapes of a tree's arrays, in the tree's order."""
     sha = hashlib.sha256()
     for path, leaf in jax.tree.leaves_with_path(tree):
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.random.key_data(leaf)
-        array = np.ascontiguousarray(leaf)
-        sha.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        array = np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+        sha.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {array.shape}".encode())
         sha.update(array.tobytes())
     return sha.hexdigest()
 
@@ -38,24 +38,29 @@ class Checkpoints:
     """The checkpoints in one directory; the newest two are kept."""
 
     def __init__(self, directory: Path) -> None:
-        from orbax.checkpoint import v1 as ocp
-
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # what is damaged, `restore` says
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory.resolve()
-        self._orbax = ocp.training.Checkpointer(
+
+    @functools.cached_property
+    def _writer(self) -> Any:
+        """Opened at the first save, when damaged checkpoints are out of its way."""
+        from orbax.checkpoint import v1 as ocp
+
+        return ocp.training.Checkpointer(
             self.directory,
             preservation_policy=ocp.training.preservation_policies.LatestN(KEPT),
             cleanup_tmp_directories=True,
+            lightweight_initialize=True,  # an older one may be damaged too
         )
 
     def close(self) -> None:
         """Waits for what is being written."""
-        self._orbax.close()
+        self._writer.close()
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, the oldest first."""
-        return sorted(c.step for c in self._orbax.checkpoints)
+        return sorted(int(p.name) for p in self.directory.iterdir() if p.name.isdecimal())
 
     def path(self, step: int) -> Path:
         """Where the checkpoint of a step lies."""
@@ -72,7 +77,7 @@ class Checkpoints:
         try:
             require_space(self.directory, 2 * size)
             note = {"sha256": digest(tree)}
-            self._orbax.save(step, tree, custom_metadata=note, overwrite=True)
+            self._writer.save(step, tree, custom_metadata=note, overwrite=True)
         except Exception as error:
             if not is_disk_full(error):
                 raise
@@ -115,8 +120,10 @@ class Checkpoints:
         return None
 
     def _load(self, step: int, like: Any) -> Any:
-        written = self._orbax.metadata(step).custom_metadata["sha256"]
-        tree = self._orbax.load(step, like)
+        from orbax.checkpoint import v1 as ocp
+
+        written = (ocp.metadata(self.path(step)).custom_metadata or {}).get("sha256", "no digest")
+        tree = ocp.load(self.path(step), like)
         found = digest(jax.device_get(tree))
         if found != written:
             raise ValueError(f"its digest is {found[:12]}, but {written[:12]} was written")

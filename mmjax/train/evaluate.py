@@ -46,13 +46,12 @@ def evaluate(
     plan = [indices[None] for indices, _ in chunks]
     total = None
     for (data, indices), (_, valid) in zip(feed.chunks(plan), chunks, strict=True):
-        every_seed = [
-            np.repeat(x, seeds, axis=1) for x in (indices, split_devices(valid[None], devices))
-        ]
-        sums = jax.device_get(program(params, data, *every_seed))
+        indices = np.repeat(indices, seeds, axis=1)
+        real = np.repeat(split_devices(valid[None], devices), seeds, axis=1)
+        sums = jax.device_get(program(params, data, indices, real))
         sums = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
         total = sums if total is None else jax.tree.map(np.add, total, sums)
-    return [summarize(model, jax.tree.map(lambda x: x[i], total)) for i in range(seeds)]
+    return [summarize(model, jax.tree.map(lambda x, i=i: x[i], total)) for i in range(seeds)]
 
 
 def summarize(model: Model, statistics: dict[str, dict[str, np.ndarray]]) -> Metrics:

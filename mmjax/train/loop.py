@@ -150,8 +150,8 @@ def check_finite(metrics: Totals, start: int, programs: Programs, checkpoints: C
     good = checkpoints.path(steps[-1]) if steps else "none yet"
     raise NonFiniteError(
         f"The {what} is {metrics[names[name]][0][seed, step]} at step {start + step} "
-        f"(seed {programs.seeds[seed]}). The last good checkpoint is {good}. Lower the learning rate, clip "
-        "the gradients (optax.clip_by_global_norm), or look for bad values in the data."
+        f"(seed {programs.seeds[seed]}). The last good checkpoint is {good}. Lower the learning "
+        "rate, clip the gradients (optax.clip_by_global_norm), or look for bad values in the data."
     )
 
 

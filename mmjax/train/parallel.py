@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Int
 
 from mmjax.train.step import EvalStep, Metrics, Statistics, TrainStep
 from mmjax.types import Batch, Params, TrainState
@@ -17,7 +17,7 @@ from mmjax.types import Batch, Params, TrainState
 AXIS = "data"
 
 TrainProgram = Callable[[TrainState, Batch, Int[Array, "p s k b"]], tuple[TrainState, Metrics]]
-EvalProgram = Callable[[Params, Batch, Int[Array, "p s k b"], Bool[Array, "p s k b"]], Statistics]
+EvalProgram = Callable[[Params, Batch, Any, Any], Statistics]
 
 
 def take(data: Batch, indices: Int[Array, " b"]) -> Batch:
@@ -26,7 +26,7 @@ def take(data: Batch, indices: Int[Array, " b"]) -> Batch:
 
 
 def over_seeds(function: Callable[..., Any], seeds: int, in_axes: tuple[int | None, ...]) -> Any:
-    """Maps over the leading axis of seeds; one seed is computed without the axis, as it is faster."""
+    """Maps over the leading axis of seeds; one seed is computed without the axis: it is faster."""
     if seeds > 1:
         return jax.vmap(function, in_axes=in_axes)
 
@@ -43,7 +43,7 @@ def over_seeds(function: Callable[..., Any], seeds: int, in_axes: tuple[int | No
 def over_devices(
     function: Callable[..., Any], devices: Sequence[jax.Device], in_axes: Any, donate: bool
 ) -> Any:
-    """pmaps over devices; the outputs are the same on all of them and come without a device axis."""
+    """Maps over devices by `pmap`; the outputs are the same on all and come without their axis."""
     return jax.pmap(
         function,
         axis_name=AXIS,

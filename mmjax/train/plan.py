@@ -18,10 +18,12 @@ class Plan:
 
     @property
     def epoch_steps(self) -> int:
+        """Steps an epoch; its last incomplete batch is dropped."""
         return self.examples // self.experiment.batch_size
 
     @property
     def total(self) -> int:
+        """Steps of the whole run."""
         return self.epoch_steps * self.experiment.epochs
 
     @functools.cached_property

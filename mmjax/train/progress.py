@@ -3,8 +3,17 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 Report = Callable[[int, Mapping[str, float]], None]
+
+
+def console() -> Any:
+    """Where tables and bars go: as wide as the screen, or as they need in a file."""
+    from rich.console import Console
+
+    found = Console()
+    return found if found.is_terminal else Console(width=120)
 
 
 @contextlib.contextmanager
@@ -20,7 +29,7 @@ def progress(title: str, total: int, start: int, examples_per_step: int) -> Iter
         TimeRemainingColumn(),
     )
     begin = time.perf_counter()
-    with Progress(*columns, refresh_per_second=4) as bar:
+    with Progress(*columns, refresh_per_second=4, console=console()) as bar:
         task = bar.add_task(title, total=total, completed=start, losses="", rate="")
 
         def report(step: int, losses: Mapping[str, float]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from mmjax.experiment import Experiment
 from mmjax.train.evaluate import mean_interval
+from mmjax.train.progress import console
 from mmjax.types import Params
 
 
@@ -68,23 +69,16 @@ def cell(values: Sequence[float]) -> str:
 
 
 def show(rows: list[list[str]]) -> None:
-    """Prints the table; intervals stand below their means, so that it fits most screens.
-
-    In a file it gets the width that it needs.
-    """
+    """Prints the table; intervals stand below their means, so that it fits most screens."""
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=120)
     shown = Table(title="Test split", box=SIMPLE, padding=(0, 1, 0, 0))
     for i, name in enumerate(rows[0]):
         shown.add_column(name.replace(" ", "\n"), justify="right" if i else "left")
     for row in rows[1:]:
         shown.add_row(*(text.replace(" ± ", "\n±") for text in row))
-    console.print(shown)
+    console().print(shown)
 
 
 def markdown(rows: list[list[str]]) -> str:

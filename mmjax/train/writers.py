@@ -1,6 +1,8 @@
 """Where metrics go: `write(step, {name: float})`, one writer a seed."""
 
 import json
+import time
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,7 +16,9 @@ def jsonl(path: Path, resume_at: int = 0) -> Writer:
     two runs of one configuration can be compared byte by byte.
     """
     kept = [line for line in read_lines(path) if json.loads(line)["step"] <= resume_at]
-    path.write_text("".join(line + "\n" for line in kept) if resume_at else "")
+    partial = path.with_suffix(".partial")  # in one move, lest a kill here should lose the log
+    partial.write_text("".join(line + "\n" for line in kept) if resume_at else "")
+    partial.replace(path)
 
     def write(step: int, values: Mapping[str, float]) -> None:
         with path.open("a") as file:
@@ -31,16 +35,28 @@ def read_lines(path: Path) -> list[str]:
 
 
 def tensorboard(directory: Path, resume_at: int = 0) -> Writer:
-    """Writes TensorBoard event files (by tensorboardX, without TensorFlow)."""
-    from tensorboardX import SummaryWriter
+    """Writes TensorBoard event files (by tensorboardX, without TensorFlow).
 
-    writer = SummaryWriter(str(directory), purge_step=resume_at + 1 if resume_at else None)
+    What is written is in the file when `write` returns: a `SummaryWriter` would keep it in a queue
+    for minutes, and a killed run would lose it.
+    """
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.summary import scalar
+
+    directory.mkdir(parents=True, exist_ok=True)
+    events = EventsWriter(str(directory / "events"), f".{resume_at}")
+    if resume_at:  # whoever reads the files drops what lies behind
+        start = SessionLog(status=SessionLog.START)
+        events.write_event(Event(step=resume_at + 1, wall_time=time.time(), session_log=start))
 
     def write(step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
-            writer.add_scalar(name, value, step)
-        writer.flush()
+            one = scalar(name, value)
+            events.write_event(Event(step=step, wall_time=time.time(), summary=one))
+        events.flush()
 
+    weakref.finalize(write, events.close)
     return write
 
 

@@ -36,7 +36,7 @@ def test_an_epoch_visits_no_example_twice_and_drops_less_than_a_batch(
     assert seen.shape == (examples // batch_size, batch_size)
     assert seen.dtype == np.int32
     assert len(set(seen.reshape(-1).tolist())) == seen.size > examples - batch_size
-    assert 0 <= seen.min() and seen.max() < examples
+    assert seen.min() >= 0 and seen.max() < examples
 
 
 def test_what_an_epoch_drops_differs_from_epoch_to_epoch():
@@ -92,7 +92,7 @@ def test_evaluation_sees_every_example_once_in_order(examples, batch_size, batch
     ((count, size),) = shapes
     assert count <= batches and size == batch_size
     for indices, _ in chunks:
-        assert 0 <= indices.min() and indices.max() < examples
+        assert indices.min() >= 0 and indices.max() < examples
     # No chunk but the last has room for more, and the last is not all filling.
     assert (len(chunks) - 1) * count * size < examples
 
