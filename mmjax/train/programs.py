@@ -189,7 +189,7 @@ class Programs:
         return np.asarray(state.waited) >= (math.inf if patience is None else patience)
 
     def judge(self, state: LoopState, validation: list[dict[str, float]]) -> LoopState:
-        """Takes the parameters of a seed that improved as its best; a stopped seed keeps its own."""
+        """Takes the parameters of seeds that improved as best; a stopped seed keeps its own."""
         value = jnp.array([v[self.experiment.monitor] for v in validation], jnp.float32)
         better = value > state.best_value if self.maximize else value < state.best_value
         return update_best(state, value, better & ~self.stopped(state))

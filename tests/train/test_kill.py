@@ -42,7 +42,7 @@ def batch(examples: int, seed: int) -> Batch:
     return Batch(
         inputs={
             "vector": (rng.normal(size=(examples, 8)) + np.eye(8)[kind]).astype(np.float32),
-            "sequence": (rng.normal(size=(examples, 9, 3)) + kind[:, None, None]).astype(np.float32),
+            "sequence": (rng.normal(size=(examples, 9, 3)) + kind[:, None, None]).astype("f"),
         },
         present={"vector": np.ones(examples, bool), "sequence": heard},
         lengths={"sequence": rng.integers(1, 10, examples).astype(np.int32)},

@@ -126,7 +126,7 @@ def test_tensorboard_files_hold_the_scalars(tmp_path):
 
 
 def test_tensorboard_is_told_from_where_a_resumed_run_goes_on(tmp_path):
-    """A reader drops the steps from the purge on; what was logged at the checkpoint itself stays."""
+    """A reader drops the steps from the purge on; what was logged at the checkpoint stays."""
     tensorboard(tmp_path)(8, {"train/loss": 1.0})
     tensorboard(tmp_path, resume_at=4)(8, {"train/loss": 1.0})
     _, purged = events(tmp_path)
