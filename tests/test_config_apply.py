@@ -191,7 +191,10 @@ def test_a_module_name_in_a_string_is_a_string() -> None:
         ("monitor=3", "monitor is 3; expected str."),
         ("compute_dtype=float16", "expected 'float32' | 'bfloat16'."),
         ("model.encoders.image.features=(3,'x')", "expected tuple[int, ...]."),
-        ("optimizer=Gated(width=3)", "optimizer is Gated(...); expected GradientTransformation."),
+        (
+            "optimizer=Gated(width=3)",
+            "optimizer is Gated(...); expected GradientTransformation | MultiSteps.",
+        ),
         ("model=3", "model is 3; expected Model."),
         ("model.fusion=Gated", "write Gated()"),
         ("model.fusion=Gatde(width=64)", "unknown name 'Gatde'. Did you mean Gated"),

@@ -1,6 +1,6 @@
 """Evaluation of every seed's parameters on one split."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -54,7 +54,9 @@ def evaluate(
     return [summarize(model, jax.tree.map(lambda x, i=i: x[i], total)) for i in range(seeds)]
 
 
-def summarize(model: Model, statistics: dict[str, dict[str, np.ndarray]]) -> Metrics:
+def summarize(
+    model: Model, statistics: Mapping[str, Mapping[str, np.ndarray | np.floating]]
+) -> Metrics:
     """Metrics from the statistics of a split."""
     metrics: Metrics = {}
     for task in task_names(model):
@@ -82,7 +84,7 @@ def higher_is_better(model: Model, monitor: str) -> bool:
     return directions[monitor] == "max"
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
     """Mean and half the width of its 95% interval (Student's t) over seeds; NaN for one seed."""
     from scipy import stats
 

@@ -1,7 +1,8 @@
 import difflib
 import hashlib
-import multiprocessing
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -35,7 +36,10 @@ def records(folder):
 
 
 def prepare_small(folder):
-    polyglot_digits(**SMALL, data_dir=folder)
+    """Starts a process of its own that prepares the small set."""
+    call = f"polyglot_digits(**{SMALL!r}, data_dir={str(folder)!r})"
+    code = f"from mmjax.data.polyglot_digits import polyglot_digits; {call}"
+    return subprocess.Popen([sys.executable, "-c", code])
 
 
 def test_it_keeps_what_it_promises(clean, tmp_path):
@@ -153,11 +157,7 @@ def test_the_same_seed_gives_the_same_files(tmp_path):
     for folder in ("a", "b"):
         polyglot_digits(**SMALL, data_dir=str(tmp_path / folder))
     polyglot_digits(**SMALL, seed=1, data_dir=str(tmp_path / "c"))
-    process = multiprocessing.get_context("spawn").Process(
-        target=prepare_small, args=(str(tmp_path / "d"),)
-    )
-    process.start()
-    process.join()
+    assert prepare_small(tmp_path / "d").wait() == 0
     a, b, c, d = (records(tmp_path / folder) for folder in "abcd")
     assert len(a) == 3 and a == b == d
     assert not set(a) & set(c)
@@ -199,13 +199,8 @@ def test_an_interrupted_preparation_leaves_nothing_to_read(tmp_path, monkeypatch
 
 
 def test_two_at_once_do_not_collide(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=prepare_small, args=(str(tmp_path),)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
+    processes = [prepare_small(tmp_path) for _ in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
     assert len(records(tmp_path)) == 3
 
 

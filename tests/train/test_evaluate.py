@@ -102,7 +102,7 @@ def test_a_task_without_any_label_has_nan_metrics_and_the_others_their_own(toy, 
 @pytest.mark.parametrize("n", [2, 3, 5, 30])
 def test_the_interval_is_that_of_students_t(n):
     values = np.random.default_rng(n).normal(size=n)
-    mean, half = mean_interval(values)
+    mean, half = mean_interval(values.tolist())
     low, high = stats.t.interval(0.95, n - 1, loc=values.mean(), scale=stats.sem(values))
     assert (mean - half, mean + half) == pytest.approx((low, high))
 
@@ -110,7 +110,7 @@ def test_the_interval_is_that_of_students_t(n):
 def test_the_interval_holds_the_true_mean_in_95_of_100_cases():
     """4000 samples of five: 95% with a standard deviation of 0.35%."""
     draws = np.random.default_rng(0).normal(3.0, 2.0, size=(4000, 5))
-    intervals = [mean_interval(sample) for sample in draws]
+    intervals = [mean_interval(sample) for sample in draws.tolist()]
     share = np.mean([abs(mean - 3.0) < half for mean, half in intervals])
     assert share == pytest.approx(0.95, abs=0.015)
 
