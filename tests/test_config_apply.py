@@ -193,7 +193,7 @@ def test_a_module_name_in_a_string_is_a_string() -> None:
         ("model.encoders.image.features=(3,'x')", "expected tuple[int, ...]."),
         (
             "optimizer=Gated(width=3)",
-            "optimizer is Gated(...); expected GradientTransformation | MultiSteps.",
+            "Gated(...); expected GradientTransformation | MultiSteps.",
         ),
         ("model=3", "model is 3; expected Model."),
         ("model.fusion=Gated", "write Gated()"),
