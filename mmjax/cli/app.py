@@ -149,10 +149,10 @@ def evaluate_run(
 ) -> None:
     """Tests every arm's best parameters."""
     from mmjax.train import report
-    from mmjax.train.run import test_again
+    from mmjax.train.run import retest
 
     tests = {
-        arm: test_again(make(), directory / arm, seeds=seeds, devices=devices)
+        arm: retest(make(), directory / arm, seeds=seeds, devices=devices)
         for arm, make in experiments.items()
     }
     names = report.columns({arm: {"seeds": {"": {"test": t[0]}}} for arm, t in tests.items()})

@@ -112,7 +112,7 @@ def load_best(experiment: Experiment, directory: Path, *, seeds: Sequence[int] =
     return load(Programs(experiment, seeds, choose_devices(1)), directory).best_params
 
 
-def test_again(
+def retest(
     experiment: Experiment, directory: Path, *, seeds: Sequence[int], devices: int | None = None
 ) -> list[dict[str, float]]:
     """Test metrics of the best parameters that a run left, one dictionary a seed.

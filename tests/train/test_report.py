@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import matplotlib.image
 import numpy as np
@@ -73,8 +74,6 @@ def test_the_table_on_the_screen_holds_every_cell_whole(capsys):
 
 
 def test_describe_says_what_is_about_to_be_trained(toy, capsys):
-    import jax
-
     report.describe("all", toy.experiment(), (3, 5), jax.devices()[:2])
     shown = capsys.readouterr().out
     for words in (

@@ -2,9 +2,10 @@
 
 import json
 
+import jax
 import pytest
 
-from mmjax.train.run import choose_devices, load_best, run, test_again
+from mmjax.train.run import choose_devices, load_best, retest, run
 
 SEEDS = (0, 1)
 
@@ -20,9 +21,10 @@ class Makers:
             self.made.append(arm)
             return self.toy.experiment(model=model, **options)
 
-        alone = self.toy.model(encoders={"vector": self.toy.model().encoders["vector"]})
+        both = self.toy.model()
+        alone = both.clone(encoders={"vector": both.encoders["vector"]})
         return {
-            "all": lambda: make("all", self.toy.model()),
+            "all": lambda: make("all", both),
             "vector": lambda: make("vector", alone),
         }
 
@@ -92,7 +94,7 @@ def test_each_seed_of_two_is_the_run_of_it_alone(toy, done, tmp_path):
 def test_the_best_parameters_test_as_they_did(toy, done):
     workdir, results = done
     for arm, make in Makers(toy).arms().items():
-        found = test_again(make(), workdir / arm, seeds=SEEDS, devices=1)
+        found = retest(make(), workdir / arm, seeds=SEEDS, devices=1)
         assert found == [results[arm]["seeds"][str(seed)]["test"] for seed in SEEDS]
 
 
@@ -100,8 +102,6 @@ def test_the_best_parameters_can_be_applied(toy, done):
     """The accuracy of the first seed, from the model alone."""
     workdir, results = done
     params = load_best(toy.experiment(), workdir / "all", seeds=SEEDS)
-    import jax
-
     one = jax.tree.map(lambda x: x[0], params)
     test = toy.dataset().splits["test"].batch
     found = toy.model().apply(
@@ -113,7 +113,7 @@ def test_the_best_parameters_can_be_applied(toy, done):
 
 def test_a_directory_without_a_checkpoint_cannot_be_tested(toy, tmp_path):
     with pytest.raises(ValueError, match="has no checkpoint; train first"):
-        test_again(toy.experiment(), tmp_path, seeds=(0,), devices=1)
+        retest(toy.experiment(), tmp_path, seeds=(0,), devices=1)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -131,8 +131,6 @@ def test_resuming_keeps_finished_arms_and_ends_the_others(toy, done):
 
 
 def test_devices_are_counted():
-    import jax
-
     assert choose_devices(None) == jax.devices()
     assert choose_devices(3) == jax.devices()[:3]
     for count in (0, -1, 9):
