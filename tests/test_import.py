@@ -27,6 +27,7 @@ MODULES = (
     "mmjax.train.writers",
     "mmjax.data.pipeline",
     "mmjax.data.polyglot_digits",
+    "mmjax.data.digit_pairs",
 )
 HEAVY = (
     "tensorflow",
@@ -39,6 +40,7 @@ HEAVY = (
     "scipy.stats",
     "tensorboardX",
     "num2words",
+    "espeakng_loader",
     "array_record",
 )
 PROGRAM = """

@@ -92,30 +92,37 @@ class Checkpoints:
     def restore(self, like: Any) -> Any | None:
         """The newest checkpoint that is whole; None where there is none at all.
 
-        Damaged ones are set aside, with a warning that names them.
+        Newer ones, which are damaged, are set aside with a warning that names them.
 
         Args:
           like: arrays of the same types, shapes and placement as those to restore.
 
         Raises:
-          ValueError: if there are checkpoints and every one is damaged.
+          ValueError: if there are checkpoints and none can be read; they stay where they are, for
+            it may be `like` that is wrong.
         """
-        steps = self.steps()
-        for step in reversed(steps):
+        damaged: dict[int, str] = {}
+        for step in reversed(self.steps()):
             try:
-                return self._load(step, jax.tree.map(abstract, like))
+                tree = self._load(step, jax.tree.map(abstract, like))
             except Exception as error:
+                damaged[step] = root_cause(error)
+                continue
+            for bad, cause in damaged.items():
                 logging.getLogger("mmjax").warning(
-                    "The checkpoint of step %d is damaged (%s); it now lies in %s, and the one "
-                    "before it is used.",
+                    "The checkpoint of step %d is damaged (%s); it now lies in %s, and that of "
+                    "step %d is used.",
+                    bad,
+                    cause,
+                    self._set_aside(bad),
                     step,
-                    root_cause(error),
-                    self._set_aside(step),
                 )
-        if steps:
+            return tree
+        if damaged:
+            causes = "; ".join(f"step {step}: {cause}" for step, cause in damaged.items())
             raise ValueError(
-                f"Every checkpoint in {self.directory} is damaged (steps {steps}); start anew in "
-                "another --workdir."
+                f"No checkpoint in {self.directory} can be read ({causes}). They are damaged, or "
+                "of another model; name the right one, or start anew in another --workdir."
             )
         return None
 
