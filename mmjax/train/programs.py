@@ -190,7 +190,15 @@ class Programs:
 
     def judge(self, state: LoopState, validation: list[dict[str, float]]) -> LoopState:
         """Takes the parameters of seeds that improved as best; a stopped seed keeps its own."""
-        value = jnp.array([v[self.experiment.monitor] for v in validation], jnp.float32)
+        monitor = self.experiment.monitor
+        values = [v[monitor] for v in validation]
+        if np.isnan(values).any():
+            raise ValueError(
+                f"monitor {monitor!r} is NaN on the validation split, so no parameters can be "
+                "chosen by it; give the split labels for every task that it covers, or monitor "
+                "another metric."
+            )
+        value = jnp.array(values, jnp.float32)
         better = value > state.best_value if self.maximize else value < state.best_value
         return update_best(state, value, better & ~self.stopped(state))
 

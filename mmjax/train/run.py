@@ -36,6 +36,9 @@ def run(
 
     Returns:
       {arm: result}, as in `summary.json`.
+
+    Raises:
+      ValueError: if an arm's directory holds a run already and `resume` is False.
     """
     chosen = choose_devices(devices)
     results = {}
@@ -43,6 +46,11 @@ def run(
         directory = workdir / arm
         done = directory / "result.json"
         if not (resume and done.exists()):
+            if not resume and (directory / "checkpoints").exists():
+                raise ValueError(
+                    f"{directory} already holds a run; pass resume=True to continue it, or choose "
+                    "another workdir."
+                )
             directory.mkdir(parents=True, exist_ok=True)
             experiment = make()
             report.describe(arm, experiment, seeds, chosen)

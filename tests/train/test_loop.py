@@ -224,3 +224,14 @@ def test_parts_that_do_not_fit_are_refused(toy):
         check(toy.experiment(monitor="kind/acuracy"), 1)
     with pytest.raises(ValueError, match="epochs is 0; it must be at least 1"):
         toy.experiment(epochs=0)
+
+
+def test_a_validation_split_that_cannot_choose_is_refused(toy, tmp_path):
+    """Without a label for one task the mean loss is NaN, and no parameters would ever be best."""
+    data = toy.dataset()
+    batch = data.splits["validation"].batch
+    batch.labeled["size"][:] = False
+    with pytest.raises(ValueError, match=r"monitor 'loss' is NaN on the validation split"):
+        fit(toy.experiment(data=data), tmp_path / "loss")
+    fitted = fit(toy.experiment(data=data, monitor="kind/accuracy"), tmp_path / "accuracy")
+    assert int(fitted.state.best_step[0]) > 0

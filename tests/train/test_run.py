@@ -3,6 +3,7 @@
 import json
 
 import jax
+import optax
 import pytest
 
 from mmjax.train.run import choose_devices, load_best, retest, run
@@ -11,15 +12,18 @@ SEEDS = (0, 1)
 
 
 class Makers:
-    """Makes the arms' experiments and counts how often."""
+    """Makes the arms' experiments and counts how often.
+
+    The learning rate is so high that the last parameters are not the best ones for every seed.
+    """
 
     def __init__(self, toy):
         self.toy, self.made = toy, []
 
-    def arms(self, **options):
+    def arms(self):
         def make(arm, model):
             self.made.append(arm)
-            return self.toy.experiment(model=model, **options)
+            return self.experiment(model=model)
 
         both = self.toy.model()
         alone = both.clone(encoders={"vector": both.encoders["vector"]})
@@ -27,6 +31,9 @@ class Makers:
             "all": lambda: make("all", both),
             "vector": lambda: make("vector", alone),
         }
+
+    def experiment(self, **options):
+        return self.toy.experiment(optimizer=optax.adam(0.1), monitor="kind/accuracy", **options)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +48,8 @@ def test_results_hold_every_arm_and_seed(done):
     workdir, results = done
     assert json.loads((workdir / "summary.json").read_text()) == results
     assert list(results) == ["all", "vector"]
+    seeds = [one for result in results.values() for one in result["seeds"].values()]
+    assert any(one["best_params_sha256"] != one["last_params_sha256"] for one in seeds)
     for arm, result in results.items():
         assert json.loads((workdir / arm / "result.json").read_text()) == result
         assert result.keys() == {"monitor", "seeds", "parameters", "cost"}
@@ -101,7 +110,7 @@ def test_the_best_parameters_test_as_they_did(toy, done):
 def test_the_best_parameters_can_be_applied(toy, done):
     """The accuracy of the first seed, from the model alone."""
     workdir, results = done
-    params = load_best(toy.experiment(), workdir / "all", seeds=SEEDS)
+    params = load_best(Makers(toy).experiment(), workdir / "all", seeds=SEEDS)
     one = jax.tree.map(lambda x: x[0], params)
     test = toy.dataset().splits["test"].batch
     found = toy.model().apply(
@@ -136,3 +145,9 @@ def test_devices_are_counted():
     for count in (0, -1, 9):
         with pytest.raises(ValueError, match=f"{count} devices were asked for, but there are 8"):
             choose_devices(count)
+
+
+def test_a_used_directory_is_not_taken_for_a_new_run(toy, done):
+    workdir, _ = done
+    with pytest.raises(ValueError, match="already holds a run; pass resume=True"):
+        run(Makers(toy).arms(), workdir=workdir, seeds=SEEDS, devices=1)
