@@ -107,4 +107,6 @@ def encode(
 
 def shared_parameters(params: Params) -> PyTree[bool]:
     """Marks the parameters that tasks share: all but those of heads."""
-    return jax.tree.map_with_path(lambda path, _: "heads_" not in path[0].key, params)
+    return jax.tree.map_with_path(
+        lambda path, _: not path[0].key.startswith(("heads_", "branch_heads_")), params
+    )

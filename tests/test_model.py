@@ -153,3 +153,12 @@ def test_dropout_acts_in_training_only(toy):
     )
     assert np.abs(one - two).max() > 0
     np.testing.assert_array_equal(*(model.apply(params, *args, train=False)["size"] for _ in "ab"))
+
+
+def test_a_modality_may_be_called_like_a_head(toy):
+    model = toy.model()
+    model = model.clone(encoders={"heads_up": model.encoders["vector"]})
+    batch = toy.batch(4, 0)
+    inputs, present = ({"heads_up": part["vector"]} for part in (batch.inputs, batch.present))
+    params = model.init(jax.random.key(0), inputs, present, {}, train=False)["params"]
+    assert set(jax.tree.leaves(shared_parameters(params)["encoders_heads_up"])) == {True}

@@ -155,9 +155,7 @@ def evaluate_run(
         arm: retest(make(), directory / arm, seeds=seeds, devices=devices)
         for arm, make in experiments.items()
     }
-    names = report.columns({arm: {"seeds": {"": {"test": t[0]}}} for arm, t in tests.items()})
-    rows = [[arm, *(report.cell([one[n] for one in t]) for n in names)] for arm, t in tests.items()]
-    report.show([["", *(name.replace("/", " ") for name in names)], *rows])
+    report.show(report.metric_table(tests))
 
 
 def print_help(parser: argparse.ArgumentParser, plan: Plan) -> None:

@@ -77,10 +77,19 @@ class Feed(NamedTuple):
     chunks: Callable[[Chunks], Iterator[tuple[Batch, Any]]]
 
 
+def over(devices: Sequence[jax.Device], spec: PartitionSpec) -> NamedSharding:
+    """How an array lies on the devices, whose one axis is called "data"."""
+    return NamedSharding(Mesh(np.array(devices), ("data",)), spec)
+
+
+def replicated(devices: Sequence[jax.Device]) -> NamedSharding:
+    """A copy on every device."""
+    return over(devices, PartitionSpec())
+
+
 def on_device(data: Batch, devices: Sequence[jax.Device]) -> Feed:
     """The whole split lies on every device, and programs draw from it by index."""
-    replicated = NamedSharding(Mesh(np.array(devices), ("data",)), PartitionSpec())
-    data = jax.device_put(data, replicated)
+    data = jax.device_put(data, replicated(devices))
 
     def chunks(plan: Chunks) -> Iterator[tuple[Batch, Any]]:
         for i in range(len(plan)):
@@ -104,7 +113,7 @@ def streamed(
       prepare: applied on the host to every chunk (selection, validation).
       ahead: how many chunks are in memory beside the one in use.
     """
-    sharded = NamedSharding(Mesh(np.array(devices), ("data",)), PartitionSpec("data"))
+    sharded = over(devices, PartitionSpec("data"))
 
     def chunks(plan: Chunks) -> Iterator[tuple[Batch, Any]]:
         import grain

@@ -62,6 +62,11 @@ class Checkpoints:
         """Steps that have a checkpoint, the oldest first."""
         return sorted(int(p.name) for p in self.directory.iterdir() if p.name.isdecimal())
 
+    def newest(self) -> Path | None:
+        """Where the newest checkpoint lies, if there is one."""
+        steps = self.steps()
+        return self.path(steps[-1]) if steps else None
+
     def path(self, step: int) -> Path:
         """Where the checkpoint of a step lies."""
         return self.directory / str(step)
@@ -81,12 +86,11 @@ class Checkpoints:
         except Exception as error:
             if not is_disk_full(error):
                 raise
-            good = self.path(self.steps()[-1]) if self.steps() else "none"
             raise DiskFullError(
                 errno.ENOSPC,
                 f"There is no room for the checkpoint of step {step} ({size} bytes) in "
-                f"{self.directory}. The last good checkpoint is {good}. Free some space and run "
-                "the same command with --resume.",
+                f"{self.directory}. The last good checkpoint is {self.newest() or 'none'}. Free "
+                "some space and run the same command with --resume.",
             ) from error
 
     def restore(self, like: Any) -> Any | None:

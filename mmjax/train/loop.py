@@ -146,12 +146,11 @@ def check_finite(metrics: Totals, start: int, programs: Programs, checkpoints: C
     step = int(np.flatnonzero(bad.any((0, 1)))[0])
     name, seed = np.argwhere(bad[:, :, step])[0]
     what = f"loss of task {tasks[name]!r}" if name < len(tasks) else names[name].replace("_", " ")
-    steps = checkpoints.steps()
-    good = checkpoints.path(steps[-1]) if steps else "none yet"
     raise NonFiniteError(
         f"The {what} is {metrics[names[name]][0][seed, step]} at step {start + step} "
-        f"(seed {programs.seeds[seed]}). The last good checkpoint is {good}. Lower the learning "
-        "rate, clip the gradients (optax.clip_by_global_norm), or look for bad values in the data."
+        f"(seed {programs.seeds[seed]}). The last good checkpoint is "
+        f"{checkpoints.newest() or 'none yet'}. Lower the learning rate, clip the gradients "
+        "(optax.clip_by_global_norm), or look for bad values in the data."
     )
 
 

@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from mmjax.data.dataset import Arrays, Source, select
-from mmjax.data.pipeline import Feed, on_device, streamed
+from mmjax.data.pipeline import Feed, on_device, replicated, streamed
 from mmjax.data.validate import validate
 from mmjax.experiment import Experiment
 from mmjax.train.evaluate import evaluate, higher_is_better
@@ -160,13 +159,11 @@ class Programs:
             over_seeds(one, len(self.seeds), (0,)),
             compiler_options={"xla_backend_optimization_level": 0},
         )
-        state = once(keys)
-        return self.place(state)
+        return self.place(once(keys))
 
     def place(self, tree: Any) -> Any:
         """Puts a copy of a tree on every device."""
-        mesh = Mesh(np.array(self.devices), (AXIS,))
-        return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+        return jax.device_put(tree, replicated(self.devices))
 
     def evaluate(self, params: Params, split: str) -> list[dict[str, float]]:
         """Metrics of every seed's parameters on a split."""

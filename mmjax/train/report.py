@@ -40,25 +40,26 @@ def describe(
     )
 
 
-def columns(results: Mapping[str, Any]) -> list[str]:
-    """The metrics that the table shows: all but losses."""
-    first = next(iter(next(iter(results.values()))["seeds"].values()))["test"]
-    return [name for name in first if name.split("/")[-1] != "loss"]
-
-
-def table(results: Mapping[str, Any]) -> list[list[str]]:
-    """Test metrics as rows of text, a header first and then an arm a row.
+def metric_table(tests: Mapping[str, Sequence[Mapping[str, float]]]) -> list[list[str]]:
+    """Metrics of {arm: one dictionary a seed} as rows of text, a header first; without losses.
 
     With several seeds a cell is the mean and half the width of its 95% interval.
     """
-    names = columns(results)
-    rows = [["", *(name.replace("/", " ") for name in names), "parameters", "seconds"]]
-    for arm, result in results.items():
-        tests = [one["test"] for one in result["seeds"].values()]
-        cells = [cell([test[name] for test in tests]) for name in names]
-        cost = [f"{result['parameters']['total']:,}", f"{result['cost']['seconds']:.1f}"]
-        rows.append([arm, *cells, *cost])
-    return rows
+    names = [name for name in next(iter(tests.values()))[0] if name.split("/")[-1] != "loss"]
+    rows = [
+        [arm, *(cell([one[n] for one in seeds]) for n in names)] for arm, seeds in tests.items()
+    ]
+    return [["", *(name.replace("/", " ") for name in names)], *rows]
+
+
+def table(results: Mapping[str, Any]) -> list[list[str]]:
+    """Test metrics and costs as rows of text, a header first and then an arm a row."""
+    tests = {arm: [s["test"] for s in r["seeds"].values()] for arm, r in results.items()}
+    costs = [
+        [f"{r['parameters']['total']:,}", f"{r['cost']['seconds']:.1f}"] for r in results.values()
+    ]
+    both = zip(metric_table(tests), [["parameters", "seconds"], *costs], strict=True)
+    return [metrics + cost for metrics, cost in both]
 
 
 def cell(values: Sequence[float]) -> str:

@@ -41,16 +41,17 @@ def run(
       ValueError: if an arm's directory holds a run already and `resume` is False.
     """
     chosen = choose_devices(devices)
+    used = [workdir / arm for arm in experiments if (workdir / arm / "checkpoints").exists()]
+    if used and not resume:
+        raise ValueError(
+            f"{used[0]} already holds a run; pass resume=True to continue it, or choose another "
+            "workdir."
+        )
     results = {}
     for arm, make in experiments.items():
         directory = workdir / arm
         done = directory / "result.json"
         if not (resume and done.exists()):
-            if not resume and (directory / "checkpoints").exists():
-                raise ValueError(
-                    f"{directory} already holds a run; pass resume=True to continue it, or choose "
-                    "another workdir."
-                )
             directory.mkdir(parents=True, exist_ok=True)
             experiment = make()
             report.describe(arm, experiment, seeds, chosen)
