@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from mmjax.balance.solvers import unit_gram
+
 Totals = dict[str, tuple[Array, Array]]
 
 
@@ -17,9 +19,8 @@ def diagnose(gram: Float[Array, "t t"], tasks: Sequence[str], labeled: Bool[Arra
       largest to the smallest eigenvalue of the Gramian over its numerical rank.
     """
     t = len(tasks)
-    norms = jnp.sqrt(jnp.diag(gram))
-    unit = jnp.where(norms > 0, norms, 1)
-    cosines = gram / unit[:, None] / unit[None, :]
+    cosines, norms, nonzero = unit_gram(gram)
+    norms = jnp.where(nonzero, norms, 0)
     pairs = [(i, j) for i in range(t) for j in range(i + 1, t)]
     both = (labeled[:, None] & labeled[None, :]).astype(jnp.float32)
     conflicts = jnp.triu(both * (cosines < 0), 1).sum(), jnp.triu(both, 1).sum()

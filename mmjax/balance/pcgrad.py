@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mmjax.balance.base import Balancer, Wrt, from_gram
+from mmjax.balance.solvers import dot
 
 
 def pcgrad(*, wrt: Wrt = "params", weigh_heads: bool = False, rescale: bool = False) -> Balancer:
@@ -26,7 +27,7 @@ def pcgrad_weights(
     def project(carry, j):
         i, coefficients = carry
         # The component along the ORIGINAL gradient of task j; a zero gradient has none.
-        inner = jnp.dot(coefficients, gram[j], precision=jax.lax.Precision.HIGHEST)
+        inner = dot(coefficients, gram[j])
         norm = gram[j, j]
         against = (inner < 0) & (norm > 0) & (i != j)
         step = jnp.where(against, inner / jnp.where(norm > 0, norm, 1.0), 0.0)

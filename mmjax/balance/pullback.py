@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from mmjax.balance.solvers import dot
 from mmjax.parameters import partition
 from mmjax.types import Params
 
@@ -143,7 +144,7 @@ def gramian(rows: PyTree[Array]) -> Float[Array, "t t"]:
 
     def one(leaf: Array) -> Float[Array, "t t"]:
         flat = leaf.reshape(len(leaf), -1).astype(jnp.promote_types(leaf.dtype, jnp.float32))
-        return jnp.dot(flat, flat.T, precision=jax.lax.Precision.HIGHEST)
+        return dot(flat, flat.T)
 
     leaves = jax.tree.leaves(rows)
     if not leaves:

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int, Num
 
 from mmjax.data.columns import Text
 from mmjax.data.dataset import Modality
-from mmjax.data.decode import tokens
+from mmjax.data.decode import tokens, typed
 from mmjax.data.labels import missing_rows
 
 
@@ -39,7 +39,7 @@ def as_column(split: str, name: str, raw: Any) -> Column:
         array = raw[:, None] if raw.ndim == 1 else raw
         here = ~missing_rows(array)
         _check_mask(split, name, array, here)
-        array = _typed(np.ma.getdata(array), f"{name!r} of split {split!r}")
+        array = typed(np.ma.getdata(array), f"{name!r} of split {split!r}")
         return Column(array, here, array.dtype)
     rows = [_row(value, f"row {i} of {split!r}: {name!r}") for i, value in enumerate(raw)]
     here = np.array([row is not None for row in rows], bool)
@@ -82,19 +82,7 @@ def _row(value: Any, what: str) -> np.ndarray | None:
         raise ValueError(f"{what} has type {row.dtype}; it must be numbers, a string or None.")
     if row.size == 0 or (row.dtype.kind == "f" and np.isnan(row).all()):
         return None
-    return _typed(row, what)
-
-
-def _typed(array: np.ndarray, what: str) -> np.ndarray:
-    """Pixels (uint8) stay, other whole numbers become int32 and the rest float32."""
-    if array.dtype.kind == "f":
-        return array.astype(np.float32, copy=False)
-    if array.dtype == np.uint8:
-        return array
-    whole = array.astype(np.int32, copy=False)
-    if (whole != array).any():
-        raise ValueError(f"{what} has whole numbers beyond 32 bits.")
-    return whole
+    return typed(row, what)
 
 
 def modality_of(

@@ -1,6 +1,9 @@
 """What the columns of a user's table, or the features of a TFDS data set, stand for."""
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
+
+from mmjax.data.dataset import Task
 
 
 class Numbers(NamedTuple):
@@ -102,3 +105,25 @@ class Value(NamedTuple):
 
 Input = Numbers | Text | Image | Audio
 Target = Label | Labels | Value
+
+
+def columns_of(specs: Iterable[str | Input | Target]) -> list[str]:
+    """The names of all columns that some specifications name, or that are named alone; sorted."""
+    found: set[str] = set()
+    for spec in specs:
+        names = spec if isinstance(spec, str) else spec[0]
+        found |= {names} if isinstance(names, str) else set(names)
+    return sorted(found)
+
+
+def declared(spec: Target) -> Task | None:
+    """The task that a target says it is; None if that is for its values to tell."""
+    match spec:
+        case Label(classes=()):
+            return None
+        case Label(classes=classes):
+            return Task("classification", tuple(classes))
+        case Labels(columns=columns):
+            return Task("multilabel", tuple(columns))
+        case Value(unit=unit):
+            return Task("regression", unit=unit)

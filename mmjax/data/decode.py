@@ -117,6 +117,22 @@ def vocabulary(texts: Iterable[str | bytes], size: int) -> dict[str, int]:
     return {word: token for token, word in enumerate(ranked[: max(0, size - 2)], start=2)}
 
 
+def typed(array: np.ndarray, what: str) -> np.ndarray:
+    """Numbers as they are kept: pixels (uint8) stay, other whole ones become int32, others float32.
+
+    Raises:
+      ValueError: if a whole number is beyond 32 bits; the message begins with `what`.
+    """
+    if array.dtype.kind == "f":
+        return array.astype(np.float32, copy=False)
+    if array.dtype == np.uint8:
+        return array
+    whole = array.astype(np.int32, copy=False)
+    if (whole != array).any():
+        raise ValueError(f"{what} has whole numbers beyond 32 bits.")
+    return whole
+
+
 def split_words(text: str) -> list[str]:
     """Words and punctuation marks, in lower case."""
     return WORD.findall(text.lower())

@@ -1,13 +1,24 @@
 """A data set from a table whose columns are numbers, text, or paths to images and recordings."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from mmjax.data.columns import Audio, Image, Input, Label, Labels, Numbers, Target, Text, Value
-from mmjax.data.dataset import Dataset, Task
+from mmjax.data.columns import (
+    Audio,
+    Image,
+    Input,
+    Label,
+    Numbers,
+    Target,
+    Text,
+    Value,
+    columns_of,
+    declared,
+)
+from mmjax.data.dataset import Dataset
 from mmjax.data.load import check_sizes, check_standardise, load
 from mmjax.data.table import Table, is_number, read_table
 from mmjax.data.table_rows import Reader, TableRows, heard, plain, spelled
@@ -59,7 +70,7 @@ def from_table(
     if not inputs or not targets:
         raise ValueError("inputs and targets each need at least one column.")
     check_standardise(standardise, inputs)
-    wanted = _columns([*inputs.values(), *targets.values()])
+    wanted = set(columns_of([*inputs.values(), *targets.values()]))
     parts = _split(table, wanted, split, seed)
     check_sizes(name or "The table", {s: len(rows) for s, (_, rows) in parts.items()})
     train = parts["train"]
@@ -70,7 +81,7 @@ def from_table(
         name or train[0].path.stem,
         {s: TableRows(part, rows, readers, labels) for s, (part, rows) in parts.items()},
         sequences=[m for m, spec in specs.items() if isinstance(spec, Text | Audio)],
-        tasks={t: _task(spec) for t, spec in labels.items()},
+        tasks={t: declared(spec) for t, spec in labels.items()},
         in_memory=in_memory,
         standardise=standardise,
         skip_unreadable=skip_unreadable,
@@ -78,14 +89,6 @@ def from_table(
 
 
 Part = tuple[Table, list[int]]
-
-
-def _columns(specs: Iterable[str | Input | Target]) -> set[str]:
-    found: set[str] = set()
-    for spec in specs:
-        names = spec if isinstance(spec, str) else spec[0]
-        found |= {names} if isinstance(names, str) else set(names)
-    return found
 
 
 def _split(
@@ -161,15 +164,3 @@ def _reader(spec: Input, train: Part) -> Reader:
     if isinstance(spec, Audio) and spec.sample_rate is None:
         return heard(spec, train[0].path.parent, [str(c) for c in _cells(spec.column, train)])
     return plain(spec)
-
-
-def _task(spec: Target) -> Task | None:
-    match spec:
-        case Label(classes=()):
-            return None
-        case Label(classes=classes):
-            return Task("classification", tuple(classes))
-        case Labels(columns=columns):
-            return Task("multilabel", tuple(columns))
-        case Value(unit=unit):
-            return Task("regression", unit=unit)

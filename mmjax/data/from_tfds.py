@@ -1,10 +1,10 @@
 """A data set from any TFDS builder: which features are modalities, and which are tasks."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmjax.data.columns import Input, Target
+from mmjax.data.columns import Input, Target, columns_of
 from mmjax.data.dataset import Dataset
 from mmjax.data.load import check_sizes, check_standardise, load
 
@@ -54,17 +54,19 @@ def from_tfds(
     if not inputs or not targets:
         raise ValueError("inputs and targets each need at least one feature.")
     check_standardise(standardise, inputs)
+    from mmjax.data import tfds_features, tfds_sources
     from mmjax.data import tfds_records as records
-    from mmjax.data import tfds_sources as stored
 
-    ready = stored.prepared(builder, data_dir)
+    ready = tfds_sources.prepared(builder, data_dir)
     features = ready.info.features
-    paths = _paths([*inputs.values(), *targets.values()])
+    paths = columns_of([*inputs.values(), *targets.values()])
     for path in paths:
-        records.at(features, path)
+        tfds_features.at(features, path)
     chosen = splits or {s: s for s in ready.info.splits}
-    check_sizes(name or ready.name, {s: stored.size(ready, part) for s, part in chosen.items()})
-    sources = stored.sources(ready, chosen, stored.needed(features, paths))
+    check_sizes(
+        name or ready.name, {s: tfds_sources.size(ready, part) for s, part in chosen.items()}
+    )
+    sources = tfds_sources.sources(ready, chosen, tfds_features.needed(features, paths))
     goals = {t: records.goal(features, spec) for t, spec in targets.items()}
     readers = {m: records.reader(features, spec) for m, spec in inputs.items()}
     readers = {m: records.taught(r, sources["train"]) for m, r in readers.items()}
@@ -77,11 +79,3 @@ def from_tfds(
         standardise=standardise,
         skip_unreadable=skip_unreadable,
     )
-
-
-def _paths(specs: Iterable[str | Input | Target]) -> list[str]:
-    found: set[str] = set()
-    for spec in specs:
-        names = spec if isinstance(spec, str) else spec[0]
-        found |= {names} if isinstance(names, str) else set(names)
-    return sorted(found)

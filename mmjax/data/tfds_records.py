@@ -7,10 +7,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mmjax.data.columns import Audio, Image, Input, Label, Labels, Numbers, Target, Text, Value
+from mmjax.data.columns import (
+    Audio,
+    Image,
+    Input,
+    Label,
+    Labels,
+    Numbers,
+    Target,
+    Text,
+    Value,
+    declared,
+)
 from mmjax.data.dataset import Task
-from mmjax.data.decode import UnreadableError, frames, image, tokens, unicode, vocabulary
+from mmjax.data.decode import UnreadableError, frames, image, tokens, typed, unicode, vocabulary
 from mmjax.data.scan import Example
+from mmjax.data.tfds_features import at, inside_sequence
+from mmjax.data.tfds_sources import Decoding
 
 FULL = 2.0**15  # the magnitude of a recording's 16-bit integers
 
@@ -80,25 +93,6 @@ class Goal(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Decoding:
-    """Stored records, decoded as they are read.
-
-    Attributes:
-      source: TFDS's data source of raw bytes.
-      features: those that are wanted.
-    """
-
-    source: Sequence[bytes]
-    features: Any
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, row: int) -> dict[str, Any]:
-        return self.features.deserialize_example_np(self.source[row])
-
-
-@dataclasses.dataclass(frozen=True)
 class Records:
     """The examples of one split.
 
@@ -136,24 +130,6 @@ class Records:
         except (ValueError, OSError) as error:
             kind = ValueError if type(error) is ValueError else UnreadableError
             raise kind(f"{self.place(row)}, {what!r}: {error}") from None
-
-
-def at(features: Any, path: str) -> Any:
-    """The feature of a path.
-
-    Raises:
-      ValueError: if there is none, or several.
-    """
-    place = features
-    for part in path.split("/"):
-        while isinstance(place, tfds.features.Sequence):
-            place = place.feature
-        if not isinstance(place, tfds.features.FeaturesDict) or part not in place:
-            raise ValueError(f"there is no feature {path!r}; the features are {_names(features)}.")
-        place = place[part]
-    if isinstance(place, tfds.features.FeaturesDict):
-        raise ValueError(f"{path!r} holds several features: {_names(place, f'{path}/')}.")
-    return place
 
 
 def follow(record: Any, path: str) -> Any:
@@ -200,7 +176,7 @@ def is_sequence(features: Any, reader: Reader) -> bool:
     if reader.spec is not None:
         return False
     feature = at(features, reader.paths[0])
-    return bool(_inside_sequence(features, reader.paths[0]) or feature.shape[:1] == (None,))
+    return bool(inside_sequence(features, reader.paths[0]) or feature.shape[:1] == (None,))
 
 
 def goal(features: Any, spec: str | Target) -> Goal:
@@ -223,26 +199,6 @@ def texts(source: Decoding, path: str) -> Iterable[bytes]:
         value = follow(source[row], path)
         if value is not None:
             yield value
-
-
-def _inside_sequence(features: Any, path: str) -> bool:
-    place = features
-    for part in path.split("/"):
-        if isinstance(place, tfds.features.Sequence):
-            return True
-        place = place[part]
-    return False
-
-
-def _names(features: Any, prefix: str = "") -> str:
-    found = []
-    for name, feature in features.items():
-        inner = feature.feature if isinstance(feature, tfds.features.Sequence) else feature
-        if isinstance(inner, tfds.features.FeaturesDict):
-            found.append(_names(inner, f"{prefix}{name}/"))
-        else:
-            found.append(prefix + name)
-    return ", ".join(found)
 
 
 def _plain(value: Any) -> Any:
@@ -268,15 +224,13 @@ def _pixels(value: Any) -> np.ndarray:
 
 
 def _tensor(value: Any) -> np.ndarray | None:
-    """Pixels (uint8) stay, other whole numbers become int32 and the rest float32."""
+    """Numbers as they are kept; None if there are none."""
     array = np.atleast_1d(np.asarray(value))
     if array.size == 0 or (array.dtype.kind == "f" and np.isnan(array).all()):
         return None
     if array.dtype.kind not in "biuf":
         raise ValueError(f"it is of type {array.dtype}, not numbers.")
-    if array.dtype == np.uint8:
-        return array
-    return array.astype(np.float32 if array.dtype.kind == "f" else np.int32)
+    return typed(array, "it")
 
 
 def _heard(samples: np.ndarray, rate: int, spec: Audio) -> np.ndarray | None:
@@ -295,13 +249,4 @@ def taught(reader: Reader, train: Decoding) -> Reader:
 
 def task(goal: Goal) -> Task | None:
     """What is known of a task before its targets are read."""
-    spec = goal.spec
-    if goal.several:
-        return Task("multilabel", goal.classes)
-    if isinstance(spec, Value):
-        return Task("regression", unit=spec.unit)
-    if isinstance(spec, Labels):
-        return Task("multilabel", tuple(spec.columns))
-    if isinstance(spec, Label) and spec.classes:
-        return Task("classification", tuple(spec.classes))
-    return None
+    return Task("multilabel", goal.classes) if goal.several else declared(goal.spec)

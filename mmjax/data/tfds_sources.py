@@ -1,14 +1,33 @@
 """Random access to the examples of a TFDS builder."""
 
+import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
 
 from mmjax.data.lock import lock
-from mmjax.data.tfds_records import Decoding
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """Stored records, decoded as they are read.
+
+    Attributes:
+      source: TFDS's data source of raw bytes.
+      features: those that are wanted.
+    """
+
+    source: Sequence[bytes]
+    features: Any
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return self.features.deserialize_example_np(self.source[row])
 
 
 def prepared(
@@ -33,27 +52,6 @@ def size(builder: tfds.core.DatasetBuilder, part: str) -> int:
         raise ValueError(
             f"{builder.info.full_name} has no split {part!r}; it has {sorted(known)}: {error}"
         ) from None
-
-
-def needed(features: Any, paths: list[str]) -> Any:
-    """The features of those paths alone, so that no other is decoded."""
-    wanted: dict[str, Any] = {}
-    for path in paths:
-        *outer, last = path.split("/")
-        place = wanted
-        for part in outer:
-            place = place.setdefault(part, {})
-        place[last] = True
-    return _subset(features, wanted)
-
-
-def _subset(feature: Any, wanted: Any) -> Any:
-    """Does what `tfds.decode.PartialDecoding` does with TensorFlow only."""
-    if wanted is True:
-        return feature
-    if isinstance(feature, tfds.features.Sequence):
-        return tfds.features.Sequence(_subset(feature.feature, wanted))
-    return tfds.features.FeaturesDict({k: _subset(feature[k], w) for k, w in wanted.items()})
 
 
 def sources(

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
-from mmjax.encoders.mlp import one_token, to_float
-from mmjax.encoders.recurrent import time_mask, time_mean
+from mmjax.encoders.mlp import one_token
+from mmjax.encoders.sequence import check_sequence, real_steps, time_mean
 from mmjax.types import Tokens
 
 
@@ -54,8 +54,7 @@ class Conv1dEncoder(nn.Module):
           ValueError: if x is not [b time d].
         """
         check_sequence(x.shape, "Conv1dEncoder")
-        mask = time_mask(x, length)
-        x = to_float(jnp.where(mask[:, :, None], x, jnp.zeros((), x.dtype)))
+        x, mask = real_steps(x, length)
         # All the steps that the poolings will lack are added at once.
         more = -x.shape[1] % self.pool ** len(self.features)
         x, mask = jnp.pad(x, [(0, 0), (0, more), (0, 0)]), jnp.pad(mask, [(0, 0), (0, more)])
@@ -133,12 +132,3 @@ def time_max(x: Float[Array, "b t c"], pool: int) -> Float[Array, "b s c"]:
     b, t, c = x.shape
     parts = x.reshape(b, t // pool, pool, c)
     return functools.reduce(jnp.maximum, [parts[:, :, i] for i in range(pool)])
-
-
-def check_sequence(shape: tuple[int, ...], encoder: str) -> None:
-    """Raises ValueError unless the shape is [b time d]."""
-    if len(shape) != 3:
-        raise ValueError(
-            f"{encoder} needs sequences [b time d] but got shape {shape}; "
-            "give scalars a last axis of 1, and embed integer tokens by TextEncoder."
-        )

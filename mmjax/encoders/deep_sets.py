@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
-from mmjax.encoders.mlp import one_token, to_float
-from mmjax.encoders.recurrent import time_mask, time_mean
+from mmjax.encoders.mlp import one_token
+from mmjax.encoders.sequence import real_steps, time_mean
 from mmjax.types import Tokens
 
 
@@ -54,10 +54,8 @@ class DeepSetsEncoder(nn.Module):
                 f"DeepSetsEncoder needs sets [b n d] but got shape {x.shape}; "
                 "give scalars a last axis of 1."
             )
-        mask = time_mask(x, length)
-        real = mask[:, :, None]
-        x = to_float(jnp.where(real, x, jnp.zeros((), x.dtype)))
-        x = jnp.where(real, self.layers("each", self.each, x, train=train), 0)
+        x, mask = real_steps(x, length)
+        x = jnp.where(mask[:, :, None], self.layers("each", self.each, x, train=train), 0)
         # What phi returns is not negative, so the zeros of the padding are no maximum of their own.
         pooled = {"sum": x.sum(axis=1), "max": x.max(axis=1), "mean": time_mean(x, mask)}[self.pool]
         pooled = self.layers("together", self.together, pooled, train=train)

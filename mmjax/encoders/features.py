@@ -1,11 +1,10 @@
 """Features that were computed beforehand, as tokens."""
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Int, Num
 
 from mmjax.encoders.mlp import one_token, to_float
-from mmjax.encoders.recurrent import time_mask
+from mmjax.encoders.sequence import real_steps
 from mmjax.types import Tokens
 
 
@@ -29,5 +28,4 @@ class Features(nn.Module):
                 f"Features needs vectors [b d] or [b n d] but got shape {x.shape}; "
                 "flatten them, or give them an encoder."
             )
-        mask = time_mask(x, length)
-        return Tokens(to_float(jnp.where(mask[:, :, None], x, jnp.zeros((), x.dtype))), mask)
+        return real_steps(x, length)

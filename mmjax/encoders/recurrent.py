@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, Num
 
 from mmjax.encoders.mlp import one_token
+from mmjax.encoders.sequence import check_sequence, time_mask, time_mean
 from mmjax.types import Tokens
 
 Carry = tuple[Array, ...]
@@ -141,11 +142,7 @@ class RecurrentEncoder(nn.Module):
         Raises:
           ValueError: if x is not [b time d].
         """
-        if x.ndim != 3:
-            raise ValueError(
-                f"RecurrentEncoder needs sequences [b time d] but got shape {x.shape}; "
-                "give scalars a last axis of 1, and embed integer tokens by TextEncoder."
-            )
+        check_sequence(x.shape, "RecurrentEncoder")
         mask = time_mask(x, length)
         for i in range(self.layers):
             x, last = self.layer(i, x, mask)
@@ -215,19 +212,6 @@ class RecurrentLayer(nn.Module):
         over_time = (inputs, mask.T)
         carry, outputs = jax.lax.scan(step, start, over_time, reverse=self.reverse)
         return jnp.where(mask[:, :, None], outputs.swapaxes(0, 1), 0), carry[0]
-
-
-def time_mask(x: Num[Array, "b t ..."], length: Int[Array, " b"] | None) -> Bool[Array, "b t"]:
-    """True where a sequence has not ended."""
-    if length is None:
-        return jnp.ones(x.shape[:2], dtype=bool)
-    return jnp.arange(x.shape[1])[None] < length[:, None]
-
-
-def time_mean(x: Float[Array, "b t d"], mask: Bool[Array, "b t"]) -> Float[Array, "b d"]:
-    """Mean over the unmasked times; zeros where there is none."""
-    count = jnp.maximum(mask.sum(axis=1), 1).astype(x.dtype)
-    return jnp.where(mask[:, :, None], x, 0).sum(axis=1) / count[:, None]
 
 
 def gate_bias(values: tuple[float, ...]) -> Callable[..., Float[Array, " n"]]:

@@ -6,9 +6,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from mmjax.encoders.conv1d import Conv1d, check_sequence
-from mmjax.encoders.mlp import one_token, to_float
-from mmjax.encoders.recurrent import time_mask, time_mean
+from mmjax.encoders.conv1d import Conv1d
+from mmjax.encoders.mlp import one_token
+from mmjax.encoders.sequence import check_sequence, real_steps, time_mean
 from mmjax.types import Tokens
 
 
@@ -56,8 +56,7 @@ class TemporalConvEncoder(nn.Module):
           ValueError: if x is not [b time d].
         """
         check_sequence(x.shape, "TemporalConvEncoder")
-        mask = time_mask(x, length)
-        x = to_float(jnp.where(mask[:, :, None], x, jnp.zeros((), x.dtype)))
+        x, mask = real_steps(x, length)
         for i, filters in enumerate(self.features):
             block = TemporalBlock(filters, self.kernel, 2**i, self.dropout, name=f"block_{i}")
             x = block(x, train=train)

@@ -7,9 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from mmjax.attention import Stack, check_heads, masked, positions
-from mmjax.encoders.conv1d import check_sequence
-from mmjax.encoders.mlp import one_token, to_float
-from mmjax.encoders.recurrent import time_mask, time_mean
+from mmjax.encoders.mlp import one_token
+from mmjax.encoders.sequence import check_sequence, real_steps, time_mean
 from mmjax.types import Tokens
 
 
@@ -84,10 +83,8 @@ class TransformerEncoder(nn.Module):
                 f"TransformerEncoder with patches needs [b h w c] but got shape {x.shape}; "
                 "give grey images and spectrograms a last axis of 1."
             )
-        mask = time_mask(x, length)
-        real = jnp.expand_dims(mask, range(2, x.ndim))
-        x = to_float(jnp.where(real, x, jnp.zeros((), x.dtype)))
-        return Tokens(x, mask) if self.patch is None else patches(x, mask, self.patch)
+        steps = real_steps(x, length)
+        return steps if self.patch is None else patches(*steps, self.patch)
 
     def places(self, count: int) -> Float[Array, "n d"]:
         """A vector for each of the places."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, Num
 
 from mmjax.encoders.mlp import one_token
-from mmjax.encoders.recurrent import time_mask
+from mmjax.encoders.sequence import time_mask
 from mmjax.types import Tokens
 
 

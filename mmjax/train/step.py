@@ -158,18 +158,19 @@ def make_train_step(
     def reduce(x: Any) -> Any:
         return x if axis_name is None else jax.lax.psum(x, axis_name)
 
-    def losses_of(params: Params, batch: Batch, key: Key[Array, ""]) -> tuple[Array, Pullback]:
-        """Each task's mean loss over its labels on all devices, and their pullback."""
+    def losses_of(
+        params: Params, batch: Batch, counts: Float[Array, " t"], key: Key[Array, ""]
+    ) -> tuple[Array, Pullback]:
+        """Each task's mean loss over its `counts` labels on all devices, and their pullback."""
         options: Any = {
             "compute_dtype": compute_dtype,
             "train": True,
             "rngs": {"dropout": key},
         }
-        counts = jnp.maximum(reduce(label_counts(batch, tasks)), 1.0)
 
         def head_losses(params: Params, features: Features) -> Float[Array, " t"]:
             predictions = predict(model, params, features, **options)
-            return loss_sums(model, predictions, batch, tasks) / counts
+            return loss_sums(model, predictions, batch, tasks) / jnp.maximum(counts, 1.0)
 
         return differentiate(
             lambda params: represent(model, params, batch, **options),
@@ -188,11 +189,13 @@ def make_train_step(
         if axis_name is not None:
             model_key = jax.random.fold_in(model_key, jax.lax.axis_index(axis_name))
         counts = reduce(label_counts(batch, tasks))
-        losses, pullback = losses_of(state.params, batch, model_key)
+        losses, pullback = losses_of(state.params, batch, counts, model_key)
         if balancer.parts > 1:
-            parts = split(batch, balancer.parts)
+            parts = [
+                (part, reduce(label_counts(part, tasks))) for part in split(batch, balancer.parts)
+            ]
             pullback = pullback._replace(
-                parts=tuple(losses_of(state.params, part, model_key)[1] for part in parts)
+                parts=tuple(losses_of(state.params, *part, model_key)[1] for part in parts)
             )
         gradients: Metrics = {}
         if diagnostics:
@@ -206,7 +209,7 @@ def make_train_step(
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params, value=loss)
         params = optax.apply_updates(state.params, updates)
         if balancer.after is not None:
-            now = losses_of(params, batch, model_key)[0]
+            now = losses_of(params, batch, counts, model_key)[0]
             balancer_state = balancer.after(balancer_state, losses, now, labeled=counts > 0)
         metrics = (
             summarize(tasks, losses, counts, weights)
