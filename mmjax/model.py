@@ -1,5 +1,6 @@
-"""The model: encoders -> fusion -> sharing -> heads."""
+"""The model: encoders -> fusion -> sharing -> heads, and auxiliary objectives on what they make."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -11,10 +12,11 @@ from jaxtyping import Array, Bool, Float, PyTree
 from mmjax.parameters import matching
 from mmjax.sharing import Copies, HardSharing, copied
 from mmjax.stand_in import StandIn
-from mmjax.types import Branches, Params, Tokens
+from mmjax.types import Batch, Branches, Params, Seen, Tokens
 
 Modules = Mapping[str, nn.Module]
 Features = dict[str, Float[Array, "b ..."] | Branches]
+Objective = Callable[..., tuple[Float[Array, ""], Float[Array, ""]]]
 
 
 class Model(nn.Module):
@@ -34,6 +36,8 @@ class Model(nn.Module):
         sharing gives to one task alone, which have a name that begins with own_.
       missing: what the fusion sees of a modality that an example lacks, in training and at test:
         "mask": nothing; "zeros": one token of zeros; "token": one learned token.
+      auxiliary: {name: objective}, more losses to train with, each a module or a plain function of
+        intermediate values; see `mmjax.auxiliary`.
     """
 
     encoders: Mapping[str, nn.Module]
@@ -42,6 +46,7 @@ class Model(nn.Module):
     sharing: nn.Module = HardSharing()
     shared: tuple[str, ...] | None = None
     missing: Literal["mask", "zeros", "token"] = "mask"
+    auxiliary: Mapping[str, Objective] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for part, unit in (("encoders", "modality"), ("heads", "task")):
@@ -49,6 +54,10 @@ class Model(nn.Module):
                 raise ValueError(f"The model's {part} are empty; give it one a {unit}.")
         if self.missing not in ("mask", "zeros", "token"):
             raise ValueError(f"missing is {self.missing!r}; use 'mask', 'zeros' or 'token'.")
+        if both := sorted(set(self.heads) & set(self.auxiliary)):
+            raise ValueError(
+                f"{both[0]!r} is the name of a head and of an auxiliary objective; rename one."
+            )
         super().__post_init__()
 
     def setup(self) -> None:
@@ -74,6 +83,12 @@ class Model(nn.Module):
         """Predictions {task: [b, ...]} for the inputs of a `Batch`."""
         return self.predict(self.represent(inputs, present, lengths, train=train), train=train)
 
+    def start(self, batch: Batch) -> None:
+        """Calls every part once, so that `init` makes all parameters."""
+        features, seen = self.see(*batch[:3], train=False)
+        self.predict(features, train=False)
+        self.objectives(dict.fromkeys(self.auxiliary, seen), batch, train=False, gather=identity)
+
     def represent(
         self,
         inputs: dict[str, Any],
@@ -83,19 +98,43 @@ class Model(nn.Module):
         train: bool,
     ) -> Features:
         """What each task's head gets: all of the model but the heads."""
+        return self.see(inputs, present, lengths, train=train)[0]
+
+    def see(
+        self,
+        inputs: dict[str, Any],
+        present: dict[str, Any],
+        lengths: dict[str, Any],
+        *,
+        train: bool,
+    ) -> tuple[Features, tuple[Seen, ...]]:
+        """What each task's head gets, and what the objectives see of every backbone.
+
+        Values that are sown are seen where the collection "intermediates" is mutable.
+        """
         inputs, present, lengths = jax.tree.map(jnp.asarray, (inputs, present, lengths))
         tasks = tuple(sorted(self.heads))
 
         def backbone(fusion: nn.Module, encoders: Modules, stand_ins: Modules) -> Any:
-            tokens = {
+            encoded = {
                 m: encode(encoder, inputs[m], present[m], lengths.get(m), train=train)
                 for m, encoder in sorted(encoders.items())
             }
+            tokens = encoded
             if self.missing != "mask":
                 tokens = {m: stand_ins[m](t) for m, t in tokens.items()}
-            return fusion(tokens, train=train)
+            return fusion(tokens, train=train), encoded
 
-        fused = self.fuse(backbone, tasks)
+        fused, encoded = self.fuse(backbone, tasks)
+        features = self.share(fused, tasks, train=train)
+        sown = {"sharing": sown_by(self.sharing)}
+        return features, tuple(
+            Seen(tokens, one, features, sown | {"fusion": by_fusion})
+            for one, tokens, by_fusion in encoded
+        )
+
+    def share(self, fused: Any, tasks: Sequence[str], *, train: bool) -> Features:
+        """Applies the sharing; under late fusion, to each branch."""
         weights = [branch_weights(fused, i, len(tasks)) for i in range(len(tasks))]
         if not weights[0]:
             return self.sharing(fused, tasks, train=train)
@@ -107,18 +146,28 @@ class Model(nn.Module):
             for i, t in enumerate(tasks)
         }
 
-    def fuse(self, backbone: Callable[..., Any], tasks: Sequence[str]) -> Any:
-        """What the fusion makes, or copies of it if the sharing asks for them."""
+    def fuse(
+        self, backbone: Callable[..., Any], tasks: Sequence[str]
+    ) -> tuple[Any, list[tuple[Any, dict[str, Tokens], dict[str, Any]]]]:
+        """What the fusion makes, or copies of it if the sharing asks for them.
+
+        Also for each backbone apart what the fusion makes, what the encoders make, and what the
+        fusion sows.
+        """
         wanted = self.sharing.copies(tasks) if hasattr(self.sharing, "copies") else None
-        if wanted is None:
-            return backbone(self.fusion, self.encoders, self.stand_ins)
         common = (self.fusion, self.encoders, self.stand_ins)
+        if wanted is None:
+            fused, tokens = backbone(*common)
+            return fused, [(fused, tokens, sown_by(self.fusion))]
         single = (self.own_fusion, self.own_encoders, self.own_stand_ins)
         shared, own = wanted
-        return Copies(
-            copied(backbone, shared)(*common) if shared else None,
-            copied(backbone, own)(*single) if own else None,
-        )
+        stacks, each = [], []
+        for count, parts in ((shared, common), (own, single)):
+            stack = copied(backbone, count)(*parts) if count else (None, None)
+            stacks.append(stack[0])
+            every = (*stack, sown_by(parts[0]))
+            each += [jax.tree.map(lambda x, i=i: x[i], every) for i in range(count or 0)]
+        return Copies(*stacks), each
 
     def predict(self, features: Features, *, train: bool) -> dict[str, Float[Array, "b ..."]]:
         """Applies each task's head; under `Branches`, the mean of the branches' predictions."""
@@ -128,6 +177,32 @@ class Model(nn.Module):
             else self.heads[t](x, train=train)
             for t, x in features.items()
         }
+
+    def objectives(
+        self,
+        seen: dict[str, tuple[Seen, ...]],
+        batch: Batch,
+        *,
+        train: bool,
+        gather: Callable[[Any], Any],
+    ) -> dict[str, tuple[Float[Array, ""], Float[Array, ""]]]:
+        """Each auxiliary objective's loss as (total, count), summed over all backbones."""
+
+        def one(name: str) -> tuple[Float[Array, ""], Float[Array, ""]]:
+            parts = [
+                self.auxiliary[name](
+                    backbone,
+                    self.predict(backbone.features, train=train),
+                    batch,
+                    train=train,
+                    gather=gather,
+                )
+                for backbone in seen[name]
+            ]
+            total, count = zip(*parts, strict=True)
+            return jnp.stack(total).sum(), jnp.stack(count).sum()
+
+        return {name: one(name) for name in sorted(self.auxiliary)}
 
     def predict_late(self, task: str, branches: Branches, *, train: bool) -> Float[Array, "b ..."]:
         """The weighted mean of the predictions that each branch makes with a head of its own."""
@@ -148,14 +223,43 @@ def encode(
     train: bool,
 ) -> Tokens:
     """Encodes one modality; absent examples and padding are made zero before and masked after."""
-    real = jnp.expand_dims(present, range(1, x.ndim))
-    if length is not None:
-        length = jnp.where(present, length, 0)
-        inside = jnp.arange(x.shape[1])[None, :] < length[:, None]
-        real = real & jnp.expand_dims(inside, range(2, x.ndim))
-    tokens = encoder(jnp.where(real, x, jnp.zeros((), x.dtype)), length, train=train)
+    length = None if length is None else jnp.where(present, length, 0)
+    tokens = encoder(jnp.where(real(x, present, length), x, zero(x)), length, train=train)
     mask = tokens.mask & present[:, None]
     return Tokens(jnp.where(mask[..., None], tokens.values, 0), mask)
+
+
+def real(x: Any, present: Bool[Array, " b"], length: Any | None) -> Bool[Array, "b ..."]:
+    """Marks what an example has of a modality, to be broadcast: all, or up to its length."""
+    mask: Array = jnp.expand_dims(present, range(1, x.ndim))
+    if length is None:
+        return mask
+    inside = jnp.arange(x.shape[1])[None, :] < length[:, None]
+    return mask & jnp.expand_dims(inside, range(2, x.ndim))
+
+
+def zero(x: Any) -> Array:
+    """0 in the type of x."""
+    return jnp.zeros((), x.dtype)
+
+
+def safe_inputs(batch: Batch) -> dict[str, Array]:
+    """Inputs with zeros for what is missing or padding, where the array may hold anything."""
+    return {
+        m: jnp.where(real(x, batch.present[m], batch.lengths.get(m)), x, zero(x))
+        for m, x in batch.inputs.items()
+    }
+
+
+def sown_by(module: nn.Module) -> dict[str, Any]:
+    """What a module has sown itself as "intermediates", if that collection is kept."""
+    sown = module.variables.get("intermediates", {})
+    return {name: value[0] for name, value in sown.items() if isinstance(value, tuple)}
+
+
+def identity(x: Any) -> Any:
+    """What it is given: what `gather` does where there is one device."""
+    return x
 
 
 def branch(fused: Branches | Copies, modality: str) -> Any:
@@ -194,4 +298,4 @@ def of_one_task(path: tuple[Any, ...]) -> bool:
     part, *names = (p.key for p in path)
     if part.startswith(("sharing", "branch_sharing_")):
         return any(name.startswith("own_") for name in names)
-    return bool(part.startswith(("heads_", "branch_heads_", "own_")))
+    return bool(part.startswith(("heads_", "branch_heads_", "own_", "auxiliary_")))

@@ -53,6 +53,22 @@ class Branches(NamedTuple):
     weights: dict[str, Float[Array, " b"]]
 
 
+class Seen(NamedTuple):
+    """What an auxiliary objective sees of one backbone: intermediate values of the model.
+
+    Attributes:
+      tokens: {modality: Tokens}, as the encoders make them; nothing stands in for the missing.
+      fused: what the fusion makes of them: Float[b d], or `Branches`.
+      features: {task: Float[b d]}, what the heads get.
+      sown: {"fusion" or "sharing": {name: value}}, what these sow as "intermediates".
+    """
+
+    tokens: dict[str, Tokens]
+    fused: Any
+    features: dict[str, Any]
+    sown: dict[str, dict[str, Any]]
+
+
 class TrainState(NamedTuple):
     """All that a training step reads and writes.
 

@@ -52,25 +52,26 @@ class Pullback(NamedTuple):
 
 def differentiate(
     represent: Callable[[Params], Features],
-    head_losses: Callable[[Params, Features], Float[Array, " t"]],
+    head_losses: Callable[[Params, Features], tuple[Float[Array, " t"], Any]],
     params: Params,
     *,
     tasks: Sequence[str],
     shared: PyTree[bool],
     reduce: Callable[[Any], Any] = lambda x: x,
-) -> tuple[Float[Array, " t"], Pullback]:
-    """The losses and their pullback.
+) -> tuple[Float[Array, " t"], Pullback, Any]:
+    """The losses, their pullback, and what else `head_losses` tells.
 
     Args:
       represent: parameters -> each task's features.
-      head_losses: (parameters, features) -> losses, each from its own task's features.
+      head_losses: (parameters, features) -> losses, each from its own task's features; and
+        whatever else is not to be differentiated.
       params: where to differentiate.
       tasks: the tasks' names in the order of the losses.
       shared: marks, leaf by leaf, the parameters that tasks share.
       reduce: sums over devices.
     """
     features, to_params = jax.vjp(represent, params)
-    losses, to_features = jax.vjp(head_losses, params, features)
+    losses, to_features, others = jax.vjp(head_losses, params, features, has_aux=True)
     of_features = to_features(jnp.ones_like(losses))[1]
 
     def gradient(w: Weights) -> Params:
@@ -84,13 +85,14 @@ def differentiate(
     def of_shared(w: Weights) -> Params:
         return partition(local(w), shared)[0]
 
-    return reduce(losses), Pullback(
+    pullback = Pullback(
         gradient=gradient,
         shared=lambda w: reduce(of_shared(w)),
         own=lambda w: reduce(partition(local(w), shared)[1]),
         jacobian=lambda: reduce(jax.vmap(of_shared)(jnp.eye(len(tasks), dtype=losses.dtype))),
         feature_gram=lambda: reduce(feature_gram(features, of_features, tasks)),
     )
+    return reduce(losses), pullback, others
 
 
 def of_jacobian(jacobian: Params, shared: PyTree[bool]) -> Pullback:
@@ -113,8 +115,10 @@ def of_jacobian(jacobian: Params, shared: PyTree[bool]) -> Pullback:
 
 
 def scale(tree: PyTree[Array], factor: Float[Array, ""]) -> PyTree[Array]:
-    """The tree times a number, in the tree's own types."""
-    return jax.tree.map(lambda x: x * factor.astype(x.dtype), tree)
+    """The tree times a number, in the tree's own types; masks have no gradient to scale."""
+    return jax.tree.map(
+        lambda x: x if x.dtype == jax.dtypes.float0 else x * factor.astype(x.dtype), tree
+    )
 
 
 def feature_gram(
@@ -128,8 +132,9 @@ def feature_gram(
     one, *others = (jax.tree.leaves(features[t]) for t in tasks)
     if any(x is not y for other in others for x, y in zip(one, other, strict=False)):
         raise ValueError(
-            'wrt="features" needs features that all tasks share, but the model\'s sharing makes '
-            'each task features of its own; use wrt="params", or HardSharing.'
+            'wrt="features" needs features that all tasks share, but the model\'s sharing, or its '
+            'auxiliary objectives, have features of their own; use wrt="params", or HardSharing '
+            "alone."
         )
     rows = [of_features[t] for t in tasks]
     return gramian(jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows))

@@ -14,7 +14,7 @@ from mmjax.train.checkpoint import Checkpoints
 from mmjax.train.plan import Plan
 from mmjax.train.programs import LoopState, Programs
 from mmjax.train.progress import progress
-from mmjax.train.step import task_names
+from mmjax.train.step import loss_names
 
 Totals = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
@@ -138,14 +138,14 @@ def check_finite(metrics: Totals, start: int, programs: Programs, checkpoints: C
     Raises:
       NonFiniteError: naming the step, the task, the seed, the last good checkpoint, and the mend.
     """
-    tasks = task_names(programs.experiment.model)
-    names = [f"loss/{t}" for t in tasks] + ["loss", "gradient_norm", "parameter_norm"]
+    losses = loss_names(programs.experiment.model)
+    names = [f"loss/{name}" for name in losses] + ["loss", "gradient_norm", "parameter_norm"]
     bad = np.stack([~np.isfinite(metrics[name][0]) for name in names])  # [names, seeds, steps]
     if not bad.any():
         return
     step = int(np.flatnonzero(bad.any((0, 1)))[0])
     name, seed = np.argwhere(bad[:, :, step])[0]
-    what = f"loss of task {tasks[name]!r}" if name < len(tasks) else names[name].replace("_", " ")
+    what = f"loss {losses[name]!r}" if name < len(losses) else names[name].replace("_", " ")
     raise NonFiniteError(
         f"The {what} is {metrics[names[name]][0][seed, step]} at step {start + step} "
         f"(seed {programs.seeds[seed]}). The last good checkpoint is "

@@ -12,7 +12,7 @@ from mmjax.balance import Balancer
 from mmjax.balance.diagnostics import diagnose
 from mmjax.balance.pullback import Pullback, differentiate, gramian
 from mmjax.data.augment import AugmentExample
-from mmjax.model import Features, Model, shared_parameters
+from mmjax.model import Features, Model, safe_inputs, shared_parameters
 from mmjax.parameters import partition
 from mmjax.types import Batch, Optimizer, Params, TrainState
 
@@ -23,8 +23,13 @@ EvalStep = Callable[[Params, Batch], Statistics]
 
 
 def task_names(model: Model) -> tuple[str, ...]:
-    """The model's tasks in the order of every loss vector: by name."""
+    """The model's tasks in order: by name."""
     return tuple(sorted(model.heads))
+
+
+def loss_names(model: Model) -> tuple[str, ...]:
+    """The order of every loss vector: the tasks by name, then the auxiliary objectives by name."""
+    return (*task_names(model), *sorted(model.auxiliary))
 
 
 def init_state(
@@ -36,8 +41,8 @@ def init_state(
 ) -> TrainState:
     """A fresh state; `batch` serves for its shapes only."""
     init_key, run_key = jax.random.split(key)
-    variables = model.init(init_key, batch.inputs, batch.present, batch.lengths, train=False)
-    others = sorted(set(variables) - {"params"})
+    variables = model.init(init_key, batch, method="start", mutable=True)
+    others = sorted(set(variables) - {"params", "intermediates"})
     if others:
         raise ValueError(
             f"The model holds the variables {others} beside its parameters. A pure step carries "
@@ -49,7 +54,7 @@ def init_state(
         params=params,
         opt_state=optimizer.init(params),
         balancer_state=balancer.init(
-            task_names(model), partition(params, shared_parameters(model, params))[0]
+            loss_names(model), partition(params, shared_parameters(model, params))[0]
         ),
         key=run_key,
     )
@@ -64,18 +69,19 @@ def cast(tree: Any, dtype: Any) -> Any:
 
 def represent(
     model: Model, params: Params, batch: Batch, *, compute_dtype: str, train: bool, rngs: Any = None
-) -> Features:
-    """Each task's features, in `compute_dtype`."""
-    features: Any = model.apply(
+) -> dict[str, Any]:
+    """Each task's features, in `compute_dtype`; while training also what each objective sees."""
+    (features, seen), _ = model.apply(
         {"params": cast(params, compute_dtype)},
         cast(batch.inputs, compute_dtype),
         batch.present,
         batch.lengths,
         train=train,
         rngs=rngs,
-        method="represent",
+        method="see",
+        mutable=["intermediates"],
     )
-    return features
+    return features | (dict.fromkeys(model.auxiliary, seen) if train else {})
 
 
 def predict(
@@ -89,8 +95,37 @@ def predict(
 ) -> dict[str, Array]:
     """Predictions {task: Float32[b, ...]} of the heads, computed in `compute_dtype`."""
     variables = {"params": cast(params, compute_dtype)}
+    features = {t: features[t] for t in task_names(model)}
     predictions = model.apply(variables, features, train=train, rngs=rngs, method="predict")
     return cast(predictions, jnp.float32)
+
+
+def objective_sums(
+    model: Model,
+    params: Params,
+    features: dict[str, Any],
+    batch: Batch,
+    *,
+    rngs: Any,
+    gather: Callable[[Any], Any],
+) -> tuple[Float[Array, " a"], Float[Array, " a"]]:
+    """Each auxiliary objective's total and count on this device, in float32.
+
+    The objectives see zeros where the batch may hold anything.
+    """
+    if not model.auxiliary:
+        return jnp.zeros(0), jnp.zeros(0)
+    sums: Any = model.apply(
+        {"params": params},
+        {name: cast(features[name], jnp.float32) for name in model.auxiliary},
+        batch._replace(inputs=safe_inputs(batch), targets=safe_targets(batch)),
+        train=True,
+        rngs=rngs,
+        gather=gather,
+        method="objectives",
+    )
+    totals, counts = zip(*(sums[name] for name in sorted(model.auxiliary)), strict=True)
+    return jnp.stack(totals), jnp.stack(counts)
 
 
 def safe_targets(batch: Batch) -> dict[str, Array]:
@@ -133,7 +168,8 @@ def make_train_step(
 
     It runs as it is under `jit`, `scan` and `vmap`, and under `pmap` with `axis_name` given.
     A task's loss is the mean over its labelled examples on ALL devices, and what the balancer sees
-    is reduced over devices already, so that the update does not depend on how many there are.
+    is reduced over devices already, so that the update does not depend on how many there are. The
+    model's auxiliary objectives are losses like the tasks'.
 
     Args:
       model: the model.
@@ -152,31 +188,35 @@ def make_train_step(
       weighted sum), "loss/TASK", "weight/TASK", "gradient_norm" and, after the update,
       "parameter_norm".
     """
-    tasks = task_names(model)
+    tasks, names = task_names(model), loss_names(model)
     optimizer = optax.with_extra_args_support(optimizer)
 
     def reduce(x: Any) -> Any:
         return x if axis_name is None else jax.lax.psum(x, axis_name)
 
-    def losses_of(
-        params: Params, batch: Batch, counts: Float[Array, " t"], key: Key[Array, ""]
-    ) -> tuple[Array, Pullback]:
-        """Each task's mean loss over its `counts` labels on all devices, and their pullback."""
-        options: Any = {
-            "compute_dtype": compute_dtype,
-            "train": True,
-            "rngs": {"dropout": key},
-        }
+    def gather(x: Any) -> Any:
+        return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
 
-        def head_losses(params: Params, features: Features) -> Float[Array, " t"]:
+    def losses_of(
+        params: Params, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[Float[Array, " t"], Pullback, Float[Array, " t"]]:
+        """Each mean loss over its count on all devices, their pullback, and the counts."""
+        rngs = {"dropout": key}
+        options: Any = {"compute_dtype": compute_dtype, "train": True, "rngs": rngs}
+
+        def head_losses(params: Params, features: Features) -> tuple[Array, Array]:
             predictions = predict(model, params, features, **options)
-            return loss_sums(model, predictions, batch, tasks) / jnp.maximum(counts, 1.0)
+            of_tasks = loss_sums(model, predictions, batch, tasks), label_counts(batch, tasks)
+            of_others = objective_sums(model, params, features, batch, rngs=rngs, gather=gather)
+            totals, counts = map(jnp.concatenate, zip(of_tasks, of_others, strict=True))
+            counts = reduce(jax.lax.stop_gradient(counts))
+            return totals / jnp.maximum(counts, 1.0), counts
 
         return differentiate(
             lambda params: represent(model, params, batch, **options),
             head_losses,
             params,
-            tasks=tasks,
+            tasks=names,
             shared=shared_parameters(model, params),
             reduce=reduce,
         )
@@ -188,20 +228,17 @@ def make_train_step(
             batch = augmented(augment, augment_key, batch, axis_name)
         if axis_name is not None:
             model_key = jax.random.fold_in(model_key, jax.lax.axis_index(axis_name))
-        counts = reduce(label_counts(batch, tasks))
-        losses, pullback = losses_of(state.params, batch, counts, model_key)
+        losses, pullback, counts = losses_of(state.params, batch, model_key)
         if balancer.parts > 1:
-            parts = [
-                (part, reduce(label_counts(part, tasks))) for part in split(batch, balancer.parts)
-            ]
+            parts = split(batch, balancer.parts)
             pullback = pullback._replace(
-                parts=tuple(losses_of(state.params, *part, model_key)[1] for part in parts)
+                parts=tuple(losses_of(state.params, part, model_key)[1] for part in parts)
             )
         gradients: Metrics = {}
         if diagnostics:
             rows = pullback.jacobian()
             pullback = pullback._replace(jacobian=lambda: rows)
-            gradients = diagnose(gramian(rows), tasks, counts > 0)
+            gradients = diagnose(gramian(rows), names, counts > 0)
         gradient, balancer_state, weights = balancer.update(
             losses, pullback, state.balancer_state, key=balancer_key, labeled=counts > 0
         )
@@ -209,10 +246,10 @@ def make_train_step(
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params, value=loss)
         params = optax.apply_updates(state.params, updates)
         if balancer.after is not None:
-            now = losses_of(params, batch, counts, model_key)[0]
+            now = losses_of(params, batch, model_key)[0]
             balancer_state = balancer.after(balancer_state, losses, now, labeled=counts > 0)
         metrics = (
-            summarize(tasks, losses, counts, weights)
+            summarize(names, losses, counts, weights)
             | gradients
             | {
                 "loss": (loss, jnp.ones(())),
@@ -241,7 +278,7 @@ def summarize(
     counts: Float[Array, " t"],
     weights: Float[Array, " t"],
 ) -> Metrics:
-    """The tasks' losses and weights as totals and counts."""
+    """The losses and their weights as totals and counts."""
     of_losses = {f"loss/{t}": (losses[i] * counts[i], counts[i]) for i, t in enumerate(tasks)}
     of_weights = {f"weight/{t}": (weights[i], jnp.ones(())) for i, t in enumerate(tasks)}
     return of_losses | of_weights

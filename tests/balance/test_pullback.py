@@ -21,10 +21,10 @@ def setting(toy, fusion):
     shared = shared_parameters(model, params)
 
     def head_losses(params, features):
-        return loss_sums(model, predict(model, params, features, **OPTIONS), batch, TASKS)
+        return loss_sums(model, predict(model, params, features, **OPTIONS), batch, TASKS), None
 
     def losses(params):
-        return head_losses(params, represent(model, params, batch, **OPTIONS))
+        return head_losses(params, represent(model, params, batch, **OPTIONS))[0]
 
     def pulled(params):
         return differentiate(
@@ -33,7 +33,7 @@ def setting(toy, fusion):
             params,
             tasks=TASKS,
             shared=shared,
-        )
+        )[:2]
 
     return model, batch, params, shared, losses, pulled
 
@@ -80,9 +80,9 @@ def test_the_feature_gramian_is_that_of_gradients_at_the_features(toy, fusion):
 
 def test_features_that_differ_between_tasks_have_no_gramian():
     two = {"kind": jnp.ones((3, 2)), "size": jnp.zeros((3, 2))}
-    _, pull = differentiate(
+    _, pull, _ = differentiate(
         lambda p: jax.tree.map(lambda x: x * p["a"], two),
-        lambda p, f: jnp.stack([f[t].sum() for t in TASKS]),
+        lambda p, f: (jnp.stack([f[t].sum() for t in TASKS]), None),
         {"a": jnp.ones(())},
         tasks=TASKS,
         shared={"a": True},

@@ -121,7 +121,7 @@ def test_bad_parameters_stop_the_run_before_they_are_saved(toy, tmp_path):
 
 def test_a_nan_loss_is_said_with_its_task(toy, tmp_path):
     heads = dict(toy.model().heads) | {"size": Regression(loss=lambda p, y: (p - y) / (0 * y))}
-    with pytest.raises(NonFiniteError, match=r"loss of task 'size' is .* at step 0 \(seed 3\)"):
+    with pytest.raises(NonFiniteError, match=r"loss 'size' is .* at step 0 \(seed 3\)"):
         fit(toy.experiment(model=toy.model().clone(heads=heads)), tmp_path, seeds=(3,))
 
 
