@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -17,6 +17,26 @@ from mmjax.types import Batch, Branches, Params, Seen, Tokens
 Modules = Mapping[str, nn.Module]
 Features = dict[str, Float[Array, "b ..."] | Branches]
 Objective = Callable[..., tuple[Float[Array, ""], Float[Array, ""]]]
+
+
+class Pass(NamedTuple):
+    """What one backbone makes of a batch.
+
+    Attributes:
+      fused: what the fusion makes: Float[b d], or `Branches`.
+      tokens: what the encoders make, by modality.
+      sown: what the fusion sows.
+      task: the place of the task that the backbone serves alone; None if it may serve all.
+    """
+
+    fused: Any
+    tokens: dict[str, Tokens]
+    sown: dict[str, Any]
+    task: int | None = None
+
+    def serves(self, task: int) -> bool:
+        """Whether that task may see it."""
+        return self.task in (None, task)
 
 
 class Model(nn.Module):
@@ -58,6 +78,8 @@ class Model(nn.Module):
             raise ValueError(
                 f"{both[0]!r} is the name of a head and of an auxiliary objective; rename one."
             )
+        for task, head in self.heads.items():
+            check_tokens(task, head, self.encoders)
         super().__post_init__()
 
     def setup(self) -> None:
@@ -125,12 +147,15 @@ class Model(nn.Module):
                 tokens = {m: stand_ins[m](t) for m, t in tokens.items()}
             return fusion(tokens, train=train), encoded
 
-        fused, encoded = self.fuse(backbone, tasks)
+        fused, passes = self.fuse(backbone, tasks)
         features = self.share(fused, tasks, train=train)
-        sown = {"sharing": sown_by(self.sharing)}
+        for i, task in enumerate(tasks):
+            if modality := getattr(self.heads[task], "tokens", None):
+                tokens = [p.tokens[modality].values for p in passes if p.serves(i)]
+                features[task] = in_context(task, sum(tokens) / len(tokens), features[task])
+        sown = sown_by(self.sharing)
         return features, tuple(
-            Seen(tokens, one, features, sown | {"fusion": by_fusion})
-            for one, tokens, by_fusion in encoded
+            Seen(p.tokens, p.fused, features, {"sharing": sown, "fusion": p.sown}) for p in passes
         )
 
     def share(self, fused: Any, tasks: Sequence[str], *, train: bool) -> Features:
@@ -148,26 +173,23 @@ class Model(nn.Module):
 
     def fuse(
         self, backbone: Callable[..., Any], tasks: Sequence[str]
-    ) -> tuple[Any, list[tuple[Any, dict[str, Tokens], dict[str, Any]]]]:
-        """What the fusion makes, or copies of it if the sharing asks for them.
-
-        Also for each backbone apart what the fusion makes, what the encoders make, and what the
-        fusion sows.
-        """
+    ) -> tuple[Any, list[Pass]]:
+        """What the fusion makes, or copies of it if the sharing asks for them; and each pass."""
         wanted = self.sharing.copies(tasks) if hasattr(self.sharing, "copies") else None
         common = (self.fusion, self.encoders, self.stand_ins)
         if wanted is None:
             fused, tokens = backbone(*common)
-            return fused, [(fused, tokens, sown_by(self.fusion))]
+            return fused, [Pass(fused, tokens, sown_by(self.fusion))]
         single = (self.own_fusion, self.own_encoders, self.own_stand_ins)
-        shared, own = wanted
-        stacks, each = [], []
-        for count, parts in ((shared, common), (own, single)):
+        stacks, passes = [], []
+        for count, parts, own in ((wanted.shared, common, False), (wanted.own, single, True)):
             stack = copied(backbone, count)(*parts) if count else (None, None)
             stacks.append(stack[0])
-            every = (*stack, sown_by(parts[0]))
-            each += [jax.tree.map(lambda x, i=i: x[i], every) for i in range(count or 0)]
-        return Copies(*stacks), each
+            every = Pass(*stack, sown_by(parts[0]))
+            for i in range(count or 0):
+                task = i * len(tasks) // count if own else None
+                passes.append(jax.tree.map(lambda x, i=i: x[i], every)._replace(task=task))
+        return Copies(*stacks), passes
 
     def predict(self, features: Features, *, train: bool) -> dict[str, Float[Array, "b ..."]]:
         """Applies each task's head; under `Branches`, the mean of the branches' predictions."""
@@ -227,6 +249,37 @@ def encode(
     tokens = encoder(jnp.where(real(x, present, length), x, zero(x)), length, train=train)
     mask = tokens.mask & present[:, None]
     return Tokens(jnp.where(mask[..., None], tokens.values, 0), mask)
+
+
+def in_context(
+    task: str, tokens: Float[Array, "b n d"], features: Float[Array, "b e"] | Branches
+) -> Float[Array, "b n f"]:
+    """Every token with the task's features beside it.
+
+    Raises:
+      ValueError: under late fusion, which has no features of all modalities.
+    """
+    if is_branches(features):
+        raise ValueError(
+            f"The head of {task!r} gets tokens beside what the fusion makes, but late fusion makes "
+            "predictions only; use another fusion."
+        )
+    beside = jnp.broadcast_to(features[:, None], (*tokens.shape[:2], features.shape[-1]))
+    return jnp.concatenate([tokens, beside], axis=-1)
+
+
+def check_tokens(task: str, head: nn.Module, encoders: Modules) -> None:
+    """Refuses a head that labels the tokens of no modality, or of one that the model lacks.
+
+    Raises:
+      ValueError: naming the task, the head and the modalities.
+    """
+    modality, kind = getattr(head, "tokens", None), type(head).__name__
+    known = f"one of {sorted(encoders)}, whose tokens it labels"
+    if modality is None and getattr(head, "features", "vector") == "tokens":
+        raise ValueError(f"The head of {task!r} needs tokens: give {kind} tokens=, {known}.")
+    if modality is not None and modality not in encoders:
+        raise ValueError(f"The head of {task!r} has tokens={modality!r}; make it {known}.")
 
 
 def real(x: Any, present: Bool[Array, " b"], length: Any | None) -> Bool[Array, "b ..."]:

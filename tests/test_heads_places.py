@@ -30,12 +30,12 @@ TABLE = {
         RNG.integers(-1, 4, (B, 5)),
     ),
     "segmentation": (
-        Segmentation(4, (5, 6), (4, 2)),
+        Segmentation(4, (5, 6), decoder=(4, 2)),
         RNG.normal(size=(B, 2 * 2, 3)),
         RNG.integers(-1, 4, (B, 5, 6)),
     ),
     "depth": (
-        Depth((5, 6), (3,), mean=2.0, scale=0.5),
+        Depth((5, 6), decoder=(3,), mean=2.0, scale=0.5),
         RNG.normal(size=(B, 3)),
         np.maximum(RNG.normal(2, 2, (B, 5, 6)), 0).astype(np.float32),
     ),

@@ -6,6 +6,7 @@ stands: `example_loss` and `statistics` for ONE example, `summary` for the stati
 wider), whatever the compute type. A target of zeros is valid for every head.
 
 A head's `features` says what it is called with: "vector" [b d], "tokens" [b n d], or "any" of both.
+Those that take tokens have an attribute `tokens`, the modality that these stem from.
 """
 
 from mmjax.heads.base import Better, Loss

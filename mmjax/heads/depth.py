@@ -21,6 +21,8 @@ class Depth(nn.Module):
 
     Attributes:
       shape: rows and columns of the target.
+      tokens: a modality whose tokens are a map of the image, decoded beside the task's features;
+        None decodes the features alone.
       decoder: as `Decoder.features`.
       mean: mean of the measured training targets, in their unit.
       scale: their standard deviation, in the same unit.
@@ -28,6 +30,7 @@ class Depth(nn.Module):
     """
 
     shape: tuple[int, int]
+    tokens: str | None = None
     decoder: tuple[int, ...] = (32, 16)
     mean: float = 0.0
     scale: float = 1.0

@@ -31,12 +31,15 @@ class Segmentation(nn.Module):
     Attributes:
       classes: number of classes.
       shape: rows and columns of the target.
+      tokens: a modality whose tokens are a map of the image, decoded beside the task's features;
+        None decodes the features alone.
       decoder: as `Decoder.features`.
       loss: (logits [c], class index) of ONE pixel -> scalar.
     """
 
     classes: int
     shape: tuple[int, int]
+    tokens: str | None = None
     decoder: tuple[int, ...] = (32, 16)
     loss: Loss = losses.cross_entropy
 

@@ -26,15 +26,19 @@ from mmjax.metrics import Statistics
 class SequenceLabelling(nn.Module):
     """One of several classes for every token; a target of -1 is no label, as behind the end.
 
+    The encoder must keep every step of time, as a recurrent one does with output="all".
+
     An example's loss is the mean over its labelled tokens; the metrics count tokens.
 
     Attributes:
       classes: number of classes.
+      tokens: the modality whose tokens are labelled. A token is seen beside the task's features.
       hidden: widths of Dense + ReLU layers before the last.
       loss: (logits [c], class index) of ONE token -> scalar.
     """
 
     classes: int
+    tokens: str | None = None
     hidden: tuple[int, ...] = ()
     loss: Loss = losses.cross_entropy
 
