@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int, Num
 
 from mmjax.data.columns import Text
 from mmjax.data.dataset import Modality
-from mmjax.data.decode import tokens, typed
+from mmjax.data.decode import BYTES, tokens, typed
 from mmjax.data.labels import missing_rows
 
 
@@ -111,7 +111,7 @@ def modality_of(
     longest = max(s[0] for _, s in shapes)
     text = any(column.text for column in columns.values())
     sequence = has_lengths or text or any(s[0] != shape[0] for _, s in shapes)
-    found = Modality((longest, *shape[1:]), sequence)
+    found = Modality((longest, *shape[1:]), sequence, BYTES if text else ())
     return found if given is None else _fitting(name, found, given)
 
 

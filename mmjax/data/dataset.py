@@ -15,10 +15,12 @@ class Modality(NamedTuple):
     Attributes:
       shape: shape of one example; for a sequence the first axis is time, padded to the longest.
       sequence: whether the first axis is time with a true length an example.
+      vocabulary: of text, what each integer token stands for, from 0 on; () is not known.
     """
 
     shape: tuple[int, ...]
     sequence: bool = False
+    vocabulary: tuple[str, ...] = ()
 
 
 class Task(NamedTuple):

@@ -17,6 +17,7 @@ from mmjax.data.wav import read_wav
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 WORD = re.compile(r"\w+|[^\w\s]")
 UNKNOWN = 1  # 0 is padding
+BYTES = ("padding", *(f"{byte:#04x}" for byte in range(256)))
 
 
 class UnreadableError(ValueError):
@@ -115,6 +116,13 @@ def vocabulary(texts: Iterable[str | bytes], size: int) -> dict[str, int]:
     counts = Counter(word for text in texts for word in split_words(unicode(text)))
     ranked = sorted(counts, key=lambda word: (-counts[word], word))
     return {word: token for token, word in enumerate(ranked[: max(0, size - 2)], start=2)}
+
+
+def token_names(spec: Any, words: Mapping[str, int]) -> tuple[str, ...]:
+    """What each token of a text stands for, from 0 on; () for what is no text."""
+    if not isinstance(spec, Text):
+        return ()
+    return BYTES if spec.level == "byte" else ("padding", "unknown", *words)
 
 
 def typed(array: np.ndarray, what: str) -> np.ndarray:

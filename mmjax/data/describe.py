@@ -115,7 +115,8 @@ def _modalities(modalities: Mapping[str, Modality], splits: Mapping[str, Batch])
 
 def _shape(spec: Modality) -> str:
     sizes = " x ".join(map(str, spec.shape)) or "a number"
-    return f"up to {sizes}" if spec.sequence else sizes
+    tokens = f" of {len(spec.vocabulary)} tokens" if spec.vocabulary else ""
+    return (f"up to {sizes}" if spec.sequence else sizes) + tokens
 
 
 def _lengths(name: str, spec: Modality, splits: Mapping[str, Batch]) -> str:

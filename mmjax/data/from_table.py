@@ -19,6 +19,7 @@ from mmjax.data.columns import (
     declared,
 )
 from mmjax.data.dataset import Dataset
+from mmjax.data.decode import token_names
 from mmjax.data.load import check_sizes, check_standardise, load
 from mmjax.data.table import Table, is_number, read_table
 from mmjax.data.table_rows import Reader, TableRows, heard, plain, spelled
@@ -81,6 +82,7 @@ def from_table(
         name or train[0].path.stem,
         {s: TableRows(part, rows, readers, labels) for s, (part, rows) in parts.items()},
         sequences=[m for m, spec in specs.items() if isinstance(spec, Text | Audio)],
+        vocabularies={m: token_names(r.spec, r.words) for m, r in readers.items()},
         tasks={t: declared(spec) for t, spec in labels.items()},
         in_memory=in_memory,
         standardise=standardise,

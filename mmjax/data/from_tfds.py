@@ -6,6 +6,7 @@ from typing import Any
 
 from mmjax.data.columns import Input, Target, columns_of
 from mmjax.data.dataset import Dataset
+from mmjax.data.decode import token_names
 from mmjax.data.load import check_sizes, check_standardise, load
 
 
@@ -74,6 +75,7 @@ def from_tfds(
         name or ready.name,
         {s: records.Records(s, source, readers, goals) for s, source in sources.items()},
         sequences=[m for m, r in readers.items() if records.is_sequence(features, r)],
+        vocabularies={m: token_names(r.spec, r.words) for m, r in readers.items()},
         tasks={t: records.task(spec) for t, spec in goals.items()},
         in_memory=in_memory,
         standardise=standardise,

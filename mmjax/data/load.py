@@ -72,6 +72,7 @@ def load(
     splits: Mapping[str, Examples],
     *,
     sequences: Collection[str],
+    vocabularies: Mapping[str, tuple[str, ...]],
     tasks: Mapping[str, Task | None],
     in_memory: bool,
     standardise: Sequence[str] | None,
@@ -83,6 +84,7 @@ def load(
       name: the data set's.
       splits: the examples of each.
       sequences: the modalities whose first axis is time.
+      vocabularies: what the tokens of texts stand for.
       tasks: what there is to predict; None is inferred from the training split.
       in_memory: whether all examples are kept decoded; else they are read when they are wanted.
       standardise: modalities that get mean 0 and standard deviation 1 over the training split;
@@ -107,7 +109,9 @@ def load(
     skipped = _skipped(name, scans)
     check_sizes(name, {split: len(found.rows) for split, found in scans.items()})
     found = _everywhere(scans, sequences)
-    modalities = {m: Modality(f.shape, m in sequences) for m, f in found.items()}
+    modalities = {
+        m: Modality(f.shape, m in sequences, vocabularies.get(m, ())) for m, f in found.items()
+    }
     kinds = {m: f.kind for m, f in found.items()}
     known = {t: task or infer_task(t, scans["train"].targets[t]) for t, task in tasks.items()}
     scales = {m: scale(f.moments) for m, f in scans["train"].found.items() if f.moments}

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
+from mmjax.data.decode import BYTES
 from mmjax.types import Batch
 
 LANGUAGES = {
@@ -27,7 +28,7 @@ LANGUAGES = {
 MODALITIES = {
     "image": Modality((8, 8, 1)),
     "speech": Modality((48, 24), sequence=True),
-    "text": Modality((12,), sequence=True),
+    "text": Modality((12,), sequence=True, vocabulary=BYTES),
 }
 TASKS = {
     "digit": Task("classification", classes=tuple("0123456789")),

@@ -98,7 +98,7 @@ def prepare(config: PolyglotDigitsConfig, data_dir: str | None) -> dict[str, lis
 
 
 def _bytes(modality: str) -> tfds.features.Tensor:
-    shape, sequence = MODALITIES[modality]
+    shape, sequence, _ = MODALITIES[modality]
     return tfds.features.Tensor(
         shape=(None, *shape[1:]) if sequence else shape,
         dtype=np.uint8,

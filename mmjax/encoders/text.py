@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Num
 
+from mmjax.data.dataset import Modality
 from mmjax.encoders.recurrent import RecurrentEncoder
 from mmjax.types import Tokens
 
@@ -20,6 +21,16 @@ class TextEncoder(nn.Module):
     vocabulary: int = 257
     embedding: int = 32
     encoder: nn.Module = RecurrentEncoder()
+
+    @nn.nowrap
+    def check(self, modality: Modality, name: str) -> None:
+        """Raises ValueError unless every token of the modality has a vector."""
+        if len(modality.vocabulary) > self.vocabulary:
+            raise ValueError(
+                f"Modality {name!r} has {len(modality.vocabulary)} different tokens, but its "
+                f"TextEncoder has vectors for {self.vocabulary}; set vocabulary to "
+                f"{len(modality.vocabulary)}."
+            )
 
     @nn.compact
     def __call__(

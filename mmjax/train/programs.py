@@ -79,6 +79,9 @@ def check(experiment: Experiment, devices: int) -> None:
                     f"{what} names the modality {name!r}, but the data set {data.name!r} has only "
                     f"{sorted(data.modalities)}."
                 )
+    for name, encoder in model.encoders.items():
+        if hasattr(encoder, "check"):
+            encoder.check(data.modalities[name], name)
     for name, head in model.heads.items():
         head.check(data.tasks[name], name)
     examples = len(data.splits["train"])

@@ -57,7 +57,7 @@ def test_everything_is_inferred_and_told(capsys):
     assert data.modalities == {
         "vector": Modality((4,)),
         "walk": Modality((5, 3), sequence=True),
-        "word": Modality((6,), sequence=True),
+        "word": Modality((6,), True, ("padding", *(f"0x{byte:02x}" for byte in range(256)))),
         "photo": Modality((4, 4, 1)),
     }
     assert data.tasks == {

@@ -19,6 +19,8 @@ from mmjax.encoders import MLPEncoder
 from mmjax.fusion import Concat
 from mmjax.heads import Classification, Regression
 
+BYTES = ("padding", *(f"0x{byte:02x}" for byte in range(256)))
+
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
@@ -106,7 +108,7 @@ def test_everything_is_inferred_and_told(folder, capsys):
     longest = max(data.modalities["voice"].shape[0], 1)
     assert data.modalities == {
         "body": Modality((2,)),
-        "note": Modality((9,), sequence=True),
+        "note": Modality((9,), True, BYTES),
         "photo": Modality((6, 5, 3)),
         "voice": Modality((longest, 8), sequence=True),
     }
@@ -228,7 +230,8 @@ def test_words_are_those_of_train_the_most_frequent_first(tmp_path):
     spec = Text("t", level="word", vocabulary=4, longest=3)
     data = from_table(table, {"t": spec}, {"y": "y"}, split="part")
     train, test = (data.splits[s].batch for s in ("train", "test"))
-    assert train.inputs["t"].tolist() == [[2, 1, 2], [3, 2, 0], [2, 3, 0]]  # tea 2, milk 3
+    assert data.modalities["t"].vocabulary == ("padding", "unknown", "tea", "milk")
+    assert train.inputs["t"].tolist() == [[2, 1, 2], [3, 2, 0], [2, 3, 0]]
     assert test.inputs["t"].tolist() == [[2, 1, 0], [3, 1, 2]] and test.lengths["t"].tolist() == [
         2,
         3,

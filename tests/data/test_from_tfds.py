@@ -19,6 +19,8 @@ from mmjax.encoders import MLPEncoder
 from mmjax.fusion import Concat
 from mmjax.heads import Classification, MultiLabel, Regression
 
+BYTES = ("padding", *(f"0x{byte:02x}" for byte in range(256)))
+
 RATE = 4000
 SIZES = {"train": 40, "test": 12}
 WORDS = ("a red tea", "Äpfel!", "a tea")
@@ -123,7 +125,7 @@ def test_features_are_inferred_and_told(builder, capsys):
     assert data.modalities == {
         "photo": Modality((4, 5, 1)),
         "sound": Modality(data.modalities["sound"].shape, sequence=True),
-        "caption": Modality((9,), sequence=True),
+        "caption": Modality((9,), True, BYTES),
         "at": Modality((2,)),
         "walk": Modality((4, 2), sequence=True),
         "turns": Modality((3,), sequence=True),
@@ -214,6 +216,7 @@ def test_how_features_are_read_can_be_said(builder):
             counts[word] += 1
     first, second = sorted(counts, key=lambda w: (-counts[w], w))[:2]
     tokens = {first: 2, second: 3}
+    assert data.modalities["words"].vocabulary == ("padding", "unknown", first, second)
     for i, kind in enumerate(batch.targets["kind"]):
         words = re.findall(r"\w+|!", data.tasks["kind"].classes[kind].lower())
         expected = [tokens.get(word, 1) for word in words]

@@ -8,6 +8,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
+from mmjax.data.dataset import Modality
 from mmjax.encoders import Cell, RecurrentEncoder, TextEncoder, elman, gru, lstm
 
 X = np.random.default_rng(0).normal(size=(3, 5, 2)).astype(np.float32)
@@ -213,6 +214,10 @@ def test_text_is_its_embedding_encoded():
         ),
         (lambda: run(TextEncoder(), jnp.zeros((2, 5))), "integer tokens"),
         (lambda: run(TextEncoder(), jnp.zeros((2, 5, 1), int)), "integer tokens"),
+        (
+            lambda: TextEncoder(3).check(Modality((5,), True, ("padding", "a", "b", "c")), "note"),
+            "'note' has 4 different tokens, but its TextEncoder has vectors for 3; set vocabulary",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused(make, message, as_outside_tests):
