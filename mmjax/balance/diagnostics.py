@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmjax.balance.solvers import unit_gram
+from mmjax.balance.spectrum import spectrum
 
 Totals = dict[str, tuple[Array, Array]]
 
@@ -34,9 +35,7 @@ def diagnose(gram: Float[Array, "t t"], tasks: Sequence[str], labeled: Bool[Arra
 def condition(gram: Float[Array, "t t"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The condition number over the numerical rank, and 1; (0, 0) of a Gramian of rank 0."""
     scale = jnp.trace(gram)
-    values = jnp.linalg.eigvalsh(gram / jnp.where(scale > 0, scale, 1))
-    largest = values[-1]
-    real = values > largest * len(gram) * jnp.finfo(gram.dtype).eps
-    smallest = jnp.where(real, values, jnp.inf).min()
-    some = largest > 0
-    return jnp.where(some, largest / jnp.where(some, smallest, 1), 0), some.astype(jnp.float32)
+    values, _, kept = spectrum(gram / jnp.where(scale > 0, scale, 1))
+    some = kept.any()
+    smallest = jnp.where(kept, values, jnp.inf).min()
+    return jnp.where(some, values[-1] / smallest, 0), some.astype(jnp.float32)

@@ -1,5 +1,7 @@
 """SDMGrad and MoDo against plain loops in float64, and what two samples are for."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,6 +79,45 @@ def test_weights_follow_the_cross_gramian(make, by_hand, weigh_heads):
         own = w @ whole["head"] if weigh_heads else whole["head"].sum(0)
         np.testing.assert_allclose(gradient["head"], own, atol=2e-4)
     assert np.ptp(expected) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("make", "by_hand"),
+    [
+        (lambda: balance.sdmgrad(steps=8), functools.partial(sdmgrad_by_hand, steps=8)),
+        (lambda: balance.modo(learning_rate=0.5), functools.partial(modo_by_hand, rate=0.5)),
+    ],
+    ids=["sdmgrad", "modo"],
+)
+@pytest.mark.parametrize("tasks", [2, 8, 40])
+def test_random_gradients_of_two_to_forty_tasks(make, by_hand, tasks):
+    """Eighty draws each: whatever the angles, lengths and earlier weights."""
+    rng, balancer = np.random.default_rng(tasks), make()
+    labeled = jnp.ones(tasks, bool)
+
+    @jax.jit
+    def update(one, two, state):
+        shared = {"x": True}
+        parts = of_jacobian({"x": one}, shared), of_jacobian({"x": two}, shared)
+        whole = parts[0]._replace(parts=parts)
+        return balancer.update(
+            jnp.ones(tasks), whole, state, key=jax.random.key(0), labeled=labeled
+        )[1:]
+
+    spread = 0.0
+    for _ in range(80):
+        common = rng.normal(size=(tasks, 1)) * rng.normal(size=50)
+        one, two = (
+            (rng.normal(size=(tasks, 50)) + 2 * common) * rng.lognormal(size=(tasks, 1))
+            for _ in range(2)
+        )
+        before = rng.dirichlet(np.ones(tasks))
+        state, found = update(*(jnp.asarray(x, jnp.float32) for x in (one, two, before)))
+        expected, w = by_hand(one @ two.T, before)
+        np.testing.assert_allclose(state, expected, atol=1e-4)
+        np.testing.assert_allclose(found, w, atol=1e-4)
+        spread = max(spread, np.ptp(expected))
+    assert spread > 0.1
 
 
 def test_sdmgrad_tends_to_the_shifted_least_point():
