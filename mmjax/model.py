@@ -107,6 +107,7 @@ class Model(nn.Module):
 
     def start(self, batch: Batch) -> None:
         """Calls every part once, so that `init` makes all parameters."""
+        batch = jax.tree.map(jnp.asarray, batch)
         features, seen = self.see(*batch[:3], train=False)
         self.predict(features, train=False)
         self.objectives(dict.fromkeys(self.auxiliary, seen), batch, train=False, gather=identity)

@@ -2,6 +2,7 @@
 
     python experiments/mine.py --set epochs=20 --seeds 0 1 2
     mmjax run experiments/mine.py --help
+    mmjax run experiments/mine.py --summary
     mmjax run --from-run DIR
     mmjax evaluate DIR
     mmjax data prepare NAME
@@ -104,6 +105,8 @@ def run(
     if options.help:
         return print_help(parser, plan)
     stored = plans.as_stored(plan)
+    if options.summary:
+        return summarize(plans.build_arms(plan.arms, plan.config), options.devices)
     if options.resume and options.workdir is None:
         raise ConfigError("--resume needs --workdir DIR, the run to continue.")
     directory = options.workdir or workdirs.fresh(plan.source.name)
@@ -144,6 +147,16 @@ def check_experiments(experiments: Mapping[str, Callable[[], Any]], devices: int
 
     for experiment in experiments.values():
         check(experiment(), devices or jax.device_count())
+
+
+def summarize(experiments: Mapping[str, Callable[[], Any]], devices: int | None) -> None:
+    """Prints the model of every arm; nothing is compiled or written."""
+    from mmjax import summary
+
+    check_devices(devices)
+    check_experiments(experiments, devices)
+    for arm, experiment in experiments.items():
+        summary.show(summary.summarize(experiment()), arm)
 
 
 def train(

@@ -22,6 +22,10 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     workdir = "where results go (default: runs/NAME/TIME)"
     add("--workdir", type=Path, metavar="DIR", help=workdir)
     add("--resume", action="store_true", help="continue the run in --workdir, if there is one")
+    summary = (
+        "print the model of every arm (shapes, parameters, FLOPs), in Markdown to a file; stop"
+    )
+    add("--summary", action="store_true", help=summary)
     add("--from-run", type=Path, metavar="DIR", help="take the configuration of that run")
     add_shared_options(parser)
     add("-h", "--help", action="store_true", help="show this and the experiment's paths")

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
 from mmjax.encoders.mlp import one_token, to_float
+from mmjax.largest import largest
 from mmjax.types import Tokens
 
 Padding = Literal["SAME", "VALID"]
@@ -114,15 +115,10 @@ def patches_conv2d(
 
 
 def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b p q c"]:
-    """2x2 max pooling of stride 2; an odd last row or column is dropped.
-
-    By reshape and max, whose backward pass is much faster on CPU than that of `reduce_window`.
-    Where several of the four share the maximum, as zeros after a ReLU do, the gradient is split
-    evenly among them.
-    """
+    """2x2 max pooling of stride 2; an odd last row or column is dropped."""
     b, h, w, c = x.shape
     x = x[:, : h // 2 * 2, : w // 2 * 2]
-    return x.reshape(b, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))
+    return largest(largest(x.reshape(b, h // 2, 2, w // 2, 2, c), axis=4), axis=2)
 
 
 def group_norm(width: int, name: str) -> nn.GroupNorm:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, Num
 
 from mmjax.encoders.mlp import one_token
 from mmjax.encoders.sequence import check_sequence, real_steps, time_mean
+from mmjax.largest import largest
 from mmjax.types import Tokens
 
 
@@ -124,11 +125,6 @@ def slices_conv1d(
 
 
 def time_max(x: Float[Array, "b t c"], pool: int) -> Float[Array, "b s c"]:
-    """The maximum of every `pool` steps, which must divide the time.
-
-    Not by `max` over an axis: XLA on CPU (jaxlib 0.10.2) compiles the backward pass of that after
-    a layer norm to reads of memory that nothing was written to.
-    """
+    """The maximum of every `pool` steps, which must divide the time."""
     b, t, c = x.shape
-    parts = x.reshape(b, t // pool, pool, c)
-    return functools.reduce(jnp.maximum, [parts[:, :, i] for i in range(pool)])
+    return largest(x.reshape(b, t // pool, pool, c), axis=2)

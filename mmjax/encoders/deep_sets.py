@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Int, Num
 
 from mmjax.encoders.mlp import one_token
 from mmjax.encoders.sequence import real_steps, time_mean
+from mmjax.largest import largest
 from mmjax.types import Tokens
 
 
@@ -57,7 +58,7 @@ class DeepSetsEncoder(nn.Module):
         x, mask = real_steps(x, length)
         x = jnp.where(mask[:, :, None], self.layers("each", self.each, x, train=train), 0)
         # What phi returns is not negative, so the zeros of the padding are no maximum of their own.
-        pooled = {"sum": x.sum(axis=1), "max": x.max(axis=1), "mean": time_mean(x, mask)}[self.pool]
+        pooled = {"sum": x.sum(axis=1), "max": largest(x, 1), "mean": time_mean(x, mask)}[self.pool]
         pooled = self.layers("together", self.together, pooled, train=train)
         return one_token(jnp.where(mask.any(axis=1)[:, None], pooled, 0))
 

@@ -4,6 +4,7 @@ import flax.linen as nn
 from jaxtyping import Array, Int, Num
 
 from mmjax.encoders.mlp import one_token, to_float
+from mmjax.largest import largest
 from mmjax.types import Tokens
 
 
@@ -38,6 +39,6 @@ class MaxoutEncoder(nn.Module):
         del length
         x = to_float(x).reshape(x.shape[0], -1)
         for i, width in enumerate(self.features):
-            x = nn.DenseGeneral((self.pieces, width), name=f"pieces_{i}")(x).max(axis=1)
+            x = largest(nn.DenseGeneral((self.pieces, width), name=f"pieces_{i}")(x), axis=1)
             x = nn.Dropout(self.dropout)(x, deterministic=not train)
         return one_token(x)

@@ -39,7 +39,8 @@ class TextEncoder(nn.Module):
         """Tokens [b time], each in 0..vocabulary-1, to the tokens of `encoder`."""
         if x.ndim != 2 or not jnp.issubdtype(x.dtype, jnp.integer):
             raise ValueError(
-                f"TextEncoder needs integer tokens [b time] but got {x.dtype}{list(x.shape)}."
+                f"TextEncoder needs integer tokens [b time] but got {x.dtype}{list(x.shape)}; "
+                "use RecurrentEncoder or another encoder for what is no text."
             )
         embed = nn.Embed(self.vocabulary, self.embedding, name="embed")
         return self.encoder(embed(x), length, train=train)

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.attention import Attention
+from mmjax.attention import Attention, check_heads
 from mmjax.fusion.pool import pool_all, project_all
 from mmjax.types import Tokens
 
@@ -21,6 +21,10 @@ class AttentionPool(nn.Module):
 
     width: int
     heads: int = 1
+
+    def __post_init__(self) -> None:
+        check_heads(self.width, self.heads)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmjax.fusion.pool import mean_of_present, pool_all, project_all
+from mmjax.largest import largest
 from mmjax.types import Tokens
 
 
@@ -60,5 +61,5 @@ class Max(nn.Module):
         values = jnp.stack([x.values for x in projected])
         present = jnp.stack([x.present for x in projected])
         lowest = jnp.finfo(values.dtype).min
-        largest = jnp.where(present[:, :, None], values, lowest).max(axis=0)
-        return jnp.where(present.any(axis=0)[:, None], largest, 0)
+        entries = largest(jnp.where(present[:, :, None], values, lowest), axis=0)
+        return jnp.where(present.any(axis=0)[:, None], entries, 0)

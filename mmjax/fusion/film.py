@@ -33,7 +33,8 @@ class FiLM(nn.Module):
         name = min(pooled) if self.modulated is None else self.modulated
         if name not in pooled:
             raise ValueError(
-                f"FiLM.modulated is {name!r}, but the modalities are {', '.join(pooled)}."
+                f"FiLM.modulated is {name!r}, but the modalities are {', '.join(pooled)}; "
+                "name one of them, or None for the first."
             )
         main = pooled.pop(name)
         x = nn.Dense(self.width, name=f"project_{name}")(main.values)

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.attention import Layer, Stack, joined, masked
+from mmjax.attention import Layer, Stack, check_heads, joined, masked
 from mmjax.fusion.pool import mean_of_present, pool
 from mmjax.types import Tokens
 
@@ -26,6 +26,10 @@ class EarlyTransformer(nn.Module):
     layers: int = 2
     heads: int = 4
     dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_heads(self.width, self.heads)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
@@ -57,9 +61,18 @@ class CrossModal(nn.Module):
     heads: int = 4
     dropout: float = 0.0
 
+    def __post_init__(self) -> None:
+        check_heads(self.width, self.heads)
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
-        """{m: [b n d_m]} to [b d]."""
+        """{m: [b n d_m]} to [b d].
+
+        Raises:
+          ValueError: if there are several modalities of one token each.
+        """
+        check_several(self, tokens, "use EarlyTransformer or a fusion of vectors, such as Gated.")
         inputs = embedded(tokens, self.width)
         results = []
         for m, x in inputs.items():
@@ -104,6 +117,7 @@ class Bottleneck(nn.Module):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        check_heads(self.width, self.heads)
         if not 0 <= self.separate < self.layers:
             raise ValueError(
                 f"Bottleneck.separate is {self.separate}; it must be 0 to {self.layers - 1}, so "
@@ -113,7 +127,13 @@ class Bottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
-        """{m: [b n d_m]} to [b width]."""
+        """{m: [b n d_m]} to [b width].
+
+        Raises:
+          ValueError: if there are several modalities of one token each, in separate layers.
+        """
+        if self.separate:
+            check_several(self, tokens, "set separate to 0, so that they see the shared tokens.")
         x = embedded(tokens, self.width)
         init = nn.initializers.normal(0.02)
         learned = self.param("bottlenecks", init, (self.bottlenecks, self.width))
@@ -172,6 +192,10 @@ class Perceiver(nn.Module):
     heads: int = 4
     dropout: float = 0.0
 
+    def __post_init__(self) -> None:
+        check_heads(self.width, self.heads)
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
         """{m: [b n d_m]} to [b width]; zeros where no modality is present."""
@@ -196,3 +220,16 @@ def embedded(tokens: dict[str, Tokens], width: int) -> dict[str, Tokens]:
         m: Tokens(nn.Dense(width, name=f"project_{m}")(masked(tokens[m]).values), tokens[m].mask)
         for m in sorted(tokens)
     }
+
+
+def check_several(fusion: nn.Module, tokens: dict[str, Tokens], mend: str) -> None:
+    """Refuses modalities of one token each: attention to one token learns no queries and keys.
+
+    A modality on its own passes, since there is nothing to fuse.
+    """
+    if len(tokens) > 1 and all(t.mask.shape[1] == 1 for t in tokens.values()):
+        raise ValueError(
+            f"{type(fusion).__name__} has attention to the tokens of one modality, but every "
+            "encoder returns one token, so there is nothing to choose from; let an encoder return "
+            f"several, as by output='all', or {mend}"
+        )

@@ -14,6 +14,7 @@ from mmjax.data.dataset import Arrays
 from mmjax.data.pipeline import replicated, share
 from mmjax.data.validate import validate
 from mmjax.experiment import Experiment
+from mmjax.fits import check_fit, resized
 from mmjax.train.evaluate import evaluate, higher_is_better
 from mmjax.train.parallel import AXIS, check_divisible, eval_program, over_seeds, train_program
 from mmjax.train.splits import Splits
@@ -92,6 +93,7 @@ def check(experiment: Experiment, devices: int) -> None:
     check_divisible("batch_size", experiment.batch_size, devices)
     check_divisible("eval_batch_size", experiment.eval_batch_size, devices)
     higher_is_better(model, experiment.monitor)
+    check_fit(model, resized(Splits(experiment, ()).example(), experiment.batch_size))
 
 
 class Programs:

@@ -45,7 +45,7 @@ def test_streamed_again_and_resumed_are_one_run(toy, tmp_path):
         toy.experiment(data=Dataset(data.name, data.modalities, data.tasks, counted), stream=True),
         tmp_path / "streamed",
     )
-    assert counted["train"].calls == 3 * 2 + 1  # two dispatches an epoch, and the shapes
+    assert counted["train"].calls == 3 * 2 + 2  # two dispatches an epoch, and the shapes twice
     shutil.copytree(tmp_path / "whole", tmp_path / "resumed")
     shutil.rmtree(tmp_path / "resumed" / "checkpoints" / "24")
     resumed = fit(toy.experiment(), tmp_path / "resumed")

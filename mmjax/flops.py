@@ -1,0 +1,150 @@
+"""Floating-point operations of a function, counted without running it.
+
+XLA's own cost analysis counts the body of a loop once, however often it runs, so a recurrent
+network seems to cost one step of time. Here the operations are counted on the jaxpr, where the
+length of every scan is known.
+"""
+
+import collections
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+from jax.interpreters.partial_eval import dce_jaxpr
+
+Shape = tuple[int, ...]
+
+
+def names(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
+
+
+# One operation an element of the result.
+ELEMENTWISE = names(
+    """abs acos acosh add add_any asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp
+    cos cosh cumlogsumexp cummax cummin cumprod cumsum digamma div erf erf_inv erfc exp exp2 expm1
+    floor igamma igammac integer_pow lgamma log log1p logistic max min mul neg nextafter polygamma
+    pow rem round rsqrt sign sin sinh sqrt square sub tan tanh zeta"""
+)
+# One operation for every element but the first of those that become one.
+REDUCTIONS = names("reduce_max reduce_min reduce_prod reduce_sum")
+WINDOWS = names("reduce_window_max reduce_window_min reduce_window_sum")
+# One operation for every number that meets the operand.
+SCATTERS = names("scatter-add scatter-max scatter-min scatter-mul scatter-sub")
+# Numbers are moved, chosen, drawn or converted.
+FREE = names(
+    """all_gather all_to_all approx_top_k bitcast_convert_type broadcast_in_dim complex concatenate
+    conj convert_element_type copy copy_p device_put dynamic_slice dynamic_update_slice empty2
+    expand_dims gather imag iota name optimization_barrier pad pmax pmin ppermute psum
+    psum_invariant pvary real reduce_precision reshape rev scatter select_and_gather_add select_n
+    sharding_constraint slice sort split squeeze stack stop_gradient top_k transpose unstack
+    """
+)
+# What holds a jaxpr that runs once.
+CALLS = names(
+    """call checkpoint closed_call core_call custom_jvp_call custom_vjp_call custom_vmap_call jit
+    pjit remat2"""
+)
+
+
+def flops(function: Callable[..., Any], *args: Any) -> int:
+    """How many floating-point operations a call of a function takes; nothing is computed.
+
+    A product of matrices [m k] and [k n] counts 2mnk. A convolution counts every tap of the kernel
+    at every place, the zeros around the image included, as is the custom; where its input has fewer
+    places than its result, as in gradients, it counts those, and so no zeros between them.
+    Arithmetic and functions such as exp count one an element, a sum of n numbers n - 1, and
+    factorisations of matrices their cubic term. Comparisons, integers, random bits and moving
+    numbers are free, and so is all that the results do not need. A scan counts its body as often as
+    it runs, a choice of branches the one that costs most.
+
+    A `while_loop` counts as if it ran once, with a warning, since nobody knows how often it runs.
+    Operations that have no rule here, such as eigenvalues, count nothing, with a warning that names
+    them.
+
+    Args:
+      function: any function that JAX can trace, with gradients and `vmap` in it too.
+      *args: its arguments; arrays may be `jax.ShapeDtypeStruct`s.
+    """
+    return sum(flops_by_scope(function, *args).values())
+
+
+def flops_by_scope(function: Callable[..., Any], *args: Any) -> dict[str, int]:
+    """The operations that `flops` counts, apart for each `jax.named_scope` of the function.
+
+    Returns:
+      {names of the scopes, the outer ones first: operations}; under `vmap` a name has brackets
+      around it.
+    """
+    jaxpr = jax.make_jaxpr(function)(*args).jaxpr
+    needed, _ = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    counts: collections.Counter[str] = collections.Counter()
+    for eqn in needed.eqns:
+        counts[str(eqn.source_info.name_stack)] += of_equation(eqn)
+    return dict(counts)
+
+
+def of_jaxpr(jaxpr: Jaxpr | ClosedJaxpr) -> int:
+    """The operations of a jaxpr."""
+    inner = jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
+    return sum(of_equation(eqn) for eqn in inner.eqns)
+
+
+def of_equation(eqn: JaxprEqn) -> int:
+    """The operations of one equation, with those of the jaxprs that it holds."""
+    name, params = eqn.primitive.name, eqn.params
+    if name == "scan":
+        return params["length"] * of_jaxpr(params["jaxpr"])
+    if name == "while":
+        warnings.warn("FLOPs: a loop of unknown length counts as if it ran once", stacklevel=2)
+        return of_jaxpr(params["cond_jaxpr"]) + of_jaxpr(params["body_jaxpr"])
+    if name == "cond":
+        return max(of_jaxpr(branch) for branch in params["branches"])
+    if name in CALLS:
+        held = [p for p in params.values() if isinstance(p, Jaxpr | ClosedJaxpr)]
+        return sum(of_jaxpr(jaxpr) for jaxpr in held)
+    made: list[Any] = [v.aval for v in eqn.outvars]
+    given: list[Any] = [v.aval for v in eqn.invars]
+    if any(jnp.issubdtype(x.dtype, jnp.inexact) for x in made):
+        return of_arithmetic(name, params, [x.shape for x in given], made[0].shape)
+    return 0
+
+
+def of_arithmetic(name: str, params: Mapping[str, Any], shapes: Sequence[Shape], out: Shape) -> int:
+    """The operations of a primitive on arrays of these shapes, whose result has the shape `out`."""
+    if name in FREE:
+        return 0
+    if name in ELEMENTWISE:
+        return prod(out)
+    if name in REDUCTIONS:
+        return max(prod(shapes[0]) - prod(out), 0)
+    if name in WINDOWS:
+        return prod(out) * (prod(params["window_dimensions"]) - 1)
+    if name == "select_and_scatter_add":
+        return prod(shapes[0])
+    if name in SCATTERS:
+        return prod(shapes[2])
+    if name == "dot_general":
+        (summed, _), _ = params["dimension_numbers"]
+        return 2 * prod(out) * prod(shapes[0][i] for i in summed)
+    if name == "conv_general_dilated":
+        return of_convolution(shapes[0], shapes[1], out, params["dimension_numbers"])
+    if name in ("cholesky", "lu"):
+        return prod(shapes[0]) * shapes[0][-1] * (1 if name == "cholesky" else 2) // 3
+    if name == "triangular_solve":
+        return prod(out) * shapes[0][-1]
+    warnings.warn(f"FLOPs: {name} has no rule and counts nothing", stacklevel=2)
+    return 0
+
+
+def of_convolution(image: Shape, kernel: Shape, out: Shape, axes: Any) -> int:
+    """2 * examples * filters * channels that a filter sees * taps * places."""
+    examples, filters, *across = (out[i] for i in axes.out_spec)
+    _, channels, *taps = (kernel[i] for i in axes.rhs_spec)
+    places = map(min, across, (image[i] for i in axes.lhs_spec[2:]))
+    return 2 * examples * filters * channels * prod(taps) * prod(places)
