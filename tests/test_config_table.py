@@ -44,6 +44,7 @@ def test_rows_are_all_that_can_be_set_with_defaults() -> None:
         Row("sharing.dropout", "float", "0.0"),
         Row("shared", "tuple[str, ...] | None", "None"),
         Row("missing", "'mask' | 'zeros' | 'token'", "'mask'"),
+        Row("auxiliary", "Mapping[str, Callable]", "{}"),
     ]
 
 

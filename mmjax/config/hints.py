@@ -78,6 +78,8 @@ def show_type(annotation: Any) -> str:
         return _show_union(typing.get_args(annotation))
     if origin is collections.abc.Callable:
         return "Callable"
+    if origin is collections.abc.Mapping:
+        return f"Mapping[{', '.join(map(show_type, typing.get_args(annotation)))}]"
     if annotation in (Any, object) or isinstance(annotation, typing.ForwardRef | str):
         return ""
     text = inspect.formatannotation(annotation).replace("NoneType", "None")
