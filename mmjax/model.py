@@ -153,7 +153,7 @@ class Model(nn.Module):
         for i, task in enumerate(tasks):
             if modality := getattr(self.heads[task], "tokens", None):
                 tokens = [p.tokens[modality].values for p in passes if p.serves(i)]
-                features[task] = in_context(task, sum(tokens) / len(tokens), features[task])
+                features[task] = in_context(task, jnp.stack(tokens).mean(axis=0), features[task])
         sown = sown_by(self.sharing)
         return features, tuple(
             Seen(p.tokens, p.fused, features, {"sharing": sown, "fusion": p.sown}) for p in passes
@@ -186,7 +186,7 @@ class Model(nn.Module):
         for count, parts, own in ((wanted.shared, common, False), (wanted.own, single, True)):
             stack = copied(backbone, count)(*parts) if count else (None, None)
             stacks.append(stack[0])
-            every = Pass(*stack, sown_by(parts[0]))
+            every = Pass(stack[0], stack[1], sown_by(parts[0]))
             for i in range(count or 0):
                 task = i * len(tasks) // count if own else None
                 passes.append(jax.tree.map(lambda x, i=i: x[i], every)._replace(task=task))
@@ -260,7 +260,7 @@ def in_context(
     Raises:
       ValueError: under late fusion, which has no features of all modalities.
     """
-    if is_branches(features):
+    if isinstance(features, Branches):
         raise ValueError(
             f"The head of {task!r} gets tokens beside what the fusion makes, but late fusion makes "
             "predictions only; use another fusion."

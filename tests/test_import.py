@@ -11,6 +11,7 @@ import pytest
 MODULES = (
     "mmjax",
     "mmjax.encoders",
+    "mmjax.auxiliary",
     "mmjax.fusion",
     "mmjax.sharing",
     "mmjax.heads",

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmjax.balance.solvers import dot
+from mmjax.unbatched import eigh
 
 
 class Spectrum(NamedTuple):
@@ -28,7 +29,7 @@ def spectrum(gram: Float[Array, "t t"]) -> Spectrum:
     Ten, since in Gramians of up to 40 dependent gradients of 40 000 parameters, in float32, we
     measured eigenvalues of up to 3 units where there should be 0.
     """
-    values, vectors = jnp.linalg.eigh(gram)
+    values, vectors = eigh(gram)
     kept = values > max(len(gram), 10) * jnp.finfo(gram.dtype).eps * values[-1]
     return Spectrum(jnp.where(kept, values, 1.0), jnp.where(kept[None], vectors, 0.0), kept)
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Num
 from mmjax.encoders.mlp import one_token
 from mmjax.encoders.sequence import check_sequence, time_mask, time_mean
 from mmjax.types import Tokens
+from mmjax.unbatched import unbatched
 
 Carry = tuple[Array, ...]
 
@@ -231,5 +232,5 @@ def gate_orthogonal(
     width, total = shape
     keys = jax.random.split(key, total // width)
     orthogonal = nn.initializers.orthogonal()
-    square = jax.vmap(lambda k: orthogonal(k, (width, width), dtype))(keys)
-    return jnp.concatenate(square, axis=1)
+    square = unbatched(lambda k: orthogonal(k, (width, width), dtype))
+    return jnp.concatenate(jax.vmap(square)(keys), axis=1)

@@ -16,6 +16,9 @@ class ProductOfExperts(nn.Module):
     training the result is drawn from it; at test it is its mean. Without any modality the prior is
     left.
 
+    The result's mean and variance [b d] are sown as "gaussian", and as "experts" each modality's
+    μ_m and 1/σ_m², which is 0 where it is absent.
+
     Source: Wu, Goodman, NeurIPS 2018 (arXiv:1802.05335), section 2.1.
 
     Attributes:
@@ -29,15 +32,17 @@ class ProductOfExperts(nn.Module):
     @nn.compact
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
         """{m: [b n d_m]} to [b width]; draws with the key "dropout"."""
-        weighted, precision = [], []
+        weighted, precision, experts = [], [], {}
         for m, x in pool_all(tokens).items():
             mean = nn.Dense(self.width, name=f"mean_{m}")(x.values)
             exactness = jnp.exp(-nn.Dense(self.width, name=f"log_variance_{m}")(x.values))
             exactness = jnp.where(x.present[:, None], exactness, 0)
             weighted.append(mean * exactness)
             precision.append(exactness)
+            experts[m] = (mean, exactness)
         total = 1 + jnp.stack(precision).sum(axis=0)
         mean, variance = jnp.stack(weighted).sum(axis=0) / total, 1 / total
+        self.sow("intermediates", "experts", experts)
         self.sow("intermediates", "gaussian", (mean, variance))
         if not (train and self.sample):
             return mean

@@ -12,7 +12,7 @@ from mmjax.balance import Balancer
 from mmjax.balance.diagnostics import diagnose
 from mmjax.balance.pullback import Pullback, differentiate, gramian
 from mmjax.data.augment import AugmentExample
-from mmjax.model import Features, Model, safe_inputs, shared_parameters
+from mmjax.model import Model, safe_inputs, shared_parameters
 from mmjax.parameters import partition
 from mmjax.types import Batch, Optimizer, Params, TrainState
 
@@ -87,7 +87,7 @@ def represent(
 def predict(
     model: Model,
     params: Params,
-    features: Features,
+    features: dict[str, Any],
     *,
     compute_dtype: str,
     train: bool,
@@ -204,7 +204,7 @@ def make_train_step(
         rngs = {"dropout": key}
         options: Any = {"compute_dtype": compute_dtype, "train": True, "rngs": rngs}
 
-        def head_losses(params: Params, features: Features) -> tuple[Array, Array]:
+        def head_losses(params: Params, features: dict[str, Any]) -> tuple[Array, Array]:
             predictions = predict(model, params, features, **options)
             of_tasks = loss_sums(model, predictions, batch, tasks), label_counts(batch, tasks)
             of_others = objective_sums(model, params, features, batch, rngs=rngs, gather=gather)

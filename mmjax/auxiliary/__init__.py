@@ -1,0 +1,52 @@
+"""Auxiliary objectives: further losses, of a model's intermediate values, beside the tasks'.
+
+`Model(auxiliary={name: objective})` trains with them as if they were tasks: the balancer weighs
+them, and the log has `loss/NAME` and `weight/NAME`. An objective is any callable, a Flax module if
+it has parameters,
+
+    objective(seen, predictions, batch, *, train, gather) -> (total, count)
+
+in float32, for this device's part of the batch; the loss is the sum of the totals over the sum of
+the counts of all devices. `seen` is a `mmjax.types.Seen`; `predictions` are those of the heads;
+`batch` has zeros for everything that is missing; `gather(x)` is x [b, ...] of all devices. An
+objective whose loss is of the whole batch gathers, and returns (loss, 1) on each device. Where
+there is nothing to learn from, it returns (0, 0). Parameters of objectives are not shared by tasks,
+so gradient balancers leave them alone.
+"""
+
+from mmjax.auxiliary.contrastive import InfoNCE, info_nce
+from mmjax.auxiliary.correlation import DeepCCA, cca
+from mmjax.auxiliary.covariance import CORAL, coral_distance
+from mmjax.auxiliary.decoding import Decoders, MLPDecoder, negative_log_likelihood
+from mmjax.auxiliary.discrepancy import MMD, mmd, mmd_to_normal
+from mmjax.auxiliary.distillation import Distillation, Teacher, prediction_distance
+from mmjax.auxiliary.elbo import ELBO, gaussian_kl
+from mmjax.auxiliary.mfm import MFM
+from mmjax.auxiliary.reconstruction import Reconstruction
+from mmjax.auxiliary.refnet import RefNet, cosine_distance
+from mmjax.auxiliary.sown import Sown
+
+__all__ = [
+    "CORAL",
+    "ELBO",
+    "MFM",
+    "MMD",
+    "Decoders",
+    "DeepCCA",
+    "Distillation",
+    "InfoNCE",
+    "MLPDecoder",
+    "Reconstruction",
+    "RefNet",
+    "Sown",
+    "Teacher",
+    "cca",
+    "coral_distance",
+    "cosine_distance",
+    "gaussian_kl",
+    "info_nce",
+    "mmd",
+    "mmd_to_normal",
+    "negative_log_likelihood",
+    "prediction_distance",
+]

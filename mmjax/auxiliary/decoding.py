@@ -1,0 +1,154 @@
+"""Decoders from vectors to inputs, and how well they do."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Num
+
+from mmjax.encoders.mlp import to_float
+from mmjax.model import real
+from mmjax.types import Batch
+
+Likelihood = Literal["gaussian", "bernoulli", "categorical"]
+Errors = dict[str, Float[Array, " b"]]
+
+
+def negative_log_likelihood(
+    prediction: Float[Array, "..."], target: Num[Array, "..."], likelihood: Likelihood
+) -> Float[Array, "..."]:
+    """-log p(target) of each element, in nats; at least 0.
+
+    "gaussian": ½ (x - μ)², of variance 1 and without its constant; "bernoulli": the cross-entropy
+    of sigmoid(logit) against a target in [0, 1]; "categorical": that of softmax(logits), along the
+    last axis, against a class index.
+    """
+    if likelihood == "gaussian":
+        return (prediction - target) ** 2 / 2
+    if likelihood == "bernoulli":
+        return optax.losses.sigmoid_binary_cross_entropy(prediction, target)
+    log = jax.nn.log_softmax(prediction)
+    return -jnp.take_along_axis(log, target[..., None], axis=-1)[..., 0]
+
+
+class MLPDecoder(nn.Module):
+    """Dense + ReLU for each hidden width, then Dense to a shape.
+
+    Attributes:
+      shape: of what it makes of one vector.
+      hidden: widths.
+    """
+
+    shape: tuple[int, ...]
+    hidden: tuple[int, ...] = (128,)
+
+    @nn.compact
+    def __call__(self, z: Float[Array, "b d"]) -> Float[Array, "b ..."]:
+        """[b d] to [b *shape]."""
+        for width in self.hidden:
+            z = nn.relu(nn.Dense(width)(z))
+        return nn.Dense(math.prod(self.shape))(z).reshape(len(z), *self.shape)
+
+
+class Decoders(nn.Module):
+    """A decoder a modality, and the likelihood by which what it makes is judged.
+
+    The targets are the inputs: floats as they are, uint8 pixels brought to [0, 1], other integers
+    as class indices.
+
+    Attributes:
+      modules: {modality: any Flax module [b d] -> [b *shape], or logits [b *shape vocabulary]};
+        the others get an `MLPDecoder`.
+      likelihoods: {modality: "gaussian", "bernoulli" or "categorical"}; by default "categorical"
+        for integer tokens and "gaussian" for all else.
+      vocabularies: {modality: number of classes}, for "categorical" without a module.
+      hidden: widths of every `MLPDecoder`.
+    """
+
+    modules: Mapping[str, nn.Module] = dataclasses.field(default_factory=dict)
+    likelihoods: Mapping[str, Likelihood] = dataclasses.field(default_factory=dict)
+    vocabularies: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    hidden: tuple[int, ...] = (128,)
+
+    @nn.compact
+    def __call__(self, vectors: dict[str, Float[Array, "b d"]], batch: Batch) -> tuple[Any, Any]:
+        """How badly each vector tells its modality's input.
+
+        Args:
+          vectors: {modality: what to decode}.
+          batch: the inputs, with zeros for what is missing.
+
+        Returns:
+          {modality: negative log-likelihood [b], summed over the elements that are there}, and
+          {modality: how many these are [b]}; both are 0 for an absent modality and for padding.
+
+        Raises:
+          ValueError: a likelihood that does not fit the input, or a decoder that misses its shape.
+        """
+        for part in ("modules", "likelihoods", "vocabularies"):
+            if unknown := sorted(set(getattr(self, part)) - set(batch.inputs)):
+                raise ValueError(
+                    f"Decoders.{part} names {unknown[0]!r}, but the modalities are "
+                    f"{sorted(batch.inputs)}."
+                )
+        made = {m: self.judge(m, z, batch) for m, z in sorted(vectors.items())}
+        return {m: x[0] for m, x in made.items()}, {m: x[1] for m, x in made.items()}
+
+    def judge(
+        self, modality: str, z: Float[Array, "b d"], batch: Batch
+    ) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
+        """One modality's error and number of elements."""
+        x = batch.inputs[modality]
+        likelihood = likelihood_of(modality, x, self.likelihoods.get(modality))
+        target = x if likelihood == "categorical" else to_float(x)
+        prediction = self.decoder(modality, x.shape[1:], likelihood)(z)
+        classes = likelihood == "categorical"
+        if (prediction.shape[:-1] if classes else prediction.shape) != x.shape:
+            raise ValueError(
+                f"The decoder of {modality!r} makes {prediction.shape[1:]} of an example, but the "
+                f"input has the shape {x.shape[1:]}"
+                + (", to be followed by the classes." if classes else ".")
+            )
+        errors = negative_log_likelihood(prediction, target, likelihood)
+        there = real(x, batch.present[modality], batch.lengths.get(modality))
+        there = jnp.broadcast_to(there, x.shape).reshape(len(x), -1)
+        errors = jnp.where(there, errors.reshape(len(x), -1), 0)
+        return errors.sum(axis=1), there.sum(axis=1).astype(errors.dtype)
+
+    def decoder(self, modality: str, shape: tuple[int, ...], likelihood: Likelihood) -> nn.Module:
+        """The one that is given, or a small MLP."""
+        if modality in self.modules:
+            return self.modules[modality]
+        if likelihood == "categorical":
+            if modality not in self.vocabularies:
+                raise ValueError(
+                    f"The decoder of {modality!r} predicts integer tokens; say how many there are: "
+                    f"Decoders(vocabularies={{{modality!r}: ...}})."
+                )
+            shape = (*shape, self.vocabularies[modality])
+        return MLPDecoder(shape, self.hidden, name=f"decode_{modality}")
+
+
+def likelihood_of(modality: str, x: Num[Array, "b ..."], asked: str | None) -> Likelihood:
+    """The likelihood that was asked for, or the one that fits.
+
+    Raises:
+      ValueError: if it does not fit the input's type, or there is no such likelihood.
+    """
+    integers = jnp.issubdtype(x.dtype, jnp.integer)
+    tokens = integers and x.dtype != jnp.uint8
+    if asked is None:
+        return "categorical" if tokens else "gaussian"
+    if asked == "categorical" and integers:
+        return "categorical"
+    if asked in ("gaussian", "bernoulli") and not tokens:
+        return "gaussian" if asked == "gaussian" else "bernoulli"
+    fits = "'categorical'" if tokens else "'gaussian' or 'bernoulli'"
+    raise ValueError(
+        f"The likelihood of {modality!r} is {asked!r}, but its input is {x.dtype}; use {fits}."
+    )

@@ -1,0 +1,106 @@
+"""The evidence lower bound of a multimodal variational autoencoder."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mmjax.auxiliary.base import Gather, Sums, chosen, fused_vector
+from mmjax.auxiliary.decoding import Decoders
+from mmjax.types import Batch, Seen
+
+
+def gaussian_kl(mean: Float[Array, "*b d"], variance: Float[Array, "*b d"]) -> Float[Array, "*b"]:
+    """KL(N(μ, diag σ²) ‖ N(0, I)) = ½ Σ (μ² + σ² - ln σ² - 1) in nats, at least 0.
+
+    Source: Kingma, Welling, ICLR 2014 (arXiv:1312.6114), appendix B.
+    """
+    return (mean**2 + variance - jnp.log(variance) - 1).sum(axis=-1) / 2
+
+
+class ELBO(nn.Module):
+    """MVAE's loss: -ELBO of all present modalities together, plus that of each alone.
+
+    -ELBO(X) = β KL(q(z | X) ‖ N(0, I)) - Σ_{m in X} λ_m log p(x_m | z), with z drawn from q while
+    training and its mean at test. q is what `fusion.ProductOfExperts` makes of X; z of all together
+    is the fused vector, so that the tasks and the decoders see the same draw. Likelihoods are
+    summed over an input's elements; see `Decoders`. The loss is at least 0, since Gaussian
+    likelihoods leave out their constant.
+
+    Without the terms of each modality alone an expert would learn nothing for the case that it has
+    to do without the others. The paper adds random subsets too, for many modalities.
+
+    Source: Wu, Goodman, NeurIPS 2018 (arXiv:1802.05335), equations 3 and 5.
+
+    Attributes:
+      beta: β, weight of the KL term.
+      weights: {modality: λ_m}, 1 for the others.
+      sample: whether to draw z of each modality alone while training.
+      decoders: how inputs are decoded.
+    """
+
+    beta: float = 1.0
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    sample: bool = True
+    decoders: Decoders = dataclasses.field(default_factory=Decoders)
+
+    @nn.compact
+    def __call__(
+        self,
+        seen: Seen,
+        predictions: dict[str, Array],
+        batch: Batch,
+        *,
+        train: bool,
+        gather: Gather,
+    ) -> Sums:
+        """Total over this device's examples that have a modality, and how many they are.
+
+        Raises:
+          ValueError: if the fusion is not a product of experts.
+        """
+        del predictions, gather
+        chosen(self, seen, tuple(self.weights))
+        sown = seen.sown["fusion"]
+        if "gaussian" not in sown or "experts" not in sown:
+            raise ValueError(
+                "ELBO needs the Gaussian of each modality; use fusion.ProductOfExperts as the "
+                "model's fusion."
+            )
+        joint = fused_vector(self, seen)
+        errors, elements = self.decoders(dict.fromkeys(sorted(sown["experts"]), joint), batch)
+        there = {m: elements[m] > 0 for m in errors}
+        some = jnp.stack(list(there.values())).any(axis=0)
+        losses = [jnp.where(some, self.beta * gaussian_kl(*sown["gaussian"]), 0)]
+        losses += [self.weight(m) * errors[m] for m in errors]
+
+        alone = {m: posterior(*expert) for m, expert in sorted(sown["experts"].items())}
+        errors, _ = self.decoders({m: self.draw(*q, train=train) for m, q in alone.items()}, batch)
+        for m, q in alone.items():
+            bound = self.weight(m) * errors[m] + self.beta * gaussian_kl(*q)
+            losses.append(jnp.where(there[m], bound, 0))
+        return jnp.stack(losses).sum(), some.sum().astype(jnp.float32)
+
+    def weight(self, modality: str) -> float:
+        """λ_m."""
+        return self.weights.get(modality, 1.0)
+
+    def draw(
+        self, mean: Float[Array, "b d"], variance: Float[Array, "b d"], *, train: bool
+    ) -> Float[Array, "b d"]:
+        """From the Gaussian while training, with the key "dropout"; else its mean."""
+        if not (train and self.sample):
+            return mean
+        noise = jax.random.normal(self.make_rng("dropout"), mean.shape, mean.dtype)
+        return mean + jnp.sqrt(variance) * noise
+
+
+def posterior(
+    mean: Float[Array, "b d"], precision: Float[Array, "b d"]
+) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
+    """Mean and variance of one expert's Gaussian times N(0, I)."""
+    variance = 1 / (1 + precision)
+    return mean * precision * variance, variance
