@@ -184,7 +184,7 @@ class Model(nn.Module):
         single = (self.own_fusion, self.own_encoders, self.own_stand_ins)
         stacks, passes = [], []
         for count, parts, own in ((wanted.shared, common, False), (wanted.own, single, True)):
-            stack = copied(backbone, count)(*parts) if count else (None, None)
+            stack: Any = copied(backbone, count)(*parts) if count else (None, None)
             stacks.append(stack[0])
             every = Pass(stack[0], stack[1], sown_by(parts[0]))
             for i in range(count or 0):
