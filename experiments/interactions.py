@@ -16,7 +16,7 @@ exact:
 | synergy_ab | 0.888 ± 0.000 | 0.888 | 0.490 ± 0.006 | 0.500 | 0.499 ± 0.008 | 0.500 |
 | mixed | 0.720 ± 0.002 | 0.728 | 0.213 ± 0.006 | 0.221 | 0.218 ± 0.005 | 0.221 |
 
-One seed takes 45 s on 2 CPU cores, five seeds three minutes. Without the hidden layer, by `--set
+One seed takes 50 s on 2 CPU cores, five seeds three minutes. Without the hidden layer, by `--set
 'model.sharing=HardSharing(features=())'`, the model is a sum over the modalities: synergy falls to
 0.495 ± 0.007 (three seeds) and redundancy and uniqueness stay.
 """
