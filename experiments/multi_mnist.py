@@ -16,8 +16,8 @@ Measured test accuracy, five seeds, mean and 95% interval:
     right                     0.955 ± 0.002
 
 One network for both tasks loses 0.9 points to two networks, each for one task (paired t-test,
-p = 9e-4), of which each has nine tenths of its parameters. Three arms and five seeds took 43 minutes
-on two cores that were busy with other work.
+p = 9e-4), of which each has nine tenths of its parameters. Three arms and five seeds took 43
+minutes on two cores that were busy with other work.
 """
 
 import optax

@@ -6,7 +6,7 @@ from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 from mmjax.experiment import Experiment
 from mmjax.model import Model
 from mmjax.train import fit, make_train_step, run
-from mmjax.types import Batch, Branches, Tokens, TrainState
+from mmjax.types import Batch, Branches, Seen, Tokens, TrainState
 
 __version__ = "0.1.0"
 
@@ -19,6 +19,7 @@ __all__ = [
     "Experiment",
     "Modality",
     "Model",
+    "Seen",
     "Task",
     "Tokens",
     "TrainState",

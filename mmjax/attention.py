@@ -1,9 +1,12 @@
 """Attention over tokens of which some are masked, and the pre-norm transformer layer made of it."""
 
+import functools
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mmjax.dropout import Dropout
 from mmjax.types import Tokens
 
 
@@ -55,7 +58,7 @@ class Layer(nn.Module):
     @nn.compact
     def __call__(self, x: Tokens, context: Tokens | None = None, *, train: bool) -> Tokens:
         """Tokens [b n d] to [b n d]; they attend to `context` [b k e], or to themselves."""
-        drop = nn.Dropout(self.dropout, deterministic=not train)
+        drop = functools.partial(Dropout(self.dropout), train=train)
         queries = nn.LayerNorm(name="norm_queries")(x.values)
         if context is None:
             context = Tokens(queries, x.mask)

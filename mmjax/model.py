@@ -172,9 +172,7 @@ class Model(nn.Module):
             for i, t in enumerate(tasks)
         }
 
-    def fuse(
-        self, backbone: Callable[..., Any], tasks: Sequence[str]
-    ) -> tuple[Any, list[Pass]]:
+    def fuse(self, backbone: Callable[..., Any], tasks: Sequence[str]) -> tuple[Any, list[Pass]]:
         """What the fusion makes, or copies of it if the sharing asks for them; and each pass."""
         wanted = self.sharing.copies(tasks) if hasattr(self.sharing, "copies") else None
         common = (self.fusion, self.encoders, self.stand_ins)

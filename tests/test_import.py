@@ -11,6 +11,7 @@ import pytest
 MODULES = (
     "mmjax",
     "mmjax.encoders",
+    "mmjax.ablate",
     "mmjax.auxiliary",
     "mmjax.fusion",
     "mmjax.sharing",
@@ -34,6 +35,7 @@ HEAVY = (
     "tensorflow",
     "tensorflow_datasets",
     "orbax",
+    "pandas",
     "grain",
     "matplotlib",
     "rich",

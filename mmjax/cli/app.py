@@ -5,6 +5,10 @@
     mmjax run experiments/mine.py --summary
     mmjax run --from-run DIR
     mmjax evaluate DIR
+    mmjax ablate experiments/study.py
+    mmjax report DIR
+    mmjax show DIR
+    mmjax compare DIR DIR
     mmjax data prepare NAME
     mmjax data describe NAME
 
@@ -23,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from mmjax import config as configs
-from mmjax.cli import data
+from mmjax.cli import ablate, data, reports
 from mmjax.cli import plan as plans
 from mmjax.cli import workdir as workdirs
 from mmjax.cli.failures import guarded
@@ -59,7 +63,7 @@ def script(argv: Sequence[str] | None = None) -> None:
     """The console script `mmjax`."""
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(
-        "mmjax", description="Runs and evaluates experiments, and makes their data."
+        "mmjax", description="Runs, compares and reports experiments, and makes their data."
     )
     commands = parser.add_subparsers(dest="command", required=True)
     run_help = "train an experiment; --help shows its own paths, types and values"
@@ -69,20 +73,33 @@ def script(argv: Sequence[str] | None = None) -> None:
     again = commands.add_parser("evaluate", help="print a run's test results again")
     again.add_argument("run", type=Path, metavar="RUN_DIR")
     add_shared_options(again)
+    ablate.add_command(commands)
+    reports.add_commands(commands)
     add_data_commands(commands.add_parser("data", help="make a data set, or tell what it holds"))
 
     def action() -> None:
         options = parser.parse_args(argv)
-        if options.command == "evaluate":
-            evaluate(options)
-        elif options.command == "data":
-            data.describe(options) if options.action == "describe" else data.prepare(options)
+        others = {
+            "evaluate": evaluate,
+            "ablate": ablate.action,
+            "report": reports.report,
+            "show": reports.show,
+            "compare": reports.compare,
+            "data": run_data,
+        }
+        if options.command in others:
+            others[options.command](options)
         elif options.target is None and options.from_run is None and options.help:
             run_parser.print_help()
         else:
             run(plans.of_options(options), options, run_parser, shlex.join(["mmjax", *argv]))
 
     _exit(guarded(action))
+
+
+def run_data(options: argparse.Namespace) -> None:
+    """The commands `data prepare` and `data describe`."""
+    data.describe(options) if options.action == "describe" else data.prepare(options)
 
 
 def add_data_commands(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "removes an entry of a dict; repeatable",
     )
     seeds = "seeds, trained together as one program (default: 0, or those of --from-run)"
-    add("--seeds", nargs="+", type=_natural, metavar="N", help=seeds)
+    add("--seeds", nargs="+", type=natural, metavar="N", help=seeds)
     workdir = "where results go (default: runs/NAME/TIME)"
     add("--workdir", type=Path, metavar="DIR", help=workdir)
     add("--resume", action="store_true", help="continue the run in --workdir, if there is one")
@@ -36,7 +36,7 @@ def add_shared_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     allow = "trust a module that a stored configuration names; repeatable"
     add("--allow", action="append", default=[], metavar="MODULE", help=allow)
-    add("--devices", type=_positive, metavar="N", help="how many devices (default: all)")
+    add("--devices", type=positive, metavar="N", help="how many devices (default: all)")
     cache = "where compiled programs are kept for the next start (default: %(default)s)"
     default = cache_directory()
     add("--compilation-cache", type=Path, metavar="DIR", default=default, help=cache)
@@ -69,13 +69,15 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mmjax" / "xla"
 
 
-def _natural(text: str) -> int:
+def natural(text: str) -> int:
+    """A whole number from 0 on."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
     return int(text)
 
 
-def _positive(text: str) -> int:
-    if _natural(text) < 1:
+def positive(text: str) -> int:
+    """A whole number from 1 on."""
+    if natural(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not at least 1")
     return int(text)

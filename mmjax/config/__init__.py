@@ -4,7 +4,7 @@ from mmjax.config.arms import single_modality, single_task
 from mmjax.config.auto import auto_config
 from mmjax.config.build import build
 from mmjax.config.errors import ConfigError
-from mmjax.config.paths import apply
+from mmjax.config.paths import apply, put
 from mmjax.config.serialize import dump, load
 from mmjax.config.table import Difference, Row, describe, difference, flatten
 
@@ -20,6 +20,7 @@ __all__ = [
     "dump",
     "flatten",
     "load",
+    "put",
     "single_modality",
     "single_task",
 ]

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import fiddle as fdl
@@ -11,6 +11,8 @@ from fiddle import daglish
 
 from mmjax.config import hints, names, parse, table
 from mmjax.config.errors import ConfigError
+
+Reader = Callable[[Any, Any, Any], Any]  # (node, annotation, current value) -> new value
 
 
 def apply(config: fdl.Buildable, setting: str) -> fdl.Buildable:
@@ -30,9 +32,20 @@ def apply(config: fdl.Buildable, setting: str) -> fdl.Buildable:
     new = _copied(config)
     place = _Place(new, path)
     try:
-        _set(new, path.split("."), hints.Parameter(Any), text.strip(), place)
+        _set(new, path.split("."), hints.Parameter(Any), _reader(text.strip(), path), place)
     except ConfigError as error:
         raise ConfigError(f"--set {setting}: {error}") from error
+    return new
+
+
+def put(config: fdl.Buildable, path: str, value: Any) -> fdl.Buildable:
+    """A copy of the configuration with a value at one path, whatever types that path takes.
+
+    Raises:
+      ConfigError: no such path.
+    """
+    new = _copied(config)
+    _set(new, path.split("."), hints.Parameter(Any), lambda *_: value, _Place(new, path))
     return new
 
 
@@ -60,16 +73,18 @@ class _Place:
         return ConfigError(f"no path '{self.path}'.{near}{here}")
 
 
-def _set(node: Any, segments: list[str], declared: hints.Parameter, text: str, at: _Place) -> Any:
+def _set(
+    node: Any, segments: list[str], declared: hints.Parameter, read: Reader, at: _Place
+) -> Any:
     """The node with the path inside it set; what is immutable is rebuilt."""
     segment, *rest = segments
     key, inner = _find(node, segment, declared.annotation, last=not rest, at=at)
     if rest:
-        value = _set(hints.opened(_get(node, key, inner)), rest, inner, text, at)
+        value = _set(hints.opened(_get(node, key, inner)), rest, inner, read, at)
     else:
-        if isinstance(node, dict) and text == "None":
+        value = read(node, inner.annotation, _get(node, key, inner))
+        if isinstance(node, dict) and value is None:
             return _removed(node, key, at)
-        value = _read(text, inner.annotation, _get(node, key, inner), at.path)
     return _put(node, key, value)
 
 
@@ -150,6 +165,17 @@ def _read(text: str, annotation: Any, current: Any, path: str) -> Any:
         raise ConfigError(f"{path} takes what {text} makes: write {text}().")
     parse.check_type(path, annotation, found[0])
     return value
+
+
+def _reader(text: str, path: str) -> Reader:
+    """Reads a text as the place of a path asks for; for an entry of a dict "None" is None."""
+
+    def read(node: Any, annotation: Any, current: Any) -> Any:
+        if isinstance(node, dict) and text == "None":
+            return None
+        return _read(text, annotation, current, path)
+
+    return read
 
 
 def _holds_call(current: Any) -> bool:

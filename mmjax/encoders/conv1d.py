@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
+from mmjax.dropout import Dropout
 from mmjax.encoders.mlp import one_token
 from mmjax.encoders.sequence import check_sequence, real_steps, time_mean
 from mmjax.largest import largest
@@ -65,7 +66,7 @@ class Conv1dEncoder(nn.Module):
             x = nn.relu(nn.LayerNorm(name=f"norm_{i}")(x))
             # Nothing is negative here, so zeros are never the maximum of a part that is masked.
             x = time_max(jnp.where(mask[:, :, None], x, 0), self.pool)
-            x = nn.Dropout(self.dropout)(x, deterministic=not train)
+            x = Dropout(self.dropout)(x, train=train)
             mask = mask[:, :: self.pool]
         return Tokens(x, mask) if self.output == "all" else one_token(time_mean(x, mask))
 

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
+from mmjax.dropout import Dropout
 from mmjax.encoders.mlp import one_token
 from mmjax.encoders.sequence import real_steps, time_mean
 from mmjax.largest import largest
@@ -68,5 +69,5 @@ class DeepSetsEncoder(nn.Module):
         """Dense + ReLU for each width."""
         for i, width in enumerate(widths):
             x = nn.relu(nn.Dense(width, name=f"{name}_{i}")(x))
-            x = nn.Dropout(self.dropout)(x, deterministic=not train)
+            x = Dropout(self.dropout)(x, train=train)
         return x

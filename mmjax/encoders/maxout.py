@@ -3,6 +3,7 @@
 import flax.linen as nn
 from jaxtyping import Array, Int, Num
 
+from mmjax.dropout import Dropout
 from mmjax.encoders.mlp import one_token, to_float
 from mmjax.largest import largest
 from mmjax.types import Tokens
@@ -40,5 +41,5 @@ class MaxoutEncoder(nn.Module):
         x = to_float(x).reshape(x.shape[0], -1)
         for i, width in enumerate(self.features):
             x = largest(nn.DenseGeneral((self.pieces, width), name=f"pieces_{i}")(x), axis=1)
-            x = nn.Dropout(self.dropout)(x, deterministic=not train)
+            x = Dropout(self.dropout)(x, train=train)
         return one_token(x)

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
+from mmjax.dropout import Dropout
 from mmjax.types import Tokens
 
 
@@ -32,7 +33,7 @@ class MLPEncoder(nn.Module):
         x = to_float(x).reshape(x.shape[0], -1)
         for width in self.features:
             x = nn.relu(nn.Dense(width)(x))
-            x = nn.Dropout(self.dropout)(x, deterministic=not train)
+            x = Dropout(self.dropout)(x, train=train)
         return one_token(x)
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, Num
 
+from mmjax.dropout import Dropout
 from mmjax.encoders.mlp import one_token
 from mmjax.encoders.sequence import check_sequence, time_mask, time_mean
 from mmjax.types import Tokens
@@ -147,12 +148,12 @@ class RecurrentEncoder(nn.Module):
         mask = time_mask(x, length)
         for i in range(self.layers):
             x, last = self.layer(i, x, mask)
-            x = nn.Dropout(self.dropout)(x, deterministic=not train)
+            x = Dropout(self.dropout)(x, train=train)
         if self.output == "all":
             return Tokens(x, mask)
         if self.output == "mean":
             return one_token(time_mean(x, mask))
-        return one_token(nn.Dropout(self.dropout)(last, deterministic=not train))
+        return one_token(Dropout(self.dropout)(last, train=train))
 
     def layer(
         self, i: int, x: Num[Array, "b t d"], mask: Bool[Array, "b t"]

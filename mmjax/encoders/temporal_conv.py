@@ -1,11 +1,13 @@
 """A temporal convolutional network: what comes out at a time depends on the past only."""
 
+import functools
 from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
+from mmjax.dropout import Dropout
 from mmjax.encoders.conv1d import Conv1d
 from mmjax.encoders.mlp import one_token
 from mmjax.encoders.sequence import check_sequence, real_steps, time_mean
@@ -80,7 +82,7 @@ class TemporalBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b t c"], *, train: bool) -> Float[Array, "b t o"]:
         """[b t c] to [b t features]."""
-        drop = nn.Dropout(self.dropout, broadcast_dims=(1,), deterministic=not train)
+        drop = functools.partial(Dropout(self.dropout, shared=(1,)), train=train)
         before = (self.dilation * (self.kernel - 1), 0)
         y = x
         for i in range(2):

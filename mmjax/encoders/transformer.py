@@ -1,5 +1,6 @@
 """A transformer over the steps of a sequence, or over the patches of an image or a spectrogram."""
 
+import functools
 from typing import Literal
 
 import flax.linen as nn
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from mmjax.attention import Stack, check_heads, masked, positions
+from mmjax.dropout import Dropout
 from mmjax.encoders.mlp import one_token
 from mmjax.encoders.sequence import check_sequence, real_steps, time_mean
 from mmjax.types import Tokens
@@ -65,7 +67,7 @@ class TransformerEncoder(nn.Module):
         tokens = Tokens(values, tokens.mask)
         if self.output == "class":
             tokens = self.with_class(tokens)
-        drop = nn.Dropout(self.dropout, deterministic=not train)
+        drop = functools.partial(Dropout(self.dropout), train=train)
         stack = Stack(self.layers, self.heads, self.expansion, self.dropout, name="stack")
         tokens = masked(stack(Tokens(drop(tokens.values), tokens.mask), train=train))
         if self.output == "all":

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mmjax.dropout import Dropout
 from mmjax.sharing.copies import copied
 
 
@@ -26,7 +27,7 @@ class Expert(nn.Module):
         """[b d] to [b features[-1]]."""
         for i, width in enumerate(self.features):
             x = nn.relu(nn.Dense(width, name=f"dense_{i}")(x))
-            x = nn.Dropout(self.dropout)(x, deterministic=not train)
+            x = Dropout(self.dropout)(x, train=train)
         return x
 
 

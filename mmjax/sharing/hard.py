@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import flax.linen as nn
 from jaxtyping import Array, Float
 
+from mmjax.dropout import Dropout
+
 
 class HardSharing(nn.Module):
     """One trunk for all tasks: Dense + ReLU for each width, the same features for every head.
@@ -26,5 +28,5 @@ class HardSharing(nn.Module):
         """[b d] to {task: [b features[-1]]}."""
         for i, width in enumerate(self.features):
             x = nn.relu(nn.Dense(width, name=f"dense_{i}")(x))
-            x = nn.Dropout(self.dropout)(x, deterministic=not train)
+            x = Dropout(self.dropout)(x, train=train)
         return dict.fromkeys(tasks, x)

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mmjax.dropout import Dropout
 from mmjax.sharing.copies import copied
 from mmjax.sharing.experts import by_task
 
@@ -39,7 +40,7 @@ class MTAN(nn.Module):
         for i, width in enumerate(self.features, start=1):
             u = nn.relu(nn.Dense(width, name=f"first_{i}")(x))
             x = nn.relu(nn.Dense(width, name=f"second_{i}")(u))
-            x = nn.Dropout(self.dropout)(x, deterministic=not train)
+            x = Dropout(self.dropout)(x, train=train)
             taken = again(Mask(name=f"own_mask_{i}"), u, x, taken)
         return by_task(taken, tasks)
 

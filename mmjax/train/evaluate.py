@@ -1,6 +1,7 @@
 """Evaluation of every seed's parameters on one split."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,18 +10,16 @@ from mmjax.data.pipeline import Feed, Share, eval_indices
 from mmjax.model import Model
 from mmjax.train.parallel import EvalProgram
 from mmjax.train.step import task_names
-from mmjax.types import Params
 
 Metrics = dict[str, float]
 
 
 def evaluate(
-    model: Model,
+    models: Sequence[Model],
     program: EvalProgram,
     feed: Feed,
-    params: Params,
+    params: Any,
     *,
-    seeds: int,
     share: Share,
     examples: int,
     batch_size: int,
@@ -32,11 +31,10 @@ def evaluate(
     task without any label in the split has NaN metrics.
 
     Args:
-      model: gives the heads, whose `summary` makes metrics of statistics.
+      models: one a seed; they give the heads, whose `summary` makes metrics of statistics.
       program: made by `parallel.eval_program`.
       feed: the split's way to the devices.
-      params: parameters with a leading axis of seeds.
-      seeds: length of that axis.
+      params: what the program takes first: parameters with a leading axis of seeds.
       share: this process's part of every batch.
       examples: size of the split.
       batch_size: examples a batch, over all devices.
@@ -46,12 +44,14 @@ def evaluate(
     plan = [indices[None] for indices, _ in chunks]
     total = None
     for (data, indices), (_, valid) in zip(feed.chunks(plan), chunks, strict=True):
-        indices = np.repeat(indices, seeds, axis=1)
-        real = np.repeat(share.of(valid[None]), seeds, axis=1)
+        indices = np.repeat(indices, len(models), axis=1)
+        real = np.repeat(share.of(valid[None]), len(models), axis=1)
         sums = jax.device_get(program(params, data, indices, real))
         sums = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
         total = sums if total is None else jax.tree.map(np.add, total, sums)
-    return [summarize(model, jax.tree.map(lambda x, i=i: x[i], total)) for i in range(seeds)]
+    return [
+        summarize(model, jax.tree.map(lambda x, i=i: x[i], total)) for i, model in enumerate(models)
+    ]
 
 
 def summarize(
@@ -69,19 +69,25 @@ def summarize(
     return metrics | {"loss": float(np.mean(losses))}
 
 
+def directions(model: Model) -> dict[str, str]:
+    """{metric: "max" or "min"}: "loss" and each task's "TASK/METRIC"."""
+    found = {"loss": "min"}
+    for task in task_names(model):
+        found[f"{task}/loss"] = "min"
+        found |= {f"{task}/{m}": d for m, d in model.heads[task].metrics.items()}
+    return found
+
+
 def higher_is_better(model: Model, monitor: str) -> bool:
     """Whether a larger value of the monitored metric is a better one.
 
     Raises:
       ValueError: naming the metrics there are, if `monitor` is none of them.
     """
-    directions = {"loss": "min"}
-    for task in task_names(model):
-        directions[f"{task}/loss"] = "min"
-        directions |= {f"{task}/{m}": d for m, d in model.heads[task].metrics.items()}
-    if monitor not in directions:
-        raise ValueError(f"monitor is {monitor!r}; it must be one of {sorted(directions)}.")
-    return directions[monitor] == "max"
+    known = directions(model)
+    if monitor not in known:
+        raise ValueError(f"monitor is {monitor!r}; it must be one of {sorted(known)}.")
+    return known[monitor] == "max"
 
 
 def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:

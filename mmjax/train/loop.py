@@ -2,25 +2,21 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from mmjax.experiment import Experiment
 from mmjax.train import writers
 from mmjax.train.checkpoint import Checkpoints
+from mmjax.train.finite import Lanes, NonFiniteError, Totals
+from mmjax.train.memory import check_memory, memory_errors
+from mmjax.train.numbers import Sweep
 from mmjax.train.plan import Plan
 from mmjax.train.programs import LoopState, Programs
-from mmjax.train.progress import progress
-from mmjax.train.step import loss_names
-
-Totals = Mapping[str, tuple[np.ndarray, np.ndarray]]
-
-
-class NonFiniteError(FloatingPointError):
-    """A loss, a gradient or a parameter became NaN or infinite."""
+from mmjax.train.progress import Report, progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,19 +25,28 @@ class Fitted:
 
     Attributes:
       state: the final loop state.
-      validation: {metric: value} of each seed's best parameters on the validation split.
-      test: the same on the test split.
+      validation: {metric: value} of each lane's best parameters on the validation split.
+      test: the same on the test split; empty where it was not to be tested.
+      failed: {lane: why it is no longer finite}, where others are.
       seconds: time spent in `fit`.
       first_dispatch_seconds: time to the end of the first dispatch, compilation included.
-      examples_per_second: training throughput after the first dispatch, all seeds together.
+      examples_per_second: training throughput after the first dispatch, all lanes together.
+      step_seconds: time of a training step of all lanes after the first dispatch, without
+        validation; NaN where there was no other dispatch.
+      peak_bytes: memory that a dispatch of training needs on one device, its data included.
+      flops: floating-point operations of one lane's training step.
     """
 
     state: LoopState
     validation: list[dict[str, float]]
     test: list[dict[str, float]]
+    failed: dict[int, NonFiniteError]
     seconds: float
     first_dispatch_seconds: float
     examples_per_second: float
+    step_seconds: float
+    peak_bytes: int
+    flops: int
 
 
 def fit(
@@ -51,6 +56,11 @@ def fit(
     seeds: Sequence[int] = (0,),
     devices: Sequence[jax.Device] | None = None,
     title: str = "training",
+    sweep: Sweep | None = None,
+    homes: Sequence[Path] | None = None,
+    test: bool = True,
+    memory: int | None = None,
+    show: Callable[..., AbstractContextManager[Report]] = progress,
 ) -> Fitted:
     """Trains, and evaluates the best parameters on the validation and the test split.
 
@@ -59,52 +69,73 @@ def fit(
 
     Args:
       experiment: what to train.
-      directory: where checkpoints and logs go.
+      directory: where checkpoints go, and logs if `homes` does not say otherwise.
       seeds: seeds of the initial parameters, the order of examples and all that is drawn.
       devices: by default all of them.
       title: what the progress bar is called.
+      sweep: numbers in which the lanes differ, one lane a seed.
+      homes: where each lane's log goes. Lanes of one home fail together, and others go on without
+        them.
+      test: whether the test split is looked at.
+      memory: bytes that a device can give, if they are to be checked before the first step.
+      show: what shows the progress, as `mmjax.train.progress.progress` does.
 
     Raises:
       ValueError: where the experiment's parts or its data do not fit.
-      NonFiniteError: where a loss, a gradient or a parameter stops being finite.
+      NonFiniteError: where a loss, a gradient or a parameter of every lane's home stops being
+        finite.
+      MemoryShortError: where the program needs more than `memory`, or than the device has.
       DiskFullError: where a checkpoint finds no room.
     """
     clock = Clock()
-    programs = Programs(experiment, seeds, devices or jax.devices())
+    programs = Programs(experiment, seeds, devices or jax.devices(), sweep)
+    lanes, peak = Lanes(programs, homes or [directory] * len(programs.seeds)), 0
     state = programs.init()
     checkpoints = Checkpoints(directory / "checkpoints")
     state = checkpoints.restore(state) or state
+    lanes.check_state(state, checkpoints)
     plan = Plan(experiment, programs.seeds, programs.splits.size("train"), state.steps_done)
-    writes = open_writers(directory, programs.seeds, state.steps_done)
+    writes = open_writers(lanes.homes, programs.seeds, state.steps_done)
 
-    with progress(title, plan.total, plan.first, programs.examples_per_step) as report:
+    with (
+        memory_errors(len(lanes.homes)),
+        show(title, plan.total, plan.first, programs.examples_per_step) as report,
+    ):
         chunks = programs.splits.feed("train").chunks(plan.dispatches)
         for (start, stop), (data, indices) in zip(plan.ranges, chunks, strict=True):
             if programs.stopped(state).all():
                 break
+            if not peak:
+                peak = programs.peak_bytes(state.train, data, indices)
+                check_memory(peak, memory, len(lanes.homes))
+            clock.dispatching()
             train, metrics = programs.train(state.train, data, indices)
             state, metrics = state._replace(train=train), jax.device_get(metrics)
             clock.dispatched(stop - start)
-            check_finite(metrics, start, programs, checkpoints)
-            running = np.flatnonzero(~programs.stopped(state)).tolist()
+            lanes.check(metrics, start, checkpoints)
+            running = [i for i in lanes.sound() if not programs.stopped(state)[i]]
             for i in running:
                 writes[i](stop, means(metrics, i))
             report(stop, task_losses(metrics))
             if plan.validates_at(stop):
                 validation = programs.evaluate(state.train.params, "validation")
-                state = programs.judge(state, validation)
+                state = programs.judge(state, validation, lanes.failed)
                 for i in running:
                     writes[i](stop, {f"validation/{k}": v for k, v in validation[i].items()})
                 checkpoints.save(stop, state)
-    checkpoints.close()
-    return Fitted(
-        state=state,
-        validation=programs.evaluate(state.best_params, "validation"),
-        test=programs.evaluate(state.best_params, "test"),
-        seconds=clock.seconds(),
-        first_dispatch_seconds=clock.first,
-        examples_per_second=clock.steps_per_second() * programs.examples_per_step,
-    )
+        checkpoints.close()
+        return Fitted(
+            state=state,
+            validation=programs.evaluate(state.best_params, "validation"),
+            test=programs.evaluate(state.best_params, "test") if test else [],
+            failed=lanes.failed,
+            seconds=clock.seconds(),
+            first_dispatch_seconds=clock.first,
+            examples_per_second=clock.steps_per_second() * programs.examples_per_step,
+            step_seconds=clock.step_seconds(),
+            peak_bytes=peak,
+            flops=programs.flops(),
+        )
 
 
 class Clock:
@@ -113,12 +144,17 @@ class Clock:
     def __init__(self) -> None:
         self.begin = time.perf_counter()
         self.first = float("nan")
-        self.steps = 0
+        self.steps, self.busy = 0, 0.0
+
+    def dispatching(self) -> None:
+        """Notes that a dispatch begins."""
+        self.started = self.seconds()
 
     def dispatched(self, steps: int) -> None:
         """Notes that a dispatch has ended."""
         if self.first == self.first:
             self.steps += steps
+            self.busy += self.seconds() - self.started
         else:
             self.first = self.seconds()
         self.last = self.seconds()
@@ -131,45 +167,29 @@ class Clock:
         """Steps a second after the first dispatch, validation included."""
         return self.steps / (self.last - self.first) if self.steps else float("nan")
 
-
-def check_finite(metrics: Totals, start: int, programs: Programs, checkpoints: Checkpoints) -> None:
-    """Stops a run whose losses, gradients or parameters are not finite, before it is saved.
-
-    Raises:
-      NonFiniteError: naming the step, the task, the seed, the last good checkpoint, and the mend.
-    """
-    losses = loss_names(programs.experiment.model)
-    names = [f"loss/{name}" for name in losses] + ["loss", "gradient_norm", "parameter_norm"]
-    bad = np.stack([~np.isfinite(metrics[name][0]) for name in names])  # [names, seeds, steps]
-    if not bad.any():
-        return
-    step = int(np.flatnonzero(bad.any((0, 1)))[0])
-    name, seed = np.argwhere(bad[:, :, step])[0]
-    what = f"loss {losses[name]!r}" if name < len(losses) else names[name].replace("_", " ")
-    raise NonFiniteError(
-        f"The {what} is {metrics[names[name]][0][seed, step]} at step {start + step} "
-        f"(seed {programs.seeds[seed]}). The last good checkpoint is "
-        f"{checkpoints.newest() or 'none yet'}. Lower the learning rate, clip the gradients "
-        "(optax.clip_by_global_norm), or look for bad values in the data."
-    )
+    def step_seconds(self) -> float:
+        """Seconds a step after the first dispatch, validation left out."""
+        return self.busy / self.steps if self.steps else float("nan")
 
 
-def open_writers(directory: Path, seeds: Sequence[int], resume_at: int) -> list[writers.Writer]:
-    """A JSON lines and a TensorBoard log a seed; of several processes the first one writes."""
+def open_writers(
+    homes: Sequence[Path], seeds: Sequence[int], resume_at: int
+) -> list[writers.Writer]:
+    """A JSON lines and a TensorBoard log a lane; of several processes the first one writes."""
     if jax.process_index():
         return [writers.tee() for _ in seeds]
     return [
         writers.tee(
-            writers.jsonl(directory / f"metrics-seed{seed}.jsonl", resume_at),
-            writers.tensorboard(directory / "tensorboard" / f"seed{seed}", resume_at),
+            writers.jsonl(home / f"metrics-seed{seed}.jsonl", resume_at),
+            writers.tensorboard(home / "tensorboard" / f"seed{seed}", resume_at),
         )
-        for seed in seeds
+        for home, seed in zip(homes, seeds, strict=True)
     ]
 
 
-def means(metrics: Totals, seed: int) -> dict[str, float]:
-    """The means over a dispatch's steps of one seed's training metrics."""
-    sums = {k: (float(t[seed].sum()), float(n[seed].sum())) for k, (t, n) in metrics.items()}
+def means(metrics: Totals, lane: int) -> dict[str, float]:
+    """The means over a dispatch's steps of one lane's training metrics."""
+    sums = {k: (float(t[lane].sum()), float(n[lane].sum())) for k, (t, n) in metrics.items()}
     return {f"train/{k}": total / count for k, (total, count) in sums.items() if count}
 
 

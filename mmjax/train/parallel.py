@@ -3,21 +3,30 @@
 Every program takes a leading axis of seeds, and examples by index: `indices` has the shape
 [devices, seeds, steps, batch / devices] and points into `data`, a Batch that is either one for all
 devices or, with `sharded=True`, one a device with a leading device axis.
+
+Where seeds divide over devices, each group of devices trains seeds of its own and says nothing to
+the others; within a group a batch is shared out.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int
 
-from mmjax.train.step import EvalStep, Metrics, Statistics, TrainStep
-from mmjax.types import Batch, Params, TrainState
+from mmjax.data.pipeline import replicated
+from mmjax.train.step import Metrics, Statistics
+from mmjax.types import Batch
 
 AXIS = "data"
+SEEDS = "seeds"
 
-TrainProgram = Callable[[TrainState, Batch, Int[Array, "p s k b"]], tuple[TrainState, Metrics]]
-EvalProgram = Callable[[Params, Batch, Any, Any], Statistics]
+TrainProgram = Any  # a compiled (state, data, indices) -> (state, metrics), with `lower`
+EvalProgram = Callable[[Any, Batch, Any, Any], Statistics]
 
 
 def take(data: Batch, indices: Int[Array, " b"]) -> Batch:
@@ -40,22 +49,81 @@ def over_seeds(function: Callable[..., Any], seeds: int, in_axes: tuple[int | No
     return single
 
 
-def over_devices(
-    function: Callable[..., Any], devices: Sequence[jax.Device], in_axes: Any, donate: bool
+def groups(seeds: int, devices: Sequence[jax.Device], *, sharded: bool) -> int:
+    """In how many groups the devices train seeds of their own; 1 where all share every batch."""
+    return 1 if sharded or jax.process_count() > 1 else math.gcd(seeds, len(devices))
+
+
+def placement(seeds: int, devices: Sequence[jax.Device], *, sharded: bool) -> NamedSharding:
+    """How an array with a leading axis of seeds lies on this process's devices."""
+    apart = groups(seeds, devices, sharded=sharded)
+    if apart == 1:
+        return replicated(devices)
+    return NamedSharding(mesh_of(devices, apart), P(SEEDS))
+
+
+def mesh_of(devices: Sequence[jax.Device], apart: int) -> Mesh:
+    """Devices in groups: [groups, devices of a group]."""
+    grid = np.array(devices).reshape(apart, -1)
+    return Mesh(grid, (SEEDS, AXIS), axis_types=(AxisType.Auto,) * 2)
+
+
+def lifted(
+    function: Callable[..., Any],
+    *,
+    seeds: int,
+    devices: Sequence[jax.Device],
+    sharded: bool,
+    indexed: int,
+    donate: bool,
 ) -> Any:
-    """Maps over devices by `pmap`; the outputs are the same on all and come without their axis."""
-    return jax.pmap(
-        function,
-        axis_name=AXIS,
-        in_axes=in_axes,
-        out_axes=None,
-        devices=devices,
-        donate_argnums=(0,) if donate else (),
+    """Maps `function(state, data, *indices)` over seeds and devices.
+
+    Args:
+      function: one seed's, on one device.
+      seeds: how many.
+      devices: which.
+      sharded: whether `data` have a leading axis of devices.
+      indexed: how many arguments follow `data`.
+      donate: whether the state's memory may be used again.
+    """
+    apart = groups(seeds, devices, sharded=sharded)
+    mapped = over_seeds(function, seeds // apart, (0, None, *[0] * indexed))
+    if apart == 1:
+        return jax.pmap(
+            mapped,
+            axis_name=AXIS,
+            in_axes=(None, 0 if sharded else None, *[0] * indexed),
+            out_axes=None,
+            devices=devices,
+            donate_argnums=(0,) if donate else (),
+        )
+    apart_each = jax.shard_map(
+        mapped,
+        mesh=mesh_of(devices, apart),
+        in_specs=(P(SEEDS), P(), *[P(SEEDS, None, AXIS)] * indexed),
+        out_specs=P(SEEDS),
+        check_vma=False,  # gradients are reduced by hand, as under pmap
     )
+
+    def program(state: Any, data: Batch, *indices: Any) -> Any:
+        return apart_each(state, data, *map(join_devices, indices))
+
+    return jax.jit(program, donate_argnums=(0,) if donate else ())
+
+
+def join_devices(indices: Array) -> Array:
+    """[devices, seeds, steps, batch / devices] -> [seeds, steps, batch]."""
+    _, seeds, steps, _ = indices.shape
+    return indices.transpose(1, 2, 0, 3).reshape(seeds, steps, -1)
 
 
 def train_program(
-    step: TrainStep, *, seeds: int, devices: Sequence[jax.Device], sharded: bool = False
+    step: Callable[[Any, Batch], tuple[Any, Metrics]],
+    *,
+    seeds: int,
+    devices: Sequence[jax.Device],
+    sharded: bool = False,
 ) -> TrainProgram:
     """Many training steps of many seeds on many devices in one dispatch; the state is donated.
 
@@ -63,15 +131,18 @@ def train_program(
       (states, data, indices) -> (states, metrics), where the metrics have the axes [seeds, steps].
     """
 
-    def many_steps(state: TrainState, data: Batch, indices: Array) -> tuple[TrainState, Metrics]:
+    def many_steps(state: Any, data: Batch, indices: Array) -> tuple[Any, Metrics]:
         return jax.lax.scan(lambda s, i: step(s, take(data, i)), state, indices)
 
-    mapped = over_seeds(many_steps, seeds, (0, None, 0))
-    return over_devices(mapped, devices, (None, 0 if sharded else None, 0), donate=True)
+    return lifted(many_steps, seeds=seeds, devices=devices, sharded=sharded, indexed=1, donate=True)
 
 
 def eval_program(
-    step: EvalStep, *, seeds: int, devices: Sequence[jax.Device], sharded: bool = False
+    step: Callable[[Any, Batch], Statistics],
+    *,
+    seeds: int,
+    devices: Sequence[jax.Device],
+    sharded: bool = False,
 ) -> EvalProgram:
     """The statistics of many batches, for many seeds, in one dispatch.
 
@@ -80,7 +151,7 @@ def eval_program(
       False the index only fills up the batch, and its example counts for nothing.
     """
 
-    def many_batches(params: Params, data: Batch, indices: Array, valid: Array) -> Statistics:
+    def many_batches(params: Any, data: Batch, indices: Array, valid: Array) -> Statistics:
         def one(index: Array, real: Array) -> Statistics:
             batch = take(data, index)
             labeled = {t: mask & real for t, mask in batch.labeled.items()}
@@ -89,8 +160,9 @@ def eval_program(
         sums = jax.lax.map(lambda pair: one(*pair), (indices, valid))
         return jax.tree.map(lambda x: x.sum(0), sums)
 
-    mapped = over_seeds(many_batches, seeds, (0, None, 0, 0))
-    return over_devices(mapped, devices, (None, 0 if sharded else None, 0, 0), donate=False)
+    return lifted(
+        many_batches, seeds=seeds, devices=devices, sharded=sharded, indexed=2, donate=False
+    )
 
 
 def check_divisible(name: str, size: int, devices: int) -> None:

@@ -1,7 +1,8 @@
 """An experiment made ready: its parts checked, its data placed, its programs lifted."""
 
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,21 +10,29 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from mmjax.data.augment import augmentation
 from mmjax.data.dataset import Arrays
-from mmjax.data.pipeline import replicated, share
+from mmjax.data.pipeline import share
 from mmjax.data.validate import validate
 from mmjax.experiment import Experiment
 from mmjax.fits import check_fit, resized
+from mmjax.flops import flops
 from mmjax.train.evaluate import evaluate, higher_is_better
-from mmjax.train.parallel import AXIS, check_divisible, eval_program, over_seeds, train_program
+from mmjax.train.lanes import lane_eval_step, lane_step
+from mmjax.train.numbers import Sweep, Values, check_traceable, one_for_all
+from mmjax.train.parallel import (
+    check_divisible,
+    eval_program,
+    over_seeds,
+    placement,
+    train_program,
+)
 from mmjax.train.splits import Splits
-from mmjax.train.step import init_state, make_eval_step, make_train_step
-from mmjax.types import Params, TrainState
+from mmjax.train.step import init_state
+from mmjax.types import Batch, Params, TrainState
 
 
 class LoopState(NamedTuple):
-    """What a checkpoint holds; every array has a leading axis of seeds.
+    """What a checkpoint holds; every array has a leading axis of lanes, one a seed.
 
     Attributes:
       train: the training state.
@@ -97,70 +106,118 @@ def check(experiment: Experiment, devices: int) -> None:
 
 
 class Programs:
-    """The compiled programs of an experiment for a number of seeds and devices."""
+    """The compiled programs of an experiment for a number of lanes and devices.
+
+    A lane is one training: a seed, and with a sweep numbers of its own.
+
+    Args:
+      experiment: that of the first lane, which decides all that is no number of the sweep.
+      seeds: one a lane; lanes of different numbers may have the same one.
+      devices: where the lanes run.
+      sweep: the numbers in which lanes differ.
+
+    Raises:
+      ValueError: where parts or data do not fit, or a number of the sweep cannot be traced.
+    """
 
     def __init__(
-        self, experiment: Experiment, seeds: Sequence[int], devices: Sequence[jax.Device]
+        self,
+        experiment: Experiment,
+        seeds: Sequence[int],
+        devices: Sequence[jax.Device],
+        sweep: Sweep | None = None,
     ) -> None:
         check(experiment, len(devices))
         self.experiment, self.seeds, self.devices = experiment, tuple(seeds), devices
         self.splits = Splits(experiment, devices)
-        options: dict[str, Any] = {"compute_dtype": experiment.compute_dtype, "axis_name": AXIS}
-        step = make_train_step(
-            experiment.model,
-            experiment.optimizer,
-            experiment.balancer,
-            augment=augmentation(experiment.augment, experiment.modality_dropout),
-            diagnostics=experiment.diagnostics,
-            **options,
-        )
-        eval_step = make_eval_step(experiment.model, **options)
+        self.sweep = sweep or one_for_all(experiment)
+        self.experiments = self.sweep.experiments(len(self.seeds))
+        self.maximize = higher_is_better(experiment.model, experiment.monitor)
+        self.example = self.splits.example()
+        check_traceable(self.sweep, self.trace)
         lift: dict[str, Any] = {
             "seeds": len(self.seeds),
             "devices": devices,
             "sharded": experiment.stream,
         }
-        self.train = train_program(step, **lift)
-        self.eval = eval_program(eval_step, **lift)
-        self.maximize = higher_is_better(experiment.model, experiment.monitor)
+        self.placement = placement(**lift)
+        self.values = self.place(self.sweep.arrays())
+        self.train_program = train_program(lane_step(self.sweep), **lift)
+        self.eval_program = eval_program(lane_eval_step(self.sweep), **lift)
 
     @property
     def examples_per_step(self) -> int:
-        """Examples that one step of all seeds takes."""
+        """Examples that one step of all lanes takes."""
         return self.experiment.batch_size * len(self.seeds)
+
+    def train(
+        self, state: TrainState, data: Batch, indices: Any
+    ) -> tuple[TrainState, Mapping[str, Any]]:
+        """Many steps in one dispatch; the state is donated, and metrics are [lanes, steps]."""
+        (self.values, state), metrics = self.train_program((self.values, state), data, indices)
+        return state, metrics
+
+    def peak_bytes(self, state: TrainState, data: Batch, indices: Any) -> int:
+        """Memory that `train` needs on one device, its arguments included; it is compiled."""
+        lowered = self.train_program.lower((self.values, state), data, indices)
+        found = lowered.compile().memory_analysis()
+        sizes = ("argument_size", "output_size", "temp_size")
+        total = sum(getattr(found, f"{size}_in_bytes", 0) for size in sizes)
+        return total - getattr(found, "alias_size_in_bytes", 0)
 
     def init(self) -> LoopState:
         """The state before the first step, on all devices."""
-        example = jax.tree.map(jnp.asarray, self.splits.example())
-        e = self.experiment
+        # Run once: optimising its many random draws would take longer than all else to compile.
+        once = jax.jit(
+            over_seeds(self.start(self.sweep), len(self.seeds), (0, 0)),
+            compiler_options={"xla_backend_optimization_level": 0},
+        )
+        keys = jnp.stack([jax.random.key(seed) for seed in self.seeds])
+        return self.place(once(self.sweep.arrays(), keys))
 
-        def one(key: Array) -> LoopState:
+    def start(self, sweep: Sweep) -> Callable[[Values, Array], LoopState]:
+        """The function that makes one lane's state before the first step."""
+        example = jax.tree.map(jnp.asarray, self.example)
+
+        def one(values: Values, key: Array) -> LoopState:
+            e = sweep.traced(values)
             train = init_state(e.model, e.optimizer, e.balancer, example, key)
             worst = jnp.array(-jnp.inf if self.maximize else jnp.inf)
             zero = jnp.zeros((), jnp.int32)
             return LoopState(train, train.params, worst, zero, zero)
 
-        keys = jnp.stack([jax.random.key(seed) for seed in self.seeds])
-        # Run once: optimising its many random draws would take longer than all else to compile.
-        once = jax.jit(
-            over_seeds(one, len(self.seeds), (0,)),
-            compiler_options={"xla_backend_optimization_level": 0},
-        )
-        return self.place(once(keys))
+        return one
+
+    def trace(self, sweep: Sweep) -> tuple[Any, Any, Batch]:
+        """A lane's training step with the shapes of its arguments; nothing is computed."""
+        values = {path: jnp.zeros(()) for path in sweep.values}
+        state = jax.eval_shape(self.start(sweep), values, jax.random.key(0)).train
+        step = lane_step(sweep, axis_name=None)
+        arguments = (values, state), resized(self.example, self.experiment.batch_size)
+        jax.eval_shape(step, *arguments)
+        return step, *arguments
+
+    def flops(self) -> int:
+        """Floating-point operations of one lane's training step; see `mmjax.flops`.
+
+        Loops of unknown length, as solvers have them, count as if they ran once.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return flops(*self.trace(one_for_all(self.experiment)))
 
     def place(self, tree: Any) -> Any:
-        """Puts a copy of a tree on every device."""
-        return jax.device_put(tree, replicated(self.devices))
+        """Puts a tree with a leading axis of lanes on the devices."""
+        return jax.device_put(tree, self.placement)
 
     def evaluate(self, params: Params, split: str) -> list[dict[str, float]]:
-        """Metrics of every seed's parameters on a split."""
+        """Metrics of every lane's parameters on a split."""
         e = self.experiment
         return evaluate(
-            e.model,
-            self.eval,
+            [one.model for one in self.experiments],
+            self.eval_program,
             self.splits.feed(split),
-            params,
-            seeds=len(self.seeds),
+            (self.values, params),
             share=share(self.devices),
             examples=self.splits.size(split),
             batch_size=e.eval_batch_size,
@@ -168,15 +225,26 @@ class Programs:
         )
 
     def stopped(self, state: LoopState) -> Bool[np.ndarray, " s"]:
-        """Which seeds have run out of patience."""
+        """Which lanes have run out of patience."""
         patience = self.experiment.patience
         return np.asarray(state.waited) >= (math.inf if patience is None else patience)
 
-    def judge(self, state: LoopState, validation: list[dict[str, float]]) -> LoopState:
-        """Takes the parameters of seeds that improved as best; a stopped seed keeps its own."""
+    def judge(
+        self,
+        state: LoopState,
+        validation: list[dict[str, float]],
+        failed: Collection[int] = (),
+    ) -> LoopState:
+        """Takes the parameters of lanes that improved as best; a stopped lane keeps its own.
+
+        Args:
+          state: the state.
+          validation: metrics of each lane.
+          failed: lanes that are no longer finite; they keep their best.
+        """
         monitor = self.experiment.monitor
         values = [v[monitor] for v in validation]
-        if np.isnan(values).any():
+        if any(math.isnan(v) and i not in failed for i, v in enumerate(values)):
             raise ValueError(
                 f"monitor {monitor!r} is NaN on the validation split, so no parameters can be "
                 "chosen by it; give the split labels for every task that it covers, or monitor "

@@ -89,28 +89,48 @@ def choose_devices(count: int | None) -> list[jax.Device]:
     return every[:count]
 
 
-def result(experiment: Experiment, fitted: Fitted, seeds: Sequence[int]) -> Result:
-    """What is kept of one arm: figures that depend on the configuration alone, then the costs."""
+def result(
+    experiment: Experiment,
+    fitted: Fitted,
+    seeds: Sequence[int],
+    lanes: Sequence[int] | None = None,
+) -> Result:
+    """What is kept of one arm: figures that depend on the configuration alone, then the costs.
+
+    Costs are shares of the program's: all its lanes run at once, so those of an arm cost what its
+    share of the lanes does, and `step_seconds` and `peak_bytes` are those of one lane.
+
+    Args:
+      experiment: the arm's.
+      fitted: what `fit` returned.
+      seeds: the arm's seeds.
+      lanes: which of the program's lanes these are; all of them by default.
+    """
+    every = len(fitted.validation)
+    lanes = range(every) if lanes is None else lanes
     best = jax.device_get(fitted.state.best_params)
     last = jax.device_get(fitted.state.train.params)
     return {
         "monitor": experiment.monitor,
         "seeds": {
             str(seed): {
-                "test": fitted.test[i],
+                "test": fitted.test[i] if fitted.test else {},
                 "validation": fitted.validation[i],
                 "best_step": int(fitted.state.best_step[i]),
                 "steps": fitted.state.steps_done,
                 "best_params_sha256": digest(jax.tree.map(lambda x, i=i: x[i], best)),
                 "last_params_sha256": digest(jax.tree.map(lambda x, i=i: x[i], last)),
             }
-            for i, seed in enumerate(seeds)
+            for seed, i in zip(seeds, lanes, strict=True)
         },
         "parameters": report.count_parameters(jax.tree.map(lambda x: x[0], best)),
         "cost": {
-            "seconds": fitted.seconds,
+            "seconds": fitted.seconds * len(lanes) / every,
             "first_dispatch_seconds": fitted.first_dispatch_seconds,
-            "examples_per_second": fitted.examples_per_second,
+            "examples_per_second": fitted.examples_per_second * len(lanes) / every,
+            "flops": fitted.flops,
+            "step_seconds": fitted.step_seconds / every,
+            "peak_bytes": fitted.peak_bytes / every,
         },
     }
 

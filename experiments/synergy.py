@@ -1,0 +1,71 @@
+"""Which fusions can learn what no modality tells alone?
+
+    mmjax ablate experiments/synergy.py --workdir runs/synergy
+    mmjax report runs/synergy
+
+Two labels are made from bits that a vector and a sequence hold (see `mmjax/data/interactions.py`):
+`redundancy`, of which both hold a copy, and `synergy_ab`, the exclusive or of a bit in each. A sum
+of functions of single modalities cannot be right more often than a coin about the second.
+Expected: the additive fusions (concat, sum, mean, late) stay at 0.5 on synergy, the multiplicative,
+tensor and attention ones reach the exact best accuracy, and on redundancy all tie.
+"""
+
+import optax
+
+from mmjax.ablate import Study
+from mmjax.config import auto_config
+from mmjax.data.interactions import interactions
+from mmjax.encoders import MLPEncoder, RecurrentEncoder, gru
+from mmjax.experiment import Experiment
+from mmjax.fusion import Concat
+from mmjax.heads import Classification
+from mmjax.model import Model
+
+FUSIONS = {
+    "concat": "Concat()",
+    "sum": "Sum(width=32)",
+    "mean": "Mean(width=32)",
+    "late": "Late(width=32)",
+    "late, learned": "Late(width=32, learned=True)",
+    "embrace": "Embrace(width=32)",
+    "product of experts": "ProductOfExperts(width=32)",
+    "max": "Max(width=32)",
+    "gated": "Gated(width=32)",
+    "film": "FiLM(width=32)",
+    "scalar": "Multiplicative(width=32, form='scalar')",
+    "vector": "Multiplicative(width=32, form='vector')",
+    "matrix": "Multiplicative(width=16)",
+    "tensor": "Tensor(width=8)",
+    "low rank": "LowRankTensor(width=32)",
+    "attention pool": "AttentionPool(width=32, heads=4)",
+    "early transformer": "EarlyTransformer(width=32)",
+    "cross-modal": "CrossModal(width=32)",
+    "bottleneck": "Bottleneck(width=32)",
+    "perceiver": "Perceiver(width=32)",
+}
+
+
+@auto_config
+def experiment() -> Experiment:
+    """A perceptron and a GRU, a fusion, and a linear layer for each label."""
+    return Experiment(
+        data=interactions(redundancy=0.8, uniqueness=0.0, synergy=0.8),
+        model=Model(
+            encoders={
+                "a": MLPEncoder(features=(32,)),
+                "b": RecurrentEncoder(cell=gru(), width=32, output="all"),
+            },
+            fusion=Concat(),
+            heads={"redundancy": Classification(2), "synergy_ab": Classification(2)},
+        ),
+        optimizer=optax.adam(optax.cosine_decay_schedule(2e-3, decay_steps=128 * 12)),
+        epochs=12,
+        batch_size=128,
+    )
+
+
+STUDY = Study(
+    base=experiment,
+    axes={"fusion": {name: {"model.fusion": call} for name, call in FUSIONS.items()}},
+    metric="synergy_ab/accuracy",
+)

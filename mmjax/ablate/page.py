@@ -1,0 +1,100 @@
+"""A self-contained HTML page: tables sort by click or key, figures lie in it, nothing is loaded.
+
+The page's security policy forbids every request, so that it can be sent and opened anywhere.
+"""
+
+import base64
+import hashlib
+import html
+from collections.abc import Sequence
+from pathlib import Path
+
+STYLE = """
+body { margin: 0 auto; max-width: 78rem; padding: 1rem; color: #111; background: #fff;
+  font: 1rem/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
+p, figcaption { max-width: 46rem; color: #333; font-size: .9rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
+thead { border-top: 2px solid; border-bottom: 1px solid; }
+tbody { border-bottom: 1px solid; } tbody:last-child { border-bottom: 2px solid; }
+th, td { padding: .15rem .6rem; text-align: left; white-space: nowrap; }
+#gaps td { white-space: normal; }
+.number { text-align: right; }
+sup { display: inline-block; width: .6em; margin-right: -.6em; text-align: left; line-height: 0; }
+tbody tr:hover { background: #eef3f8; }
+th button { font: inherit; font-weight: 600; color: inherit; background: none; border: 0;
+  padding: .15rem 0; cursor: pointer; }
+th button:hover { text-decoration: underline; }
+th[aria-sort] button::after { content: " \\25B4"; }
+th[aria-sort=descending] button::after { content: " \\25BE"; }
+:focus-visible { outline: 2px solid #0072b2; outline-offset: 2px; }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr));
+  gap: 1.5rem; align-items: start; }
+figure { margin: 0; } figure img { width: 100%; max-width: 26rem; height: auto; }
+"""
+
+SCRIPT = """
+const key = (row, column) => {
+  const text = row.cells[column].dataset.value;
+  return text === "" || text === "nan" ? null : isNaN(text) ? text : Number(text);
+};
+const compare = (a, b) => typeof a === typeof b ? (a < b ? -1 : a > b ? 1 : 0)
+  : typeof a === "number" ? -1 : 1;
+const sort = (head) => {
+  const table = head.closest("table"), column = head.cellIndex;
+  const descending = head.ariaSort === "ascending";
+  for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
+  head.ariaSort = descending ? "descending" : "ascending";
+  for (const body of table.tBodies) {
+    const rows = [...body.rows].map((row) => [key(row, column), row]);
+    const known = rows.filter(([k]) => k !== null);
+    known.sort(([a], [b]) => descending ? compare(b, a) : compare(a, b));
+    body.append(...[...known, ...rows.filter(([k]) => k === null)].map(([, row]) => row));
+  }
+};
+for (const button of document.querySelectorAll("th button"))
+  button.addEventListener("click", () => sort(button.closest("th")));
+"""
+
+
+def page(title: str, parts: Sequence[str]) -> str:
+    """The page around its parts, which are HTML."""
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {_digest(STYLE)}; "
+        f"script-src {_digest(SCRIPT)}; base-uri 'none'; form-action 'none'"
+    )
+    name = html.escape(title)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{name}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{name}</h1>\n"
+        + "\n".join(parts)
+        + f"\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
+    )
+
+
+def heading(title: str) -> str:
+    """The head of a section."""
+    return f"<h2>{html.escape(title)}</h2>"
+
+
+def paragraph(text: str) -> str:
+    """A paragraph."""
+    return f"<p>{html.escape(text)}</p>"
+
+
+def figure(path: Path, title: str, note: str) -> str:
+    """A PNG that lies in the page, with its caption."""
+    data = base64.b64encode(path.read_bytes()).decode()
+    return (
+        f'<figure><img src="data:image/png;base64,{data}" alt="{html.escape(title)}">'
+        f"<figcaption><strong>{html.escape(title)}.</strong> {html.escape(note)}</figcaption>"
+        "</figure>"
+    )
+
+
+def _digest(text: str) -> str:
+    """What a policy calls the only style or script that it lets in."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,0 +1,160 @@
+"""What a study's directory holds, read back: its plan, its numbers, the arms that failed."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import pandas as pd
+
+from mmjax.ablate import results
+from mmjax.ablate.reading import first_line
+
+Direction = Literal["max", "min"]
+
+
+class Arm(NamedTuple):
+    """One arm as it was planned.
+
+    Attributes:
+      labels: {axis: its label there}.
+      role: "arm", or a baseline made from the base experiment.
+      of: the one task or modality of such a baseline.
+      changes: {path: value as text}, what was set.
+    """
+
+    labels: Mapping[str, str]
+    role: Literal["arm", "single_task", "single_modality"]
+    of: str | None
+    changes: Mapping[str, str]
+
+
+class Record(NamedTuple):
+    """A study as it stands.
+
+    Attributes:
+      name: of the study.
+      metric: the primary metric, "TASK/METRIC".
+      directions: {metric: whether more of it is better ("max") or less ("min")}.
+      baseline: the arm that the others are tested against.
+      seeds: the seeds of every arm.
+      axes: the names of the axes.
+      tasks: the names of the tasks.
+      arms: {name: arm}, in the study's order.
+      frame: the numbers, as `results.load` gives them.
+      errors: {arm: first line of what stopped it}.
+    """
+
+    name: str
+    metric: str
+    directions: Mapping[str, Direction]
+    baseline: str
+    seeds: tuple[int, ...]
+    axes: tuple[str, ...]
+    tasks: tuple[str, ...]
+    arms: Mapping[str, Arm]
+    frame: pd.DataFrame
+    errors: Mapping[str, str]
+
+
+def read(directory: Path) -> Record:
+    """The study in a directory.
+
+    Raises:
+      ValueError: there is none, or a damaged one.
+    """
+    path = directory / "study.json"
+    if not path.is_file():
+        raise ValueError(f"{directory} holds no study: it has no study.json.")
+    try:
+        plan = json.loads(path.read_text())
+        arms = {name: _arm(arm) for name, arm in plan["arms"].items()}
+        record = Record(
+            name=plan["name"],
+            metric=plan["metric"],
+            directions={**plan["directions"], plan["metric"]: plan["direction"]},
+            baseline=plan["baseline"],
+            seeds=tuple(plan["seeds"]),
+            axes=tuple(plan["axes"]),
+            tasks=tuple(plan["tasks"]),
+            arms=arms,
+            frame=results.load(directory),
+            errors=_errors(directory, arms),
+        )
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {error!r}.") from error
+    if record.baseline not in arms:
+        raise ValueError(f"{path} names the baseline {record.baseline!r}, which is no arm of it.")
+    return record
+
+
+def values(record: Record, metric: str, split: str = "test") -> pd.DataFrame:
+    """A metric, arms × seeds; NaN where a seed was not run or the arm has no such metric.
+
+    An arm that ran but whose metric is undefined (NaN) for some of its seeds is NaN for all: the
+    mean over the seeds that happened to be defined would flatter it.
+    """
+    rows = record.frame[(record.frame.split == split) & (record.frame.metric == metric)]
+    found = rows.pivot_table(index="arm", columns="seed", values="value", aggfunc="last")
+    found = found.reindex(index=list(record.arms), columns=list(record.seeds)).astype(float)
+    found.loc[undefined(record, metric, split)] = float("nan")
+    return found
+
+
+def undefined(record: Record, metric: str, split: str = "test") -> list[str]:
+    """The arms that ran but whose metric is NaN for some seed."""
+    frame = record.frame
+    rows = frame[(frame.split == split) & (frame.metric == metric) & frame.value.isna()]
+    return [arm for arm in record.arms if (rows.arm == arm).any()]
+
+
+def curve(record: Record, arm: str, metric: str, split: str) -> pd.DataFrame:
+    """A metric of one arm over training, steps × seeds, as far as all of its seeds go."""
+    frame = record.frame
+    rows = frame[(frame.arm == arm) & (frame.split == split) & (frame.metric == metric)]
+    return rows.pivot_table(index="step", columns="seed", values="value").dropna()
+
+
+def cost(record: Record, metric: str) -> pd.Series:
+    """A cost of every arm, the mean over its seeds; NaN where it is not known."""
+    rows = record.frame[(record.frame.split == "cost") & (record.frame.metric == metric)]
+    return rows.groupby("arm").value.mean().reindex(list(record.arms))
+
+
+def main_metrics(record: Record) -> list[str]:
+    """One metric a task: the primary one for its own task, else the first of the task's metrics."""
+    chosen = []
+    for task in record.tasks:
+        own = [m for m in record.directions if task_of(m) == task and not m.endswith("/loss")]
+        chosen += [record.metric] if task_of(record.metric) == task else own[:1]
+    return chosen if record.metric in chosen else [record.metric, *chosen]
+
+
+def task_of(metric: str) -> str:
+    """The task of "TASK/METRIC"; a metric of all tasks has none."""
+    return metric.rpartition("/")[0]
+
+
+def larger_is_better(record: Record, metric: str) -> bool:
+    """Whether more of the metric is better."""
+    return record.directions[metric] == "max"
+
+
+def with_role(record: Record, role: str) -> list[str]:
+    """The arms of a role, in the study's order."""
+    return [name for name, arm in record.arms.items() if arm.role == role]
+
+
+def unfinished(record: Record) -> list[str]:
+    """The arms that have neither test results nor an error."""
+    tested = set(record.frame.arm[record.frame.split == "test"])
+    return [arm for arm in record.arms if arm not in tested and arm not in record.errors]
+
+
+def _arm(plan: Mapping[str, Any]) -> Arm:
+    return Arm(plan["labels"], plan["role"], plan.get("of"), plan.get("changes", {}))
+
+
+def _errors(directory: Path, arms: Mapping[str, Arm]) -> dict[str, str]:
+    files = {arm: directory / "arms" / arm / "error.txt" for arm in arms}
+    return {arm: first_line(file.read_text()) for arm, file in files.items() if file.is_file()}

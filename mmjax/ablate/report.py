@@ -1,0 +1,190 @@
+"""`report`: a study's tables and figures as Markdown, LaTeX and one HTML page."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+
+from mmjax.ablate import diagrams, digits, figures, frames, page, render, tables, traces
+from mmjax.ablate import record as records
+from mmjax.ablate.record import Record
+from mmjax.ablate.tables import Table
+
+
+class Drawing(NamedTuple):
+    """A figure of the report: its file's name, its title and its caption."""
+
+    name: str
+    title: str
+    note: str
+
+
+Draw = Callable[[Record], Figure | None]
+
+BAND = "Lines: means over the seeds; bands: 95% intervals."
+DRAWN: tuple[tuple[Draw, Drawing], ...] = (
+    (
+        figures.scores,
+        Drawing(
+            "scores",
+            "The primary metric of every arm",
+            "Means and 95% intervals over the seeds. Full: the best, and all that it is not "
+            "significantly better than. Diamond and dashed line: the baseline.",
+        ),
+    ),
+    (
+        diagrams.critical_difference,
+        Drawing(
+            "critical_difference",
+            "Mean ranks on the primary metric",
+            "Bars join arms whose ranks do not differ significantly (Nemenyi, 5%).",
+        ),
+    ),
+    (
+        figures.delta_m,
+        Drawing(
+            "delta_m",
+            "Gain over the single-task arms",
+            "Δm: mean over the tasks of the relative gain; means and 95% intervals over the "
+            "seeds. Full: the best, and all that it is not significantly better than.",
+        ),
+    ),
+    (
+        traces.curves,
+        Drawing("curves", "Learning curves", f"The primary metric on the validation split. {BAND}"),
+    ),
+    (
+        diagrams.front_of_tasks,
+        Drawing(
+            "front_of_tasks",
+            "One task against another",
+            "Test means and 95% intervals. The line is the Pareto front of the means.",
+        ),
+    ),
+    (
+        diagrams.front_of_cost,
+        Drawing(
+            "front_of_cost",
+            "Quality against cost",
+            "Test means and 95% intervals. The line is the Pareto front of the means.",
+        ),
+    ),
+    (traces.weights, Drawing("weights", "The tasks' weights over training", BAND)),
+    (
+        traces.conflicts,
+        Drawing("conflicts", "Conflicts between the tasks' gradients over training", BAND),
+    ),
+)
+
+
+def report(directory: Path) -> None:
+    """Writes report.md, report.tex, report.html, tables/ (LaTeX) and figures/ (PNG, PDF).
+
+    Arms that failed or have not run yet are named in it; the rest is reported.
+
+    Raises:
+      ValueError: the directory holds no study, or one without any test result.
+    """
+    directory = Path(directory)
+    record = records.read(directory)
+    if not (record.frame.split == "test").any():
+        raise ValueError(f"{directory} has no test result yet; let an arm finish first.")
+    shown, drawn = tables.tables(record), draw(record, directory / "figures")
+    intro = introduction(record)
+    (directory / "report.md").write_text(as_markdown(record.name, intro, shown, drawn))
+    (directory / "tables").mkdir(exist_ok=True)
+    for table in shown:
+        (directory / "tables" / f"{table.name}.tex").write_text(render.latex(table))
+    (directory / "report.tex").write_text(as_latex(record.name, intro, shown, drawn))
+    (directory / "report.html").write_text(as_html(directory, record.name, intro, shown, drawn))
+
+
+def draw(record: Record, directory: Path) -> list[Drawing]:
+    """Draws the figures that the study gives reason for."""
+    directory.mkdir(exist_ok=True)
+    drawn = []
+    with figures.style():
+        for function, drawing in DRAWN:
+            made = function(record)
+            if made is not None:
+                figures.save(made, directory / drawing.name)
+                drawn.append(drawing)
+    return drawn
+
+
+def introduction(record: Record) -> str:
+    """What was studied, how much of it is there, and whether the arms differ at all."""
+    done = [
+        a for a in record.arms if a not in record.errors and a not in records.unfinished(record)
+    ]
+    labels = {
+        axis: dict.fromkeys(arm.labels[axis] for arm in record.arms.values() if axis in arm.labels)
+        for axis in record.axes
+    }
+    axes = "; ".join(f"{axis}: {', '.join(found)}" for axis, found in labels.items())
+    seeds = f"seed{'s' * (len(record.seeds) > 1)} {', '.join(map(str, record.seeds))}"
+    text = (
+        f"{len(done)} of {len(record.arms)} arms are done ({len(record.errors)} failed), with "
+        f"{seeds}. Axes: {axes or 'none'}. Primary metric: "
+        f"{tables.title(record, record.metric)}, on the test split, of the parameters that were "
+        f"best on the validation split. Baseline: {record.baseline}."
+    )
+    ranked = frames.primary_ranks(record)
+    if ranked is not None:
+        arms, found = ranked
+        p = digits.probability(found.p)
+        text += (
+            f" Friedman's test that the {len(arms)} arms are alike, over {found.blocks} seeds: p "
+            f"{p if p.startswith('<') else f'= {p}'}."
+        )
+    return text
+
+
+def as_markdown(name: str, intro: str, shown: list[Table], drawn: list[Drawing]) -> str:
+    """The report in Markdown; its figures lie beside it."""
+    parts = [f"# {name}\n\n{intro}\n"]
+    parts += [f"## {table.title}\n\n{render.markdown(table)}" for table in shown]
+    parts += [f"## {d.title}\n\n![{d.title}](figures/{d.name}.png)\n\n{d.note}\n" for d in drawn]
+    return "\n".join(parts)
+
+
+def as_latex(name: str, intro: str, shown: list[Table], drawn: list[Drawing]) -> str:
+    """A document of all tables and figures; a paper takes the files that it inputs."""
+    escape = render.escape_latex
+    shrink = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
+    parts = [
+        r"\documentclass{article}",
+        r"\usepackage[T1]{fontenc}",
+        r"\usepackage[margin=1in]{geometry}",
+        r"\usepackage{booktabs,graphicx}",
+        r"\setlength{\parindent}{0pt}",
+        r"\begin{document}",
+        rf"\section*{{{escape(name)}}}",
+        escape(intro),
+    ]
+    for table in shown:
+        parts += [
+            rf"\subsection*{{{escape(table.title)}}}",
+            rf"{shrink}{{\input{{tables/{table.name}}}}}",
+            rf"\par\smallskip{{\small {escape(table.note)}\par}}",
+        ]
+    for d in drawn:
+        parts += [
+            rf"\subsection*{{{escape(d.title)}}}",
+            rf"\includegraphics{{figures/{d.name}.pdf}}",
+            rf"\par\smallskip{{\small {escape(d.note)}\par}}",
+        ]
+    return "\n".join([*parts, r"\end{document}", ""])
+
+
+def as_html(
+    directory: Path, name: str, intro: str, shown: list[Table], drawn: list[Drawing]
+) -> str:
+    """The report as one page with everything in it."""
+    parts = [page.paragraph(intro)]
+    for table in shown:
+        parts += [page.heading(table.title), render.html(table)]
+    made = [page.figure(directory / "figures" / f"{d.name}.png", d.title, d.note) for d in drawn]
+    parts += [page.heading("Figures"), '<div class="figures">', *made, "</div>"]
+    return page.page(name, parts)

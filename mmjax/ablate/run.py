@@ -1,0 +1,229 @@
+"""Runs a study: what it asks for, its directory, its arms.
+
+study.json       metric, baseline, seeds, axes, tasks, and each arm's labels and changes
+config.json      the base experiment's configuration
+experiment.py    the study's file, as it was
+provenance.json  a list: versions, devices, git revision and command of each start
+results.parquet  every number; see `mmjax.ablate.results`
+arms/ARM/        config.json, result.json, metrics-seedN.jsonl, checkpoints, tuning.json;
+                 error.txt where the arm failed
+programs/        checkpoints of programs that are being trained
+"""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import fiddle as fdl
+import jax
+
+from mmjax import config as configs
+from mmjax.ablate import arms as make
+from mmjax.ablate import writing
+from mmjax.ablate.arms import Arm
+from mmjax.ablate.display import Display
+from mmjax.ablate.study import Study
+from mmjax.ablate.train import Trainer, train
+from mmjax.ablate.tuning import check_space, tune
+from mmjax.ablate.units import (
+    Build,
+    Lane,
+    Unit,
+    builder,
+    check_vmapped,
+    grouped,
+    numbers_of,
+    sweep,
+)
+from mmjax.config import ConfigError
+from mmjax.train import memory
+from mmjax.train.evaluate import directions
+from mmjax.train.programs import Programs
+from mmjax.train.programs import check as check_experiment
+
+
+class Plan(NamedTuple):
+    """A study with all that follows from it.
+
+    Attributes:
+      name: of the study.
+      study: the study.
+      base: its base experiment's configuration.
+      arms: {name: arm}.
+      facts: what `study.json` holds.
+      build: makes experiments of configurations.
+      own: the module of the base experiment's file.
+    """
+
+    name: str
+    study: Study
+    base: fdl.Buildable
+    arms: dict[str, Arm]
+    facts: dict[str, Any]
+    build: Build
+    own: ModuleType | None
+
+    def unit(self, home: Path, config: fdl.Buildable) -> Unit:
+        """An arm's configuration, to be trained."""
+        seeds = tuple(self.study.seeds)
+        return Unit(home, config, seeds, numbers_of(config, self.study.vmapped))
+
+    def groups(self) -> list[list[Lane]]:
+        """The lanes of each program, if every arm is trained as it stands and memory suffices."""
+        units = [self.unit(Path(name), arm.config) for name, arm in self.arms.items()]
+        return grouped(units, self.own)
+
+
+def make_plan(
+    name: str, study: Study, settings: Sequence[str] = (), own: ModuleType | None = None
+) -> Plan:
+    """Makes the arms of a study.
+
+    Args:
+      name: of the study.
+      study: the study.
+      settings: PATH=VALUE, applied to the base experiment before all else.
+      own: the module of the base experiment's file.
+
+    Raises:
+      ConfigError: whatever is wrong with the study, before anything runs.
+    """
+    base = study.base.as_buildable()
+    for setting in settings:
+        base = configs.apply(base, setting)
+    seeds = list(study.seeds)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"the study's seeds are {seeds}; give it one or more that differ.")
+    arms = make.make_arms(study, base)
+    build = builder(base)
+    model = build(base).model
+    known = {m: d for m, d in directions(model).items() if "/" in m}
+    metric, direction = make.primary_metric(study, base, known)
+    check_vmapped(study.vmapped, [configs.flatten(arm.config) for arm in arms.values()])
+    if study.tuning is not None:
+        check_space(study.tuning, [arm.config for arm in arms.values()])
+        if both := sorted(set(seeds) & set(study.tuning.seeds)):
+            raise ConfigError(
+                f"the seeds {both} are the tuning's and the report's; the report needs fresh ones."
+            )
+    facts = {
+        "name": name,
+        "metric": metric,
+        "direction": direction,
+        "directions": known,
+        "baseline": make.baseline_name(study, arms),
+        "seeds": seeds,
+        "axes": list(study.axes),
+        "tasks": sorted(model.heads),
+        "arms": {
+            arm: {"labels": a.labels, "role": a.role, "of": a.of, "changes": a.changes}
+            for arm, a in arms.items()
+        },
+        "tuning": None if study.tuning is None else told(study.tuning),
+    }
+    return Plan(name, study, base, arms, facts, build, own)
+
+
+def told(tuning: Any) -> dict[str, Any]:
+    """A search as JSON has it."""
+    facts = dataclasses.asdict(tuning)
+    space = {p: [type(d).__name__, *d] for p, d in tuning.space.items()}
+    return json.loads(json.dumps(facts | {"space": space}))  # type: ignore[no-any-return]
+
+
+def check(plan: Plan, devices: Sequence[jax.Device]) -> None:
+    """Builds every arm and checks every program, before anything is compiled.
+
+    Raises:
+      ConfigError: naming the arm that does not fit.
+    """
+    for name, arm in plan.arms.items():
+        try:
+            check_experiment(plan.build(arm.config), len(devices))
+        except ValueError as error:
+            raise ConfigError(f"arm {name}: {error}") from error
+    for lanes in plan.groups():
+        if lanes[0].unit.numbers:
+            experiment = plan.build(lanes[0].unit.config)
+            seeds = [lane.seed for lane in lanes]
+            Programs(experiment, seeds, devices, sweep(lanes, experiment))
+
+
+def run(
+    plan: Plan,
+    directory: Path,
+    *,
+    devices: Sequence[jax.Device] | None = None,
+    most: int | None = None,
+    limit: int | None = None,
+) -> list[str]:
+    """Trains all arms that are not done yet, and writes the results after each.
+
+    An arm that failed earlier is tried again.
+
+    Args:
+      plan: the study.
+      directory: where it goes, or goes on.
+      devices: by default all of them.
+      most: most lanes a program.
+      limit: bytes that a device can give; by default what it has.
+
+    Returns:
+      The arms that failed.
+    """
+    devices = list(devices or jax.devices())
+    homes = {name: directory / "arms" / name for name in plan.arms}
+    units = {name: plan.unit(homes[name], arm.config) for name, arm in plan.arms.items()}
+    done = {name for name, home in homes.items() if (home / "result.json").exists()}
+    tuning = plan.study.tuning
+
+    with Display(plan, homes) as display:
+
+        def ended(unit: Unit) -> None:
+            display.refresh()
+            if unit.home.parent == directory / "arms":
+                writing.write(directory, plan.arms, plan.facts["axes"])
+
+        trainer = Trainer(
+            programs=directory / "programs",
+            build=plan.build,
+            own=plan.own,
+            devices=devices,
+            most=most,
+            memory=memory.available(devices) if limit is None else limit,
+            show=display.show,
+            ended=ended,
+        )
+        if tuning is not None:
+            waiting = {homes[n]: arm.config for n, arm in plan.arms.items() if n not in done}
+            judge = {homes[n]: judged_by(plan, arm) for n, arm in plan.arms.items()}
+            tuned = tune(trainer, tuning, waiting, plan.study.vmapped, judge)
+            for name in plan.arms:
+                if name not in done:
+                    units[name] = plan.unit(homes[name], tuned[homes[name]])
+        for name in plan.arms:
+            if name not in done:
+                write_config(homes[name], units[name].config, plan.own)
+        train(trainer, list(units.values()), test=True)
+    writing.write(directory, plan.arms, plan.facts["axes"])
+    if not any((directory / "programs").glob("*")):
+        shutil.rmtree(directory / "programs", ignore_errors=True)
+    return [name for name, home in homes.items() if not (home / "result.json").exists()]
+
+
+def judged_by(plan: Plan, arm: Arm) -> tuple[str, str]:
+    """The metric that judges an arm's trials: the study's, or its own where it lacks that."""
+    own = directions(plan.build(arm.config).model)
+    metric = plan.facts["metric"]
+    metric = metric if metric in own else make.monitor(arm.config)
+    return metric, own[metric]
+
+
+def write_config(home: Path, config: fdl.Buildable, own: ModuleType | None) -> None:
+    """Writes the configuration that an arm is trained with."""
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "config.json").write_text(configs.dump(config, own))

@@ -1,0 +1,94 @@
+"""`mmjax ablate FILE`: runs a study."""
+
+import argparse
+import dataclasses
+import inspect
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from mmjax.cli import options
+from mmjax.cli import workdir as workdirs
+from mmjax.config import ConfigError, source
+
+
+def add_command(commands: Any) -> None:
+    """Adds the command to those of `mmjax`."""
+    told = "run a study: every arm with every seed; --dry-run shows what it would take"
+    parser = commands.add_parser("ablate", help=told, allow_abbrev=False)
+    parser.add_argument("target", metavar="FILE[:STUDY]")
+    add = parser.add_argument
+    setting = "set one path of the base experiment, as in mmjax run; repeatable"
+    add("--set", action="append", default=[], metavar="PATH=VALUE", dest="settings", help=setting)
+    seeds = "seeds of every arm, trained together as one program (default: the study's)"
+    add("--seeds", nargs="+", type=options.natural, metavar="N", help=seeds)
+    add("--workdir", type=Path, metavar="DIR", help="where results go (default: runs/NAME/TIME)")
+    add("--resume", action="store_true", help="continue the study in --workdir, if there is one")
+    add("--dry-run", action="store_true", help="print arms, programs and estimated time; stop")
+    lanes = "most trainings that run as one program (default: as many as the memory holds)"
+    add("--lanes", type=options.positive, metavar="N", help=lanes)
+    options.add_shared_options(parser)
+
+
+def action(asked: argparse.Namespace) -> None:
+    """Runs the study that the command names.
+
+    Raises:
+      ConfigError: whatever is wrong, before anything runs.
+      SystemExit: arms failed; the others have their results.
+    """
+    from mmjax import provenance
+    from mmjax.ablate import directory as directories
+    from mmjax.ablate import estimate
+    from mmjax.ablate import run as studies
+    from mmjax.cli.app import check_devices, set_compilation_cache
+    from mmjax.train.run import choose_devices
+
+    study, file = find(asked.target)
+    if asked.seeds:
+        study = dataclasses.replace(study, seeds=tuple(asked.seeds))
+    if asked.resume and asked.workdir is None:
+        raise ConfigError("--resume needs --workdir DIR, the study to continue.")
+    module = sys.modules.get(study.base.func.__module__)
+    set_compilation_cache(asked.compilation_cache)
+    check_devices(asked.devices)
+    plan = studies.make_plan(file.stem, study, asked.settings, own=module)
+    directory = asked.workdir or workdirs.fresh(plan.name)
+    directories.check(plan, directory, resume=asked.resume)
+    devices = choose_devices(asked.devices)
+    studies.check(plan, devices)
+    if asked.dry_run:
+        return estimate.describe(plan, devices, asked.lanes)
+    command = shlex.join(["mmjax", *sys.argv[1:]])
+    directories.start(plan, directory, file, provenance.record(command, file))
+    print(f"Work directory: {directory}", flush=True)
+    failed = studies.run(plan, directory, devices=devices, most=asked.lanes)
+    print(f"Results: {directory}")
+    if failed:
+        sys.exit(
+            f"error: {len(failed)} of {len(plan.arms)} arms failed: {', '.join(failed)}. Each has "
+            f"an error.txt in {directory / 'arms'}; --resume tries them again."
+        )
+
+
+def find(target: str) -> tuple[Any, Path]:
+    """The study that FILE[:NAME] holds, by default STUDY, and its file.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    from mmjax.ablate.study import Study
+
+    place, _, name = target.partition(":")
+    path = place.endswith(".py")
+    module = source.import_file(Path(place)) if path else source.import_module(place)
+    study = getattr(module, name or "STUDY", None)
+    if not isinstance(study, Study):
+        known = [n for n, value in vars(module).items() if isinstance(value, Study)]
+        there = f"; it has {', '.join(known)}" if known else ""
+        raise ConfigError(
+            f"{place} holds no study called {name or 'STUDY'}{there}. "
+            "End it with STUDY = Study(base=experiment, axes={...})."
+        )
+    return study, Path(inspect.getfile(module))

@@ -1,0 +1,119 @@
+"""`mmjax report DIR`, `mmjax show RUN` and `mmjax compare RUN RUN ...`: what is read, not run."""
+
+import argparse
+import importlib.util
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmjax.config import ConfigError
+
+
+def add_commands(commands: Any) -> None:
+    """Adds the three commands to those of `mmjax`."""
+    report_help = "write a study's tables and figures: Markdown, LaTeX, one HTML page"
+    parser = commands.add_parser("report", help=report_help, allow_abbrev=False)
+    parser.add_argument("directory", type=Path, metavar="STUDY_DIR")
+    show_help = "print what a run was and what it gave"
+    parser = commands.add_parser("show", help=show_help, allow_abbrev=False)
+    parser.add_argument("directory", type=Path, metavar="RUN_DIR")
+    compare_help = "print how runs differ in configuration and in their test metrics"
+    parser = commands.add_parser("compare", help=compare_help, allow_abbrev=False)
+    parser.add_argument("directories", type=Path, nargs="+", metavar="RUN_DIR")
+
+
+def report(options: argparse.Namespace) -> None:
+    """Writes a study's report."""
+    check_installed("pandas", "pyarrow")
+    from mmjax.ablate.report import report as write
+
+    write(options.directory)
+    print(f"Report: {options.directory / 'report.html'}")
+
+
+def show(options: argparse.Namespace) -> None:
+    """Prints a run: its start, its configuration, and each arm's state, metrics and costs."""
+    from mmjax.ablate import digits, reading, stored
+
+    found = reading.find(options.directory)
+    print(options.directory)
+    for line in starts(options.directory):
+        print(line)
+    print("\nSettings (whatever is not listed has its default)")
+    print_aligned([[path, value] for path, value in found[0].settings.items()])
+    for run in found:
+        print(f"\n{run.name}: {run.state}")
+        if run is not found[0]:
+            both = {found[0].name: found[0].settings, run.name: run.settings}
+            print_aligned(stored.differences(both))
+        if run.tests:
+            print_table("Test split", reading.metrics(run))
+        if run.cost:
+            costs = (f"{name} {digits.short(value)}" for name, value in run.cost.items())
+            print(f"cost: {', '.join(costs)}")
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Prints where runs differ: configuration, test metrics, paired tests against the first."""
+    from mmjax.ablate import reading, stored
+
+    found = reading.distinct(options.directories)
+    differences = stored.differences({run.name: run.settings for run in found})
+    if len(differences) > 1:
+        print_table("Settings that differ", differences)
+    else:
+        print("The runs have the same settings.")
+    for run in found:
+        if run.state != "finished":
+            print(f"{run.name} is {run.state}")
+    print_table("Test split: mean ± half the 95% interval over seeds", reading.side_by_side(found))
+    tested = reading.tests(found)
+    if tested:
+        what = f"Difference to {found[0].name} on common seeds (paired t-test, Holm's p)"
+        print_table(what, tested)
+    else:
+        print("No paired tests: they need two seeds that a run has in common with the first.")
+
+
+def starts(directory: Path) -> list[str]:
+    """When and by which command a run was started, and resumed."""
+    path = directory / "provenance.json"
+    if not path.is_file():
+        return []
+    return [f"{one['time']}  {one['command']}" for one in json.loads(path.read_text())]
+
+
+def print_aligned(rows: Sequence[Sequence[str]]) -> None:
+    """Prints rows of text in columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        texts = (text.ljust(width) for text, width in zip(row, widths, strict=True))
+        print("  " + "  ".join(texts).rstrip())
+
+
+def print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table of text, its header first; long cells break into lines."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+    from rich.text import Text
+
+    from mmjax.train.progress import console
+
+    shown = Table(title=Text(title), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
+    for i, name in enumerate(rows[0]):
+        shown.add_column(Text(name), justify="right" if i else "left", overflow="fold")
+    for row in rows[1:]:
+        shown.add_row(*map(Text, row))
+    console().print(shown)
+
+
+def check_installed(*packages: str) -> None:
+    """Refuses where packages of the report are missing.
+
+    Raises:
+      ConfigError: naming them, and the mend.
+    """
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"a report needs {' and '.join(missing)}: pip install 'mmjax[ablate]'.")

@@ -1,0 +1,15 @@
+"""The made-up study's report, written once for all tests that look at it."""
+
+import pytest
+
+from tests.ablate import synthetic
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory):
+    """The directory of the made-up study with its report."""
+    from mmjax.ablate.report import report
+
+    directory = synthetic.write_study(tmp_path_factory.mktemp("study"))
+    report(directory)
+    return directory

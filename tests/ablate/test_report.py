@@ -1,0 +1,205 @@
+"""The whole report: what it writes, from complete studies and from odd ones."""
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+from mmjax.ablate import diagrams, figures, record, report, traces
+from tests.ablate import synthetic
+
+NAMES = {
+    "scores",
+    "critical_difference",
+    "delta_m",
+    "curves",
+    "front_of_tasks",
+    "front_of_cost",
+    "weights",
+    "conflicts",
+}
+
+
+def test_everything_is_written(reported):
+    files = {path.name for path in reported.iterdir()}
+    assert {"report.md", "report.tex", "report.html"} <= files
+    drawn = {path.name for path in (reported / "figures").iterdir()}
+    assert drawn == {f"{name}.{kind}" for name in NAMES for kind in ("png", "pdf")}
+    tables = {path.stem for path in (reported / "tables").iterdir()}
+    assert tables == {"arms", "grid", "tests", "fusion_gains", "metrics", "gaps"}
+
+
+def test_the_three_forms_hold_the_same_tables_and_figures(reported):
+    markdown, latex, html = (
+        (reported / f"report.{kind}").read_text() for kind in ("md", "tex", "html")
+    )
+    for name in NAMES:
+        assert f"figures/{name}.png" in markdown
+        assert f"figures/{name}.pdf" in latex
+    assert html.count("<img") == len(NAMES)
+    for table in (reported / "tables").iterdir():
+        assert rf"\input{{tables/{table.stem}}}" in latex
+        assert f'<table id="{table.stem}">' in html
+    assert markdown.count("\n| :--") == html.count("<table")
+
+
+def test_the_failed_arm_is_in_it_with_its_error(reported):
+    for kind in ("md", "html"):
+        text = (reported / f"report.{kind}").read_text()
+        assert "19 of 20 arms are done (1 failed)" in text
+        assert "NonFiniteError: The loss of task" in text
+
+
+def test_latex_is_balanced_and_every_row_has_all_columns(reported):
+    for path in (reported / "tables").iterdir():
+        text = path.read_text()
+        bare = text.replace(r"\{", "").replace(r"\}", "")
+        assert bare.count("{") == bare.count("}")
+        rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+        assert len({line.replace(r"\&", "").count("&") for line in rows}) == 1
+        assert text.isascii()
+
+
+def test_figures_are_as_wide_as_a_column_and_have_no_small_print(reported):
+    found = record.read(reported)
+    with figures.style():
+        for function, drawing in report.DRAWN:
+            figure = function(found)
+            FigureCanvasAgg(figure).draw()
+            assert figure.get_figwidth() == 3.3
+            sizes = [t.get_fontsize() for t in figure.findobj(Text) if t.get_text()]
+            assert min(sizes) >= 7, drawing.name
+            assert matplotlib.image.imread(reported / "figures" / f"{drawing.name}.png").shape[
+                1
+            ] == pytest.approx(990, abs=1)
+
+
+def test_nothing_is_cut_off(reported):
+    """What is drawn lies within the figure, to a hundredth of an inch."""
+    found = record.read(reported)
+    with figures.style():
+        for function, drawing in report.DRAWN:
+            figure = function(found)
+            canvas = FigureCanvasAgg(figure)
+            canvas.draw()
+            box = figure.get_tightbbox(canvas.get_renderer())
+            width, height = figure.get_size_inches()
+            assert min(box.x0, box.y0) > -0.01, drawing.name
+            assert box.x1 < width + 0.01 and box.y1 < height + 0.01, drawing.name
+
+
+def test_the_same_study_gives_the_same_bytes(reported, tmp_path):
+    again = synthetic.write_study(tmp_path / "study")
+    figures_of = record.read(again)
+    with figures.style():
+        figures.save(figures.scores(figures_of), tmp_path / "scores")
+    for kind in ("png", "pdf"):
+        first = (reported / "figures" / f"scores.{kind}").read_bytes()
+        assert (tmp_path / f"scores.{kind}").read_bytes() == first
+
+
+def brief(tmp_path, **options):
+    """A small study's report as Markdown."""
+    small = {"fusions": ("concat", "gated"), "balancers": ("equal", "mgda"), "failed": ()}
+    directory = synthetic.write_study(tmp_path, **(small | options))
+    report.report(directory)
+    return (directory / "report.md").read_text()
+
+
+def test_one_seed(tmp_path):
+    text = brief(tmp_path, seeds=(4,))
+    assert "One seed: no intervals, no tests" in text
+    assert "±" not in text.split("## The primary")[0]
+    assert "**" not in text
+
+
+def test_one_arm(tmp_path):
+    text = brief(tmp_path, fusions=("concat",), balancers=("equal",), singles=False)
+    assert "1 of 1 arms are done" in text
+    assert "against" not in text
+    assert not (tmp_path / "figures" / "critical_difference.png").exists()
+
+
+def test_a_metric_of_which_less_is_better(tmp_path):
+    text = brief(tmp_path, metric="rate/mae")
+    assert "Primary metric: rate mae ↓" in text
+
+
+def test_the_baseline_failed(tmp_path):
+    text = brief(tmp_path, failed=("concat-equal",))
+    assert "against concat-equal" not in text
+    assert "| concat-equal | failed |" in text
+
+
+def test_no_diagnostics_no_figure_of_conflicts(tmp_path):
+    brief(tmp_path, diagnostics=False)
+    assert not (tmp_path / "figures" / "conflicts.png").exists()
+    assert (tmp_path / "figures" / "weights.png").exists()
+
+
+def drop(frame, **what):
+    keep = np.ones(len(frame), bool)
+    for column, value in what.items():
+        keep &= frame[column] == value
+    return frame[~keep]
+
+
+def test_a_missing_seed_of_an_arm(tmp_path):
+    text = brief(tmp_path, edit=lambda frame: drop(frame, arm="gated-equal", seed=2))
+    assert "| gated-equal | incomplete | no results of seeds 2 |" in text
+    assert "over 4 seeds: p" in text  # those that all arms have
+
+
+def test_a_metric_that_is_nan(tmp_path):
+    def spoil(frame):
+        bad = (frame.arm == "gated-mgda") & (frame.metric == "rate/mae") & (frame.seed == 1)
+        return frame.assign(value=frame.value.mask(bad & (frame.split == "test")))
+
+    text = brief(tmp_path, edit=spoil)
+    assert "| gated-mgda | left out | rate/mae is undefined (NaN)" in text
+    assert "| undefined |" in text
+
+
+def test_costs_that_are_not_known(tmp_path):
+    def unknown(frame):
+        return frame.assign(value=frame.value.mask(frame.metric.isin(["flops", "peak_bytes"])))
+
+    text = brief(tmp_path, edit=unknown)
+    assert "MFLOP" not in text and "ms/step" in text
+
+
+def test_results_of_nothing_yet_are_refused(tmp_path):
+    directory = synthetic.write_study(tmp_path, edit=lambda frame: frame[frame.split == "train"])
+    with pytest.raises(ValueError, match=r"has no test result yet"):
+        report.report(directory)
+
+
+@pytest.mark.parametrize("axes", [[], ["fusion", "balancer", "third"]])
+def test_studies_of_other_numbers_of_axes(tmp_path, axes):
+    """Learning curves then share one panel, in which all but a few lines are grey."""
+    directory = synthetic.write_study(tmp_path, singles=False)
+    found = record.read(directory)._replace(axes=tuple(axes))
+    with figures.style():
+        curves, weights = traces.curves(found), traces.weights(found)
+    (panel,) = curves.axes
+    grey = [line for line in panel.lines if line.get_color() == figures.GREY["color"]]
+    assert len(panel.lines) == 15
+    assert len(panel.lines) - len(grey) <= figures.STYLES
+    assert len([axis for axis in weights.axes if axis.get_visible()]) == 15
+
+
+def test_the_front_is_what_no_other_point_beats():
+    x, y = pd.Series([1, 2, 3, 2, 3.0]), pd.Series([3, 2, 1, 1, 1.0])
+    assert diagrams.efficient(x, y).tolist() == [True, True, True, False, True]
+
+
+def test_the_front_against_a_slow_search():
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 8, (2, 40)).astype(float)
+    beaten = [
+        any(a >= p and b >= q and (a > p or b > q) for a, b in zip(x, y, strict=True))
+        for p, q in zip(x, y, strict=True)
+    ]
+    assert diagrams.efficient(pd.Series(x), pd.Series(y)).tolist() == [not b for b in beaten]

@@ -1,0 +1,262 @@
+"""A study from its file to its results; failures, resumption, chunks and a kill."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jaxtyping
+import numpy as np
+import pytest
+
+from mmjax.ablate import directory as directories
+from mmjax.ablate import run as studies
+from mmjax.ablate.results import load
+from mmjax.config import ConfigError
+from mmjax.train.run import load_best
+from tests.ablate import small_study
+from tests.ablate.small_study import STUDY
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_annotations():
+    was = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", was)
+
+
+def small(**fields):
+    """Two arms in one program."""
+    fields = {"single_task": False, "single_modality": False, "seeds": (0, 1), **fields}
+    study = dataclasses.replace(STUDY, axes={"optimizer.learning_rate": ["0.01", "0.03"]}, **fields)
+    return studies.make_plan("small", study, own=small_study)
+
+
+def start_and_run(plan, directory, **options):
+    directories.start(plan, directory, None, {})
+    return studies.run(plan, directory, devices=jax.devices()[:1], **options)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("study")
+    plan = small(single_modality=True)
+    assert start_and_run(plan, directory) == []
+    return plan, directory
+
+
+def figures(directory):
+    """All numbers but costs."""
+    frame = load(directory)
+    frame = frame[frame.split != "cost"]
+    return frame.sort_values(["arm", "seed", "split", "step", "metric"]).reset_index(drop=True)
+
+
+def check_same(first, second, **tolerances):
+    one, other = figures(first), figures(second)
+    names = ["arm", "seed", "split", "step", "metric"]
+    assert one[names].equals(other[names])
+    np.testing.assert_allclose(one.value, other.value, **tolerances)
+
+
+def test_the_table_has_every_arm_seed_and_split(done):
+    plan, directory = done
+    frame = load(directory)
+    assert list(frame.columns[:6]) == ["arm", "seed", "split", "step", "metric", "value"]
+    assert set(frame.arm) == set(plan.arms) and set(frame.seed) == {0, 1}
+    counts = frame.groupby(["arm", "seed"]).split.unique().map(set)
+    assert all(splits == {"train", "validation", "test", "cost"} for splits in counts)
+    one = frame[(frame.arm == "learning_rate=0.03") & (frame.seed == 1)]
+    assert set(one["optimizer.learning_rate"]) == {"0.03"}
+    log = directory / "arms" / "learning_rate=0.03" / "metrics-seed1.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    logged = {(x["step"], k): v for x in lines for k, v in x.items() if k != "step"}
+    rows = one[one.split.isin(["train", "validation"])]
+    told = {(r.step, f"{r.split}/{r.metric}"): r.value for r in rows.itertuples()}
+    assert told == logged
+    assert {k[1] for k in told} > {"train/weight/kind", "validation/size/mae"}
+    result = json.loads((log.parent / "result.json").read_text())["seeds"]["1"]
+    test = one[one.split == "test"]
+    assert dict(zip(test.metric, test.value, strict=True)) == result["test"]
+    assert set(test.step) == {result["best_step"]}
+
+
+def test_costs_are_those_of_a_lane(done):
+    """Dense layers 5-6, 3-6, 12-8, 8-4 and 8-1 with biases; twice as many lanes cost no more."""
+    _, directory = done
+    frame = load(directory)
+    cost = frame[frame.split == "cost"].set_index(["arm", "seed", "metric"]).value
+    both = cost["learning_rate=0.01", 0]
+    assert both["parameters"] == 36 + 24 + 104 + 36 + 9
+    # Forward 2mnk a layer, backward twice that but for the gradients of inputs; and Adam.
+    layers = {(5, 6): 2, (3, 6): 2, (12, 8): 3, (8, 4): 3, (8, 1): 3}
+    products = sum(2 * 8 * m * n * times for (m, n), times in layers.items())
+    assert products < both["flops"] < 2 * products
+    assert both["step_seconds"] > 0 and both["seconds"] > 0
+    assert both["peak_bytes"] > 3 * 4 * both["parameters"]  # parameters and Adam's moments
+    left = cost["single_modality=left", 0]
+    assert left["flops"] < both["flops"] and left["parameters"] < both["parameters"]
+
+
+def test_an_arms_directory_is_that_of_a_run(done):
+    """Its best parameters can be loaded, and are those of the result."""
+    from mmjax.train.checkpoint import digest
+
+    plan, directory = done
+    for name, arm in plan.arms.items():
+        home = directory / "arms" / name
+        best = jax.device_get(load_best(plan.build(arm.config), home, seeds=(0, 1)))
+        result = json.loads((home / "result.json").read_text())["seeds"]
+        for i, seed in enumerate("01"):
+            one = jax.tree.map(lambda x, i=i: x[i], best)
+            assert digest(one) == result[seed]["best_params_sha256"]
+        assert (home / "config.json").exists()
+    assert not (directory / "programs").exists()
+
+
+def test_smaller_programs_give_the_same(done, tmp_path, capsys):
+    """One lane a program by hand; and as many as fit an artificially small memory."""
+    plan, directory = done
+    start_and_run(plan, tmp_path / "hand", most=1)
+    check_same(directory, tmp_path / "hand", rtol=2e-3, atol=1e-4)
+    costs = load(directory)
+    peak = costs[(costs.metric == "peak_bytes") & (costs.arm == "learning_rate=0.01")].value.max()
+    start_and_run(plan, tmp_path / "memory", limit=int(4 * peak - 1))
+    check_same(directory, tmp_path / "memory", rtol=2e-3, atol=1e-4)
+    said = capsys.readouterr().out
+    assert "A program of 4 lanes needs" in said and "in programs of 2 at most" in said
+
+
+def test_what_is_done_is_kept_and_the_rest_is_made(done, tmp_path):
+    plan, directory = done
+    shutil.copytree(directory, tmp_path / "half")
+    shutil.rmtree(tmp_path / "half" / "arms" / "learning_rate=0.03")
+    kept = tmp_path / "half" / "arms" / "learning_rate=0.01" / "result.json"
+    before = kept.stat().st_mtime_ns
+    directories.check(plan, tmp_path / "half", resume=True)
+    assert start_and_run(plan, tmp_path / "half") == []
+    assert kept.stat().st_mtime_ns == before
+    check_same(directory, tmp_path / "half", rtol=2e-3, atol=1e-4)
+
+
+def test_a_failed_arm_is_recorded_and_the_rest_go_on(tmp_path):
+    axes = {
+        "rate": {
+            "good": {"optimizer.learning_rate": "0.01"},
+            "wild": {"optimizer.learning_rate": "1e30"},
+            "alone": {"optimizer.learning_rate": "1e30", "model.fusion": "Gated(width=3)"},
+        }
+    }
+    study = dataclasses.replace(
+        STUDY, axes=axes, single_task=False, single_modality=False, seeds=(0,)
+    )
+    plan = studies.make_plan("failing", study, own=small_study)
+    assert start_and_run(plan, tmp_path) == ["rate=wild", "rate=alone"]
+    for name in ("rate=wild", "rate=alone"):
+        told = (tmp_path / "arms" / name / "error.txt").read_text()
+        assert "NonFiniteError: The " in told and "(seed 0)" in told
+    assert set(load(tmp_path).arm) == {"rate=good"}
+    # Resumed, it fails again, and the good one is left as it is.
+    assert start_and_run(plan, tmp_path) == ["rate=wild", "rate=alone"]
+
+
+def test_another_study_is_not_taken_for_this_one(done, tmp_path):
+    plan, directory = done
+    with pytest.raises(ConfigError, match="add --resume to continue it"):
+        directories.check(plan, directory, resume=False)
+    directories.check(plan, directory, resume=True)
+    other = small(single_modality=True, seeds=(0, 2))
+    with pytest.raises(ConfigError, match=r"seeds: stored \[0, 1\], asked \[0, 2\]"):
+        directories.check(other, directory, resume=True)
+    longer = studies.make_plan("small", plan.study, ["epochs=9"], own=small_study)
+    with pytest.raises(ConfigError, match="the base experiment"):
+        directories.check(longer, directory, resume=True)
+    (tmp_path / "x").write_text("")
+    with pytest.raises(ConfigError, match="is not empty and holds no study"):
+        directories.check(plan, tmp_path, resume=True)
+
+
+def test_an_arm_that_does_not_fit_is_named_before_anything_runs():
+    plan = dataclasses.replace(STUDY, axes={"batch_size": ["8", "100"]}, vmapped=())
+    made = studies.make_plan("small", plan, own=small_study)
+    with pytest.raises(ConfigError, match="arm batch_size=100: batch_size=100 is more than the 64"):
+        studies.check(made, jax.devices()[:1])
+
+
+COMMAND = """
+import argparse, sys
+from mmjax.cli import ablate
+from mmjax.cli.failures import guarded
+parser = argparse.ArgumentParser("mmjax")
+ablate.add_command(parser.add_subparsers(dest="command"))
+options = parser.parse_args()
+sys.exit(guarded(lambda: ablate.action(options)))
+"""
+
+
+def command(root, *arguments):
+    """`mmjax ablate` on the small study, in a process of its own."""
+    settings = {"JAX_PLATFORMS": "cpu", "MMJAX_CACHE": str(root / "cache")}
+    path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+    study = str(Path(small_study.__file__))
+    with (root / "out.txt").open("a") as output:
+        return subprocess.Popen(
+            [sys.executable, "-c", COMMAND, "ablate", study, *arguments],
+            env=os.environ | settings | {"PYTHONPATH": path},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+
+LONG = ("--set", "epochs=150", "--seeds", "0", "1")
+
+
+@pytest.mark.slow
+def test_killed_in_mid_arm_it_ends_as_if_it_had_not_been(tmp_path):
+    """Three kills, each some steps further on, in programs of one and of several arms."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert command(tmp_path, *LONG, "--workdir", str(whole)).wait(600) == 0
+    hits = 0
+    for wanted in (40, 600, 900):
+        process = command(tmp_path, *LONG, "--workdir", str(killed), "--resume")
+        seen = steps(killed)
+        while steps(killed) < seen + wanted and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        hits += process.wait(60) == -signal.SIGKILL and any((killed / "programs").glob("*"))
+    assert hits >= 2
+    assert command(tmp_path, *LONG, "--workdir", str(killed), "--resume").wait(600) == 0
+    check_same(whole, killed, rtol=0, atol=0)
+    for home in sorted((whole / "arms").iterdir()):
+        results = [
+            json.loads((d / "arms" / home.name / "result.json").read_text())
+            for d in (whole, killed)
+        ]
+        assert results[0]["seeds"] == results[1]["seeds"]
+
+
+def steps(directory):
+    """Lines that all arms have logged."""
+    logs = directory.glob("arms/*/metrics-seed*.jsonl")
+    return sum(log.read_text().count("\n") for log in logs)
+
+
+@pytest.mark.slow
+def test_the_command_tells_what_a_study_would_take_and_that_arms_failed(tmp_path):
+    assert command(tmp_path, "--dry-run").wait(300) == 0
+    told = (tmp_path / "out.txt").read_text()
+    assert "8 arms, 6 programs to compile, 24 lanes: about" in told
+    assert "fusion=concat,learning_rate=0.01 (baseline)" in told
+    (tmp_path / "out.txt").unlink()
+    wild = ("--set", "balancer=static({'kind': 1e38, 'size': 1e38})", "--seeds", "0")
+    assert command(tmp_path, *wild, "--workdir", str(tmp_path / "wild")).wait(300) == 1
+    assert "arms failed: fusion=concat,learning_rate=0.01" in (tmp_path / "out.txt").read_text()

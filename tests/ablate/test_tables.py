@@ -1,0 +1,330 @@
+"""The tables of a study, from numbers chosen so that every cell is known."""
+
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mmjax.ablate import digits, frames, record, render, results, tables
+from mmjax.ablate.tables import Cell, Table
+
+NAN = float("nan")
+
+
+def write(directory, tests, *, metric="a/error", tasks=("a",), seeds=(0, 1, 2), **plan):
+    """A study of {arm: {metric: a value a seed}}; an arm "single_task=T" has that role."""
+    directions = {"a/error": "min", "a/accuracy": "max", "b/accuracy": "max"}
+    arms = {}
+    for name in tests:
+        role, equals, of = name.partition("=")
+        single = bool(equals)
+        labels = {} if single else {"x": name}
+        role, of = (role, of) if single else ("arm", None)
+        arms[name] = {"labels": labels, "role": role, "of": of, "changes": {}}
+        (directory / "arms" / name).mkdir(parents=True)
+    rows = [
+        (arm, seed, "test", 10, m, value, arms[arm]["labels"].get("x", ""))
+        for arm, metrics in tests.items()
+        for m, values in metrics.items()
+        for seed, value in zip(seeds, values, strict=False)
+    ]
+    frame = pd.DataFrame(rows, columns=[*results.COLUMNS, "x"])
+    frame.to_parquet(directory / results.FILE)
+    whole = {
+        "name": "tiny",
+        "metric": metric,
+        "direction": directions[metric],
+        "directions": directions,
+        "baseline": next(iter(tests)),
+        "seeds": list(seeds),
+        "axes": ["x"],
+        "tasks": list(tasks),
+        "arms": arms,
+    }
+    (directory / "study.json").write_text(json.dumps(whole | plan))
+    return directory
+
+
+def texts(table):
+    return [[cell.text + cell.mark for cell in row] for row in table.rows]
+
+
+def column(table, name):
+    place = table.header.index(name)
+    return [row[place] for row in table.rows]
+
+
+BASE, WORSE, BETTER = [2.0, 2.1, 1.9], [3.0, 3.2, 2.9], [1.0, 1.15, 0.95]
+
+
+def test_what_is_significant_and_best_by_a_metric_of_which_less_is_better(tmp_path):
+    """With three seeds p = 1 - |t| / √(2 + t²); t is 31, -58 and 0.25: 0.00104, 0.000297, 0.826.
+
+    Holm multiplies the second by 3, the first by 2, the last by 1.
+    """
+    found = record.read(
+        write(
+            tmp_path,
+            {
+                "base": {"a/error": BASE},
+                "worse": {"a/error": WORSE},
+                "better": {"a/error": BETTER},
+                "like": {"a/error": [2.3, 2.0, 1.8]},
+            },
+        )
+    )
+    cells = column(tables.arms(found), "a error ↓")
+    assert [cell.mark for cell in cells] == ["°", "⁻", "⁺", ""]
+    assert [cell.best for cell in cells] == [False, False, True, False]
+    assert [cell.value for cell in cells] == pytest.approx([2.0, 9.1 / 3, 3.1 / 3, 6.1 / 3])
+    assert cells[0].text == "2.00 ± 0.25"  # t = 4.303, standard error 0.1 / √3
+    assert [row[-1].text for row in tables.tests(found).rows] == ["0.002", "< 0.001", "0.826"]
+
+
+def test_the_direction_turns_marks_and_best(tmp_path):
+    study = write(
+        tmp_path,
+        {
+            "base": {"a/accuracy": BASE},
+            "more": {"a/accuracy": WORSE},
+            "less": {"a/accuracy": BETTER},
+        },
+        metric="a/accuracy",
+    )
+    cells = column(tables.arms(record.read(study)), "a accuracy ↑")
+    assert [cell.mark for cell in cells] == ["°", "⁺", "⁻"]
+    assert [cell.best for cell in cells] == [False, True, False]
+
+
+def test_a_seed_that_was_not_run_is_left_out_and_told(tmp_path):
+    study = write(tmp_path, {"base": {"a/error": BASE}, "short": {"a/error": WORSE[:2]}})
+    found = record.read(study)
+    assert column(tables.arms(found), "a error ↓")[1].value == pytest.approx(3.1)
+    assert column(tables.tests(found), "seeds")[0].text == "2"
+    assert texts(tables.gaps(found)) == [["short", "incomplete", "no results of seeds 2"]]
+
+
+def test_a_metric_undefined_for_a_seed_is_no_mean_over_the_others(tmp_path):
+    study = write(tmp_path, {"base": {"a/error": BASE}, "odd": {"a/error": [0.1, NAN, 0.1]}})
+    found = record.read(study)
+    cells = column(tables.arms(found), "a error ↓")
+    assert [cell.text for cell in cells] == ["2.00 ± 0.25", "undefined"]
+    assert [cell.best for cell in cells] == [True, False]
+    assert texts(tables.gaps(found))[0][:2] == ["odd", "left out"]
+
+
+def test_failed_and_unfinished_arms_are_told(tmp_path):
+    study = write(tmp_path, {"base": {"a/error": BASE}, "bad": {}, "late": {}})
+    (study / "arms" / "bad" / "error.txt").write_text("NonFiniteError: nan at step 3\nmore\n")
+    assert texts(tables.gaps(record.read(study))) == [
+        ["bad", "failed", "NonFiniteError: nan at step 3"],
+        ["late", "no results yet", ""],
+    ]
+
+
+def test_without_the_baseline_there_are_no_tests_but_the_rest(tmp_path):
+    study = write(tmp_path, {"base": {}, "a": {"a/error": BASE}, "b": {"a/error": WORSE}})
+    found = record.read(study)
+    assert tables.tests(found) is None
+    assert [cell.best for cell in column(tables.arms(found), "a error ↓")] == [True, False]
+    assert "tests" not in [table.name for table in tables.tables(found)]
+
+
+def test_of_one_seed_nothing_is_claimed(tmp_path):
+    study = write(tmp_path, {"base": {"a/error": [2.0]}, "b": {"a/error": [1.0]}}, seeds=(7,))
+    found = record.read(study)
+    table = tables.arms(found)
+    assert [cell.text for cell in column(table, "a error ↓")] == ["2.00", "1.00"]
+    assert not any(cell.best for row in table.rows for cell in row)
+    assert table.note.startswith("One seed: no intervals, no tests")
+    assert tables.tests(found) is None
+
+
+def both(a, b):
+    return {"a/error": a, "b/accuracy": b}
+
+
+def test_delta_m_is_against_the_studys_own_single_task_arms(tmp_path):
+    """Error 2 → 1 is +50%, accuracy 0.8 → 0.9 is +12.5%: 31.25%."""
+    study = write(
+        tmp_path,
+        {
+            "base": both([1.0, 1.0, 1.0], [0.9, 0.9, 0.9]),
+            "single_task=a": {"a/error": [2.0, 2.0, 2.0]},
+            "single_task=b": {"b/accuracy": [0.8, 0.8, 0.8]},
+        },
+        tasks=("a", "b"),
+    )
+    found = record.read(study)
+    assert frames.delta_m(found).to_numpy() == pytest.approx(np.full((1, 3), 31.25))
+    table = tables.arms(found)
+    assert [cell.value for cell in column(table, "Δm % ↑")] == [pytest.approx(31.25), "", ""]
+    assert table.rule == 1
+    assert [row[0].text for row in table.rows] == ["base", "only task a", "only task b"]
+
+
+def test_there_is_no_delta_m_without_every_single_task_arm(tmp_path):
+    arms = {"base": both(BASE, BASE), "single_task=a": {"a/error": BASE}}
+    found = record.read(write(tmp_path, arms, tasks=("a", "b")))
+    assert frames.delta_m(found) is None
+
+
+def test_a_delta_m_that_makes_no_sense_is_refused_in_the_note(tmp_path):
+    arms = {"base": both(BASE, BASE), "single_task=a": {"a/error": [-1.0, 0.0, 1.0]}}
+    arms["single_task=b"] = {"b/accuracy": BASE}
+    found = record.read(write(tmp_path, arms, tasks=("a", "b")))
+    table = tables.arms(found)
+    assert "Δm % ↑" not in table.header
+    assert "Δm needs positive ones" in table.note
+
+
+def test_fusion_gains_are_over_the_best_single_modality(tmp_path):
+    study = write(
+        tmp_path,
+        {
+            "base": {"a/error": BETTER},
+            "single_modality=image": {"a/error": WORSE},
+            "single_modality=sound": {"a/error": BASE},
+        },
+    )
+    strongest, gains = frames.fusion_gains(record.read(study))
+    assert strongest == "single_modality=sound"
+    assert gains.difference.tolist() == pytest.approx([-29 / 30])
+    assert gains.verdict.tolist() == ["better"]
+
+
+def test_mean_ranks_are_over_seeds_and_tasks(tmp_path):
+    """On a: 1, 2 of every seed; on b the other way in one seed of three."""
+    arms = {"base": both([1, 1, 1], [3, 3, 1]), "b": both([2, 2, 2], [2, 2, 2])}
+    found = record.read(write(tmp_path, arms, tasks=("a", "b")))
+    ranks = frames.task_ranks(found)
+    assert ranks.to_numpy() == pytest.approx(np.array([[1, 1, 1.5], [2, 2, 1.5]]))
+
+
+def test_a_study_of_one_axis_has_no_grid(tmp_path):
+    assert tables.grid(record.read(write(tmp_path, {"base": {"a/error": BASE}}))) is None
+
+
+def test_the_grid_puts_every_arm_in_its_place(reported):
+    found = record.read(reported)
+    table = tables.grid(found)
+    means = frames.summary(found, found.metric)["mean"]
+    assert table.header == ["fusion", "equal", "uncertainty", "pcgrad", "mgda"]
+    for row in table.rows:
+        for balancer, cell in zip(table.header[1:], row[1:], strict=True):
+            arm = f"{row[0].text}-{balancer}"
+            assert cell == Cell() if arm == "tensor-mgda" else cell.value == means[arm]
+
+
+def test_costs_are_the_means_in_the_units_of_the_header(reported):
+    table = tables.arms(record.read(reported))
+    assert column(table, "parameters ↓")[0].text == "145,234"
+    assert column(table, "MFLOP/step ↓")[0].text == "31.0"
+    assert column(table, "peak MiB ↓")[0].text == "40.1"  # 4.2e7 / 2^20
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "text"),
+    [
+        (0.94761, 0.00352, "0.9476 ± 0.0035"),
+        (-12.345, 1.2, "−12.3 ± 1.2"),
+        (1234.5, 250.0, "1,234 ± 250"),
+        (0.5, NAN, "0.500"),
+        (0.0, NAN, "0.000"),
+        (98.76, 0.0, "98.8 ± 0.0"),
+    ],
+)
+def test_digits_are_as_many_as_the_interval_is_worth(mean, half, text):
+    assert digits.interval(mean, half, digits.decimals(mean, half)) == text
+
+
+@pytest.mark.parametrize(("p", "text"), [(0.0004, "< 0.001"), (0.05, "0.050"), (NAN, "no test")])
+def test_probabilities(p, text):
+    assert digits.probability(p) == text
+
+
+TABLE = Table(
+    "odd",
+    "Odd & ends",
+    ["name", "50% ↑"],
+    [
+        [Cell("a_b|c", "a"), Cell("1.0 ± 0.1", 1.0, best=True, mark="⁺")],
+        [Cell("<x> & y", "x"), Cell("−2", -2.0)],
+    ],
+    1,
+    "See {this} ~ that^2 \\ more.",
+    1,
+)
+
+
+def test_markdown():
+    assert render.markdown(TABLE) == (
+        "| name | 50% ↑ |\n| :-- | --: |\n| a_b\\|c | **1.0 ± 0.1** ⁺ |\n| <x> & y | −2 |\n"
+        "\nSee {this} ~ that^2 \\ more.\n"
+    )
+
+
+def test_latex():
+    assert render.latex(TABLE).splitlines() == [
+        r"\begin{tabular}{lr}",
+        r"\toprule",
+        r"name & 50\% $\uparrow$ \\",
+        r"\midrule",
+        r"a\_b\textbar{}c & \textbf{1.0 $\pm$ 0.1}\rlap{$^{+}$} \\",
+        r"\midrule",
+        r"$<$x$>$ \& y & $-$2 \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+def test_html_escapes_and_keeps_what_is_sorted_by():
+    shown = render.html(TABLE)
+    assert "&lt;x&gt; &amp; y" in shown and "<x>" not in shown
+    assert '<td class="number" data-value="-2.0">−2</td>' in shown
+    assert "<strong>1.0 ± 0.1</strong><sup>+</sup>" in shown
+    assert shown.count("<tbody>") == 2
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX is installed")
+def test_the_latex_report_compiles(reported):
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "report.tex"]
+    done = subprocess.run(command, cwd=reported, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+# What cannot be read.
+
+
+def test_a_directory_without_a_study_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no study: it has no study\.json"):
+        record.read(tmp_path)
+
+
+def test_a_study_without_results_is_refused(tmp_path):
+    write(tmp_path, {"base": {"a/error": BASE}})
+    (tmp_path / results.FILE).unlink()
+    with pytest.raises(ValueError, match=r"has no results\.parquet; run the study first"):
+        record.read(tmp_path)
+
+
+def test_a_damaged_study_is_refused(tmp_path):
+    write(tmp_path, {"base": {"a/error": BASE}})
+    (tmp_path / "study.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"study\.json is damaged"):
+        record.read(tmp_path)
+
+
+def test_a_baseline_that_is_no_arm_is_refused(tmp_path):
+    write(tmp_path, {"base": {"a/error": BASE}}, baseline="other")
+    with pytest.raises(ValueError, match=r"baseline 'other', which is no arm"):
+        record.read(tmp_path)
+
+
+def test_another_table_is_refused(tmp_path):
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / results.FILE)
+    with pytest.raises(ValueError, match=r"lacks the columns \['arm', 'seed'"):
+        results.load(tmp_path)
