@@ -8,6 +8,21 @@ Two labels are made from bits that a vector and a sequence hold (see `mmjax/data
 of functions of single modalities cannot be right more often than a coin about the second.
 Expected: the additive fusions (concat, sum, mean, late) stay at 0.5 on synergy, the multiplicative,
 tensor and attention ones reach the exact best accuracy, and on redundancy all tie.
+
+Measured test accuracy, mean and 95% interval over seeds 0 to 4, where the exact best is 0.9689 for
+both labels (`results/synergy.png`):
+
+    fusion                                               synergy_ab            redundancy
+    concat, sum, mean, late, late learned, embrace       0.500 to 0.504        0.966
+    scalar                                               0.698 ± 0.306         0.966
+    attention pool                                       0.9667 ± 0.0003       0.966
+    gated, film, max, vector, matrix, tensor, low rank,  0.9669 to 0.9672      0.966
+    product of experts, early transformer, cross-modal,
+    bottleneck, perceiver
+
+So it is: twelve fusions and attention pooling beat concat (paired t-tests with Holm's correction,
+each p < 0.001) and no additive one does. One factor for the whole vector (scalar) finds synergy
+with two seeds of five. Embrace draws each entry from one modality, so it is additive too.
 """
 
 import optax
