@@ -16,7 +16,7 @@ both labels (`results/synergy.png`):
     concat, sum, mean, late, late learned, embrace       0.500 to 0.504        0.966
     scalar                                               0.698 ± 0.306         0.966
     attention pool                                       0.9667 ± 0.0003       0.966
-    gated, film, max, vector, matrix, tensor, low rank,  0.9669 to 0.9672      0.966
+    gated, film, max, vector, matrix, tensor, low rank,  0.9668 to 0.9672      0.966
     product of experts, early transformer, cross-modal,
     bottleneck, perceiver
 
