@@ -34,7 +34,7 @@ def cca(
 
     With fewer examples than d + e the correlations of any two sets are large: they say nothing.
 
-    Source: Andrew et al., ICML 2013, section 3, equations 10 and 11.
+    Source: Andrew et al., ICML 2013, section 3.
 
     Args:
       a: one modality's vectors.

@@ -33,7 +33,7 @@ class ELBO(nn.Module):
     Without the terms of each modality alone an expert would learn nothing for the case that it has
     to do without the others. The paper adds random subsets too, for many modalities.
 
-    Source: Wu, Goodman, NeurIPS 2018 (arXiv:1802.05335), equations 3 and 5.
+    Source: Wu, Goodman, NeurIPS 2018 (arXiv:1802.05335).
 
     Attributes:
       beta: β, weight of the KL term.

@@ -24,7 +24,7 @@ class MFM(nn.Module):
 
     The paper has encoders of their own for z_m; here they share the model's.
 
-    Source: Tsai et al., ICLR 2019 (arXiv:1806.06176), equation 4.
+    Source: Tsai et al., ICLR 2019 (arXiv:1806.06176).
 
     Attributes:
       width: of each z_m.

@@ -25,7 +25,7 @@ class RefNet(nn.Module):
     fusion takes of them. The loss is at least 0. The paper's further contrastive loss, which needs
     labels, is not part of it.
 
-    Source: Sankaran et al. 2021 (arXiv:2104.03435), section 3.
+    Source: Sankaran et al. 2021 (arXiv:2104.03435).
 
     Attributes:
       hidden: widths of every MLP.
