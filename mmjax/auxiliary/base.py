@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -14,11 +13,6 @@ from mmjax.types import Branches, Seen
 Sums = tuple[Float[Array, ""], Float[Array, ""]]
 Gather = Callable[[Any], Any]
 PairLoss = Callable[[Array, Array, Array, Array], Array]
-
-
-def dot(a: Float[Array, "n k"], b: Float[Array, "k m"]) -> Float[Array, "n m"]:
-    """Matrix product at the highest precision that the device has."""
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def chosen(objective: Any, seen: Seen, modalities: Sequence[str] | None) -> tuple[str, ...]:

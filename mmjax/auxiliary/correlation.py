@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmjax.auxiliary.base import Gather, Sums, centred, dot, of_whole_batch, pairs, pooled
+from mmjax.auxiliary.base import Gather, Sums, centred, of_whole_batch, pairs, pooled
 from mmjax.fusion.pool import Pooled
+from mmjax.linear_algebra import dot, inverse_root, svd
 from mmjax.types import Batch, Seen
-from mmjax.unbatched import inverse_root, svd
 
 TINY = 1e-6
 

@@ -10,11 +10,11 @@ from mmjax.auxiliary.base import (
     Sums,
     centred,
     check_widths,
-    dot,
     of_whole_batch,
     pairs,
     pooled,
 )
+from mmjax.linear_algebra import dot
 from mmjax.types import Batch, Seen
 
 

@@ -4,8 +4,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from mmjax.balance.base import Balancer, Wrt, from_gram
-from mmjax.balance.solvers import dot, uniform
+from mmjax.balance.solvers import uniform
 from mmjax.balance.spectrum import Spectrum, spectrum
+from mmjax.linear_algebra import dot
 
 
 def aligned(

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from mmjax.balance.base import Balancer, Wrt, from_gram
-from mmjax.balance.solvers import dot, ridge_of, room, uniform, unit_gram
+from mmjax.balance.solvers import ridge_of, room, uniform, unit_gram
+from mmjax.linear_algebra import dot
 
 
 def cagrad(

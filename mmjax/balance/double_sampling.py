@@ -13,7 +13,8 @@ from jaxtyping import Array, Float, PyTree
 
 from mmjax.balance.base import Balancer, rescaled
 from mmjax.balance.moco import on_labeled
-from mmjax.balance.solvers import dot, project_simplex, uniform
+from mmjax.balance.solvers import project_simplex, uniform
+from mmjax.linear_algebra import dot
 from mmjax.parameters import merge
 from mmjax.types import Params
 

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from mmjax.balance.base import Balancer, Wrt, from_gram
-from mmjax.balance.solvers import dot, unit_gram
+from mmjax.balance.solvers import unit_gram
 from mmjax.balance.spectrum import pseudo_solve
+from mmjax.linear_algebra import dot
 
 
 def config(*, wrt: Wrt = "params", weigh_heads: bool = False, rescale: bool = False) -> Balancer:

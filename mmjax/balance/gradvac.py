@@ -9,7 +9,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from mmjax.balance.base import Balancer, Wrt, from_stateful_gram
 from mmjax.balance.pcgrad import random_orders
-from mmjax.balance.solvers import dot, unit_gram
+from mmjax.balance.solvers import unit_gram
+from mmjax.linear_algebra import dot
 from mmjax.types import Params
 
 LIMIT = 1 - 1e-6

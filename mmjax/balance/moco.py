@@ -10,7 +10,8 @@ from jaxtyping import Array, Bool, Float, PyTree
 from mmjax.balance.base import Balancer, from_jacobian, rescaled
 from mmjax.balance.pullback import gramian, weighted_sum
 from mmjax.balance.rows import a_row, keep_unlabeled_rows, zero_rows
-from mmjax.balance.solvers import dot, project_simplex, uniform
+from mmjax.balance.solvers import project_simplex, uniform
+from mmjax.linear_algebra import dot
 from mmjax.types import Params
 
 

@@ -5,14 +5,13 @@ operations. A Gramian squares the condition number, so every problem is posed in
 then neither the scale of the losses nor that of one loss against another is left in it.
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-dot = partial(jnp.dot, precision=jax.lax.Precision.HIGHEST)
+from mmjax.linear_algebra import dot
 
 
 def uniform(mask: Bool[Array, " t"]) -> Float[Array, " t"]:

@@ -5,8 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmjax.balance.solvers import dot
-from mmjax.unbatched import eigh
+from mmjax.linear_algebra import dot, eigh
 
 
 class Spectrum(NamedTuple):

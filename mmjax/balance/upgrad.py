@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from mmjax.balance.base import Balancer, Wrt, from_gram
-from mmjax.balance.solvers import dot, nonnegative_qp, uniform, unit_gram
+from mmjax.balance.solvers import nonnegative_qp, uniform, unit_gram
+from mmjax.linear_algebra import dot
 
 
 def upgrad(

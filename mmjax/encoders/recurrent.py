@@ -11,8 +11,8 @@ from jaxtyping import Array, Bool, Float, Int, Key, Num
 from mmjax.dropout import Dropout
 from mmjax.encoders.mlp import one_token
 from mmjax.encoders.sequence import check_sequence, time_mask, time_mean
+from mmjax.linear_algebra import unbatched
 from mmjax.types import Tokens
-from mmjax.unbatched import unbatched
 
 Carry = tuple[Array, ...]
 

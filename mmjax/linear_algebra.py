@@ -1,4 +1,4 @@
-"""Decompositions of one matrix after another, also under `vmap`.
+"""Products at full precision, and decompositions of one matrix after another, also under `vmap`.
 
 On CPU, in jaxlib 0.10.2 (no longer in 0.11.2), the kernel of a batch of matrices blocks a thread of
 XLA's pool until other threads of that pool have done its parts. As many such kernels at once as the
@@ -6,11 +6,15 @@ pool has threads, which are two on two cores, wait for ever.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+# Devices may round the factors of a matrix product to fewer bits otherwise.
+dot = partial(jnp.dot, precision=jax.lax.Precision.HIGHEST)
 
 
 def unbatched(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,10 +57,6 @@ def _inverse_root(x: Float[Array, "d d"]) -> Float[Array, "d d"]:
 def _inverse_root_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     (x,), (tangent,) = primals, tangents
     inverse = inverse_root(x)
-    inner = _dot(_dot(inverse, (tangent + tangent.T) / 2), inverse.T)
+    inner = dot(dot(inverse, (tangent + tangent.T) / 2), inverse.T)
     half = jnp.tril(inner) - jnp.diag(jnp.diag(inner)) / 2
-    return inverse, -_dot(half, inverse)
-
-
-def _dot(a: Float[Array, "n k"], b: Float[Array, "k m"]) -> Float[Array, "n m"]:
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+    return inverse, -dot(half, inverse)

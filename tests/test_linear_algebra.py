@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.unbatched import eigh, inverse_root, svd
+from mmjax.linear_algebra import eigh, inverse_root, svd
 
 RNG = np.random.default_rng(0)
 
