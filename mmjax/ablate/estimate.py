@@ -10,7 +10,7 @@ from mmjax.ablate.run import Plan
 from mmjax.ablate.units import Lane, split, steps, sweep
 from mmjax.train.plan import Plan as Dispatches
 from mmjax.train.programs import Programs
-from mmjax.train.progress import console
+from mmjax.train.progress import print_table
 
 TIMED = 4  # dispatches, after the first one
 
@@ -38,7 +38,7 @@ def describe(plan: Plan, devices: Sequence[jax.Device], most: int | None) -> Non
         seconds = first + second * share * number * (len(lanes) + more)
         total += seconds + (first if more else 0)
         rows.append([name_of(arms), str(len(lanes)), str(number), f"{share:.2f}", shown(seconds)])
-    show_rows(["program", "lanes", "steps", "FLOPs", "about"], rows)
+    print_table([["program", "lanes", "steps", "FLOPs", "about"], *rows])
     if tuning is not None:
         print(f"Tuning: {tuning.trials} trials an arm, {trials} lanes; included in the times.")
     print(
@@ -95,23 +95,9 @@ def show_arms(plan: Plan) -> None:
         ]
         for name, arm in plan.arms.items()
     ]
-    show_rows(["arm", "changes"], rows)
+    print_table([["arm", "changes"], *rows], words=2)
 
 
 def name_of(arms: Sequence[str]) -> str:
     """A program's arms in short."""
     return arms[0] + (f" and {len(arms) - 1} more" if len(arms) > 1 else "")
-
-
-def show_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table."""
-    from rich.box import SIMPLE
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
-    for name in header:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*map(escape, row))
-    console().print(table)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.config import ConfigError
+from mmjax.train.progress import print_table
 
 
 def add_commands(commands: Any) -> None:
@@ -48,7 +49,7 @@ def show(options: argparse.Namespace) -> None:
             both = {found[0].name: found[0].settings, run.name: run.settings}
             print_aligned(stored.differences(both))
         if run.tests:
-            print_table("Test split", reading.metrics(run))
+            print_table(reading.metrics(run), "Test split")
         if run.cost:
             costs = (f"{name} {digits.short(value)}" for name, value in run.cost.items())
             print(f"cost: {', '.join(costs)}")
@@ -61,17 +62,17 @@ def compare(options: argparse.Namespace) -> None:
     found = reading.distinct(options.directories)
     differences = stored.differences({run.name: run.settings for run in found})
     if len(differences) > 1:
-        print_table("Settings that differ", differences)
+        print_table(differences, "Settings that differ")
     else:
         print("The runs have the same settings.")
     for run in found:
         if run.state != "finished":
             print(f"{run.name} is {run.state}")
-    print_table("Test split: mean ± half the 95% interval over seeds", reading.side_by_side(found))
+    print_table(reading.side_by_side(found), "Test split: mean ± half the 95% interval over seeds")
     tested = reading.tests(found)
     if tested:
         what = f"Difference to {found[0].name} on common seeds (paired t-test, Holm's p)"
-        print_table(what, tested)
+        print_table(tested, what)
     else:
         print("No paired tests: they need two seeds that a run has in common with the first.")
 
@@ -90,22 +91,6 @@ def print_aligned(rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         texts = (text.ljust(width) for text, width in zip(row, widths, strict=True))
         print("  " + "  ".join(texts).rstrip())
-
-
-def print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table of text, its header first; long cells break into lines."""
-    from rich.box import SIMPLE
-    from rich.table import Table
-    from rich.text import Text
-
-    from mmjax.train.progress import console
-
-    shown = Table(title=Text(title), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
-    for i, name in enumerate(rows[0]):
-        shown.add_column(Text(name), justify="right" if i else "left", overflow="fold")
-    for row in rows[1:]:
-        shown.add_row(*map(Text, row))
-    console().print(shown)
 
 
 def check_installed(*packages: str) -> None:

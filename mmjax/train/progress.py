@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -44,3 +44,24 @@ def progress(title: str, total: int, start: int, examples_per_step: int) -> Iter
             bar.update(task, completed=step, losses=shown, rate=f"{rate:,.0f} examples/s")
 
         yield report
+
+
+def print_table(rows: Sequence[Sequence[str]], title: str = "", *, words: int = 1) -> None:
+    """Prints a table of text, its header first; long cells break into lines.
+
+    Args:
+      rows: the header, and the rows.
+      title: what stands above it.
+      words: how many columns, the first ones, are words; the others are numbers.
+    """
+    from rich.box import SIMPLE
+    from rich.table import Table
+    from rich.text import Text
+
+    above = Text(title) if title else None
+    shown = Table(title=above, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
+    for i, name in enumerate(rows[0]):
+        shown.add_column(Text(name), justify="left" if i < words else "right", overflow="fold")
+    for row in rows[1:]:
+        shown.add_row(*map(Text, row))
+    console().print(shown)
