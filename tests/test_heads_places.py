@@ -8,7 +8,7 @@ from sklearn import metrics as sk
 
 from mmjax import losses
 from mmjax.data.dataset import Task
-from mmjax.encoders.conv import native_conv2d
+from mmjax.encoders.conv import batch_first, batch_last, native_conv2d
 from mmjax.heads import Depth, Ordinal, Segmentation, SequenceLabelling
 from mmjax.heads.decoder import Decoder, doubled
 
@@ -186,6 +186,10 @@ def test_depth_is_measured_where_there_is_a_measurement():
     np.testing.assert_allclose(head.example_loss(prediction[0], target[0]), error, rtol=1e-5)
 
 
+def convolved(y, kernel):
+    return np.asarray(batch_first(native_conv2d(batch_last(jnp.asarray(y)), kernel)))
+
+
 def test_the_decoder_is_its_layers():
     """Doubling, convolution, norm over the one group of 3 channels, ReLU; cropped at last."""
     decoder = Decoder((3, 4), 2, (3,))
@@ -194,18 +198,16 @@ def test_the_decoder_is_its_layers():
     p = variables["params"]
     y = np.maximum(np.asarray(x) @ np.asarray(p["map"]["kernel"]), 0).reshape(2, 2, 2, 3)
     y = y.repeat(2, axis=1).repeat(2, axis=2)
-    y = np.asarray(native_conv2d(jnp.asarray(y), p["conv_0"]["kernel"]))
+    y = convolved(y, p["conv_0"]["kernel"])
     mean, variance = (f(y, axis=(1, 2, 3), keepdims=True) for f in (np.mean, np.var))
     y = np.maximum((y - mean) / np.sqrt(variance + 1e-6), 0)
-    y = native_conv2d(jnp.asarray(y[:, :3]), p["output"]["kernel"])
+    y = convolved(y[:, :3], p["output"]["kernel"])
     np.testing.assert_allclose(got, y, atol=1e-5)
 
 
 def test_doubling_repeats_every_pixel():
-    x = RNG.normal(size=(2, 3, 2, 4))
-    np.testing.assert_array_equal(
-        doubled(jnp.asarray(x)), x.repeat(2, axis=1).repeat(2, axis=2).astype(np.float32)
-    )
+    x = RNG.normal(size=(4, 3, 2, 2)).astype(np.float32)
+    np.testing.assert_array_equal(doubled(jnp.asarray(x)), x.repeat(2, axis=1).repeat(2, axis=2))
 
 
 @pytest.mark.parametrize(

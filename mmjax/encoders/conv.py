@@ -51,11 +51,11 @@ class ConvEncoder(nn.Module):
         del length, train
         lost = self.kernel - 1 if self.padding == "VALID" else 0
         check_image(x.shape, pools=len(self.features), lost=lost)
-        x = to_float(x)
+        x = batch_last(to_float(x))
         for i, filters in enumerate(self.features):
-            conv = Conv(filters, self.kernel, self.padding, name=f"conv_{i}")
-            x = max_pool(nn.relu(conv(x)))
-        x = x.reshape(x.shape[0], -1)
+            x = max_pool(Conv(filters, self.kernel, self.padding, name=f"conv_{i}")(x))
+            x = nn.relu(x)
+        x = batch_first(x).reshape(x.shape[-1], -1)
         if self.width is not None:
             x = nn.relu(nn.Dense(self.width, name="dense")(x))
         return one_token(x)
@@ -69,18 +69,52 @@ class Conv(nn.Module):
     padding: Padding = "SAME"
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b i j o"]:
-        """[b h w c] to [b i j features]; with SAME padding i = h and j = w."""
-        shape = (self.kernel, self.kernel, x.shape[-1], self.features)
+    def __call__(self, x: Float[Array, "c h w b"]) -> Float[Array, "o i j b"]:
+        """[c h w b] to [features i j b]; with SAME padding i = h and j = w."""
+        shape = (self.kernel, self.kernel, x.shape[0], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias)
-        return conv2d(x, kernel, self.padding) + bias[None, None, None]
+        return conv2d(x, kernel, self.padding) + bias[:, None, None, None]
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation in eight groups, or as many as divide both eight and the channels.
+
+    Source: Wu and He, ECCV 2018 (arXiv:1803.08494).
+    """
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "c h w b"]) -> Float[Array, "c h w b"]:
+        """Each example's groups of channels to mean 0 and variance 1, then scaled and shifted."""
+        channels = x.shape[0]
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        x, scale, bias = nn.dtypes.promote_dtype(x, scale, bias)
+        groups = x.reshape(math.gcd(8, channels), -1, x.shape[-1]).astype(jnp.float32)
+        centred = groups - groups.mean(axis=1, keepdims=True)
+        variance = jnp.square(centred).mean(axis=1, keepdims=True)
+        normed = (centred * jax.lax.rsqrt(variance + 1e-6)).astype(x.dtype).reshape(x.shape)
+        return normed * scale[:, None, None, None] + bias[:, None, None, None]
+
+
+def batch_last(x: Float[Array, "b h w c"]) -> Float[Array, "c h w b"]:
+    """The layout of everything between images and vectors.
+
+    Neighbours in memory are then the same pixel of several examples, so that shifting, pooling and
+    normalising are arithmetic on whole vectors whatever the number of channels.
+    """
+    return x.transpose(3, 1, 2, 0)
+
+
+def batch_first(x: Float[Array, "c h w b"]) -> Float[Array, "b h w c"]:
+    """Undoes `batch_last`."""
+    return x.transpose(3, 1, 2, 0)
 
 
 def conv2d(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "k l c o"], padding: Padding = "SAME"
-) -> Float[Array, "b i j o"]:
+    x: Float[Array, "c h w b"], kernel: Float[Array, "k l c o"], padding: Padding = "SAME"
+) -> Float[Array, "o i j b"]:
     """Cross-correlation with stride 1, and with zeros around (SAME) or without (VALID).
 
     XLA's convolution on CPU is many times slower inside `lax.scan` (backward) and under `vmap`
@@ -93,40 +127,42 @@ def conv2d(
 
 
 def native_conv2d(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "k l c o"], padding: Padding = "SAME"
-) -> Float[Array, "b i j o"]:
+    x: Float[Array, "c h w b"], kernel: Float[Array, "k l c o"], padding: Padding = "SAME"
+) -> Float[Array, "o i j b"]:
     """`conv2d` by XLA's own convolution."""
-    layout = ("NHWC", "HWIO", "NHWC")
+    layout = ("CHWN", "HWIO", "CHWN")
     return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=layout)
 
 
 def patches_conv2d(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "k l c o"], padding: Padding = "SAME"
-) -> Float[Array, "b i j o"]:
-    """`conv2d` as the k*l shifted images, side by side, times a matrix."""
+    x: Float[Array, "c h w b"], kernel: Float[Array, "k l c o"], padding: Padding = "SAME"
+) -> Float[Array, "o i j b"]:
+    """`conv2d` as a matrix times the k*l shifted images, one below the other."""
     rows, columns, channels, features = kernel.shape
     if padding == "SAME":
         around = [((size - 1) // 2, size // 2) for size in (rows, columns)]
         x = jnp.pad(x, [(0, 0), *around, (0, 0)])
-    height, width = x.shape[1] - rows + 1, x.shape[2] - columns + 1
-    shifted = [x[:, i : i + height, j : j + width] for i in range(rows) for j in range(columns)]
-    patches = jnp.concatenate(shifted, axis=-1)
-    return patches @ kernel.reshape(rows * columns * channels, features)
+    patches = shifted(shifted(x, columns, axis=2), rows, axis=1)
+    matrix = kernel.reshape(rows * columns * channels, features)
+    found = matrix.T @ patches.reshape(len(matrix), -1)
+    return found.reshape(features, *patches.shape[1:])
 
 
-def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b p q c"]:
-    """2x2 max pooling of stride 2; an odd last row or column is dropped."""
-    b, h, w, c = x.shape
-    x = x[:, : h // 2 * 2, : w // 2 * 2]
-    return largest(largest(x.reshape(b, h // 2, 2, w // 2, 2, c), axis=4), axis=2)
+def shifted(x: Float[Array, "c h w b"], size: int, axis: int) -> Float[Array, "d i j b"]:
+    """`size` copies of x along the first axis, each shifted by one more along another axis.
 
-
-def group_norm(width: int, name: str) -> nn.GroupNorm:
-    """Group normalisation in eight groups, or as many as divide both eight and the width.
-
-    For a compact method. Source: Wu and He, ECCV 2018 (arXiv:1803.08494).
+    The barrier keeps XLA from merging the shifts along both axes into one slow loop.
     """
-    return nn.GroupNorm(num_groups=math.gcd(8, width), name=name)
+    length = x.shape[axis] - size + 1
+    copies = [jax.lax.slice_in_dim(x, i, i + length, axis=axis) for i in range(size)]
+    return jax.lax.optimization_barrier(jnp.concatenate(copies))
+
+
+def max_pool(x: Float[Array, "c h w b"]) -> Float[Array, "c p q b"]:
+    """2x2 max pooling of stride 2; an odd last row or column is dropped."""
+    c, h, w, b = x.shape
+    x = x[:, : h // 2 * 2, : w // 2 * 2]
+    return largest(largest(x.reshape(c, h // 2, 2, w // 2, 2, b), axis=4), axis=2)
 
 
 def check_image(

@@ -6,7 +6,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
-from mmjax.encoders.conv import Conv, check_image, group_norm, max_pool
+from mmjax.encoders.conv import (
+    Conv,
+    GroupNorm,
+    batch_first,
+    batch_last,
+    check_image,
+    max_pool,
+)
 from mmjax.encoders.mlp import one_token, to_float
 from mmjax.types import Tokens
 
@@ -49,13 +56,13 @@ class ResidualEncoder(nn.Module):
         """
         del length, train
         check_image(x.shape, pools=len(self.widths) - 1, encoder="ResidualEncoder")
-        x = Conv(self.widths[0], name="stem")(to_float(x))
+        x = Conv(self.widths[0], name="stem")(batch_last(to_float(x)))
         for stage, width in enumerate(self.widths):
             x = max_pool(x) if stage else x
             for i in range(self.blocks):
                 x = ResidualBlock(width, name=f"block_{stage}_{i}")(x)
-        x = nn.relu(group_norm(self.widths[-1], "norm")(x))
-        places = x.reshape(x.shape[0], -1, x.shape[-1])
+        x = nn.relu(GroupNorm(name="norm")(x))
+        places = batch_first(x).reshape(x.shape[-1], -1, x.shape[0])
         if self.output == "mean":
             return one_token(places.mean(axis=1))
         return Tokens(places, jnp.ones(places.shape[:2], dtype=bool))
@@ -67,10 +74,10 @@ class ResidualBlock(nn.Module):
     width: int
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w o"]:
-        """[b h w c] to [b h w width]."""
-        y = nn.relu(group_norm(x.shape[-1], "norm_0")(x))
-        y = nn.relu(group_norm(self.width, "norm_1")(Conv(self.width, name="conv_0")(y)))
+    def __call__(self, x: Float[Array, "c h w b"]) -> Float[Array, "o h w b"]:
+        """[c h w b] to [width h w b]."""
+        y = nn.relu(GroupNorm(name="norm_0")(x))
+        y = nn.relu(GroupNorm(name="norm_1")(Conv(self.width, name="conv_0")(y)))
         y = Conv(self.width, name="conv_1")(y)
-        same = x.shape[-1] == self.width
+        same = x.shape[0] == self.width
         return y + (x if same else Conv(self.width, kernel=1, name="shortcut")(x))

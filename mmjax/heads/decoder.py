@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.encoders.conv import Conv, group_norm
+from mmjax.encoders.conv import Conv, GroupNorm, batch_first, batch_last
 
 
 class Decoder(nn.Module):
@@ -38,11 +38,12 @@ class Decoder(nn.Module):
         Raises:
           ValueError: if there are not as many tokens as the map has places.
         """
-        x = self.small_map(x)
+        x = batch_last(self.small_map(x))
         for i, width in enumerate(self.features):
             x = Conv(width, name=f"conv_{i}")(doubled(x))
-            x = nn.relu(group_norm(width, f"norm_{i}")(x))
+            x = nn.relu(GroupNorm(name=f"norm_{i}")(x))
         x = Conv(self.channels, name="output")(x[:, : self.shape[0], : self.shape[1]])
+        x = batch_first(x)
         return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
     def small_map(self, x: Float[Array, "b ..."]) -> Float[Array, "b i j c"]:
@@ -59,7 +60,7 @@ class Decoder(nn.Module):
         return x.reshape(x.shape[0], rows, columns, -1)
 
 
-def doubled(x: Float[Array, "b h w c"]) -> Float[Array, "b i j c"]:
+def doubled(x: Float[Array, "c h w b"]) -> Float[Array, "c i j b"]:
     """Every pixel as 2x2 pixels."""
-    b, h, w, c = x.shape
-    return jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)
+    c, h, w, b = x.shape
+    return jnp.broadcast_to(x[:, :, None, :, None], (c, h, 2, w, 2, b)).reshape(c, 2 * h, 2 * w, b)

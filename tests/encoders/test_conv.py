@@ -1,10 +1,13 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mmjax.encoders import ConvEncoder, MLPEncoder
-from mmjax.encoders.conv import conv2d, max_pool, native_conv2d, patches_conv2d
+from mmjax.encoders import conv as conv_file
+from mmjax.encoders.conv import batch_first, batch_last
 
 
 def loop_conv2d(x, kernel):
@@ -27,6 +30,22 @@ def loop_max_pool(x):
     for n, i, j, o in np.ndindex(out.shape):
         out[n, i, j, o] = x[n, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2, o].max()
     return out
+
+
+def images(function):
+    """The function on images [b h w c] in place of [c h w b]."""
+
+    @functools.wraps(function)
+    def of_images(x, *others):
+        return batch_first(function(batch_last(x), *others))
+
+    return of_images
+
+
+conv2d = images(conv_file.conv2d)
+patches_conv2d = images(conv_file.patches_conv2d)
+native_conv2d = images(conv_file.native_conv2d)
+max_pool = images(conv_file.max_pool)
 
 
 def random(seed, *shape):
