@@ -197,9 +197,11 @@ class RecurrentLayer(nn.Module):
         x, kernel, bias, recurrent_kernel, recurrent_bias = nn.dtypes.promote_dtype(
             x, kernel, bias, recurrent_kernel, recurrent_bias
         )
-        inputs = (
-            x.swapaxes(0, 1) @ kernel + bias[None, None]
-        )  # [t b gates*w], for all times at once
+        # One product of matrices for all times at once: with a third axis, XLA on CPU takes the
+        # kernel's gradient 1.6 to 7 times slower.
+        b, t, d = x.shape
+        inputs = x.swapaxes(0, 1).reshape(t * b, d) @ kernel + bias[None]
+        inputs = inputs.reshape(t, b, gates * self.width)
 
         def step(carry: Carry, at: tuple[Array, Array]) -> tuple[Carry, Array]:
             inputs_t, mask_t = at
@@ -210,7 +212,7 @@ class RecurrentLayer(nn.Module):
             keep = [jnp.where(mask_t[:, None], a, b) for a, b in zip(new, carry, strict=True)]
             return tuple(keep), keep[0]
 
-        start = (jnp.zeros((x.shape[0], self.width), inputs.dtype),) * self.cell.states
+        start = (jnp.zeros((b, self.width), inputs.dtype),) * self.cell.states
         over_time = (inputs, mask.T)
         carry, outputs = jax.lax.scan(step, start, over_time, reverse=self.reverse)
         return jnp.where(mask[:, :, None], outputs.swapaxes(0, 1), 0), carry[0]
