@@ -89,10 +89,17 @@ def differentiate(
         gradient=gradient,
         shared=lambda w: reduce(of_shared(w)),
         own=lambda w: reduce(partition(local(w), shared)[1]),
-        jacobian=lambda: reduce(jax.vmap(of_shared)(jnp.eye(len(tasks), dtype=losses.dtype))),
+        jacobian=lambda: reduce(each(of_shared, jnp.eye(len(tasks), dtype=losses.dtype))),
         feature_gram=lambda: reduce(feature_gram(features, of_features, tasks)),
     )
     return reduce(losses), pullback, others
+
+
+def each(function: Callable[[Array], Any], rows: Float[Array, "t d"]) -> Any:
+    """The function of every row, stacked: in turn on CPU, where that is faster, else at once."""
+    return jax.lax.platform_dependent(
+        rows, cpu=lambda x: jax.lax.map(function, x), default=jax.vmap(function)
+    )
 
 
 def of_jacobian(jacobian: Params, shared: PyTree[bool]) -> Pullback:
