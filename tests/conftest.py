@@ -12,6 +12,7 @@ from mmjax.fusion import Concat
 from mmjax.heads import Classification, Regression
 from mmjax.model import Model
 from mmjax.sharing import HardSharing
+from mmjax.train import parallel
 from mmjax.types import Batch
 
 # The tests compile hundreds of small programs and run each once; the slow ones, which start
@@ -94,3 +95,10 @@ def toy():
         experiment = staticmethod(toy_experiment)
 
     return Toy
+
+
+@pytest.fixture(params=["in turn", "at once"])
+def seeds_run(request, monkeypatch):
+    """A program's seeds run both ways, of which a platform chooses one."""
+    platforms = {jax.default_backend()} if request.param == "in turn" else set()
+    monkeypatch.setattr(parallel, "IN_TURN", platforms)

@@ -1,6 +1,7 @@
 """`fit`: training with validation, checkpoints, early stopping and exact resume."""
 
 import dataclasses
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -31,9 +32,11 @@ class Fitted:
       seconds: time spent in `fit`.
       first_dispatch_seconds: time to the end of the first dispatch, compilation included.
       examples_per_second: training throughput after the first dispatch, all lanes together.
-      step_seconds: time of a training step of all lanes after the first dispatch, without
-        validation; NaN where there was no other dispatch.
-      peak_bytes: memory that a dispatch of training needs on one device, its data included.
+      step_seconds: time of a training step of all lanes, without validation: the median over the
+        dispatches after the first one, so that a pause of the machine does not count; NaN where
+        there was no other dispatch.
+      peak_bytes: memory that a dispatch of training needs on one device, its data included, over
+        the number of lanes that the device computes at once.
       flops: floating-point operations of one lane's training step.
     """
 
@@ -133,7 +136,7 @@ def fit(
             first_dispatch_seconds=clock.first,
             examples_per_second=clock.steps_per_second() * programs.examples_per_step,
             step_seconds=clock.step_seconds(),
-            peak_bytes=peak,
+            peak_bytes=peak // programs.lanes_at_once,
             flops=programs.flops(),
         )
 
@@ -144,7 +147,8 @@ class Clock:
     def __init__(self) -> None:
         self.begin = time.perf_counter()
         self.first = float("nan")
-        self.steps, self.busy = 0, 0.0
+        self.steps = 0
+        self.step_times: list[float] = []
 
     def dispatching(self) -> None:
         """Notes that a dispatch begins."""
@@ -154,7 +158,7 @@ class Clock:
         """Notes that a dispatch has ended."""
         if self.first == self.first:
             self.steps += steps
-            self.busy += self.seconds() - self.started
+            self.step_times.append((self.seconds() - self.started) / steps)
         else:
             self.first = self.seconds()
         self.last = self.seconds()
@@ -168,8 +172,8 @@ class Clock:
         return self.steps / (self.last - self.first) if self.steps else float("nan")
 
     def step_seconds(self) -> float:
-        """Seconds a step after the first dispatch, validation left out."""
-        return self.busy / self.steps if self.steps else float("nan")
+        """Seconds a step, validation left out: the median over the dispatches after the first."""
+        return statistics.median(self.step_times) if self.step_times else float("nan")
 
 
 def open_writers(

@@ -24,6 +24,9 @@ from mmjax.types import Batch
 
 AXIS = "data"
 SEEDS = "seeds"
+IN_TURN = {"cpu"}
+"""Where a program's seeds run one after the other: a CPU gains nothing from many at once, and what
+one of them works on stays in its cache."""
 
 TrainProgram = Any  # a compiled (state, data, indices) -> (state, metrics), with `lower`
 EvalProgram = Callable[[Any, Batch, Any, Any], Statistics]
@@ -34,24 +37,41 @@ def take(data: Batch, indices: Int[Array, " b"]) -> Batch:
     return jax.tree.map(lambda x: x[indices], data)
 
 
-def over_seeds(function: Callable[..., Any], seeds: int, in_axes: tuple[int | None, ...]) -> Any:
-    """Maps over the leading axis of seeds; one seed is computed without the axis: it is faster."""
-    if seeds > 1:
+def over_seeds(
+    function: Callable[..., Any], seeds: int, in_axes: tuple[int | None, ...], platform: str
+) -> Any:
+    """Maps over the leading axis of seeds: all at once, or in turn on platforms of `IN_TURN`.
+
+    Args:
+      function: one seed's.
+      seeds: how many.
+      in_axes: 0 for arguments that have the axis, None for the others.
+      platform: of the devices.
+    """
+    if seeds > 1 and platform not in IN_TURN:
         return jax.vmap(function, in_axes=in_axes)
 
-    def single(*args: Any) -> Any:
-        squeezed = (
-            a if axis is None else jax.tree.map(lambda x: x[0], a)
-            for a, axis in zip(args, in_axes, strict=True)
-        )
-        return jax.tree.map(lambda x: x[None], function(*squeezed))
+    def in_turn(*args: Any) -> Any:
+        def one(own: list[Any]) -> Any:
+            rest = iter(own)
+            return function(
+                *(a if axis is None else next(rest) for a, axis in zip(args, in_axes, strict=True))
+            )
 
-    return single
+        return jax.lax.map(one, [a for a, axis in zip(args, in_axes, strict=True) if axis == 0])
+
+    return in_turn
 
 
 def groups(seeds: int, devices: Sequence[jax.Device], *, sharded: bool) -> int:
     """In how many groups the devices train seeds of their own; 1 where all share every batch."""
     return 1 if sharded or jax.process_count() > 1 else math.gcd(seeds, len(devices))
+
+
+def at_once(seeds: int, devices: Sequence[jax.Device], *, sharded: bool) -> int:
+    """How many seeds a device computes at a time."""
+    in_turn = devices[0].platform in IN_TURN
+    return 1 if in_turn else seeds // groups(seeds, devices, sharded=sharded)
 
 
 def placement(seeds: int, devices: Sequence[jax.Device], *, sharded: bool) -> NamedSharding:
@@ -88,7 +108,7 @@ def lifted(
       donate: whether the state's memory may be used again.
     """
     apart = groups(seeds, devices, sharded=sharded)
-    mapped = over_seeds(function, seeds // apart, (0, None, *[0] * indexed))
+    mapped = over_seeds(function, seeds // apart, (0, None, *[0] * indexed), devices[0].platform)
     if apart == 1:
         return jax.pmap(
             mapped,

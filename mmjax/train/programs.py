@@ -20,6 +20,7 @@ from mmjax.train.evaluate import evaluate, higher_is_better
 from mmjax.train.lanes import lane_eval_step, lane_step
 from mmjax.train.numbers import Sweep, Values, check_traceable, one_for_all
 from mmjax.train.parallel import (
+    at_once,
     check_divisible,
     eval_program,
     over_seeds,
@@ -141,8 +142,10 @@ class Programs:
             "sharded": experiment.stream,
         }
         self.placement = placement(**lift)
+        self.lanes_at_once = at_once(**lift)
         self.values = self.place(self.sweep.arrays())
         self.train_program = train_program(lane_step(self.sweep), **lift)
+        self.compiled: dict[Any, Any] = {}
         self.eval_program = eval_program(lane_eval_step(self.sweep), **lift)
 
     @property
@@ -154,13 +157,18 @@ class Programs:
         self, state: TrainState, data: Batch, indices: Any
     ) -> tuple[TrainState, Mapping[str, Any]]:
         """Many steps in one dispatch; the state is donated, and metrics are [lanes, steps]."""
-        (self.values, state), metrics = self.train_program((self.values, state), data, indices)
+        program = self.compiled.get(shapes(data, indices), self.train_program)
+        (self.values, state), metrics = program((self.values, state), data, indices)
         return state, metrics
 
     def peak_bytes(self, state: TrainState, data: Batch, indices: Any) -> int:
-        """Memory that `train` needs on one device, its arguments included; it is compiled."""
-        lowered = self.train_program.lower((self.values, state), data, indices)
-        found = lowered.compile().memory_analysis()
+        """Memory that `train` needs on one device, its arguments included.
+
+        The program is compiled, and kept for dispatches of these shapes.
+        """
+        compiled = self.train_program.lower((self.values, state), data, indices).compile()
+        self.compiled[shapes(data, indices)] = compiled
+        found = compiled.memory_analysis()
         sizes = ("argument_size", "output_size", "temp_size")
         total = sum(getattr(found, f"{size}_in_bytes", 0) for size in sizes)
         return total - getattr(found, "alias_size_in_bytes", 0)
@@ -169,7 +177,7 @@ class Programs:
         """The state before the first step, on all devices."""
         # Run once: optimising its many random draws would take longer than all else to compile.
         once = jax.jit(
-            over_seeds(self.start(self.sweep), len(self.seeds), (0, 0)),
+            over_seeds(self.start(self.sweep), len(self.seeds), (0, 0), self.devices[0].platform),
             compiler_options={"xla_backend_optimization_level": 0},
         )
         keys = jnp.stack([jax.random.key(seed) for seed in self.seeds])
@@ -253,6 +261,11 @@ class Programs:
         value = jnp.array(values, jnp.float32)
         better = value > state.best_value if self.maximize else value < state.best_value
         return update_best(state, value, better & ~self.stopped(state))
+
+
+def shapes(data: Batch, indices: Any) -> tuple[tuple[int, ...], ...]:
+    """What tells the arguments of one dispatch from those of another."""
+    return tuple(np.shape(x) for x in jax.tree.leaves((data, indices)))
 
 
 @jax.jit

@@ -130,7 +130,7 @@ def result(
             "examples_per_second": fitted.examples_per_second * len(lanes) / every,
             "flops": fitted.flops,
             "step_seconds": fitted.step_seconds / every,
-            "peak_bytes": fitted.peak_bytes / every,
+            "peak_bytes": fitted.peak_bytes,
         },
     }
 

@@ -19,6 +19,7 @@ from mmjax.ablate import directory as directories
 from mmjax.ablate import run as studies
 from mmjax.ablate.results import load
 from mmjax.config import ConfigError
+from mmjax.train.parallel import at_once
 from mmjax.train.run import load_best
 from tests.ablate import small_study
 from tests.ablate.small_study import STUDY
@@ -130,7 +131,8 @@ def test_smaller_programs_give_the_same(done, tmp_path, capsys):
     check_same(directory, tmp_path / "hand", rtol=2e-3, atol=1e-4)
     costs = load(directory)
     peak = costs[(costs.metric == "peak_bytes") & (costs.arm == "learning_rate=0.01")].value.max()
-    start_and_run(plan, tmp_path / "memory", limit=int(4 * peak - 1))
+    needed = at_once(4, jax.devices()[:1], sharded=False) * peak
+    start_and_run(plan, tmp_path / "memory", limit=int(needed - 1))
     check_same(directory, tmp_path / "memory", rtol=2e-3, atol=1e-4)
     said = capsys.readouterr().out
     assert "A program of 4 lanes needs" in said and "in programs of 2 at most" in said

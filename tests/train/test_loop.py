@@ -10,8 +10,9 @@ import pytest
 
 from mmjax.data.dataset import Arrays, Dataset
 from mmjax.heads import Regression
+from mmjax.train import loop
 from mmjax.train.checkpoint import Checkpoints, DiskFullError, digest
-from mmjax.train.loop import NonFiniteError, fit
+from mmjax.train.loop import Clock, NonFiniteError, fit
 from mmjax.train.plan import Plan, dispatch_steps
 from mmjax.train.programs import check
 
@@ -172,6 +173,27 @@ def spoil(data, part, name, value):
     )
     splits = dict(data.splits) | {"train": Arrays(changed(batch, part, name, value))}
     return Dataset(data.name, data.modalities, data.tasks, splits)
+
+
+def test_a_pause_of_the_machine_does_not_count_in_a_steps_time(monkeypatch):
+    """Dispatches of 0.1 s a step and one of 50 s; the first, which compiles, is left out."""
+    now = [0.0]
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
+    clock = Clock()
+
+    def dispatch(steps, seconds):
+        clock.dispatching()
+        now[0] += seconds
+        clock.dispatched(steps)
+        now[0] += 7.0  # a validation
+
+    assert np.isnan(clock.step_seconds())
+    dispatch(4, 30.0)
+    assert clock.first == 30.0 and np.isnan(clock.step_seconds())
+    for steps, seconds in ((4, 0.4), (2, 0.2), (4, 50.0), (4, 0.4)):
+        dispatch(steps, seconds)
+    assert clock.step_seconds() == pytest.approx(0.1)
+    assert clock.steps_per_second() == pytest.approx(14 / (51.0 + 4 * 7.0))
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,8 @@ def test_scan_over_steps_equals_a_loop(toy):
     assert int(scanned.step[0]) == 8
 
 
-def test_vmap_over_seeds_equals_each_alone(toy):
+@pytest.mark.usefixtures("seeds_run")
+def test_a_program_of_seeds_equals_each_alone(toy):
     """Initial parameters, batches and dropout differ by seed, and are those of the seed alone."""
     model, data = toy.model(sharing=HardSharing((8,), dropout=0.3)), toy.batch(64, 0)
     optimizer, balancer, seeds = optax.sgd(0.05), balance.pcgrad(), (5, 0, 2)
