@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from mmjax.types import Batch
 
 Augment = Callable[[Key[Array, ""], Array, Int[Array, ""] | None], Array]
 AugmentExample = Callable[[Key[Array, ""], Batch], Batch]
-Rates = float | Mapping[str, float]
+Rate = float | Float[Array, ""]
+Rates = Rate | Mapping[str, Rate]
 
 
 def shift_and_crop(pixels: int) -> Augment:
@@ -144,7 +145,9 @@ def augmentation(
       (key, example) -> example, where the example is a `Batch` without its leading axis; None where
       there is nothing to do.
     """
-    if not augments and not modality_dropout:
+    # A rate that differs between lanes is no plain number, and is never known to be 0.
+    plain = isinstance(modality_dropout, float | int | Mapping)
+    if not augments and plain and not modality_dropout:
         return None
 
     def apply(key: Key[Array, ""], example: Batch) -> Batch:
@@ -171,19 +174,19 @@ def drop_modalities(
     Args:
       key: decides.
       present: {modality: whether one example has it}.
-      rates: one rate for all modalities, or {modality: rate}; the others stay.
+      rates: one rate for all modalities, or {modality: rate}; the others stay. Traced numbers will
+        do.
     """
-    draws = {m: jax.random.uniform(named(key, m)) for m in present}
     # A modality goes where draw < rate. Given that it goes, draw / rate is uniform, so that the
     # largest one among those that go falls on each of them alike.
-    scores = {m: draws[m] / rate if (rate := rate_of(rates, m)) else jnp.inf for m in present}
+    scores = {m: _score(jax.random.uniform(named(key, m)), rate_of(rates, m)) for m in present}
     best = functools.reduce(jnp.maximum, (jnp.where(present[m], scores[m], 0.0) for m in present))
     return {m: here & (scores[m] >= jnp.minimum(best, 1.0)) for m, here in present.items()}
 
 
-def rate_of(rates: Rates, name: str) -> float:
+def rate_of(rates: Rates, name: str) -> Rate:
     """The rate of one modality or task."""
-    return float(rates.get(name, 0.0) if isinstance(rates, Mapping) else rates)
+    return rates.get(name, 0.0) if isinstance(rates, Mapping) else rates
 
 
 def check_rates(name: str, rates: Rates) -> None:
@@ -195,6 +198,12 @@ def check_rates(name: str, rates: Rates) -> None:
 def named(key: Key[Array, ""], name: str) -> Key[Array, ""]:
     """A key for a name."""
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+def _score(draw: Float[Array, ""], rate: Rate) -> Float[Array, ""]:
+    """Draw / rate, and infinity where the rate is 0; it asks nothing of a rate that is traced."""
+    traced = jnp.asarray(rate, draw.dtype)
+    return jnp.where(traced > 0, draw / jnp.where(traced > 0, traced, 1), jnp.inf)
 
 
 def _changed(augment: Augment, key: Key[Array, ""], modality: str, example: Batch) -> Array:
@@ -228,6 +237,6 @@ def _blocks(
     return jax.vmap(one)(keys).any(axis=0)
 
 
-def _check_share(what: str, share: float) -> None:
+def _check_share(what: str, share: Rate) -> None:
     if not 0 <= share <= 1:
         raise ValueError(f"{what} is {share}; it must be between 0 and 1.")

@@ -80,7 +80,7 @@ def by_label(
     _known(data, "labels", labels, data.tasks)
     if not modalities and not labels:
         raise ValueError("by_label takes nothing away: name `modalities`, `labels` or both.")
-    of_class = tuple(rate_of(rates, c) for c in spec.classes)
+    of_class = tuple(float(rate_of(rates, c)) for c in spec.classes)
     rule = functools.partial(_lose_by_label, task, of_class, tuple(modalities), tuple(labels))
     return _masked(data, rule, splits, seed)
 
@@ -172,8 +172,8 @@ def _wrap(source: Source, rule: Rule, seed: int, split: str) -> Source:
 
 
 def _lose(modalities: Rates, labels: Rates, batch: Batch, draw: Uniform) -> Batch:
-    lost = {m: np.full(len(x), rate_of(modalities, m)) for m, x in batch.present.items()}
-    unlabeled = {t: np.full(len(x), rate_of(labels, t)) for t, x in batch.labeled.items()}
+    lost = {m: np.full(len(x), rate_of(modalities, m), float) for m, x in batch.present.items()}
+    unlabeled = {t: np.full(len(x), rate_of(labels, t), float) for t, x in batch.labeled.items()}
     return _lose_at(batch, lost, unlabeled, draw)
 
 

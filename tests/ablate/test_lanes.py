@@ -1,5 +1,7 @@
 """Lanes: trainings of one program that differ in seeds and numbers, against each alone."""
 
+import dataclasses
+
 import chex
 import fiddle as fdl
 import jax
@@ -10,6 +12,7 @@ import optax
 import pytest
 from flax import linen as nn
 
+from mmjax.ablate.run import check, make_plan
 from mmjax.ablate.units import Unit, builder, check_vmapped, grouped, numbers_of, split, sweep
 from mmjax.config import ConfigError, apply, flatten
 from mmjax.dropout import Dropout
@@ -90,6 +93,7 @@ def check_each_alone(root, cases, vmapped, **options):
     return finals
 
 
+@pytest.mark.usefixtures("seeds_run")
 def test_seeds_rates_weights_and_dropout_are_those_of_each_alone(tmp_path):
     """With a dropout rate of 0 among others, and a head's constant, which the host uses too."""
     paths = (
@@ -107,6 +111,25 @@ def test_seeds_rates_weights_and_dropout_are_those_of_each_alone(tmp_path):
     finals = check_each_alone(tmp_path, cases, paths)
     for i in range(2):
         assert np.abs(finals[i] - finals[i + 1]).max() > 1e-2
+
+
+def test_rates_of_modality_dropout_are_those_of_each_alone(tmp_path):
+    """None at all among them, which alone is a program without modality dropout."""
+    path = "modality_dropout"
+    finals = check_each_alone(tmp_path, [(0, f"{path}={r}") for r in (0.0, 0.2, 0.6)], (path,))
+    for i in range(2):
+        assert np.abs(finals[i] - finals[i + 1]).max() > 1e-3
+
+
+def test_a_bad_rate_of_modality_dropout_is_refused_at_the_door():
+    study = dataclasses.replace(
+        small_study.STUDY,
+        axes={"modality_dropout": ["0.1", "1.2"]},
+        vmapped=("modality_dropout",),
+    )
+    plan = make_plan("rates", study)
+    with pytest.raises(ConfigError, match=r"modality_dropout is 1\.2; it must be between 0 and 1"):
+        check(plan, ONE)
 
 
 @pytest.mark.slow

@@ -229,6 +229,23 @@ def test_no_example_ever_loses_everything(dropped, present, rates, seed):
     assert not left[:, ~np.array(present)].any()
 
 
+@pytest.mark.parametrize("by_modality", [False, True])
+def test_a_traced_rate_drops_what_the_plain_one_drops(by_modality):
+    """One program for all rates, 0 and 1 among them, gives each one's own draws."""
+    present = {"a": jnp.array(True), "b": jnp.array(True), "c": jnp.array(False)}
+    keys = jax.random.split(jax.random.key(0), 200)
+
+    def of(rate):
+        rates = {"a": rate, "b": 0.5} if by_modality else rate
+        return jax.vmap(lambda key: drop_modalities(key, present, rates))(keys)
+
+    plain = (0.0, 0.3, 1.0)
+    traced = jax.jit(jax.vmap(of))(jnp.array(plain))
+    for i, rate in enumerate(plain):
+        jax.tree.map(lambda x, y, i=i: np.testing.assert_array_equal(x[i], y), traced, of(rate))
+    assert np.asarray(traced["a"][0]).all() and not np.asarray(traced["a"][1]).all()
+
+
 def test_nothing_to_do_is_none():
     assert augmentation({}, 0.0) is None
     assert augmentation({}, {}) is None
