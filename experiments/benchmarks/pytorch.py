@@ -1,0 +1,125 @@
+"""mmjax against the same models in plain PyTorch, and both against what the machine can do.
+
+    pip install -e '.[bench,demo]'
+    python experiments/benchmarks/pytorch.py --json times.json --markdown times.md
+    python experiments/benchmarks/pytorch.py --cases 1 3 --rounds 3 --threads 1
+
+The cases, by number:
+
+    1  the textbook model: CNN beside two LSTM layers, batch 32 and 128
+    2  LeNet with 2, 8 and 40 tasks: equal weights and every gradient method (--methods, --tasks)
+    3  AV-MNIST: late fusion of two LeNets
+    4  polyglot_digits, the main job
+    5  a cross-modal transformer
+    6  an epoch of MultiMNIST with what brings the data
+    7  five seeds as one program against one seed
+    8  from the start of the process to the end of the first dispatch, cold and with a warm cache
+
+Each number of threads has a process of its own. In it the sides take turns, round by round, after a
+warm-up, and every figure is a median over the rounds. Without PyTorch its columns are empty. A GPU
+is used where JAX, or PyTorch, finds one.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+GROUPS = range(1, 9)
+
+
+def main() -> None:
+    """Measures, and prints Markdown tables; `--json FILE` and `--markdown FILE` keep them."""
+    options = parse()
+    if options.worker or options.memory:
+        take_part(options)
+        return
+    cores = len(os.sched_getaffinity(0))
+    if max(options.threads) > cores:
+        sys.exit(f"--threads {max(options.threads)}: this process may use {cores} cores only.")
+    found = []
+    for i, threads in enumerate(options.threads):
+        for row in measured(threads, remember=i == 0):
+            found.append(row)
+            print(brief(row), file=sys.stderr, flush=True)
+            if options.json:  # a run that is broken off leaves what it has found
+                options.json.write_text(json.dumps(found, indent=1))
+    from versus import table
+
+    text = table.markdown(found)
+    print(text)
+    if options.markdown:
+        options.markdown.write_text(text)
+
+
+def parse() -> argparse.Namespace:
+    """The options; the hidden ones are for processes of this command's own."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add, hidden = parser.add_argument, argparse.SUPPRESS
+    add("--cases", type=int, nargs="+", choices=GROUPS, default=list(GROUPS), metavar="N")
+    add("--rounds", type=int, default=7, help="samples of each side (default: %(default)s)")
+    add("--threads", type=int, nargs="+", default=[1, 2], metavar="N")
+    add("--methods", nargs="+", metavar="NAME", help="methods of case 2 (default: every one)")
+    add("--tasks", type=int, nargs="+", metavar="T", help="tasks of case 2 (default: 2 8 40)")
+    add("--json", type=Path, metavar="FILE")
+    add("--markdown", type=Path, metavar="FILE")
+    add("--worker", type=int, help=hidden)
+    add("--remember", action="store_true", help=hidden)
+    add("--memory", nargs=2, help=hidden)
+    return parser.parse_args()
+
+
+def measured(threads: int, *, remember: bool) -> Iterator[dict[str, Any]]:
+    """The rows of a process that has so many threads.
+
+    Raises:
+      CalledProcessError: if it fails.
+    """
+    # Both sides need room on a GPU.
+    environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    command = [sys.executable, *sys.argv, "--worker", str(threads)]
+    command += ["--remember"] * remember
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        yield from map(json.loads, process.stdout or ())
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+
+
+def take_part(options: argparse.Namespace) -> None:
+    """Measures in this process and prints a line of JSON a row, or the memory of one side."""
+    threads = options.worker or 1
+    # Before JAX and PyTorch start their threads, which are as many as the cores that they see.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    out, sys.stdout = sys.stdout, sys.stderr  # so that nothing else comes between the rows
+    from versus import memory, worker
+    from versus.cases import lenet
+
+    methods, tasks = options.methods or lenet.METHODS, options.tasks or lenet.TASKS
+    if options.memory:
+        side, name = options.memory
+        cases = {case.name: case for case in worker.step_cases(methods, tasks)}
+        print(*memory.measure(cases[name], side), file=out)
+        return
+    sides = ("mmjax", "torch") if options.remember else ()
+    commands = {side: [sys.executable, *sys.argv, "--memory", side] for side in sides}
+    plan = worker.Plan(options.cases, options.rounds, threads, methods, tasks, commands)
+    for row in worker.rows(plan):
+        print(json.dumps(row), file=out, flush=True)
+
+
+def brief(row: dict[str, Any]) -> str:
+    """A row in a line, while others are still being measured."""
+    kept = {k: v for k, v in row.items() if isinstance(v, int | float | str)}
+    return ", ".join(
+        f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in kept.items()
+    )
+
+
+if __name__ == "__main__":
+    main()

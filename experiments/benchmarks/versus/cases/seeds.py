@@ -1,0 +1,43 @@
+"""Case 7: five seeds as one program against one seed, by the program that `fit` runs."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmjax.train.parallel import AXIS, train_program
+from versus.case import BATCHES, Ours, Run
+from versus.cases import lenet, polyglot, textbook
+
+SEEDS = 5
+
+
+def several(ours: Ours, seeds: int) -> Run:
+    """Dispatches of many steps for many seeds, each with an order of its own."""
+    devices = jax.devices()[:1]
+    data = jax.tree.map(lambda *x: np.concatenate(x), *ours.batches)
+    examples = len(next(iter(data.present.values())))
+    order = [np.random.default_rng(seed).permutation(examples) for seed in range(seeds)]
+    indices = np.stack(order).reshape(1, seeds, BATCHES, -1).astype(np.int32)
+    program = train_program(ours.step(AXIS), seeds=seeds, devices=devices)
+    keys = jnp.stack([jax.random.key(seed) for seed in range(seeds)])
+    start = jax.jit(jax.vmap(ours.init), compiler_options={"xla_backend_optimization_level": 0})
+    state: Any = start(keys)
+    placed = jax.device_put((data, indices), devices[0])
+
+    def run(steps: int) -> None:
+        nonlocal state
+        for _ in range(steps // BATCHES):
+            state, _ = program(state, *placed)
+        jax.block_until_ready(state)
+
+    return run
+
+
+def cases() -> Iterator[tuple[str, Callable[[], Ours]]]:
+    """The names, and what makes mmjax's side of one seed."""
+    yield "textbook, batch 128", lambda: textbook.ours(128)
+    yield "LeNet, 2 tasks, equal", lambda: lenet.ours("equal", 2)
+    yield "polyglot_digits, batch 64", polyglot.ours
