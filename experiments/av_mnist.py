@@ -19,6 +19,7 @@ work.
 """
 
 import flax.linen as nn
+import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, Num
 
@@ -44,22 +45,28 @@ class Averaged(nn.Module):
     Attributes:
       encoder: what sees the averages.
       side: of a square, in pixels.
+      slices: how many tokens the encoder's map is cut into along the image's height, which is the
+        time of a spectrogram; 1 leaves it whole.
     """
 
     encoder: ConvEncoder
     side: int = 4
+    slices: int = 1
 
     def __call__(
         self, x: Num[Array, "b h w c"], length: Int[Array, " b"] | None = None, *, train: bool
     ) -> Tokens:
-        """[b h w c] to one token."""
-        squares = (self.side, self.side)
-        averages = nn.avg_pool(to_float(x), squares, strides=squares)
-        return self.encoder(averages, length, train=train)
+        """[b h w c] to `slices` tokens."""
+        b, h, w, c = x.shape
+        rows = to_float(x).reshape(b, h // self.side, self.side, w, c).mean(axis=2)
+        averages = rows.reshape(b, h // self.side, w // self.side, self.side, c).mean(axis=3)
+        values = self.encoder(averages, length, train=train).values
+        values = values.reshape(len(values), self.slices, -1)
+        return Tokens(values, jnp.ones(values.shape[:2], bool))
 
 
 @auto_config
-def experiment() -> Experiment:
+def experiment(epochs: int = 8) -> Experiment:
     """Trains on picture and word together and on each of them alone."""
     return Experiment(
         data=av_mnist(),
@@ -73,8 +80,8 @@ def experiment() -> Experiment:
             heads={"digit": Classification(10), "speaker": Classification(6)},
         ),
         balancer=equal(),
-        optimizer=optax.adamw(optax.cosine_decay_schedule(2e-3, decay_steps=429 * 8)),
-        epochs=8,
+        optimizer=optax.adamw(optax.cosine_decay_schedule(2e-3, decay_steps=429 * epochs)),
+        epochs=epochs,
         batch_size=128,
         monitor="digit/accuracy",
     )

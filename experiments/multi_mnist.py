@@ -37,7 +37,7 @@ ARMS = single_task
 
 
 @auto_config
-def experiment() -> Experiment:
+def experiment(epochs: int = 6) -> Experiment:
     """Conv 10 and 20 of 5x5 with pooling, dense 50, and for each task 50 -> 50 -> 10."""
     return Experiment(
         data=multi_mnist(),
@@ -52,7 +52,7 @@ def experiment() -> Experiment:
         ),
         balancer=equal(),
         optimizer=optax.adam(1e-3),
-        epochs=6,
+        epochs=epochs,
         batch_size=256,
     )
 

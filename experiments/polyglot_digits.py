@@ -25,7 +25,7 @@ ARMS = single_modality
 
 
 @auto_config
-def experiment() -> Experiment:
+def experiment(epochs: int = 12) -> Experiment:
     """Trains on handwriting, speech and text together and on each of them alone."""
     return Experiment(
         data=polyglot_digits(),
@@ -46,9 +46,9 @@ def experiment() -> Experiment:
         balancer=equal(),
         optimizer=optax.chain(
             optax.clip_by_global_norm(1.0),
-            optax.adamw(optax.cosine_decay_schedule(3e-3, decay_steps=144 * 12)),
+            optax.adamw(optax.cosine_decay_schedule(3e-3, decay_steps=144 * epochs)),
         ),
-        epochs=12,
+        epochs=epochs,
         batch_size=64,
     )
 

@@ -1,0 +1,49 @@
+"""Every fusion on three modalities and three tasks: accuracy, parameters, FLOPs and step time.
+
+    mmjax ablate experiments/fusions_on_polyglot_digits.py --workdir runs/fusions_on_polyglot_digits
+    mmjax report runs/fusions_on_polyglot_digits
+
+The model and the optimizer are those of `polyglot_digits.py`, for 6 epochs in place of 12; 20
+fusions, five seeds each as one program. Fusions have a width of 32, as in `synergy.py`, but for the
+bilinear map (matrix, 16) and the outer product (tensor, 8), whose size is a product of widths. The
+four that mix tokens (early transformer, cross-modal, bottleneck, perceiver) see all steps of speech
+and text; the others see the last state of each, since a mean over the steps is all that they could
+take.
+
+Expected: on these data the modalities mostly say the same thing three times, so that no fusion is
+far from concat (claim 7: "gains little under one harness"; that it can win is shown by
+`synergy.py`), while their costs differ tenfold.
+
+Measured: TODO (test means and 95% intervals of five seeds, costs, time on 2 CPU cores).
+"""
+
+import polyglot_digits
+from synergy import FUSIONS
+
+from mmjax.ablate import Study
+from mmjax.config import auto_config
+from mmjax.experiment import Experiment
+
+OF_TOKENS = ("early transformer", "cross-modal", "bottleneck", "perceiver")
+ALL_STEPS = {
+    "model.encoders.speech.output": "all",
+    "model.encoders.text.encoder.output": "all",
+}
+
+
+@auto_config
+def experiment() -> Experiment:
+    """That of `polyglot_digits.py`, shorter."""
+    return polyglot_digits.experiment(epochs=6)
+
+
+STUDY = Study(
+    base=experiment,
+    axes={
+        "fusion": {
+            name: {"model.fusion": call} | (ALL_STEPS if name in OF_TOKENS else {})
+            for name, call in FUSIONS.items()
+        }
+    },
+    metric="digit/accuracy",
+)
