@@ -53,8 +53,8 @@ class ConvEncoder(nn.Module):
         check_image(x.shape, pools=len(self.features), lost=lost)
         x = batch_last(to_float(x))
         for i, filters in enumerate(self.features):
-            x = max_pool(Conv(filters, self.kernel, self.padding, name=f"conv_{i}")(x))
-            x = nn.relu(x)
+            x = Conv(filters, self.kernel, self.padding, name=f"conv_{i}")(x)
+            x = nn.relu(max_pool(x))  # as pooling after ReLU, which then has four times the work
         x = batch_first(x).reshape(x.shape[-1], -1)
         if self.width is not None:
             x = nn.relu(nn.Dense(self.width, name="dense")(x))
