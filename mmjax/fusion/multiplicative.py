@@ -55,8 +55,10 @@ class Multiplicative(nn.Module):
         if self.form == "matrix":
             init = nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=(0, 1))
             tensor = self.param(f"tensor_{name}", init, (z.shape[1], x.shape[1], self.width))
-            both = (z[:, :, None] * x[:, None, :]).reshape(len(x), -1)
-            return both @ tensor.reshape(-1, self.width).astype(both.dtype) + linear + shift
+            # The matrix that z makes of the tensor is smaller than the outer product of x and z.
+            matrix = z @ tensor.reshape(z.shape[1], -1).astype(z.dtype)
+            of_x = x[:, :, None] * matrix.reshape(len(x), x.shape[1], self.width)
+            return of_x.sum(axis=1) + linear + shift
         size = self.width if self.form == "vector" else 1
         factor = nn.Dense(size, use_bias=False, name=f"factor_{name}")(z)
         return factor * linear + linear + shift
