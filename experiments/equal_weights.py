@@ -11,7 +11,7 @@ tasks: equal 0.9476 ± 0.0044, all others within 0.013 of it.
 
 Expected: no method is significantly better than equal weights.
 
-Measured: TODO
+Not measured yet.
 """
 
 import multi_mnist

@@ -12,7 +12,7 @@ random; no example lacks all three.
 Expected: nothing is lost where all modalities are there, and without dropout much is lost where
 they are not.
 
-Measured: TODO
+Not measured yet.
 """
 
 import polyglot_digits as base

@@ -11,7 +11,7 @@ with all seeds as one program, and four optimizers.
 Expected: accuracies of left and right trade off along the sweep, and every optimizer lies on the
 sweep's front or behind it.
 
-Measured: TODO
+Not measured yet.
 """
 
 import multi_mnist
