@@ -157,7 +157,7 @@ class Programs:
         self, state: TrainState, data: Batch, indices: Any
     ) -> tuple[TrainState, Mapping[str, Any]]:
         """Many steps in one dispatch; the state is donated, and metrics are [lanes, steps]."""
-        program = self.compiled.get(shapes(data, indices), self.train_program)
+        program: Any = self.compiled.get(shapes(data, indices), self.train_program)
         (self.values, state), metrics = program((self.values, state), data, indices)
         return state, metrics
 
