@@ -21,10 +21,11 @@ Measured (`results/fusions_on_av_mnist.md`; 45 minutes on one core), digit accur
 concat 0.821 ± 0.018; cross-modal 0.867 ± 0.018, matrix 0.855 ± 0.013, FiLM 0.851 ± 0.019 and gated
 0.851 ± 0.017 are significantly better (paired t-tests with Holm's correction), embrace 0.738 ±
 0.036 and late, learned 0.768 ± 0.021 significantly worse; vector has 0.858 ± 0.013, p = 0.07.
-Tensor and low rank tie with concat. So in a budget this short, fusions in which one modality scales the
-other are 3 to 5 points ahead, which was not expected. The intervals of the early transformer and
-the bottleneck are as wide as ±0.11, since one seed of each is at 0.66. With 8 epochs concat reaches
-0.890 (`av_mnist.py`), more than any fusion here; whether the lead of some lasts was not measured.
+Tensor and low rank tie with concat. So in a budget this short, fusions in which one modality scales
+the other are 3 to 5 points ahead, which was not expected. The intervals of the early transformer
+and the bottleneck are as wide as ±0.11, since one seed of each is at 0.66. With 8 epochs concat
+reaches 0.890 (`av_mnist.py`), more than any fusion here; whether the lead of some lasts was not
+measured.
 """
 
 import av_mnist
