@@ -14,7 +14,7 @@ Expected: on these data the modalities mostly say the same thing three times, so
 far from concat (claim 7: "gains little under one harness"; that it can win is shown by
 `synergy.py`), while their costs differ tenfold.
 
-Measured (`results/fusions_on_polyglot_digits.md`): digit accuracy is 0.983 for embrace and 0.990 to
+Measured (`results/fusions_on_polyglot_digits.md`): digit accuracy is 0.983 for embrace and 0.989 to
 0.997 for all others, and no fusion differs significantly from concat (0.9959 ± 0.0013; paired
 t-tests with Holm's correction), so the claim holds. On the other tasks concat is hard to beat too:
 none is better on the language (0.988), and on the rate only bottleneck (12.2 ± 0.3 words/min
