@@ -164,10 +164,13 @@ class Programs:
     def peak_bytes(self, state: TrainState, data: Batch, indices: Any) -> int:
         """Memory that `train` needs on one device, its arguments included.
 
-        The program is compiled, and kept for dispatches of these shapes.
+        The program is compiled, and kept for dispatches of these shapes. Of several processes each
+        passes the shards of its own devices, which `pmap` joins but a compiled program does not
+        take, so nothing is kept there.
         """
         compiled = self.train_program.lower((self.values, state), data, indices).compile()
-        self.compiled[shapes(data, indices)] = compiled
+        if jax.process_count() == 1:
+            self.compiled[shapes(data, indices)] = compiled
         found = compiled.memory_analysis()
         sizes = ("argument_size", "output_size", "temp_size")
         total = sum(getattr(found, f"{size}_in_bytes", 0) for size in sizes)
