@@ -43,7 +43,7 @@ def experiment() -> Experiment:
 STUDY = Study(
     base=experiment,
     axes={"balancer": {name: {"balancer": call} for name, call in BALANCERS.items()}},
-    metric="left/accuracy",
+    metric="mean/accuracy",
     vmapped=("optimizer.learning_rate",),
     tuning=Tuning(trials=3, space={"optimizer.learning_rate": LogUniform(5e-4, 5e-3)}),
 )

@@ -38,5 +38,6 @@ STUDY = Study(
         "test": {"complete": {"data": COMPLETE}, "half missing": {"data": HALF}},
     },
     metric="digit/accuracy",
+    baseline={"test": "half missing"},
     vmapped=("modality_dropout",),
 )

@@ -36,6 +36,6 @@ def experiment() -> Experiment:
 STUDY = Study(
     base=experiment,
     axes={"weights": SWEEP | OPTIMIZERS},
-    metric="left/accuracy",
+    metric="mean/accuracy",
     vmapped=("balancer.weights.left", "balancer.weights.right"),
 )

@@ -32,7 +32,8 @@ class Experiment:
       eval_batch_size: examples a step of evaluation, over all devices together.
       eval_every: epochs between two validations, each followed by a checkpoint.
       monitor: what selects the best parameters on the validation split: "loss" (mean over tasks,
-        lower is better) or "TASK/METRIC" (such as "digit/accuracy").
+        lower is better), "TASK/METRIC" (such as "digit/accuracy"), or "mean/METRIC" of a metric
+        that all tasks have.
       patience: stop after so many validations without improvement; None trains to the end.
       steps_per_dispatch: most training steps that one program runs before the host hears of it.
       augment: {modality: augmentation} of training examples, such as

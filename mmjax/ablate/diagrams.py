@@ -52,7 +52,7 @@ def critical_difference(record: Record) -> Figure | None:
 
 def front_of_tasks(record: Record) -> Figure | None:
     """The first two tasks' metrics against each other."""
-    metrics = records.main_metrics(record)
+    metrics = records.task_metrics(record)
     if len(metrics) < 2:
         return None
     y, x = (measured(record, metric) for metric in metrics[:2])

@@ -79,7 +79,7 @@ def delta_m(record: Record) -> pd.DataFrame | None:
       ValueError: a single-task arm's mean is not positive.
     """
     alone = {record.arms[arm].of: arm for arm in reversed(records.with_role(record, "single_task"))}
-    chosen = {records.task_of(m): m for m in records.main_metrics(record)}
+    chosen = {records.task_of(m): m for m in records.task_metrics(record)}
     tasks = [task for task in record.tasks if task in alone and task in chosen]
     if len(tasks) < 2 or len(tasks) < len(record.tasks):
         return None
@@ -103,7 +103,7 @@ def task_ranks(record: Record) -> pd.DataFrame:
             records.values(record, metric).loc[arms].to_numpy(),
             maximize=records.larger_is_better(record, metric),
         )
-        for metric in records.main_metrics(record)
+        for metric in records.task_metrics(record)
     ]
     return pd.DataFrame(np.mean(each, axis=0), index=arms, columns=list(record.seeds))
 

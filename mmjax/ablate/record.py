@@ -121,12 +121,18 @@ def cost(record: Record, metric: str) -> pd.Series:
     return rows.groupby("arm").value.mean().reindex(list(record.arms))
 
 
-def main_metrics(record: Record) -> list[str]:
+def task_metrics(record: Record) -> list[str]:
     """One metric a task: the primary one for its own task, else the first of the task's metrics."""
     chosen = []
     for task in record.tasks:
         own = [m for m in record.directions if task_of(m) == task and not m.endswith("/loss")]
         chosen += [record.metric] if task_of(record.metric) == task else own[:1]
+    return chosen
+
+
+def main_metrics(record: Record) -> list[str]:
+    """The primary metric, if it is of all tasks, and one metric a task."""
+    chosen = task_metrics(record)
     return chosen if record.metric in chosen else [record.metric, *chosen]
 
 

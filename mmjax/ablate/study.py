@@ -68,8 +68,8 @@ class Study:
       base: an experiment, a function under `auto_config`.
       axes: {axis: {label: {path: value}}}, or {path: [values]}. The arms are all combinations.
       seeds: of every arm; they train as one program.
-      metric: the primary one, "TASK/METRIC"; None is what the experiment monitors. Its direction
-        is the head's.
+      metric: the primary one, "TASK/METRIC" or "mean/METRIC"; None is what the experiment monitors.
+        Its direction is the head's.
       baseline: {axis: label} of the arm that the others are tested against; the first label of an
         axis that is not named.
       leave_out: {axis: label} -> whether there is no such arm.

@@ -70,7 +70,7 @@ def arms(record: Record) -> Table:
     ranked = frames.task_ranks(record).mean(axis=1).dropna()
     if len(ranked) > 1:
         columns["mean rank ↓"] = {arm: number(rank, 1) for arm, rank in ranked.items()}
-        note += " Mean rank: over seeds and the tasks' metrics shown."
+        note += " Mean rank: over seeds and one metric a task."
     spent = costs(record)
     note += " Costs are those of one training." if spent else ""
     return by_arm(record, "arms", "Test split", columns | spent, note)

@@ -27,8 +27,9 @@ def evaluate(
 ) -> list[Metrics]:
     """Metrics {"TASK/METRIC": value} over a whole split, one dictionary a seed.
 
-    "TASK/loss" is the mean over the task's labelled examples and "loss" the mean over tasks. A
-    task without any label in the split has NaN metrics.
+    "TASK/loss" is the mean over the task's labelled examples and "loss" the mean over tasks, as
+    "mean/METRIC" is of a metric that all tasks have. A task without any label in the split has NaN
+    metrics.
 
     Args:
       models: one a seed; they give the heads, whose `summary` makes metrics of statistics.
@@ -65,17 +66,30 @@ def summarize(
         metrics[f"{task}/loss"] = loss / examples if examples else float("nan")
         summary = model.heads[task].summary(sums)
         metrics |= {f"{task}/{name}": float(value) for name, value in summary.items()}
+    for name in common(model):
+        metrics[f"mean/{name}"] = float(np.mean([metrics[f"{t}/{name}"] for t in model.heads]))
     losses = [metrics[f"{task}/loss"] for task in task_names(model)]
     return metrics | {"loss": float(np.mean(losses))}
 
 
 def directions(model: Model) -> dict[str, str]:
-    """{metric: "max" or "min"}: "loss" and each task's "TASK/METRIC"."""
+    """{metric: "max" or "min"}: "loss", each task's "TASK/METRIC", and "mean/METRIC"."""
     found = {"loss": "min"}
     for task in task_names(model):
         found[f"{task}/loss"] = "min"
         found |= {f"{task}/{m}": d for m, d in model.heads[task].metrics.items()}
-    return found
+    return found | {f"mean/{name}": direction for name, direction in common(model).items()}
+
+
+def common(model: Model) -> dict[str, str]:
+    """{metric: direction} of the metrics that all of several tasks have, whose mean is one too.
+
+    Errors, of which less is better, are left out: they have the units of their tasks.
+    """
+    first, *others = [head.metrics for head in model.heads.values()]
+    if not others or "mean" in model.heads:
+        return {}
+    return {m: "max" for m in first if all(head.get(m) == "max" for head in (first, *others))}
 
 
 def higher_is_better(model: Model, monitor: str) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmjax.ablate import digits, frames, record, render, results, tables
+from mmjax.ablate import diagrams, digits, frames, record, render, results, tables
 from mmjax.ablate.tables import Cell, Table
 
 NAN = float("nan")
@@ -36,7 +36,7 @@ def write(directory, tests, *, metric="a/error", tasks=("a",), seeds=(0, 1, 2), 
     whole = {
         "name": "tiny",
         "metric": metric,
-        "direction": directions[metric],
+        "direction": plan.get("direction") or directions[metric],
         "directions": directions,
         "baseline": next(iter(tests)),
         "seeds": list(seeds),
@@ -202,6 +202,22 @@ def test_mean_ranks_are_over_seeds_and_tasks(tmp_path):
     found = record.read(write(tmp_path, arms, tasks=("a", "b")))
     ranks = frames.task_ranks(found)
     assert ranks.to_numpy() == pytest.approx(np.array([[1, 1, 1.5], [2, 2, 1.5]]))
+
+
+def test_a_primary_metric_of_all_tasks_comes_first_and_is_no_tasks_own(tmp_path):
+    """The ranks and the front are those of the two tasks."""
+    arms = {"base": both([1, 1, 1], [2, 2, 2]), "b": both([3, 3, 3], [3, 3, 3])}
+    means = {"base": [9, 9, 9], "b": [7, 7, 7]}
+    arms = {name: metrics | {"mean/accuracy": means[name]} for name, metrics in arms.items()}
+    directions = {"a/error": "min", "b/accuracy": "max", "mean/accuracy": "max"}
+    told = {"metric": "mean/accuracy", "direction": "max", "directions": directions}
+    found = record.read(write(tmp_path, arms, tasks=("a", "b"), **told))
+    assert record.main_metrics(found) == ["mean/accuracy", "a/error", "b/accuracy"]
+    assert record.task_metrics(found) == ["a/error", "b/accuracy"]
+    assert frames.task_ranks(found).to_numpy() == pytest.approx(np.full((2, 3), 1.5))
+    figure = diagrams.front_of_tasks(found)
+    axis = figure.axes[0]
+    assert {axis.get_xlabel(), axis.get_ylabel()} == {"a error ↓", "b accuracy ↑"}
 
 
 def test_a_study_of_one_axis_has_no_grid(tmp_path):

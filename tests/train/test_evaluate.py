@@ -10,7 +10,8 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from mmjax.data.dataset import Arrays
-from mmjax.train.evaluate import higher_is_better, mean_interval
+from mmjax.heads import Classification, Regression
+from mmjax.train.evaluate import directions, higher_is_better, mean_interval, summarize
 from mmjax.train.programs import Programs
 
 SEEDS = (0, 1)
@@ -97,6 +98,46 @@ def test_a_task_without_any_label_has_nan_metrics_and_the_others_their_own(toy, 
     rest = {k: v for k, v in found.items() if not k.startswith("kind/")}
     assert rest.keys() == {"size/loss", "size/mae", "size/rmse", "size/r2", "loss"}
     assert all(np.isnan(value) for value in rest.values())
+
+
+def test_metrics_that_all_tasks_have_are_meaned_too(toy):
+    """By scikit-learn, over two classifications of different sizes."""
+    heads = {"kind": Classification(3), "shape": Classification(4)}
+    model = dataclasses.replace(toy.model(), heads=heads)
+    rng = np.random.default_rng(0)
+    statistics, accuracies, f1s = {}, [], []
+    for task, head in heads.items():
+        target, chosen = rng.integers(0, head.classes, (2, 50))
+        confusion = sk.confusion_matrix(target, chosen, labels=range(head.classes))
+        statistics[task] = {"loss": np.float64(70), "examples": np.float64(50)}
+        statistics[task]["confusion"] = confusion.astype(np.float64)
+        accuracies.append(sk.accuracy_score(target, chosen))
+        f1s.append(sk.f1_score(target, chosen, average="macro"))
+    found = summarize(model, statistics)
+    assert found["mean/accuracy"] == pytest.approx(np.mean(accuracies))
+    assert found["mean/macro_f1"] == pytest.approx(np.mean(f1s))
+    assert found.keys() == directions(model).keys()
+    assert higher_is_better(model, "mean/accuracy")
+
+
+@pytest.mark.parametrize(
+    "heads",
+    [
+        {"kind": Classification(3)},
+        {"kind": Classification(3), "size": Regression()},
+        {"mean": Classification(3), "kind": Classification(3)},
+    ],
+)
+def test_there_is_no_mean_of_one_task_or_of_metrics_that_differ(toy, heads):
+    found = directions(dataclasses.replace(toy.model(), heads=heads))
+    assert found.keys() == {"loss"} | {
+        f"{task}/{m}" for task, head in heads.items() for m in ("loss", *head.metrics)
+    }
+
+
+def test_errors_have_units_and_are_not_meaned(toy):
+    model = dataclasses.replace(toy.model(), heads={"a": Regression(), "b": Regression()})
+    assert {m for m in directions(model) if m.startswith("mean/")} == {"mean/r2"}
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 30])
