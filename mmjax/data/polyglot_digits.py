@@ -6,6 +6,7 @@ scan and no voice of one split occurs in another.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -96,31 +97,29 @@ def polyglot_digits(
         missing_in_evaluation=missing_in_evaluation,
         noise=noise,
     )
-    batches = {split: _batch(rows) for split, rows in prepare(config, data_dir).items()}
+    batches = {split: _batch(stored) for split, stored in prepare(config, data_dir).items()}
     splits = {split: Arrays(batch) for split, batch in _standardised(batches).items()}
     return Dataset("polyglot_digits", MODALITIES, TASKS, splits)
 
 
-def _batch(rows: list[dict[str, Any]]) -> Batch:
-    """Stacks examples as they were stored: bytes, sequences of their own lengths."""
-    sequences = {m: mod.shape for m, mod in MODALITIES.items() if mod.sequence}
-    speech, text = (_padded([r["inputs"][m] for r in rows], s) for m, s in sequences.items())
-    lengths = {m: np.array([len(r["inputs"][m]) for r in rows], np.int32) for m in sequences}
+def _batch(stored: Mapping[str, Mapping[str, Any]]) -> Batch:
+    """A batch of a split as it was stored: bytes, sequences of their own lengths."""
+    inputs = stored["inputs"]
+    sequences = {m: modality.shape for m, modality in MODALITIES.items() if modality.sequence}
+    padded = {m: _padded(inputs[m], shape) for m, shape in sequences.items()}
+    lengths = {m: np.array([len(one) for one in inputs[m]], np.int32) for m in sequences}
+    inside = _inside(lengths["text"], padded["text"].shape[1])
     types = {t: np.int32 if task.classes else np.float32 for t, task in TASKS.items()}
-
-    def stack(part: str, name: str, dtype: Any) -> np.ndarray:
-        return np.stack([row[part][name] for row in rows]).astype(dtype)
-
     return Batch(
         inputs={
-            "image": stack("inputs", "image", np.float32) / 255,
-            "speech": speech.astype(np.float32),
-            "text": (text.astype(np.int32) + 1) * _inside(lengths["text"], text.shape[1]),
+            "image": inputs["image"].astype(np.float32) / 255,
+            "speech": padded["speech"].astype(np.float32),
+            "text": (padded["text"].astype(np.int32) + 1) * inside,
         },
-        present={m: stack("present", m, bool) for m in MODALITIES},
+        present=dict(stored["present"]),
         lengths=lengths,
-        targets={t: stack("targets", t, dtype) for t, dtype in types.items()},
-        labeled={t: stack("labeled", t, bool) for t in TASKS},
+        targets={t: stored["targets"][t].astype(dtype) for t, dtype in types.items()},
+        labeled=dict(stored["labeled"]),
     )
 
 

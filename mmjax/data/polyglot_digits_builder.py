@@ -91,10 +91,10 @@ class PolyglotDigits(prepared.Builder):
             yield _with_gaps(rng, example, *_shares(config, split))
 
 
-def prepare(config: PolyglotDigitsConfig, data_dir: str | None) -> dict[str, list[Example]]:
-    """The examples of each split; made and stored if they are not there yet."""
+def prepare(config: PolyglotDigitsConfig, data_dir: str | None) -> dict[str, Example]:
+    """The examples of each split, stacked; made and stored if they are not there yet."""
     builder = prepared.prepare(PolyglotDigits, config, data_dir=data_dir)
-    return {split: prepared.read_rows(builder, split) for split in SPLITS}
+    return {split: prepared.read_arrays(builder, split) for split in SPLITS}
 
 
 def _bytes(modality: str) -> tfds.features.Tensor:

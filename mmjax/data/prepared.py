@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 from tensorflow_datasets.core import writer
-from tensorflow_datasets.proto import tf_example_pb2
+from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
 from mmjax.data.bars import tracked
 from mmjax.data.lock import lock
@@ -136,39 +136,39 @@ def _without_bars() -> Iterator[None]:
         tfds.display_progress_bar(True)
 
 
-def read_rows(builder: Builder, split: str) -> list[Example]:
-    """The examples of a split, one by one: for features of varying shape."""
-    source = builder.as_data_source(split)
-    return list(source.__getitems__(range(len(source))))
-
-
 def read_arrays(builder: Builder, split: str) -> Example:
-    """The examples of a split, stacked: {feature: array [examples, ...]}, nested as the features.
+    """The examples of a split: {feature: array [examples, ...]}, nested as the features.
 
-    Every feature must have a fixed shape and be a number, or a `Tensor` of numbers; a tensor is
-    read fast if its encoding is BYTES. TFDS's own way takes ten times as long.
+    Every feature must be a number, or a `Tensor` of numbers; a tensor is read fast if its encoding
+    is BYTES. Where its first axis has no fixed length, there is a list of arrays instead. TFDS's
+    own way, which also serves other features, takes ten times as long.
     """
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     records = builder.as_data_source(split, deserialize_method=raw)
     features = _flat(builder.info.features.get_tensor_info())
-    arrays = {k: np.empty((len(records), *f.shape), f.np_dtype) for k, f in features.items()}
+    found = {name: _room(feature, len(records)) for name, feature in features.items()}
     for start in range(0, len(records), CHUNK):
         rows = range(start, min(start + CHUNK, len(records)))
         for row, record in zip(rows, records.__getitems__(rows), strict=True):
-            _fill(arrays, row, record)
-    return _nested(arrays)
+            example = tf_example_pb2.Example.FromString(record).features.feature
+            for name, feature in features.items():
+                found[name][row] = _value(example[name], feature)
+    return _nested(found)
 
 
-def _fill(arrays: dict[str, np.ndarray], row: int, record: bytes) -> None:
-    example = tf_example_pb2.Example.FromString(record).features.feature
-    for name, array in arrays.items():
-        feature = example[name]
-        kind = feature.WhichOneof("kind")
-        value = getattr(feature, kind).value
-        if kind == "bytes_list":
-            array[row] = np.frombuffer(value[0], array.dtype).reshape(array.shape[1:])
-        else:
-            array[row] = np.reshape(value, array.shape[1:])
+def _room(feature: Any, examples: int) -> Any:
+    if None in feature.shape:
+        return [None] * examples
+    return np.empty((examples, *feature.shape), feature.np_dtype)
+
+
+def _value(stored: tf_feature_pb2.Feature, feature: Any) -> Any:
+    """What one example has of a feature."""
+    value = getattr(stored, stored.WhichOneof("kind")).value
+    if stored.HasField("bytes_list"):
+        shape = [-1 if size is None else size for size in feature.shape]
+        return np.frombuffer(value[0], feature.np_dtype).reshape(shape)
+    return np.reshape(value, feature.shape) if feature.shape else value[0]
 
 
 def _flat(tree: Example, prefix: str = "") -> dict[str, Any]:
@@ -180,7 +180,7 @@ def _flat(tree: Example, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _nested(flat: dict[str, np.ndarray]) -> Example:
+def _nested(flat: dict[str, Any]) -> Example:
     tree: Example = {}
     for name, array in flat.items():
         *path, last = name.split("/")
