@@ -40,6 +40,8 @@ HEAVY = (
     "matplotlib",
     "rich",
     "sklearn",
+    "scipy.fft",
+    "scipy.optimize",
     "scipy.stats",
     "tensorboardX",
     "num2words",

@@ -3,8 +3,7 @@
 import functools
 
 import numpy as np
-import scipy.fft
-import scipy.sparse
+import scipy  # its parts are imported when they are first used
 from jaxtyping import Complex, Float, Real
 
 
@@ -66,7 +65,7 @@ def stft(
 @functools.cache
 def _bank(
     sample_rate: int, transform: int, mels: int, low: float, high: float
-) -> scipy.sparse.csc_array:
+) -> "scipy.sparse.csc_array":
     """The filters without their zeros, which makes the product faster and free of threads."""
     return scipy.sparse.csc_array(mel_filters(sample_rate, transform, mels, low, high))
 

@@ -5,9 +5,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import scipy  # its parts are imported when they are first used
 from jaxtyping import Float
-from scipy.optimize import brentq
-from scipy.special import entr
 
 Table = Float[np.ndarray, "y x"]
 
@@ -61,7 +60,7 @@ def marginals(joint: Float[np.ndarray, "y ..."], modalities: Sequence[str]) -> d
 
 def binary_entropy(p: float) -> float:
     """H(p) = -p log₂ p - (1 - p) log₂(1 - p), in bits."""
-    return float((entr(p) + entr(1 - p)) / math.log(2))
+    return float((scipy.special.entr(p) + scipy.special.entr(1 - p)) / math.log(2))
 
 
 def flip_probability(bits: float) -> float:
@@ -74,4 +73,5 @@ def flip_probability(bits: float) -> float:
     """
     if not 0 <= bits <= 1:
         raise ValueError(f"A flipped bit tells {bits} bits; give a number from 0 to 1.")
-    return float(brentq(lambda p: 1 - binary_entropy(p) - bits, 0, 0.5, xtol=1e-15))
+    root = scipy.optimize.brentq(lambda p: 1 - binary_entropy(p) - bits, 0, 0.5, xtol=1e-15)
+    return float(root)
