@@ -11,7 +11,22 @@ tasks: equal 0.9476 ± 0.0044, all others within 0.013 of it.
 
 Expected: no method is significantly better than equal weights.
 
-Not measured yet.
+Measured mean test accuracy, five seeds, and difference to equal weights (95% intervals, paired
+t-tests):
+
+    equal          0.9546 ± 0.0060
+    random         0.9541 ± 0.0064    -0.0005 ± 0.0021    p = 0.56
+    uncertainty    0.9595 ± 0.0026     0.0049 ± 0.0076    p = 0.15
+    imtl-l         0.9590 ± 0.0054     0.0044 ± 0.0085    p = 0.22
+    mgda           0.9545 ± 0.0047    -0.0001 ± 0.0016    p = 0.88
+    pcgrad         0.9558 ± 0.0055     0.0012 ± 0.0026    p = 0.29
+    graddrop       0.9557 ± 0.0034     0.0011 ± 0.0030    p = 0.38
+    cagrad         0.9566 ± 0.0028     0.0020 ± 0.0035    p = 0.18
+
+With Holm's correction every p is 1, and Friedman's test finds no difference among the eight
+(p = 0.15): the claim holds here. Five seeds would not show a gain as small as that of uncertainty
+and imtl-l, 0.5 and 0.4 points. The search chose the learning rate 0.0041, the largest of the three,
+for every arm. It took 29 minutes on one core beside another study.
 """
 
 import multi_mnist

@@ -12,7 +12,21 @@ random; no example lacks all three.
 Expected: nothing is lost where all modalities are there, and without dropout much is lost where
 they are not.
 
-Not measured yet.
+Measured, five seeds, mean and 95% interval (speaking rate: mean absolute error in
+words a minute):
+
+             digit accuracy                 language accuracy              rate
+    dropout  complete       half missing    complete       half missing    complete    half missing
+    0.0      0.997 ± 0.001  0.794 ± 0.033   0.986 ± 0.005  0.698 ± 0.022   11.6 ± 0.2  32.7 ± 0.8
+    0.1      0.998 ± 0.002  0.924 ± 0.007   0.990 ± 0.004  0.758 ± 0.006   12.3 ± 0.2  30.6 ± 0.4
+    0.2      0.997 ± 0.002  0.940 ± 0.004   0.988 ± 0.003  0.770 ± 0.008   12.9 ± 0.4  30.7 ± 0.3
+    0.3      0.998 ± 0.002  0.948 ± 0.004   0.986 ± 0.001  0.769 ± 0.007   13.6 ± 0.3  31.0 ± 0.3
+    0.5      0.998 ± 0.002  0.949 ± 0.006   0.985 ± 0.003  0.770 ± 0.012   15.1 ± 0.5  31.7 ± 0.5
+
+The claim holds: without dropout the digit loses 20 points, and dropout wins back three quarters of
+them (every rate of it against none, half missing: p < 0.001 with Holm's correction) at no cost to
+digit and language where all is there. The speaking rate, which speech alone tells, does pay for
+every dropped speech. Ten arms took 15 minutes on one core beside another study.
 """
 
 import polyglot_digits as base

@@ -11,7 +11,25 @@ with all seeds as one program, and four optimizers.
 Expected: accuracies of left and right trade off along the sweep, and every optimizer lies on the
 sweep's front or behind it.
 
-Not measured yet.
+Measured test accuracy, five seeds, mean and 95% interval:
+
+    left weight    left               right              mean of both
+    0.1            0.840 ± 0.025      0.937 ± 0.003      0.888 ± 0.013
+    0.4            0.914 ± 0.008      0.933 ± 0.002      0.923 ± 0.005
+    0.7            0.931 ± 0.005      0.929 ± 0.003      0.930 ± 0.002
+    1.0            0.939 ± 0.007      0.923 ± 0.003      0.931 ± 0.004
+    1.3            0.944 ± 0.006      0.914 ± 0.002      0.929 ± 0.003
+    1.6            0.946 ± 0.006      0.893 ± 0.007      0.920 ± 0.006
+    1.9            0.950 ± 0.004      0.825 ± 0.019      0.888 ± 0.011
+    mgda           0.940 ± 0.006      0.921 ± 0.003      0.930 ± 0.003
+    pcgrad         0.938 ± 0.005      0.922 ± 0.003      0.930 ± 0.002
+    cagrad         0.940 ± 0.007      0.922 ± 0.005      0.931 ± 0.003
+    nash           0.942 ± 0.007      0.924 ± 0.005      0.933 ± 0.004
+
+The sweep is a front: each step of the weight buys one task's accuracy with the other's. All four
+optimizers lie at its middle and none is significantly better there: nash, the best one, gains
+0.2 ± 0.2 points of mean accuracy on equal weights (paired t-test, p = 0.05; 0.31 with Holm's
+correction). Eleven arms took 24 minutes on one core beside another study.
 """
 
 import multi_mnist
