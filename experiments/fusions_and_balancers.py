@@ -4,8 +4,17 @@
 
 trains every fusion with every balancer, five seeds each as one program, and each task and each
 modality alone, on the data set that needs no download: 22 arms, 110 trainings. Add --dry-run to see
-them, and --resume --workdir DIR to go on where it was stopped. It takes about a quarter of an hour
-on 2 CPU cores.
+them, and --resume --workdir DIR to go on where it was stopped. Killed twice on the way
+and resumed, it took 19 minutes on 2 CPU cores, beside tests at low priority. Its report is
+`results/fusions_and_balancers/README.md`, made by
+
+    mmjax report DIR
+
+(the figures in 64 colours). Measured, five seeds: no fusion and no balancer is significantly better
+at the digit than concat with equal weights (0.984 ± 0.004); the best, gated with uncertainty, has
+0.991 ± 0.004 (p = 0.009, 0.135 with Holm's correction). Three modalities beat the best single one
+by 5 to 7 points. What the tasks share costs the speaking rate: alone its error is 12 words a
+minute, together 15 to 20, which is why every Δm is negative.
 """
 
 import optax

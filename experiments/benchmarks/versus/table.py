@@ -12,7 +12,10 @@ mmjax is faster. "single" is one jitted step a dispatch, "scanned" eight steps a
 `lax.scan`; both carry and donate the state, and compute the norms that mmjax logs, which PyTorch's
 side does not. "rate" and "bandwidth" are the shares of the machine's measured matrix product and
 copy that the single step reaches. FLOPs are counted by `mmjax.flops`, bytes by XLA, which counts
-the body of a loop once, so that recurrent networks move more than is said here.
+the body of a loop once, so that recurrent networks move more than is said here; and it counts what
+the caches serve, so that the share of a copy's bandwidth can pass 100%. In its convolutional encoder
+mmjax applies ReLU after max pooling, which gives the same values with fewer operations; PyTorch's
+side applies it before, as it is mostly written.
 """
 BOUND = """\
 ≥: PyTorch's side makes the backward pass of every task, the Gramian and the update with equal
