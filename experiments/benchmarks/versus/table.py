@@ -13,7 +13,7 @@ mmjax is faster. "single" is one jitted step a dispatch, "scanned" eight steps a
 side does not. "rate" and "bandwidth" are the shares of the machine's measured matrix product and
 copy that the single step reaches. FLOPs are counted by `mmjax.flops`, bytes by XLA, which counts
 the body of a loop once, so that recurrent networks move more than is said here; and it counts what
-the caches serve, so that the share of a copy's bandwidth can pass 100%. In its convolutional encoder
+the caches serve, so that the share of a copy's bandwidth can pass 100%. In its convolutions
 mmjax applies ReLU after max pooling, which gives the same values with fewer operations; PyTorch's
 side applies it before, as it is mostly written.
 """
