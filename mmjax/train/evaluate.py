@@ -78,18 +78,18 @@ def directions(model: Model) -> dict[str, str]:
     for task in task_names(model):
         found[f"{task}/loss"] = "min"
         found |= {f"{task}/{m}": d for m, d in model.heads[task].metrics.items()}
-    return found | {f"mean/{name}": direction for name, direction in common(model).items()}
+    return found | {f"mean/{name}": "max" for name in common(model)}
 
 
-def common(model: Model) -> dict[str, str]:
-    """{metric: direction} of the metrics that all of several tasks have, whose mean is one too.
+def common(model: Model) -> list[str]:
+    """The metrics that all of several tasks have, and whose mean is therefore one too.
 
     Errors, of which less is better, are left out: they have the units of their tasks.
     """
     first, *others = [head.metrics for head in model.heads.values()]
     if not others or "mean" in model.heads:
-        return {}
-    return {m: "max" for m in first if all(head.get(m) == "max" for head in (first, *others))}
+        return []
+    return [m for m in first if all(head.get(m) == "max" for head in (first, *others))]
 
 
 def higher_is_better(model: Model, monitor: str) -> bool:
