@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import flax.linen as nn
@@ -14,6 +15,9 @@ from mmjax.largest import largest
 from mmjax.types import Tokens
 
 Padding = Literal["SAME", "VALID"]
+Layer = tuple[Float[Array, "_ _ _ _"], Float[Array, " _"]]  # kernel [k l c o], bias [o]
+
+CHUNK_BYTES = 4 * 2**20
 
 
 class ConvEncoder(nn.Module):
@@ -51,18 +55,33 @@ class ConvEncoder(nn.Module):
         del length, train
         lost = self.kernel - 1 if self.padding == "VALID" else 0
         check_image(x.shape, pools=len(self.features), lost=lost)
-        x = batch_last(to_float(x))
-        for i, filters in enumerate(self.features):
-            x = Conv(filters, self.kernel, self.padding, name=f"conv_{i}")(x)
-            x = nn.relu(max_pool(x))  # as pooling after ReLU, which then has four times the work
-        x = batch_first(x).reshape(x.shape[-1], -1)
+        channels = (x.shape[-1], *self.features)
+        layers = [
+            Filters(filters, self.kernel, name=f"conv_{i}")(channels[i])
+            for i, filters in enumerate(self.features)
+        ]
+        x = tower(to_float(x), layers, self.padding)
         if self.width is not None:
             x = nn.relu(nn.Dense(self.width, name="dense")(x))
         return one_token(x)
 
 
+class Filters(nn.Module):
+    """The parameters of a convolution: kernel (LeCun normal) and bias (zeros)."""
+
+    features: int
+    kernel: int
+
+    @nn.compact
+    def __call__(self, channels: int) -> tuple[Float[Array, "k k c o"], Float[Array, " o"]]:
+        """The kernel and the bias for inputs of so many channels."""
+        shape = (self.kernel, self.kernel, channels, self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        return kernel, self.param("bias", nn.initializers.zeros, (self.features,))
+
+
 class Conv(nn.Module):
-    """`conv2d` with its parameters: kernel (LeCun normal) and bias (zeros)."""
+    """`conv2d` with its parameters."""
 
     features: int
     kernel: int = 3
@@ -71,10 +90,8 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "c h w b"]) -> Float[Array, "o i j b"]:
         """[c h w b] to [features i j b]; with SAME padding i = h and j = w."""
-        shape = (self.kernel, self.kernel, x.shape[0], self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias)
+        nn.share_scope(self, filters := Filters(self.features, self.kernel))
+        x, kernel, bias = nn.dtypes.promote_dtype(x, *filters(x.shape[0]))
         return conv2d(x, kernel, self.padding) + bias[:, None, None, None]
 
 
@@ -156,6 +173,59 @@ def shifted(x: Float[Array, "c h w b"], size: int, axis: int) -> Float[Array, "d
     length = x.shape[axis] - size + 1
     copies = [jax.lax.slice_in_dim(x, i, i + length, axis=axis) for i in range(size)]
     return jax.lax.optimization_barrier(jnp.concatenate(copies))
+
+
+def tower(
+    x: Float[Array, "b h w c"], layers: Sequence[Layer], padding: Padding = "SAME"
+) -> Float[Array, "b d"]:
+    """For each kernel and bias: convolution, 2x2 max pooling, ReLU; then flattened.
+
+    On CPU a large batch goes through in chunks whose patches stay in the cache, and the backward
+    pass makes the patches anew, which is faster than to keep them.
+    """
+
+    def whole(
+        x: Float[Array, "b h w c"], layers: Sequence[Layer], conv: Callable[..., Array]
+    ) -> Float[Array, "b d"]:
+        x = batch_last(x)
+        for layer in layers:
+            x, kernel, bias = nn.dtypes.promote_dtype(x, *layer)
+            x = conv(x, kernel, padding) + bias[:, None, None, None]
+            x = nn.relu(max_pool(x))  # as pooling after ReLU, which then has four times the work
+        return batch_first(x).reshape(x.shape[-1], -1)
+
+    def in_chunks(x: Float[Array, "b h w c"], layers: Sequence[Layer]) -> Float[Array, "b d"]:
+        size = chunk_size(x.shape, layers, padding)
+        if size == len(x):
+            return whole(x, layers, patches_conv2d)
+        conv = jax.checkpoint(patches_conv2d, prevent_cse=False, static_argnums=2)
+        of_chunk = functools.partial(whole, layers=layers, conv=conv)
+        chunks = x.reshape(-1, size, *x.shape[1:])
+        return jax.lax.map(of_chunk, chunks).reshape(len(x), -1)
+
+    elsewhere = functools.partial(whole, conv=native_conv2d)
+    return jax.lax.platform_dependent(x, layers, cpu=in_chunks, default=elsewhere)
+
+
+def chunk_size(shape: Sequence[int], layers: Sequence[Layer], padding: Padding) -> int:
+    """How many of [b h w c] go through the layers together: a divisor of b.
+
+    The most, from eight, whose patches are at most 4 MB in every layer; all, where all need less
+    than twice that or eight need more.
+    """
+    batch, height, width, _ = shape
+    bytes_of_one = 0
+    for kernel, _ in layers:
+        rows, columns, channels, _ = kernel.shape
+        if padding == "VALID":
+            height, width = height - rows + 1, width - columns + 1
+        patches = rows * columns * channels * height * width * kernel.dtype.itemsize
+        bytes_of_one = max(bytes_of_one, patches)
+        height, width = height // 2, width // 2
+    if batch * bytes_of_one <= 2 * CHUNK_BYTES:
+        return batch
+    fitting = range(8, min(batch, CHUNK_BYTES // bytes_of_one) + 1)
+    return max((size for size in fitting if batch % size == 0), default=batch)
 
 
 def max_pool(x: Float[Array, "c h w b"]) -> Float[Array, "c p q b"]:

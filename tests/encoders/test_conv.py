@@ -1,5 +1,6 @@
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -125,6 +126,51 @@ def test_the_textbook_network(side, width):
         x = jnp.asarray(loop_max_pool(np.maximum(y, 0)), jnp.float32)
     assert values.values.shape == (2, 1, width)
     np.testing.assert_allclose(values.values[:, 0], x.reshape(2, -1), atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+def test_chunks_of_a_batch_are_as_plain_layers(padding, monkeypatch):
+    """Values and gradients, of two seeds at once, are those of Flax's layers on all examples."""
+    monkeypatch.setattr(conv_file, "CHUNK_BYTES", 83_000)
+    encoder = ConvEncoder((3, 4), padding=padding)
+    x, weights = random(0, 24, 12, 12, 2), random(1, 24, 36 if padding == "SAME" else 4)
+    seeds = jax.random.split(jax.random.key(0), 2)
+    params = jax.vmap(lambda key: encoder.init(key, x, train=True)["params"])(seeds)
+    params = jax.tree.map(lambda leaf: leaf + 0.1, params)  # biases that are not zero
+
+    def plain(params, x):
+        for i, filters in enumerate(encoder.features):
+            layer = nn.Conv(filters, (3, 3), padding=padding)
+            x = layer.apply({"params": params[f"conv_{i}"]}, x)
+            x = nn.max_pool(nn.relu(x), (2, 2), (2, 2))
+        return x.reshape(len(x), -1)
+
+    def ours(params, x):
+        return encoder.apply({"params": params}, x, train=True).values[:, 0]
+
+    def of(function):
+        def loss(params, x):
+            values = function(params, x)
+            return jnp.sum(jnp.sin(values) * weights), values
+
+        return jax.jit(jax.vmap(jax.grad(loss, (0, 1), has_aux=True), (0, None)))
+
+    assert "while" in of(ours).lower(params, x).compile().as_text()
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, atol=2e-5),
+        of(ours)(params, x),
+        of(plain)(params, x),
+    )
+
+
+@pytest.mark.parametrize(
+    "batch, side, expected",
+    [(32, 28, 32), (128, 28, 16), (96, 28, 16), (120, 28, 15), (127, 28, 127), (64, 112, 64)],
+)
+def test_a_chunk_divides_the_batch_and_fits_the_cache(batch, side, expected):
+    """Patches of one example: 9 * 32 * 14 * 14 * 4 = 225,792 bytes for a side of 28."""
+    layers = [(jnp.zeros((3, 3, 1, 32)), jnp.zeros(32)), (jnp.zeros((3, 3, 32, 64)), jnp.zeros(64))]
+    assert conv_file.chunk_size((batch, side, side, 1), layers, "SAME") == expected
 
 
 def test_lenet_has_the_published_size():
