@@ -17,7 +17,7 @@ from mmjax.types import Tokens
 Padding = Literal["SAME", "VALID"]
 Layer = tuple[Float[Array, "_ _ _ _"], Float[Array, " _"]]  # kernel [k l c o], bias [o]
 
-CHUNK_BYTES = 4 * 2**20
+CACHE_BYTES = 4 * 2**20  # of patches at a time; 2 to 8 MB are alike on cores with 1 MB (L2)
 
 
 class ConvEncoder(nn.Module):
@@ -154,15 +154,43 @@ def native_conv2d(
 def patches_conv2d(
     x: Float[Array, "c h w b"], kernel: Float[Array, "k l c o"], padding: Padding = "SAME"
 ) -> Float[Array, "o i j b"]:
-    """`conv2d` as a matrix times the k*l shifted images, one below the other."""
-    rows, columns, channels, features = kernel.shape
+    """`conv2d` as a matrix times the k*l shifted images, one below the other.
+
+    Where these are many, it goes through strips of the images in turn, and the backward pass makes
+    the patches of a strip anew: it takes as long as to read them again, and far less memory.
+    """
+    rows, columns, _, features = kernel.shape
     if padding == "SAME":
         around = [((size - 1) // 2, size // 2) for size in (rows, columns)]
         x = jnp.pad(x, [(0, 0), *around, (0, 0)])
+    height, width, batch = x.shape[1] - rows + 1, x.shape[2] - columns + 1, x.shape[3]
+    size = fitting(height, kernel[..., 0].size * width * batch * x.dtype.itemsize) or 1
+    if size >= height:
+        return of_patches(x, kernel)
+    starts = range(0, height, size)
+    x = jnp.pad(x, [(0, 0), (0, -height % size), (0, 0), (0, 0)])
+    strips = jnp.stack([x[:, start : start + size + rows - 1] for start in starts])
+    of_strip = jax.checkpoint(of_patches, prevent_cse=False)
+    found = jax.lax.map(lambda strip: of_strip(strip, kernel), strips)
+    return jnp.moveaxis(found, 0, 1).reshape(features, -1, width, batch)[:, :height]
+
+
+def of_patches(
+    x: Float[Array, "c h w b"], kernel: Float[Array, "k l c o"]
+) -> Float[Array, "o i j b"]:
+    """`patches_conv2d` in one go, without padding."""
+    rows, columns, channels, features = kernel.shape
     patches = shifted(shifted(x, columns, axis=2), rows, axis=1)
     matrix = kernel.reshape(rows * columns * channels, features)
     found = matrix.T @ patches.reshape(len(matrix), -1)
     return found.reshape(features, *patches.shape[1:])
+
+
+def fitting(count: int, bytes_of_one: int, multiple: int = 1) -> int:
+    """How many of `count` things stay in the cache: all, a multiple of a number, or 0."""
+    if count * bytes_of_one <= 2 * CACHE_BYTES:
+        return count
+    return CACHE_BYTES // (bytes_of_one * multiple) * multiple
 
 
 def shifted(x: Float[Array, "c h w b"], size: int, axis: int) -> Float[Array, "d i j b"]:
@@ -180,8 +208,8 @@ def tower(
 ) -> Float[Array, "b d"]:
     """For each kernel and bias: convolution, 2x2 max pooling, ReLU; then flattened.
 
-    On CPU a large batch goes through in chunks whose patches stay in the cache, and the backward
-    pass makes the patches anew, which is faster than to keep them.
+    On CPU a large batch goes through all layers in chunks whose patches stay in the cache, and the
+    backward pass makes the patches anew, which is faster than to keep them.
     """
 
     def whole(
@@ -195,37 +223,31 @@ def tower(
         return batch_first(x).reshape(x.shape[-1], -1)
 
     def in_chunks(x: Float[Array, "b h w c"], layers: Sequence[Layer]) -> Float[Array, "b d"]:
-        size = chunk_size(x.shape, layers, padding)
-        if size == len(x):
+        batch = len(x)
+        size = fitting(batch, bytes_of_patches(x.shape, layers, padding), multiple=8) or batch
+        if size >= batch:
             return whole(x, layers, patches_conv2d)
         conv = jax.checkpoint(patches_conv2d, prevent_cse=False, static_argnums=2)
         of_chunk = functools.partial(whole, layers=layers, conv=conv)
-        chunks = x.reshape(-1, size, *x.shape[1:])
-        return jax.lax.map(of_chunk, chunks).reshape(len(x), -1)
+        chunks = jnp.pad(x, [(0, -batch % size), (0, 0), (0, 0), (0, 0)])
+        found = jax.lax.map(of_chunk, chunks.reshape(-1, size, *x.shape[1:]))
+        return found.reshape(len(chunks), -1)[:batch]
 
     elsewhere = functools.partial(whole, conv=native_conv2d)
     return jax.lax.platform_dependent(x, layers, cpu=in_chunks, default=elsewhere)
 
 
-def chunk_size(shape: Sequence[int], layers: Sequence[Layer], padding: Padding) -> int:
-    """How many of [b h w c] go through the layers together: a divisor of b.
-
-    The most, from eight, whose patches are at most 4 MB in every layer; all, where all need less
-    than twice that or eight need more.
-    """
-    batch, height, width, _ = shape
-    bytes_of_one = 0
+def bytes_of_patches(shape: Sequence[int], layers: Sequence[Layer], padding: Padding) -> int:
+    """What the patches of one of the images [b h w c] take in that layer where they take most."""
+    _, height, width, _ = shape
+    most = 0
     for kernel, _ in layers:
         rows, columns, channels, _ = kernel.shape
         if padding == "VALID":
             height, width = height - rows + 1, width - columns + 1
         patches = rows * columns * channels * height * width * kernel.dtype.itemsize
-        bytes_of_one = max(bytes_of_one, patches)
-        height, width = height // 2, width // 2
-    if batch * bytes_of_one <= 2 * CHUNK_BYTES:
-        return batch
-    fitting = range(8, min(batch, CHUNK_BYTES // bytes_of_one) + 1)
-    return max((size for size in fitting if batch % size == 0), default=batch)
+        most, height, width = max(most, patches), height // 2, width // 2
+    return most
 
 
 def max_pool(x: Float[Array, "c h w b"]) -> Float[Array, "c p q b"]:

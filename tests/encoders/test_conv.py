@@ -128,12 +128,13 @@ def test_the_textbook_network(side, width):
     np.testing.assert_allclose(values.values[:, 0], x.reshape(2, -1), atol=1e-5)
 
 
+@pytest.mark.parametrize("batch", [24, 29])
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
-def test_chunks_of_a_batch_are_as_plain_layers(padding, monkeypatch):
+def test_chunks_of_a_batch_are_as_plain_layers(padding, batch, monkeypatch):
     """Values and gradients, of two seeds at once, are those of Flax's layers on all examples."""
-    monkeypatch.setattr(conv_file, "CHUNK_BYTES", 83_000)
+    monkeypatch.setattr(conv_file, "CACHE_BYTES", 83_000)
     encoder = ConvEncoder((3, 4), padding=padding)
-    x, weights = random(0, 24, 12, 12, 2), random(1, 24, 36 if padding == "SAME" else 4)
+    x, weights = random(0, batch, 12, 12, 2), random(1, batch, 36 if padding == "SAME" else 4)
     seeds = jax.random.split(jax.random.key(0), 2)
     params = jax.vmap(lambda key: encoder.init(key, x, train=True)["params"])(seeds)
     params = jax.tree.map(lambda leaf: leaf + 0.1, params)  # biases that are not zero
@@ -155,22 +156,42 @@ def test_chunks_of_a_batch_are_as_plain_layers(padding, monkeypatch):
 
         return jax.jit(jax.vmap(jax.grad(loss, (0, 1), has_aux=True), (0, None)))
 
-    assert "while" in of(ours).lower(params, x).compile().as_text()
-    jax.tree.map(
-        functools.partial(np.testing.assert_allclose, atol=2e-5),
-        of(ours)(params, x),
-        of(plain)(params, x),
-    )
+    assert "scan[" in str(jax.make_jaxpr(of(ours))(params, x))
+    same = functools.partial(np.testing.assert_allclose, atol=2e-5)
+    jax.tree.map(same, of(ours)(params, x), of(plain)(params, x))
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("height", [5, 12, 13])
+@pytest.mark.parametrize("cache", [1, 20_000])
+def test_strips_of_images_are_as_xla_has_it(padding, height, cache, monkeypatch):
+    """Of one row each, and of several rows that do not always divide the height."""
+    x, kernel = random(0, 6, height, 8, 3), random(1, 3, 4, 3, 5)
+
+    def of(conv):
+        def loss(x, kernel):
+            values = conv(x, kernel, padding)
+            return jnp.sin(values).sum(), values
+
+        return jax.jit(jax.grad(loss, (0, 1), has_aux=True))
+
+    monkeypatch.setattr(conv_file, "CACHE_BYTES", cache)
+    several = 6 * 5 * 36 * 4 * (height - 2) > 2 * cache
+    assert ("scan[" in str(jax.make_jaxpr(of(patches_conv2d))(x, kernel))) == several
+    same = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=2e-5)
+    jax.tree.map(same, of(patches_conv2d)(x, kernel), of(native_conv2d)(x, kernel))
 
 
 @pytest.mark.parametrize(
-    "batch, side, expected",
-    [(32, 28, 32), (128, 28, 16), (96, 28, 16), (120, 28, 15), (127, 28, 127), (64, 112, 64)],
+    "count, multiple, expected",
+    [(32, 8, 32), (128, 8, 16), (127, 8, 16), (128, 1, 18), (128, 20, 0), (37, 8, 37), (38, 8, 16)],
 )
-def test_a_chunk_divides_the_batch_and_fits_the_cache(batch, side, expected):
-    """Patches of one example: 9 * 32 * 14 * 14 * 4 = 225,792 bytes for a side of 28."""
+def test_as_many_go_together_as_fit_the_cache(count, multiple, expected):
+    """Patches of one image of the textbook: 9 * 32 * 14 * 14 * 4 = 225,792 of 4,194,304 bytes."""
     layers = [(jnp.zeros((3, 3, 1, 32)), jnp.zeros(32)), (jnp.zeros((3, 3, 32, 64)), jnp.zeros(64))]
-    assert conv_file.chunk_size((batch, side, side, 1), layers, "SAME") == expected
+    of_one = conv_file.bytes_of_patches((count, 28, 28, 1), layers, "SAME")
+    assert of_one == 225_792
+    assert conv_file.fitting(count, of_one, multiple) == expected
 
 
 def test_lenet_has_the_published_size():
