@@ -108,11 +108,15 @@ class GroupNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         x, scale, bias = nn.dtypes.promote_dtype(x, scale, bias)
-        groups = x.reshape(math.gcd(8, channels), -1, x.shape[-1]).astype(jnp.float32)
-        centred = groups - groups.mean(axis=1, keepdims=True)
-        variance = jnp.square(centred).mean(axis=1, keepdims=True)
-        normed = (centred * jax.lax.rsqrt(variance + 1e-6)).astype(x.dtype).reshape(x.shape)
-        return normed * scale[:, None, None, None] + bias[:, None, None, None]
+        groups = math.gcd(8, channels)
+        grouped = x.reshape(groups, -1, x.shape[-1]).astype(jnp.float32)
+        centred = grouped - grouped.mean(axis=1, keepdims=True)
+        inverse = jax.lax.rsqrt(jnp.square(centred).mean(axis=1) + 1e-6)
+        # For each channel and example, so that their gradients are sums of whole vectors.
+        factor = scale[:, None] * inverse.repeat(channels // groups, axis=0)
+        offset = jnp.broadcast_to(bias[:, None], factor.shape)
+        normed = centred.reshape(x.shape) * factor[:, None, None] + offset[:, None, None]
+        return normed.astype(x.dtype)
 
 
 def batch_last(x: Float[Array, "b h w c"]) -> Float[Array, "c h w b"]:
