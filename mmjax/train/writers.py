@@ -1,9 +1,11 @@
 """Where metrics go: `write(step, {name: float})`, one writer a seed."""
 
+import contextlib
 import json
+import sys
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 Writer = Callable[[int, Mapping[str, float]], None]
@@ -40,9 +42,10 @@ def tensorboard(directory: Path, resume_at: int = 0) -> Writer:
     What is written is in the file when `write` returns: a `SummaryWriter` would keep it in a queue
     for minutes, and a killed run would lose it.
     """
-    from tensorboardX.event_file_writer import EventsWriter
-    from tensorboardX.proto.event_pb2 import Event, SessionLog
-    from tensorboardX.summary import scalar
+    with hidden("torch"):  # imported where it is installed, for more than a second and no use
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.summary import scalar
 
     directory.mkdir(parents=True, exist_ok=True)
     events = EventsWriter(str(directory / "events"), f".{resume_at}")
@@ -58,6 +61,19 @@ def tensorboard(directory: Path, resume_at: int = 0) -> Writer:
 
     weakref.finalize(write, events.close)
     return write
+
+
+@contextlib.contextmanager
+def hidden(package: str) -> Iterator[None]:
+    """A package that is not imported yet is not found by what is imported inside."""
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[package]
 
 
 def tee(*writers: Writer) -> Writer:
