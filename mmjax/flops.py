@@ -32,7 +32,7 @@ ELEMENTWISE = names(
     pow rem round rsqrt sign sin sinh sqrt square sub tan tanh zeta"""
 )
 # One operation for every element but the first of those that become one.
-REDUCTIONS = names("reduce_max reduce_min reduce_prod reduce_sum")
+REDUCTIONS = names("reduce_max reduce_min reduce_prod reduce_sum unshift")
 WINDOWS = names("reduce_window_max reduce_window_min reduce_window_sum")
 # One operation for every number that meets the operand.
 SCATTERS = names("scatter-add scatter-max scatter-min scatter-mul scatter-sub")
@@ -42,7 +42,7 @@ FREE = names(
     conj convert_element_type copy copy_p device_put dynamic_slice dynamic_update_slice empty2
     expand_dims gather imag iota name optimization_barrier pad pmax pmin ppermute psum
     psum_invariant pvary real reduce_precision reshape rev scatter select_and_gather_add select_n
-    sharding_constraint slice sort split squeeze stack stop_gradient top_k transpose unstack
+    sharding_constraint shift slice sort split squeeze stack stop_gradient top_k transpose unstack
     """
 )
 # What holds a jaxpr that runs once.

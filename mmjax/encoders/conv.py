@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
 from mmjax.encoders.mlp import one_token, to_float
+from mmjax.encoders.shifts import shifted
 from mmjax.largest import largest
 from mmjax.types import Tokens
 
@@ -197,16 +198,6 @@ def fitting(count: int, bytes_of_one: int, multiple: int = 1) -> int:
     if count * bytes_of_one <= 2 * CACHE_BYTES:
         return count
     return CACHE_BYTES // (bytes_of_one * multiple) * multiple
-
-
-def shifted(x: Float[Array, "c h w b"], size: int, axis: int) -> Float[Array, "d i j b"]:
-    """`size` copies of x along the first axis, each shifted by one more along another axis.
-
-    The barrier keeps XLA from merging the shifts along both axes into one slow loop.
-    """
-    length = x.shape[axis] - size + 1
-    copies = [jax.lax.slice_in_dim(x, i, i + length, axis=axis) for i in range(size)]
-    return jax.lax.optimization_barrier(jnp.concatenate(copies))
 
 
 def tower(

@@ -95,8 +95,9 @@ def fit(
     lanes, peak = Lanes(programs, homes or [directory] * len(programs.seeds)), 0
     state = programs.init()
     checkpoints = Checkpoints(directory / "checkpoints")
-    state = checkpoints.restore(state) or state
-    lanes.check_state(state, checkpoints)
+    if restored := checkpoints.restore(state):
+        state = restored
+        lanes.check_state(state, checkpoints)
     plan = Plan(experiment, programs.seeds, programs.splits.size("train"), state.steps_done)
     writes = open_writers(lanes.homes, programs.seeds, state.steps_done)
 
