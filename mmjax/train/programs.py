@@ -161,22 +161,29 @@ class Programs:
         self, state: TrainState, data: Batch, indices: Any
     ) -> tuple[TrainState, Mapping[str, Any]]:
         """Many steps in one dispatch; the state is donated, and metrics are [lanes, steps]."""
-        program: Any = self.compiled.get(shapes(data, indices), self.train_program)
+        alone = jax.process_count() == 1
+        program = self.compile(state, data, indices) if alone else self.train_program
         (self.values, state), metrics = program((self.values, state), data, indices)
         return state, metrics
 
-    def peak_bytes(self, state: TrainState, data: Batch, indices: Any) -> int:
-        """Memory that `train` needs on one device, its arguments included.
+    def compile(self, state: TrainState, data: Batch, indices: Any) -> Any:
+        """The training program for dispatches of these shapes, compiled once.
 
-        The program is compiled, and kept for dispatches of these shapes. Of several processes each
-        passes the shards of its own devices, which `pmap` joins but a compiled program does not
-        take, so nothing is kept there.
+        Of several processes each passes the shards of its own devices, which `pmap` joins but a
+        compiled program does not take; there it serves to be looked at, and is compiled as `pmap`
+        does it.
         """
-        lowered = self.train_program.lower((self.values, state), data, indices)
-        compiled = lowered.compile(COMPILER_OPTIONS.get(self.devices[0].platform))
-        if jax.process_count() == 1:
-            self.compiled[shapes(data, indices)] = compiled
-        found = compiled.memory_analysis()
+        key = shapes(data, indices)
+        if key not in self.compiled:
+            alone = jax.process_count() == 1
+            options = COMPILER_OPTIONS.get(self.devices[0].platform) if alone else None
+            lowered = self.train_program.lower((self.values, state), data, indices)
+            self.compiled[key] = lowered.compile(options)
+        return self.compiled[key]
+
+    def peak_bytes(self, state: TrainState, data: Batch, indices: Any) -> int:
+        """Memory that `train` needs on one device, its arguments included."""
+        found = self.compile(state, data, indices).memory_analysis()
         sizes = ("argument_size", "output_size", "temp_size")
         total = sum(getattr(found, f"{size}_in_bytes", 0) for size in sizes)
         return total - getattr(found, "alias_size_in_bytes", 0)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from mmjax.flops import flops
+from mmjax.train.programs import RUN_ONCE
 from versus.case import Ours, Run, stacked
 
 
@@ -27,7 +28,7 @@ class Cost(NamedTuple):
 
 def initial(ours: Ours) -> Any:
     """A function of a seed that makes a state; not optimised, since it runs but twice."""
-    made = jax.jit(ours.init, compiler_options={"xla_backend_optimization_level": 0})
+    made = jax.jit(ours.init, compiler_options=RUN_ONCE)
     return lambda seed: made(jax.random.key(seed))
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmjax.train.parallel import AXIS, train_program
+from mmjax.train.programs import RUN_ONCE
 from versus.case import BATCHES, Ours, Run
 from versus.cases import lenet, polyglot, textbook
 
@@ -23,7 +24,7 @@ def several(ours: Ours, seeds: int) -> Run:
     indices = np.stack(order).reshape(1, seeds, BATCHES, -1).astype(np.int32)
     program = train_program(ours.step(AXIS), seeds=seeds, devices=devices)
     keys = jnp.stack([jax.random.key(seed) for seed in range(seeds)])
-    start = jax.jit(jax.vmap(ours.init), compiler_options={"xla_backend_optimization_level": 0})
+    start = jax.jit(jax.vmap(ours.init), compiler_options=RUN_ONCE)
     state: Any = start(keys)
     placed = jax.device_put((data, indices), devices[0])
 
