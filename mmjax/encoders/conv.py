@@ -22,7 +22,7 @@ CACHE_BYTES = 4 * 2**20  # of patches at a time; 2 to 8 MB are alike on cores wi
 
 
 class ConvEncoder(nn.Module):
-    """For each feature count: convolution, ReLU, 2x2 max pooling; then flattened.
+    """For each feature count: convolution, ReLU, 2x2 max pooling; flattened channel by channel.
 
     The default is the textbook network: 32 3x3 filters, pool, 64 3x3 filters, pool.
 
@@ -134,6 +134,14 @@ def batch_first(x: Float[Array, "c h w b"]) -> Float[Array, "b h w c"]:
     return x.transpose(3, 1, 2, 0)
 
 
+def flat(x: Float[Array, "c h w b"]) -> Float[Array, "b c*h*w"]:
+    """Each example as one vector, channel after channel.
+
+    In this order the transposition, and that of its gradient, read what they have just read.
+    """
+    return x.reshape(-1, x.shape[-1]).T
+
+
 def conv2d(
     x: Float[Array, "c h w b"], kernel: Float[Array, "k l c o"], padding: Padding = "SAME"
 ) -> Float[Array, "o i j b"]:
@@ -217,7 +225,7 @@ def tower(
             x, kernel, bias = nn.dtypes.promote_dtype(x, *layer)
             x = conv(x, kernel, padding) + bias[:, None, None, None]
             x = nn.relu(max_pool(x))  # as pooling after ReLU, which then has four times the work
-        return batch_first(x).reshape(x.shape[-1], -1)
+        return flat(x)
 
     def in_chunks(x: Float[Array, "b h w c"], layers: Sequence[Layer]) -> Float[Array, "b d"]:
         batch = len(x)
@@ -248,10 +256,14 @@ def bytes_of_patches(shape: Sequence[int], layers: Sequence[Layer], padding: Pad
 
 
 def max_pool(x: Float[Array, "c h w b"]) -> Float[Array, "c p q b"]:
-    """2x2 max pooling of stride 2; an odd last row or column is dropped."""
+    """2x2 max pooling of stride 2; an odd last row or column is dropped.
+
+    Rows come first, so that the gradient puts whole rows together, and single pixels only where
+    half of them are left.
+    """
     c, h, w, b = x.shape
     x = x[:, : h // 2 * 2, : w // 2 * 2]
-    return largest(largest(x.reshape(c, h // 2, 2, w // 2, 2, b), axis=4), axis=2)
+    return largest(largest(x.reshape(c, h // 2, 2, w // 2, 2, b), axis=2), axis=3)
 
 
 def check_image(

@@ -27,13 +27,10 @@ def shifted(x: Float[Array, "c ..."], size: int, axis: int) -> Float[Array, "d .
 
 
 def shift(x: Array, *, size: int, axis: int, into: int) -> Array:
-    """The copies, one after the other along the axis `into`.
-
-    The barrier keeps XLA from merging the shifts along two axes into one slow loop.
-    """
+    """The copies, one after the other along the axis `into`."""
     length = x.shape[axis] - size + 1
     copies = [jax.lax.slice_in_dim(x, i, i + length, axis=axis) for i in range(size)]
-    return jax.lax.optimization_barrier(jnp.concatenate(copies, axis=into))
+    return jnp.concatenate(copies, axis=into)
 
 
 def unshift(x: Array, *, size: int, axis: int, into: int) -> Array:

@@ -71,9 +71,7 @@ def test_lenet_predicts_the_same():
     encoder = params["encoders_image"]
     copy_conv(net.trunk[0], encoder["conv_0"])
     copy_conv(net.trunk[3], encoder["conv_1"])
-    # PyTorch flattens [c h w], mmjax [h w c].
-    kernel = np.asarray(encoder["dense"]["kernel"]).reshape(4, 4, 20, 50)
-    copy_dense(net.trunk[7], kernel.transpose(2, 0, 1, 3).reshape(320, 50), encoder["dense"])
+    copy_dense(net.trunk[7], encoder["dense"]["kernel"], encoder["dense"])
     for name in names:
         head = params[f"heads_{name}"]
         first, last = (head[key] for key in sorted(head))
@@ -101,9 +99,7 @@ def test_textbook_predicts_the_same():
         ):
             getattr(net.speech, f"{name}_l{i}").data = torch.tensor(np.asarray(value))
     dense = params["sharing"]["dense_0"]
-    image, speech = np.split(np.asarray(dense["kernel"]), [7 * 7 * 64])
-    image = image.reshape(7, 7, 64, 128).transpose(2, 0, 1, 3).reshape(-1, 128)
-    copy_dense(net.dense, np.concatenate([image, speech]), dense)
+    copy_dense(net.dense, dense["kernel"], dense)
     for task in textbook.TASKS:
         (head,) = params[f"heads_{task}"].values()
         copy_dense(net.heads[task], head["kernel"], head)

@@ -125,7 +125,8 @@ def test_the_textbook_network(side, width):
         y = np.asarray(native_conv2d(x, layer["kernel"])) + np.asarray(layer["bias"])
         x = jnp.asarray(loop_max_pool(np.maximum(y, 0)), jnp.float32)
     assert values.values.shape == (2, 1, width)
-    np.testing.assert_allclose(values.values[:, 0], x.reshape(2, -1), atol=1e-5)
+    channel_by_channel = x.transpose(0, 3, 1, 2).reshape(2, -1)
+    np.testing.assert_allclose(values.values[:, 0], channel_by_channel, atol=1e-5)
 
 
 @pytest.mark.parametrize("batch", [24, 29])
@@ -144,7 +145,7 @@ def test_chunks_of_a_batch_are_as_plain_layers(padding, batch, monkeypatch):
             layer = nn.Conv(filters, (3, 3), padding=padding)
             x = layer.apply({"params": params[f"conv_{i}"]}, x)
             x = nn.max_pool(nn.relu(x), (2, 2), (2, 2))
-        return x.reshape(len(x), -1)
+        return x.transpose(0, 3, 1, 2).reshape(len(x), -1)
 
     def ours(params, x):
         return encoder.apply({"params": params}, x, train=True).values[:, 0]

@@ -1,4 +1,4 @@
-"""mmjax's side, compiled: one step a dispatch, or as many as there are batches in one scan."""
+"""mmjax's side, compiled as `fit` does: one step a dispatch, or one for each batch in a scan."""
 
 import warnings
 from typing import Any, NamedTuple
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from mmjax.flops import flops
-from mmjax.train.programs import RUN_ONCE
+from mmjax.train.programs import COMPILER_OPTIONS, RUN_ONCE
 from versus.case import Ours, Run, stacked
 
 
@@ -32,11 +32,16 @@ def initial(ours: Ours) -> Any:
     return lambda seed: made(jax.random.key(seed))
 
 
+def options() -> dict[str, Any] | None:
+    """What the compiler is told on this platform."""
+    return COMPILER_OPTIONS.get(jax.default_backend())
+
+
 def single(ours: Ours, make: Any) -> tuple[Run, Cost]:
     """A jitted step, one batch a dispatch; the state is donated."""
     batches = [jax.device_put(batch) for batch in ours.batches]
     state, step = make(0), ours.step()
-    compiled = jax.jit(step, donate_argnums=0).lower(state, batches[0]).compile()
+    compiled = jax.jit(step, donate_argnums=0).lower(state, batches[0]).compile(options())
     cost = cost_of(step, state, batches[0], compiled)
 
     def run(steps: int) -> None:
@@ -53,7 +58,7 @@ def scanned(ours: Ours, make: Any) -> Run:
     data = jax.device_put(stacked(ours.batches))
     state, step, size = make(0), ours.step(), len(ours.batches)
     compiled = jax.jit(lambda s, d: jax.lax.scan(step, s, d), donate_argnums=0)
-    compiled = compiled.lower(state, data).compile()
+    compiled = compiled.lower(state, data).compile(options())
 
     def run(steps: int) -> None:
         nonlocal state

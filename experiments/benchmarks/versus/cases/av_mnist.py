@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Int, Num
 
 from mmjax import Tokens
-from mmjax.encoders.conv import Conv, GroupNorm, batch_first, batch_last, max_pool
+from mmjax.encoders.conv import Conv, GroupNorm, batch_last, flat, max_pool
 from mmjax.encoders.mlp import one_token, to_float
 from mmjax.fusion import Concat
 from mmjax.heads import Classification
@@ -42,7 +42,7 @@ class LeNetEncoder(nn.Module):
         for i in range(self.blocks):
             x = Conv(6 * 2**i, kernel=3 if i else 5, name=f"conv_{i}")(x)
             x = nn.relu(max_pool(GroupNorm(name=f"norm_{i}")(x)))
-        return one_token(batch_first(x).reshape(x.shape[-1], -1))
+        return one_token(flat(x))
 
 
 def model() -> Model:
