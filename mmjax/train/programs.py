@@ -31,8 +31,8 @@ from mmjax.train.splits import Splits
 from mmjax.train.step import init_state
 from mmjax.types import Batch, Params, TrainState
 
-# At level 3 some loops of a CPU's steps take three times as long as at 2, which makes LeNet's step a
-# fifth longer on one thread, and compiling takes a fifth longer.
+# At level 3 some loops of a CPU's steps take three times as long as at 2, LeNet's whole step on one
+# thread a fifth longer, and compiling takes a fifth longer.
 COMPILER_OPTIONS = {"cpu": {"xla_backend_optimization_level": 2}}
 RUN_ONCE = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
