@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmjax.train.parallel import AXIS, train_program
-from mmjax.train.programs import COMPILER_OPTIONS, RUN_ONCE
+from mmjax.train.programs import RUN_ONCE
 from versus.case import BATCHES, Ours, Run
 from versus.cases import lenet, polyglot, textbook
+from versus.compiled import options
 
 SEEDS = 5
 
@@ -27,8 +28,7 @@ def several(ours: Ours, seeds: int) -> Run:
     start = jax.jit(jax.vmap(ours.init), compiler_options=RUN_ONCE)
     state: Any = start(keys)
     placed = jax.device_put((data, indices), devices[0])
-    options = COMPILER_OPTIONS.get(devices[0].platform)
-    compiled = program.lower(state, *placed).compile(options)
+    compiled = program.lower(state, *placed).compile(options())
 
     def run(steps: int) -> None:
         nonlocal state
