@@ -126,6 +126,8 @@ def test_an_experiment_asks_for_them(toy, diagnostics):
     start = functools.partial(init_state, e.model, e.optimizer, e.balancer, batch)
     state = jax.eval_shape(jax.vmap(start), jax.random.key(0)[None])
     programs = Programs(e, (0,), jax.devices()[:1])
-    _, metrics = jax.eval_shape(programs.train, state, batch, np.zeros((1, 1, 2, 16), np.int32))
+    indices = np.zeros((1, 1, 2, 16), np.int32)
+    carry = programs.values, state
+    _, metrics = jax.eval_shape(programs.train_program, carry, batch, indices)
     names = {"cosine/kind,size", "conflicts", "condition", "gradient_norm/kind"}
     assert names & set(metrics) == (names if diagnostics else set())
