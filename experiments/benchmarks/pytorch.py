@@ -100,6 +100,10 @@ def take_part(options: argparse.Namespace) -> None:
     from versus import memory, worker
     from versus.cases import lenet
 
+    from mmjax.train.devices import open_cores
+
+    open_cores()
+
     methods, tasks = options.methods or lenet.METHODS, options.tasks or lenet.TASKS
     if options.memory:
         side, name = options.memory

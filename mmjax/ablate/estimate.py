@@ -15,7 +15,7 @@ from mmjax.train.progress import print_table
 TIMED = 4  # dispatches, after the first one
 
 
-def describe(plan: Plan, devices: Sequence[jax.Device], most: int | None) -> None:
+def describe(plan: Plan, devices: Sequence[jax.Device] | None, most: int | None) -> None:
     """Prints the arms, the programs with their lanes, and how long they may take.
 
     The baseline's program is compiled and runs for a few dispatches. Each other program is reckoned
@@ -58,14 +58,14 @@ def holder(plan: Plan, programs: Sequence[Sequence[Lane]]) -> str:
     raise KeyError(plan.facts["baseline"])
 
 
-def flops(plan: Plan, lanes: Sequence[Lane], devices: Sequence[jax.Device]) -> int:
+def flops(plan: Plan, lanes: Sequence[Lane], devices: Sequence[jax.Device] | None) -> int:
     """Floating-point operations of a training step of one lane."""
     experiment = plan.build(lanes[0].unit.config)
     return Programs(experiment, [lanes[0].seed], devices).flops()
 
 
 def measure(
-    plan: Plan, lanes: Sequence[Lane], devices: Sequence[jax.Device]
+    plan: Plan, lanes: Sequence[Lane], devices: Sequence[jax.Device] | None
 ) -> tuple[float, float]:
     """Seconds to the end of a program's first dispatch, and of a step of one lane after it."""
     begin = time.perf_counter()

@@ -40,7 +40,7 @@ from mmjax.ablate.units import (
     sweep,
 )
 from mmjax.config import ConfigError
-from mmjax.train import memory
+from mmjax.train.devices import choose_devices
 from mmjax.train.evaluate import directions
 from mmjax.train.programs import Programs
 from mmjax.train.programs import check as check_experiment
@@ -135,7 +135,7 @@ def told(tuning: Any) -> dict[str, Any]:
     return json.loads(json.dumps(facts | {"space": space}))  # type: ignore[no-any-return]
 
 
-def check(plan: Plan, devices: Sequence[jax.Device]) -> None:
+def check(plan: Plan, devices: Sequence[jax.Device] | None) -> None:
     """Builds every arm and checks every program, before anything is compiled.
 
     Raises:
@@ -143,7 +143,8 @@ def check(plan: Plan, devices: Sequence[jax.Device]) -> None:
     """
     for name, arm in plan.arms.items():
         try:
-            check_experiment(plan.build(arm.config), len(devices))
+            experiment = plan.build(arm.config)
+            check_experiment(experiment, len(devices or choose_devices(experiment)))
         except ValueError as error:
             raise ConfigError(f"arm {name}: {error}") from error
     for lanes in plan.groups():
@@ -168,14 +169,13 @@ def run(
     Args:
       plan: the study.
       directory: where it goes, or goes on.
-      devices: by default all of them.
+      devices: by default those that `mmjax.train.devices.choose_devices` says, arm by arm.
       most: most lanes a program.
       limit: bytes that a device can give; by default what it has.
 
     Returns:
       The arms that failed.
     """
-    devices = list(devices or jax.devices())
     homes = {name: directory / "arms" / name for name in plan.arms}
     units = {name: plan.unit(homes[name], arm.config) for name, arm in plan.arms.items()}
     done = {name for name, home in homes.items() if (home / "result.json").exists()}
@@ -194,7 +194,7 @@ def run(
             own=plan.own,
             devices=devices,
             most=most,
-            memory=memory.available(devices) if limit is None else limit,
+            memory=limit,
             show=display.show,
             ended=ended,
         )

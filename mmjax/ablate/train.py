@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from mmjax.ablate.units import Build, Lane, Unit, grouped, split, sweep
 from mmjax.train import memory, report
 from mmjax.train.checkpoint import Checkpoints, DiskFullError
+from mmjax.train.devices import choose_devices
 from mmjax.train.loop import Fitted, fit
 from mmjax.train.run import Result, result
 
@@ -29,9 +30,9 @@ class Trainer(NamedTuple):
       programs: the directory of the programs' checkpoints while they train.
       build: makes experiments of configurations.
       own: the module of the base experiment's file.
-      devices: where they train.
+      devices: where they train; None leaves it to `choose_devices`.
       most: most lanes a program; None leaves it to the memory.
-      memory: bytes that a device can give.
+      memory: bytes that a device can give; None is what it has.
       show: what shows the progress of a program.
       ended: called with a unit when it is done or has failed.
     """
@@ -39,9 +40,9 @@ class Trainer(NamedTuple):
     programs: Path
     build: Build
     own: ModuleType | None
-    devices: Sequence[jax.Device]
+    devices: Sequence[jax.Device] | None
     most: int | None
-    memory: int
+    memory: int | None
     show: Callable[..., AbstractContextManager[Any]]
     ended: Callable[[Unit], None]
 
@@ -111,17 +112,18 @@ def train_group(trainer: Trainer, lanes: Sequence[Lane], directory: Path, *, tes
         first = chunk[0]
         place = directory / f"{first.unit.home.name}-seed{first.seed}-{len(chunk)}-lanes"
         experiment = trainer.build(first.unit.config)
+        devices = trainer.devices or choose_devices(experiment)
         try:
             fitted = fit(
                 experiment,
                 place,
                 seeds=[lane.seed for lane in chunk],
-                devices=trainer.devices,
+                devices=devices,
                 sweep=sweep(chunk, experiment),
                 title=first.unit.home.name,
                 homes=[lane.unit.home for lane in chunk],
                 test=test,
-                memory=trainer.memory,
+                memory=trainer.memory or memory.available(devices),
                 show=functools.partial(trainer.show, lanes=len(chunk)),
             )
         except memory.MemoryShortError as error:
@@ -161,7 +163,7 @@ def finish(trainer: Trainer, unit: Unit, pieces: Sequence[Piece], *, test: bool)
     ]
     if test:
         states = [jax.tree.map(lambda x, i=p.place: x[i], p.fitted.state) for p in pieces]
-        states = [jax.device_put(state, trainer.devices[0]) for state in states]
+        states = [jax.device_put(state, jax.devices()[0]) for state in states]
         checkpoints = Checkpoints(unit.home / "checkpoints")
         stacked = jax.tree.map(lambda *x: jnp.stack(x), *states)
         checkpoints.save(max(p.fitted.state.steps_done for p in pieces), stacked)

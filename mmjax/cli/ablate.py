@@ -38,12 +38,13 @@ def action(asked: argparse.Namespace) -> None:
       ConfigError: whatever is wrong, before anything runs.
       SystemExit: arms failed; the others have their results.
     """
+    import jax
+
     from mmjax import provenance
     from mmjax.ablate import directory as directories
     from mmjax.ablate import estimate
     from mmjax.ablate import run as studies
-    from mmjax.cli.app import check_devices, set_compilation_cache
-    from mmjax.train.run import choose_devices
+    from mmjax.cli.app import prepare_jax
 
     study, file = find(asked.target)
     if asked.seeds:
@@ -51,12 +52,11 @@ def action(asked: argparse.Namespace) -> None:
     if asked.resume and asked.workdir is None:
         raise ConfigError("--resume needs --workdir DIR, the study to continue.")
     module = sys.modules.get(study.base.func.__module__)
-    set_compilation_cache(asked.compilation_cache)
-    check_devices(asked.devices)
+    prepare_jax(asked)
     plan = studies.make_plan(file.stem, study, asked.settings, own=module)
     directory = asked.workdir or workdirs.fresh(plan.name)
     directories.check(plan, directory, resume=asked.resume)
-    devices = choose_devices(asked.devices)
+    devices = asked.devices and jax.devices()[: asked.devices]
     studies.check(plan, devices)
     if asked.dry_run:
         return estimate.describe(plan, devices, asked.lanes)

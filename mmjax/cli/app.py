@@ -123,13 +123,13 @@ def run(
         return print_help(parser, plan)
     stored = plans.as_stored(plan)
     if options.summary:
+        prepare_jax(options)
         return summarize(plans.build_arms(plan.arms, plan.config), options.devices)
     if options.resume and options.workdir is None:
         raise ConfigError("--resume needs --workdir DIR, the run to continue.")
     directory = options.workdir or workdirs.fresh(plan.source.name)
     resuming = workdirs.may_resume(directory, stored, found.module, resume=options.resume)
-    set_compilation_cache(options.compilation_cache)
-    check_devices(options.devices)
+    prepare_jax(options)
     experiments = plans.build_arms(plan.arms, plan.config)
     check_experiments(experiments, options.devices)
     start(directory, stored, plan, command, resuming=resuming)
@@ -147,8 +147,7 @@ def evaluate(options: argparse.Namespace) -> None:
     own = plans.own_module(options.run, stored)
     load = functools.partial(configs.load, allow=options.allow, own=own)
     arms = {arm: load(text) for arm, text in stored.arms.items()}
-    set_compilation_cache(options.compilation_cache)
-    check_devices(options.devices)
+    prepare_jax(options)
     experiments = plans.build_arms(arms, load(stored.config))
     evaluate_run(experiments, options.run, stored.seeds, devices=options.devices)
 
@@ -158,19 +157,18 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def check_experiments(experiments: Mapping[str, Callable[[], Any]], devices: int | None) -> None:
     """Refuses experiments whose parts do not fit, before anything is compiled."""
-    import jax
-
+    from mmjax.train.devices import choose_devices
     from mmjax.train.programs import check
 
-    for experiment in experiments.values():
-        check(experiment(), devices or jax.device_count())
+    for make in experiments.values():
+        experiment = make()
+        check(experiment, len(choose_devices(experiment, devices)))
 
 
 def summarize(experiments: Mapping[str, Callable[[], Any]], devices: int | None) -> None:
     """Prints the model of every arm; nothing is compiled or written."""
     from mmjax import summary
 
-    check_devices(devices)
     check_experiments(experiments, devices)
     for arm, experiment in experiments.items():
         summary.show(summary.summarize(experiment()), arm)
@@ -245,6 +243,22 @@ def resume_command(command: str, directory: Path) -> str:
 # JAX, which is asked only after all else is in order.
 
 
+def prepare_jax(options: argparse.Namespace) -> None:
+    """Opens the devices and the compilation cache.
+
+    Raises:
+      ConfigError: there are fewer devices than were asked for.
+    """
+    import jax
+
+    from mmjax.train.devices import open_cores
+
+    set_compilation_cache(options.compilation_cache)
+    open_cores()
+    if options.devices is not None and options.devices > jax.device_count():
+        raise ConfigError(f"--devices {options.devices}: there is only {jax.device_count()}.")
+
+
 def set_compilation_cache(directory: Path | None) -> None:
     """Keeps compiled programs on disk, so that the next start need not compile them again."""
     import jax
@@ -252,14 +266,6 @@ def set_compilation_cache(directory: Path | None) -> None:
     if directory is not None:
         jax.config.update("jax_compilation_cache_dir", str(directory))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-
-
-def check_devices(devices: int | None) -> None:
-    """Refuses to use more devices than there are."""
-    import jax
-
-    if devices is not None and devices > jax.device_count():
-        raise ConfigError(f"--devices {devices}: there is only {jax.device_count()}.")
 
 
 def _exit(code: int) -> None:

@@ -36,7 +36,8 @@ def add_shared_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     allow = "trust a module that a stored configuration names; repeatable"
     add("--allow", action="append", default=[], metavar="MODULE", help=allow)
-    add("--devices", type=positive, metavar="N", help="how many devices (default: all)")
+    devices = "how many devices (default: all; of a CPU's cores those that a batch keeps busy)"
+    add("--devices", type=positive, metavar="N", help=devices)
     cache = "where compiled programs are kept for the next start (default: %(default)s)"
     default = cache_directory()
     add("--compilation-cache", type=Path, metavar="DIR", default=default, help=cache)

@@ -18,7 +18,8 @@ from mmjax.types import Tokens
 Padding = Literal["SAME", "VALID"]
 Layer = tuple[Float[Array, "_ _ _ _"], Float[Array, " _"]]  # kernel [k l c o], bias [o]
 
-CACHE_BYTES = 4 * 2**20  # of patches at a time; 2 to 8 MB are alike on cores with 1 MB (L2)
+CACHE_BYTES = 2**20  # of patches at a time, half of a core's second cache (2 MB)
+NARROWEST = 16  # images at a time: as many floats as the widest registers hold
 
 
 class ConvEncoder(nn.Module):
@@ -179,7 +180,7 @@ def patches_conv2d(
         around = [((size - 1) // 2, size // 2) for size in (rows, columns)]
         x = jnp.pad(x, [(0, 0), *around, (0, 0)])
     height, width, batch = x.shape[1] - rows + 1, x.shape[2] - columns + 1, x.shape[3]
-    size = fitting(height, kernel[..., 0].size * width * batch * x.dtype.itemsize) or 1
+    size = fitting(height, kernel[..., 0].size * width * batch * x.dtype.itemsize)
     if channels > 4 or size >= height:
         return of_patches(x, kernel)
     starts = range(0, height, size)
@@ -201,11 +202,11 @@ def of_patches(
     return found.reshape(features, *patches.shape[1:])
 
 
-def fitting(count: int, bytes_of_one: int, multiple: int = 1) -> int:
-    """How many of `count` things stay in the cache: all, a multiple of a number, or 0."""
+def fitting(count: int, bytes_of_one: int, least: int = 1) -> int:
+    """How many of `count` things stay in the cache: all, or a multiple of `least`."""
     if count * bytes_of_one <= 2 * CACHE_BYTES:
         return count
-    return CACHE_BYTES // (bytes_of_one * multiple) * multiple
+    return max(CACHE_BYTES // bytes_of_one // least, 1) * least
 
 
 def tower(
@@ -229,8 +230,8 @@ def tower(
 
     def in_chunks(x: Float[Array, "b h w c"], layers: Sequence[Layer]) -> Float[Array, "b d"]:
         batch = len(x)
-        size = fitting(batch, bytes_of_patches(x.shape, layers, padding), multiple=8) or batch
-        if size >= batch:
+        size = fitting(batch, bytes_of_patches(x.shape, layers, padding), NARROWEST)
+        if batch < 2 * size:
             return whole(x, layers, patches_conv2d)
         conv = jax.checkpoint(patches_conv2d, prevent_cse=False, static_argnums=2)
         of_chunk = functools.partial(whole, layers=layers, conv=conv)

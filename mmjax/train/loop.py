@@ -74,7 +74,7 @@ def fit(
       experiment: what to train.
       directory: where checkpoints go, and logs if `homes` does not say otherwise.
       seeds: seeds of the initial parameters, the order of examples and all that is drawn.
-      devices: by default all of them.
+      devices: by default those that `mmjax.train.devices.choose_devices` says.
       title: what the progress bar is called.
       sweep: numbers in which the lanes differ, one lane a seed.
       homes: where each lane's log goes. Lanes of one home fail together, and others go on without
@@ -91,7 +91,7 @@ def fit(
       DiskFullError: where a checkpoint finds no room.
     """
     clock = Clock()
-    programs = Programs(experiment, seeds, devices or jax.devices(), sweep)
+    programs = Programs(experiment, seeds, devices, sweep)
     lanes, peak = Lanes(programs, homes or [directory] * len(programs.seeds)), 0
     state = programs.init()
     checkpoints = Checkpoints(directory / "checkpoints")

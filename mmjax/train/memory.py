@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -15,7 +15,7 @@ class MemoryShortError(MemoryError):
     """A program needs more memory than its device has."""
 
 
-def available(devices: list[jax.Device]) -> int:
+def available(devices: Sequence[jax.Device]) -> int:
     """Bytes that a program may take on one of the devices.
 
     Of a GPU or TPU what its allocator has; of a CPU, whose devices share it, the machine's memory,

@@ -16,6 +16,7 @@ from mmjax.data.validate import validate
 from mmjax.experiment import Experiment
 from mmjax.fits import check_fit, resized
 from mmjax.flops import flops
+from mmjax.train.devices import choose_devices
 from mmjax.train.evaluate import evaluate, higher_is_better
 from mmjax.train.lanes import lane_eval_step, lane_step
 from mmjax.train.numbers import Sweep, Values, check_traceable, one_for_all
@@ -119,7 +120,7 @@ class Programs:
     Args:
       experiment: that of the first lane, which decides all that is no number of the sweep.
       seeds: one a lane; lanes of different numbers may have the same one.
-      devices: where the lanes run.
+      devices: where the lanes run; by default as `choose_devices` says.
       sweep: the numbers in which lanes differ.
 
     Raises:
@@ -130,9 +131,10 @@ class Programs:
         self,
         experiment: Experiment,
         seeds: Sequence[int],
-        devices: Sequence[jax.Device],
+        devices: Sequence[jax.Device] | None = None,
         sweep: Sweep | None = None,
     ) -> None:
+        devices = devices or choose_devices(experiment)
         check(experiment, len(devices))
         self.experiment, self.seeds, self.devices = experiment, tuple(seeds), devices
         self.splits = Splits(experiment, devices)

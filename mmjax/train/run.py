@@ -10,6 +10,7 @@ import jax
 from mmjax.experiment import Experiment
 from mmjax.train import report
 from mmjax.train.checkpoint import Checkpoints, digest
+from mmjax.train.devices import choose_devices
 from mmjax.train.loop import Fitted, fit
 from mmjax.train.programs import LoopState, Programs
 from mmjax.types import Params
@@ -33,7 +34,7 @@ def run(
       experiments: {arm: function that makes its experiment}; each is called when its turn comes.
       workdir: each arm has a directory of its own in it.
       seeds: trained as one program in every arm.
-      devices: how many devices to use, the first ones; None is all.
+      devices: how many devices to use, the first ones; None as `choose_devices` says.
       resume: whether finished arms are kept, and a begun one goes on from its last checkpoint.
 
     Returns:
@@ -42,7 +43,6 @@ def run(
     Raises:
       ValueError: if an arm's directory holds a run already and `resume` is False.
     """
-    chosen = choose_devices(devices)
     used = [workdir / arm for arm in experiments if (workdir / arm / "checkpoints").exists()]
     if used and not resume:
         raise ValueError(
@@ -54,8 +54,9 @@ def run(
         directory = workdir / arm
         done = directory / "result.json"
         if not (resume and done.exists()):
-            directory.mkdir(parents=True, exist_ok=True)
             experiment = make()
+            chosen = choose_devices(experiment, devices)
+            directory.mkdir(parents=True, exist_ok=True)
             if not jax.process_index():
                 report.describe(arm, experiment, seeds, chosen)
             fitted = fit(experiment, directory, seeds=seeds, devices=chosen, title=arm)
@@ -73,20 +74,6 @@ def run(
     report.show(rows)
     print(f"Results: {workdir}")
     return results
-
-
-def choose_devices(count: int | None) -> list[jax.Device]:
-    """The first `count` devices.
-
-    Raises:
-      ValueError: if there are fewer.
-    """
-    every = jax.devices()
-    if count is not None and not 1 <= count <= len(every):
-        raise ValueError(
-            f"{count} devices were asked for, but there are {len(every)} ({every[0].platform})."
-        )
-    return every[:count]
 
 
 def result(
@@ -146,7 +133,7 @@ def load_best(experiment: Experiment, directory: Path, *, seeds: Sequence[int] =
     Raises:
       ValueError: if the directory has no checkpoint.
     """
-    return load(Programs(experiment, seeds, choose_devices(1)), directory).best_params
+    return load(Programs(experiment, seeds, choose_devices(experiment, 1)), directory).best_params
 
 
 def retest(
@@ -158,12 +145,12 @@ def retest(
       experiment: the experiment of the run.
       directory: the arm's directory.
       seeds: the run's seeds.
-      devices: how many devices to use; None is all.
+      devices: how many devices to use; None as `choose_devices` says.
 
     Raises:
       ValueError: if the directory has no checkpoint.
     """
-    programs = Programs(experiment, seeds, choose_devices(devices))
+    programs = Programs(experiment, seeds, choose_devices(experiment, devices))
     return programs.evaluate(load(programs, directory).best_params, "test")
 
 

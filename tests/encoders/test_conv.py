@@ -129,7 +129,7 @@ def test_the_textbook_network(side, width):
     np.testing.assert_allclose(values.values[:, 0], channel_by_channel, atol=1e-5)
 
 
-@pytest.mark.parametrize("batch", [24, 29])
+@pytest.mark.parametrize("batch", [32, 37])
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 def test_chunks_of_a_batch_are_as_plain_layers(padding, batch, monkeypatch):
     """Values and gradients, of two seeds at once, are those of Flax's layers on all examples."""
@@ -158,7 +158,7 @@ def test_chunks_of_a_batch_are_as_plain_layers(padding, batch, monkeypatch):
         return jax.jit(jax.vmap(jax.grad(loss, (0, 1), has_aux=True), (0, None)))
 
     assert "scan[" in str(jax.make_jaxpr(of(ours))(params, x))
-    same = functools.partial(np.testing.assert_allclose, atol=2e-5)
+    same = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=2e-5)
     jax.tree.map(same, of(ours)(params, x), of(plain)(params, x))
 
 
@@ -184,15 +184,15 @@ def test_strips_of_images_are_as_xla_has_it(padding, height, cache, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    "count, multiple, expected",
-    [(32, 8, 32), (128, 8, 16), (127, 8, 16), (128, 1, 18), (128, 20, 0), (37, 8, 37), (38, 8, 16)],
+    "count, least, expected",
+    [(9, 16, 9), (10, 16, 16), (128, 16, 16), (128, 1, 4), (128, 3, 3), (127, 2, 4)],
 )
-def test_as_many_go_together_as_fit_the_cache(count, multiple, expected):
-    """Patches of one image of the textbook: 9 * 32 * 14 * 14 * 4 = 225,792 of 4,194,304 bytes."""
+def test_as_many_go_together_as_fit_the_cache(count, least, expected):
+    """Patches of one image of the textbook: 9 * 32 * 14 * 14 * 4 = 225,792 of 1,048,576 bytes."""
     layers = [(jnp.zeros((3, 3, 1, 32)), jnp.zeros(32)), (jnp.zeros((3, 3, 32, 64)), jnp.zeros(64))]
     of_one = conv_file.bytes_of_patches((count, 28, 28, 1), layers, "SAME")
     assert of_one == 225_792
-    assert conv_file.fitting(count, of_one, multiple) == expected
+    assert conv_file.fitting(count, of_one, least) == expected
 
 
 def test_lenet_has_the_published_size():

@@ -6,7 +6,7 @@ import jax
 import optax
 import pytest
 
-from mmjax.train.run import choose_devices, load_best, retest, run
+from mmjax.train.run import load_best, retest, run
 
 SEEDS = (0, 1)
 
@@ -137,14 +137,6 @@ def test_resuming_keeps_finished_arms_and_ends_the_others(toy, done):
     assert again["all"] == results["all"]
     assert again["vector"]["seeds"] == results["vector"]["seeds"]
     assert json.loads((workdir / "summary.json").read_text()).keys() == {"all", "vector"}
-
-
-def test_devices_are_counted():
-    assert choose_devices(None) == jax.devices()
-    assert choose_devices(3) == jax.devices()[:3]
-    for count in (0, -1, 9):
-        with pytest.raises(ValueError, match=f"{count} devices were asked for, but there are 8"):
-            choose_devices(count)
 
 
 def test_a_used_directory_is_not_taken_for_a_new_run(toy, done):

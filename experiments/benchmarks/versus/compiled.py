@@ -1,13 +1,19 @@
 """mmjax's side, compiled as `fit` does: one step a dispatch, or one for each batch in a scan."""
 
 import warnings
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
+from mmjax.data.pipeline import replicated
 from mmjax.flops import flops
+from mmjax.train.devices import busy
+from mmjax.train.parallel import AXIS
 from mmjax.train.programs import COMPILER_OPTIONS, RUN_ONCE
-from versus.case import Ours, Run, stacked
+from mmjax.types import Batch
+from versus.case import Ours, Run, examples, stacked
 
 
 class Cost(NamedTuple):
@@ -37,40 +43,76 @@ def options() -> dict[str, Any] | None:
     return COMPILER_OPTIONS.get(jax.default_backend())
 
 
+def places(ours: Ours) -> list[jax.Device]:
+    """The devices that `mmjax run` would share the batches out to; of GPUs one."""
+    every = jax.devices()
+    here = every[0].platform == "cpu"
+    return every[: busy(len(every), examples(ours.batches[0])) if here else 1]
+
+
+def shared_out(batch: Batch, devices: Sequence[jax.Device], axis: int) -> Batch:
+    """The batch, whose examples lie along an axis, with a leading axis of devices, on them."""
+
+    def split(x: np.ndarray) -> np.ndarray:
+        shape = (*x.shape[:axis], len(devices), -1, *x.shape[axis + 1 :])
+        return np.moveaxis(x.reshape(shape), axis, 0)
+
+    mesh = jax.sharding.Mesh(np.array(devices), ("devices",))
+    place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("devices"))
+    return jax.device_put(jax.tree.map(split, batch), place)
+
+
+def compiled(
+    function: Callable[..., Any], state: Any, batch: Batch, devices: Sequence[jax.Device]
+) -> Any:
+    """(state, batch) -> (state, metrics) on all devices, as `fit` maps it; the state is donated."""
+    mapped = jax.pmap(
+        function,
+        axis_name=AXIS,
+        in_axes=(None, 0),
+        out_axes=None,
+        devices=devices,
+        donate_argnums=0,
+    )
+    return mapped.lower(state, batch).compile(options())
+
+
 def single(ours: Ours, make: Any) -> tuple[Run, Cost]:
-    """A jitted step, one batch a dispatch; the state is donated."""
-    batches = [jax.device_put(batch) for batch in ours.batches]
-    state, step = make(0), ours.step()
-    compiled = jax.jit(step, donate_argnums=0).lower(state, batches[0]).compile(options())
-    cost = cost_of(step, state, batches[0], compiled)
+    """A step, one batch a dispatch."""
+    devices = places(ours)
+    batches = [shared_out(batch, devices, axis=0) for batch in ours.batches]
+    state = jax.device_put(make(0), replicated(devices))
+    step = compiled(ours.step(AXIS), state, batches[0], devices)
+    cost = cost_of(ours.step(), state, ours.batches[0], step, len(devices))
 
     def run(steps: int) -> None:
         nonlocal state
         for i in range(steps):
-            state, _ = compiled(state, batches[i % len(batches)])
+            state, _ = step(state, batches[i % len(batches)])
         jax.block_until_ready(state)
 
     return run, cost
 
 
 def scanned(ours: Ours, make: Any) -> Run:
-    """The same step under `lax.scan`, all batches in one dispatch; the state is donated."""
-    data = jax.device_put(stacked(ours.batches))
-    state, step, size = make(0), ours.step(), len(ours.batches)
-    compiled = jax.jit(lambda s, d: jax.lax.scan(step, s, d), donate_argnums=0)
-    compiled = compiled.lower(state, data).compile(options())
+    """The same step under `lax.scan`, all batches in one dispatch."""
+    devices = places(ours)
+    step, size = ours.step(AXIS), len(ours.batches)
+    data = shared_out(stacked(ours.batches), devices, axis=1)
+    state = jax.device_put(make(0), replicated(devices))
+    steps_of = compiled(lambda s, d: jax.lax.scan(step, s, d), state, data, devices)
 
     def run(steps: int) -> None:
         nonlocal state
         for _ in range(steps // size):
-            state, _ = compiled(state, data)
+            state, _ = steps_of(state, data)
         jax.block_until_ready(state)
 
     return run
 
 
-def cost_of(step: Any, state: Any, batch: Any, compiled: Any) -> Cost:
-    """Operations, bytes and memory of a compiled step."""
+def cost_of(step: Any, state: Any, batch: Batch, compiled: Any, devices: int) -> Cost:
+    """Operations of a step on a whole batch; bytes and memory of all devices together."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         operations = flops(step, state, batch)
@@ -81,4 +123,5 @@ def cost_of(step: Any, state: Any, batch: Any, compiled: Any) -> Cost:
         + found.temp_size_in_bytes
         - found.alias_size_in_bytes
     )
-    return Cost(operations, compiled.cost_analysis().get("bytes accessed", 0.0), memory)
+    moved = compiled.cost_analysis().get("bytes accessed", 0.0)
+    return Cost(operations, devices * moved, devices * memory)

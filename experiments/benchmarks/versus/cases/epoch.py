@@ -68,7 +68,7 @@ def ours(dataset: Dataset, epochs: int) -> Callable[[], None]:
         batch_size=SIZE,
         epochs=epochs,
     )
-    programs = Programs(experiment, (0,), jax.devices()[:1])
+    programs = Programs(experiment, (0,))
     state = programs.init()
 
     def epoch() -> None:

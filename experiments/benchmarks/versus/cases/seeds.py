@@ -7,33 +7,35 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmjax.train.parallel import AXIS, train_program
+from mmjax.data.pipeline import replicated, split_devices
+from mmjax.train.parallel import AXIS, placement, train_program
 from mmjax.train.programs import RUN_ONCE
-from versus.case import BATCHES, Ours, Run
+from versus.case import BATCHES, Ours, Run, examples
 from versus.cases import lenet, polyglot, textbook
-from versus.compiled import options
+from versus.compiled import options, places
 
 SEEDS = 5
 
 
 def several(ours: Ours, seeds: int) -> Run:
     """Dispatches of many steps for many seeds, each with an order of its own."""
-    devices = jax.devices()[:1]
+    devices = places(ours)
     data = jax.tree.map(lambda *x: np.concatenate(x), *ours.batches)
-    examples = len(next(iter(data.present.values())))
-    order = [np.random.default_rng(seed).permutation(examples) for seed in range(seeds)]
-    indices = np.stack(order).reshape(1, seeds, BATCHES, -1).astype(np.int32)
+    order = [np.random.default_rng(seed).permutation(examples(data)) for seed in range(seeds)]
+    indices = np.stack(order).reshape(seeds, BATCHES, -1).astype(np.int32)
     program = train_program(ours.step(AXIS), seeds=seeds, devices=devices)
     keys = jnp.stack([jax.random.key(seed) for seed in range(seeds)])
     start = jax.jit(jax.vmap(ours.init), compiler_options=RUN_ONCE)
-    state: Any = start(keys)
-    placed = jax.device_put((data, indices), devices[0])
-    compiled = program.lower(state, *placed).compile(options())
+    placed = placement(seeds=seeds, devices=devices, sharded=False)
+    state: Any = jax.device_put(start(keys), placed)
+    data = jax.device_put(data, replicated(devices))
+    indices = split_devices(indices, len(devices))
+    compiled = program.lower(state, data, indices).compile(options())
 
     def run(steps: int) -> None:
         nonlocal state
         for _ in range(steps // BATCHES):
-            state, _ = compiled(state, *placed)
+            state, _ = compiled(state, data, indices)
         jax.block_until_ready(state)
 
     return run

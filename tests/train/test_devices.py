@@ -1,0 +1,96 @@
+"""Which devices train: the cores of a CPU, as many as a batch keeps busy."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from mmjax.data.pipeline import aligned, on_device
+from mmjax.train.devices import busy, choose_devices
+from mmjax.train.programs import Programs
+from mmjax.types import Batch
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+@pytest.mark.parametrize(
+    "most, batches, expected",
+    [
+        (8, (256, 256), 8),
+        (8, (64, 256), 4),  # 16 examples each
+        (8, (63, 256), 1),
+        (8, (96, 256), 4),  # six would not share 256
+        (3, (128, 256), 2),
+        (2, (40, 256), 2),
+        (2, (31,), 1),
+        (2, (8, 256), 1),
+        (1, (256,), 1),
+    ],
+)
+def test_cores_share_a_batch_evenly_and_stay_busy(most, batches, expected):
+    assert busy(most, *batches) == expected
+
+
+def test_devices_are_counted(toy):
+    """Eight CPU devices; all that are asked for, else those that the batches keep busy."""
+    experiment = toy.experiment(batch_size=64, eval_batch_size=128)
+    assert choose_devices(experiment) == jax.devices()[:4]
+    assert list(Programs(experiment, (0,)).devices) == jax.devices()[:4]
+    assert choose_devices(experiment, 3) == jax.devices()[:3]
+    assert choose_devices(experiment, 8) == jax.devices()
+    for count in (0, -1, 9):
+        with pytest.raises(ValueError, match=f"{count} devices were asked for, but there are 8"):
+            choose_devices(experiment, count)
+
+
+@pytest.mark.parametrize(
+    "before, environment, expected",
+    [
+        ("", {}, CORES),
+        ("jax.config.update('jax_num_cpu_devices', 3)", {}, 3),
+        ("", {"JAX_NUM_CPU_DEVICES": "5"}, 5),
+        ("", {"XLA_FLAGS": "--xla_force_host_platform_device_count=6"}, 6),
+        ("jax.devices()", {}, 1),  # JAX has started
+    ],
+)
+def test_each_core_is_a_device_unless_told_otherwise(before, environment, expected):
+    """In a process of its own, since JAX starts once."""
+    code = (
+        f"import jax; {before}\nfrom mmjax.train.devices import open_cores\n"
+        "open_cores(); print(jax.device_count())"
+    )
+    plain = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
+    plain["JAX_PLATFORMS"] = "cpu"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=plain | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) == expected
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8, np.int32, bool])
+@pytest.mark.parametrize("shape", [(), (0, 3), (7, 5)])
+def test_aligned_arrays_are_equal_and_aligned(dtype, shape):
+    x = np.random.default_rng(0).integers(0, 2, shape).astype(dtype)
+    copy = aligned(x)
+    assert not x.size or copy.ctypes.data % 64 == 0
+    assert copy.dtype == x.dtype
+    np.testing.assert_array_equal(copy, x)
+
+
+def test_cpu_devices_share_the_memory_of_a_split():
+    """However many they are, the data lie in it once."""
+    draw = np.random.default_rng(0).random((100, 33), np.float32)
+    here = {"x": np.ones(100, bool)}
+    feed = on_device(Batch({"x": draw[1:]}, here, {}, {}, {}), jax.devices()[:4])
+    ((data, _),) = feed.chunks([np.zeros((1, 1, 4), np.int32)])
+    shards = data.inputs["x"].addressable_shards
+    assert len(shards) == 4
+    assert len({shard.data.unsafe_buffer_pointer() for shard in shards}) == 1
+    np.testing.assert_array_equal(data.inputs["x"], draw[1:])
