@@ -7,11 +7,13 @@ once a step.
 
 import contextlib
 import os
+from pathlib import Path
 
 import jax
 
 from mmjax.experiment import Experiment
 
+CGROUP = Path("/sys/fs/cgroup/cpu.max")  # "quota period" or "max period", in microseconds
 LEAST = 16
 """Examples for a core: with fewer, what a batch loses in width costs what the second core gains."""
 
@@ -29,10 +31,11 @@ def open_cores() -> None:
 
 
 def cores() -> int:
-    """How many CPU cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """How many CPU cores this process may use, by its affinity and its control group's quota."""
+    affine = hasattr(os, "sched_getaffinity")
+    seen = len(os.sched_getaffinity(0)) if affine else os.cpu_count() or 1
+    quota, *period = (CGROUP.read_text() if CGROUP.is_file() else "max").split()
+    return seen if quota == "max" else max(1, min(seen, int(quota) // int(period[0])))
 
 
 def choose_devices(experiment: Experiment, count: int | None = None) -> list[jax.Device]:

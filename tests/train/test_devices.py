@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from mmjax.data.pipeline import aligned, on_device
-from mmjax.train.devices import busy, choose_devices
+from mmjax.train import devices
+from mmjax.train.devices import busy, choose_devices, cores
 from mmjax.train.programs import Programs
 from mmjax.types import Batch
-
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 @pytest.mark.parametrize(
@@ -49,7 +48,7 @@ def test_devices_are_counted(toy):
 @pytest.mark.parametrize(
     "before, environment, expected",
     [
-        ("", {}, CORES),
+        ("", {}, cores()),
         ("jax.config.update('jax_num_cpu_devices', 3)", {}, 3),
         ("", {"JAX_NUM_CPU_DEVICES": "5"}, 5),
         ("", {"XLA_FLAGS": "--xla_force_host_platform_device_count=6"}, 6),
@@ -72,6 +71,19 @@ def test_each_core_is_a_device_unless_told_otherwise(before, environment, expect
         check=True,
     )
     assert int(done.stdout) == expected
+
+
+@pytest.mark.parametrize(
+    "quota, expected",
+    [("max 100000", 8), ("250000 100000", 2), ("50000 100000", 1), ("9900000 100000", 8)],
+)
+def test_a_container_counts_the_cores_of_its_quota(quota, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    (tmp_path / "cpu.max").write_text(quota + "\n")
+    monkeypatch.setattr(devices, "CGROUP", tmp_path / "cpu.max")
+    assert devices.cores() == expected
+    monkeypatch.setattr(devices, "CGROUP", tmp_path / "none")
+    assert devices.cores() == 8
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8, np.int32, bool])

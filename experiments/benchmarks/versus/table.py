@@ -8,7 +8,7 @@ Column = tuple[str, Callable[[Row], str]]  # a title and what stands under it
 
 NOTES = """\
 A ratio is the median over the rounds of PyTorch's time over mmjax's in the same round: above 1,
-mmjax is faster. "single" is one jitted step a dispatch, "scanned" eight steps a dispatch by
+mmjax is faster. "single" is one step a dispatch, "scanned" eight steps a dispatch by
 `lax.scan`; both carry and donate the state, and compute the norms that mmjax logs, which PyTorch's
 side does not. "rate" and "bandwidth" are the shares of the machine's measured matrix product and
 copy that the single step reaches. FLOPs are counted by `mmjax.flops`, bytes by XLA, which counts
