@@ -113,6 +113,7 @@ def train_group(trainer: Trainer, lanes: Sequence[Lane], directory: Path, *, tes
         place = directory / f"{first.unit.home.name}-seed{first.seed}-{len(chunk)}-lanes"
         experiment = trainer.build(first.unit.config)
         devices = trainer.devices or choose_devices(experiment)
+        limit = memory.available(devices) if trainer.memory is None else trainer.memory
         try:
             fitted = fit(
                 experiment,
@@ -123,7 +124,7 @@ def train_group(trainer: Trainer, lanes: Sequence[Lane], directory: Path, *, tes
                 title=first.unit.home.name,
                 homes=[lane.unit.home for lane in chunk],
                 test=test,
-                memory=trainer.memory or memory.available(devices),
+                memory=limit,
                 show=functools.partial(trainer.show, lanes=len(chunk)),
             )
         except memory.MemoryShortError as error:

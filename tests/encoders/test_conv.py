@@ -129,11 +129,12 @@ def test_the_textbook_network(side, width):
     np.testing.assert_allclose(values.values[:, 0], channel_by_channel, atol=1e-5)
 
 
-@pytest.mark.parametrize("batch", [32, 37])
+@pytest.mark.parametrize("batch", [24, 29])
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 def test_chunks_of_a_batch_are_as_plain_layers(padding, batch, monkeypatch):
     """Values and gradients, of two seeds at once, are those of Flax's layers on all examples."""
     monkeypatch.setattr(conv_file, "CACHE_BYTES", 83_000)
+    monkeypatch.setattr(conv_file, "NARROWEST", 8)
     encoder = ConvEncoder((3, 4), padding=padding)
     x, weights = random(0, batch, 12, 12, 2), random(1, batch, 36 if padding == "SAME" else 4)
     seeds = jax.random.split(jax.random.key(0), 2)
@@ -158,7 +159,7 @@ def test_chunks_of_a_batch_are_as_plain_layers(padding, batch, monkeypatch):
         return jax.jit(jax.vmap(jax.grad(loss, (0, 1), has_aux=True), (0, None)))
 
     assert "scan[" in str(jax.make_jaxpr(of(ours))(params, x))
-    same = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=2e-5)
+    same = functools.partial(np.testing.assert_allclose, atol=2e-5)
     jax.tree.map(same, of(ours)(params, x), of(plain)(params, x))
 
 

@@ -96,11 +96,6 @@ def stacked(batches: Sequence[Batch]) -> Batch:
     return jax.tree.map(lambda *x: np.stack(x), *batches)
 
 
-def examples(batch: Batch) -> int:
-    """How many examples a batch has."""
-    return len(next(iter(batch.present.values())))
-
-
 def complete(
     model: Model, optimizer: Optimizer, batches: Sequence[Batch], balancer: Balancer | None = None
 ) -> Ours:

@@ -6,14 +6,16 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import PartitionSpec
 
-from mmjax.data.pipeline import replicated
+from mmjax.data.dataset import Arrays
+from mmjax.data.pipeline import over, replicated
 from mmjax.flops import flops
 from mmjax.train.devices import busy
 from mmjax.train.parallel import AXIS
 from mmjax.train.programs import COMPILER_OPTIONS, RUN_ONCE
 from mmjax.types import Batch
-from versus.case import Ours, Run, examples, stacked
+from versus.case import Ours, Run, stacked
 
 
 class Cost(NamedTuple):
@@ -43,11 +45,10 @@ def options() -> dict[str, Any] | None:
     return COMPILER_OPTIONS.get(jax.default_backend())
 
 
-def places(ours: Ours) -> list[jax.Device]:
-    """The devices that `mmjax run` would share the batches out to; of GPUs one."""
+def places(batch_size: int) -> list[jax.Device]:
+    """The devices that `mmjax run` would share batches of a size out to; of GPUs one."""
     every = jax.devices()
-    here = every[0].platform == "cpu"
-    return every[: busy(len(every), examples(ours.batches[0])) if here else 1]
+    return every[: busy(len(every), batch_size) if every[0].platform == "cpu" else 1]
 
 
 def shared_out(batch: Batch, devices: Sequence[jax.Device], axis: int) -> Batch:
@@ -57,9 +58,7 @@ def shared_out(batch: Batch, devices: Sequence[jax.Device], axis: int) -> Batch:
         shape = (*x.shape[:axis], len(devices), -1, *x.shape[axis + 1 :])
         return np.moveaxis(x.reshape(shape), axis, 0)
 
-    mesh = jax.sharding.Mesh(np.array(devices), ("devices",))
-    place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("devices"))
-    return jax.device_put(jax.tree.map(split, batch), place)
+    return jax.device_put(jax.tree.map(split, batch), over(devices, PartitionSpec("data")))
 
 
 def compiled(
@@ -79,7 +78,7 @@ def compiled(
 
 def single(ours: Ours, make: Any) -> tuple[Run, Cost]:
     """A step, one batch a dispatch."""
-    devices = places(ours)
+    devices = places(len(Arrays(ours.batches[0])))
     batches = [shared_out(batch, devices, axis=0) for batch in ours.batches]
     state = jax.device_put(make(0), replicated(devices))
     step = compiled(ours.step(AXIS), state, batches[0], devices)
@@ -96,7 +95,7 @@ def single(ours: Ours, make: Any) -> tuple[Run, Cost]:
 
 def scanned(ours: Ours, make: Any) -> Run:
     """The same step under `lax.scan`, all batches in one dispatch."""
-    devices = places(ours)
+    devices = places(len(Arrays(ours.batches[0])))
     step, size = ours.step(AXIS), len(ours.batches)
     data = shared_out(stacked(ours.batches), devices, axis=1)
     state = jax.device_put(make(0), replicated(devices))
@@ -111,17 +110,17 @@ def scanned(ours: Ours, make: Any) -> Run:
     return run
 
 
-def cost_of(step: Any, state: Any, batch: Batch, compiled: Any, devices: int) -> Cost:
+def cost_of(step: Any, state: Any, batch: Batch, program: Any, devices: int) -> Cost:
     """Operations of a step on a whole batch; bytes and memory of all devices together."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         operations = flops(step, state, batch)
-    found = compiled.memory_analysis()
+    found = program.memory_analysis()
     memory = (
         found.argument_size_in_bytes
         + found.output_size_in_bytes
         + found.temp_size_in_bytes
         - found.alias_size_in_bytes
     )
-    moved = compiled.cost_analysis().get("bytes accessed", 0.0)
+    moved = program.cost_analysis().get("bytes accessed", 0.0)
     return Cost(operations, devices * moved, devices * memory)

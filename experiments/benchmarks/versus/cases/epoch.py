@@ -17,6 +17,7 @@ from mmjax.train.plan import Plan
 from mmjax.train.programs import Programs
 from mmjax.types import Batch
 from versus.cases.lenet import SIZE
+from versus.compiled import places
 
 EXAMPLES = 50_000
 TASKS = ("left", "right")
@@ -68,7 +69,7 @@ def ours(dataset: Dataset, epochs: int) -> Callable[[], None]:
         batch_size=SIZE,
         epochs=epochs,
     )
-    programs = Programs(experiment, (0,))
+    programs = Programs(experiment, (0,), places(SIZE))
     state = programs.init()
 
     def epoch() -> None:
