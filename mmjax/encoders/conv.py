@@ -175,13 +175,47 @@ def patches_conv2d(
     backward pass makes a strip's patches anew: it takes as long as to read them again, and far
     less memory. (With more channels, strips would save less and take a tenth longer.)
     """
-    rows, columns, channels, features = kernel.shape
-    if padding == "SAME":
-        around = [((size - 1) // 2, size // 2) for size in (rows, columns)]
-        x = jnp.pad(x, [(0, 0), *around, (0, 0)])
+    x = padded(x, kernel.shape, padding)
+    return of_patches(x, kernel) if x.shape[0] > 4 else in_strips(x, kernel, CACHE_BYTES)
+
+
+@functools.partial(jax.checkpoint, prevent_cse=False, static_argnums=2)
+def chunk_conv2d(
+    x: Float[Array, "c h w b"], kernel: Float[Array, "k l c o"], padding: Padding
+) -> Float[Array, "o i j b"]:
+    """`patches_conv2d` of a chunk of images, whose patches are made anew in the backward pass.
+
+    If those of the whole chunk pass the cache, it goes through strips of half the cache, the other
+    half of which is for the rest that the products take (measured: strips of the whole cache or
+    of a quarter take a tenth longer).
+    """
+    return in_strips(padded(x, kernel.shape, padding), kernel, CACHE_BYTES // 2)
+
+
+def padded(
+    x: Float[Array, "c h w b"], kernel_shape: Sequence[int], padding: Padding
+) -> Float[Array, "c h2 w2 b"]:
+    """The images with the zeros around them that the padding asks for."""
+    if padding == "VALID":
+        return x
+    around = [((size - 1) // 2, size // 2) for size in kernel_shape[:2]]
+    return jnp.pad(x, [(0, 0), *around, (0, 0)])
+
+
+def in_strips(
+    x: Float[Array, "c h w b"], kernel: Float[Array, "k l c o"], room: int
+) -> Float[Array, "o i j b"]:
+    """`of_patches`, strip after strip of the images if all patches pass the cache.
+
+    Args:
+      x: images with their padding.
+      kernel: the filters.
+      room: bytes for a strip's patches.
+    """
+    rows, columns, _, features = kernel.shape
     height, width, batch = x.shape[1] - rows + 1, x.shape[2] - columns + 1, x.shape[3]
-    size = fitting(height, kernel[..., 0].size * width * batch * x.dtype.itemsize)
-    if channels > 4 or size >= height:
+    size = fitting(height, kernel[..., 0].size * width * batch * x.dtype.itemsize, room)
+    if size >= height:
         return of_patches(x, kernel)
     starts = range(0, height, size)
     x = jnp.pad(x, [(0, 0), (0, -height % size), (0, 0), (0, 0)])
@@ -202,11 +236,15 @@ def of_patches(
     return found.reshape(features, *patches.shape[1:])
 
 
-def fitting(count: int, bytes_of_one: int, least: int = 1) -> int:
-    """How many of `count` things stay in the cache: all, or a multiple of `least`."""
+def fitting(count: int, bytes_of_one: int, room: int, least: int = 1) -> int:
+    """How many of `count` things to take at a time.
+
+    All, if they fit the cache (twice `CACHE_BYTES`); otherwise the largest multiple of `least` that
+    fits the room, or `least`.
+    """
     if count * bytes_of_one <= 2 * CACHE_BYTES:
         return count
-    return max(CACHE_BYTES // bytes_of_one // least, 1) * least
+    return max(room // bytes_of_one // least, 1) * least
 
 
 def tower(
@@ -230,11 +268,11 @@ def tower(
 
     def in_chunks(x: Float[Array, "b h w c"], layers: Sequence[Layer]) -> Float[Array, "b d"]:
         batch = len(x)
-        size = fitting(batch, bytes_of_patches(x.shape, layers, padding), NARROWEST)
+        one = bytes_of_patches(x.shape, layers, padding)
+        size = fitting(batch, one, CACHE_BYTES, NARROWEST)
         if batch < 2 * size:
             return whole(x, layers, patches_conv2d)
-        conv = jax.checkpoint(patches_conv2d, prevent_cse=False, static_argnums=2)
-        of_chunk = functools.partial(whole, layers=layers, conv=conv)
+        of_chunk = functools.partial(whole, layers=layers, conv=chunk_conv2d)
         chunks = jnp.pad(x, [(0, -batch % size), (0, 0), (0, 0), (0, 0)])
         found = jax.lax.map(of_chunk, chunks.reshape(-1, size, *x.shape[1:]))
         return found.reshape(len(chunks), -1)[:batch]
