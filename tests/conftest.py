@@ -1,5 +1,7 @@
 """Eight virtual devices, no silent broadcasting, caches apart; a small data set and experiment."""
 
+import os
+
 import jax
 import numpy as np
 import optax
@@ -12,7 +14,7 @@ from mmjax.fusion import Concat
 from mmjax.heads import Classification, Regression
 from mmjax.model import Model
 from mmjax.sharing import HardSharing
-from mmjax.train import parallel
+from mmjax.train import parallel, programs
 from mmjax.types import Batch
 
 # The tests compile hundreds of small programs and run each once; the slow ones, which start
@@ -20,6 +22,16 @@ from mmjax.types import Batch
 jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+programs.COMPILER_OPTIONS["cpu"] = programs.RUN_ONCE
+
+# XLA's older emitters compile such programs in a third of the time. XLA reads the variable once,
+# here, and ends the process if it does not know a flag; processes of the tests do not inherit it.
+if jax.__version_info__[:2] == (0, 10):
+    with pytest.MonkeyPatch.context() as patch:
+        flags = os.environ.get("XLA_FLAGS", "")
+        patch.setenv("XLA_FLAGS", f"{flags} --xla_cpu_use_fusion_emitters=false")
+        jax.devices()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -124,6 +124,7 @@ def test_an_arms_directory_is_that_of_a_run(done):
     assert not (directory / "programs").exists()
 
 
+@pytest.mark.slow
 def test_smaller_programs_give_the_same(done, tmp_path, capsys):
     """One lane a program by hand; and as many as fit an artificially small memory."""
     plan, directory = done
