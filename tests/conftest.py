@@ -25,13 +25,18 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 programs.COMPILER_OPTIONS["cpu"] = programs.RUN_ONCE
 
-# XLA's older emitters compile such programs in a third of the time. XLA reads the variable once,
-# here, and ends the process if it does not know a flag; processes of the tests do not inherit it.
-if jax.__version_info__[:2] == (0, 10):
-    with pytest.MonkeyPatch.context() as patch:
-        flags = os.environ.get("XLA_FLAGS", "")
-        patch.setenv("XLA_FLAGS", f"{flags} --xla_cpu_use_fusion_emitters=false")
-        jax.devices()
+
+def pytest_configure():
+    """Has XLA compile by its older emitters, which take a third of the time for such programs.
+
+    XLA reads the variable once, here, and ends the process if it does not know a flag; processes
+    that the tests start do not inherit it.
+    """
+    if jax.__version_info__[:2] == (0, 10):
+        with pytest.MonkeyPatch.context() as patch:
+            flags = os.environ.get("XLA_FLAGS", "")
+            patch.setenv("XLA_FLAGS", f"{flags} --xla_cpu_use_fusion_emitters=false")
+            jax.devices()
 
 
 @pytest.fixture(autouse=True, scope="session")
