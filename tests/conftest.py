@@ -20,10 +20,9 @@ from mmjax.types import Batch
 # The tests compile hundreds of small programs and run each once; the slow ones, which start
 # programs of their own, and the main job run as optimised as a user's.
 jax.config.update("jax_disable_most_optimizations", True)
+programs.COMPILER_OPTIONS["cpu"] = programs.RUN_ONCE
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-
-programs.COMPILER_OPTIONS["cpu"] = programs.RUN_ONCE
 
 
 def pytest_configure():
