@@ -61,7 +61,8 @@ def flops(function: Callable[..., Any], *args: Any) -> int:
     Arithmetic and functions such as exp count one an element, a sum of n numbers n - 1, and
     factorisations of matrices their cubic term. Comparisons, integers, random bits and moving
     numbers are free, and so is all that the results do not need. A scan counts its body as often as
-    it runs, a choice of branches the one that costs most.
+    it runs, a choice of branches the one that costs most. Where platforms go about a thing in
+    different ways, the default is counted, so that the figure does not depend on the machine.
 
     A `while_loop` counts as if it ran once, with a warning, since nobody knows how often it runs.
     Operations that have no rule here, such as eigenvalues, count nothing, with a warning that names
@@ -104,6 +105,9 @@ def of_equation(eqn: JaxprEqn) -> int:
         warnings.warn("FLOPs: a loop of unknown length counts as if it ran once", stacklevel=2)
         return of_jaxpr(params["cond_jaxpr"]) + of_jaxpr(params["body_jaxpr"])
     if name == "cond":
+        platforms = params.get("branches_platforms") or ()
+        if None in platforms:
+            return of_jaxpr(params["branches"][platforms.index(None)])
         return max(of_jaxpr(branch) for branch in params["branches"])
     if name in CALLS:
         held = [p for p in params.values() if isinstance(p, Jaxpr | ClosedJaxpr)]

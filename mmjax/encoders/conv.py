@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -16,34 +16,65 @@ from mmjax.largest import largest
 from mmjax.types import Tokens
 
 Padding = Literal["SAME", "VALID"]
-Layer = tuple[Float[Array, "_ _ _ _"], Float[Array, " _"]]  # kernel [k l c o], bias [o]
 
 CACHE_BYTES = 2**20  # of patches at a time, half of a core's second cache (2 MB)
 NARROWEST = 16  # images at a time: as many floats as the widest registers hold
+FEW = 24  # filters, up to which products of four times as many rows gain more than they cost
+
+
+class Scale(NamedTuple):
+    """The parameters of a group norm, for each channel a factor and what is added."""
+
+    scale: Float[Array, " o"]
+    bias: Float[Array, " o"]
+
+
+class Layer(NamedTuple):
+    """The parameters of one layer of `tower`."""
+
+    kernel: Float[Array, "k l c o"]
+    bias: Float[Array, " o"]
+    norm: Scale | None = None
 
 
 class ConvEncoder(nn.Module):
     """For each feature count: convolution, ReLU, 2x2 max pooling; flattened channel by channel.
 
-    The default is the textbook network: 32 3x3 filters, pool, 64 3x3 filters, pool.
+    The default is the textbook network: 32 3x3 filters, pool, 64 3x3 filters, pool. MultiBench's
+    LeNets (Liang et al., NeurIPS 2021, arXiv:2107.07502) have `features=(6, 12, 24, 48)`,
+    `kernel=(5, 3, 3, 3)` and `norm=True`, with group norm in place of their batch norm.
 
     Attributes:
       features: filters of each layer.
-      kernel: side of the square filters, in pixels.
+      kernel: side of the square filters, in pixels; one for all layers, or one a layer.
       width: if given, a last Dense + ReLU of that width.
       padding: "SAME" puts zeros around the image, so that a convolution leaves its size as it is;
         "VALID" does not, as in LeNet, and takes kernel - 1 pixels off each side's length.
+      norm: whether a `GroupNorm` comes between convolution and ReLU.
     """
 
     features: tuple[int, ...] = (32, 64)
-    kernel: int = 3
+    kernel: int | tuple[int, ...] = 3
     width: int | None = None
     padding: Padding = "SAME"
+    norm: bool = False
 
     def __post_init__(self) -> None:
         if not self.features:
             raise ValueError("ConvEncoder.features is empty; give it at least one filter count.")
+        if len(self.kernels) != len(self.features):
+            raise ValueError(
+                f"ConvEncoder.kernel has {len(self.kernels)} sides for {len(self.features)} "
+                "layers; give one for all, or one for each of `features`."
+            )
         super().__post_init__()
+
+    @property
+    def kernels(self) -> tuple[int, ...]:
+        """The side of each layer's filters."""
+        if isinstance(self.kernel, int):
+            return (self.kernel,) * len(self.features)
+        return tuple(self.kernel)
 
     @nn.compact
     def __call__(
@@ -55,12 +86,15 @@ class ConvEncoder(nn.Module):
           ValueError: if x is not an image, or too small for the poolings.
         """
         del length, train
-        lost = self.kernel - 1 if self.padding == "VALID" else 0
-        check_image(x.shape, pools=len(self.features), lost=lost)
+        lost = [kernel - 1 if self.padding == "VALID" else 0 for kernel in self.kernels]
+        check_image(x.shape, lost)
         channels = (x.shape[-1], *self.features)
         layers = [
-            Filters(filters, self.kernel, name=f"conv_{i}")(channels[i])
-            for i, filters in enumerate(self.features)
+            Layer(
+                *Filters(filters, kernel, name=f"conv_{i}")(channels[i]),
+                GroupNorm(name=f"norm_{i}").parameters(filters) if self.norm else None,
+            )
+            for i, (filters, kernel) in enumerate(zip(self.features, self.kernels, strict=True))
         ]
         x = tower(to_float(x), layers, self.padding)
         if self.width is not None:
@@ -104,21 +138,39 @@ class GroupNorm(nn.Module):
     """
 
     @nn.compact
+    def parameters(self, channels: int) -> Scale:
+        """A factor of 1 for each channel, to which 0 is added."""
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        return Scale(scale, self.param("bias", nn.initializers.zeros, (channels,)))
+
     def __call__(self, x: Float[Array, "c h w b"]) -> Float[Array, "c h w b"]:
         """Each example's groups of channels to mean 0 and variance 1, then scaled and shifted."""
-        channels = x.shape[0]
-        scale = self.param("scale", nn.initializers.ones, (channels,))
-        bias = self.param("bias", nn.initializers.zeros, (channels,))
-        x, scale, bias = nn.dtypes.promote_dtype(x, scale, bias)
-        groups = math.gcd(8, channels)
-        grouped = x.reshape(groups, -1, x.shape[-1]).astype(jnp.float32)
-        centred = grouped - grouped.mean(axis=1, keepdims=True)
-        inverse = jax.lax.rsqrt(jnp.square(centred).mean(axis=1) + 1e-6)
-        # For each channel and example, so that their gradients are sums of whole vectors.
-        factor = scale[:, None] * inverse.repeat(channels // groups, axis=0)
-        offset = jnp.broadcast_to(bias[:, None], factor.shape)
-        normed = centred.reshape(x.shape) * factor[:, None, None] + offset[:, None, None]
-        return normed.astype(x.dtype)
+        x, *norm = nn.dtypes.promote_dtype(x, *self.parameters(x.shape[0]))
+        return group_norm(x, Scale(*norm))
+
+
+def group_norm(x: Float[Array, "c h w b"], norm: Scale) -> Float[Array, "c h w b"]:
+    """`GroupNorm` with given parameters.
+
+    The numbers meet their mean and variance as one factor and one offset a channel and example, so
+    that the backward pass is two sums and one pass over the array.
+    """
+    channels = x.shape[0]
+    groups = math.gcd(8, channels)
+    wide = x.astype(jnp.float32)
+    grouped = wide.reshape(groups, -1, x.shape[-1])
+    mean = grouped.mean(axis=1)
+    # Around a constant near the mean: the same variance and derivatives, and no path through the
+    # mean that would take a pass of its own.
+    near = jax.lax.stop_gradient(mean)
+    variance = jnp.square(grouped - near[:, None]).mean(axis=1) - jnp.square(mean - near)
+
+    def each(of_group: Float[Array, "g b"]) -> Float[Array, "c b"]:
+        return of_group.repeat(channels // groups, axis=0)
+
+    factor = norm.scale[:, None] * each(jax.lax.rsqrt(variance + 1e-6))
+    offset = norm.bias[:, None] - each(mean) * factor
+    return (wide * factor[:, None, None] + offset[:, None, None]).astype(x.dtype)
 
 
 def batch_last(x: Float[Array, "b h w c"]) -> Float[Array, "c h w b"]:
@@ -170,14 +222,14 @@ def patches_conv2d(
 ) -> Float[Array, "o i j b"]:
     """`conv2d` as a matrix times the k*l shifted images, one below the other.
 
-    Where an image itself comes in, of at most four channels, the patches are many times larger
+    Where an image itself comes in, of at most three channels, the patches are many times larger
     than all else. If they pass the cache, it goes through strips of the images in turn, and the
     backward pass makes a strip's patches anew: it takes as long as to read them again, and far
     less memory. (With more channels, strips of a whole batch would save less and take a tenth
     longer; of a chunk they are faster: `chunk_conv2d`.)
     """
     x = padded(x, kernel.shape, padding)
-    return of_patches(x, kernel) if x.shape[0] > 4 else in_strips(x, kernel, CACHE_BYTES)
+    return of_patches(x, kernel) if x.shape[0] > 3 else in_strips(x, kernel, CACHE_BYTES)
 
 
 @functools.partial(jax.checkpoint, prevent_cse=False, static_argnums=2)
@@ -248,13 +300,76 @@ def fitting(count: int, bytes_of_one: int, room: int, least: int = 1) -> int:
     return max(room // bytes_of_one // least, 1) * least
 
 
+def blocks_conv2d(
+    x: Float[Array, "c h w b"],
+    kernel: Float[Array, "k l c o"],
+    padding: Padding,
+    conv: Callable[..., Array],
+) -> Float[Array, "o 4 p q b"]:
+    """The convolution with the four pixels of every 2x2 block side by side, as pooling wants them.
+
+    A block's pixels see a window of the image that is one pixel wider than the filters. So with the
+    pixels of every block of the image as channels, this is a convolution with filters of about half
+    the side, four times as many, which are zero where one of the four does not look. Of 3x3 filters
+    it multiplies 16 numbers where the plain way has 9, and of 5x5 filters 36 for 25. But it has
+    4/9 and 9/25 of the patches to write and read, products of four times as many rows, which are
+    much faster where filters are few, and pooling compares whole arrays.
+
+    An odd last row or column, which pooling would drop, is not computed.
+
+    Args:
+      x: images.
+      kernel: the filters.
+      padding: of the images.
+      conv: a plain convolution, such as `patches_conv2d`.
+    """
+    rows, columns, channels, features = kernel.shape
+    x = padded(x, kernel.shape, padding)
+    sides = (x.shape[1] - rows + 1) // 2, (x.shape[2] - columns + 1) // 2
+    window = block_window(kernel.shape)
+    height, width = (n + w - 1 for n, w in zip(sides, window, strict=True))
+    edges = [(0, 2 * n - size) for n, size in zip((height, width), x.shape[1:3], strict=True)]
+    x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*e, 0) for e in edges), (0, 0, 0)])
+    blocks = x.reshape(channels, height, 2, width, 2, -1).transpose(2, 4, 0, 1, 3, 5)
+    room = 2 * window[0] - rows, 2 * window[1] - columns
+    filters = jnp.stack(
+        [
+            jnp.pad(kernel, [(down, room[0] - down), (right, room[1] - right), (0, 0), (0, 0)])
+            for down in (0, 1)
+            for right in (0, 1)
+        ],
+        axis=-1,
+    )
+    filters = filters.reshape(window[0], 2, window[1], 2, -1).swapaxes(1, 2)
+    found = conv(
+        blocks.reshape(4 * channels, height, width, -1),
+        filters.reshape(*window, 4 * channels, 4 * features),
+        "VALID",
+    )
+    return found.reshape(features, 4, *sides, -1)
+
+
+def block_window(kernel_shape: Sequence[int]) -> tuple[int, int]:
+    """How many blocks down and across the filters of `blocks_conv2d` see."""
+    rows, columns, *_ = kernel_shape
+    return rows // 2 + 1, columns // 2 + 1
+
+
+def blocks_pay(kernel_shape: Sequence[int]) -> bool:
+    """Whether `blocks_conv2d` is the faster way to pooling: few filters, not twice the work."""
+    rows, columns, _, features = kernel_shape
+    down, across = block_window(kernel_shape)
+    return features <= FEW and 4 * down * across <= 2 * rows * columns
+
+
 def tower(
     x: Float[Array, "b h w c"], layers: Sequence[Layer], padding: Padding = "SAME"
 ) -> Float[Array, "b d"]:
-    """For each kernel and bias: convolution, 2x2 max pooling, ReLU; then flattened.
+    """For each layer: convolution, group norm if it has one, 2x2 max pooling, ReLU; then flattened.
 
     On CPU a large batch goes through all layers in chunks whose patches stay in the cache, and the
-    backward pass makes the patches anew, which is faster than to keep them.
+    backward pass makes the patches anew, which is faster than to keep them. (With norms, which need
+    passes of their own, it would be slower.)
     """
 
     def whole(
@@ -262,16 +377,14 @@ def tower(
     ) -> Float[Array, "b d"]:
         x = batch_last(x)
         for layer in layers:
-            x, kernel, bias = nn.dtypes.promote_dtype(x, *layer)
-            x = conv(x, kernel, padding) + bias[:, None, None, None]
-            x = nn.relu(max_pool(x))  # as pooling after ReLU, which then has four times the work
+            x = pooled(x, layer, padding, conv)
         return flat(x)
 
     def in_chunks(x: Float[Array, "b h w c"], layers: Sequence[Layer]) -> Float[Array, "b d"]:
         batch = len(x)
         one = bytes_of_patches(x.shape, layers, padding)
         size = fitting(batch, one, CACHE_BYTES, NARROWEST)
-        if batch < 2 * size:
+        if batch < 2 * size or any(layer.norm for layer in layers):
             return whole(x, layers, patches_conv2d)
         of_chunk = functools.partial(whole, layers=layers, conv=chunk_conv2d)
         chunks = jnp.pad(x, [(0, -batch % size), (0, 0), (0, 0), (0, 0)])
@@ -282,14 +395,40 @@ def tower(
     return jax.lax.platform_dependent(x, layers, cpu=in_chunks, default=elsewhere)
 
 
+def pooled(
+    x: Float[Array, "c h w b"], layer: Layer, padding: Padding, conv: Callable[..., Array]
+) -> Float[Array, "o p q b"]:
+    """One layer of `tower`, with a convolution of choice.
+
+    ReLU comes after pooling, which gives the same as before it and has a quarter of the work; so
+    does the bias, unless a norm comes between.
+    """
+    x, kernel, bias, *norm = nn.dtypes.promote_dtype(
+        x, layer.kernel, layer.bias, *(layer.norm or ())
+    )
+    blocks = conv is not native_conv2d and blocks_pay(kernel.shape)
+    if norm and blocks:  # The norm sees the odd rows and columns that pooling drops.
+        lost = [n - 1 if padding == "VALID" else 0 for n in kernel.shape[:2]]
+        blocks = all((n - less) % 2 == 0 for n, less in zip(x.shape[1:3], lost, strict=True))
+    y = blocks_conv2d(x, kernel, padding, conv) if blocks else conv(x, kernel, padding)
+    if norm:
+        # Which pixel is where makes no difference to a norm.
+        pixels = y.reshape(len(y), -1, *y.shape[-2:]) + bias[:, None, None, None]
+        y = group_norm(pixels, Scale(*norm)).reshape(y.shape)
+    found = largest(y, axis=1) if blocks else max_pool(y)
+    return nn.relu(found if norm else found + bias[:, None, None, None])
+
+
 def bytes_of_patches(shape: Sequence[int], layers: Sequence[Layer], padding: Padding) -> int:
     """What the patches of one of the images [b h w c] take in that layer where they take most."""
     _, height, width, _ = shape
     most = 0
-    for kernel, _ in layers:
+    for kernel, *_ in layers:
         rows, columns, channels, _ = kernel.shape
         if padding == "VALID":
             height, width = height - rows + 1, width - columns + 1
+        if blocks_pay(kernel.shape):
+            rows, columns = block_window(kernel.shape)
         patches = rows * columns * channels * height * width * kernel.dtype.itemsize
         most, height, width = max(most, patches), height // 2, width // 2
     return most
@@ -306,18 +445,24 @@ def max_pool(x: Float[Array, "c h w b"]) -> Float[Array, "c p q b"]:
     return largest(largest(x.reshape(c, h // 2, 2, w // 2, 2, b), axis=2), axis=3)
 
 
-def check_image(
-    shape: tuple[int, ...], pools: int, lost: int = 0, encoder: str = "ConvEncoder"
-) -> None:
-    """Raises ValueError unless [b h w c] can lose `lost` pixels and be halved, `pools` times."""
+def check_image(shape: tuple[int, ...], lost: Sequence[int], encoder: str = "ConvEncoder") -> None:
+    """Raises ValueError unless [b h w c] can be halved again and again.
+
+    Args:
+      shape: of the images.
+      lost: for each halving, how many pixels go before it.
+      encoder: whose images they are.
+    """
     if len(shape) != 4:
         raise ValueError(
             f"{encoder} needs images [b h w c] but got shape {shape}; "
             "give grey images a channel axis of 1."
         )
-    need = 2**pools + lost * (2**pools - 1)
+    need = 1
+    for less in reversed(lost):
+        need = 2 * need + less
     if min(shape[1:3]) < need:
         raise ValueError(
-            f"An image of {shape[1]}x{shape[2]} is too small for {pools} poolings, which need "
+            f"An image of {shape[1]}x{shape[2]} is too small for {len(lost)} poolings, which need "
             f"{need}x{need}; give {encoder} fewer layers."
         )

@@ -55,7 +55,7 @@ class ResidualEncoder(nn.Module):
           ValueError: if x is not an image, or too small for the poolings.
         """
         del length, train
-        check_image(x.shape, pools=len(self.widths) - 1, encoder="ResidualEncoder")
+        check_image(x.shape, [0] * (len(self.widths) - 1), encoder="ResidualEncoder")
         x = Conv(self.widths[0], name="stem")(batch_last(to_float(x)))
         for stage, width in enumerate(self.widths):
             x = max_pool(x) if stage else x

@@ -1,4 +1,6 @@
 import functools
+import itertools
+import math
 
 import flax.linen as nn
 import jax
@@ -130,24 +132,24 @@ def test_the_textbook_network(side, width):
     np.testing.assert_allclose(values.values[:, 0], channel_by_channel, atol=1e-5)
 
 
-@pytest.mark.parametrize("cache", [10_000, 83_000])
-@pytest.mark.parametrize("batch", [24, 29])
-@pytest.mark.parametrize("padding", ["SAME", "VALID"])
-def test_chunks_of_a_batch_are_as_plain_layers(padding, batch, cache, monkeypatch):
-    """Values and gradients, of two seeds at once, are those of Flax's layers on all examples."""
-    monkeypatch.setattr(conv_file, "CACHE_BYTES", cache)
-    jax.clear_caches()  # a checkpoint's trace does not know of the other size
-    monkeypatch.setattr(conv_file, "NARROWEST", 8)
-    encoder = ConvEncoder((3, 4), padding=padding)
-    x, weights = random(0, batch, 12, 12, 2), random(1, batch, 36 if padding == "SAME" else 4)
+def as_plain_layers(encoder, x):
+    """Compares values and gradients, of two seeds at once, with those of Flax's layers.
+
+    Returns:
+      The encoder's program as text.
+    """
     seeds = jax.random.split(jax.random.key(0), 2)
     params = jax.vmap(lambda key: encoder.init(key, x, train=True)["params"])(seeds)
-    params = jax.tree.map(lambda leaf: leaf + 0.1, params)  # biases that are not zero
+    biases = {"bias": 0.1, "scale": 0.1, "kernel": 0.0}  # so that they tell
+    params = {k: {n: p + biases[n] for n, p in layer.items()} for k, layer in params.items()}
 
     def plain(params, x):
         for i, filters in enumerate(encoder.features):
-            layer = nn.Conv(filters, (3, 3), padding=padding)
+            layer = nn.Conv(filters, (encoder.kernels[i],) * 2, padding=encoder.padding)
             x = layer.apply({"params": params[f"conv_{i}"]}, x)
+            if encoder.norm:
+                norm = nn.GroupNorm(math.gcd(8, filters), use_fast_variance=False)
+                x = norm.apply({"params": params[f"norm_{i}"]}, x)
             x = nn.max_pool(nn.relu(x), (2, 2), (2, 2))
         return x.transpose(0, 3, 1, 2).reshape(len(x), -1)
 
@@ -157,13 +159,96 @@ def test_chunks_of_a_batch_are_as_plain_layers(padding, batch, cache, monkeypatc
     def of(function):
         def loss(params, x):
             values = function(params, x)
-            return jnp.sum(jnp.sin(values) * weights), values
+            return jnp.sum(jnp.sin(values) * random(1, *values.shape)), values
 
         return jax.jit(jax.vmap(jax.grad(loss, (0, 1), has_aux=True), (0, None)))
 
-    assert "scan[" in str(jax.make_jaxpr(of(ours))(params, x))
-    same = functools.partial(np.testing.assert_allclose, atol=2e-5)
+    same = functools.partial(np.testing.assert_allclose, atol=3e-5, rtol=1e-5)
     jax.tree.map(same, of(ours)(params, x), of(plain)(params, x))
+    return str(jax.make_jaxpr(of(ours))(params, x))
+
+
+@pytest.mark.parametrize("cache", [10_000, 35_000])
+@pytest.mark.parametrize("batch", [24, 29])
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+def test_chunks_of_a_batch_are_as_plain_layers(padding, batch, cache, monkeypatch):
+    monkeypatch.setattr(conv_file, "CACHE_BYTES", cache)
+    jax.clear_caches()  # a checkpoint's trace does not know of the other size
+    monkeypatch.setattr(conv_file, "NARROWEST", 8)
+    encoder = ConvEncoder((3, 26), padding=padding)  # few filters, then many
+    assert "scan[" in as_plain_layers(encoder, random(0, batch, 12, 12, 2))
+
+
+@pytest.mark.parametrize("sides", [(12, 16), (14, 13)])
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("norm", [False, True])
+def test_towers_are_as_plain_layers(norm, padding, sides):
+    """Few filters, then many; also where pooling drops an odd column, which the norm sees."""
+    as_plain_layers(ConvEncoder((6, 26), (5, 3), None, padding, norm), random(0, 3, *sides, 2))
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("sides", [(8, 12), (9, 11)])
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (3, 3), (5, 5), (4, 7)])
+@pytest.mark.parametrize("conv", [conv_file.patches_conv2d, conv_file.chunk_conv2d])
+def test_blocks_hold_what_pooling_compares(conv, size, sides, padding):
+    """A 2x2 block's four pixels of XLA's convolution, and their gradients."""
+    x, kernel = random(0, 3, *sides, 2), random(1, *size, 3, 4)
+    rows, columns = (n // 2 for n in conv_file.native_conv2d(x, kernel, padding).shape[1:3])
+
+    def of_blocks(x, kernel):
+        return conv_file.blocks_conv2d(x, kernel, padding, conv)
+
+    def plain(x, kernel):
+        pixels = conv_file.native_conv2d(x, kernel, padding)[:, : 2 * rows, : 2 * columns]
+        four = [pixels[:, down::2, right::2] for down in (0, 1) for right in (0, 1)]
+        return jnp.stack(four, axis=1)
+
+    values, pull = jax.vjp(of_blocks, x, kernel)
+    expected, expected_pull = jax.vjp(plain, x, kernel)
+    assert values.shape == (4, 4, rows, columns, 2)
+    same = functools.partial(np.testing.assert_allclose, atol=1e-4, rtol=1e-5)
+    same(values, expected)
+    cotangent = random(2, *values.shape)
+    jax.tree.map(same, pull(cotangent), expected_pull(cotangent))
+
+
+def test_few_filters_take_blocks_and_many_do_not():
+    """By the rows of the first layer's product: four times the filters, or the filters."""
+
+    def program(filters, kernel):
+        encoder = ConvEncoder((filters,), kernel)
+        x = jax.ShapeDtypeStruct((2, 12, 12, 1), jnp.float32)
+        params = jax.eval_shape(lambda x: encoder.init(jax.random.key(0), x, train=True), x)
+        return jax.jit(lambda p, x: encoder.apply(p, x, train=True)).lower(params, x).as_text()
+
+    assert "tensor<16x24xf32>" in program(6, 3)  # 4 windows of 4 pixels, 4 times 6 filters
+    assert "tensor<36x24xf32>" in program(6, 5)
+    assert "tensor<9x30xf32>" in program(30, 3)
+    assert "tensor<4x6xf32>" in program(6, 2)  # four times the work
+
+
+@pytest.mark.parametrize("channels", [3, 6, 16])
+def test_group_norm_is_flaxs_with_its_first_and_second_derivatives(channels):
+    """The mean is far from zero, as that of an input's channels can be."""
+    x, norm = random(0, channels, 6, 5, 3) + 3, conv_file.Scale(*random(1, 2, channels))
+    flax_norm = nn.GroupNorm(math.gcd(8, channels), use_fast_variance=False)
+
+    def plain(x, norm):
+        return batch_last(flax_norm.apply({"params": norm._asdict()}, batch_first(x)))
+
+    def of(function):
+        def loss(x, norm):
+            return jnp.sum(jnp.sin(function(x, norm)))
+
+        def both(x, norm):
+            slope = jax.grad(loss, (0, 1))
+            return function(x, norm), jax.jvp(slope, (x, norm), (jnp.cos(9 * x), norm))
+
+        return jax.jit(both)
+
+    same = functools.partial(np.testing.assert_allclose, atol=2e-5, rtol=1e-5)
+    jax.tree.map(same, of(conv_file.group_norm)(x, norm), of(plain)(x, norm))
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
@@ -207,10 +292,22 @@ def test_strips_of_images_are_as_xla_has_it(
 )
 def test_as_many_go_together_as_fit_the_cache(count, room, least, expected):
     """Patches of one image of the textbook: 9 * 32 * 14 * 14 * 4 = 225,792 of 1,048,576 bytes."""
-    layers = [(jnp.zeros((3, 3, 1, 32)), jnp.zeros(32)), (jnp.zeros((3, 3, 32, 64)), jnp.zeros(64))]
-    of_one = conv_file.bytes_of_patches((count, 28, 28, 1), layers, "SAME")
+    of_one = conv_file.bytes_of_patches((count, 28, 28, 1), layers(3, 1, 32, 64), "SAME")
     assert of_one == 225_792
     assert conv_file.fitting(count, of_one, room, least) == expected
+
+
+def test_blocks_have_fewer_patches():
+    """LeNet's second layer: windows of 3x3 blocks, 40 numbers a block, 4x4 blocks."""
+    lenet = layers(5, 1, 10, 20)
+    assert conv_file.bytes_of_patches((1, 28, 28, 1), lenet, "VALID") == 3 * 3 * 40 * 4 * 4 * 4
+
+
+def layers(side, *channels):
+    return [
+        conv_file.Layer(jnp.zeros((side, side, c, o)), jnp.zeros(o))
+        for c, o in itertools.pairwise(channels)
+    ]
 
 
 def test_lenet_has_the_published_size():
@@ -239,9 +336,11 @@ def test_bytes_are_brought_to_the_unit_range(encoder):
     [
         (lambda: ConvEncoder(()), "features is empty"),
         (lambda: MLPEncoder(()), "features is empty"),
+        (lambda: ConvEncoder((2, 2), kernel=(3, 3, 3)), "3 sides for 2 layers"),
         (lambda: run(ConvEncoder(), 2, 28, 28), "channel axis"),
         (lambda: run(ConvEncoder((2, 2, 2)), 2, 28, 7, 1), "28x7 is too small for 3 poolings"),
         (lambda: run(ConvEncoder((2, 2), 5, padding="VALID"), 2, 15, 16, 1), "need 16x16"),
+        (lambda: run(ConvEncoder((2, 2), (5, 3), None, "VALID"), 2, 11, 16, 1), "need 12x12"),
     ],
 )
 def test_what_cannot_work_is_refused(make, message):

@@ -6,13 +6,9 @@ both sides, and the convolutions have biases on both.
 
 from collections.abc import Iterator, Sequence
 
-import flax.linen as nn
 import optax
-from jaxtyping import Array, Int, Num
 
-from mmjax import Tokens
-from mmjax.encoders.conv import Conv, GroupNorm, batch_last, flat, max_pool
-from mmjax.encoders.mlp import one_token, to_float
+from mmjax.encoders import ConvEncoder
 from mmjax.fusion import Concat
 from mmjax.heads import Classification
 from mmjax.model import Model
@@ -24,31 +20,20 @@ BLOCKS = {"audio": 6, "image": 4}
 SIZE = 40
 
 
-class LeNetEncoder(nn.Module):
+def lenet(blocks: int) -> ConvEncoder:
     """For each block: convolution, group norm, 2x2 max pooling, ReLU; filters double from 6.
 
-    Attributes:
+    Args:
       blocks: how many; the first has 5x5 filters, the others 3x3.
     """
-
-    blocks: int
-
-    @nn.compact
-    def __call__(
-        self, x: Num[Array, "b h w c"], length: Int[Array, " b"] | None = None, *, train: bool
-    ) -> Tokens:
-        """Images to one token."""
-        x = batch_last(to_float(x))
-        for i in range(self.blocks):
-            x = Conv(6 * 2**i, kernel=3 if i else 5, name=f"conv_{i}")(x)
-            x = nn.relu(max_pool(GroupNorm(name=f"norm_{i}")(x)))
-        return one_token(flat(x))
+    kernels = (5, *[3] * (blocks - 1))
+    return ConvEncoder(tuple(6 * 2**i for i in range(blocks)), kernel=kernels, norm=True)
 
 
 def model() -> Model:
     """Both LeNets, their vectors side by side, one softmax of 10."""
     return Model(
-        encoders={m: LeNetEncoder(blocks) for m, blocks in BLOCKS.items()},
+        encoders={m: lenet(blocks) for m, blocks in BLOCKS.items()},
         fusion=Concat(),
         heads={"digit": Classification(10)},
     )
