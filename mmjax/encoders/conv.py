@@ -149,28 +149,36 @@ class GroupNorm(nn.Module):
         return group_norm(x, Scale(*norm))
 
 
-def group_norm(x: Float[Array, "c h w b"], norm: Scale) -> Float[Array, "c h w b"]:
+def group_norm(
+    x: Float[Array, "c ... b"], norm: Scale, added: Float[Array, " c"] | None = None
+) -> Float[Array, "c ... b"]:
     """`GroupNorm` with given parameters.
 
     The numbers meet their mean and variance as one factor and one offset a channel and example, so
-    that the backward pass is two sums and one pass over the array.
+    that the backward pass is a few sums and one pass over the array.
+
+    Args:
+      x: what to normalise; the order of an image's pixels makes no difference.
+      norm: the parameters.
+      added: the bias of the layer before, if x is still without it: it enters the mean, and no
+        pass over the array adds it.
     """
-    channels = x.shape[0]
-    groups = math.gcd(8, channels)
-    wide = x.astype(jnp.float32)
-    grouped = wide.reshape(groups, -1, x.shape[-1])
-    mean = grouped.mean(axis=1)
+    groups, batch = math.gcd(8, len(x)), x.shape[-1]
+
+    def grouped(of_channels: Float[Array, " c"]) -> Float[Array, "g e 1 1"]:
+        return of_channels.astype(jnp.float32).reshape(groups, -1, 1, 1)
+
+    wide = x.astype(jnp.float32).reshape(groups, len(x) // groups, -1, batch)
+    shift = grouped(jnp.zeros(len(x)) if added is None else added)
+    mean = (wide.mean(axis=2, keepdims=True) + shift).mean(axis=1, keepdims=True)
     # Around a constant near the mean: the same variance and derivatives, and no path through the
     # mean that would take a pass of its own.
     near = jax.lax.stop_gradient(mean)
-    variance = jnp.square(grouped - near[:, None]).mean(axis=1) - jnp.square(mean - near)
-
-    def each(of_group: Float[Array, "g b"]) -> Float[Array, "c b"]:
-        return of_group.repeat(channels // groups, axis=0)
-
-    factor = norm.scale[:, None] * each(jax.lax.rsqrt(variance + 1e-6))
-    offset = norm.bias[:, None] - each(mean) * factor
-    return (wide * factor[:, None, None] + offset[:, None, None]).astype(x.dtype)
+    squares = jnp.square(wide - (near - shift)).mean(axis=(1, 2), keepdims=True)
+    variance = squares - jnp.square(mean - near)
+    factor = grouped(norm.scale) * jax.lax.rsqrt(variance + 1e-6)
+    offset = grouped(norm.bias) - (mean - shift) * factor
+    return (wide * factor + offset).reshape(x.shape).astype(x.dtype)
 
 
 def batch_last(x: Float[Array, "b h w c"]) -> Float[Array, "c h w b"]:
@@ -401,7 +409,7 @@ def pooled(
     """One layer of `tower`, with a convolution of choice.
 
     ReLU comes after pooling, which gives the same as before it and has a quarter of the work; so
-    does the bias, unless a norm comes between.
+    does the bias, unless a norm takes it.
     """
     x, kernel, bias, *norm = nn.dtypes.promote_dtype(
         x, layer.kernel, layer.bias, *(layer.norm or ())
@@ -412,9 +420,7 @@ def pooled(
         blocks = all((n - less) % 2 == 0 for n, less in zip(x.shape[1:3], lost, strict=True))
     y = blocks_conv2d(x, kernel, padding, conv) if blocks else conv(x, kernel, padding)
     if norm:
-        # Which pixel is where makes no difference to a norm.
-        pixels = y.reshape(len(y), -1, *y.shape[-2:]) + bias[:, None, None, None]
-        y = group_norm(pixels, Scale(*norm)).reshape(y.shape)
+        y = group_norm(y, Scale(*norm), bias)
     found = largest(y, axis=1) if blocks else max_pool(y)
     return nn.relu(found if norm else found + bias[:, None, None, None])
 

@@ -232,23 +232,26 @@ def test_few_filters_take_blocks_and_many_do_not():
 def test_group_norm_is_flaxs_with_its_first_and_second_derivatives(channels):
     """The mean is far from zero, as that of an input's channels can be."""
     x, norm = random(0, channels, 6, 5, 3) + 3, conv_file.Scale(*random(1, 2, channels))
+    added = random(2, channels)
     flax_norm = nn.GroupNorm(math.gcd(8, channels), use_fast_variance=False)
 
-    def plain(x, norm):
-        return batch_last(flax_norm.apply({"params": norm._asdict()}, batch_first(x)))
+    def plain(x, norm, added):
+        x = batch_first(x + jnp.reshape(added, (-1, 1, 1, 1)))
+        return batch_last(flax_norm.apply({"params": norm._asdict()}, x))
 
     def of(function):
-        def loss(x, norm):
-            return jnp.sum(jnp.sin(function(x, norm)))
+        def loss(*args):
+            return jnp.sum(jnp.sin(function(*args)))
 
-        def both(x, norm):
-            slope = jax.grad(loss, (0, 1))
-            return function(x, norm), jax.jvp(slope, (x, norm), (jnp.cos(9 * x), norm))
+        def both(*args):
+            along = jnp.cos(9 * args[0]), *args[1:]
+            return function(*args), jax.jvp(jax.grad(loss, (0, 1, 2)), args, along)
 
         return jax.jit(both)
 
-    same = functools.partial(np.testing.assert_allclose, atol=2e-5, rtol=1e-5)
-    jax.tree.map(same, of(conv_file.group_norm)(x, norm), of(plain)(x, norm))
+    same = functools.partial(np.testing.assert_allclose, atol=3e-5, rtol=1e-5)
+    jax.tree.map(same, of(conv_file.group_norm)(x, norm, added), of(plain)(x, norm, added))
+    same(conv_file.group_norm(x, norm), plain(x, norm, 0))
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
