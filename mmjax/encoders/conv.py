@@ -86,8 +86,7 @@ class ConvEncoder(nn.Module):
           ValueError: if x is not an image, or too small for the poolings.
         """
         del length, train
-        lost = [kernel - 1 if self.padding == "VALID" else 0 for kernel in self.kernels]
-        check_image(x.shape, lost)
+        check_image(x.shape, [lost(kernel, self.padding) for kernel in self.kernels])
         channels = (x.shape[-1], *self.features)
         layers = [
             Layer(
@@ -263,6 +262,11 @@ def padded(
     return jnp.pad(x, [(0, 0), *around, (0, 0)])
 
 
+def lost(side: int, padding: Padding) -> int:
+    """Pixels that filters of a side take off that of an image."""
+    return side - 1 if padding == "VALID" else 0
+
+
 def in_strips(
     x: Float[Array, "c h w b"], kernel: Float[Array, "k l c o"], room: int
 ) -> Float[Array, "o i j b"]:
@@ -416,8 +420,8 @@ def pooled(
     )
     blocks = conv is not native_conv2d and blocks_pay(kernel.shape)
     if norm and blocks:  # The norm sees the odd rows and columns that pooling drops.
-        lost = [n - 1 if padding == "VALID" else 0 for n in kernel.shape[:2]]
-        blocks = all((n - less) % 2 == 0 for n, less in zip(x.shape[1:3], lost, strict=True))
+        sides = zip(x.shape[1:3], kernel.shape[:2], strict=True)
+        blocks = all((length - lost(side, padding)) % 2 == 0 for length, side in sides)
     y = blocks_conv2d(x, kernel, padding, conv) if blocks else conv(x, kernel, padding)
     if norm:
         y = group_norm(y, Scale(*norm), bias)
@@ -431,8 +435,7 @@ def bytes_of_patches(shape: Sequence[int], layers: Sequence[Layer], padding: Pad
     most = 0
     for kernel, *_ in layers:
         rows, columns, channels, _ = kernel.shape
-        if padding == "VALID":
-            height, width = height - rows + 1, width - columns + 1
+        height, width = height - lost(rows, padding), width - lost(columns, padding)
         if blocks_pay(kernel.shape):
             rows, columns = block_window(kernel.shape)
         patches = rows * columns * channels * height * width * kernel.dtype.itemsize
