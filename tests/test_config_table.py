@@ -30,9 +30,10 @@ def test_rows_are_all_that_can_be_set_with_defaults() -> None:
     assert describe(model()) == [
         Row("encoders.image", "Module", "ConvEncoder(...)"),
         Row("encoders.image.features", "tuple[int, ...]", "(32, 64)"),
-        Row("encoders.image.kernel", "int", "3"),
+        Row("encoders.image.kernel", "int | tuple[int, ...]", "3"),
         Row("encoders.image.width", "int | None", "5"),
         Row("encoders.image.padding", "'SAME' | 'VALID'", "'SAME'"),
+        Row("encoders.image.norm", "bool", "False"),
         Row("fusion", "Module", "Concat()"),
         Row("heads.digit", "Module", "Classification(...)"),
         Row("heads.digit.classes", "int", "10"),
