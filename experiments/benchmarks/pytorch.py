@@ -13,7 +13,7 @@ The cases, by number:
     5  a cross-modal transformer
     6  an epoch of MultiMNIST with what brings the data
     7  five seeds as one program against one seed
-    8  from the start of the process to the end of the first dispatch, cold and with a warm cache
+    8  from the start of the process to the end of the first step, cold and with a warm cache
 
 Each number of threads has a process of its own. In it the sides take turns, round by round, after a
 warm-up, and every figure is a median over the rounds. Without PyTorch its columns are empty. A GPU

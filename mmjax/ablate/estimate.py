@@ -72,13 +72,12 @@ def measure(
     experiment = plan.build(lanes[0].unit.config)
     seeds = [lane.seed for lane in lanes]
     programs = Programs(experiment, seeds, devices, sweep(lanes, experiment))
-    state = programs.init().train
     dispatches = Dispatches(experiment, programs.seeds, programs.splits.size("train"))
     ranges = [r for r in dispatches.ranges if r[1] - r[0] == dispatches.ranges[0][1]]
     chunks = programs.splits.feed("train").chunks(dispatches.dispatches)
-    times = []
+    state, times = None, []
     for _, (data, indices) in zip(ranges[: 1 + TIMED], chunks, strict=False):
-        state, metrics = programs.train(state, data, indices)
+        state, metrics = programs.train(state or programs.begin(data, indices).train, data, indices)
         jax.block_until_ready(metrics)
         times.append(time.perf_counter() - begin)
     if len(times) < 2:

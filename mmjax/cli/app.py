@@ -20,6 +20,7 @@ An experiment file ends with
 
 import argparse
 import functools
+import gc
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -246,6 +247,9 @@ def resume_command(command: str, directory: Path) -> str:
 def prepare_jax(options: argparse.Namespace) -> None:
     """Opens the devices and the compilation cache.
 
+    Tracing makes many objects that stay: looking for garbage as often as Python does by itself
+    takes 0.3 s of the main job's start.
+
     Raises:
       ConfigError: there are fewer devices than were asked for.
     """
@@ -253,6 +257,7 @@ def prepare_jax(options: argparse.Namespace) -> None:
 
     from mmjax.train.devices import open_cores
 
+    gc.set_threshold(50_000)
     set_compilation_cache(options.compilation_cache)
     open_cores()
     if options.devices is not None and options.devices > jax.device_count():

@@ -149,10 +149,12 @@ def read_arrays(builder: Builder, split: str) -> Example:
     found = {name: _room(feature, len(records)) for name, feature in features.items()}
     for start in range(0, len(records), CHUNK):
         rows = range(start, min(start + CHUNK, len(records)))
-        for row, record in zip(rows, records.__getitems__(rows), strict=True):
-            example = tf_example_pb2.Example.FromString(record).features.feature
-            for name, feature in features.items():
-                found[name][row] = _value(example[name], feature)
+        examples = [
+            tf_example_pb2.Example.FromString(record).features.feature
+            for record in records.__getitems__(rows)
+        ]
+        for name, feature in features.items():
+            found[name][start : rows.stop] = _values([e[name] for e in examples], feature)
     return _nested(found)
 
 
@@ -162,13 +164,16 @@ def _room(feature: Any, examples: int) -> Any:
     return np.empty((examples, *feature.shape), feature.np_dtype)
 
 
-def _value(stored: tf_feature_pb2.Feature, feature: Any) -> Any:
-    """What one example has of a feature."""
-    value = getattr(stored, stored.WhichOneof("kind")).value
-    if stored.HasField("bytes_list"):
+def _values(stored: list[tf_feature_pb2.Feature], feature: Any) -> list[Any]:
+    """What each of some examples has of a feature."""
+    kind = stored[0].WhichOneof("kind")
+    values = [getattr(one, kind).value for one in stored]
+    if kind == "bytes_list":
         shape = [-1 if size is None else size for size in feature.shape]
-        return np.frombuffer(value[0], feature.np_dtype).reshape(shape)
-    return np.reshape(value, feature.shape) if feature.shape else value[0]
+        return [np.frombuffer(value[0], feature.np_dtype).reshape(shape) for value in values]
+    if feature.shape:
+        return [np.reshape(value, feature.shape) for value in values]
+    return [value[0] for value in values]
 
 
 def _flat(tree: Example, prefix: str = "") -> dict[str, Any]:

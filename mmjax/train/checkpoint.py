@@ -100,7 +100,7 @@ class Checkpoints:
         Newer ones, which are damaged, are set aside with a warning that names them.
 
         Args:
-          like: arrays of the same types, shapes and placement as those to restore.
+          like: what has the types, shapes and placement of the arrays to restore.
 
         Raises:
           ValueError: if there are checkpoints and none can be read; they stay where they are, for
@@ -151,8 +151,8 @@ class Checkpoints:
         return aside
 
 
-def abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
-    """Type, shape and placement of an array."""
+def abstract(x: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """Type, shape and placement of an array, or of what stands for one."""
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
 
 

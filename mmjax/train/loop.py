@@ -93,13 +93,13 @@ def fit(
     clock = Clock()
     programs = Programs(experiment, seeds, devices, sweep)
     lanes, peak = Lanes(programs, homes or [directory] * len(programs.seeds)), 0
-    state = programs.init()
     checkpoints = Checkpoints(directory / "checkpoints")
-    if restored := checkpoints.restore(state):
-        state = restored
+    state: LoopState | None = checkpoints.restore(programs.abstract_state)
+    if state:
         lanes.check_state(state, checkpoints)
-    plan = Plan(experiment, programs.seeds, programs.splits.size("train"), state.steps_done)
-    writes = open_writers(lanes.homes, programs.seeds, state.steps_done)
+    done = state.steps_done if state else 0
+    plan = Plan(experiment, programs.seeds, programs.splits.size("train"), done)
+    writes = open_writers(lanes.homes, programs.seeds, done)
 
     with (
         memory_errors(len(lanes.homes)),
@@ -107,10 +107,11 @@ def fit(
     ):
         chunks = programs.splits.feed("train").chunks(plan.dispatches)
         for (start, stop), (data, indices) in zip(plan.ranges, chunks, strict=True):
+            state = state or programs.begin(data, indices)
             if programs.stopped(state).all():
                 break
             if not peak:
-                peak = programs.peak_bytes(state.train, data, indices)
+                peak = programs.peak_bytes(data, indices)
                 check_memory(peak, memory, len(lanes.homes))
             clock.dispatching()
             train, metrics = programs.train(state.train, data, indices)
@@ -128,6 +129,7 @@ def fit(
                     writes[i](stop, {f"validation/{k}": v for k, v in validation[i].items()})
                 checkpoints.save(stop, state)
         checkpoints.close()
+        assert state is not None  # a run has a step to make, or has made some
         return Fitted(
             state=state,
             validation=programs.evaluate(state.best_params, "validation"),

@@ -1,8 +1,10 @@
 """An experiment made ready: its parts checked, its data placed, its programs lifted."""
 
+import functools
 import math
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -160,16 +162,50 @@ class Programs:
         """Examples that one step of all lanes takes."""
         return self.experiment.batch_size * len(self.seeds)
 
+    @functools.cached_property
+    def initial(self) -> jax.stages.Traced:
+        """The program that makes the state before the first step, traced."""
+        # Run once: optimising its many random draws would take longer than all else to compile.
+        once = jax.jit(
+            over_seeds(self.start(self.sweep), len(self.seeds), (0, 0), self.devices[0].platform),
+            compiler_options=RUN_ONCE,
+        )
+        return once.trace(*self.origin())
+
+    def origin(self) -> tuple[Values, Array]:
+        """What every lane starts from: its numbers and its key."""
+        return self.sweep.arrays(), jnp.stack([jax.random.key(seed) for seed in self.seeds])
+
+    @functools.cached_property
+    def abstract_state(self) -> LoopState:
+        """Types, shapes and placement of a state."""
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.placement),
+            self.initial.out_info,
+        )
+
+    def init(self) -> LoopState:
+        """The state before the first step, on all devices."""
+        return self.place(self.initial.lower().compile()(*self.origin()))
+
+    def begin(self, data: Batch, indices: Any) -> LoopState:
+        """The same, while the training program for dispatches of these shapes is compiled."""
+        lowered = self.initial.lower()
+        with ThreadPoolExecutor(1) as beside:
+            compiled = beside.submit(lowered.compile)
+            self.compile(data, indices)
+            return self.place(compiled.result()(*self.origin()))
+
     def train(
         self, state: TrainState, data: Batch, indices: Any
     ) -> tuple[TrainState, Mapping[str, Any]]:
         """Many steps in one dispatch; the state is donated, and metrics are [lanes, steps]."""
         alone = jax.process_count() == 1
-        program = self.compile(state, data, indices) if alone else self.train_program
+        program = self.compile(data, indices) if alone else self.train_program
         (self.values, state), metrics = program((self.values, state), data, indices)
         return state, metrics
 
-    def compile(self, state: TrainState, data: Batch, indices: Any) -> Any:
+    def compile(self, data: Batch, indices: Any) -> Any:
         """The training program for dispatches of these shapes, compiled once.
 
         Of several processes each passes the shards of its own devices, which `pmap` joins but a
@@ -180,30 +216,20 @@ class Programs:
         if key not in self.compiled:
             alone = jax.process_count() == 1
             options = COMPILER_OPTIONS.get(self.devices[0].platform) if alone else None
-            lowered = self.train_program.lower((self.values, state), data, indices)
-            self.compiled[key] = lowered.compile(options)
+            carry = self.values, self.abstract_state.train
+            self.compiled[key] = self.train_program.lower(carry, data, indices).compile(options)
         return self.compiled[key]
 
-    def peak_bytes(self, state: TrainState, data: Batch, indices: Any) -> int:
+    def peak_bytes(self, data: Batch, indices: Any) -> int:
         """Memory that `train` needs on one device, its arguments included."""
-        found = self.compile(state, data, indices).memory_analysis()
+        found = self.compile(data, indices).memory_analysis()
         sizes = ("argument_size", "output_size", "temp_size")
         total = sum(getattr(found, f"{size}_in_bytes", 0) for size in sizes)
         return total - getattr(found, "alias_size_in_bytes", 0)
 
-    def init(self) -> LoopState:
-        """The state before the first step, on all devices."""
-        # Run once: optimising its many random draws would take longer than all else to compile.
-        once = jax.jit(
-            over_seeds(self.start(self.sweep), len(self.seeds), (0, 0), self.devices[0].platform),
-            compiler_options=RUN_ONCE,
-        )
-        keys = jnp.stack([jax.random.key(seed) for seed in self.seeds])
-        return self.place(once(self.sweep.arrays(), keys))
-
     def start(self, sweep: Sweep) -> Callable[[Values, Array], LoopState]:
         """The function that makes one lane's state before the first step."""
-        example = jax.tree.map(jnp.asarray, self.example)
+        example = jax.device_put(self.example)
 
         def one(values: Values, key: Array) -> LoopState:
             e = sweep.traced(values)

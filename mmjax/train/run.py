@@ -158,7 +158,7 @@ def load(programs: Programs, directory: Path) -> LoopState:
     """The newest state that a run left."""
     state = None
     if (directory / "checkpoints").is_dir():
-        state = Checkpoints(directory / "checkpoints").restore(programs.init())
+        state = Checkpoints(directory / "checkpoints").restore(programs.abstract_state)
     if state is None:
         raise ValueError(f"{directory} has no checkpoint; train first, or name another run.")
     return state

@@ -130,7 +130,7 @@ def sections(rows: Sequence[Row]) -> Iterator[str]:
         ("Peak memory", MEMORIES, [r for r in steps if r.get("memory")], MEMORY),
         ("An epoch with its data", EPOCHS, kinds.get("epoch", []), ""),
         ("Five seeds as one program", SEEDS, kinds.get("seeds", []), ""),
-        ("Start to first dispatch", STARTS, kinds.get("start", []), ""),
+        ("Start to first step", STARTS, kinds.get("start", []), ""),
         ("Failed", FAILURES, kinds.get("failed", []), ""),
     )
     if not all(row["torch"] for row in kinds.get("roof", [])):

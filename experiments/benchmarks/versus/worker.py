@@ -96,7 +96,7 @@ def measurements(plan: Plan, roof: roofline.Roof) -> Iterator[tuple[int, str, Ca
         for name, make in seeds.cases():
             yield 7, name, lambda make=make: seeds_row(make, plan)
     if 8 in plan.groups:
-        yield 8, "polyglot_digits, to the first dispatch", lambda: start_row(plan)
+        yield 8, "polyglot_digits, to the first step", lambda: start_row(plan)
 
 
 def step_row(case: Case, plan: Plan, roof: roofline.Roof) -> Row:
