@@ -30,6 +30,7 @@ def test_of_equal_entries_exactly_one_gets_the_gradient():
     assert set(np.unique(gradient)) == {0, 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoder", "shape"),
     [

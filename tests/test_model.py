@@ -42,7 +42,10 @@ def init(model, batch):
     return model.init(jax.random.key(0), *args, train=False)["params"]
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize(
+    "fusion",
+    [pytest.param(f, marks=pytest.mark.slow if f in ("mean", "gated") else ()) for f in FUSIONS],
+)
 def test_what_is_missing_has_no_effect(toy, fusion):
     """NaN in absent inputs and behind the ends of sequences: same predictions, same gradients."""
     model, batch = toy.model(FUSIONS[fusion]), jax.tree.map(jnp.asarray, toy.batch(20, 0))

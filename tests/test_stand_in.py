@@ -24,7 +24,11 @@ def test_a_missing_modality_becomes_one_token(learned):
 
 
 @pytest.mark.parametrize("missing", ["zeros", "token"])
-@pytest.mark.parametrize("sharing", [None, TaskSpecific((4,))], ids=["hard", "specific"])
+@pytest.mark.parametrize(
+    "sharing",
+    [pytest.param(None, marks=pytest.mark.slow), TaskSpecific((4,))],
+    ids=["hard", "specific"],
+)
 def test_the_model_takes_the_stand_in(toy, missing, sharing):
     options = {} if sharing is None else {"sharing": sharing}
     model = toy.model(Mean(4), missing=missing, **options)

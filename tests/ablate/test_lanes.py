@@ -113,6 +113,7 @@ def test_seeds_rates_weights_and_dropout_are_those_of_each_alone(tmp_path):
         assert np.abs(finals[i] - finals[i + 1]).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_rates_of_modality_dropout_are_those_of_each_alone(tmp_path):
     """None at all among them, which alone is a program without modality dropout."""
     path = "modality_dropout"
@@ -210,6 +211,7 @@ def test_lanes_are_split_evenly():
     assert [len(x) for x in split([None] * 3, 1)] == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_a_lane_that_is_no_longer_finite_fails_alone(tmp_path):
     """The other arm's numbers are those without it."""
     path = "optimizer.learning_rate"

@@ -20,6 +20,7 @@ def page(reported, tmp_path_factory):
         yield opened
 
 
+@pytest.mark.slow
 def test_it_renders_and_its_figures_load(page):
     assert page.evaluate("document.title") == "fusions_and_balancers"
     assert page.evaluate("document.querySelectorAll('table').length") == 6

@@ -122,6 +122,7 @@ def test_one_arm(tmp_path):
     assert not (tmp_path / "figures" / "critical_difference.png").exists()
 
 
+@pytest.mark.slow
 def test_a_metric_of_which_less_is_better(tmp_path):
     text = brief(tmp_path, metric="rate/mae")
     assert "Primary metric: rate mae ↓" in text
@@ -133,6 +134,7 @@ def test_the_baseline_failed(tmp_path):
     assert "| concat-equal | failed |" in text
 
 
+@pytest.mark.slow
 def test_no_diagnostics_no_figure_of_conflicts(tmp_path):
     brief(tmp_path, diagnostics=False)
     assert not (tmp_path / "figures" / "conflicts.png").exists()
@@ -152,6 +154,7 @@ def test_a_missing_seed_of_an_arm(tmp_path):
     assert "over 4 seeds: p" in text  # those that all arms have
 
 
+@pytest.mark.slow
 def test_a_metric_that_is_nan(tmp_path):
     def spoil(frame):
         bad = (frame.arm == "gated-mgda") & (frame.metric == "rate/mae") & (frame.seed == 1)
@@ -162,6 +165,7 @@ def test_a_metric_that_is_nan(tmp_path):
     assert "| undefined |" in text
 
 
+@pytest.mark.slow
 def test_costs_that_are_not_known(tmp_path):
     def unknown(frame):
         return frame.assign(value=frame.value.mask(frame.metric.isin(["flops", "peak_bytes"])))

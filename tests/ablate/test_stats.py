@@ -217,6 +217,7 @@ def test_one_arm_like_the_baseline_is_called_different_in_5_percent(kind, seeds)
     assert better.mean() == pytest.approx(claimed.mean() / 2, abs=0.004)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arms", "seeds"), [(3, 5), (15, 5)])
 def test_any_of_several_arms_is_called_different_in_5_percent_at_most(arms, seeds):
     """2,000 studies of arms like their baseline, through `compare`; Monte Carlo error 0.5%."""
@@ -252,6 +253,7 @@ def test_the_percentile_bootstrap_covers_far_less_with_few_seeds():
     assert ((found.low <= 0) & (found.high >= 0)).mean() < 0.87
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arms", "tied"), [(4, 4), (4, 2), (16, 16), (16, 3)])
 def test_the_best_set_holds_each_of_the_best_in_95_percent(arms, tied):
     """1,500 studies in which some arms are equally good and the rest are far behind.

@@ -59,6 +59,7 @@ def told(directory, arm):
     return json.loads((directory / "arms" / arm / "tuning.json").read_text())
 
 
+@pytest.mark.slow
 def test_every_arm_has_as_many_trials_and_the_same_rates(done):
     """An arm without a width is tuned in the rate alone."""
     _, directory = done

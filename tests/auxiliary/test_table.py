@@ -121,7 +121,7 @@ TABLE = {
     "sown": (Sown("sharing", "entropy"), {"sharing": DSelectK(2, 1, (3,))}),
 }
 CASES = pytest.mark.parametrize("name", TABLE)
-# Each of these compiles a training step.
+# Each of these compiles a training step, or several programs.
 FEW = ("info_nce", "mmd", "elbo", "distillation")
 SOME = pytest.mark.parametrize(
     "name", [n if n in FEW else pytest.param(n, marks=pytest.mark.slow) for n in TABLE]
@@ -171,7 +171,7 @@ def spoilt(batch):
     return batch._replace(inputs=inputs)
 
 
-@CASES
+@SOME
 def test_values_slopes_padding_seeds_and_half_precision(name):
     """One program of everything: what is missing has no effect, every parameter of the objective
     and its encoders has a slope, seeds are mapped over, bfloat16 is finite."""
@@ -289,7 +289,10 @@ def test_a_gradient_balancer_weighs_it_over_several_backbones(name):
         assert np.abs(step).max() > 0, jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize("balancer", BALANCERS)
+@pytest.mark.parametrize(
+    "balancer",
+    [b if b == "pcgrad" else pytest.param(b, marks=pytest.mark.slow) for b in BALANCERS],
+)
 def test_balancers_are_told_when_there_is_nothing_to_learn(balancer):
     """Then the step is that of the model without the objective."""
     model, batch, _ = ready("info_nce", sharing=HardSharing((3,)))

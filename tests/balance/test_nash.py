@@ -38,7 +38,13 @@ def bargain(rows, power):
 
 
 @pytest.mark.parametrize(
-    ("alpha", "spread", "n"), [(1, 3.0, 200), (2, 1.0, 200), (0.5, 1.0, 80), (5, 1.0, 80)]
+    ("alpha", "spread", "n"),
+    [
+        (1, 3.0, 200),
+        pytest.param(2, 1.0, 200, marks=pytest.mark.slow),
+        (0.5, 1.0, 80),
+        pytest.param(5, 1.0, 80, marks=pytest.mark.slow),
+    ],
 )
 def test_every_gain_is_in_proportion_to_its_weight(problems, leaning, alpha, spread, n):
     """Gradients within a cone, of which many conflict."""

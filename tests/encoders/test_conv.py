@@ -168,7 +168,7 @@ def as_plain_layers(encoder, x):
     return str(jax.make_jaxpr(of(ours))(params, x))
 
 
-@pytest.mark.parametrize("cache", [10_000, 35_000])
+@pytest.mark.parametrize("cache", [10_000, pytest.param(35_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("batch", [24, 29])
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 def test_chunks_of_a_batch_are_as_plain_layers(padding, batch, cache, monkeypatch):
@@ -179,7 +179,7 @@ def test_chunks_of_a_batch_are_as_plain_layers(padding, batch, cache, monkeypatc
     assert "scan[" in as_plain_layers(encoder, random(0, batch, 12, 12, 2))
 
 
-@pytest.mark.parametrize("sides", [(12, 16), (14, 13)])
+@pytest.mark.parametrize("sides", [pytest.param((12, 16), marks=pytest.mark.slow), (14, 13)])
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 @pytest.mark.parametrize("norm", [False, True])
 def test_towers_are_as_plain_layers(norm, padding, sides):

@@ -130,7 +130,13 @@ def test_a_task_without_labels_changes_nothing_for_the_other(toy, balancer):
     chex.assert_trees_all_equal(both.params["heads_size"], steps[0][0].params["heads_size"])
 
 
-@pytest.mark.parametrize(("balancer", "devices"), [*((b, 8) for b in BALANCERS), ("pcgrad", 2)])
+@pytest.mark.parametrize(
+    ("balancer", "devices"),
+    [
+        *(pytest.param(b, 8, marks=() if b == "equal" else pytest.mark.slow) for b in BALANCERS),
+        ("pcgrad", 2),
+    ],
+)
 def test_devices_give_the_parameters_of_one(toy, balancer, devices):
     """20 SGD steps; the numbers of missing labels differ from device to device."""
     model, data = toy.model(), toy.batch(320, 0)
