@@ -1,8 +1,11 @@
 """Attention over tokens of which some are masked, and the pre-norm transformer layer made of it."""
 
 import functools
+import math
+from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -33,7 +36,12 @@ class Attention(nn.Module):
         """
         check_heads(queries.shape[-1], self.heads)
         attend = nn.MultiHeadDotProductAttention(
-            self.heads, use_bias=False, force_fp32_for_softmax=True, name="heads"
+            self.heads,
+            use_bias=False,
+            force_fp32_for_softmax=True,
+            qkv_dot_general=dot_rows,
+            out_dot_general=dot_rows,
+            name="heads",
         )
         found = attend(queries, context.values, mask=context.mask[:, None, None, :])
         seen = context.mask.any(axis=1)[:, None, None]
@@ -66,10 +74,11 @@ class Layer(nn.Module):
             normed = nn.LayerNorm(name="norm_context")(context.values)
             context = Tokens(normed, context.mask)
         values = x.values + drop(Attention(self.heads, name="attention")(queries, context))
-        hidden = nn.Dense(self.expansion * values.shape[-1], name="mlp_in")(
+        dense = functools.partial(nn.Dense, dot_general=dot_rows)
+        hidden = dense(self.expansion * values.shape[-1], name="mlp_in")(
             nn.LayerNorm(name="norm_mlp")(values)
         )
-        values = values + drop(nn.Dense(values.shape[-1], name="mlp_out")(nn.gelu(hidden)))
+        values = values + drop(dense(values.shape[-1], name="mlp_out")(nn.gelu(hidden)))
         return Tokens(values, x.mask)
 
 
@@ -95,6 +104,31 @@ class Stack(nn.Module):
             layer = Layer(self.heads, self.expansion, self.dropout, name=f"layer_{i}")
             x = layer(x, context, train=train)
         return Tokens(nn.LayerNorm(name="norm")(x.values), x.mask)
+
+
+def dot_rows(
+    x: Float[Array, "..."], kernel: Float[Array, "..."], axes: Any, **options: Any
+) -> Array:
+    """`jax.lax.dot_general` of x's last axes and the kernel's first, as a product of two matrices.
+
+    All other axes of x become one. A product's gradient by the kernel sums over them, and where
+    they are several, XLA's CPU compiler first copies its operands into another order.
+
+    Args:
+      x: [... k...].
+      kernel: [k... n...].
+      axes: dimension numbers: ((axes of x, axes of the kernel), ((), ())).
+      options: those of `jax.lax.dot_general`.
+
+    Returns:
+      [... n...].
+    """
+    (contracted, _), _ = axes
+    outer, inner = x.shape[: -len(contracted)], math.prod(kernel.shape[: len(contracted)])
+    found = jax.lax.dot_general(
+        x.reshape(-1, inner), kernel.reshape(inner, -1), (((1,), (0,)), ((), ())), **options
+    )
+    return found.reshape(*outer, *kernel.shape[len(contracted) :])
 
 
 def positions(count: int, width: int) -> Float[Array, "{count} {width}"]:

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from mmjax.attention import Stack, check_heads, masked, positions
+from mmjax.attention import Stack, check_heads, dot_rows, masked, positions
 from mmjax.dropout import Dropout
 from mmjax.encoders.mlp import one_token
 from mmjax.encoders.sequence import check_sequence, real_steps, time_mean
@@ -62,7 +62,7 @@ class TransformerEncoder(nn.Module):
           ValueError: if x has another shape, or more tokens than learned positions.
         """
         tokens = self.cut(x, length)
-        values = nn.Dense(self.width, name="embed")(tokens.values)
+        values = nn.Dense(self.width, dot_general=dot_rows, name="embed")(tokens.values)
         values = values + self.places(values.shape[1]).astype(values.dtype)[None]
         tokens = Tokens(values, tokens.mask)
         if self.output == "class":

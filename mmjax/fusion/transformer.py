@@ -1,10 +1,12 @@
 """Fusions that mix the tokens of all modalities by attention."""
 
+import functools
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.attention import Layer, Stack, check_heads, joined, masked
+from mmjax.attention import Layer, Stack, check_heads, dot_rows, joined, masked
 from mmjax.fusion.pool import mean_of_present, pool
 from mmjax.types import Tokens
 
@@ -216,8 +218,9 @@ def embedded(tokens: dict[str, Tokens], width: int) -> dict[str, Tokens]:
 
     The projection's bias says which modality a token is of. For a compact method.
     """
+    dense = functools.partial(nn.Dense, width, dot_general=dot_rows)
     return {
-        m: Tokens(nn.Dense(width, name=f"project_{m}")(masked(tokens[m]).values), tokens[m].mask)
+        m: Tokens(dense(name=f"project_{m}")(masked(tokens[m]).values), tokens[m].mask)
         for m in sorted(tokens)
     }
 
