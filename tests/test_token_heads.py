@@ -102,6 +102,7 @@ def test_tokens_stem_from_the_backbones_that_the_task_sees(sharing):
     assert moved[1] == 0
 
 
+@pytest.mark.slow
 def test_a_map_is_decoded_beside_the_features():
     model = Model(
         encoders={

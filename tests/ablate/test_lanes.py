@@ -93,6 +93,7 @@ def check_each_alone(root, cases, vmapped, **options):
     return finals
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("seeds_run")
 def test_seeds_rates_weights_and_dropout_are_those_of_each_alone(tmp_path):
     """With a dropout rate of 0 among others, and a head's constant, which the host uses too."""

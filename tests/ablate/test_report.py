@@ -128,6 +128,7 @@ def test_a_metric_of_which_less_is_better(tmp_path):
     assert "Primary metric: rate mae ↓" in text
 
 
+@pytest.mark.slow
 def test_the_baseline_failed(tmp_path):
     text = brief(tmp_path, failed=("concat-equal",))
     assert "against concat-equal" not in text

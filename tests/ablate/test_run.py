@@ -108,6 +108,7 @@ def test_costs_are_those_of_a_lane(done):
     assert left["flops"] < both["flops"] and left["parameters"] < both["parameters"]
 
 
+@pytest.mark.slow
 def test_an_arms_directory_is_that_of_a_run(done):
     """Its best parameters can be loaded, and are those of the result."""
     from mmjax.train.checkpoint import digest
@@ -151,6 +152,7 @@ def test_what_is_done_is_kept_and_the_rest_is_made(done, tmp_path):
     check_same(directory, tmp_path / "half", rtol=2e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_failed_arm_is_recorded_and_the_rest_go_on(tmp_path):
     axes = {
         "rate": {

@@ -249,6 +249,7 @@ def test_parts_that_do_not_fit_are_refused(toy):
         toy.experiment(epochs=0)
 
 
+@pytest.mark.slow
 def test_a_validation_split_that_cannot_choose_is_refused(toy, tmp_path):
     """Without a label for one task the mean loss is NaN, and no parameters would ever be best."""
     data = toy.dataset()

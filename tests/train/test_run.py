@@ -88,6 +88,7 @@ def test_the_table_and_the_curves_are_there(done):
         assert list((workdir / "all" / "tensorboard" / f"seed{seed}").glob("events.out.tfevents.*"))
 
 
+@pytest.mark.slow
 def test_each_seed_of_two_is_the_run_of_it_alone(toy, done, tmp_path):
     """To rounding: one seed is computed without the axis of seeds."""
     _, results = done

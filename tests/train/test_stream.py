@@ -95,6 +95,7 @@ def record():
     return optax.GradientTransformation(lambda p: jax.tree.map(jnp.zeros_like, p), update)
 
 
+@pytest.mark.slow
 def test_the_step_augments_by_seed_and_place_alike_on_one_and_eight_devices(toy):
     """Two seeds with the same parameters and examples: what differs is the augmentation."""
     model, data = toy.model(), toy.batch(64, 0)
