@@ -45,7 +45,7 @@ def pytest_configure():
 def _caches(tmp_path_factory):
     """Keeps the tests' caches out of the user's; what one test compiled serves all, in any process.
 
-    Programs that are the same in several tests take a fifth of the time of those that train.
+    Many tests compile the same programs: those of training and ablations take a fifth less time.
     """
     root = tmp_path_factory.getbasetemp()
     every = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root

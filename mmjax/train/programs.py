@@ -189,7 +189,7 @@ class Programs:
         return self.place(self.initial.lower().compile()(*self.origin()))
 
     def begin(self, data: Batch, indices: Any) -> LoopState:
-        """The same, while the training program for dispatches of these shapes is compiled."""
+        """What `init` gives, while the training program for dispatches of these shapes compiles."""
         lowered = self.initial.lower()
         with ThreadPoolExecutor(1) as beside:
             compiled = beside.submit(lowered.compile)
