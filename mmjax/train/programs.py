@@ -210,13 +210,13 @@ class Programs:
 
         Of several processes each passes the shards of its own devices, which `pmap` joins but a
         compiled program does not take; there it serves to be looked at, and is compiled as `pmap`
-        does it.
+        does it, which joins no shapes without values.
         """
         key = shapes(data, indices)
         if key not in self.compiled:
             alone = jax.process_count() == 1
             options = COMPILER_OPTIONS.get(self.devices[0].platform) if alone else None
-            carry = self.values, self.abstract_state.train
+            carry = self.values, (self.abstract_state if alone else self.init()).train
             self.compiled[key] = self.train_program.lower(carry, data, indices).compile(options)
         return self.compiled[key]
 
