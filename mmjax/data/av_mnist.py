@@ -8,12 +8,15 @@ the digit and the speaker. No picture and no recording of one split occurs in an
 
 import dataclasses
 import os
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
-from mmjax.data.noise import Kind
+from mmjax.data.fsdd import RATE
+from mmjax.data.kept import Example, kept
+from mmjax.data.noise import KINDS, Kind
+from mmjax.data.recipe import Recipe
 from mmjax.data.spectrogram import Spectrogram
 from mmjax.types import Batch
 
@@ -33,6 +36,39 @@ class Noise:
 
     kind: Kind = "white"
     snr: float = -6.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AvMnistRecipe(Recipe):
+    """The arguments of `av_mnist`."""
+
+    dataset: str = "av_mnist"
+    version: str = "1.0.0"
+    energy_removed: float
+    noise: Noise
+    spectrogram: Spectrogram
+    split_by: str
+    skip_damaged: bool
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.energy_removed < 1:
+            raise ValueError(
+                f"energy_removed is {self.energy_removed}; it must be at least 0 and less than 1."
+            )
+        if self.noise.kind not in KINDS:
+            raise ValueError(f"noise.kind is {self.noise.kind!r}; it is one of {', '.join(KINDS)}.")
+        if not self.noise.snr > -np.inf:
+            raise ValueError(f"noise.snr is {self.noise.snr}; it must be a number of decibels.")
+        if self.split_by not in ("take", "speaker"):
+            raise ValueError(f"split_by is {self.split_by!r}; it is 'take' or 'speaker'.")
+        self.spectrogram.check(RATE)
+
+    @property
+    def ingredients(self) -> list[Any]:
+        """What else the data follow from."""
+        pictures = [float(self.energy_removed), self.noise, self.spectrogram]
+        return [*pictures, self.split_by, self.skip_damaged]
 
 
 def av_mnist(
@@ -82,10 +118,7 @@ def av_mnist(
       FileNotFoundError: if an original file is not in `manual_dir`.
       ValueError: if an argument is out of range or an original file is damaged.
     """
-    from mmjax.data.av_mnist_builder import AvMnist, AvMnistConfig
-    from mmjax.data.prepared import prepare, read_arrays
-
-    config = AvMnistConfig(
+    recipe = AvMnistRecipe(
         seed=seed,
         sizes={"train": train, "validation": validation, "test": test},
         energy_removed=energy_removed,
@@ -98,8 +131,15 @@ def av_mnist(
     if split_by == "take":
         tasks["speaker"] = Task("classification", classes=SPEAKERS)
     audio = Modality((spectrogram.frames, spectrogram.mels, 1))
-    builder = prepare(AvMnist, config, data_dir=data_dir, manual_dir=manual_dir)
-    splits = {split: Arrays(_batch(read_arrays(builder, split), tasks)) for split in config.sizes}
+
+    def read() -> dict[str, Example]:
+        from mmjax.data.av_mnist_builder import AvMnist
+        from mmjax.data.prepared import stored
+
+        return stored(AvMnist, recipe, data_dir, manual_dir)
+
+    arrays = kept(recipe, data_dir, read)
+    splits = {split: Arrays(_batch(part, tasks)) for split, part in arrays.items()}
     return Dataset("av_mnist", {"image": Modality((28, 28, 1)), "audio": audio}, tasks, splits)
 
 

@@ -1,7 +1,6 @@
 """Makes the examples of av_mnist and stores them as a TFDS data set of array records."""
 
 import dataclasses
-import hashlib
 import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -11,14 +10,13 @@ import tensorflow_datasets as tfds
 from jaxtyping import Int, UInt8
 
 from mmjax.data import prepared
-from mmjax.data.av_mnist import DIGITS, SPEAKERS, Noise
+from mmjax.data.av_mnist import DIGITS, SPEAKERS, AvMnistRecipe
 from mmjax.data.fsdd import RATE, Clip, read_fsdd
 from mmjax.data.idx import read_idx
-from mmjax.data.noise import KINDS, mixed
+from mmjax.data.noise import mixed
 from mmjax.data.originals import FSDD, MNIST
 from mmjax.data.pca import fit_components, reduced
 from mmjax.data.prepared import Example
-from mmjax.data.spectrogram import Spectrogram
 
 SPLITS = ("train", "validation", "test")
 TAKES = {"test": range(5), "validation": range(5, 10)}  # the others are for training
@@ -33,52 +31,13 @@ class Pictures(NamedTuple):
     digits: UInt8[np.ndarray, " n"]
 
 
-@dataclasses.dataclass(eq=False, kw_only=True)
-class AvMnistConfig(tfds.core.BuilderConfig):
-    """The arguments of `av_mnist`; each set of them is stored under a name of its own."""
-
-    name: str = ""
-    seed: int
-    sizes: dict[str, int]
-    energy_removed: float
-    noise: Noise
-    spectrogram: Spectrogram
-    split_by: str
-    skip_damaged: bool
-
-    def __post_init__(self) -> None:
-        self._check()
-        recipe = [self.sizes, float(self.energy_removed), self.noise, self.spectrogram]
-        recipe += [self.split_by, self.skip_damaged]
-        self.name = f"seed{self.seed}-{hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]}"
-
-    def _check(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; it must be at least 0.")
-        for split, size in self.sizes.items():
-            if size < 1:
-                raise ValueError(f"{split} is {size}; a split needs at least 1 example.")
-        if not 0 <= self.energy_removed < 1:
-            raise ValueError(
-                f"energy_removed is {self.energy_removed}; it must be at least 0 and less than 1."
-            )
-        if self.noise.kind not in KINDS:
-            raise ValueError(f"noise.kind is {self.noise.kind!r}; it is one of {', '.join(KINDS)}.")
-        if not self.noise.snr > -np.inf:
-            raise ValueError(f"noise.snr is {self.noise.snr}; it must be a number of decibels.")
-        if self.split_by not in ("take", "speaker"):
-            raise ValueError(f"split_by is {self.split_by!r}; it is 'take' or 'speaker'.")
-        self.spectrogram.check(RATE)
-
-
 class AvMnist(prepared.Builder):
     """Digits as pictures and as speech; see `mmjax.data.av_mnist`."""
 
-    # A change of what is generated must come with a new version, or old files are read.
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version(AvMnistRecipe.version)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        spectrogram = self.builder_config.spectrogram
+        spectrogram = self.recipe.spectrogram
         features = {
             "image": _bytes(28, 28, 1),
             "audio": _bytes(spectrogram.frames, spectrogram.mels, 1),
@@ -94,7 +53,7 @@ class AvMnist(prepared.Builder):
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Example]]]:
-        config = self.builder_config
+        recipe = self.recipe
         paths = {part: self.originals.find(original) for part, original in MNIST.items()}
         files = {
             part: read_idx(path, shape=(None, 28, 28) if "images" in part else (None,))
@@ -102,29 +61,29 @@ class AvMnist(prepared.Builder):
         }
         for part in ("train", "test"):
             _check_pairs(files, part, paths)
-        pictures = _pictures(files, config)
-        clips, damaged = read_fsdd(self.originals.find(FSDD), skip_damaged=config.skip_damaged)
+        pictures = _pictures(files, recipe)
+        clips, damaged = read_fsdd(self.originals.find(FSDD), skip_damaged=recipe.skip_damaged)
         if damaged:
             told = "\n  ".join([f"{len(damaged)} damaged recordings left out:", *damaged])
             print(told, file=sys.stderr)
-        pools = _pools(clips, config)
+        pools = _pools(clips, recipe)
         return {
             split: self.numbered(
                 split, self._generate_examples(split, pictures[split], pools[split]), size
             )
-            for split, size in config.sizes.items()
+            for split, size in recipe.sizes.items()
         }
 
     def _generate_examples(
         self, split: str, pictures: Pictures, pool: list[Clip]
     ) -> Iterator[Example]:
-        config = self.builder_config
-        spectrogram, length = config.spectrogram, config.spectrogram.samples(RATE)
-        background = dataclasses.asdict(config.noise)
+        recipe = self.recipe
+        spectrogram, length = recipe.spectrogram, recipe.spectrogram.samples(RATE)
+        background = dataclasses.asdict(recipe.noise)
         sayings = [[clip for clip in pool if clip.digit == digit] for digit in range(10)]
         others = [clip.samples for clip in pool]
         for index, (row, image, digit) in enumerate(zip(*pictures, strict=True)):
-            rng = np.random.default_rng([config.seed, SPLITS.index(split), index])
+            rng = np.random.default_rng([recipe.seed, SPLITS.index(split), index])
             clip = sayings[digit][rng.integers(len(sayings[digit]))]
             sound = mixed(clip.samples, length, rng, others=others, **background)
             yield {
@@ -156,11 +115,11 @@ def _check_pairs(files: dict[str, np.ndarray], part: str, paths: dict[str, Any])
         )
 
 
-def _pictures(files: dict[str, np.ndarray], config: AvMnistConfig) -> dict[str, Pictures]:
+def _pictures(files: dict[str, np.ndarray], recipe: AvMnistRecipe) -> dict[str, Pictures]:
     """The reduced images of each split."""
-    chosen = _rows(len(files["train-images"]), len(files["test-images"]), config)
+    chosen = _rows(len(files["train-images"]), len(files["test-images"]), recipe)
     flat = {part: files[f"{part}-images"].reshape(-1, PIXELS) for part in ("train", "test")}
-    components = fit_components(flat["train"][chosen["train"]], config.energy_removed)
+    components = fit_components(flat["train"][chosen["train"]], recipe.energy_removed)
     found = {}
     for split, rows in chosen.items():
         part = "test" if split == "test" else "train"
@@ -169,9 +128,9 @@ def _pictures(files: dict[str, np.ndarray], config: AvMnistConfig) -> dict[str, 
     return found
 
 
-def _rows(train: int, test: int, config: AvMnistConfig) -> dict[str, Int[np.ndarray, " _"]]:
+def _rows(train: int, test: int, recipe: AvMnistRecipe) -> dict[str, Int[np.ndarray, " _"]]:
     """Which images of the training file, in a drawn order, and of the test file, in their own."""
-    sizes = config.sizes
+    sizes = recipe.sizes
     if sizes["train"] + sizes["validation"] > train:
         raise ValueError(
             f"train + validation is {sizes['train'] + sizes['validation']}; MNIST's training file "
@@ -179,27 +138,27 @@ def _rows(train: int, test: int, config: AvMnistConfig) -> dict[str, Int[np.ndar
         )
     if sizes["test"] > test:
         raise ValueError(f"test is {sizes['test']}; MNIST's test file has {test} images.")
-    order = np.random.default_rng(config.seed).permutation(train)
+    order = np.random.default_rng(recipe.seed).permutation(train)
     ends = np.cumsum([sizes["train"], sizes["validation"]])
     first, second, _ = np.split(order, ends)
     return {"train": first, "validation": second, "test": np.arange(sizes["test"])}
 
 
-def _pools(clips: list[Clip], config: AvMnistConfig) -> dict[str, list[Clip]]:
+def _pools(clips: list[Clip], recipe: AvMnistRecipe) -> dict[str, list[Clip]]:
     """The recordings of each split."""
     strangers = {clip.speaker for clip in clips} - set(SPEAKERS)
     if strangers:
         raise ValueError(
             f"The recordings have a speaker {min(strangers)!r}; they are {', '.join(SPEAKERS)}."
         )
-    order = np.random.default_rng([config.seed, 1]).permutation(SPEAKERS).tolist()
+    order = np.random.default_rng([recipe.seed, 1]).permutation(SPEAKERS).tolist()
     speakers = {order[0]: "test", order[1]: "validation"}
     takes = {take: split for split, some in TAKES.items() for take in some}
     pools: dict[str, list[Clip]] = {split: [] for split in SPLITS}
     for clip in clips:
         by_take = takes.get(clip.take, "train")
         by_speaker = speakers.get(clip.speaker, "train")
-        pools[by_take if config.split_by == "take" else by_speaker].append(clip)
+        pools[by_take if recipe.split_by == "take" else by_speaker].append(clip)
     for split, pool in pools.items():
         lacking = set(range(10)) - {clip.digit for clip in pool}
         if lacking:

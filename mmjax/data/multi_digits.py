@@ -20,12 +20,14 @@ Published code disagrees on how pairs are made, and figures on different pairs d
 
 import dataclasses
 import os
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
+from mmjax.data.kept import Example, kept
+from mmjax.data.recipe import Recipe
 from mmjax.types import Batch
 
 Folder = str | os.PathLike[str]
@@ -67,6 +69,27 @@ class Pairing:
             raise ValueError(f"offset is {self.offset}; it must be 0 to {CANVAS - IMAGE} pixels.")
         if self.resize not in ("nearest", "bilinear"):
             raise ValueError(f"resize is {self.resize!r}; it must be 'nearest' or 'bilinear'.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MultiDigitsRecipe(Recipe):
+    """What makes the pairs.
+
+    Attributes:
+      first: the data set of the first images, "mnist" or "fashion-mnist".
+      second: that of their partners.
+      pairing: how two images become one.
+    """
+
+    version: str = "1.0.0"
+    first: str
+    second: str
+    pairing: Pairing
+
+    @property
+    def ingredients(self) -> list[Any]:
+        """What else the data follow from, besides their name."""
+        return [self.pairing]
 
 
 def multi_mnist(
@@ -150,10 +173,17 @@ def _dataset(
     manual_dir: Folder | None,
     data_dir: Folder | None,
 ) -> Dataset:
-    from mmjax.data.multi_digits_builder import MultiDigitsConfig, load
+    recipe = MultiDigitsRecipe(
+        dataset=name, seed=seed, sizes=sizes, first=first, second=second, pairing=pairing
+    )
 
-    config = MultiDigitsConfig(first=first, second=second, seed=seed, sizes=sizes, pairing=pairing)
-    arrays = load(name, config, manual_dir=manual_dir, data_dir=data_dir)
+    def read() -> dict[str, Example]:
+        from mmjax.data.multi_digits_builder import BUILDERS
+        from mmjax.data.prepared import stored
+
+        return stored(BUILDERS[name], recipe, data_dir, manual_dir)
+
+    arrays = kept(recipe, data_dir, read)
     classes = {"left": CLASSES[first], "right": CLASSES[second]}
     return Dataset(
         name=name,

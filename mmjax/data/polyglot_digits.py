@@ -14,6 +14,8 @@ from jaxtyping import Bool, Int
 
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 from mmjax.data.decode import BYTES
+from mmjax.data.kept import Example, kept
+from mmjax.data.recipe import Recipe
 from mmjax.types import Batch
 
 LANGUAGES = {
@@ -53,6 +55,30 @@ class Noise:
     typing: float = 0.24
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PolyglotDigitsRecipe(Recipe):
+    """The arguments of `polyglot_digits`."""
+
+    dataset: str = "polyglot_digits"
+    version: str = "1.0.0"
+    missing_modalities: float
+    missing_labels: float
+    missing_in_evaluation: float
+    noise: Noise
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for share in ("missing_modalities", "missing_labels", "missing_in_evaluation"):
+            if not 0 <= getattr(self, share) <= 1:
+                raise ValueError(f"{share} is {getattr(self, share)}; it must be 0 to 1.")
+
+    @property
+    def ingredients(self) -> list[Any]:
+        """What else the data follow from."""
+        shares = self.missing_modalities, self.missing_labels, self.missing_in_evaluation
+        return [self.noise, *map(float, shares)]
+
+
 def polyglot_digits(
     *,
     seed: int = 0,
@@ -87,9 +113,7 @@ def polyglot_digits(
       ImportError: if the packages that make the data are not installed.
       ValueError: if a size or a share is out of range.
     """
-    from mmjax.data.polyglot_digits_builder import PolyglotDigitsConfig, prepare
-
-    config = PolyglotDigitsConfig(
+    recipe = PolyglotDigitsRecipe(
         seed=seed,
         sizes={"train": train, "validation": validation, "test": test},
         missing_modalities=missing_modalities,
@@ -97,7 +121,14 @@ def polyglot_digits(
         missing_in_evaluation=missing_in_evaluation,
         noise=noise,
     )
-    batches = {split: _batch(stored) for split, stored in prepare(config, data_dir).items()}
+
+    def read() -> dict[str, Example]:
+        from mmjax.data.polyglot_digits_builder import PolyglotDigits
+        from mmjax.data.prepared import stored
+
+        return stored(PolyglotDigits, recipe, data_dir)
+
+    batches = {split: _batch(part) for split, part in kept(recipe, data_dir, read).items()}
     splits = {split: Arrays(batch) for split, batch in _standardised(batches).items()}
     return Dataset("polyglot_digits", MODALITIES, TASKS, splits)
 

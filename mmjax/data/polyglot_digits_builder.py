@@ -1,7 +1,5 @@
 """Makes the examples of polyglot_digits and stores them as a TFDS data set of array records."""
 
-import dataclasses
-import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +9,13 @@ from jaxtyping import Float, Int, UInt8
 
 from mmjax.data import prepared
 from mmjax.data.audio import log_mel
-from mmjax.data.polyglot_digits import LANGUAGES, MODALITIES, TASKS, Noise
+from mmjax.data.polyglot_digits import (
+    LANGUAGES,
+    MODALITIES,
+    TASKS,
+    Noise,
+    PolyglotDigitsRecipe,
+)
 from mmjax.data.prepared import Example
 from mmjax.data.speech import Speaker
 
@@ -33,37 +37,10 @@ ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 LOWEST, STEP = -90.0, 0.5  # a level is stored as a number of steps above the lowest, in decibels
 
 
-@dataclasses.dataclass(eq=False, kw_only=True)
-class PolyglotDigitsConfig(tfds.core.BuilderConfig):
-    """The arguments of `polyglot_digits`; each set of them is stored under a name of its own."""
-
-    name: str = ""
-    seed: int
-    sizes: dict[str, int]
-    missing_modalities: float
-    missing_labels: float
-    missing_in_evaluation: float
-    noise: Noise
-
-    def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; it must be at least 0.")
-        for split, size in self.sizes.items():
-            if size < 1:
-                raise ValueError(f"{split} is {size}; a split needs at least 1 example.")
-        shares = ("missing_modalities", "missing_labels", "missing_in_evaluation")
-        for share in shares:
-            if not 0 <= getattr(self, share) <= 1:
-                raise ValueError(f"{share} is {getattr(self, share)}; it must be 0 to 1.")
-        recipe = [self.sizes, self.noise, *(float(getattr(self, share)) for share in shares)]
-        self.name = f"seed{self.seed}-{hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]}"
-
-
 class PolyglotDigits(prepared.Builder):
     """Digits as handwriting, speech and text; see `mmjax.data.polyglot_digits`."""
 
-    # A change of what is generated must come with a new version, or old files are read.
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version(PolyglotDigitsRecipe.version)
 
     def _info(self) -> tfds.core.DatasetInfo:
         classes = {t: task.classes for t, task in TASKS.items() if task.classes}
@@ -79,22 +56,16 @@ class PolyglotDigits(prepared.Builder):
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Example]]]:
-        sizes = self.builder_config.sizes
+        sizes = self.recipe.sizes
         return {s: self.numbered(s, self._generate_examples(s), sizes[s]) for s in SPLITS}
 
     def _generate_examples(self, split: str) -> Iterator[Example]:
-        config = self.builder_config
-        scans, words, speaker = _scans(split, config.seed), _words(), Speaker()
-        for index in range(config.sizes[split]):
-            rng = np.random.default_rng([config.seed, SPLITS.index(split), index])
-            example = _example(rng, scans, words, speaker, VOICES[split], config.noise)
-            yield _with_gaps(rng, example, *_shares(config, split))
-
-
-def prepare(config: PolyglotDigitsConfig, data_dir: str | None) -> dict[str, Example]:
-    """The examples of each split, stacked; made and stored if they are not there yet."""
-    builder = prepared.prepare(PolyglotDigits, config, data_dir=data_dir)
-    return {split: prepared.read_arrays(builder, split) for split in SPLITS}
+        recipe = self.recipe
+        scans, words, speaker = _scans(split, recipe.seed), _words(), Speaker()
+        for index in range(recipe.sizes[split]):
+            rng = np.random.default_rng([recipe.seed, SPLITS.index(split), index])
+            example = _example(rng, scans, words, speaker, VOICES[split], recipe.noise)
+            yield _with_gaps(rng, example, *_shares(recipe, split))
 
 
 def _bytes(modality: str) -> tfds.features.Tensor:
@@ -106,10 +77,10 @@ def _bytes(modality: str) -> tfds.features.Tensor:
     )
 
 
-def _shares(config: PolyglotDigitsConfig, split: str) -> tuple[float, float]:
+def _shares(recipe: PolyglotDigitsRecipe, split: str) -> tuple[float, float]:
     if split == "train":
-        return config.missing_modalities, config.missing_labels
-    return config.missing_in_evaluation, config.missing_in_evaluation
+        return recipe.missing_modalities, recipe.missing_labels
+    return recipe.missing_in_evaluation, recipe.missing_in_evaluation
 
 
 def _scans(split: str, seed: int) -> list[Float[np.ndarray, "_ 8 8"]]:

@@ -1,6 +1,7 @@
 """TFDS data sets of our own making: prepared once, atomically, the same bytes everywhere."""
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import sys
@@ -15,14 +16,21 @@ from tensorflow_datasets.core import writer
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
 from mmjax.data.bars import tracked
+from mmjax.data.kept import Example, flat, nested
 from mmjax.data.lock import lock
 from mmjax.data.originals import Originals
-
-Example = dict[str, Any]
+from mmjax.data.recipe import Recipe
 
 CHUNK = 1024  # records in memory while a split is read
 
 SomeBuilder = TypeVar("SomeBuilder", bound="Builder")
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class Config(tfds.core.BuilderConfig):
+    """A recipe as TFDS wants it."""
+
+    recipe: Recipe
 
 
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
@@ -37,6 +45,11 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
     code_path = Path(__file__)
     pkg_dir_path = epath.Path(__file__).parent
     originals: Originals
+
+    @property
+    def recipe(self) -> Any:
+        """What makes the data set."""
+        return self.builder_config.recipe
 
     def numbered(
         self, split: str, examples: Iterable[Example], total: int
@@ -64,6 +77,18 @@ class _SortedWriter(writer.ExampleWriter):
 
 def _sorted(example: bytes) -> bytes:
     return tf_example_pb2.Example.FromString(example).SerializeToString(deterministic=True)
+
+
+def stored(
+    kind: type[SomeBuilder],
+    recipe: Recipe,
+    data_dir: str | os.PathLike[str] | None = None,
+    manual_dir: str | os.PathLike[str] | None = None,
+) -> dict[str, Example]:
+    """{split: its arrays} of a data set, which is made if it was not; see `prepare`."""
+    config = Config(name=recipe.name, recipe=recipe)
+    builder = prepare(kind, config, data_dir=data_dir, manual_dir=manual_dir)
+    return {split: read_arrays(builder, split) for split in recipe.sizes}
 
 
 def prepare(
@@ -145,7 +170,7 @@ def read_arrays(builder: Builder, split: str) -> Example:
     """
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     records = builder.as_data_source(split, deserialize_method=raw)
-    features = _flat(builder.info.features.get_tensor_info())
+    features = flat(builder.info.features.get_tensor_info())
     found = {name: _room(feature, len(records)) for name, feature in features.items()}
     for start in range(0, len(records), CHUNK):
         rows = range(start, min(start + CHUNK, len(records)))
@@ -155,7 +180,7 @@ def read_arrays(builder: Builder, split: str) -> Example:
         ]
         for name, feature in features.items():
             found[name][start : rows.stop] = _values([e[name] for e in examples], feature)
-    return _nested(found)
+    return nested(found)
 
 
 def _room(feature: Any, examples: int) -> Any:
@@ -174,23 +199,3 @@ def _values(stored: list[tf_feature_pb2.Feature], feature: Any) -> list[Any]:
     if feature.shape:
         return [np.reshape(value, feature.shape) for value in values]
     return [value[0] for value in values]
-
-
-def _flat(tree: Example, prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} to {"a/b": 1}, which is how TFDS names features."""
-    found: dict[str, Any] = {}
-    for name, part in tree.items():
-        inner = isinstance(part, dict)
-        found |= _flat(part, f"{prefix}{name}/") if inner else {f"{prefix}{name}": part}
-    return found
-
-
-def _nested(flat: dict[str, Any]) -> Example:
-    tree: Example = {}
-    for name, array in flat.items():
-        *path, last = name.split("/")
-        place = tree
-        for part in path:
-            place = place.setdefault(part, {})
-        place[last] = array
-    return tree
