@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key
 
 from mmjax.balance import Balancer
@@ -192,7 +193,7 @@ def make_train_step(
     optimizer = optax.with_extra_args_support(optimizer)
 
     def reduce(x: Any) -> Any:
-        return x if axis_name is None else jax.lax.psum(x, axis_name)
+        return x if axis_name is None else psum(x, axis_name)
 
     def gather(x: Any) -> Any:
         return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
@@ -262,6 +263,19 @@ def make_train_step(
     return train_step
 
 
+def psum(tree: Any, axis_name: str) -> Any:
+    """`jax.lax.psum` of a tree; on CPU, where the devices meet anew for every leaf, as one array."""
+
+    def as_one(tree: Any) -> Any:
+        flat, back = ravel_pytree(tree)
+        return back(jax.lax.psum(flat, axis_name))
+
+    def as_leaves(tree: Any) -> Any:
+        return jax.lax.psum(tree, axis_name)
+
+    return jax.lax.platform_dependent(tree, cpu=as_one, default=as_leaves)
+
+
 def augmented(
     augment: AugmentExample, key: Key[Array, ""], batch: Batch, axis_name: str | None
 ) -> Batch:
@@ -308,7 +322,7 @@ def make_eval_step(
             return sums | {"loss": losses[i], "examples": counts[i]}
 
         sums = {t: one(i, t) for i, t in enumerate(tasks)}
-        return sums if axis_name is None else jax.lax.psum(sums, axis_name)
+        return sums if axis_name is None else psum(sums, axis_name)
 
     return eval_step
 
