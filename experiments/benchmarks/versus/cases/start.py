@@ -9,13 +9,13 @@ from pathlib import Path
 
 from versus.cases.polyglot import EXPERIMENTS
 
-# The command `mmjax run`, with the arm `all` alone.
+# The command `mmjax run`, whose first arm trains first.
 COMMAND = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import polyglot_digits
 from mmjax import cli
-cli.main(polyglot_digits.experiment, argv=sys.argv[2:])
+cli.main(polyglot_digits.experiment, polyglot_digits.ARMS, sys.argv[2:])
 """
 PATIENCE = 600  # seconds
 
