@@ -264,7 +264,7 @@ def make_train_step(
 
 
 def psum(tree: Any, axis_name: str) -> Any:
-    """`jax.lax.psum` of a tree; on CPU, where the devices meet anew for every leaf, as one array."""
+    """`jax.lax.psum` of a tree; on CPU as one array, since devices meet anew for every one."""
 
     def as_one(tree: Any) -> Any:
         flat, back = ravel_pytree(tree)

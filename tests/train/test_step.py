@@ -15,7 +15,7 @@ from mmjax.heads import Classification, Regression
 from mmjax.model import Model
 from mmjax.sharing import HardSharing
 from mmjax.train.parallel import AXIS, eval_program, train_program
-from mmjax.train.step import init_state, make_eval_step, make_train_step
+from mmjax.train.step import init_state, make_eval_step, make_train_step, psum
 from mmjax.types import Batch, Tokens
 
 BALANCERS = {
@@ -128,6 +128,32 @@ def test_a_task_without_labels_changes_nothing_for_the_other(toy, balancer):
     for part in one.params:
         chex.assert_trees_all_close(both.params[part], one.params[part], atol=1e-6)
     chex.assert_trees_all_equal(both.params["heads_size"], steps[0][0].params["heads_size"])
+
+
+def test_trees_are_summed_over_devices_leaf_by_leaf():
+    """Whatever their shapes and types, and where there is nothing to sum."""
+    rng = np.random.default_rng(0)
+    tree = {
+        "kernel": rng.normal(size=(4, 3, 2)).astype(np.float32),
+        "count": rng.integers(0, 9, 4).astype(np.int32),
+        "half": jnp.asarray(rng.normal(size=(4, 5)), jnp.bfloat16),
+        "none": {},
+        "empty": np.zeros((4, 0), np.float32),
+    }
+    over = jax.pmap(lambda x: psum(x, AXIS), axis_name=AXIS, devices=jax.devices()[:4])
+    summed = over(tree)
+    for device in range(4):
+        found = jax.tree.map(lambda x, at=device: np.asarray(x)[at], summed)
+        exact = jax.tree.map(lambda x: np.asarray(x, np.float64).sum(0), tree)
+        chex.assert_trees_all_close(found["kernel"], exact["kernel"].astype(np.float32), rtol=1e-6)
+        assert found["count"] == exact["count"] and found["count"].dtype == np.int32
+        np.testing.assert_allclose(found["half"].astype(np.float64), exact["half"], atol=0.05)
+        assert found["half"].dtype == jnp.bfloat16
+        assert found["none"] == {} and found["empty"].shape == (0,)
+    nothing = jax.pmap(lambda x: (x, psum({}, AXIS)), axis_name=AXIS, devices=jax.devices()[:4])(
+        np.arange(4.0)
+    )
+    assert nothing[1] == {}
 
 
 @pytest.mark.parametrize(
