@@ -27,7 +27,8 @@ def kept(
 ) -> dict[str, Example]:
     """{split: its arrays}: from the file that the first reading left, or else from the records.
 
-    A file that is damaged is written again; where none can be written, the records are read.
+    The file is about as large as the records. A damaged one is written again; where none can be
+    written, the records are read.
 
     Args:
       recipe: what makes the data set.
