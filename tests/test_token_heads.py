@@ -58,6 +58,7 @@ def make_model(**changes):
     return Model(**(parts | changes))
 
 
+@pytest.mark.slow
 def test_every_step_is_labelled_by_itself_and_by_the_other_modality(tmp_path):
     sizes = {"train": 512, "validation": 64, "test": 256}
     modalities = {"sequence": Modality((T, 1), sequence=True), "vector": Modality((1,))}

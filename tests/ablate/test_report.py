@@ -149,6 +149,7 @@ def drop(frame, **what):
     return frame[~keep]
 
 
+@pytest.mark.slow
 def test_a_missing_seed_of_an_arm(tmp_path):
     text = brief(tmp_path, edit=lambda frame: drop(frame, arm="gated-equal", seed=2))
     assert "| gated-equal | incomplete | no results of seeds 2 |" in text

@@ -284,6 +284,7 @@ def test_the_same_example_in_two_splits_is_warned_of():
     assert len(warned) == 1
 
 
+@pytest.mark.slow
 def test_it_trains(tmp_path):
     encoders = {name: MLPEncoder((4,)) for name in INPUTS}
     heads = {"kind": Classification(3), "size": Regression(), "tags": MultiLabel(2)}

@@ -153,6 +153,7 @@ def test_shares_of_missing_parts(tmp_path):
         assert all(v.all() for v in (*batch.present.values(), *batch.labeled.values()))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_files(tmp_path):
     for folder in ("a", "b"):
         polyglot_digits(**SMALL, data_dir=str(tmp_path / folder))
@@ -198,6 +199,7 @@ def test_an_interrupted_preparation_leaves_nothing_to_read(tmp_path, monkeypatch
     assert records(tmp_path / "a") == records(tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_two_at_once_do_not_collide(tmp_path):
     processes = [prepare_small(tmp_path) for _ in range(2)]
     assert [process.wait() for process in processes] == [0, 0]

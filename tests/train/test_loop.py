@@ -37,6 +37,7 @@ class Counted:
         return self.source.take(indices)
 
 
+@pytest.mark.slow
 def test_streamed_again_and_resumed_are_one_run(toy, tmp_path):
     """The same bits from data on the device, from a stream, and after an interruption."""
     whole = fit(toy.experiment(), tmp_path / "whole")

@@ -49,6 +49,7 @@ def from_afar(data):
     return Dataset(data.name, data.modalities, data.tasks, seen)
 
 
+@pytest.mark.slow
 def test_augmented_training_on_incomplete_data_streams_and_resumes_to_the_same_bits(toy, tmp_path):
     """No split is read whole: 4 batches a dispatch at most. Evaluation sees data as they are."""
     lost = {"modalities": 0.5, "labels": {"size": 0.3}, "seed": 3}
