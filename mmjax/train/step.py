@@ -264,7 +264,10 @@ def make_train_step(
 
 
 def psum(tree: Any, axis_name: str) -> Any:
-    """`jax.lax.psum` of a tree; on CPU as one array, since devices meet anew for every one."""
+    """`jax.lax.psum` of a tree; on CPU as one array, since devices meet anew for every one.
+
+    Whole numbers among floats are exact only as far as floats are.
+    """
 
     def as_one(tree: Any) -> Any:
         flat, back = ravel_pytree(tree)
@@ -322,7 +325,7 @@ def make_eval_step(
             return sums | {"loss": losses[i], "examples": counts[i]}
 
         sums = {t: one(i, t) for i, t in enumerate(tasks)}
-        return sums if axis_name is None else psum(sums, axis_name)
+        return sums if axis_name is None else jax.lax.psum(sums, axis_name)
 
     return eval_step
 
