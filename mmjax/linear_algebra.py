@@ -11,16 +11,30 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 # Devices may round the factors of a matrix product to fewer bits otherwise.
 dot = partial(jnp.dot, precision=jax.lax.Precision.HIGHEST)
 
 
 def unbatched(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, with a loop in place of a batch under `vmap`. It cannot be differentiated."""
-    one_by_one: Callable[..., Any] = jax.custom_batching.sequential_vmap(function)
-    return one_by_one
+    """The function of arrays, with a loop in place of a batch under `vmap` on CPU.
+
+    It cannot be differentiated.
+    """
+    one_by_one = jax.custom_batching.sequential_vmap(function)
+    either = jax.custom_batching.custom_vmap(function)
+
+    @either.def_vmap
+    def of_batch(size: int, batched: list[bool], *arrays: Array) -> tuple[Any, Any]:
+        del size
+        axes = [0 if some else None for some in batched]
+        loop, batch = jax.vmap(one_by_one, axes), jax.vmap(function, axes)
+        found = jax.lax.platform_dependent(*arrays, cpu=loop, default=batch)
+        return found, jax.tree.map(lambda _: True, found)
+
+    found: Callable[..., Any] = either
+    return found
 
 
 @unbatched
@@ -35,6 +49,33 @@ def svd(x: Float[Array, "d e"]) -> tuple[Float[Array, "d k"], Float[Array, " k"]
     """U, s, Vᵀ with k = min(d, e)."""
     left, s, right = jnp.linalg.svd(x, full_matrices=False)
     return left, s, right
+
+
+@unbatched
+def cholesky(x: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    """The lower triangle L of a positive definite matrix L Lᵀ."""
+    return jnp.linalg.cholesky(x)
+
+
+@unbatched
+def cho_solve(root: Float[Array, "d d"], right: Float[Array, " d"]) -> Float[Array, " d"]:
+    """The x with L Lᵀ x = right."""
+    return jax.scipy.linalg.cho_solve((root, True), right)
+
+
+@unbatched
+def lu_factor(x: Float[Array, "d d"]) -> tuple[Float[Array, "d d"], Int[Array, " d"]]:
+    """Triangles of a matrix, and the rows that changed places."""
+    triangles, rows = jax.scipy.linalg.lu_factor(x)
+    return triangles, rows
+
+
+@unbatched
+def lu_solve(
+    triangles: Float[Array, "d d"], rows: Int[Array, " d"], right: Float[Array, " d"]
+) -> Float[Array, " d"]:
+    """The y with x y = right, for the matrix x of `lu_factor`."""
+    return jax.scipy.linalg.lu_solve((triangles, rows), right)
 
 
 @jax.custom_jvp

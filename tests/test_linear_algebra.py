@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.linear_algebra import eigh, inverse_root, svd
+from mmjax.linear_algebra import cho_solve, cholesky, eigh, inverse_root, lu_factor, lu_solve, svd
 
 RNG = np.random.default_rng(0)
 
-# Six independent decompositions of batches at once; on two cores the batched kernels of jaxlib
-# 0.10.2 waited for each other within 300 rounds.
-PROGRAM = """
+# What waited for ever on two cores as long as batches went to the batched kernels of jaxlib 0.10.2.
+# Six independent decompositions of batches at once, within 300 rounds:
+MANY_SEEDS = """
 import jax, jax.numpy as jnp
 from mmjax.encoders.recurrent import gate_orthogonal
 
@@ -25,6 +25,28 @@ keys = jnp.stack([jax.random.key(seed) for seed in range(5)])
 program = jax.jit(jax.vmap(init))
 for _ in range(300):
     jax.block_until_ready(program(keys))
+"""
+# A quadratic program for each of forty tasks, on two devices, in the first round:
+TWO_DEVICES = """
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+import jax.numpy as jnp
+from mmjax.balance.solvers import nonnegative_qp
+
+def steps(rows, linear):
+    def step(total, _):
+        rows_now = rows * (1 + 0 * total)
+        rows_now /= jnp.linalg.norm(rows_now, axis=1, keepdims=True)
+        gram = jax.lax.pmean(rows_now @ rows_now.T, "devices")
+        weights = jax.vmap(nonnegative_qp, (None, 0))(gram, linear).mean(axis=0)
+        return (weights @ rows_now)[0], None
+    return jax.lax.scan(step, jnp.zeros(()), None, length=20)[0]
+
+keys = jax.random.split(jax.random.key(0), 2)
+rows, linear = (jax.vmap(lambda k: jax.random.normal(k, s))(keys) for s in ((40, 20000), (40, 40)))
+program = jax.pmap(steps, axis_name="devices")
+for _ in range(10):
+    jax.block_until_ready(program(rows, linear))
 """
 
 
@@ -67,6 +89,23 @@ def test_the_gradient_of_the_inverse_root_is_that_of_finite_differences():
             np.testing.assert_allclose((found * step).sum() / 1e-5, slope, rtol=1e-3, atol=1e-4)
 
 
+def test_solutions_are_those_of_numpy():
+    x, right = positive(5), RNG.normal(size=(4, 5))
+    lower, b = jnp.asarray(x, jnp.float32), jnp.asarray(right, jnp.float32)
+    root = jax.vmap(cholesky)(lower)
+    np.testing.assert_allclose(root, np.linalg.cholesky(x), atol=1e-5)
+    expected = np.linalg.solve(x, right[..., None])[..., 0]
+    np.testing.assert_allclose(jax.vmap(cho_solve)(root, b), expected, atol=1e-5)
+    for y in (x, x[:, ::-1]):  # the second needs its rows in another order
+        factors = jax.vmap(lu_factor)(jnp.asarray(y, jnp.float32))
+        expected = np.linalg.solve(y, right[..., None])[..., 0]
+        np.testing.assert_allclose(jax.vmap(lu_solve)(*factors, b), expected, atol=1e-4)
+        one = jnp.asarray(y[0], jnp.float32)
+        of_one = jax.vmap(lu_solve, (None, None, 0))(*lu_factor(one), b)
+        np.testing.assert_allclose(of_one, np.linalg.solve(y[0], right.T).T, atol=1e-4)
+
+
 @pytest.mark.slow
-def test_recurrent_kernels_of_many_seeds_are_drawn_without_a_deadlock():
-    subprocess.run([sys.executable, "-c", PROGRAM], check=True, timeout=300)
+@pytest.mark.parametrize("program", [MANY_SEEDS, TWO_DEVICES], ids=["many seeds", "two devices"])
+def test_a_batch_does_not_wait_for_itself(program):
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=300)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from mmjax.balance.base import Balancer, Wrt, from_gram
 from mmjax.balance.solvers import ridge_of, room, uniform, unit_gram
-from mmjax.linear_algebra import dot
+from mmjax.linear_algebra import dot, lu_factor, lu_solve
 
 
 def cagrad(
@@ -134,12 +134,12 @@ def worst_case_offset(
         hessian = hessian + jnp.diag(curvature + c / tau * ridge)
         edge = jnp.where(active, t, 0.0)
         system = jnp.block([[hessian, -edge[:, None]], [edge[None, :], jnp.zeros((1, 1))]])
-        factors = jax.scipy.linalg.lu_factor(system)
+        factors = lu_factor(system)
 
         def direction(target):
             right = target - slack - residual - dot(cosines, behind)
             right = jnp.append(jnp.where(active, right, 0.0), 1.0 - dot(edge, w))
-            solution = jax.scipy.linalg.lu_solve(factors, right)
+            solution = lu_solve(*factors, right)
             dw, dlevel = solution[:-1], solution[-1]
             dz = behind + c / tau * dw - z / tau * dot(bend, dw)
             return dw, jnp.where(active, target - slack - curvature * dw, 0.0), dz, dlevel

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmjax.linear_algebra import dot
+from mmjax.linear_algebra import cho_solve, cholesky, dot
 
 
 def uniform(mask: Bool[Array, " t"]) -> Float[Array, " t"]:
@@ -94,11 +94,11 @@ def nonnegative_qp(
         residual = dot(a, x) + b - slack
         gap = dot(x, slack) / len(x)
         curvature = slack / x
-        factor = jnp.linalg.cholesky(a + jnp.diag(curvature + ridge))
+        root = cholesky(a + jnp.diag(curvature + ridge))
 
         def direction(target):
             right = target - slack - residual
-            dx = jax.scipy.linalg.cho_solve((factor, True), right)
+            dx = cho_solve(root, right)
             return dx, target - slack - curvature * dx
 
         dx, ds = direction(jnp.zeros_like(x))
@@ -138,8 +138,8 @@ def power_equation(
         residual = dot(a, x) - slack
         error = slack * (log_p - jnp.log(slack) - power * jnp.log(x))
         curvature = power * slack / x
-        factor = jnp.linalg.cholesky(a + jnp.diag(curvature + ridge))
-        dx = jax.scipy.linalg.cho_solve((factor, True), error - residual)
+        root = cholesky(a + jnp.diag(curvature + ridge))
+        dx = cho_solve(root, error - residual)
         ds = error - curvature * dx
         length = jnp.minimum(1.0, 0.9 * jnp.minimum(room(x, dx, jnp.inf), room(slack, ds, jnp.inf)))
         moved = jnp.max(jnp.abs(dx / x)) > 1e-6

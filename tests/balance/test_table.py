@@ -5,6 +5,7 @@ and a case is three steps, so that methods with memory are tried with it.
 """
 
 import functools
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -319,6 +320,17 @@ def test_vmap_over_seeds_equals_each_alone(name):
     for i, run in enumerate(runs(name)["ordinary"][:3]):
         one = jax.tree.map(jnp.asarray, ORDINARY[i])
         assert_close(run, alone(one, keys[first + i]))
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_on_cpu_every_decomposition_is_of_one_matrix(name):
+    """Batched ones can wait for each other for ever; see `mmjax.linear_algebra`."""
+    seeds_of = jax.jit(jax.vmap(functools.partial(steps, made(name))))
+    traced = seeds_of.trace(stack(ORDINARY[:2]), seeds(2))
+    program = traced.lower(lowering_platforms=("cpu",)).as_text()
+    shapes = re.findall(r"@lapack_\w+\(.*: \(tensor<([^>]*)>", program)
+    assert program.count("@lapack_") == len(shapes)
+    assert all(shape.count("x") == 2 for shape in shapes), shapes
 
 
 @pytest.mark.parametrize("name", TABLE)
