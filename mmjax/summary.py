@@ -102,21 +102,20 @@ def summarize_model(model: Model, batch: Batch) -> Summary:
       ValueError: where the parts of the model do not fit.
     """
     calls, params = trace(model, batch)
-    examples = len(next(iter(batch.present.values())))
     operations = operations_by_name(model, params, batch)
     by_part: dict[str, dict[str, Call]] = {}
     for name, call in calls.items():
         by_part.setdefault(call.part.path, {})[name] = call
-    rows = [row(some, params, operations, examples) for some in by_part.values()]
+    rows = [row(some, params, operations, batch.size) for some in by_part.values()]
     objectives = [r for r in rows if r.part.startswith("auxiliary.")]
     parts = [r for r in rows if not r.part.startswith("auxiliary.")]
     # What stands in for the missing, and the means of late fusion, are the model's own.
     rest = size(params) - sum(r.parameters for r in rows)
     if rest or operations[""]:
         own = f"Model(missing={model.missing!r})"
-        parts.append(whole("model", rest, operations[""] / examples, own))
+        parts.append(whole("model", rest, operations[""] / batch.size, own))
     every = sum(n for name, n in operations.items() if not name.startswith("auxiliary_"))
-    prediction = whole("prediction", sum(r.parameters for r in parts), every / examples)
+    prediction = whole("prediction", sum(r.parameters for r in parts), every / batch.size)
     note = (
         "Shapes and FLOPs are of one example, with sequences at their padded length; n×d are n "
         "tokens. FLOPs are of a forward pass at test."

@@ -34,6 +34,11 @@ class Batch(NamedTuple):
     targets: dict[str, Any]
     labeled: dict[str, Any]
 
+    @property
+    def size(self) -> int:
+        """How many examples there are, `b`."""
+        return len(next(iter(self.present.values())))
+
 
 class Tokens(NamedTuple):
     """What an encoder makes of one modality: `n` vectors an example; a vector is `n` = 1."""

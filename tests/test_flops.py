@@ -12,7 +12,7 @@ from mmjax import balance
 from mmjax import flops as counting
 from mmjax.attention import Attention
 from mmjax.encoders import RecurrentEncoder, gru, lstm
-from mmjax.encoders.conv import conv2d
+from mmjax.encoders.conv2d import conv2d
 from mmjax.flops import flops, flops_by_scope
 from mmjax.train.step import init_state, make_train_step
 from mmjax.types import Tokens

@@ -68,7 +68,7 @@ class Arrays:
     batch: Batch
 
     def __len__(self) -> int:
-        return len(next(iter(self.batch.present.values())))
+        return self.batch.size
 
     def take(self, indices: np.ndarray) -> Batch:
         """The examples at `indices`, in that order."""

@@ -99,7 +99,7 @@ def _complete(data: Dataset, split: str, batch: Batch) -> None:
 
 
 def _splits(splits: Mapping[str, Batch]) -> Table:
-    counts = [f"{_size(batch):,}" for batch in splits.values()]
+    counts = [f"{batch.size:,}" for batch in splits.values()]
     return Table("Splits", [["", *splits], ["examples", *counts]])
 
 
@@ -197,10 +197,6 @@ def _fact(name: str, value: Any) -> Table:
 
 def _text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
-
-
-def _size(batch: Batch) -> int:
-    return len(next(iter(batch.present.values())))
 
 
 def _share(mask: np.ndarray) -> str:

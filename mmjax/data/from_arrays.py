@@ -222,4 +222,4 @@ def _digests(batch: Batch) -> list[bytes]:
             for m, x in batch.inputs.items()
         }
 
-    return [digest(row(i)) for i in range(len(next(iter(batch.present.values()))))]
+    return [digest(row(i)) for i in range(batch.size)]

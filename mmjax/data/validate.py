@@ -98,7 +98,7 @@ def _some_modality(batch: Batch, modalities: Mapping[str, Modality]) -> None:
 def _input(batch: Batch, modality: str, spec: Modality) -> None:
     what = f"modality {modality!r}"
     x, present = np.asarray(batch.inputs[modality]), np.asarray(batch.present[modality])
-    _mask(f"present of {what}", present, len(next(iter(batch.present.values()))))
+    _mask(f"present of {what}", present, batch.size)
     _shape(what, x, (len(present), *spec.shape))
     if spec.sequence:
         _lengths(batch, modality, spec, present)

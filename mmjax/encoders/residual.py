@@ -6,14 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
-from mmjax.encoders.conv import (
-    Conv,
-    GroupNorm,
-    batch_first,
-    batch_last,
-    check_image,
-    max_pool,
-)
+from mmjax.encoders.conv import Conv, GroupNorm, check_image
+from mmjax.encoders.conv2d import batch_first, batch_last, max_pool
 from mmjax.encoders.mlp import one_token, to_float
 from mmjax.types import Tokens
 

@@ -6,7 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.encoders.conv import Conv, GroupNorm, batch_first, batch_last
+from mmjax.encoders.conv import Conv, GroupNorm
+from mmjax.encoders.conv2d import batch_first, batch_last
 
 
 class Decoder(nn.Module):

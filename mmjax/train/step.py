@@ -283,9 +283,8 @@ def augmented(
     augment: AugmentExample, key: Key[Array, ""], batch: Batch, axis_name: str | None
 ) -> Batch:
     """Augments each example by a key of its own: that of its place in the batch of ALL devices."""
-    size = len(next(iter(batch.present.values())))
-    first = 0 if axis_name is None else size * jax.lax.axis_index(axis_name)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(size))
+    first = 0 if axis_name is None else batch.size * jax.lax.axis_index(axis_name)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(batch.size))
     return jax.vmap(augment)(keys, batch)
 
 
@@ -336,11 +335,10 @@ def split(batch: Batch, parts: int) -> list[Batch]:
     Raises:
       ValueError: if the batch of a device cannot be split evenly.
     """
-    size = len(next(iter(batch.present.values())))
-    if size % parts:
+    if batch.size % parts:
         raise ValueError(
-            f"This balancer splits a batch into {parts} parts, but a device's batch has {size} "
-            "examples; choose another batch_size."
+            f"This balancer splits a batch into {parts} parts, but a device's batch has "
+            f"{batch.size} examples; choose another batch_size."
         )
 
     def part(i: int) -> Batch:

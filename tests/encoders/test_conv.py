@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mmjax.encoders import ConvEncoder, MLPEncoder
-from mmjax.encoders import conv as conv_file
-from mmjax.encoders.conv import batch_first, batch_last
+from mmjax.encoders import conv2d as conv2d_file
+from mmjax.encoders.conv2d import batch_first, batch_last
 
 
 def loop_conv2d(x, kernel):
@@ -45,11 +45,13 @@ def images(function):
     return of_images
 
 
-conv2d = images(conv_file.conv2d)
-patches_conv2d = images(conv_file.patches_conv2d)
-chunk_conv2d = images(lambda x, kernel, padding="SAME": conv_file.chunk_conv2d(x, kernel, padding))
-native_conv2d = images(conv_file.native_conv2d)
-max_pool = images(conv_file.max_pool)
+conv2d = images(conv2d_file.conv2d)
+patches_conv2d = images(conv2d_file.patches_conv2d)
+chunk_conv2d = images(
+    lambda x, kernel, padding="SAME": conv2d_file.chunk_conv2d(x, kernel, padding)
+)
+native_conv2d = images(conv2d_file.native_conv2d)
+max_pool = images(conv2d_file.max_pool)
 
 
 def random(seed, *shape):
@@ -172,9 +174,9 @@ def as_plain_layers(encoder, x):
 @pytest.mark.parametrize("batch", [24, 29])
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 def test_chunks_of_a_batch_are_as_plain_layers(padding, batch, cache, monkeypatch):
-    monkeypatch.setattr(conv_file, "CACHE_BYTES", cache)
+    monkeypatch.setattr(conv2d_file, "CACHE_BYTES", cache)
     jax.clear_caches()  # a checkpoint's trace does not know of the other size
-    monkeypatch.setattr(conv_file, "NARROWEST", 8)
+    monkeypatch.setattr(conv2d_file, "NARROWEST", 8)
     encoder = ConvEncoder((3, 26), padding=padding)  # few filters, then many
     assert "scan[" in as_plain_layers(encoder, random(0, batch, 12, 12, 2))
 
@@ -190,17 +192,17 @@ def test_towers_are_as_plain_layers(norm, padding, sides):
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 @pytest.mark.parametrize("sides", [(8, 12), (9, 11)])
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (3, 3), (5, 5), (4, 7)])
-@pytest.mark.parametrize("conv", [conv_file.patches_conv2d, conv_file.chunk_conv2d])
+@pytest.mark.parametrize("conv", [conv2d_file.patches_conv2d, conv2d_file.chunk_conv2d])
 def test_blocks_hold_what_pooling_compares(conv, size, sides, padding):
     """A 2x2 block's four pixels of XLA's convolution, and their gradients."""
     x, kernel = random(0, 3, *sides, 2), random(1, *size, 3, 4)
-    rows, columns = (n // 2 for n in conv_file.native_conv2d(x, kernel, padding).shape[1:3])
+    rows, columns = (n // 2 for n in conv2d_file.native_conv2d(x, kernel, padding).shape[1:3])
 
     def of_blocks(x, kernel):
-        return conv_file.blocks_conv2d(x, kernel, padding, conv)
+        return conv2d_file.blocks_conv2d(x, kernel, padding, conv)
 
     def plain(x, kernel):
-        pixels = conv_file.native_conv2d(x, kernel, padding)[:, : 2 * rows, : 2 * columns]
+        pixels = conv2d_file.native_conv2d(x, kernel, padding)[:, : 2 * rows, : 2 * columns]
         four = [pixels[:, down::2, right::2] for down in (0, 1) for right in (0, 1)]
         return jnp.stack(four, axis=1)
 
@@ -231,7 +233,7 @@ def test_few_filters_take_blocks_and_many_do_not():
 @pytest.mark.parametrize("channels", [3, 6, 16])
 def test_group_norm_is_flaxs_with_its_first_and_second_derivatives(channels):
     """The mean is far from zero, as that of an input's channels can be."""
-    x, norm = random(0, channels, 6, 5, 3) + 3, conv_file.Scale(*random(1, 2, channels))
+    x, norm = random(0, channels, 6, 5, 3) + 3, conv2d_file.Scale(*random(1, 2, channels))
     added = random(2, channels)
     flax_norm = nn.GroupNorm(math.gcd(8, channels), use_fast_variance=False)
 
@@ -250,8 +252,8 @@ def test_group_norm_is_flaxs_with_its_first_and_second_derivatives(channels):
         return jax.jit(both)
 
     same = functools.partial(np.testing.assert_allclose, atol=3e-5, rtol=1e-5)
-    jax.tree.map(same, of(conv_file.group_norm)(x, norm, added), of(plain)(x, norm, added))
-    same(conv_file.group_norm(x, norm), plain(x, norm, 0))
+    jax.tree.map(same, of(conv2d_file.group_norm)(x, norm, added), of(plain)(x, norm, added))
+    same(conv2d_file.group_norm(x, norm), plain(x, norm, 0))
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
@@ -271,7 +273,7 @@ def test_strips_of_images_are_as_xla_has_it(
 
         return jax.jit(jax.grad(loss, (0, 1), has_aux=True))
 
-    monkeypatch.setattr(conv_file, "CACHE_BYTES", cache)
+    monkeypatch.setattr(conv2d_file, "CACHE_BYTES", cache)
     jax.clear_caches()  # a checkpoint's trace does not know of the other size
     pixels = height * 8 if padding == "SAME" else (height - 2) * 5
     several = 6 * pixels * 12 * channels * 4 > 2 * cache
@@ -295,20 +297,20 @@ def test_strips_of_images_are_as_xla_has_it(
 )
 def test_as_many_go_together_as_fit_the_cache(count, room, least, expected):
     """Patches of one image of the textbook: 9 * 32 * 14 * 14 * 4 = 225,792 of 1,048,576 bytes."""
-    of_one = conv_file.bytes_of_patches((count, 28, 28, 1), layers(3, 1, 32, 64), "SAME")
+    of_one = conv2d_file.bytes_of_patches((count, 28, 28, 1), layers(3, 1, 32, 64), "SAME")
     assert of_one == 225_792
-    assert conv_file.fitting(count, of_one, room, least) == expected
+    assert conv2d_file.fitting(count, of_one, room, least) == expected
 
 
 def test_blocks_have_fewer_patches():
     """LeNet's second layer: windows of 3x3 blocks, 40 numbers a block, 4x4 blocks."""
     lenet = layers(5, 1, 10, 20)
-    assert conv_file.bytes_of_patches((1, 28, 28, 1), lenet, "VALID") == 3 * 3 * 40 * 4 * 4 * 4
+    assert conv2d_file.bytes_of_patches((1, 28, 28, 1), lenet, "VALID") == 3 * 3 * 40 * 4 * 4 * 4
 
 
 def layers(side, *channels):
     return [
-        conv_file.Layer(jnp.zeros((side, side, c, o)), jnp.zeros(o))
+        conv2d_file.Layer(jnp.zeros((side, side, c, o)), jnp.zeros(o))
         for c, o in itertools.pairwise(channels)
     ]
 
