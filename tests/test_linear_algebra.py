@@ -1,5 +1,6 @@
 """Decompositions under `vmap`: the same values, and no deadlock."""
 
+import re
 import subprocess
 import sys
 
@@ -103,6 +104,13 @@ def test_solutions_are_those_of_numpy():
         one = jnp.asarray(y[0], jnp.float32)
         of_one = jax.vmap(lu_solve, (None, None, 0))(*lu_factor(one), b)
         np.testing.assert_allclose(of_one, np.linalg.solve(y[0], right.T).T, atol=1e-4)
+
+
+@pytest.mark.parametrize(("platform", "shape"), [("cpu", "3x3"), ("cuda", "4x5x3x3")])
+def test_a_batch_is_a_loop_on_cpu_only(platform, shape):
+    traced = jax.jit(jax.vmap(jax.vmap(cholesky))).trace(jnp.zeros((4, 5, 3, 3)))
+    program = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert re.findall(r"custom_call.*: \(tensor<(.*)xf32>\) ->", program) == [shape]
 
 
 @pytest.mark.slow
