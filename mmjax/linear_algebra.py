@@ -1,8 +1,9 @@
-"""Products at full precision, and decompositions of one matrix after another, also under `vmap`.
+"""Products at full precision; decompositions and solutions that are safe under `vmap`.
 
-On CPU, in jaxlib 0.10.2 (no longer in 0.11.2), the kernel of a batch of matrices blocks a thread of
-XLA's pool until other threads of that pool have done its parts. As many such kernels at once as the
-pool has threads, which are two on two cores, wait for ever.
+On CPU they take one matrix after another, on other platforms a batch at once: in jaxlib 0.10.2 (no
+longer in 0.11.2), the CPU's kernel of a batch of matrices blocks a thread of XLA's pool until other
+threads of that pool have done its parts. As many such kernels at once as the pool has threads,
+which are two on two cores, wait for ever.
 """
 
 from collections.abc import Callable
@@ -33,8 +34,7 @@ def unbatched(function: Callable[..., Any]) -> Callable[..., Any]:
         found = jax.lax.platform_dependent(*arrays, cpu=loop, default=batch)
         return found, jax.tree.map(lambda _: True, found)
 
-    found: Callable[..., Any] = either
-    return found
+    return either
 
 
 @unbatched

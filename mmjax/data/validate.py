@@ -36,7 +36,7 @@ def validate(
         for modality in modalities:
             _input(batch, modality, modalities[modality])
         for task in tasks:
-            _target(batch, task, tasks[task], len(batch.present[next(iter(modalities))]))
+            _target(batch, task, tasks[task], batch.size)
         _some_modality(batch, modalities)
     except _DataError as bad:
         raise ValueError(f"{name}, split {split!r}: {bad}") from None

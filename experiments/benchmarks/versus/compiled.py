@@ -8,7 +8,6 @@ import jax
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from mmjax.data.dataset import Arrays
 from mmjax.data.pipeline import over, replicated
 from mmjax.flops import flops
 from mmjax.train.devices import busy
@@ -78,7 +77,7 @@ def compiled(
 
 def single(ours: Ours, make: Any) -> tuple[Run, Cost]:
     """A step, one batch a dispatch."""
-    devices = places(len(Arrays(ours.batches[0])))
+    devices = places(ours.batches[0].size)
     batches = [shared_out(batch, devices, axis=0) for batch in ours.batches]
     state = jax.device_put(make(0), replicated(devices))
     step = compiled(ours.step(AXIS), state, batches[0], devices)
@@ -95,7 +94,7 @@ def single(ours: Ours, make: Any) -> tuple[Run, Cost]:
 
 def scanned(ours: Ours, make: Any) -> Run:
     """The same step under `lax.scan`, all batches in one dispatch."""
-    devices = places(len(Arrays(ours.batches[0])))
+    devices = places(ours.batches[0].size)
     step, size = ours.step(AXIS), len(ours.batches)
     data = shared_out(stacked(ours.batches), devices, axis=1)
     state = jax.device_put(make(0), replicated(devices))

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmjax.data.dataset import Arrays
 from mmjax.data.pipeline import replicated, split_devices
 from mmjax.train.parallel import AXIS, placement, train_program
 from mmjax.train.programs import RUN_ONCE
@@ -21,9 +20,8 @@ SEEDS = 5
 def several(ours: Ours, seeds: int) -> Run:
     """Dispatches of many steps for many seeds, each with an order of its own."""
     data = jax.tree.map(lambda *x: np.concatenate(x), *ours.batches)
-    examples = len(Arrays(data))
-    devices = places(examples // BATCHES)
-    order = [np.random.default_rng(seed).permutation(examples) for seed in range(seeds)]
+    devices = places(data.size // BATCHES)
+    order = [np.random.default_rng(seed).permutation(data.size) for seed in range(seeds)]
     indices = np.stack(order).reshape(seeds, BATCHES, -1).astype(np.int32)
     program = train_program(ours.step(AXIS), seeds=seeds, devices=devices)
     keys = jnp.stack([jax.random.key(seed) for seed in range(seeds)])
