@@ -4,7 +4,9 @@ import datetime
 import importlib.metadata
 import platform
 import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 PACKAGES = ("mmjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -25,6 +27,31 @@ def record(command: str, source: Path | None = None) -> dict[str, Any]:
         "platform": platform.platform(),
         "devices": devices(),
     }
+
+
+def experiment_files(module: ModuleType | None) -> dict[str, Path]:
+    """Lists the experiment's own code: its file and the loaded modules beside or below it.
+
+    Installed packages (mmjax too) do not count, even where the virtual environment lies beside the
+    experiment.
+
+    Returns:
+      {path relative to the experiment file's folder: absolute path}, sorted; empty where the
+      module has no file.
+    """
+    main = getattr(module, "__file__", None)
+    if main is None:
+        return {}
+    root, own = Path(main).resolve().parent, Path(__file__).resolve().parent
+    files = {Path(main).resolve()}
+    for loaded in list(sys.modules.values()):
+        name = getattr(loaded, "__file__", None)
+        if isinstance(name, str) and name.endswith(".py"):
+            path = Path(name).resolve()
+            installed = {"site-packages", "dist-packages"} & set(path.parts)
+            if path.is_relative_to(root) and not path.is_relative_to(own) and not installed:
+                files.add(path)
+    return {path.relative_to(root).as_posix(): path for path in sorted(files)}
 
 
 def versions() -> dict[str, str | None]:
