@@ -24,12 +24,12 @@ def names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# One operation an element of the result.
+# One operation an element of the result; (1 + x)(1 - x), spelled out before JAX 0.12, takes three.
 ELEMENTWISE = names(
     """abs acos acosh add add_any asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp
     cos cosh cumlogsumexp cummax cummin cumprod cumsum digamma div erf erf_inv erfc exp exp2 expm1
-    floor igamma igammac integer_pow lgamma log log1p logistic max min mul neg nextafter polygamma
-    pow rem round rsqrt sign sin sinh sqrt square sub tan tanh zeta"""
+    floor igamma igammac integer_pow lgamma log log1p log2 logistic max min mul neg nextafter
+    one_minus_square polygamma pow rem round rsqrt sign sin sinh sqrt square sub tan tanh zeta"""
 )
 # One operation for every element but the first of those that become one.
 REDUCTIONS = names("reduce_max reduce_min reduce_prod reduce_sum unshift")
@@ -47,8 +47,8 @@ FREE = names(
 )
 # What holds a jaxpr that runs once.
 CALLS = names(
-    """call checkpoint closed_call core_call custom_jvp_call custom_vjp_call custom_vmap_call jit
-    pjit remat2"""
+    """call checkpoint closed_call core_call custom_jvp_call custom_vjp_call custom_vmap_call
+    eval_jaxpr jit pjit remat2"""
 )
 
 
@@ -124,7 +124,9 @@ def of_arithmetic(name: str, params: Mapping[str, Any], shapes: Sequence[Shape],
     if name in FREE:
         return 0
     if name in ELEMENTWISE:
-        return prod(out)
+        return prod(out) * (3 if name == "one_minus_square" else 1)
+    if name == "polynomial":  # by Horner's rule, of the coefficients that follow x
+        return 2 * prod(out) * (len(shapes) - 2)
     if name in REDUCTIONS:
         return max(prod(shapes[0]) - prod(out), 0)
     if name in WINDOWS:

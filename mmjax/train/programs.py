@@ -37,7 +37,25 @@ from mmjax.types import Batch, Params, TrainState
 # At level 3 some loops of a CPU's steps take three times as long as at 2, LeNet's whole step on one
 # thread a fifth longer, and compiling takes a fifth longer.
 COMPILER_OPTIONS = {"cpu": {"xla_backend_optimization_level": 2}}
+# XLA's older emitters, which JAX 0.12 no longer has, compile faster.
 RUN_ONCE = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+
+
+@functools.cache
+def is_known_option(name: str, value: Any) -> bool:
+    """Tells whether the installed XLA has a compiler option, by compiling a constant with it."""
+    try:
+        jax.jit(lambda: 0).lower().compile({name: value})
+    except jax.errors.JaxRuntimeError as error:
+        if "No such compile option" not in str(error):
+            raise
+        return False
+    return True
+
+
+def keep_known_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those compiler options that the installed XLA has: it refuses unknown ones."""
+    return {name: value for name, value in options.items() if is_known_option(name, value)}
 
 
 class LoopState(NamedTuple):
@@ -168,7 +186,7 @@ class Programs:
         # Run once: optimising its many random draws would take longer than all else to compile.
         once = jax.jit(
             over_seeds(self.start(self.sweep), len(self.seeds), (0, 0), self.devices[0].platform),
-            compiler_options=RUN_ONCE,
+            compiler_options=keep_known_options(RUN_ONCE),
         )
         return once.trace(*self.origin())
 
@@ -215,7 +233,8 @@ class Programs:
         key = shapes(data, indices)
         if key not in self.compiled:
             alone = jax.process_count() == 1
-            options = COMPILER_OPTIONS.get(self.devices[0].platform) if alone else None
+            platform = self.devices[0].platform
+            options = keep_known_options(COMPILER_OPTIONS.get(platform, {})) if alone else None
             carry = self.values, (self.abstract_state if alone else self.init()).train
             self.compiled[key] = self.train_program.lower(carry, data, indices).compile(options)
         return self.compiled[key]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmjax.train.plan import Plan
-from mmjax.train.programs import Programs
+from mmjax.train.programs import Programs, keep_known_options
 from mmjax.train.step import init_state
 
 SEEDS = (3, 1)
@@ -48,3 +48,10 @@ def test_beginning_compiles_the_program_that_trains(begun):
     trained, _ = programs.train(jax.tree.map(jax.numpy.copy, state.train), *dispatch)
     assert list(programs.compiled.values()) == [ready]
     assert (np.asarray(trained.step) == dispatch[1].shape[2]).all()
+
+
+def test_compiler_options_that_the_installed_xla_lacks_are_left_out():
+    level = {"xla_backend_optimization_level": 1}
+    assert keep_known_options(level | {"xla_cpu_no_such_option": True}) == level
+    with pytest.raises(jax.errors.JaxRuntimeError, match="xla_backend_optimization_level"):
+        keep_known_options({"xla_backend_optimization_level": "high"})

@@ -12,7 +12,7 @@ from mmjax.data.pipeline import over, replicated
 from mmjax.flops import flops
 from mmjax.train.devices import busy
 from mmjax.train.parallel import AXIS
-from mmjax.train.programs import COMPILER_OPTIONS, RUN_ONCE
+from mmjax.train.programs import COMPILER_OPTIONS, RUN_ONCE, keep_known_options
 from mmjax.types import Batch
 from versus.case import Ours, Run, stacked
 
@@ -35,13 +35,13 @@ class Cost(NamedTuple):
 
 def initial(ours: Ours) -> Any:
     """A function of a seed that makes a state; not optimised, since it runs but twice."""
-    made = jax.jit(ours.init, compiler_options=RUN_ONCE)
+    made = jax.jit(ours.init, compiler_options=keep_known_options(RUN_ONCE))
     return lambda seed: made(jax.random.key(seed))
 
 
-def options() -> dict[str, Any] | None:
+def options() -> dict[str, Any]:
     """What the compiler is told on this platform."""
-    return COMPILER_OPTIONS.get(jax.default_backend())
+    return keep_known_options(COMPILER_OPTIONS.get(jax.default_backend(), {}))
 
 
 def places(batch_size: int) -> list[jax.Device]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mmjax.data.pipeline import replicated, split_devices
 from mmjax.train.parallel import AXIS, placement, train_program
-from mmjax.train.programs import RUN_ONCE
+from mmjax.train.programs import RUN_ONCE, keep_known_options
 from versus.case import BATCHES, Ours, Run
 from versus.cases import lenet, polyglot, textbook
 from versus.compiled import options, places
@@ -25,7 +25,7 @@ def several(ours: Ours, seeds: int) -> Run:
     indices = np.stack(order).reshape(seeds, BATCHES, -1).astype(np.int32)
     program = train_program(ours.step(AXIS), seeds=seeds, devices=devices)
     keys = jnp.stack([jax.random.key(seed) for seed in range(seeds)])
-    start = jax.jit(jax.vmap(ours.init), compiler_options=RUN_ONCE)
+    start = jax.jit(jax.vmap(ours.init), compiler_options=keep_known_options(RUN_ONCE))
     placed = placement(seeds=seeds, devices=devices, sharded=False)
     state: Any = jax.device_put(start(keys), placed)
     data = jax.device_put(data, replicated(devices))
