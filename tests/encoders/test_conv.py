@@ -11,6 +11,7 @@ import pytest
 from mmjax.encoders import ConvEncoder, MLPEncoder
 from mmjax.encoders import conv2d as conv2d_file
 from mmjax.encoders.conv2d import batch_first, batch_last
+from tests.tolerance import assert_equal_sums, assert_within, bound_sum_error
 
 
 def loop_conv2d(x, kernel):
@@ -58,13 +59,36 @@ def random(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
+def bound_conv_errors(x, kernel, *, conv=native_conv2d, padding="SAME", cotangent_error=0):
+    """Bounds the errors of a convolution and of its gradients along a cotangent of at most 1.
+
+    Args:
+      x: images.
+      kernel: the kernel.
+      conv: the convolution, for the layout.
+      padding: the padding.
+      cotangent_error: multiple of the values' error by which the cotangent is off.
+
+    Returns:
+      (bound of the values, (bound of the images' gradient, bound of the kernel's)).
+    """
+    magnitude, pull = jax.vjp(lambda x, k: conv(x, k, padding), jnp.abs(x), jnp.abs(kernel))
+    *taps, channels, filters = kernel.shape
+    error = bound_sum_error(math.prod(taps) * channels + 1, magnitude)
+    ones, passed_on = pull(jnp.ones_like(magnitude)), pull(jnp.asarray(error, jnp.float32))
+    terms = math.prod(taps) * filters + 1, magnitude.size // filters + 1
+    return error, tuple(
+        bound_sum_error(n, total) + cotangent_error * np.asarray(e, np.float64)
+        for n, total, e in zip(terms, ones, passed_on, strict=True)
+    )
+
+
 @pytest.mark.parametrize("conv", [conv2d, patches_conv2d, chunk_conv2d, native_conv2d])
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 3), (5, 2)])
 def test_convolution_is_the_naive_sum(conv, size):
     x, kernel = random(0, 2, 5, 4, 3), random(1, *size, 3, 2)
-    np.testing.assert_allclose(
-        conv(x, kernel), loop_conv2d(*map(np.asarray, (x, kernel))), atol=1e-5
-    )
+    error, _ = bound_conv_errors(x, kernel)
+    assert_within(conv(x, kernel), loop_conv2d(*map(np.asarray, (x, kernel))), error)
 
 
 @pytest.mark.parametrize("conv", [conv2d, patches_conv2d, chunk_conv2d, native_conv2d])
@@ -76,7 +100,8 @@ def test_without_padding_the_inner_part_is_left(conv, size):
     height, width = 5 - size[0] + 1, 4 - size[1] + 1
     whole = loop_conv2d(*map(np.asarray, (x, kernel)))
     inner = whole[:, top : top + height, left : left + width]
-    np.testing.assert_allclose(conv(x, kernel, "VALID"), inner, atol=1e-5)
+    error, _ = bound_conv_errors(x, kernel, padding="VALID")
+    assert_within(conv(x, kernel, "VALID"), inner, error)
 
 
 def test_gradients_are_those_of_xla_under_jit_scan_and_vmap():
@@ -96,7 +121,7 @@ def test_gradients_are_those_of_xla_under_jit_scan_and_vmap():
     for i, kernel in enumerate(kernels):
         expected = descend(native_conv2d, kernel)
         for got, want in zip(ours, expected, strict=True):
-            np.testing.assert_allclose(got[i], want, atol=1e-5)
+            assert_equal_sums(got[i], want, terms=x.size)
 
 
 def test_forward_over_reverse_is_a_finite_difference_of_gradients():
@@ -131,7 +156,7 @@ def test_the_textbook_network(side, width):
         x = jnp.asarray(loop_max_pool(np.maximum(y, 0)), jnp.float32)
     assert values.values.shape == (2, 1, width)
     channel_by_channel = x.transpose(0, 3, 1, 2).reshape(2, -1)
-    np.testing.assert_allclose(values.values[:, 0], channel_by_channel, atol=1e-5)
+    assert_equal_sums(values.values[:, 0], channel_by_channel, terms=2 * 9 * 32)
 
 
 def as_plain_layers(encoder, x):
@@ -165,7 +190,7 @@ def as_plain_layers(encoder, x):
 
         return jax.jit(jax.vmap(jax.grad(loss, (0, 1), has_aux=True), (0, None)))
 
-    same = functools.partial(np.testing.assert_allclose, atol=3e-5, rtol=1e-5)
+    same = functools.partial(assert_equal_sums, terms=x[..., 0].size)  # a kernel's gradient
     jax.tree.map(same, of(ours)(params, x), of(plain)(params, x))
     return str(jax.make_jaxpr(of(ours))(params, x))
 
@@ -209,10 +234,11 @@ def test_blocks_hold_what_pooling_compares(conv, size, sides, padding):
     values, pull = jax.vjp(of_blocks, x, kernel)
     expected, expected_pull = jax.vjp(plain, x, kernel)
     assert values.shape == (4, 4, rows, columns, 2)
-    same = functools.partial(np.testing.assert_allclose, atol=1e-4, rtol=1e-5)
-    same(values, expected)
+    error, errors = bound_conv_errors(x, kernel, conv=conv2d_file.native_conv2d, padding=padding)
+    assert_within(values, expected, 2 * error.max())
     cotangent = random(2, *values.shape)
-    jax.tree.map(same, pull(cotangent), expected_pull(cotangent))
+    for got, wanted, error in zip(pull(cotangent), expected_pull(cotangent), errors, strict=True):
+        assert_within(got, wanted, 2 * jnp.abs(cotangent).max() * error)
 
 
 def test_few_filters_take_blocks_and_many_do_not():
@@ -251,7 +277,7 @@ def test_group_norm_is_flaxs_with_its_first_and_second_derivatives(channels):
 
         return jax.jit(both)
 
-    same = functools.partial(np.testing.assert_allclose, atol=3e-5, rtol=1e-5)
+    same = functools.partial(assert_equal_sums, terms=x[0].size)
     jax.tree.map(same, of(conv2d_file.group_norm)(x, norm, added), of(plain)(x, norm, added))
     same(conv2d_file.group_norm(x, norm), plain(x, norm, 0))
 
@@ -278,8 +304,13 @@ def test_strips_of_images_are_as_xla_has_it(
     pixels = height * 8 if padding == "SAME" else (height - 2) * 5
     several = 6 * pixels * 12 * channels * 4 > 2 * cache
     assert ("scan[" in str(jax.make_jaxpr(of(in_strips))(x, kernel))) == several
-    same = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=2e-5)
-    jax.tree.map(same, of(in_strips)(x, kernel), of(native_conv2d)(x, kernel))
+    gradients, values = of(in_strips)(x, kernel)
+    expected_gradients, expected = of(native_conv2d)(x, kernel)
+    # What comes back is the cosine of the values, which is off by no more than they are.
+    error, errors = bound_conv_errors(x, kernel, padding=padding, cotangent_error=1)
+    assert_within(values, expected, 2 * error)
+    for got, wanted, error in zip(gradients, expected_gradients, errors, strict=True):
+        assert_within(got, wanted, 2 * error)
 
 
 @pytest.mark.parametrize(

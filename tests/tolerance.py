@@ -1,0 +1,42 @@
+"""How far float32 sums may lie apart: bounds from the arithmetic, which hold on every processor.
+
+Libraries add the same products in different orders and numbers of lanes, with or without fused
+multiplications. Each order of n products is off by at most n u times the sum of their absolute
+values, with u = 2^-24 (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1).
+"""
+
+import numpy as np
+
+UNIT_ROUNDOFF = 2.0**-24
+
+
+def bound_sum_error(terms, magnitude):
+    """Bounds the error of float32 sums of products.
+
+    Args:
+      terms: number of products in a sum.
+      magnitude: the sum of their absolute values, for each sum.
+    """
+    return terms * UNIT_ROUNDOFF * np.asarray(magnitude, np.float64)
+
+
+def assert_within(actual, expected, error):
+    """Asserts that no entry differs by more than the entry of `error`."""
+    difference = np.abs(np.asarray(actual, np.float64) - np.asarray(expected, np.float64))
+    excess = np.max(difference - error, initial=0)
+    assert excess <= 0, f"an entry is off by {excess:.3g} more than its bound; {difference.max()=}"
+
+
+def assert_equal_sums(actual, expected, terms):
+    """Asserts that two float32 results of sums of so many products agree up to rounding.
+
+    It allows 2 n u of the largest entry. Errors of either sign add up to about the square root of
+    that, which leaves room for the absolute values of products that cancel.
+
+    Args:
+      actual: an array.
+      expected: an array of that shape.
+      terms: number of products in the longest sum, times the number of layers of such sums.
+    """
+    largest = np.max(np.abs(np.asarray(expected, np.float64)), initial=0)
+    assert_within(actual, expected, 2 * bound_sum_error(terms, largest))
