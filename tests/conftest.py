@@ -3,6 +3,7 @@
 import gc
 import os
 
+import hypothesis
 import jax
 import numpy as np
 import optax
@@ -26,6 +27,14 @@ programs.COMPILER_OPTIONS["cpu"] = programs.RUN_ONCE
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 gc.set_threshold(50_000)  # as mmjax's commands do
+# How long an example takes says something of the machine, not of the code.
+hypothesis.settings.register_profile(
+    "untimed",
+    hypothesis.settings(),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_configure():

@@ -138,7 +138,6 @@ def test_what_is_shared_stays_shared() -> None:
     assert new.model.encoders["image"] is new.model.encoders["other"]
 
 
-@hypothesis.settings(deadline=None)
 @hypothesis.given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

@@ -89,7 +89,6 @@ literals = st.recursive(
 )
 
 
-@hypothesis.settings(deadline=None)
 @hypothesis.given(literals, literals)
 def test_round_trip_of_any_literals(first: Any, second: Any) -> None:
     config = fdl.Config(optax.sgd, first, momentum=second)

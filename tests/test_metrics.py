@@ -16,7 +16,7 @@ def total(statistics, predictions, targets):
     return jax.tree.map(lambda x: np.asarray(x.sum(axis=0)), each)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), used=st.integers(1, 6))
 def test_classification_is_scikit_learns(seed, used):
     """Classes from `used` on occur in no target, and often in no prediction."""
@@ -33,7 +33,7 @@ def test_classification_is_scikit_learns(seed, used):
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), rate=st.floats(0, 1))
 def test_multilabel_is_scikit_learns(seed, rate):
     rng = np.random.default_rng(seed)
@@ -46,7 +46,7 @@ def test_multilabel_is_scikit_learns(seed, rate):
     np.testing.assert_allclose(f1, expected)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), used=st.integers(2, 5))
 def test_places_and_ranks_are_scikit_learns(seed, used):
     """Pixels of which some have no label; classes from `used` on are never true."""

@@ -28,7 +28,6 @@ def test_an_arm_without_seeds_has_no_mean():
     assert np.isnan(mean).all() and np.isnan(half).all()
 
 
-@settings(deadline=None)
 @given(arrays(np.float64, (2, 5), elements=st.floats(-1e6, 1e6)))
 def test_intervals_are_those_of_a_run(values):
     """`mmjax run` prints the same intervals."""
@@ -44,7 +43,7 @@ def closed_testing(p):
     return [max(min(1, len(s) * min(p[j] for j in s)) for s in subsets if i in s) for i in range(k)]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
 def test_holm_is_the_closed_test_of_bonferroni(p):
     assert stats.holm(np.array(p)) == pytest.approx(closed_testing(p), rel=1e-12)
@@ -157,7 +156,6 @@ def slow_cliques(mean, critical):
     )
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(2, 20), min_size=2, max_size=8, unique=True), st.integers(0, 8))
 def test_cliques_are_the_widest_ranges_within_the_critical_difference(mean, critical):
     found = stats.cliques(np.array(mean, float) / 2, critical / 2)

@@ -217,7 +217,7 @@ def test_modalities_drop_at_their_rates_but_never_all(dropped, present, rates):
     assert left[:, present].all(axis=1).mean() == pytest.approx(stay, abs=5 / np.sqrt(DRAWS))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     present=st.tuples(*[st.booleans()] * 3).filter(any),
     rates=st.sampled_from(RATES),

@@ -198,7 +198,7 @@ PRESENT = st.lists(st.integers(1, 7), min_size=1, max_size=40)
 RATE = st.one_of(st.just(1.0), st.just(0.0), st.floats(0, 1))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     bits=PRESENT,
     rates=st.tuples(RATE, RATE),

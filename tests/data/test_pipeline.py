@@ -34,7 +34,7 @@ def epoch_of(seed, epoch, examples, batch_size):
     return train_indices([seed], examples, batch_size, start, start + steps)[0]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(**EPOCHS, **SIZES)
 def test_an_epoch_visits_no_example_twice_and_drops_less_than_a_batch(
     seed, epoch, examples, batch_size
@@ -66,7 +66,7 @@ def test_every_place_gets_every_example_alike():
     assert np.abs(counts - 250).max() < 7 * np.sqrt(2000 / 8 * 7 / 8)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(**EPOCHS, **SIZES, data=st.data())
 def test_pieces_of_an_epoch_equal_the_whole(seed, epoch, examples, batch_size, data):
     """A step's batch is known from its number alone, whatever ran before it."""
@@ -89,7 +89,7 @@ def test_each_of_several_seeds_gets_its_own_order():
         np.testing.assert_array_equal(row, train_indices([seed], 30, 5, 6, 12)[0])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(**SIZES, batches=st.integers(1, 12))
 def test_evaluation_sees_every_example_once_in_order(examples, batch_size, batches):
     chunks = eval_indices(examples, batch_size, batches)
@@ -127,7 +127,7 @@ def numbered(examples):
     return Batch({"x": every[:, None]}, {"x": here}, {}, {"y": every}, {"y": here})
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     examples=st.integers(8, 70),
     local=st.integers(1, 3),

@@ -26,7 +26,8 @@ NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lam
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(rows=st.lists(st.dictionaries(NAMES, st.floats(), max_size=4), max_size=4))
 def test_numbers_and_names_come_back_as_they_were(tmp_path, rows):
