@@ -111,6 +111,7 @@ class Search(NamedTuple):
       slack: s > 0, by how much each task is served better than the worst.
       offset: y, which tends to d - g_0.
       level: how well the worst task is served.
+      best: the best of all y, and how well it serves the worst task.
       step: number of completed steps.
       searching: whether the search goes on.
     """
@@ -119,6 +120,7 @@ class Search(NamedTuple):
     slack: Float[Array, " t"]
     offset: Float[Array, " k"]
     level: Float[Array, ""]
+    best: tuple[Float[Array, " k"], Float[Array, ""]]
     step: Array
     searching: Bool[Array, ""]
 
@@ -163,8 +165,19 @@ def worst_case_offset(
     ridge = ridge_of(cosines)
     count = jnp.maximum(active.sum(), 1)
 
+    def least_gain(y):
+        gains = (gain + dot(vectors, y)) / t
+        return jnp.min(jnp.where(active, gains, jnp.inf), initial=jnp.finfo(t.dtype).max)
+
+    def better_of(best, y):
+        # Where the optimum is inside the ball, A' w tends to 0 with mu, and rounding to a share of
+        # it: then the last y is not the best one. Up to rounding the last is the most exact.
+        level = least_gain(y)
+        better = level >= best[1] - 1e-5 * jnp.abs(best[1])
+        return jnp.where(better, y, best[0]), jnp.where(better, level, best[1])
+
     def step(now: Search) -> Search:
-        w, slack, y, level, i, _ = now
+        w, slack, y, level, best, i, _ = now
         mu = dot(w, slack) / count
         g_w = dot(w, vectors)
         root = jnp.hypot(mu, c * jnp.linalg.norm(g_w))
@@ -203,26 +216,22 @@ def worst_case_offset(
         rough = jnp.max(jnp.abs(dual_residual)) > 1e-5 * jnp.max(jnp.abs(y))
         searching = ((mu > 1e-10) | rough) & (mu > 1e-14)
         level = level + length * dlevel
-        new = Search(w + length * dw, slack + length * ds, moved, level, i + 1, searching)
-        finite = jnp.stack([jnp.isfinite(x).all() for x in new]).all()
+        best = better_of(best, moved)
+        new = Search(w + length * dw, slack + length * ds, moved, level, best, i + 1, searching)
+        finite = jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(new)]).all()
         return jax.tree.map(
             lambda a, b: jnp.where(finite, a, b), new, now._replace(searching=jnp.array(False))
         )
 
+    origin = jnp.zeros_like(center)
     start = Search(
-        w=jnp.where(active, 1 / (count * t), 0.0),
+        w=jnp.where(active, 1 / count, 0.0),
         slack=jnp.where(active, 1.0, 0.0),
-        offset=jnp.zeros_like(center),
+        offset=origin,
         level=jnp.zeros((), t.dtype),
+        best=(origin, least_gain(origin)),
         step=jnp.array(0),
         searching=jnp.array(True),
     )
     end = jax.lax.while_loop(lambda s: s.searching & (s.step < iterations), step, start)
-
-    def least_gain(y):
-        gains = norms * (gain + dot(vectors, y))
-        return jnp.min(jnp.where(active, gains, jnp.inf), initial=jnp.inf)
-
-    # With norms that are a factor of 10^12 apart a search can end early, and worse than it began.
-    improved = least_gain(end.offset) >= least_gain(start.offset)
-    return jnp.where(improved, end.offset, 0.0)
+    return end.best[0]
