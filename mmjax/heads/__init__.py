@@ -2,8 +2,9 @@
 
 Besides `__call__`, a head has pure methods that need no parameters and work on the module as it
 stands: `example_loss` and `statistics` for ONE example, `summary` for the statistics' sums, and
-`check` against the task that the data set declares. Predictions and losses are float32 (or
-wider), whatever the compute type. A target of zeros is valid for every head.
+`check` against the task that the data set declares. `summary` reads its own statistics by name and
+ignores other entries, such as the "loss" and "examples" that evaluation adds. Predictions and
+losses are float32 (or wider), whatever the compute type. A target of zeros is valid for every head.
 
 A head's `features` says what it is called with: "vector" [b d], "tokens" [b n d], or "any" of both.
 Those that take tokens have an attribute `tokens`, the modality that these stem from.

@@ -64,12 +64,11 @@ class Regression(nn.Module):
     def summary(self, statistics: Mapping[str, Any]) -> dict[str, float]:
         """Mean absolute and root mean squared error, in the target's unit, and R²."""
         sums = {name: float(value) for name, value in statistics.items()}
-        count = sums.pop("count")
-        absolute = sums.pop("absolute")
+        count, squared = sums["count"], sums["squared"]
         return {
-            "mae": self.scale * metrics.ratio(absolute, count),
-            "rmse": self.scale * metrics.ratio(sums["squared"], count) ** 0.5,
-            "r2": metrics.r2(**sums, count=count),
+            "mae": self.scale * metrics.ratio(sums["absolute"], count),
+            "rmse": self.scale * metrics.ratio(squared, count) ** 0.5,
+            "r2": metrics.r2(squared, sums["target"], sums["target_squared"], count),
         }
 
     @nn.nowrap

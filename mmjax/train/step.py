@@ -305,8 +305,10 @@ def make_eval_step(
 ) -> EvalStep:
     """Makes the pure function (params, batch) -> statistics.
 
-    The statistics {task: {name: array}} are sums over the labelled examples, to be merged by
-    adding; the head's `summary` makes metrics of them.
+    The statistics {task: {name: array}} are sums over the labeled examples, to be merged by adding.
+    A task has those of its head's `statistics`, and beside them "loss" and "examples", the number
+    of its labeled examples. The head's `summary` turns all of them into metrics: it ignores these
+    two, whose ratio is the mean loss.
     """
     tasks = task_names(model)
 
@@ -320,6 +322,12 @@ def make_eval_step(
 
         def one(i: int, task: str) -> dict[str, Array]:
             examples = jax.vmap(model.heads[task].statistics)(predictions[task], targets[task])
+            reserved = sorted({"loss", "examples"} & set(examples))
+            if reserved:
+                raise ValueError(
+                    f"The head of task {task!r} has statistics named {reserved}, which evaluation "
+                    "adds itself; give them other names."
+                )
             sums = jax.tree.map(lambda x: masked_sum(x, batch.labeled[task]), examples)
             return sums | {"loss": losses[i], "examples": counts[i]}
 
