@@ -18,6 +18,7 @@ from mmjax.data.array_columns import (
 )
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 from mmjax.data.labels import encode, infer_task, plain
+from mmjax.data.limits import MAX_BYTES
 from mmjax.data.load import check_sizes, check_standardise, checked, measure
 from mmjax.data.normalize import Scale, by_feature, merged, moments, real, scale, standardised
 from mmjax.data.npz import read_npz
@@ -42,6 +43,7 @@ def from_arrays(
     tasks: Mapping[str, Task] | None = None,
     standardise: Sequence[str] | None = None,
     name: str = "arrays",
+    max_bytes: int = MAX_BYTES,
 ) -> Dataset:
     """A data set from arrays with one row an example.
 
@@ -64,6 +66,7 @@ def from_arrays(
       standardise: modalities that get mean 0 and standard deviation 1 over the training split;
         None: all whose numbers are floating-point.
       name: the data set's.
+      max_bytes: the largest size of the arrays that are read of one .npz file.
 
     Raises:
       FileNotFoundError: if there is no such file.
@@ -76,7 +79,7 @@ def from_arrays(
     _check_keys("inputs", inputs, lengths=lengths, present=present, modalities=modalities or {})
     _check_keys("targets", targets, labeled=labeled, tasks=tasks or {})
     used = [*inputs, *targets, *lengths.values(), *present.values(), *labeled.values()]
-    parts = {split: _part(split, part, used) for split, part in splits.items()}
+    parts = {split: _part(split, part, used, max_bytes) for split, part in splits.items()}
     check_sizes(name, {split: _rows(split, part) for split, part in parts.items()})
     found = {m: {s: as_column(s, m, p[m]) for s, p in parts.items()} for m in inputs}
     specs = {m: modality_of(m, found[m], m in lengths, (modalities or {}).get(m)) for m in inputs}
@@ -101,9 +104,14 @@ def _check_keys(what: str, known: Sequence[str], **given: Mapping[str, Any]) -> 
                 raise ValueError(f"{argument} names {key!r}; the {what} are {sorted(known)}.")
 
 
-def _part(split: str, part: Mapping[str, Any] | str | os.PathLike[str], used: Sequence[str]) -> Any:
+def _part(
+    split: str,
+    part: Mapping[str, Any] | str | os.PathLike[str],
+    used: Sequence[str],
+    max_bytes: int,
+) -> Any:
     if not isinstance(part, Mapping):
-        return read_npz(part, sorted(set(used)))
+        return read_npz(part, sorted(set(used)), max_bytes=max_bytes)
     for key in used:
         if key not in part:
             raise ValueError(f"split {split!r} has no array {key!r}, only {sorted(part)}.")
