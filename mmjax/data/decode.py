@@ -142,16 +142,23 @@ def typed(array: np.ndarray, what: str) -> np.ndarray:
     """Numbers as they are kept: pixels (uint8) stay, other whole ones become int32, others float32.
 
     Raises:
-      ValueError: if a whole number is beyond 32 bits; the message begins with `what`.
+      ValueError: if a number is beyond 32 bits; the message begins with `what`.
     """
-    if array.dtype.kind == "f":
-        return array.astype(np.float32, copy=False)
     if array.dtype == np.uint8:
         return array
-    whole = array.astype(np.int32, copy=False)
-    if (whole != array).any():
-        raise ValueError(f"{what} has whole numbers beyond 32 bits.")
-    return whole
+    floating = array.dtype.kind == "f"
+    kind = np.float32 if floating else np.int32
+    with np.errstate(over="ignore"):
+        kept = array.astype(kind, copy=False)
+    if array.dtype.itemsize >= 4 and array.dtype != kind:
+        lost = np.isinf(kept) & np.isfinite(array) if floating else kept != array
+        if lost.any():
+            sort = "numbers" if floating else "whole numbers"
+            raise ValueError(
+                f"{what} has {sort} beyond 32 bits, such as {array[lost][0]}; rescale or renumber "
+                "them."
+            )
+    return kept
 
 
 def split_words(text: str) -> list[str]:

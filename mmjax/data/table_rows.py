@@ -145,7 +145,12 @@ def _target(spec: Target, table: Table, row: int) -> Any:
     cell = table.columns[spec.column][row]
     if cell is None:
         return None
-    return class_name(cell) if isinstance(spec, Label) else number(cell)
+    if not isinstance(spec, Label):
+        return number(cell)
+    try:
+        return class_name(cell)
+    except ValueError as error:
+        raise ValueError(f"it is {error}") from None
 
 
 def _truth(cell: Any) -> int:
