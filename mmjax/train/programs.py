@@ -114,6 +114,8 @@ def check(experiment: Experiment, devices: int) -> None:
         if hasattr(encoder, "check"):
             encoder.check(data.modalities[name], name)
     for name, head in model.heads.items():
+        if not hasattr(head, "check"):
+            raise ValueError(f"model.heads.{name} is a {type(head).__name__}, which is not a head.")
         head.check(data.tasks[name], name)
     examples = len(data.splits["train"])
     if experiment.batch_size > examples:
