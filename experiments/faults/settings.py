@@ -33,10 +33,10 @@ digit/accuracy mean/accuracy rate/r2 float32 bfloat16 9**9 10**5000 0x10 0b1 1_0
 [1,2] [[1]] {1} {1,2} {'a':1} {1:2} {[1]:2} {f(x):1} {**{}} b'x' b'\xff' ... Ellipsis -- ++ ** ~1
 -None -'x' :: : :a a: a:b a::b a::b: a:b:c :a:b a.b:c.d kind:accuracy .:. a..b:c 1:2 /x:y x:/y
 os:system os:system('x') math:sqrt math:pi math:nothing builtins:eval builtins:exec('1') sys:exit()
-__main__:x __import__('os') eval('1') exec('1') open('x','w') print(1) os.system('x') mmjax.cli.main()
-x:=1 (x:=1) (yield) *a *[1] (*a,) [*a] f'{x}' f'' f"{1}" rf'{x!r:>{y}}' x[0] x[1:2] x.y x.__class__
-().__class__ ''.join a<b 1+1 2*'x' '%s'%1 'a''b' @ a@b $ ? ! \ \x '\x00' '\ud800' '\N{BULLET}'
-#x x#y ; a;b a=b a==b
+__main__:x __import__('os') eval('1') exec('1') open('x','w') print(1) os.system('x')
+mmjax.cli.main() x:=1 (x:=1) (yield) *a *[1] (*a,) [*a] f'{x}' f'' f"{1}" rf'{x!r:>{y}}' x[0]
+x[1:2] x.y x.__class__ ().__class__ ''.join a<b 1+1 2*'x' '%s'%1 'a''b' @ a@b $ ? ! \ \x '\x00'
+'\ud800' '\N{BULLET}' #x x#y ; a;b a=b a==b
 """
 PHRASES = r"""
 lambda: 0

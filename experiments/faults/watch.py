@@ -8,6 +8,7 @@ the process lives, so it only counts inside of `Watch.case`.
 import collections
 import contextlib
 import os
+import re
 import sys
 import sysconfig
 import time
@@ -36,7 +37,8 @@ FORBIDDEN = (
     "ctypes.dlopen",
 )
 SLOW = 10.0  # seconds that no case may take
-PRINTED = 20  # failures that are printed whole
+KIND = re.compile(r"\d+|'[^']*'|/\S+")  # what differs between failures of one kind
+PRINTED = 10  # failures that are printed at once
 
 
 class Watch:
@@ -57,6 +59,7 @@ class Watch:
         self.allowed = {*allowed, *sys.stdlib_module_names}
         self.outcomes: collections.Counter[str] = collections.Counter()
         self.effects: collections.Counter[str] = collections.Counter()
+        self.kinds: collections.Counter[str] = collections.Counter()
         self.failures: list[str] = []
         self.active = False
         self.now = ""
@@ -114,6 +117,7 @@ class Watch:
 
     def fail(self, reason: str) -> None:
         """Notes what must not be, and prints the first ones."""
+        self.kinds[KIND.sub("...", reason)[:100]] += 1
         self.failures.append(f"{ascii(self.now)[:400]}\n    {ascii(reason)[:400]}")
         if len(self.failures) <= PRINTED:
             print(self.failures[-1], flush=True)
@@ -128,6 +132,8 @@ class Watch:
             if self.effects[name] or not name.startswith(("os.", "sh", "so", "ur", "su", "ct")):
                 print(f"| {name} | {self.effects[name]:,} |")
         print(f"| failures | {len(self.failures):,} |")
+        for kind, count in self.kinds.most_common():
+            print(f"{count:6,}  {ascii(kind)}")
         return 1 if self.failures else 0
 
 

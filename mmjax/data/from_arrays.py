@@ -140,7 +140,7 @@ def _part(
 def _rows(split: str, part: Mapping[str, Any]) -> int:
     """How many rows all arrays of a split have."""
     for key, value in part.items():
-        text = isinstance(value, str | bytes | Mapping | set | frozenset)
+        text = isinstance(value, str | bytes | memoryview | Mapping | set | frozenset)
         if text or not hasattr(value, "__len__") or getattr(value, "shape", None) == ():
             raise ValueError(
                 f"split {split!r}: {key!r} is a {type(value).__name__}; it must be an array or a "
