@@ -2,8 +2,8 @@
 
     python experiments/faults/settings.py --cases 10000 --seed 0
 
-Each case sets one path of a small experiment, then stores, shows and builds it; every twentieth
-that is accepted also goes through the checks of `mmjax run --summary`. Expected: 0 failures;
+Each case sets one path of a small experiment, then stores, shows and builds it; every tenth that
+is accepted also goes through the checks of `mmjax run --summary`. Expected: 0 failures;
 10,000 cases take five minutes.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import jax
+import optax
 import toy
 from watch import Watch, run_cases
 
@@ -24,7 +25,7 @@ from mmjax.config import ConfigError, apply, build, describe, dump, flatten
 from mmjax.train.programs import check
 
 BAIT = "bait_of_the_fuzzer"  # a module that no case may import
-CHECKED = 20  # every so many accepted cases are checked as --summary does
+CHECKED = 10  # every so many accepted cases are checked as --summary does
 
 WORDS = r"""
 0 1 -1 2 3 64 1e-3 0.5 -0.5 1.0 1e999 -1e999 1e308 1e-400 nan inf None True False '' 'x' "loss" loss
@@ -75,6 +76,17 @@ functools.partial(len) losses.huber huber cross_entropy losses.cross_entropy(lab
 InfoNCE() Distillation() mmjax.config.load('x') mmjax.provenance.record('x') mmjax._x()
 encoders._x() mmjax.files mmjax.train.run() None() 'x'() 1() [Gated][0]() (Gated)()
 """
+NUMBERS = [*map(str, (0, 1, 2, 3, 7, 8, 64, -1, 0.5, 1e-3, 1.5, 1e9, 10**9, 2**31 - 1))]
+NUMBERS += ["None", "True", "()", "(4,)", "(0,)", "(8, 8)"]
+BLOCKS = {
+    "model.encoders": "encoders",
+    "model.fusion": "fusion",
+    "model.sharing": "sharing",
+    "model.heads": "heads",
+    "balancer": "balance",
+    "augment": "data.augment",
+    "optimizer": "optax",
+}
 LITERALS = WORDS.split() + PHRASES.strip().splitlines()
 CALLS = KNOWN_CALLS.split()
 
@@ -195,6 +207,19 @@ def draw_value(rng: random.Random, shown: list[str]) -> str:
     return mutate(rng, rng.choice([*shown, *LITERALS, *CALLS]))
 
 
+def draw_fitting(rng: random.Random, rows: list) -> str:
+    """Draws a setting of the right kind: a number for a number, a part for a part."""
+    row = rng.choice(rows)
+    if not row.value.endswith(")") or row.value.startswith("("):
+        return f"{row.path}={rng.choice(NUMBERS)}"
+    block = next((b for path, b in BLOCKS.items() if row.path.startswith(path)), "losses")
+    module = optax if block == "optax" else getattr(mmjax, block.partition(".")[0])
+    module = module.augment if block == "data.augment" else module
+    name = rng.choice([n for n in dir(module) if callable(getattr(module, n)) and n[0] != "_"])
+    arguments = ", ".join(rng.choices(NUMBERS, k=rng.choice([0, 0, 0, 1, 2])))
+    return f"{row.path}={block}.{name}({arguments})"
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the cases, and returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -217,11 +242,13 @@ def main(arguments: list[str] | None = None) -> int:
 
             def one(number: int) -> None:
                 nonlocal accepted
-                if rng.random() < 0.03:
-                    path, value = rng.choice(plain_paths(rows)), rng.choice(BAITS)
+                kind = rng.random()
+                if kind < 0.03:
+                    setting = f"{rng.choice(plain_paths(rows))}={rng.choice(BAITS)}"
+                elif kind < 0.2:
+                    setting = draw_fitting(rng, rows)
                 else:
-                    path, value = draw_path(rng, paths), draw_value(rng, shown)
-                setting = f"{path}={value}"
+                    setting = f"{draw_path(rng, paths)}={draw_value(rng, shown)}"
                 with watch.case(setting, (ConfigError,)):
                     new = apply(config, setting)
                     dump(new)

@@ -133,7 +133,7 @@ class Watch:
                 print(f"| {name} | {self.effects[name]:,} |")
         print(f"| failures | {len(self.failures):,} |")
         for kind, count in self.kinds.most_common():
-            print(f"{count:6,}  {ascii(kind)}")
+            print(f"{count:6,}  {kind!a}")
         return 1 if self.failures else 0
 
 
