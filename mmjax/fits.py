@@ -174,7 +174,14 @@ def explained(part: Part, what: str) -> Iterator[None]:
     """Says of an error in which part it is, and what that part gets."""
     try:
         yield
-    except (ValueError, TypeError, FlaxError) as error:
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        ArithmeticError,
+        FlaxError,
+    ) as error:
         message = str(error).strip()
         if not raised_by_mmjax(error):
             message = f"{message.rstrip('.')}. {MENDS[part.kind]}"

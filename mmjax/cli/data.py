@@ -76,6 +76,8 @@ def find(name: str) -> Any:
     """
     function, bracket, arguments = name.partition("(")
     if ":" in function:
+        if not parse.OF_MODULE.fullmatch(function):
+            raise ConfigError(f"{parse.shorten(name)} is not of the form module:name.")
         source.import_module(function.partition(":")[0])
     if not bracket:
         return names.resolve(public(function))

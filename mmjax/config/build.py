@@ -10,6 +10,8 @@ from mmjax.config.errors import ConfigError
 # What fiddle adds to the message of an error: the path of the call that failed.
 CONTEXT = re.compile(r"\n\nFiddle context: failed to .* at <root>(\S*) with.*", re.DOTALL)
 
+LINES = re.compile(r"\s*\n\s*")  # a refusal is one line
+
 
 def build(config: Any, at: str = "") -> Any:
     """Calls everything in a configuration, the innermost first; what is shared is called once.
@@ -26,11 +28,12 @@ def build(config: Any, at: str = "") -> Any:
         return fdl.build(config)
     except OSError as error:
         raise OSError(CONTEXT.sub("", str(error))) from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         message = str(error)
         where = CONTEXT.search(message)
         path = f"{at}.{_dotted(where[1]) if where else ''}".strip(".")
-        raise ConfigError(f"{path}: {CONTEXT.sub('', message)}".removeprefix(": ")) from error
+        reason = LINES.sub(" ", CONTEXT.sub("", message).strip())
+        raise ConfigError(f"{path}: {reason}".removeprefix(": ")) from error
 
 
 def _dotted(path: str) -> str:

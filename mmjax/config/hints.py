@@ -31,6 +31,15 @@ def parameters(function: Callable[..., Any]) -> dict[str, Parameter]:
     }
 
 
+def variable(function: Callable[..., Any], kind: Any) -> Any:
+    """The annotation of *args or **kwargs, which kind is VAR_POSITIONAL or VAR_KEYWORD."""
+    known = annotations(function)
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is kind:
+            return known.get(name, Any)
+    return Any
+
+
 def takes(function: Callable[..., Any], kind: Any) -> bool:
     """Whether a callable has a parameter of a kind such as `VAR_KEYWORD`."""
     return any(p.kind is kind for p in inspect.signature(function).parameters.values())
@@ -54,7 +63,38 @@ def accepts(annotation: Any, value: Any) -> bool:
     An int is taken for a float; a bool is not taken for an int. A configured call is judged by
     the class that it makes.
     """
-    return any(_accepts(member, value) for member in _members(annotation))
+    return any(_accepts(member, value) for member in members(annotation))
+
+
+def takes_objects(annotation: Any) -> bool:
+    """Whether a parameter takes functions, classes or what they make, and no strings.
+
+    Numbers, strings and containers are typed as literals; where the type is unknown, nothing tells
+    that an object is meant.
+    """
+    return not accepts(annotation, "") and any(map(_is_object_type, members(annotation)))
+
+
+def _is_object_type(annotation: Any) -> bool:
+    kind = typing.get_origin(annotation) or annotation
+    if not isinstance(kind, type):
+        return kind is collections.abc.Callable
+    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        return True
+    if hasattr(kind, "dtype") or hasattr(kind, "array_type"):  # arrays, which are typed as numbers
+        return False
+    plain = (str, bytes, int, float, complex, types.NoneType, collections.abc.Collection)
+    return not issubclass(kind, plain)
+
+
+def is_container(annotation: Any) -> bool:
+    """Whether an annotation is that of a list, a tuple, a dict or the like."""
+    kind = typing.get_origin(annotation) or annotation
+    return (
+        isinstance(kind, type)
+        and issubclass(kind, tuple | list | Sequence | Mapping)
+        and (kind not in (str, bytes))
+    )
 
 
 def element(annotation: Any, key: Any) -> Any:
@@ -144,7 +184,7 @@ def _declares_fields(cls: type) -> bool:
     return hasattr(cls, "__dataclass_fields__") or hasattr(cls, "_fields")
 
 
-def _members(annotation: Any) -> tuple[Any, ...]:
+def members(annotation: Any) -> tuple[Any, ...]:
     """The alternatives of a union, or the annotation alone."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return typing.get_args(annotation)
@@ -187,6 +227,8 @@ def _accepts_result(annotation: Any, config: fdl.Buildable) -> bool:
     """Whether a configured call makes what the annotation asks, as far as classes can tell."""
     made = _result(config)
     wanted = typing.get_origin(annotation) or annotation
+    if wanted is typing.Literal:
+        return False
     return made is None or not _is_plain_class(wanted) or issubclass(made, wanted)
 
 
@@ -203,4 +245,6 @@ def _result(config: fdl.Buildable) -> type | None:
     if not isinstance(config, fdl.Config):
         return None
     made = function if isinstance(function, type) else annotations(function).get("return")
+    if typing.get_origin(made) is collections.abc.Callable:
+        return typing.get_origin(made)
     return made if _is_plain_class(made) else None

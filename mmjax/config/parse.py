@@ -2,7 +2,9 @@
 
 import ast
 import inspect
+import math
 import re
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,78 +15,208 @@ from mmjax.config import hints, names
 from mmjax.config.errors import ConfigError
 
 WORD = re.compile(r"[\w./:+@-]+")
+OF_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 # A string, which is left alone, or module:name outside of strings.
 STRING = r"""('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")"""
 MODULE_NAME = re.compile(STRING + r"|(\b[A-Za-z_][\w.]*):(?=[A-Za-z_])")
 COLON = "__colon__"
+# What follows a value through a configuration is recursive, and takes time for each character.
+MAX_LENGTH = 10_000
+MAX_DEPTH = 30
+MAX_BITS = 1024  # of a whole number; no float is larger
+SHOWN = 300  # characters of a value in a message
 
 
-def readings(text: str) -> list[Any]:
+def readings(text: str, annotation: Any = Any) -> list[Any]:
     """What the text may mean, the likeliest first.
 
     A literal means itself, and a call a `fdl.Config`. A word is a string; where a public callable
-    has that name, it may be the callable too.
+    has that name, it may be the callable too. The module of `module:name` is imported only where
+    the annotation takes objects and no strings.
+
+    Args:
+      text: the value.
+      annotation: of the place that it is for; Any if unknown.
 
     Raises:
       ConfigError: malformed text, or a call of an unknown name or with a wrong argument.
     """
+    text = text.strip()
+    if len(text) > MAX_LENGTH:
+        raise ConfigError(f"the value has {len(text)} characters; it may have {MAX_LENGTH}.")
     try:
-        return [ast.literal_eval(text.strip())]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python's remarks on the syntax
+            return _readings(text, annotation)
+    except (RecursionError, MemoryError):  # by these Python's parser gives up
+        raise ConfigError("the value is nested too deeply.") from None
+
+
+def _readings(text: str, annotation: Any) -> list[Any]:
+    try:
+        value = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError):
         pass
-    if WORD.fullmatch(text):
-        return [text, *([names.resolve(text)] if ":" in text or names.is_public(text) else [])]
-    return [_value(_tree(text))]
+    else:
+        _check_literal(value)
+        return [value]
+    if not WORD.fullmatch(text):
+        return [_value(_tree(text), annotation)]
+    if ":" in text:
+        imports = OF_MODULE.fullmatch(text) and hints.takes_objects(annotation)
+        return [text, *([resolve(text)] if imports else [])]
+    return [text, *([resolve(text)] if names.is_public(text) else [])]
+
+
+def resolve(name: str) -> Any:
+    """The public callable that a name stands for, or what `module:name` does.
+
+    Raises:
+      ConfigError: there is none, or the name has another form.
+    """
+    if ":" in name and not OF_MODULE.fullmatch(name):
+        raise ConfigError(f"{shorten(name)} is not of the form module:name.")
+    return names.resolve(name)
+
+
+def _check_literal(value: Any, depth: int = 0) -> None:
+    """Refuses literals that cannot be stored, shown or computed with."""
+    if depth > MAX_DEPTH:
+        raise ConfigError(f"the value is nested too deeply; {MAX_DEPTH} levels are the most.")
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        raise ConfigError(
+            f"the value has a number of {value.bit_length()} bits, which is too large."
+        )
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError("the value has a number that is too large for a float.")
+    if isinstance(value, str):
+        check_text("the value", value)
+    if isinstance(value, dict):
+        value = [*value.keys(), *value.values()]
+    if isinstance(value, list | tuple | set):
+        for item in value:
+            _check_literal(item, depth + 1)
+
+
+def check_text(what: str, text: str) -> None:
+    """Refuses text that is not Unicode, such as arguments in the encoding of another terminal."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{what} is not valid Unicode: {shorten(text)}.") from None
+
+
+def shorten(text: str) -> str:
+    """Returns text for a message of one line: no control characters, and not too much of it."""
+    shown = text if text.isprintable() else ascii(text)
+    return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
 
 
 def _tree(text: str) -> ast.expr:
-    marked = MODULE_NAME.sub(lambda m: m[1] or f"{m[2]}.{COLON}.", text.strip())
+    marked = MODULE_NAME.sub(lambda m: m[1] or f"{m[2]}.{COLON}.", text)
     try:
         return ast.parse(marked, mode="eval").body
     except SyntaxError as error:
-        raise ConfigError(f"cannot read {text!r}: {error.msg}. A string needs quotes.") from None
+        reason = error.msg
+    except ValueError as error:  # such as of null bytes
+        reason = str(error)
+    raise ConfigError(f"cannot read {shorten(repr(text))}: {reason}. A string needs quotes.")
 
 
-def _value(node: ast.expr) -> Any:
+def _value(node: ast.expr, annotation: Any, depth: int = 0) -> Any:
     """The value of a parsed expression made of literals, containers, names and calls."""
+    if depth > MAX_DEPTH:
+        raise ConfigError(f"the value is nested too deeply; {MAX_DEPTH} levels are the most.")
+
+    def items(nodes: list[ast.expr], keys: Iterable[Any]) -> list[Any]:
+        kinds = [_element(annotation, key) for key in keys]
+        return [_value(n, kind, depth + 1) for n, kind in zip(nodes, kinds, strict=True)]
+
     match node:
         case ast.Call():
-            return _call(node)
+            return _call(node, depth)
         case ast.Name() | ast.Attribute():
-            return names.resolve(_dotted(node))
-        case ast.Tuple(elts=items):
-            return tuple(map(_value, items))
-        case ast.List(elts=items):
-            return list(map(_value, items))
-        case ast.Dict(keys=keys, values=values) if None not in keys:
-            return {ast.literal_eval(k): _value(v) for k, v in zip(keys, values, strict=True) if k}
+            return _named(_dotted(node), annotation)
+        case ast.Tuple(elts=nodes):
+            return tuple(items(nodes, range(len(nodes))))
+        case ast.List(elts=nodes):
+            return items(nodes, range(len(nodes)))
+        case ast.Dict(keys=keys, values=nodes) if None not in keys:
+            known = [_literal(key) for key in keys if key]
+            try:
+                return dict(zip(known, items(nodes, known), strict=True))
+            except TypeError as error:
+                raise ConfigError(f"cannot read {_source(node)!r}: {error}.") from None
+    return _literal(node)
+
+
+def _element(annotation: Any, key: Any) -> Any:
+    """The annotation of what stands under `key` in a container; its own, if it takes none."""
+    inner = [hints.element(m, key) for m in hints.members(annotation) if hints.is_container(m)]
+    return annotation if not inner else inner[0] if len(inner) == 1 else Any
+
+
+def _literal(node: ast.expr) -> Any:
     try:
-        return ast.literal_eval(node)
-    except ValueError:
+        value = ast.literal_eval(node)
+    except (ValueError, TypeError):
         raise ConfigError(
             f"cannot read {_source(node)!r}: a value is a literal, a name or a call."
         ) from None
+    _check_literal(value)
+    return value
 
 
-def _call(node: ast.Call) -> fdl.Buildable:
+def _named(name: str, annotation: Any) -> Any:
+    """What a name inside of a call or a container stands for."""
+    if ":" in name and annotation not in (Any, object) and not hints.takes_objects(annotation):
+        raise ConfigError(
+            f"{name} stands where {hints.show_type(annotation)} is expected; a string needs quotes."
+        )
+    return resolve(name)
+
+
+def _call(node: ast.Call, depth: int) -> fdl.Buildable:
     """A call as a configuration, its arguments checked by name and type."""
     name = _dotted(node.func)
-    function = names.resolve(name)
-    shown = name.replace("." + COLON + ".", ":")
+    function = resolve(name)
     if any(isinstance(a, ast.Starred) for a in node.args) or any(not k.arg for k in node.keywords):
         raise ConfigError(f"cannot read {_source(node)!r}: write the arguments out, without *.")
-    arguments = [_value(a) for a in node.args]
-    keywords = {str(k.arg): _value(k.value) for k in node.keywords}
+    known = _parameters(name, function)
+    kinds = [parameter.annotation for parameter in known.values()]
+    kinds += [hints.variable(function, inspect.Parameter.VAR_POSITIONAL)] * len(node.args)
+    arguments = [_value(a, kind, depth + 1) for a, kind in zip(node.args, kinds, strict=False)]
+    keywords: dict[str, Any] = {}
+    for given in node.keywords:
+        keyword = str(given.arg)
+        if keyword in keywords:
+            raise ConfigError(f"{name} has the parameter {keyword!r} twice.")
+        kind = known[keyword].annotation if keyword in known else Any
+        keywords[keyword] = _value(given.value, kind, depth + 1)
     if isinstance(function, fiddle_auto_config.AutoConfig):
-        return function.as_buildable(*arguments, **keywords)
-    _check_names(shown, function, keywords)
+        try:
+            return function.as_buildable(*arguments, **keywords)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{name}: {error}") from error
+    _check_names(name, function, keywords)
     try:
         config = fdl.Config(function, *arguments, **keywords)
-    except TypeError as error:
-        raise ConfigError(f"{shown}: {str(error).rpartition(': ')[2]}.") from error
-    _check_names(shown, function, [k for k in config.__arguments__ if isinstance(k, str)])
-    _check_types(shown, config)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{name}: {str(error).rpartition(': ')[2]}.") from error
+    _check_names(name, function, [k for k in config.__arguments__ if isinstance(k, str)])
+    _check_types(name, config)
     return config
+
+
+def _parameters(name: str, function: Any) -> dict[str, hints.Parameter]:
+    if not callable(function):
+        raise ConfigError(f"{name} is a {type(function).__name__}, which cannot be called.")
+    try:
+        return hints.parameters(function)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"{name} does not tell its parameters; call it in a function of your own."
+        ) from None
 
 
 def _check_names(name: str, function: Any, given: Iterable[str]) -> None:
@@ -100,16 +232,20 @@ def _check_names(name: str, function: Any, given: Iterable[str]) -> None:
 
 def _check_types(name: str, config: fdl.Buildable) -> None:
     known = hints.parameters(fdl.get_callable(config))
+    function = fdl.get_callable(config)
     for argument, value in config.__arguments__.items():
         if argument in known:
             check_type(f"{name}({argument}=...)", known[argument].annotation, value)
+        elif isinstance(argument, int):
+            kind = hints.variable(function, inspect.Parameter.VAR_POSITIONAL)
+            check_type(f"{name}: argument {argument}", kind, value)
 
 
 def check_type(path: str, annotation: Any, value: Any) -> None:
     """Refuses a value that the annotation does not take."""
     if not hints.accepts(annotation, value):
         shown = _show(value)
-        raise ConfigError(f"{path} is {shown}; expected {hints.show_type(annotation)}.")
+        raise ConfigError(f"{path} is {shorten(shown)}; expected {hints.show_type(annotation)}.")
 
 
 def _show(value: Any) -> str:
@@ -129,4 +265,4 @@ def _dotted(node: ast.expr) -> str:
 
 
 def _source(node: ast.expr) -> str:
-    return ast.unparse(node).replace(f".{COLON}.", ":")
+    return shorten(ast.unparse(node).replace(f".{COLON}.", ":"))

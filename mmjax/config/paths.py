@@ -27,14 +27,18 @@ def apply(config: fdl.Buildable, setting: str) -> fdl.Buildable:
     """
     path, equals, text = setting.partition("=")
     path = path.strip()
+    shown = parse.shorten(setting)
+    parse.check_text("--set", setting)
     if not equals or not path or not text.strip():
-        raise ConfigError(f"--set {setting!r}: expected PATH=VALUE, as in epochs=20.")
+        raise ConfigError(f"--set {shown!r}: expected PATH=VALUE, as in epochs=20.")
+    if "" in path.split("."):
+        raise ConfigError(f"--set {shown}: the path has an empty part; expected PATH=VALUE.")
     new = _copied(config)
     place = _Place(new, path)
     try:
         _set(new, path.split("."), hints.Parameter(Any), _reader(text.strip(), path), place)
     except ConfigError as error:
-        raise ConfigError(f"--set {setting}: {error}") from error
+        raise ConfigError(f"--set {shown}: {error}") from error
     return new
 
 
@@ -69,8 +73,9 @@ class _Place:
         """The error for a path that is not there."""
         paths = [row.path for row in table.describe(self.root)]
         near = names.did_you_mean(self.path, paths)
-        here = f" Valid instead of '{segment}': {', '.join(valid) or 'nothing'}."
-        return ConfigError(f"no path '{self.path}'.{near}{here}")
+        shown, path = parse.shorten(segment), parse.shorten(self.path)
+        here = f" Valid instead of '{shown}': {', '.join(valid) or 'nothing'}."
+        return ConfigError(f"no path '{path}'.{near}{here}")
 
 
 def _set(
@@ -117,9 +122,15 @@ def _find_parameter(
     if segment in known:
         return segment, known[segment]
     if segment in map(str, positions):
-        return int(segment), hints.Parameter(Any)
-    if segment.isidentifier() and hints.takes(function, inspect.Parameter.VAR_KEYWORD):
-        return segment, hints.Parameter(Any)
+        return int(segment), hints.Parameter(
+            hints.variable(function, inspect.Parameter.VAR_POSITIONAL)
+        )
+    if (
+        segment.isidentifier()
+        and not segment.startswith("_")
+        and hints.takes(function, inspect.Parameter.VAR_KEYWORD)
+    ):
+        return segment, hints.Parameter(hints.variable(function, inspect.Parameter.VAR_KEYWORD))
     raise at.unknown(segment, [*known, *map(str, positions)])
 
 
@@ -154,9 +165,9 @@ def _removed(node: dict[Any, Any], key: Any, at: _Place) -> dict[Any, Any]:
 
 def _read(text: str, annotation: Any, current: Any, path: str) -> Any:
     """Reads a value in the way that its place asks for."""
-    found = parse.readings(text)
+    found = parse.readings(text, annotation)
     if _holds_call(current) and not _takes_strings(annotation):
-        found = [r for r in found if not isinstance(r, str)] or [names.resolve(text)]
+        found = [r for r in found if not isinstance(r, str)] or [parse.resolve(text)]
     for value in found:
         if hints.accepts(annotation, value):
             return value

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import fiddle as fdl
 
 from mmjax.config import hints, names
+from mmjax.config.errors import ConfigError
 
 
 class Row(NamedTuple):
@@ -26,8 +27,15 @@ class Difference(NamedTuple):
 
 
 def describe(config: fdl.Buildable) -> list[Row]:
-    """Every path of a configuration, in the order of its parameters."""
-    return [row for row in _rows("", Any, config) if row.path]
+    """Every path of a configuration, in the order of its parameters.
+
+    Raises:
+      ConfigError: it is nested too deeply, as only a damaged one is.
+    """
+    try:
+        return [row for row in _rows("", Any, config) if row.path]
+    except RecursionError:
+        raise ConfigError("the configuration is nested too deeply.") from None
 
 
 def flatten(config: fdl.Buildable) -> dict[str, str]:

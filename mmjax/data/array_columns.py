@@ -20,32 +20,100 @@ class Column(NamedTuple):
       here: where it is not missing.
       kind: type of the numbers.
       text: whether the rows were strings, which are sequences whatever their lengths.
+      lengths: of sequences that were padded already; 0 where one is missing.
     """
 
     rows: Num[np.ndarray, "n ..."] | list[np.ndarray]
     here: Bool[np.ndarray, " n"]
     kind: np.dtype
     text: bool = False
+    lengths: Int[np.ndarray, " n"] | None = None
 
 
-def as_column(split: str, name: str, raw: Any) -> Column:
+def as_column(
+    split: str,
+    name: str,
+    raw: Any,
+    present: Bool[np.ndarray, " n"] | None = None,
+    lengths: tuple[str, Any] | None = None,
+) -> Column:
     """Reads an array or a list, in which None, NaN all over, and masked rows are missing.
 
+    What is not present, or lies behind the end of a sequence, may hold anything: it becomes 0.
+
+    Args:
+      split: the split, for messages.
+      name: of the array.
+      raw: the array or list.
+      present: where it is present; None is everywhere.
+      lengths: the name and the array of its lengths, if it is padded already.
+
     Raises:
-      ValueError: naming the split, the array and the row: of objects that are no numbers, or in
-        part masked.
+      ValueError: naming the split, the array and the row: of objects that are no numbers, in part
+        masked, beyond 32 bits, or of a length that it does not have.
     """
+    present = np.ones(len(raw), bool) if present is None else present
     if isinstance(raw, np.ndarray) and raw.dtype.kind in "biuf":
-        array = raw[:, None] if raw.ndim == 1 else raw
-        here = ~missing_rows(array)
-        _check_mask(split, name, array, here)
-        array = typed(np.ma.getdata(array), f"{name!r} of split {split!r}")
-        return Column(array, here, array.dtype)
-    rows = [_row(value, f"row {i} of {split!r}: {name!r}") for i, value in enumerate(raw)]
+        return _array_column(split, name, raw, present, lengths)
+    rows = [
+        _row(value, f"row {i} of {split!r}: {name!r}") if here else None
+        for i, (value, here) in enumerate(zip(raw, present, strict=True))
+    ]
     here = np.array([row is not None for row in rows], bool)
-    kind = kind_of(row.dtype for row in rows if row is not None)
+    ends = None
+    if lengths is not None:
+        ends = as_lengths(split, *lengths, here, [0 if r is None else len(r) for r in rows])
+        here = here & (ends > 0)
+        rows = [_without_padding(row, end) for row, end in zip(rows, ends.tolist(), strict=True)]
+    ready = [
+        np.zeros(0) if row is None else typed(row, f"row {i} of {split!r}: {name!r}")
+        for i, row in enumerate(rows)
+    ]
+    kinds = [row.dtype for row, known in zip(ready, here, strict=True) if known]
+    if np.uint8 in kinds and any(kind.kind == "f" for kind in kinds):
+        raise ValueError(
+            f"{name!r} of split {split!r} has rows of uint8 and rows of floating-point numbers; "
+            "store all in one type and on one scale."
+        )
     text = any(isinstance(value, str | bytes) for value in raw)
-    return Column([np.zeros(0) if row is None else row for row in rows], here, kind, text)
+    return Column(ready, here, kind_of(kinds), text, ends)
+
+
+def _array_column(
+    split: str,
+    name: str,
+    raw: np.ndarray,
+    present: Bool[np.ndarray, " n"],
+    lengths: tuple[str, Any] | None,
+) -> Column:
+    array = raw[:, None] if raw.ndim == 1 else raw
+    if 0 in array.shape[1:]:
+        raise ValueError(
+            f"{name!r} of split {split!r} has the shape {raw.shape}; an example needs at least one "
+            "number."
+        )
+    here, ends = ~missing_rows(array) & present, None
+    where = here
+    if lengths is not None:
+        ends = as_lengths(split, *lengths, here, np.full(len(array), array.shape[1]))
+        here = here & (ends > 0)
+        where = here[:, None] & (np.arange(array.shape[1])[None] < ends[:, None])
+    _check_mask(split, name, array, where)
+    array = np.ma.getdata(array)
+    if not where.all():
+        array = np.where(where.reshape(*where.shape, *(1,) * (array.ndim - where.ndim)), array, 0)
+        array = array.astype(raw.dtype, copy=False)
+    array = typed(array, f"{name!r} of split {split!r}")
+    return Column(array, here, array.dtype, lengths=ends)
+
+
+def _without_padding(row: np.ndarray | None, end: int) -> np.ndarray | None:
+    """Returns a sequence with zeros behind its end."""
+    if row is None or end == len(row):
+        return row
+    row = row.copy()
+    row[end:] = 0
+    return row
 
 
 def kind_of(kinds: Iterable[np.dtype]) -> np.dtype:
@@ -57,10 +125,12 @@ def kind_of(kinds: Iterable[np.dtype]) -> np.dtype:
     return np.dtype(np.float32 if floating else np.int32)
 
 
-def _check_mask(split: str, name: str, array: np.ndarray, here: Bool[np.ndarray, " n"]) -> None:
-    partly = np.ma.getmaskarray(array).reshape(len(array), -1).any(axis=1) & here
+def _check_mask(split: str, name: str, array: np.ndarray, where: Bool[np.ndarray, "..."]) -> None:
+    if not np.ma.is_masked(array):
+        return
+    partly = np.ma.getmaskarray(array).any(axis=tuple(range(where.ndim, array.ndim))) & where
     if partly.any():
-        row = int(np.flatnonzero(partly)[0])
+        row = int(np.argwhere(partly)[0][0])
         raise ValueError(
             f"row {row} of {split!r}: {name!r} is masked in part; fill it, or mask it all."
         )
@@ -82,7 +152,7 @@ def _row(value: Any, what: str) -> np.ndarray | None:
         raise ValueError(f"{what} has type {row.dtype}; it must be numbers, a string or None.")
     if row.size == 0 or (row.dtype.kind == "f" and np.isnan(row).all()):
         return None
-    return typed(row, what)
+    return row
 
 
 def modality_of(
@@ -144,31 +214,49 @@ def padded(
     return whole, np.array([len(row) if h else 0 for row, h in zip(rows, here, strict=True)])
 
 
-def as_lengths(split: str, name: str, raw: Any) -> Int[np.ndarray, " n"]:
-    """An array of lengths.
+def as_lengths(
+    split: str, name: str, raw: Any, here: Bool[np.ndarray, " n"], longest: Any
+) -> Int[np.ndarray, " n"]:
+    """Reads an array of lengths; those of missing sequences, which may be anything, become 0.
+
+    Args:
+      split: the split, for messages.
+      name: of the array.
+      raw: the lengths.
+      here: where there is a sequence.
+      longest: how many steps each sequence has with its padding.
 
     Raises:
-      ValueError: if it is not one whole number a row.
+      ValueError: if it is not one whole number per row, or one is not from 0 to `longest`.
     """
-    lengths = np.asarray(raw)
-    if lengths.ndim != 1 or lengths.dtype.kind not in "iu":
+    lengths = _whole_array(raw, "iu", split, name, "one whole number a row")
+    # Compared before they become 32 bits, which would make 2**32 + 1 a 1.
+    bad = here & ((lengths < 0) | (lengths > np.asarray(longest)))
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
         raise ValueError(
-            f"{name!r} of split {split!r} is {lengths.dtype}{list(lengths.shape)}; it must be one "
-            "whole number a row."
+            f"row {row} of {split!r}: {name!r} is {lengths[row]}; it must be 0 to "
+            f"{np.asarray(longest)[row]}."
         )
-    return lengths
+    return np.where(here, lengths, 0).astype(np.int32)
 
 
 def as_mask(split: str, name: str, raw: Any) -> Bool[np.ndarray, " n"]:
-    """An array that says where something is.
+    """Reads an array that says where something is.
 
     Raises:
-      ValueError: if it is not one truth value a row.
+      ValueError: if it is not one truth value per row.
     """
-    mask = np.asarray(raw)
-    if mask.ndim != 1 or mask.dtype != bool:
+    return _whole_array(raw, "b", split, name, "one bool a row")
+
+
+def _whole_array(raw: Any, kinds: str, split: str, name: str, wanted: str) -> np.ndarray:
+    """Returns an array of one axis, of the given kinds of type, without gaps."""
+    array = np.asarray(raw)
+    if array.ndim != 1 or array.dtype.kind not in kinds or np.ma.is_masked(raw):
+        gaps = " with masked rows" if np.ma.is_masked(raw) else ""
         raise ValueError(
-            f"{name!r} of split {split!r} is {mask.dtype}{list(mask.shape)}; it must be one bool a "
-            "row."
+            f"{name!r} of split {split!r} is {array.dtype}{list(array.shape)}{gaps}; it must be "
+            f"{wanted}."
         )
-    return mask
+    return array

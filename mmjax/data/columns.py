@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from mmjax.data.dataset import Task
+from mmjax.data.limits import MAX_PIXELS, MAX_RECORDING_BYTES
 
 
 class Numbers(NamedTuple):
@@ -41,11 +42,13 @@ class Image(NamedTuple):
       column: holds the path to a PNG or JPEG file, relative to the table's folder.
       size: (height, width) to resize to; None: all images must have one size.
       channels: 1 for grey, 3 for colour, 4 with opacity; None: what the files have.
+      max_pixels: the largest image that is decoded, by the size that its header declares.
     """
 
     column: str
     size: tuple[int, int] | None = None
     channels: Literal[1, 3, 4] | None = None
+    max_pixels: int = MAX_PIXELS
 
 
 class Audio(NamedTuple):
@@ -59,6 +62,7 @@ class Audio(NamedTuple):
       hop: time from one frame to the next, in seconds.
       mels: number of bands.
       longest: frames after this many are cut off; None keeps all.
+      max_bytes: the largest file that is read.
     """
 
     column: str
@@ -67,6 +71,7 @@ class Audio(NamedTuple):
     hop: float = 0.010
     mels: int = 40
     longest: int | None = None
+    max_bytes: int = MAX_RECORDING_BYTES
 
 
 class Label(NamedTuple):

@@ -12,11 +12,13 @@ from jaxtyping import Float, Int, Num, UInt8
 
 from mmjax.data.audio import log_mel
 from mmjax.data.columns import Audio, Image, Text
+from mmjax.data.limits import LimitError, check_declared_size
 from mmjax.data.wav import read_wav
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 WORD = re.compile(r"\w+|[^\w\s]")
 UNKNOWN = 1  # 0 is padding
+PNG = b"\x89PNG\r\n\x1a\n"
 BYTES = ("padding", *(f"{byte:#04x}" for byte in range(256)))
 
 
@@ -33,7 +35,7 @@ def image(source: Path | UInt8[np.ndarray, "h w c"], spec: Image) -> UInt8[np.nd
     import PIL.Image
 
     if isinstance(source, Path):
-        picture = _opened(source)
+        picture = _opened(source, spec.max_pixels)
     elif spec.size is None and spec.channels in (None, source.shape[-1]):
         return source
     else:
@@ -50,20 +52,29 @@ def image(source: Path | UInt8[np.ndarray, "h w c"], spec: Image) -> UInt8[np.nd
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
-def _opened(path: Path) -> Any:
-    import PIL.Image
+def _opened(path: Path, max_pixels: int) -> Any:
+    """Decodes a file, if the size that its header declares is within the limit."""
+    from PIL.JpegImagePlugin import JpegImageFile
+    from PIL.PngImagePlugin import PngImageFile
 
     _exists(path)
+    with path.open("rb") as file:
+        is_png = file.read(len(PNG)) == PNG
     try:
-        with PIL.Image.open(path, formats=("PNG", "JPEG")) as picture:
+        # `PIL.Image.open` has a limit of its own, which only a global variable can raise.
+        with (PngImageFile if is_png else JpegImageFile)(path) as picture:
+            pixels = picture.width * picture.height
+            check_declared_size(path, pixels, max_pixels, "max_pixels", "pixels")
             picture.load()
             return picture
-    except (OSError, SyntaxError, ValueError, EOFError, PIL.Image.DecompressionBombError) as error:
+    except LimitError as error:
+        raise UnreadableError(str(error)) from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
         # Pillow's messages for a damaged file are of all these kinds.
         raise UnreadableError(f"{path} is not a whole PNG or JPEG file: {error}.") from None
 
 
-def recording(path: Path) -> tuple[Float[np.ndarray, " time"], int]:
+def recording(path: Path, max_bytes: int) -> tuple[Float[np.ndarray, " time"], int]:
     """The samples of a WAV file, and how many there are a second.
 
     Raises:
@@ -71,7 +82,7 @@ def recording(path: Path) -> tuple[Float[np.ndarray, " time"], int]:
     """
     _exists(path)
     try:
-        return read_wav(path)
+        return read_wav(path, max_bytes=max_bytes)
     except (OSError, ValueError) as error:
         raise UnreadableError(str(error)) from None
 
@@ -84,6 +95,8 @@ def frames(
     if wanted != rate:
         from scipy.signal import resample_poly
 
+        size = len(samples) * wanted // rate * samples.itemsize
+        check_declared_size(f"the recording at {wanted} Hz", size, spec.max_bytes, "max_bytes")
         common = math.gcd(wanted, rate)
         samples = resample_poly(samples, wanted // common, rate // common)
     levels = log_mel(samples, wanted, window=spec.window, hop=spec.hop, mels=spec.mels)
@@ -129,16 +142,23 @@ def typed(array: np.ndarray, what: str) -> np.ndarray:
     """Numbers as they are kept: pixels (uint8) stay, other whole ones become int32, others float32.
 
     Raises:
-      ValueError: if a whole number is beyond 32 bits; the message begins with `what`.
+      ValueError: if a number is beyond 32 bits; the message begins with `what`.
     """
-    if array.dtype.kind == "f":
-        return array.astype(np.float32, copy=False)
     if array.dtype == np.uint8:
         return array
-    whole = array.astype(np.int32, copy=False)
-    if (whole != array).any():
-        raise ValueError(f"{what} has whole numbers beyond 32 bits.")
-    return whole
+    floating = array.dtype.kind == "f"
+    kind = np.float32 if floating else np.int32
+    with np.errstate(over="ignore"):
+        kept = array.astype(kind, copy=False)
+    if array.dtype.itemsize >= 4 and array.dtype != kind:
+        lost = np.isinf(kept) & np.isfinite(array) if floating else kept != array
+        if lost.any():
+            sort = "numbers" if floating else "whole numbers"
+            raise ValueError(
+                f"{what} has {sort} beyond 32 bits, such as {array[lost][0]}; rescale or renumber "
+                "them."
+            )
+    return kept
 
 
 def split_words(text: str) -> list[str]:

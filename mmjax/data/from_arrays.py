@@ -10,17 +10,18 @@ from jaxtyping import Bool
 from mmjax.data.array_columns import (
     Column,
     as_column,
-    as_lengths,
     as_mask,
     kind_of,
     modality_of,
     padded,
 )
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
-from mmjax.data.labels import encode, infer_task, plain
+from mmjax.data.labels import check_target_type, encode, infer_task, plain
+from mmjax.data.limits import MAX_BYTES
 from mmjax.data.load import check_sizes, check_standardise, checked, measure
 from mmjax.data.normalize import Scale, by_feature, merged, moments, real, scale, standardised
 from mmjax.data.npz import read_npz
+from mmjax.data.scales import check_same_scale, value_range
 from mmjax.data.scan import digest
 from mmjax.data.validate import validate
 from mmjax.types import Batch
@@ -42,6 +43,7 @@ def from_arrays(
     tasks: Mapping[str, Task] | None = None,
     standardise: Sequence[str] | None = None,
     name: str = "arrays",
+    max_bytes: int = MAX_BYTES,
 ) -> Dataset:
     """A data set from arrays with one row an example.
 
@@ -64,6 +66,7 @@ def from_arrays(
       standardise: modalities that get mean 0 and standard deviation 1 over the training split;
         None: all whose numbers are floating-point.
       name: the data set's.
+      max_bytes: the largest size of the arrays that are read of one .npz file.
 
     Raises:
       FileNotFoundError: if there is no such file.
@@ -72,26 +75,40 @@ def from_arrays(
     lengths, present, labeled = lengths or {}, present or {}, labeled or {}
     if not inputs or not targets:
         raise ValueError("inputs and targets each need at least one array.")
+    _check_distinct("inputs", inputs)
+    _check_distinct("targets", targets)
     check_standardise(standardise, inputs)
     _check_keys("inputs", inputs, lengths=lengths, present=present, modalities=modalities or {})
     _check_keys("targets", targets, labeled=labeled, tasks=tasks or {})
     used = [*inputs, *targets, *lengths.values(), *present.values(), *labeled.values()]
-    parts = {split: _part(split, part, used) for split, part in splits.items()}
+    parts = {split: _part(split, part, used, max_bytes) for split, part in splits.items()}
     check_sizes(name, {split: _rows(split, part) for split, part in parts.items()})
-    found = {m: {s: as_column(s, m, p[m]) for s, p in parts.items()} for m in inputs}
+    found = {
+        m: {s: _column(s, m, part, lengths, present) for s, part in parts.items()} for m in inputs
+    }
+    for m, columns in found.items():
+        check_same_scale(name, m, {s: value_range(c.rows, c.here) for s, c in columns.items()})
     specs = {m: modality_of(m, found[m], m in lengths, (modalities or {}).get(m)) for m in inputs}
     kinds = {m: kind_of(column.kind for column in found[m].values()) for m in inputs}
-    values = {t: {s: _values(p[t]) for s, p in parts.items()} for t in targets}
+    values = {t: {s: _values(s, t, p[t]) for s, p in parts.items()} for t in targets}
     known = {t: (tasks or {}).get(t) or infer_task(t, values[t]["train"]) for t in targets}
     batches = {}
     for split, part in parts.items():
         columns = {m: found[m][split] for m in inputs}
-        batch = _inputs(split, part, columns, specs, kinds, lengths, present)
+        batch = _inputs(columns, specs, kinds)
         batches[split] = _with_targets(
             batch, split, part, {t: values[t][split] for t in targets}, known, labeled
         )
         validate(name, split, batches[split], specs, known)
     return _finished(name, batches, specs, known, standardise)
+
+
+def _check_distinct(what: str, names: Sequence[Any]) -> None:
+    for place, name in enumerate(names):
+        if not isinstance(name, str):
+            raise ValueError(f"{what} has the name {name!r}; every name must be a string.")
+        if name in names[:place]:
+            raise ValueError(f"{what} names {name!r} twice; name every array once.")
 
 
 def _check_keys(what: str, known: Sequence[str], **given: Mapping[str, Any]) -> None:
@@ -101,9 +118,19 @@ def _check_keys(what: str, known: Sequence[str], **given: Mapping[str, Any]) -> 
                 raise ValueError(f"{argument} names {key!r}; the {what} are {sorted(known)}.")
 
 
-def _part(split: str, part: Mapping[str, Any] | str | os.PathLike[str], used: Sequence[str]) -> Any:
+def _part(
+    split: str,
+    part: Mapping[str, Any] | str | os.PathLike[str],
+    used: Sequence[str],
+    max_bytes: int,
+) -> Any:
+    if not isinstance(part, Mapping | str | os.PathLike):
+        raise ValueError(
+            f"split {split!r} is a {type(part).__name__}; it must be a dictionary of arrays or the "
+            "path of an .npz file."
+        )
     if not isinstance(part, Mapping):
-        return read_npz(part, sorted(set(used)))
+        return read_npz(part, sorted(set(used)), max_bytes=max_bytes)
     for key in used:
         if key not in part:
             raise ValueError(f"split {split!r} has no array {key!r}, only {sorted(part)}.")
@@ -112,40 +139,61 @@ def _part(split: str, part: Mapping[str, Any] | str | os.PathLike[str], used: Se
 
 def _rows(split: str, part: Mapping[str, Any]) -> int:
     """How many rows all arrays of a split have."""
+    for key, value in part.items():
+        text = isinstance(value, str | bytes | memoryview | Mapping | set | frozenset)
+        if text or not hasattr(value, "__len__") or getattr(value, "shape", None) == ():
+            raise ValueError(
+                f"split {split!r}: {key!r} is a {type(value).__name__}; it must be an array or a "
+                "list with one row per example."
+            )
     sizes = {key: len(value) for key, value in part.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"split {split!r} has arrays of several sizes: {sizes}.")
     return next(iter(sizes.values()))
 
 
-def _values(raw: Any) -> list[Any]:
-    """A target's rows as plain Python values."""
+def _values(split: str, target: str, raw: Any) -> list[Any]:
+    """A target's rows as plain Python values.
+
+    Raises:
+      ValueError: naming the split, the target and a type that cannot be predicted.
+    """
     if isinstance(raw, np.ndarray) and raw.dtype != object:
+        check_target_type(f"target {target!r} of split {split!r}", raw.dtype)
         return plain(raw)
+    for row, v in enumerate(raw):
+        if isinstance(v, np.ndarray | np.generic) and v.dtype != object:
+            check_target_type(f"row {row} of {split!r}: target {target!r}", v.dtype)
     return [v.tolist() if isinstance(v, np.ndarray | np.generic) else v for v in raw]
 
 
-def _inputs(
+def _column(
     split: str,
+    modality: str,
     part: Mapping[str, Any],
-    columns: Mapping[str, Column],
-    specs: Mapping[str, Modality],
-    kinds: Mapping[str, np.dtype],
     lengths: Mapping[str, str],
     present: Mapping[str, str],
+) -> Column:
+    here, ends = present.get(modality), lengths.get(modality)
+    return as_column(
+        split,
+        modality,
+        part[modality],
+        None if here is None else as_mask(split, here, part[here]),
+        None if ends is None else (ends, part[ends]),
+    )
+
+
+def _inputs(
+    columns: Mapping[str, Column], specs: Mapping[str, Modality], kinds: Mapping[str, np.dtype]
 ) -> Batch:
     batch = Batch({}, {}, {}, {}, {})
     for m, column in columns.items():
-        here = column.here
-        if m in present:
-            here = here & as_mask(split, present[m], part[present[m]])
         x, sizes = padded(column, specs[m], kinds[m])
-        if m in lengths:
-            sizes = as_lengths(split, lengths[m], part[lengths[m]])
-            here = here & (sizes != 0)
-        batch.inputs[m], batch.present[m] = x, here
+        batch.inputs[m], batch.present[m] = x, column.here
         if specs[m].sequence:
-            batch.lengths[m] = np.where(here, sizes, 0).astype(np.int32)
+            sizes = sizes if column.lengths is None else column.lengths
+            batch.lengths[m] = np.where(column.here, sizes, 0).astype(np.int32)
     return batch
 
 

@@ -1,7 +1,8 @@
 """A data set from a table whose columns are numbers, text, or paths to images and recordings."""
 
+import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from mmjax.data.columns import (
 )
 from mmjax.data.dataset import Dataset
 from mmjax.data.decode import token_names
+from mmjax.data.limits import MAX_BYTES, MAX_CELL
 from mmjax.data.load import check_sizes, check_standardise, load
 from mmjax.data.table import Table, is_number, read_table
 from mmjax.data.table_rows import Reader, TableRows, heard, plain, spelled
@@ -39,6 +41,8 @@ def from_table(
     in_memory: bool = True,
     standardise: Sequence[str] | None = None,
     skip_unreadable: bool = False,
+    max_bytes: int = MAX_BYTES,
+    max_cell: int = MAX_CELL,
 ) -> Dataset:
     """A data set from CSV or Parquet files.
 
@@ -62,6 +66,9 @@ def from_table(
         None: numbers and recordings, not pixels (which encoders divide by 255).
       skip_unreadable: whether examples with missing or damaged files are left out, counted and
         warned of, instead of refused.
+      max_bytes: the largest size of a table's file, and of the cells that it unpacks to. `Image`
+        and `Audio` have limits of their own.
+      max_cell: the largest cell, in bytes.
 
     Raises:
       FileNotFoundError: if there is no such table.
@@ -72,7 +79,8 @@ def from_table(
         raise ValueError("inputs and targets each need at least one column.")
     check_standardise(standardise, inputs)
     wanted = set(columns_of([*inputs.values(), *targets.values()]))
-    parts = _split(table, wanted, split, seed)
+    read = functools.partial(read_table, max_bytes=max_bytes, max_cell=max_cell)
+    parts = _split(table, wanted, split, seed, read)
     check_sizes(name or "The table", {s: len(rows) for s, (_, rows) in parts.items()})
     train = parts["train"]
     specs = {m: s if not isinstance(s, str) else _input(m, s, train) for m, s in inputs.items()}
@@ -98,16 +106,17 @@ def _split(
     wanted: set[str],
     split: str | Mapping[str, float] | None,
     seed: int,
+    read: Callable[..., Table],
 ) -> dict[str, Part]:
     if isinstance(table, Mapping):
         if split is not None:
             raise ValueError("split is given, but the table is already one file a split.")
-        tables = {s: read_table(path, wanted) for s, path in table.items()}
+        tables = {s: read(path, wanted) for s, path in table.items()}
         return {s: (part, list(range(len(part)))) for s, part in tables.items()}
     if isinstance(split, str):
-        whole = read_table(table, wanted | {split})
+        whole = read(table, wanted | {split})
         return {s: (whole, rows) for s, rows in _by_column(whole, split).items()}
-    whole = read_table(table, wanted)
+    whole = read(table, wanted)
     shares = _by_share(len(whole), SHARES if split is None else split, seed)
     return {s: (whole, rows) for s, rows in shares.items()}
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from mmjax.data.limits import MAX_BYTES, check_declared_size
 from mmjax.data.wav import read_wav
 
 RATE = 8000  # samples a second
@@ -36,24 +37,27 @@ class Clip(NamedTuple):
     samples: Float[np.ndarray, " time"]
 
 
-def read_fsdd(path: Path, *, skip_damaged: bool = False) -> tuple[list[Clip], list[str]]:
+def read_fsdd(
+    path: Path, *, skip_damaged: bool = False, max_bytes: int = MAX_BYTES
+) -> tuple[list[Clip], list[str]]:
     """Reads all recordings from an archive, whatever folder they lie in there, or from a folder.
 
     Args:
       path: a zip archive or a folder.
       skip_damaged: whether to leave damaged recordings out instead of refusing them.
+      max_bytes: the largest size of all recordings together, unpacked.
 
     Returns:
       The clips, in order of digit, speaker and take, and what is wrong with those left out.
 
     Raises:
       ValueError: naming the file, if the archive or a recording is damaged, is not at 8 kHz, or
-        has another kind of name; or if a recording is missing that must be there, since every
-        speaker says every digit in the same takes.
+        has another kind of name; if the recordings declare more than `max_bytes`; or if a recording
+        is missing that must be there, since every speaker says every digit in the same takes.
     """
     clips: dict[tuple[int, str, int], Float[np.ndarray, " _"] | None] = {}
     damaged = []
-    for file, content in _files(path):
+    for file, content in _files(path, max_bytes):
         name = f"{path}, {file}"
         key = _parsed(PurePosixPath(file).name, name)
         if key in clips:
@@ -71,22 +75,33 @@ def read_fsdd(path: Path, *, skip_damaged: bool = False) -> tuple[list[Clip], li
     ], damaged
 
 
-def _files(path: Path) -> Iterator[tuple[str, bytes | Exception]]:
+def _files(path: Path, max_bytes: int) -> Iterator[tuple[str, bytes | Exception]]:
     """The WAV files, by name, with their content or what is wrong with it."""
     if path.is_dir():
-        for file in sorted(path.glob("*.wav")):
+        files = sorted(path.glob("*.wav"))
+        total = sum(file.stat().st_size for file in files)
+        check_declared_size(path, total, max_bytes, "max_bytes")
+        for file in files:
             yield file.name, file.read_bytes()
         return
     try:
         archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, NotImplementedError) as error:
         raise ValueError(f"{path} is not a whole zip archive: {error}.") from None
     with archive:
-        for name in sorted(n for n in archive.namelist() if n.endswith(".wav")):
+        members = sorted(
+            (info for info in archive.infolist() if info.filename.endswith(".wav")),
+            key=lambda info: info.filename,
+        )
+        # Reading a member stops at the size that the directory declares for it.
+        total = sum(info.file_size for info in members)
+        check_declared_size(path, total, max_bytes, "max_bytes")
+        for info in members:
             try:
-                yield name, archive.read(name)
-            except (zipfile.BadZipFile, zlib.error) as error:
-                yield name, error
+                yield info.filename, archive.read(info)
+            # Encrypted members raise RuntimeError, unknown compression NotImplementedError.
+            except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+                yield info.filename, error
 
 
 def _parsed(file: str, name: str) -> tuple[int, str, int]:

@@ -9,11 +9,13 @@ import math
 import os
 import struct
 import zlib
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Num
+
+from mmjax.data.limits import MAX_BYTES, check_declared_size
 
 TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP = b"\x1f\x8b"  # how a gzip file starts, whatever it is called
@@ -21,25 +23,37 @@ CHUNK = 1 << 20
 
 
 def read_idx(
-    path: str | os.PathLike[str], *, shape: tuple[int | None, ...] | None = None
+    path: str | os.PathLike[str],
+    *,
+    shape: tuple[int | None, ...] | None = None,
+    max_bytes: int = MAX_BYTES,
 ) -> Num[np.ndarray, "..."]:
     """Reads an idx file, plain or gzipped, into an array of the machine's own byte order.
+
+    No more is unzipped than the header declares.
 
     Args:
       path: the file.
       shape: what must be in it; None stands for any size, as in (None, 28, 28).
+      max_bytes: the largest size of the array that is read.
 
     Raises:
       FileNotFoundError: if there is no such file.
       ValueError: naming the file, the offset (in bytes, of what was unzipped) and what is wrong
-        there: not idx, an unknown type, truncated or damaged data, bytes after the end, or another
-        shape than the one asked for.
+        there: not idx, an unknown type, truncated or damaged data, bytes after the end, another
+        shape than the one asked for, or more bytes than `max_bytes`.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     try:
-        return _parse(_bytes(path), shape)
+        with path.open("rb") as file:
+            zipped = file.read(2) == GZIP
+            file.seek(0)
+            if not zipped:
+                return _parse(file, path, shape, max_bytes)
+            with gzip.GzipFile(fileobj=file) as stream:
+                return _parse(stream, path, shape, max_bytes)
     except _IdxError as bad:
         raise ValueError(f"{path}: {bad}") from None
 
@@ -48,26 +62,35 @@ class _IdxError(Exception):
     """What is wrong, without in which file."""
 
 
-def _parse(data: bytes, shape: tuple[int | None, ...] | None) -> Num[np.ndarray, "..."]:
-    kind, sizes = _header(data)
-    start, count = 4 + 4 * len(sizes), math.prod(sizes)
+def _parse(
+    file: BufferedIOBase, path: Path, shape: tuple[int | None, ...] | None, max_bytes: int
+) -> Num[np.ndarray, "..."]:
+    data = bytearray()
+    kind, sizes = _header(file, data)
     if shape is not None and not _fits(sizes, shape):
         asked = " x ".join("any" if size is None else str(size) for size in shape)
         raise _IdxError(f"at offset 4 the shape is {_by(sizes)}; it must be {asked}.")
-    end = start + count * kind.itemsize
+    start, size = len(data), math.prod(sizes) * kind.itemsize
+    check_declared_size(path, size, max_bytes, "max_bytes")
+    end = start + size
+    _extend(file, data, end + 1)  # one more, to see whether the file ends there
     if len(data) < end:
         raise _IdxError(
             f"it is truncated at offset {len(data)}; {_by(sizes)} values of {kind.itemsize} bytes "
             f"end at offset {end}."
         )
     if len(data) > end:
-        raise _IdxError(f"{len(data) - end} more bytes follow the end of the array, offset {end}.")
-    values = np.frombuffer(data, kind, count, start).reshape(sizes)
+        raise _IdxError(f"more bytes follow the end of the array, offset {end}.")
+    try:
+        values = np.frombuffer(data, kind, math.prod(sizes), start).reshape(sizes)
+    except ValueError as error:  # NumPy has fewer dimensions than idx.
+        raise _IdxError(f"at offset 4 the shape is {_by(sizes)}: {error}.") from None
     return values.astype(kind.newbyteorder("="))
 
 
-def _header(data: bytes) -> tuple[np.dtype, tuple[int, ...]]:
-    """The type and the size of each dimension."""
+def _header(file: BufferedIOBase, data: bytearray) -> tuple[np.dtype, tuple[int, ...]]:
+    """Reads the type and the size of each dimension."""
+    _extend(file, data, 4)
     if len(data) < 4:
         raise _IdxError(f"it is truncated at offset {len(data)}; an idx file starts with 4 bytes.")
     if data[:2] != b"\0\0":
@@ -76,12 +99,22 @@ def _header(data: bytes) -> tuple[np.dtype, tuple[int, ...]]:
         known = ", ".join(f"{code:02x}" for code in TYPES)
         raise _IdxError(f"at offset 2 the type is {data[2]:02x}; idx knows {known}.")
     start = 4 + 4 * data[3]
+    _extend(file, data, start)
     if len(data) < start:
         raise _IdxError(
             f"it is truncated at offset {len(data)}; the sizes of {data[3]} dimensions end at "
             f"offset {start}."
         )
     return np.dtype(TYPES[data[2]]), struct.unpack_from(f">{data[3]}I", data, 4)
+
+
+def _extend(file: BufferedIOBase, data: bytearray, end: int) -> None:
+    """Reads on until there are `end` bytes, or as many as the file has."""
+    try:
+        while len(data) < end and (chunk := file.read1(min(CHUNK, end - len(data)))):
+            data += chunk
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise _IdxError(f"its gzip data are damaged after offset {len(data)}: {error}.") from None
 
 
 def _fits(sizes: tuple[int, ...], shape: tuple[int | None, ...]) -> bool:
@@ -92,24 +125,3 @@ def _fits(sizes: tuple[int, ...], shape: tuple[int | None, ...]) -> bool:
 
 def _by(sizes: tuple[int, ...]) -> str:
     return " x ".join(map(str, sizes)) or "scalar"
-
-
-def _bytes(path: Path) -> bytes:
-    """The whole content, unzipped if it is zipped."""
-    with path.open("rb") as file:
-        zipped = file.read(2) == GZIP
-        file.seek(0)
-        return _unzip(file) if zipped else file.read()
-
-
-def _unzip(file: BinaryIO) -> bytes:
-    content = bytearray()
-    try:
-        with gzip.GzipFile(fileobj=file) as stream:
-            while chunk := stream.read1(CHUNK):
-                content += chunk
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise _IdxError(
-            f"its gzip data are damaged after offset {len(content)}: {error}."
-        ) from None
-    return bytes(content)

@@ -7,13 +7,13 @@ the file saves.
 import contextlib
 import os
 import tempfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mmjax.data.npz import read_npz
 from mmjax.data.recipe import Recipe
 
 FILE = "arrays.npz"
@@ -37,7 +37,7 @@ def kept(
         or a list of arrays that differ in the length of their first axis.
     """
     folder = _folder(recipe, data_dir)
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    with contextlib.suppress(OSError, ValueError, KeyError):
         if (folder / INFO).exists():
             return _read(folder / FILE)
     found = read()
@@ -67,8 +67,8 @@ def _write(path: Path, splits: dict[str, Example]) -> None:
 
 
 def _read(path: Path) -> dict[str, Example]:
-    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        stored = {name: file[name] for name in file.files}
+    # The arrays are stored as they are, so that they cannot be larger than the file.
+    stored = read_npz(path, max_bytes=path.stat().st_size)
     found = {}
     for key, array in stored.items():
         kind, name = key.split("/", 1)

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Num
 from mmjax.data.dataset import Task
 
 Place = Callable[[int], str]
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def plain(array: np.ndarray) -> list[Any]:
@@ -26,6 +27,22 @@ def missing_rows(array: np.ndarray) -> Bool[np.ndarray, " n"]:
         absent = absent | np.isnan(np.ma.getdata(array))
     absent = absent.reshape(len(array), -1)
     return np.asarray(absent.all(axis=1) & (absent.shape[1] > 0))
+
+
+def check_target_type(what: str, dtype: np.dtype) -> None:
+    """Refuses arrays of what can be neither a class nor a number.
+
+    Raises:
+      ValueError: beginning with `what`, with the type and the fix.
+    """
+    mend = {
+        "c": "give its real and its imaginary part as two targets",
+        "M": "convert it to numbers, such as days since the first, or to names of classes",
+        "m": "convert it to numbers, such as seconds, or to names of classes",
+        "V": "give each of its fields as a target of its own",
+    }.get(dtype.kind)
+    if mend:
+        raise ValueError(f"{what} is of type {dtype}, which cannot be predicted; {mend}.")
 
 
 def is_missing(value: Any) -> bool:
@@ -50,9 +67,14 @@ def infer_task(task: str, values: Sequence[Any]) -> Task:
         return Task("regression")
     if len(kinds) > 1:
         raise ValueError(f"target {task!r} has values of several types: {sorted(kinds)}.")
+    if kinds == {"list"} and not len(here[0]):
+        raise ValueError(f"target {task!r} has rows without numbers; leave them None.")
     if kinds == {"list"}:
         return Task("multilabel", tuple(str(i) for i in range(len(here[0]))))
-    names = {class_name(v) for v in here}
+    try:
+        names = {class_name(v) for v in here}
+    except ValueError as error:
+        raise ValueError(f"target {task!r} has {error}") from None
     if len(names) == 1:
         raise ValueError(
             f"target {task!r} has one class only in the training split, {names.pop()!r}: there is "
@@ -69,9 +91,21 @@ def sorted_classes(names: set[str]) -> tuple[str, ...]:
 
 
 def class_name(value: Any) -> str:
-    """What a class is called, whether it was given as a name or as a number."""
+    """What a class is called, whether it was given as a name or as a number.
+
+    Raises:
+      ValueError: if it is neither; the message begins with the value.
+    """
     if isinstance(value, bytes):
-        return value.decode()
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise ValueError(f"{value!r}, which is not UTF-8; give names as text.") from None
+    if not isinstance(value, str | int | float | np.integer | np.floating | np.bool_):
+        raise ValueError(
+            f"{value!r} of type {type(value).__name__}; a class must be a name or a whole number: "
+            "convert it to one, or to a number for a regression."
+        )
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
@@ -103,7 +137,7 @@ def encode(
     for row in np.flatnonzero(labeled).tolist():
         try:
             targets[row] = one(values[row])
-        except (_LabelError, TypeError) as bad:
+        except (_LabelError, TypeError, ValueError) as bad:
             raise ValueError(f"{place(row)}: target {name!r} is {bad}") from None
     return targets, labeled
 
@@ -140,9 +174,15 @@ def _indicator(task: Task) -> Callable[[Any], list[int]]:
 
 
 def _number(value: Any) -> float:
-    if _kind(value) not in ("int", "float", "bool") or not math.isfinite(value):
-        raise _LabelError(f"{value!r}, which is no finite number.")
-    return float(value)
+    try:
+        number = float(value) if _kind(value) in ("int", "float", "bool") else math.nan
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise _LabelError(f"{repr(value)[:80]}, which is no finite number.")
+    if abs(number) > LARGEST:
+        raise _LabelError(f"{number}, which is beyond float32; rescale the target.")
+    return number
 
 
 def _kind(value: Any) -> str:

@@ -1,11 +1,24 @@
 """Tables: CSV or Parquet files as columns of cells, with the place of every row."""
 
+import contextlib
 import csv
 import math
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
+
+from mmjax.data.limits import (
+    MAX_BYTES,
+    MAX_CELL,
+    LimitError,
+    check_declared_size,
+    check_file_size,
+    format_size,
+)
+
+BATCH = 1024  # rows of a Parquet file in memory at once
+OBJECT = 32  # bytes of a number in a list of Python
 
 
 class Table(NamedTuple):
@@ -30,8 +43,20 @@ class Table(NamedTuple):
         return f"{self.path}, {at}"
 
 
-def read_table(path: str | os.PathLike[str], columns: Collection[str]) -> Table:
+def read_table(
+    path: str | os.PathLike[str],
+    columns: Collection[str],
+    *,
+    max_bytes: int = MAX_BYTES,
+    max_cell: int = MAX_CELL,
+) -> Table:
     """Reads columns of a table: a Parquet file by its name's end, else CSV in UTF-8 with a header.
+
+    Args:
+      path: the file.
+      columns: their names.
+      max_bytes: the largest size of the file, and of the cells that it unpacks to.
+      max_cell: the largest cell, in bytes.
 
     Raises:
       FileNotFoundError: if there is no such file.
@@ -42,28 +67,49 @@ def read_table(path: str | os.PathLike[str], columns: Collection[str]) -> Table:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no table {path}.")
+    check_file_size(path, max_bytes, "max_bytes")
     read = _parquet if path.suffix in (".parquet", ".pq") else _csv
-    table = read(path, sorted(columns))
+    table = read(path, sorted(columns), max_bytes, max_cell)
     if not len(table):
         raise ValueError(f"{path} has no rows.")
     return table
 
 
-def _csv(path: Path, columns: Sequence[str]) -> Table:
-    with path.open("rb") as file:
-        reader = csv.reader(_decoded(file, path), strict=True)
+def _csv(path: Path, columns: Sequence[str], max_bytes: int, max_cell: int) -> Table:
+    with path.open("rb") as file, _field_size_limit(max_cell):
+        lines = _decoded(file, path, max_cell)
+        reader = csv.reader(lines, strict=True)
         try:
             header = next(reader, [])
             _check_header(header, columns, path)
-            rows, lines = _rows(reader, len(header), path)
+            rows, ends = _rows(reader, len(header), path)
         except csv.Error as error:
-            raise ValueError(f"{path}, line {reader.line_num}: {error}.") from None
+            mend = " If that is meant, give a larger max_cell." if "limit" in str(error) else ""
+            raise ValueError(f"{path}, line {reader.line_num}: {error}.{mend}") from None
     places = {name: header.index(name) for name in columns}
-    return Table(path, {n: [row[i] or None for row in rows] for n, i in places.items()}, lines)
+    return Table(path, {n: [row[i] or None for row in rows] for n, i in places.items()}, ends)
 
 
-def _decoded(lines: Iterable[bytes], path: Path) -> Iterator[str]:
-    for number, line in enumerate(lines, start=1):
+@contextlib.contextmanager
+def _field_size_limit(limit: int) -> Iterator[None]:
+    """Sets the limit of the csv module, which has one for the whole process, for a while."""
+    previous = csv.field_size_limit(limit)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(previous)
+
+
+def _decoded(file: IO[bytes], path: Path, max_cell: int) -> Iterator[str]:
+    """Yields the lines of a file, none of which may be longer than the limit of a cell."""
+    number = 0
+    while line := file.readline(max_cell + 1):
+        number += 1
+        if len(line) > max_cell:
+            raise LimitError(
+                f"{path}, line {number}: it is longer than the limit of {format_size(max_cell)}; "
+                "if that is meant, give a larger max_cell."
+            )
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
@@ -95,26 +141,85 @@ def _rows(reader: Any, width: int, path: Path) -> tuple[list[list[str]], list[in
     return rows, lines
 
 
-def _parquet(path: Path, columns: Sequence[str]) -> Table:
+def _parquet(path: Path, columns: Sequence[str], max_bytes: int, max_cell: int) -> Table:
     try:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
         raise ImportError("Parquet needs pyarrow: pip install 'mmjax[table]'.") from error
+    cells: dict[str, list[Any]] = {name: [] for name in columns}
     try:
-        _check_header(parquet.read_schema(path).names, columns, path)
-        table = parquet.read_table(path, columns=list(columns))
+        schema = parquet.read_schema(path)
+        _check_header(schema.names, columns, path)
+        strings = [name for name in columns if _is_text(schema.field(name).type)]
+        # A dictionary is read as one, since a long string in it may stand in every row.
+        with parquet.ParquetFile(path, read_dictionary=strings) as file:
+            _check_parquet(file.metadata, path, columns, max_bytes)
+            size = 0
+            for batch in file.iter_batches(batch_size=BATCH, columns=list(columns)):
+                for name in columns:
+                    column = batch.column(name)
+                    size += _check_cells(column, path, name, len(cells[name]), max_cell)
+                    check_declared_size(path, size, max_bytes, "max_bytes")
+                    cells[name] += _python_cells(column, path, name, len(cells[name]))
     except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"{path} is not a whole Parquet file: {error}.") from None
-    text = (pyarrow.string(), pyarrow.large_string())
-    cells = {}
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        if column.type in text:
-            column = column.cast(pyarrow.large_binary())  # so that text is checked row by row
-        cells[name] = [
-            _unicode(_cell(value), path, name, row) for row, value in enumerate(column.to_pylist())
-        ]
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is not a whole Parquet file: {reason.rstrip('.')}.") from None
     return Table(path, cells, None)
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow
+
+    return kind in (pyarrow.string(), pyarrow.large_string())
+
+
+def _check_parquet(metadata: Any, path: Path, columns: Sequence[str], max_bytes: int) -> None:
+    """Refuses a file by what it declares of its columns, before any is read.
+
+    The numbers count too: encoded runs of a value take no room in the file, but in memory.
+    """
+    size = 0
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for chunk in map(group.column, range(group.num_columns)):
+            if chunk.path_in_schema.partition(".")[0] in columns:
+                size += max(chunk.total_uncompressed_size, OBJECT * chunk.num_values)
+    check_declared_size(path, size, max_bytes, "max_bytes")
+
+
+def _check_cells(column: Any, path: Path, name: str, start: int, max_cell: int) -> int:
+    """Returns the size of the cells of a batch, none of which may be larger than the limit."""
+    import pyarrow
+    from pyarrow import compute
+
+    values = column.dictionary if isinstance(column, pyarrow.DictionaryArray) else column
+    try:
+        lengths = compute.binary_length(values)
+    except pyarrow.ArrowNotImplementedError:  # no strings
+        return 0
+    if isinstance(column, pyarrow.DictionaryArray):
+        lengths = lengths.take(column.indices)
+    longest = compute.max(lengths).as_py() or 0
+    if longest > max_cell:
+        row = start + compute.index(lengths, longest).as_py()
+        raise LimitError(
+            f"{path}, row {row}, column {name!r}: the cell has {format_size(longest)}, more than "
+            f"the limit of {format_size(max_cell)}; if that is meant, give max_cell={longest}."
+        )
+    return compute.sum(lengths).as_py() or 0
+
+
+def _python_cells(column: Any, path: Path, name: str, start: int) -> list[Any]:
+    """Returns the cells of a batch as Python values; an empty one is None."""
+    import pyarrow
+
+    if isinstance(column, pyarrow.DictionaryArray):
+        # As bytes, so that text is checked row by row.
+        words = column.dictionary.cast(pyarrow.large_binary()).to_pylist()
+        values = [None if i is None else words[i] for i in column.indices.to_pylist()]
+    else:
+        values = column.to_pylist()
+    return [_unicode(_cell(value), path, name, start + i) for i, value in enumerate(values)]
 
 
 def _cell(value: Any) -> Any:

@@ -50,7 +50,7 @@ class Reader:
         path = table.path.parent / str(cell)
         if isinstance(spec, Image):
             return image(path, spec)
-        samples, rate = recording(path)
+        samples, rate = recording(path, spec.max_bytes)
         if self.rate not in (None, rate):
             raise ValueError(
                 f"{path} has {rate} samples a second, others {self.rate}; give the "
@@ -73,7 +73,7 @@ def heard(spec: Audio, folder: Path, files: Sequence[str]) -> Reader:
     """A reader of recordings that must all have the sample rate of the first readable one."""
     for file in files:
         try:
-            return Reader(spec, rate=recording(folder / file)[1])
+            return Reader(spec, rate=recording(folder / file, spec.max_bytes)[1])
         except UnreadableError:
             continue
     return Reader(spec)
@@ -145,7 +145,12 @@ def _target(spec: Target, table: Table, row: int) -> Any:
     cell = table.columns[spec.column][row]
     if cell is None:
         return None
-    return class_name(cell) if isinstance(spec, Label) else number(cell)
+    if not isinstance(spec, Label):
+        return number(cell)
+    try:
+        return class_name(cell)
+    except ValueError as error:
+        raise ValueError(f"it is {error}") from None
 
 
 def _truth(cell: Any) -> int:

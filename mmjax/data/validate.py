@@ -2,10 +2,13 @@
 
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from jax import dtypes
 
 from mmjax.data.dataset import Modality, Task
+from mmjax.data.normalize import real
 from mmjax.types import Batch
 
 
@@ -100,10 +103,13 @@ def _input(batch: Batch, modality: str, spec: Modality) -> None:
     x, present = np.asarray(batch.inputs[modality]), np.asarray(batch.present[modality])
     _mask(f"present of {what}", present, batch.size)
     _shape(what, x, (len(present), *spec.shape))
+    _numeric(what, x)
+    where = present
     if spec.sequence:
         _lengths(batch, modality, spec, present)
-    if np.issubdtype(x.dtype, np.inexact):
-        _finite(f"{what} has", x, present)
+        where = real(present, np.asarray(batch.lengths[modality]), spec)
+    _finite(f"{what} has", x, where)
+    _fits_32_bits(what, x, where)
 
 
 def _lengths(batch: Batch, modality: str, spec: Modality, present: np.ndarray) -> None:
@@ -143,6 +149,7 @@ def _regression(what: str, y: np.ndarray, labeled: np.ndarray) -> None:
         raise _DataError(f"{what} has type {y.dtype}; a regression needs floating-point numbers.")
     _shape(what, y, (len(labeled), *y.shape[1:]))
     _finite(f"{what} is", y, labeled)
+    _fits_32_bits(what, y, labeled)
 
 
 def _classification(what: str, y: np.ndarray, labeled: np.ndarray, classes: int) -> None:
@@ -182,6 +189,7 @@ def _depth(what: str, y: np.ndarray, labeled: np.ndarray) -> None:
     if not np.issubdtype(y.dtype, np.floating):
         raise _DataError(f"{what} has type {y.dtype}; a depth needs floating-point numbers.")
     _finite(f"{what} is", y, labeled)
+    _fits_32_bits(what, y, labeled)
     y = y.reshape(len(y), -1)
     bad = labeled & (y < 0).any(axis=1)
     if bad.any():
@@ -226,16 +234,52 @@ def _integers(what: str, array: np.ndarray) -> None:
         raise _DataError(f"{what} has type {array.dtype}; it must be integer.")
 
 
-def _finite(what: str, array: np.ndarray, here: np.ndarray) -> None:
-    """Refuses NaN and infinity in the rows that are here; the sum is a fast first look."""
+def _numeric(what: str, array: np.ndarray) -> None:
+    """Refuses what JAX takes for no numbers, or takes in part."""
+    kind = array.dtype.kind
+    # bfloat16 and its kin are of NumPy's kind V, as structured types are.
+    if kind not in "biuf" and not dtypes.issubdtype(array.dtype, np.floating):
+        raise _DataError(f"{what} has type {array.dtype}; it must be real numbers.")
+    if not array.dtype.isnative:
+        raise _DataError(
+            f"{what} has type {array.dtype.str}; give it in the machine's own byte order, as by "
+            "astype(x.dtype.newbyteorder('='))."
+        )
+
+
+def _finite(what: str, array: np.ndarray, where: np.ndarray) -> None:
+    """Refuses NaN and infinity in the places that are real; the sum is a fast first look."""
+    if not np.issubdtype(array.dtype, np.inexact):
+        return
     with np.errstate(all="ignore"):
         if np.isfinite(array.sum()):
             return
-    bad = here & ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
-    if bad.any():
-        row = _first(bad)
-        value = array[row][~np.isfinite(array[row])][0]
+    row, value = _first_bad(~np.isfinite(array), array, where)
+    if value is not None:
         raise _DataError(f"{what} {value} in row {row}; every number must be finite.")
+
+
+def _fits_32_bits(what: str, array: np.ndarray, where: np.ndarray) -> None:
+    """Refuses numbers that JAX, which has 32 bits, would wrap or make infinite."""
+    wide = array.dtype in (np.int64, np.uint64, np.float64, np.longdouble)
+    if not wide or not array.size:
+        return
+    limits: Any = np.finfo(np.float32) if array.dtype.kind == "f" else np.iinfo(np.int32)
+    # The minimum of NaN, which padding may hold, is NaN: such an array gets the second look.
+    if limits.min <= array.min() and array.max() <= limits.max:
+        return
+    row, value = _first_bad((array < limits.min) | (array > limits.max), array, where)
+    if value is not None:
+        raise _DataError(f"{what} has {value} in row {row}, which is beyond 32 bits.")
+
+
+def _first_bad(bad: np.ndarray, array: np.ndarray, where: np.ndarray) -> tuple[int, Any]:
+    """Returns the row and the value of the first bad number in a real place, or (0, None)."""
+    bad = bad & where.reshape(*where.shape, *(1,) * (array.ndim - where.ndim))
+    if not bad.any():
+        return 0, None
+    row = int(np.argwhere(bad)[0][0])
+    return row, array[row][bad[row]][0]
 
 
 def _first(bad: np.ndarray) -> int:

@@ -2,15 +2,26 @@
 
 import io
 import os
+import struct
 import warnings
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Num
 
+from mmjax.data.limits import (
+    MAX_CHANNELS,
+    MAX_RECORDING_BYTES,
+    MAX_SAMPLE_RATE,
+    check_declared_size,
+)
+
 
 def read_wav(
-    source: str | os.PathLike[str] | bytes, *, name: str | None = None
+    source: str | os.PathLike[str] | bytes,
+    *,
+    name: str | None = None,
+    max_bytes: int = MAX_RECORDING_BYTES,
 ) -> tuple[Float[np.ndarray, " time"], int]:
     """Reads a WAV file: PCM of 8 to 32 bits, or floating point.
 
@@ -20,18 +31,22 @@ def read_wav(
     Args:
       source: a path, or the file's content.
       name: what to call the file in an error; None is its path.
+      max_bytes: the largest file that is read.
 
     Returns:
       (samples, rate): float32, and samples a second.
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: naming the file, if it is damaged, truncated, of another format or without
-        samples, or if a sample is not finite.
+      ValueError: naming the file, if it is larger than `max_bytes`, damaged, truncated, of another
+        format or without samples, has a rate or a number of channels that no recorder has, or if a
+        sample is not finite.
     """
     name = name or ("The WAV file" if isinstance(source, bytes) else str(source))
     if not isinstance(source, bytes) and not Path(source).is_file():
         raise FileNotFoundError(f"There is no file {name}.")
+    size = len(source) if isinstance(source, bytes) else os.stat(source).st_size
+    check_declared_size(name, size, max_bytes, "max_bytes")
     content = source if isinstance(source, bytes) else Path(source).read_bytes()
     samples, rate = _decoded(content, name)
     if samples.size == 0:
@@ -49,6 +64,7 @@ def _decoded(content: bytes, name: str) -> tuple[Num[np.ndarray, "time *channels
 
     if not content:
         raise ValueError(f"{name} is empty.")
+    _check_chunks(content, name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that hold no sound
         warnings.filterwarnings("error", "Reached EOF prematurely")
@@ -56,9 +72,29 @@ def _decoded(content: bytes, name: str) -> tuple[Num[np.ndarray, "time *channels
             rate, samples = wavfile.read(io.BytesIO(content))
         except Exception as error:  # SciPy raises many kinds on damaged headers
             raise ValueError(f"{name} is not a whole WAV file: {error}.") from None
-    if rate < 1:
-        raise ValueError(f"{name} says that it has {rate} samples a second.")
+    if not 1 <= rate <= MAX_SAMPLE_RATE:
+        raise ValueError(
+            f"{name} has a sample rate of {rate} Hz; it must be 1 to {MAX_SAMPLE_RATE}."
+        )
+    channels = 1 if samples.ndim == 1 else samples.shape[1]
+    if channels > MAX_CHANNELS:
+        raise ValueError(f"{name} has {channels} channels; it may have {MAX_CHANNELS}.")
     return samples, int(rate)
+
+
+def _check_chunks(content: bytes, name: str) -> None:
+    """Refuses a file that ends inside of a chunk, where SciPy takes what there is of the sound."""
+    order = {b"RIFF": "<", b"RIFX": ">"}.get(content[:4])
+    start = 12
+    while order and start + 8 <= len(content):
+        kind, size = struct.unpack_from(f"{order}4sI", content, start)
+        start += 8 + size
+        if kind == b"data" and start > len(content):
+            raise ValueError(
+                f"{name} is not a whole WAV file: it declares {size} bytes of sound, but has "
+                f"{size - (start - len(content))}."
+            )
+        start += size % 2
 
 
 def _scaled(samples: Num[np.ndarray, "time *channels"]) -> Float[np.ndarray, "time *channels"]:

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mmjax.data.dataset import Arrays
 from mmjax.data.pipeline import share
+from mmjax.data.scales import check_same_scale, value_range
 from mmjax.data.validate import validate
 from mmjax.experiment import Experiment
 from mmjax.fits import check_fit, resized
@@ -105,6 +106,17 @@ def check(experiment: Experiment, devices: int) -> None:
             raise ValueError(f"The split {name!r} of {data.name} is empty.")
         if isinstance(source := data.splits[name], Arrays):
             validate(data.name, name, source.batch, data.modalities, data.tasks)
+    for name in model.encoders:
+        # Sources that read when asked were compared when they were made.
+        batches = {s: v.batch for s, v in data.splits.items() if isinstance(v, Arrays)}
+        check_same_scale(
+            data.name,
+            name,
+            {
+                s: value_range(np.asarray(b.inputs[name]), b.present[name])
+                for s, b in batches.items()
+            },
+        )
     rates = experiment.modality_dropout
     for what, some in (
         ("augment", experiment.augment),
@@ -120,6 +132,8 @@ def check(experiment: Experiment, devices: int) -> None:
         if hasattr(encoder, "check"):
             encoder.check(data.modalities[name], name)
     for name, head in model.heads.items():
+        if not hasattr(head, "check"):
+            raise ValueError(f"model.heads.{name} is a {type(head).__name__}, which is not a head.")
         head.check(data.tasks[name], name)
     examples = len(data.splits["train"])
     if experiment.batch_size > examples:

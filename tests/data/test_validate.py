@@ -1,5 +1,6 @@
 import re
 
+import jax
 import numpy as np
 import pytest
 
@@ -184,3 +185,54 @@ def test_other_splits_of_one_class_are_warned_of(batch):
         "toy, split 'test': task 'kind' has labels of one class only, 'b'.",
         "toy, split 'test': task 'tags' has no labels.",
     ]
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_what_lies_behind_the_end_of_a_sequence_may_be_anything(batch, kind, value):
+    with np.errstate(over="ignore"):
+        batch.inputs["words"] = np.ones((4, 5), kind)
+        batch.inputs["words"][2, 1:] = value  # of length 1
+        batch.inputs["words"][1] = value  # absent
+        check(batch)
+        batch.inputs["words"][2, 0] = value
+        shown = "beyond 32 bits" if kind is np.float64 and value == 1e300 else "every number must"
+        with pytest.raises(ValueError, match=f"modality 'words' has .* in row 2.*{shown}"):
+            check(batch)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.ones((4, 4, 3), complex), "modality 'picture' has type complex128; it must be real"),
+        (np.ones((4, 4, 3), "M8[s]"), r"has type datetime64\[s\]; it must be real numbers"),
+        (np.ones((4, 4, 3), "m8[s]"), r"has type timedelta64\[s\]; it must be real numbers"),
+        (np.zeros((4, 4, 3), [("a", "f4")]), "it must be real numbers"),
+        (np.full((4, 4, 3), None), "has type object; it must be real numbers"),
+        (np.ones((4, 4, 3), np.dtype("f4").newbyteorder()), "own byte order"),
+        (np.full((4, 4, 3), 2**31), "has 2147483648 in row 0, which is beyond 32 bits"),
+        (np.full((4, 4, 3), -(2**31) - 1), "has -2147483649 in row 0, which is beyond 32 bits"),
+        (np.full((4, 4, 3), 2**63, np.uint64), "has 9223372036854775808 in row 0"),
+        (np.full((4, 4, 3), -1e39), "has -1e[+]39 in row 0, which is beyond 32 bits"),
+    ],
+)
+def test_numbers_that_jax_would_change_are_refused(batch, array, message):
+    batch.inputs["picture"] = array
+    with pytest.raises(ValueError, match=f"toy, split 'train': .*{message}"):
+        check(batch)
+
+
+def test_the_largest_numbers_of_32_bits_pass(batch):
+    for kind in (np.int64, np.uint64, np.float64, np.float16, jax.numpy.bfloat16):
+        batch.inputs["picture"] = np.ones((4, 4, 3)).astype(kind)
+        check(batch)
+    batch.inputs["picture"] = np.full((4, 4, 3), 2**31 - 1)
+    check(batch)
+    batch.inputs["picture"] = np.full((4, 4, 3), np.finfo(np.float32).max, np.float64)
+    check(batch)
+
+
+def test_a_target_beyond_float32_is_refused(batch):
+    batch.targets["size"] = np.array([1.0, 1e39, 1e300, 3.0])  # that of row 2 is not labeled
+    with pytest.raises(ValueError, match=r"target of task 'size' has 1e\+39 in row 1, which is b"):
+        check(batch)

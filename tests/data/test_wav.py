@@ -69,7 +69,7 @@ WHOLE = wav(np.arange(500, dtype=np.int16))
         (WHOLE[:400], r"x\.wav is not a whole WAV file"),
         (WHOLE[:401], r"x\.wav is not a whole WAV file"),
         (WHOLE[:20] + b"\xff\xff" + WHOLE[22:], r"x\.wav is not a whole WAV file"),
-        (WHOLE[:24] + bytes(8) + WHOLE[32:], r"x\.wav says that it has 0 samples a second"),
+        (WHOLE[:24] + bytes(8) + WHOLE[32:], r"x\.wav has a sample rate of 0 Hz"),
         (wav(np.zeros(0, np.int16)), r"x\.wav has no samples"),
         (wav(np.array([0, 1, np.nan, 0], np.float32)), r"x\.wav has a sample .* not finite, at 2"),
     ],

@@ -1,0 +1,146 @@
+"""Watches what a process does while it handles fuzzed input, and counts how each case ended.
+
+Python's audit hooks see every file that is opened for writing, every module that is imported, all
+code that is executed, and every process and connection that is started. A hook stays for as long as
+the process lives, so it only counts inside of `Watch.case`.
+"""
+
+import collections
+import contextlib
+import os
+import re
+import sys
+import sysconfig
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+FORBIDDEN = (
+    "subprocess.Popen",
+    "os.system",
+    "os.exec",
+    "os.fork",
+    "os.posix_spawn",
+    "os.remove",
+    "os.rename",
+    "os.rmdir",
+    "os.mkdir",
+    "os.symlink",
+    "os.link",
+    "os.truncate",
+    "shutil.rmtree",
+    "socket.connect",
+    "socket.bind",
+    "socket.getaddrinfo",
+    "urllib.Request",
+    "ctypes.dlopen",
+)
+SLOW = 10.0  # seconds that no case may take
+KIND = re.compile(r"\d+|'[^']*'|/\S+")  # what differs between failures of one kind
+PRINTED = 10  # failures that are printed at once
+
+
+class Watch:
+    """Counts outcomes and effects.
+
+    Args:
+      own: the folders whose code may be executed, besides Python's and its packages'.
+      allowed: names of the packages that may be imported, besides those that are imported already
+        and Python's own; modules inside of imported packages are allowed.
+    """
+
+    def __init__(self, own: tuple[Path, ...], allowed: tuple[str, ...] = ()) -> None:
+        paths = sysconfig.get_paths()
+        self.homes = (
+            *(str(folder.resolve()) for folder in own),
+            *(str(Path(paths[key]).resolve()) for key in ("stdlib", "platstdlib", "purelib")),
+        )
+        self.allowed = {*allowed, *sys.stdlib_module_names}
+        self.outcomes: collections.Counter[str] = collections.Counter()
+        self.effects: collections.Counter[str] = collections.Counter()
+        self.kinds: collections.Counter[str] = collections.Counter()
+        self.failures: list[str] = []
+        self.active = False
+        self.now = ""
+        sys.addaudithook(self._hook)
+
+    def _hook(self, event: str, arguments: tuple) -> None:
+        if not self.active:
+            return
+        effect = None
+        if event == "open":
+            path, mode, flags = arguments
+            writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+            if writes or any(c in str(mode or "") for c in "wax+"):
+                effect = f"file written: {path}"
+        elif event == "import":
+            package = str(arguments[0]).partition(".")[0]
+            if package not in self.allowed and package not in sys.modules:
+                effect = f"module imported: {arguments[0]}"
+        elif event == "exec":
+            file = getattr(arguments[0], "co_filename", "<code>")
+            if not file.startswith("<") and not str(Path(file).resolve()).startswith(self.homes):
+                effect = f"code executed: {file}"
+        elif event in FORBIDDEN:
+            effect = f"{event}: {arguments[:1]}"
+        if effect:
+            self.active = False  # what follows here must not be counted
+            self.effects[effect.partition(":")[0]] += 1
+            self.fail(effect)
+            self.active = True
+
+    @contextlib.contextmanager
+    def case(self, shown: str, refusals: tuple[type[Exception], ...]) -> Iterator[None]:
+        """Handles one case: it may pass, or be refused by one line of one of these types."""
+        self.now, start = shown, time.monotonic()
+        self.active = True
+        try:
+            yield
+            outcome = "accepted"
+        except refusals as error:
+            outcome = "refused"
+            if "\n" in str(error) or not str(error):
+                outcome = "refused in several lines"
+                self.fail(f"{outcome}: {error}")
+        except Exception as error:
+            outcome = "traceback"
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{Path(frame.filename).name}:{frame.lineno}"
+            self.fail(f"{type(error).__name__} at {place}: {str(error)[:300]}")
+        finally:
+            self.active = False
+        self.outcomes[outcome] += 1
+        if time.monotonic() - start > SLOW:
+            self.outcomes["slow"] += 1
+            self.fail(f"took {time.monotonic() - start:.1f} s")
+
+    def fail(self, reason: str) -> None:
+        """Notes what must not be, and prints the first ones."""
+        self.kinds[KIND.sub("...", reason)[:100]] += 1
+        self.failures.append(f"{ascii(self.now)[:400]}\n    {ascii(reason)[:400]}")
+        if len(self.failures) <= PRINTED:
+            print(self.failures[-1], flush=True)
+
+    def report(self, title: str) -> int:
+        """Prints a table of counts, and returns the exit code: 1 if anything failed."""
+        print(f"\n| {title} | count |\n| :-- | --: |")
+        for name, count in sorted(self.outcomes.items()):
+            print(f"| {name} | {count:,} |")
+        effects = ("file written", "module imported", "code executed", *FORBIDDEN)
+        for name in effects:
+            if self.effects[name] or not name.startswith(("os.", "sh", "so", "ur", "su", "ct")):
+                print(f"| {name} | {self.effects[name]:,} |")
+        print(f"| failures | {len(self.failures):,} |")
+        for kind, count in self.kinds.most_common():
+            print(f"{count:6,}  {kind!a}")
+        return 1 if self.failures else 0
+
+
+def run_cases(cases: int, make: Callable[[int], None]) -> None:
+    """Runs numbered cases, with a line now and then."""
+    start = time.monotonic()
+    for number in range(cases):
+        make(number)
+        if number % 1000 == 999:
+            print(f"{number + 1:,} cases in {time.monotonic() - start:.0f} s", flush=True)

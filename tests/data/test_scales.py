@@ -1,0 +1,76 @@
+"""One scale of numbers must hold for all splits of a modality."""
+
+import re
+
+import numpy as np
+import pytest
+
+from mmjax.data.from_arrays import from_arrays
+from mmjax.data.scales import check_same_scale, value_range
+
+SIZES = {"train": 30, "validation": 9, "test": 11}
+
+
+def pixels(seed, examples):
+    return np.random.default_rng(seed).integers(0, 256, (examples, 4, 4, 1)).astype(np.uint8)
+
+
+def splits(**changes):
+    made = {s: {"x": pixels(i, n), "y": np.arange(n) % 2} for i, (s, n) in enumerate(SIZES.items())}
+    for split, change in changes.items():
+        made[split]["x"] = change(made[split]["x"])
+    return made
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x / 255,
+        lambda x: x.astype(np.float32) / 255,
+        lambda x: x.astype(np.float32),
+        lambda x: list(x / 255),
+        lambda x: (x > 127).astype(np.uint8),
+    ],
+)
+def test_pixels_beside_floats_are_refused_with_both_ranges(split, change):
+    other = change(pixels(list(SIZES).index(split), SIZES[split]))
+    low, high = (
+        f"{np.asarray(other).astype(np.float32).astype(float).__getattribute__(f)():.4g}"
+        for f in ("min", "max")
+    )
+    kind = "uint8" if other[0].dtype == np.uint8 else "float32"
+    message = (
+        f"modality 'x' is uint8 from 0 to 255 in 'train', but {kind} from {low} to {high} in "
+        f"'{split}'; bring all splits to one type and one scale."
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        from_arrays(splits(**{split: change}), ("x",), ("y",))
+
+
+@pytest.mark.parametrize("change", [lambda x: x, lambda x: x / 255, lambda x: x.astype(np.int16)])
+def test_splits_of_one_scale_pass(change):
+    from_arrays(splits(**dict.fromkeys(SIZES, change)), ("x",), ("y",))
+
+
+def test_vectors_may_differ_in_magnitude():
+    rng = np.random.default_rng(0)
+    made = {s: {"x": rng.normal(size=(n, 5)), "y": np.arange(n) % 2} for s, n in SIZES.items()}
+    made["test"]["x"] /= 1e3
+    made["validation"]["x"] = rng.integers(0, 9, (9, 5))
+    assert from_arrays(made, ("x",), ("y",)).modalities["x"].shape == (5,)
+
+
+def test_rows_of_two_types_in_one_split_are_refused():
+    made = splits(train=lambda x: [*x[:-1], x[-1] / 255])
+    with pytest.raises(ValueError, match="'x' of split 'train' has rows of uint8 and rows of floa"):
+        from_arrays(made, ("x",), ("y",))
+
+
+def test_a_range_is_of_what_is_present_and_finite():
+    rows = np.array([[1.0, np.nan], [9e9, 9e9], [-3.0, np.inf]], np.float32)
+    found = value_range(rows, np.array([True, False, True]))
+    assert (found.low, found.high, found.axes) == (-3, 1, 1)
+    assert value_range(rows, np.zeros(3, bool)) is None
+    assert value_range([np.zeros((0,)), np.ones((2, 3))], np.ones(2, bool)).axes == 2
+    check_same_scale("toy", "x", {"train": found, "test": None})
