@@ -2,12 +2,16 @@
 
 import datetime
 import importlib.metadata
+import logging
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from mmjax import files
 
 PACKAGES = ("mmjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -52,6 +56,39 @@ def experiment_files(module: ModuleType | None) -> dict[str, Path]:
             if path.is_relative_to(root) and not path.is_relative_to(own) and not installed:
                 files.add(path)
     return {path.relative_to(root).as_posix(): path for path in sorted(files)}
+
+
+FILE = "provenance.json"
+
+
+def read(directory: Path) -> list[dict[str, Any]]:
+    """Reads the records of a run's or study's starts, the oldest first; [] if there are none.
+
+    Raises:
+      DamagedFileError: the file is damaged.
+    """
+    path = directory / FILE
+    if not path.is_file():
+        return []
+    records: list[dict[str, Any]] = files.read_json(path)
+    with files.naming_damage(path):
+        if not isinstance(records, list) or not all(isinstance(one, dict) for one in records):
+            raise ValueError("it is not a list of records")
+        for one in records:
+            if not isinstance(one["time"], str) or not isinstance(one["command"], str):
+                raise ValueError("a record's time or command is not text")
+    return records
+
+
+def append(directory: Path, new: Mapping[str, Any]) -> None:
+    """Adds a record to a directory's provenance. A damaged file is set aside with a warning."""
+    try:
+        past = read(directory)
+    except files.DamagedFileError as error:
+        aside = files.set_aside(directory / FILE)
+        logging.getLogger("mmjax").warning("%s It is kept as %s.", error, aside.name)
+        past = []
+    files.write_json(directory / FILE, [*past, new])
 
 
 def versions() -> dict[str, str | None]:

@@ -40,10 +40,12 @@ from mmjax.ablate.units import (
     sweep,
 )
 from mmjax.config import ConfigError
+from mmjax.config.config_files import write_config
 from mmjax.train.devices import choose_devices
 from mmjax.train.evaluate import directions
 from mmjax.train.programs import Programs
 from mmjax.train.programs import check as check_experiment
+from mmjax.train.run import read_result
 
 
 class Plan(NamedTuple):
@@ -178,7 +180,8 @@ def run(
     """
     homes = {name: directory / "arms" / name for name in plan.arms}
     units = {name: plan.unit(homes[name], arm.config) for name, arm in plan.arms.items()}
-    done = {name for name, home in homes.items() if (home / "result.json").exists()}
+    done = {name for name, home in homes.items() if read_result(home) is not None}
+    labels = {name: arm.labels for name, arm in plan.arms.items()}
     tuning = plan.study.tuning
 
     with Display(plan, homes) as display:
@@ -186,7 +189,7 @@ def run(
         def ended(unit: Unit) -> None:
             display.refresh()
             if unit.home.parent == directory / "arms":
-                writing.write(directory, plan.arms, plan.facts["axes"])
+                writing.write(directory, labels, plan.facts["axes"])
 
         trainer = Trainer(
             programs=directory / "programs",
@@ -207,9 +210,11 @@ def run(
                     units[name] = plan.unit(homes[name], tuned[homes[name]])
         for name in plan.arms:
             if name not in done:
-                write_config(homes[name], units[name].config, plan.own)
+                homes[name].mkdir(parents=True, exist_ok=True)
+                text = configs.dump(units[name].config, plan.own)
+                write_config(homes[name] / "config.json", text)
         train(trainer, list(units.values()), test=True)
-    writing.write(directory, plan.arms, plan.facts["axes"])
+    writing.write(directory, labels, plan.facts["axes"])
     if not any((directory / "programs").glob("*")):
         shutil.rmtree(directory / "programs", ignore_errors=True)
     return [name for name, home in homes.items() if not (home / "result.json").exists()]
@@ -221,9 +226,3 @@ def judged_by(plan: Plan, arm: Arm) -> tuple[str, str]:
     metric = plan.facts["metric"]
     metric = metric if metric in own else make.monitor(arm.config)
     return metric, own[metric]
-
-
-def write_config(home: Path, config: fdl.Buildable, own: ModuleType | None) -> None:
-    """Writes the configuration that an arm is trained with."""
-    home.mkdir(parents=True, exist_ok=True)
-    (home / "config.json").write_text(configs.dump(config, own))

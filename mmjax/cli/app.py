@@ -223,7 +223,7 @@ def start(directory: Path, run: workdirs.Run, plan: Plan, command: str, *, resum
     path = Path(file) if file else None
     record = provenance.record(command, path)
     if resuming:
-        workdirs.note_resumption(directory, record)
+        provenance.append(directory, record)
     else:
         shown = table.format_rows(configs.describe(plan.config))
         workdirs.write(directory, run, shown, path, record)
