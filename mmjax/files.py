@@ -109,6 +109,15 @@ def naming_file(path: Path) -> Iterator[None]:
         raise type(error)(error.errno, f"cannot read or write {path}: {reason}") from error
 
 
+def is_writable(directory: Path) -> bool:
+    """Makes a directory if need be, and returns whether files can be written there."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(directory, os.W_OK | os.X_OK)
+
+
 # JSON with a checksum
 
 

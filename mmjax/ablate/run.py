@@ -41,6 +41,7 @@ from mmjax.ablate.units import (
 )
 from mmjax.config import ConfigError
 from mmjax.config.config_files import write_config
+from mmjax.provenance import digest_data
 from mmjax.train.devices import choose_devices
 from mmjax.train.evaluate import directions
 from mmjax.train.programs import Programs
@@ -137,16 +138,27 @@ def told(tuning: Any) -> dict[str, Any]:
     return json.loads(json.dumps(facts | {"space": space}))  # type: ignore[no-any-return]
 
 
-def check(plan: Plan, devices: Sequence[jax.Device] | None) -> None:
+def check(
+    plan: Plan, devices: Sequence[jax.Device] | None
+) -> tuple[dict[str, int], dict[str, str]]:
     """Builds every arm and checks every program, before anything is compiled.
+
+    Returns:
+      {arm: number of devices that will train it}, and `provenance.digest_data` of all arms.
 
     Raises:
       ConfigError: naming the arm that does not fit.
     """
+    base = plan.build(plan.base).data
+    used, data = {}, digest_data({"": base})
     for name, arm in plan.arms.items():
         try:
             experiment = plan.build(arm.config)
-            check_experiment(experiment, len(devices or choose_devices(experiment)))
+            used[name] = len(devices or choose_devices(experiment))
+            check_experiment(experiment, used[name])
+            if experiment.data is not base:
+                own = digest_data({name: experiment.data})
+                data |= {f"{name}/{split}": digest for split, digest in own.items()}
         except ValueError as error:
             raise ConfigError(f"arm {name}: {error}") from error
     for lanes in plan.groups():
@@ -154,6 +166,7 @@ def check(plan: Plan, devices: Sequence[jax.Device] | None) -> None:
             experiment = plan.build(lanes[0].unit.config)
             seeds = [lane.seed for lane in lanes]
             Programs(experiment, seeds, devices, sweep(lanes, experiment))
+    return used, data
 
 
 def run(

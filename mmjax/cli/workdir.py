@@ -8,6 +8,7 @@ experiment.py     the experiment's file, as it was
 provenance.json   a list: versions, devices, git revision and command of each start
 """
 
+import contextlib
 import datetime
 import itertools
 import os
@@ -55,6 +56,17 @@ def is_free(directory: Path) -> bool:
     if directory.exists() and not directory.is_dir():
         raise ConfigError(f"--workdir {directory} is a file; choose a directory.")
     return files.is_free(directory)
+
+
+def lock(directory: Path) -> contextlib.AbstractContextManager[None]:
+    """Makes the directory this run's own; of several processes of one run the first one does it.
+
+    Raises:
+      LockedError: another run works there.
+    """
+    import jax
+
+    return contextlib.nullcontext() if jax.process_index() else files.lock_directory(directory)
 
 
 def write(directory: Path, run: Run, table: str, source: Path | None, record: dict) -> None:

@@ -15,9 +15,11 @@ def read_config(path: Path) -> str:
     """Reads a configuration as the text that `mmjax.config.dump` made.
 
     Raises:
-      DamagedFileError: it is damaged.
+      DamagedFileError: it is damaged, or missing.
       OSError: it cannot be read.
     """
+    if not path.is_file():
+        raise files.DamagedFileError(f"{path} is missing.")
     data = files.read_json(path)
     with files.naming_damage(path):
         if not {"root", "objects"} <= data.keys():

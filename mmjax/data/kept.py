@@ -73,7 +73,12 @@ def lock_data_folder(folder: Path, work: str) -> Iterator[None]:
 def _folder(recipe: Recipe, data_dir: str | os.PathLike[str] | None) -> Path:
     """Where TFDS stores the data set, found without TFDS."""
     default = os.environ.get("TFDS_DATA_DIR", Path("~", "tensorflow_datasets"))
-    return Path(data_dir or default).expanduser() / recipe.dataset / recipe.name / recipe.version
+    return (
+        Path(os.path.expanduser(data_dir or default))
+        / recipe.dataset
+        / recipe.name
+        / recipe.version
+    )
 
 
 def _write(path: Path, splits: dict[str, Example]) -> None:

@@ -7,6 +7,7 @@ import jax
 import jaxtyping
 import pytest
 
+from mmjax import files
 from mmjax.ablate import directory as directories
 from mmjax.ablate import run as studies
 from mmjax.ablate.results import load
@@ -15,7 +16,6 @@ from mmjax.ablate.study import Tuning
 from mmjax.ablate.tuning import choose, suggest, trial_home
 from mmjax.config import build, flatten
 from mmjax.config import load as load_config
-from mmjax.train import report
 from tests.ablate import small_study
 from tests.ablate.small_study import STUDY
 

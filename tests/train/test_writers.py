@@ -24,7 +24,9 @@ def same_bits(one, other):
     return struct.pack("<d", one) == struct.pack("<d", other) or (one != one and other != other)
 
 
-NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda s: s not in ("step", "crc32"))
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
+    lambda s: s not in ("step", "crc32")
+)
 
 
 @settings(
@@ -138,8 +140,7 @@ def test_tensorboard_is_told_from_where_a_resumed_run_goes_on(tmp_path):
 def test_tensorboard_needs_no_tensorflow(tmp_path):
     """Nor PyTorch, which tensorboardX would import where it is installed, and others still can."""
     program = (
-        "import sys; from pathlib import Path; from mmjax.files import read_log
-from mmjax.train.writers import tensorboard; "
+        "import sys; from pathlib import Path; from mmjax.train.writers import tensorboard; "
         f"tensorboard(Path({str(tmp_path)!r}))(1, {{'a': 1.0}}); "
         "print([m for m in ('tensorflow', 'tensorboard', 'torch') if m in sys.modules])"
     )
