@@ -96,9 +96,7 @@ def check_unchanged(
     except files.DamagedFileError:
         return  # which `append` reports
     with files.naming_damage(directory / FILE):
-        known: dict[str, Any] = next(
-            (one for one in reversed(past) if one.get("code") or one.get("data")), {}
-        )
+        known: dict[str, Any] = next((one for one in reversed(past) if "code" in one), {})
         used = {arm: int(count) for arm, count in known.get("devices", {}).get("used", {}).items()}
         lines = _code_changes(known.get("code", {}), new["code"], module)
         lines += [

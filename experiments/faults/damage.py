@@ -253,7 +253,7 @@ def judge(case: Case, outcome: Outcome, expected: Outcome) -> str:
     if Path(case.file).name in said:
         return "named"
     if outcome.code:
-        return "UNNAMED"
+        return "UNNAMED" if case.sealed else "old style"
     if comparable(outcome.out) == comparable(expected.out):
         return "same"
     return "SILENT" if case.sealed else "old style"

@@ -1,6 +1,7 @@
 """What a run tells: its parts before training, its table and learning curves after."""
 
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,9 @@ def curves(workdir: Path, arms: Sequence[str], seeds: Sequence[int]) -> None:
         axis.set_visible(False)
     axes.flat[0].legend(fontsize=7)
     figure.supxlabel("step (metrics on the validation split)", fontsize=9)
-    figure.savefig(workdir / "learning_curves.png", dpi=150)
+    with files.replacing(workdir / "learning_curves.png") as draft, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # names in scripts that the font lacks
+        figure.savefig(draft, dpi=150, format="png")
     plt.close(figure)
 
 
