@@ -7,6 +7,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from mmjax import files
 
@@ -73,13 +74,19 @@ def tensorboard(directory: Path, resume_at: int = 0) -> Writer:
         events.write_event(Event(step=resume_at + 1, wall_time=time.time(), session_log=start))
 
     def write(step: int, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
-            one = scalar(name, value)
-            events.write_event(Event(step=step, wall_time=time.time(), summary=one))
-        events.flush()
+        with files.naming_file(directory):
+            for name, value in values.items():
+                one = scalar(name, value)
+                events.write_event(Event(step=step, wall_time=time.time(), summary=one))
+            events.flush()
 
-    weakref.finalize(write, events.close)
+    weakref.finalize(write, _close, events)
     return write
+
+
+def _close(events: Any) -> None:
+    with contextlib.suppress(OSError):  # which the last write has raised already
+        events.close()
 
 
 @contextlib.contextmanager
