@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import pytest
 
-from mmjax import cli
+from mmjax import cli, files
 from mmjax.cli import app
 from mmjax.cli.app import check_experiments, set_compilation_cache
 
@@ -22,7 +22,7 @@ import dataclasses
 import optax
 
 import beside
-from mmjax import cli
+from mmjax import cli, files
 from mmjax.config import auto_config, single_modality
 from mmjax.encoders import ConvEncoder, MLPEncoder
 from mmjax.fusion import Concat
@@ -173,7 +173,7 @@ def test_no_arms_is_one_arm(calls: list[Call]) -> None:
 def test_the_directory_holds_what_made_the_run(calls: list[Call]) -> None:
     cli.script(["run", "mine.py", "--set", "epochs=2", "--workdir", "deep/w"])
     directory = Path("deep/w")
-    assert json.loads((directory / "run.json").read_text()) == {
+    assert files.read_json(directory / "run.json") == {
         "experiment": "mine",
         "seeds": [0],
         "arms": ["all", "image", "audio"],

@@ -1,15 +1,15 @@
 """The directory of a study: what makes it, written once, and what may go on there."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmjax import config as configs
+from mmjax import files, provenance
 from mmjax.ablate.run import Plan
 from mmjax.config import ConfigError
-from mmjax.train import report
+from mmjax.config.config_files import read_config, write_config
 
 STARTED = {"provenance.json", "config.json", "experiment.py"}
 """What a start writes before study.json."""
@@ -25,15 +25,13 @@ def start(plan: Plan, directory: Path, source: Path | None, record: Mapping[str,
       record: `provenance.record`.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / "provenance.json"
-    past = json.loads(path.read_text()) if path.is_file() else []
-    report.write_json(path, [*past, record])
-    if past:
+    provenance.append(directory, record)
+    if (directory / "study.json").is_file():
         return
-    (directory / "config.json").write_text(configs.dump(plan.base, plan.own))
+    write_config(directory / "config.json", configs.dump(plan.base, plan.own))
     if source is not None:
         shutil.copyfile(source, directory / "experiment.py")
-    report.write_json(directory / "study.json", plan.facts)
+    files.write_json(directory / "study.json", plan.facts)
 
 
 def check(plan: Plan, directory: Path, *, resume: bool) -> None:
@@ -42,10 +40,11 @@ def check(plan: Plan, directory: Path, *, resume: bool) -> None:
     Raises:
       ConfigError: naming what differs.
     """
-    if not directory.exists() or not any(directory.iterdir()):
+    if files.is_free(directory):
         return
     if not (directory / "study.json").is_file():
-        if resume and {p.name for p in directory.iterdir()} <= STARTED:
+        found = {p.name for p in directory.iterdir() if not files.is_lock_file(p)}
+        if resume and found <= STARTED:
             return
         raise ConfigError(f"{directory} is not empty and holds no study; choose another --workdir.")
     if not resume:
@@ -53,9 +52,11 @@ def check(plan: Plan, directory: Path, *, resume: bool) -> None:
             f"{directory} already holds a study; add --resume to continue it, or choose another "
             "--workdir."
         )
-    stored = json.loads((directory / "study.json").read_text())
-    differing = [key for key, value in plan.facts.items() if stored.get(key) != value]
-    if (directory / "config.json").read_text() != configs.dump(plan.base, plan.own):
+    stored = files.read_json(directory / "study.json")
+    with files.naming_damage(directory / "study.json"):
+        differing = [key for key, value in plan.facts.items() if stored[key] != value]
+    base = read_config(directory / "config.json")
+    if base != configs.dump(plan.base, plan.own):
         differing.append("the base experiment")
     if differing:
         shown = "; ".join(

@@ -1,6 +1,6 @@
 """What a run's directory tells: what each arm was, what it gave, and how runs differ."""
 
-import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mmjax import files
 from mmjax.ablate import digits, stats, stored
+from mmjax.config.config_files import read_config
 from mmjax.train.report import cell
-from mmjax.train.writers import read_lines
+from mmjax.train.run import check_result
 
 Rows = list[list[str]]
 
@@ -39,32 +41,36 @@ def find(directory: Path) -> list[Run]:
     """The arms of a run's directory, or the one that the directory itself is.
 
     Raises:
-      ValueError: it is no run, a whole study, or damaged.
+      DamagedFileError: a file of it is damaged.
+      ValueError: it is no run, or a whole study.
     """
     if (directory / "study.json").is_file():
         raise ValueError(
             f"{directory} is a study: mmjax report {directory} reports it, and each of its arms is "
             f"a run in {directory / 'arms'}."
         )
-    try:
-        if (directory / "run.json").is_file():
-            arms = json.loads((directory / "run.json").read_text())["arms"]
-            return [read(directory / arm) for arm in arms]
-        if (directory / "config.json").is_file():
-            return [read(directory)]
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{directory} holds a damaged run: {error!r}.") from error
+    if (directory / "run.json").is_file():
+        facts = files.read_json(directory / "run.json")
+        with files.naming_damage(directory / "run.json"):
+            homes = [directory / arm for arm in facts["arms"]]
+        return [read(home) for home in homes]
+    if (directory / "config.json").is_file():
+        return [read(directory)]
     raise ValueError(f"{directory} holds no run: it has neither run.json nor config.json.")
 
 
 def read(directory: Path) -> Run:
     """One arm's directory."""
-    result = _result(directory)
+    path = directory / "result.json"
+    result = check_result(path) if path.is_file() else {}
     seeds = {int(seed): one for seed, one in result.get("seeds", {}).items()}
+    config = read_config(directory / "config.json")
+    with files.naming_damage(directory / "config.json"):
+        settings = stored.settings(config)
     return Run(
         name=directory.absolute().name,
         state=state(directory),
-        settings=stored.settings((directory / "config.json").read_text()),
+        settings=settings,
         tests={seed: one["test"] for seed, one in seeds.items()},
         best_steps={seed: one["best_step"] for seed, one in seeds.items()},
         cost=_cost(result),
@@ -76,9 +82,12 @@ def state(directory: Path) -> str:
     if (directory / "result.json").is_file():
         return "finished"
     if (directory / "error.txt").is_file():
-        return f"failed: {first_line((directory / 'error.txt').read_text())}"
+        return f"failed: {first_line(files.read_text(directory / 'error.txt'))}"
     logs = list(directory.glob("metrics-seed*.jsonl"))
-    steps = [json.loads(lines[-1])["step"] for log in logs if (lines := read_lines(log))]
+    found = [files.read_log(log) for log in logs]
+    for reason in [reason for log in found for _, reason in log.damage]:
+        logging.getLogger("mmjax").warning("%s.", reason)
+    steps = [log.records[-1]["step"] for log in found if log.records]
     if not steps:
         return "not begun" if not logs else "unfinished, before its first log"
     seeds = sorted(int(re.findall(r"\d+", log.stem)[-1]) for log in logs)
@@ -150,11 +159,6 @@ def first_line(error: str) -> str:
     lines = [line for line in last.splitlines() if line.strip()]
     named = [line for line in lines if not line.startswith(" ")] if traceback else lines
     return (named or lines or ["(no message)"])[0].strip()
-
-
-def _result(directory: Path) -> dict[str, Any]:
-    path = directory / "result.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def _cost(result: Mapping[str, Any]) -> dict[str, float]:

@@ -1,13 +1,14 @@
 """What a study's directory holds, read back: its plan, its numbers, the arms that failed."""
 
-import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
-from mmjax.ablate import results
+from mmjax import files
+from mmjax.ablate import results, writing
 from mmjax.ablate.reading import first_line
 
 Direction = Literal["max", "min"]
@@ -66,8 +67,8 @@ def read(directory: Path) -> Record:
     path = directory / "study.json"
     if not path.is_file():
         raise ValueError(f"{directory} holds no study: it has no study.json.")
-    try:
-        plan = json.loads(path.read_text())
+    plan = files.read_json(path)
+    with files.naming_damage(path):
         arms = {name: _arm(arm) for name, arm in plan["arms"].items()}
         record = Record(
             name=plan["name"],
@@ -78,14 +79,29 @@ def read(directory: Path) -> Record:
             axes=tuple(plan["axes"]),
             tasks=tuple(plan["tasks"]),
             arms=arms,
-            frame=results.load(directory),
+            frame=pd.DataFrame(),
             errors=_errors(directory, arms),
         )
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is damaged: {error!r}.") from error
+        if not isinstance(record.metric, str) or not all(
+            isinstance(seed, int) for seed in record.seeds
+        ):
+            raise ValueError("its metric or its seeds are of the wrong type")
     if record.baseline not in arms:
         raise ValueError(f"{path} names the baseline {record.baseline!r}, which is no arm of it.")
-    return record
+    return record._replace(frame=_numbers(directory, record))
+
+
+def _numbers(directory: Path, record: Record) -> pd.DataFrame:
+    """Loads results.parquet, which is written again from the arms' files if it is damaged."""
+    try:
+        return results.load(directory)
+    except files.DamagedFileError as error:
+        if not any(directory.glob("arms/*/result.json")):
+            raise
+        logging.getLogger("mmjax").warning("%s It is written again.", error)
+        labels = {name: arm.labels for name, arm in record.arms.items()}
+        writing.write(directory, labels, record.axes)
+        return results.load(directory)
 
 
 def values(record: Record, metric: str, split: str = "test") -> pd.DataFrame:
@@ -162,5 +178,5 @@ def _arm(plan: Mapping[str, Any]) -> Arm:
 
 
 def _errors(directory: Path, arms: Mapping[str, Arm]) -> dict[str, str]:
-    files = {arm: directory / "arms" / arm / "error.txt" for arm in arms}
-    return {arm: first_line(file.read_text()) for arm, file in files.items() if file.is_file()}
+    paths = {arm: directory / "arms" / arm / "error.txt" for arm in arms}
+    return {arm: first_line(files.read_text(p)) for arm, p in paths.items() if p.is_file()}

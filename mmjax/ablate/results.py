@@ -22,7 +22,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from mmjax import files
+
 FILE = "results.parquet"
+CHECKSUM = "results.parquet.sha256"
 COLUMNS = ("arm", "seed", "split", "step", "metric", "value")
 
 
@@ -33,12 +36,21 @@ def load(directory: Path) -> pd.DataFrame:
       directory: the study's directory.
 
     Raises:
+      DamagedFileError: the file is damaged.
       ValueError: there is no such file, or it is another kind of table.
     """
-    path = Path(directory) / FILE
+    directory = Path(directory)
+    path = directory / FILE
     if not path.is_file():
         raise ValueError(f"{directory} has no {FILE}; run the study first (mmjax ablate).")
-    frame = pd.read_parquet(path)
+    stored = directory / CHECKSUM
+    with files.naming_damage(path):
+        if stored.is_file() and files.read_text(stored).split()[:1] != [files.checksum_file(path)]:
+            raise ValueError("its checksum does not match")
+        try:
+            frame = pd.read_parquet(path)
+        except OSError as error:  # which is what pyarrow raises at bad bytes
+            raise ValueError(str(error)) from error
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise ValueError(

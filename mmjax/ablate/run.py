@@ -40,10 +40,13 @@ from mmjax.ablate.units import (
     sweep,
 )
 from mmjax.config import ConfigError
+from mmjax.config.config_files import write_config
+from mmjax.provenance import digest_data
 from mmjax.train.devices import choose_devices
 from mmjax.train.evaluate import directions
 from mmjax.train.programs import Programs
 from mmjax.train.programs import check as check_experiment
+from mmjax.train.run import read_result
 
 
 class Plan(NamedTuple):
@@ -135,16 +138,27 @@ def told(tuning: Any) -> dict[str, Any]:
     return json.loads(json.dumps(facts | {"space": space}))  # type: ignore[no-any-return]
 
 
-def check(plan: Plan, devices: Sequence[jax.Device] | None) -> None:
+def check(
+    plan: Plan, devices: Sequence[jax.Device] | None
+) -> tuple[dict[str, int], dict[str, str]]:
     """Builds every arm and checks every program, before anything is compiled.
+
+    Returns:
+      {arm: number of devices that will train it}, and `provenance.digest_data` of all arms.
 
     Raises:
       ConfigError: naming the arm that does not fit.
     """
+    base = plan.build(plan.base).data
+    used, data = {}, digest_data({"": base})
     for name, arm in plan.arms.items():
         try:
             experiment = plan.build(arm.config)
-            check_experiment(experiment, len(devices or choose_devices(experiment)))
+            used[name] = len(devices or choose_devices(experiment))
+            check_experiment(experiment, used[name])
+            if experiment.data is not base:
+                own = digest_data({name: experiment.data})
+                data |= {f"{name}/{split}": digest for split, digest in own.items()}
         except ValueError as error:
             raise ConfigError(f"arm {name}: {error}") from error
     for lanes in plan.groups():
@@ -152,6 +166,7 @@ def check(plan: Plan, devices: Sequence[jax.Device] | None) -> None:
             experiment = plan.build(lanes[0].unit.config)
             seeds = [lane.seed for lane in lanes]
             Programs(experiment, seeds, devices, sweep(lanes, experiment))
+    return used, data
 
 
 def run(
@@ -178,7 +193,8 @@ def run(
     """
     homes = {name: directory / "arms" / name for name in plan.arms}
     units = {name: plan.unit(homes[name], arm.config) for name, arm in plan.arms.items()}
-    done = {name for name, home in homes.items() if (home / "result.json").exists()}
+    done = {name for name, home in homes.items() if read_result(home) is not None}
+    labels = {name: arm.labels for name, arm in plan.arms.items()}
     tuning = plan.study.tuning
 
     with Display(plan, homes) as display:
@@ -186,7 +202,7 @@ def run(
         def ended(unit: Unit) -> None:
             display.refresh()
             if unit.home.parent == directory / "arms":
-                writing.write(directory, plan.arms, plan.facts["axes"])
+                writing.write(directory, labels, plan.facts["axes"])
 
         trainer = Trainer(
             programs=directory / "programs",
@@ -207,9 +223,11 @@ def run(
                     units[name] = plan.unit(homes[name], tuned[homes[name]])
         for name in plan.arms:
             if name not in done:
-                write_config(homes[name], units[name].config, plan.own)
+                homes[name].mkdir(parents=True, exist_ok=True)
+                text = configs.dump(units[name].config, plan.own)
+                write_config(homes[name] / "config.json", text)
         train(trainer, list(units.values()), test=True)
-    writing.write(directory, plan.arms, plan.facts["axes"])
+    writing.write(directory, labels, plan.facts["axes"])
     if not any((directory / "programs").glob("*")):
         shutil.rmtree(directory / "programs", ignore_errors=True)
     return [name for name, home in homes.items() if not (home / "result.json").exists()]
@@ -221,9 +239,3 @@ def judged_by(plan: Plan, arm: Arm) -> tuple[str, str]:
     metric = plan.facts["metric"]
     metric = metric if metric in own else make.monitor(arm.config)
     return metric, own[metric]
-
-
-def write_config(home: Path, config: fdl.Buildable, own: ModuleType | None) -> None:
-    """Writes the configuration that an arm is trained with."""
-    home.mkdir(parents=True, exist_ok=True)
-    (home / "config.json").write_text(configs.dump(config, own))

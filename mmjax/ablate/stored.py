@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mmjax import files
+
 ELEMENT = re.compile(r"^\w+\(\w+=(?P<key>.*)\)$", re.DOTALL)  # Attr(name='x'), Key(key='x')
 CALLS = ("Config", "Partial")
 
@@ -22,7 +24,7 @@ def settings(text: str) -> dict[str, str]:
     try:
         data = json.loads(text)
         return dict(_rows("", data["root"], data["objects"]))
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+    except files.DAMAGE as error:
         raise ValueError(f"the stored configuration is damaged: {error!r}.") from error
 
 

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from mmjax import files
 from mmjax.ablate.units import Build, Lane, Unit, grouped, split, sweep
-from mmjax.train import memory, report
+from mmjax.train import memory
 from mmjax.train.checkpoint import Checkpoints, DiskFullError
 from mmjax.train.devices import choose_devices
 from mmjax.train.loop import Fitted, fit
-from mmjax.train.run import Result, result
+from mmjax.train.run import Result, read_result, result
 
 
 class Trainer(NamedTuple):
@@ -64,6 +65,7 @@ def train(trainer: Trainer, units: Sequence[Unit], *, test: bool) -> None:
     """
     for unit in units:
         unit.home.mkdir(parents=True, exist_ok=True)
+        read_result(unit.home)  # sets a damaged one aside, so that it is made again
     for lanes in grouped(units, trainer.own):
         waiting = [unit for unit in units_of(lanes) if not is_done(unit)]
         if not waiting:
@@ -169,7 +171,7 @@ def finish(trainer: Trainer, unit: Unit, pieces: Sequence[Piece], *, test: bool)
         stacked = jax.tree.map(lambda *x: jnp.stack(x), *states)
         checkpoints.save(max(p.fitted.state.steps_done for p in pieces), stacked)
         checkpoints.close()
-    report.write_json(unit.home / "result.json", joined(parts))
+    files.write_json(unit.home / "result.json", joined(parts))
     trainer.ended(unit)
 
 
@@ -185,5 +187,5 @@ def joined(parts: Sequence[Result]) -> Result:
 def fail(trainer: Trainer, unit: Unit, error: Exception) -> None:
     """Records why a unit has no result."""
     text = "".join(traceback.format_exception(error))
-    (unit.home / "error.txt").write_text(text)
+    files.write_text(unit.home / "error.txt", text)
     trainer.ended(unit)

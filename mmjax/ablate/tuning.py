@@ -1,7 +1,6 @@
 """The search for good values: the same number of trials for every arm, judged on validation."""
 
 import functools
-import json
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,12 +10,12 @@ import fiddle as fdl
 import numpy as np
 
 from mmjax import config as configs
+from mmjax import files
 from mmjax.ablate.space import Choice, Distribution, draw, to_optuna
 from mmjax.ablate.study import Tuning
 from mmjax.ablate.train import Trainer, train
 from mmjax.ablate.units import Unit, numbers_of
 from mmjax.config import ConfigError, names
-from mmjax.train import report
 
 
 class TuningError(RuntimeError):
@@ -99,7 +98,7 @@ def trial_unit(
         config = configs.apply(config, f"{path}={value}")
     directory = trial_home(home, number)
     directory.mkdir(parents=True, exist_ok=True)
-    report.write_json(directory / "values.json", values)
+    files.write_json(directory / "values.json", values)
     return Unit(directory, config, tuple(tuning.seeds), numbers_of(config, vmapped))
 
 
@@ -147,11 +146,13 @@ def suggest(
 def read_trial(home: Path, number: int, judge: tuple[str, str]) -> dict[str, Any]:
     """A trial that has ended: its values, and its mean over seeds; None where it failed."""
     directory = trial_home(home, number)
-    values = json.loads((directory / "values.json").read_text())
-    value = None
-    if (directory / "result.json").exists():
-        seeds = json.loads((directory / "result.json").read_text())["seeds"].values()
-        value = float(np.mean([one["validation"][judge[0]] for one in seeds]))
+    values = files.read_json(directory / "values.json")
+    value, path = None, directory / "result.json"
+    if path.exists():
+        result = files.read_json(path)
+        with files.naming_damage(path):
+            scores = [one["validation"][judge[0]] for one in result["seeds"].values()]
+            value = float(np.mean(scores))
     return {"values": values, "value": None if value is None or np.isnan(value) else value}
 
 
@@ -165,7 +166,7 @@ def choose(
     sign = 1 if direction == "max" else -1
     best = max(ended, key=lambda trial: sign * trial["value"], default=None)
     chosen = None if best is None else best["values"]
-    report.write_json(
+    files.write_json(
         home / "tuning.json",
         {"metric": metric, "direction": direction, "trials": trials, "chosen": chosen},
     )

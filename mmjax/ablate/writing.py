@@ -1,13 +1,15 @@
 """Writes `results.parquet`: what `mmjax.ablate.results` reads."""
 
-import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmjax.ablate.arms import Arm
-from mmjax.ablate.results import COLUMNS, FILE
-from mmjax.train.writers import read_lines
+from mmjax import files
+from mmjax.ablate.results import CHECKSUM, COLUMNS, FILE
+from mmjax.train.run import check_result
+
+LOGGER = logging.getLogger("mmjax")
 
 
 class Row(NamedTuple):
@@ -21,10 +23,15 @@ class Row(NamedTuple):
     value: float
 
 
-def write(directory: Path, arms: Mapping[str, Arm], axes: Sequence[str]) -> None:
+def write(directory: Path, labels: Mapping[str, Mapping[str, str]], axes: Sequence[str]) -> None:
     """Writes the numbers of all arms that are done, in one move.
 
     The costs are a lane's: its share of those of the program that it ran in.
+
+    Args:
+      directory: the study's directory.
+      labels: {arm: {axis: its label there}}.
+      axes: the names of the axes.
 
     Raises:
       ValueError: an axis has the name of a column.
@@ -32,7 +39,7 @@ def write(directory: Path, arms: Mapping[str, Arm], axes: Sequence[str]) -> None
     import pyarrow
     import pyarrow.parquet
 
-    rows = [row for arm in arms for row in arm_rows(directory, arm)]
+    rows = [row for arm in labels for row in arm_rows(directory, arm)]
     types = [pyarrow.string(), pyarrow.int64(), pyarrow.string(), pyarrow.int64()]
     types += [pyarrow.string(), pyarrow.float64()]
     columns: dict[str, Any] = {
@@ -41,11 +48,12 @@ def write(directory: Path, arms: Mapping[str, Arm], axes: Sequence[str]) -> None
     for axis in axes:
         if axis in columns:
             raise ValueError(f"an axis is called {axis!r}, as a column of {FILE}; rename it.")
-        labels = [arms[row.arm].labels.get(axis, "") for row in rows]
-        columns[axis] = pyarrow.array(labels, pyarrow.string())
-    partial = directory / f"{FILE}.partial"
-    pyarrow.parquet.write_table(pyarrow.table(columns), partial)
-    partial.replace(directory / FILE)
+        places = [labels[row.arm].get(axis, "") for row in rows]
+        columns[axis] = pyarrow.array(places, pyarrow.string())
+    with files.replacing(directory / FILE) as draft:
+        pyarrow.parquet.write_table(pyarrow.table(columns), draft)
+        checksum = files.checksum_file(draft)
+    files.write_text(directory / CHECKSUM, f"{checksum}  {FILE}\n")
 
 
 def arm_rows(directory: Path, arm: str) -> Iterator[Row]:
@@ -53,11 +61,16 @@ def arm_rows(directory: Path, arm: str) -> Iterator[Row]:
     home = directory / "arms" / arm
     if not (home / "result.json").exists():
         return
-    result = json.loads((home / "result.json").read_text())
+    result = check_result(home / "result.json")
     for name, one in result["seeds"].items():
         seed = int(name)
-        for line in read_lines(home / f"metrics-seed{seed}.jsonl"):
-            record = json.loads(line)
+        path = home / f"metrics-seed{seed}.jsonl"
+        log = files.read_log(path)
+        for reason in [reason for _, reason in log.damage]:
+            LOGGER.warning("%s. The results go on without it.", reason)
+        if not log.damage and (not log.records or log.records[-1]["step"] != one["steps"]):
+            LOGGER.warning("%s does not reach step %d; lines are missing.", path, one["steps"])
+        for record in log.records:
             step = record.pop("step")
             for metric, value in record.items():
                 split, _, metric = metric.partition("/")

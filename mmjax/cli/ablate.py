@@ -25,6 +25,7 @@ def add_command(commands: Any) -> None:
     add("--seeds", nargs="+", type=options.natural, metavar="N", help=seeds)
     add("--workdir", type=Path, metavar="DIR", help="where results go (default: runs/NAME/TIME)")
     add("--resume", action="store_true", help="continue the study in --workdir, if there is one")
+    options.add_allow_changes(parser)
     add("--dry-run", action="store_true", help="print arms, programs and estimated time; stop")
     lanes = "most trainings that run as one program (default: as many as the memory holds)"
     add("--lanes", type=options.positive, metavar="N", help=lanes)
@@ -57,13 +58,18 @@ def action(asked: argparse.Namespace) -> None:
     directory = asked.workdir or workdirs.fresh(plan.name)
     directories.check(plan, directory, resume=asked.resume)
     devices = asked.devices and jax.devices()[: asked.devices]
-    studies.check(plan, devices)
+    used, data = studies.check(plan, devices)
     if asked.dry_run:
         return estimate.describe(plan, devices, asked.lanes)
     command = shlex.join(["mmjax", *sys.argv[1:]])
-    directories.start(plan, directory, file, provenance.record(command, file))
-    print(f"Work directory: {directory}", flush=True)
-    failed = studies.run(plan, directory, devices=devices, most=asked.lanes)
+    code = provenance.digest_code(module)
+    record = provenance.record(command, file, code=code, data=data, devices_used=used)
+    directory.mkdir(parents=True, exist_ok=True)
+    with workdirs.lock(directory):
+        provenance.check_unchanged(directory, record, module, allow=asked.allow_changes)
+        directories.start(plan, directory, file, record)
+        print(f"Work directory: {directory}", flush=True)
+        failed = studies.run(plan, directory, devices=devices, most=asked.lanes)
     print(f"Results: {directory}")
     if failed:
         sys.exit(

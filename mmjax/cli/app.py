@@ -19,21 +19,26 @@ An experiment file ends with
 """
 
 import argparse
+import contextlib
 import functools
 import gc
+import logging
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from mmjax import config as configs
+from mmjax import files, provenance
 from mmjax.cli import ablate, data, reports
 from mmjax.cli import plan as plans
 from mmjax.cli import workdir as workdirs
-from mmjax.cli.failures import guarded
+from mmjax.cli.failures import EPILOG, guarded
 from mmjax.cli.options import add_data_options, add_run_options, add_shared_options
 from mmjax.cli.plan import Plan
+from mmjax.cli.streams import protect_streams
 from mmjax.config import ConfigError, source, table
 from mmjax.config.source import Arms, Source
 
@@ -47,9 +52,10 @@ def main(experiment: Any, arms: Arms | None = None, argv: Sequence[str] | None =
         `mmjax.config.single_modality`.
       argv: the arguments; by default those of this process.
     """
+    protect_streams()
     argv = sys.argv[1:] if argv is None else argv
     program = f"python {sys.argv[0]}"
-    parser = argparse.ArgumentParser(program, allow_abbrev=False, add_help=False)
+    parser = argparse.ArgumentParser(program, allow_abbrev=False, add_help=False, epilog=EPILOG)
     add_run_options(parser)
 
     def action() -> None:
@@ -62,13 +68,15 @@ def main(experiment: Any, arms: Arms | None = None, argv: Sequence[str] | None =
 
 def script(argv: Sequence[str] | None = None) -> None:
     """The console script `mmjax`."""
+    protect_streams()
     argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(
-        "mmjax", description="Runs, compares and reports experiments, and makes their data."
-    )
+    description = "Runs, compares and reports experiments, and makes their data."
+    parser = argparse.ArgumentParser("mmjax", description=description, epilog=EPILOG)
     commands = parser.add_subparsers(dest="command", required=True)
     run_help = "train an experiment; --help shows its own paths, types and values"
-    run_parser = commands.add_parser("run", help=run_help, add_help=False, allow_abbrev=False)
+    run_parser = commands.add_parser(
+        "run", help=run_help, add_help=False, allow_abbrev=False, epilog=EPILOG
+    )
     run_parser.add_argument("target", nargs="?", metavar="FILE_OR_MODULE[:FUNCTION]")
     add_run_options(run_parser)
     again = commands.add_parser("evaluate", help="print a run's test results again")
@@ -131,15 +139,22 @@ def run(
     directory = options.workdir or workdirs.fresh(plan.source.name)
     resuming = workdirs.may_resume(directory, stored, found.module, resume=options.resume)
     prepare_jax(options)
-    experiments = plans.build_arms(plan.arms, plan.config)
-    check_experiments(experiments, options.devices)
-    start(directory, stored, plan, command, resuming=resuming)
-    print(f"Work directory: {directory}", flush=True)
-    try:
-        train(experiments, directory, plan.seeds, resuming=resuming, devices=options.devices)
-    except KeyboardInterrupt:
-        again = resume_command(command, directory)
-        raise KeyboardInterrupt(f"Interrupted. To continue: {again}") from None
+    with contextlib.ExitStack() as stack:
+        if resuming:
+            stack.enter_context(workdirs.lock(directory))
+        experiments = plans.build_arms(plan.arms, plan.config)
+        record = describe_start(plan, experiments, options.devices, command)
+        if resuming:
+            allow = options.allow_changes
+            provenance.check_unchanged(directory, record, found.module, allow=allow)
+        start(directory, stored, plan, record, resuming=resuming)
+        stack.enter_context(workdirs.lock(directory))
+        print(f"Work directory: {directory}", flush=True)
+        try:
+            train(experiments, directory, plan.seeds, resuming=resuming, devices=options.devices)
+        except KeyboardInterrupt:
+            again = resume_command(command, directory)
+            raise KeyboardInterrupt(f"Interrupted. To continue: {again}") from None
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -156,14 +171,23 @@ def evaluate(options: argparse.Namespace) -> None:
 # The seams to the training code.
 
 
-def check_experiments(experiments: Mapping[str, Callable[[], Any]], devices: int | None) -> None:
-    """Refuses experiments whose parts do not fit, before anything is compiled."""
+def check_experiments(
+    experiments: Mapping[str, Callable[[], Any]], devices: int | None
+) -> dict[str, int]:
+    """Refuses experiments whose parts do not fit, before anything is compiled.
+
+    Returns:
+      {arm: number of devices that will train it}.
+    """
     from mmjax.train.devices import choose_devices
     from mmjax.train.programs import check
 
-    for make in experiments.values():
+    used = {}
+    for arm, make in experiments.items():
         experiment = make()
-        check(experiment, len(choose_devices(experiment, devices)))
+        used[arm] = len(choose_devices(experiment, devices))
+        check(experiment, used[arm])
+    return used
 
 
 def summarize(experiments: Mapping[str, Callable[[], Any]], devices: int | None) -> None:
@@ -215,18 +239,43 @@ def print_help(parser: argparse.ArgumentParser, plan: Plan) -> None:
     print(table.format_rows(configs.describe(plan.config)))
 
 
-def start(directory: Path, run: workdirs.Run, plan: Plan, command: str, *, resuming: bool) -> None:
-    """Writes what makes the run into its directory."""
-    from mmjax import provenance
+def describe_start(
+    plan: Plan,
+    experiments: Mapping[str, Callable[[], Any]],
+    devices: int | None,
+    command: str,
+) -> dict[str, Any]:
+    """Checks the experiments, and makes the provenance record of this start.
 
-    file = getattr(plan.source.module, "__file__", None)
-    path = Path(file) if file else None
-    record = provenance.record(command, path)
+    The data are hashed meanwhile, by a thread.
+    """
+    made = {arm: make() for arm, make in experiments.items()}
+    with ThreadPoolExecutor(1) as another:
+        data = another.submit(
+            provenance.digest_data, {arm: getattr(e, "data", None) for arm, e in made.items()}
+        )
+        used = check_experiments(experiments, devices)
+        code = provenance.digest_code(plan.source.module)
+        digests = data.result()
+    path = source_file(plan.source)
+    return provenance.record(command, path, code=code, data=digests, devices_used=used)
+
+
+def source_file(found: Source) -> Path | None:
+    """The experiment's file, if it has one."""
+    file = getattr(found.module, "__file__", None)
+    return Path(file) if file else None
+
+
+def start(
+    directory: Path, run: workdirs.Run, plan: Plan, record: dict[str, Any], *, resuming: bool
+) -> None:
+    """Writes what makes the run into its directory."""
     if resuming:
-        workdirs.note_resumption(directory, record)
+        provenance.append(directory, record)
     else:
         shown = table.format_rows(configs.describe(plan.config))
-        workdirs.write(directory, run, shown, path, record)
+        workdirs.write(directory, run, shown, source_file(plan.source), record)
 
 
 def resume_command(command: str, directory: Path) -> str:
@@ -265,12 +314,21 @@ def prepare_jax(options: argparse.Namespace) -> None:
 
 
 def set_compilation_cache(directory: Path | None) -> None:
-    """Keeps compiled programs on disk, so that the next start need not compile them again."""
+    """Keeps compiled programs on disk, so that the next start need not compile them again.
+
+    Where the directory cannot be written to, it warns, and none are kept.
+    """
     import jax
 
-    if directory is not None:
+    if directory is not None and files.is_writable(directory):
         jax.config.update("jax_compilation_cache_dir", str(directory))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    elif directory is not None:
+        logging.getLogger("mmjax").warning(
+            "%s cannot be written to, so compiled programs are not kept for the next start; choose "
+            "another folder by --compilation-cache or MMJAX_CACHE.",
+            directory,
+        )
 
 
 def _exit(code: int) -> None:

@@ -22,6 +22,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     workdir = "where results go (default: runs/NAME/TIME)"
     add("--workdir", type=Path, metavar="DIR", help=workdir)
     add("--resume", action="store_true", help="continue the run in --workdir, if there is one")
+    add_allow_changes(parser)
     summary = (
         "print the model of every arm (shapes, parameters, FLOPs), in Markdown to a file; stop"
     )
@@ -29,6 +30,12 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add("--from-run", type=Path, metavar="DIR", help="take the configuration of that run")
     add_shared_options(parser)
     add("-h", "--help", action="store_true", help="show this and the experiment's paths")
+
+
+def add_allow_changes(parser: argparse.ArgumentParser) -> None:
+    """The option to resume with other code or data than before."""
+    allowed = "resume even if the experiment's own code or the data have changed since"
+    parser.add_argument("--allow-changes", action="store_true", help=allowed)
 
 
 def add_shared_options(parser: argparse.ArgumentParser) -> None:
@@ -58,16 +65,18 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help=kept)
 
 
-def cache_directory() -> Path:
+def cache_directory() -> Path | None:
     """Where compiled programs are kept: by default in mmjax/xla in the user's cache.
 
-    The environment may say otherwise by MMJAX_CACHE or JAX's own JAX_COMPILATION_CACHE_DIR.
+    The environment may say otherwise by MMJAX_CACHE or JAX's own JAX_COMPILATION_CACHE_DIR. None
+    where a user has no home.
     """
     if own := os.environ.get("MMJAX_CACHE"):
         return Path(own) / "xla"
     if jax_own := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return Path(jax_own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mmjax" / "xla"
+    cache = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return None if cache.startswith("~") else Path(cache) / "mmjax" / "xla"
 
 
 def natural(text: str) -> int:

@@ -3,7 +3,6 @@
 import argparse
 import copy
 import functools
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -58,8 +57,7 @@ def make_arms(config: fdl.Buildable, arms: Arms | None) -> dict[str, fdl.Buildab
     """The arms by name; an experiment without arms is one arm called "all"."""
     made = arms(config) if arms else {"all": config}
     for name in made:
-        if not name or name.startswith(".") or "/" in name or os.sep in name:
-            raise ConfigError(f"an arm is called {name!r}; its name must do as a directory's.")
+        workdirs.check_arm_name(name)
     return made
 
 

@@ -2,11 +2,11 @@
 
 import argparse
 import importlib.util
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mmjax import files, provenance
 from mmjax.config import ConfigError
 from mmjax.train.progress import print_table
 
@@ -79,10 +79,10 @@ def compare(options: argparse.Namespace) -> None:
 
 def starts(directory: Path) -> list[str]:
     """When and by which command a run was started, and resumed."""
-    path = directory / "provenance.json"
-    if not path.is_file():
-        return []
-    return [f"{one['time']}  {one['command']}" for one in json.loads(path.read_text())]
+    try:
+        return [f"{one['time']}  {one['command']}" for one in provenance.read(directory)]
+    except files.DamagedFileError as error:
+        return [f"(when it was started is not known: {error})"]
 
 
 def print_aligned(rows: Sequence[Sequence[str]]) -> None:

@@ -8,9 +8,9 @@ experiment.py     the experiment's file, as it was
 provenance.json   a list: versions, devices, git revision and command of each start
 """
 
+import contextlib
 import datetime
 import itertools
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -19,7 +19,9 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from mmjax import config as configs
+from mmjax import files, provenance
 from mmjax.config import ConfigError, serialize
+from mmjax.config.config_files import read_config, write_config
 
 LISTED = 10  # differences that an error lists
 
@@ -53,7 +55,18 @@ def is_free(directory: Path) -> bool:
     """Whether a run may start there: there is nothing, or an empty directory."""
     if directory.exists() and not directory.is_dir():
         raise ConfigError(f"--workdir {directory} is a file; choose a directory.")
-    return not directory.exists() or not any(directory.iterdir())
+    return files.is_free(directory)
+
+
+def lock(directory: Path) -> contextlib.AbstractContextManager[None]:
+    """Makes the directory this run's own; of several processes of one run the first one does it.
+
+    Raises:
+      LockedError: another run works there.
+    """
+    import jax
+
+    return contextlib.nullcontext() if jax.process_index() else files.lock_directory(directory)
 
 
 def write(directory: Path, run: Run, table: str, source: Path | None, record: dict) -> None:
@@ -75,25 +88,46 @@ def read(directory: Path) -> Run:
     """What `write` stored.
 
     Raises:
-      ConfigError: there is no run, or a damaged one.
+      ConfigError: there is no run.
+      DamagedFileError: it is damaged.
     """
     if not (directory / "config.json").is_file():
         raise ConfigError(f"{directory} holds no run: it has no config.json.")
-    try:
-        facts = json.loads((directory / "run.json").read_text())
-        arms = {a: (directory / a / "config.json").read_text() for a in facts["arms"]}
-        config = (directory / "config.json").read_text()
-        seeds = tuple(facts["seeds"])
-        return Run(facts["experiment"], config, arms, facts["arms_function"], seeds)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{directory} holds a damaged run: {error}.") from error
+    facts = read_facts(directory)
+    arms = {arm: read_config(directory / arm / "config.json") for arm in facts["arms"]}
+    config = read_config(directory / "config.json")
+    seeds = tuple(facts["seeds"])
+    return Run(facts["experiment"], config, arms, facts["arms_function"], seeds)
 
 
-def note_resumption(directory: Path, record: dict[str, Any]) -> None:
-    """Adds what resumes the run to its provenance."""
-    path = directory / "provenance.json"
-    past = json.loads(path.read_text()) if path.is_file() else []
-    _replace(path, json.dumps([*past, record], indent=1))
+def read_facts(directory: Path) -> dict[str, Any]:
+    """Reads run.json: the experiment's name, the seeds and the arms.
+
+    Raises:
+      DamagedFileError: it is damaged.
+    """
+    path = directory / "run.json"
+    facts: dict[str, Any] = files.read_json(path)
+    with files.naming_damage(path):
+        kinds = {"experiment": str, "arms": list, "seeds": list, "arms_function": str | None}
+        for name, kind in kinds.items():
+            if not isinstance(facts[name], kind):
+                raise ValueError(f"{name} is {facts[name]!r}")
+        if not all(isinstance(seed, int) and seed >= 0 for seed in facts["seeds"]):
+            raise ValueError(f"the seeds are {facts['seeds']}")
+        for arm in facts["arms"]:
+            check_arm_name(arm)
+    return facts
+
+
+def check_arm_name(name: Any) -> None:
+    """Refuses what cannot be the name of a directory.
+
+    Raises:
+      ConfigError: naming it.
+    """
+    if not isinstance(name, str) or not name or name.startswith(".") or {"/", os.sep} & set(name):
+        raise ConfigError(f"an arm is called {name!r}; its name must do as a directory's.")
 
 
 def may_resume(directory: Path, asked: Run, own: ModuleType | None, *, resume: bool) -> bool:
@@ -159,11 +193,11 @@ def _write_all(draft: Path, run: Run, table: str, source: Path | None, record: d
     }
     for arm, config in run.arms.items():
         (draft / arm).mkdir(parents=True)
-        (draft / arm / "config.json").write_text(config)
-    (draft / "config.json").write_text(run.config)
-    (draft / "config.txt").write_text(table + "\n")
-    (draft / "run.json").write_text(json.dumps(facts, indent=1))
-    (draft / "provenance.json").write_text(json.dumps([record], indent=1))
+        write_config(draft / arm / "config.json", config)
+    write_config(draft / "config.json", run.config)
+    files.write_text(draft / "config.txt", table + "\n")
+    files.write_json(draft / "run.json", facts)
+    provenance.append(draft, record)
     if source:
         shutil.copyfile(source, draft / "experiment.py")
 
@@ -176,9 +210,3 @@ def _move(draft: Path, directory: Path) -> None:
     for item in draft.iterdir():
         shutil.move(item, directory)
     draft.rmdir()
-
-
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_suffix(".tmp")
-    draft.write_text(text)
-    draft.replace(path)

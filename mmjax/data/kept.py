@@ -6,13 +6,13 @@ the file saves.
 
 import contextlib
 import os
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mmjax import files
 from mmjax.data.npz import read_npz
 from mmjax.data.recipe import Recipe
 
@@ -47,23 +47,50 @@ def kept(
     return found
 
 
+@contextlib.contextmanager
+def lock_data_folder(folder: Path, work: str) -> Iterator[None]:
+    """Makes a folder of data sets this process's own while the block prepares one in it.
+
+    Args:
+      folder: the folder.
+      work: what is done there, for other processes, which wait.
+
+    Raises:
+      OSError: the folder cannot be written to; the message says how to choose another one.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(files.lock(folder / ".lock", work))
+        except OSError as error:
+            raise type(error)(
+                error.errno,
+                f"{folder} cannot be written to ({os.strerror(error.errno or 0)}); choose another "
+                "folder for data sets by --data-dir, data_dir=... or TFDS_DATA_DIR",
+            ) from None
+        yield
+
+
 def _folder(recipe: Recipe, data_dir: str | os.PathLike[str] | None) -> Path:
     """Where TFDS stores the data set, found without TFDS."""
     default = os.environ.get("TFDS_DATA_DIR", Path("~", "tensorflow_datasets"))
-    return Path(data_dir or default).expanduser() / recipe.dataset / recipe.name / recipe.version
+    return (
+        Path(os.path.expanduser(data_dir or default))
+        / recipe.dataset
+        / recipe.name
+        / recipe.version
+    )
 
 
 def _write(path: Path, splits: dict[str, Example]) -> None:
-    """Writes under another name and renames, so that no file is ever there in part."""
+    """Writes the arrays of all splits into one file."""
     arrays = {}
     for name, feature in flat(splits).items():
         if isinstance(feature, list):
             arrays[f"lengths/{name}"] = np.array([len(one) for one in feature])
             feature = np.concatenate(feature)
         arrays[f"arrays/{name}"] = feature
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix="incomplete.") as there:
-        np.savez(Path(there) / FILE, **arrays)  # type: ignore[arg-type]
-        (Path(there) / FILE).rename(path)
+    with files.replacing(path) as draft, draft.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def _read(path: Path) -> dict[str, Example]:

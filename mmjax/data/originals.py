@@ -8,8 +8,8 @@ from http.client import HTTPResponse
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from mmjax import files
 from mmjax.data.bars import downloaded
-from mmjax.data.lock import lock
 
 TIMEOUT = 30  # seconds without a byte
 CHUNK = 1 << 16
@@ -153,7 +153,7 @@ def _in_directory(original: Original, directory: Path) -> Path:
 def _download(original: Original, path: Path) -> None:
     """Downloads into another name and renames when all is there and right."""
     part = path.with_name(f"{path.name}.part")
-    with lock(path.with_name(f".{path.name}.lock"), f"it downloads {path.name}"):
+    with files.lock(path.with_name(f".{path.name}.lock"), f"it downloads {path.name}"):
         if path.exists():
             return
         failures = []

@@ -16,8 +16,7 @@ from tensorflow_datasets.core import writer
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
 from mmjax.data.bars import tracked
-from mmjax.data.kept import Example, flat, nested
-from mmjax.data.lock import lock
+from mmjax.data.kept import Example, flat, lock_data_folder, nested
 from mmjax.data.originals import Originals
 from mmjax.data.recipe import Recipe
 
@@ -115,7 +114,7 @@ def prepare(
         if builder.is_prepared():
             return builder
     folder = Path(builder.data_dir).parent
-    with lock(folder / ".lock", f"it prepares {builder.info.full_name}"):
+    with lock_data_folder(folder, f"it prepares {builder.info.full_name}"):
         _remove_leftovers(folder)
         with _quiet():
             builder = _builder(kind, config, data_dir)

@@ -95,6 +95,12 @@ class TableRows:
         """The examples of those rows, the files of which are read now."""
         return [self._example(self.rows[row]) for row in rows]
 
+    def files(self) -> list[Path]:
+        """Lists the images and recordings that the rows name."""
+        specs = [r.spec for r in self.readers.values() if isinstance(r.spec, Image | Audio)]
+        cells = [self.table.columns[s.column][row] for s in specs for row in self.rows]
+        return [self.table.path.parent / str(cell) for cell in cells if cell is not None]
+
     def place(self, row: int) -> str:
         """The file, and the line or row in it."""
         return self.table.place(self.rows[row])

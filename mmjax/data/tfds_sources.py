@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from mmjax.data.lock import lock
+from mmjax.data.kept import lock_data_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ def prepared(
     if isinstance(builder, str):
         builder = tfds.builder(builder, data_dir=data_dir, try_gcs=False)
     if not builder.is_prepared():
-        with lock(Path(builder.data_dir).parent / ".lock", f"it prepares {builder.name}"):
+        with lock_data_folder(Path(builder.data_dir).parent, f"it prepares {builder.name}"):
             if not builder.is_prepared():
                 builder.download_and_prepare(file_format="array_record")
     return builder

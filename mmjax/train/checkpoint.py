@@ -19,6 +19,8 @@ import numpy as np
 from mmjax.train.processes import everywhere, is_key, to_all, to_own
 
 KEPT = 2
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL_SIGNS = ("No space left", "File too large", "RESOURCE_EXHAUSTED")
 
 
 class DiskFullError(OSError):
@@ -177,8 +179,8 @@ def require_space(directory: Path, size: int) -> None:
 def is_disk_full(error: BaseException | None) -> bool:
     """Whether a full disk is the cause, be it wrapped by whichever library."""
     while error is not None:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or "No space left" in str(error) or "RESOURCE_EXHAUSTED" in str(error):
+        full = isinstance(error, OSError) and error.errno in FULL
+        if full or any(sign in str(error) for sign in FULL_SIGNS):
             return True
         error = error.__cause__ or error.__context__
     return False

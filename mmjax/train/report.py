@@ -1,6 +1,7 @@
 """What a run tells: its parts before training, its table and learning curves after."""
 
-import json
+import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,17 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from mmjax import files
 from mmjax.experiment import Experiment
 from mmjax.train.evaluate import mean_interval
 from mmjax.train.progress import console
 from mmjax.types import Params
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON in one move, so that a reader never meets half a file."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=1) + "\n")
-    partial.replace(path)
 
 
 def count_parameters(params: Params) -> dict[str, int]:
@@ -103,6 +98,8 @@ def curves(workdir: Path, arms: Sequence[str], seeds: Sequence[int]) -> None:
 
     logs = {a: [read_log(workdir / a / f"metrics-seed{s}.jsonl") for s in seeds] for a in arms}
     names = sorted({n for log in logs.values() for one in log for n in one if "validation/" in n})
+    if not names:
+        return
     width = min(4, len(names))
     height = -(-len(names) // width)
     figure, axes = plt.subplots(
@@ -117,7 +114,9 @@ def curves(workdir: Path, arms: Sequence[str], seeds: Sequence[int]) -> None:
         axis.set_visible(False)
     axes.flat[0].legend(fontsize=7)
     figure.supxlabel("step (metrics on the validation split)", fontsize=9)
-    figure.savefig(workdir / "learning_curves.png", dpi=150)
+    with files.replacing(workdir / "learning_curves.png") as draft, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # names in scripts that the font lacks
+        figure.savefig(draft, dpi=150, format="png")
     plt.close(figure)
 
 
@@ -132,9 +131,9 @@ def draw(axis: Any, runs: list[list[tuple[int, float]]], label: str, style: dict
     """One arm's curve: the mean over its seeds, as far as all of them go, and their range."""
     if not runs:
         return
-    length = min(map(len, runs))
-    steps = [step for step, _ in runs[0][:length]]
-    values = np.array([[value for _, value in run[:length]] for run in runs])
+    known = [dict(run) for run in runs]
+    steps = [step for step, _ in runs[0] if all(step in run for run in known)]
+    values = np.array([[run[step] for step in steps] for run in known])
     axis.plot(steps, values.mean(0), label=label, linewidth=1.2, **style)
     axis.fill_between(
         steps, values.min(0), values.max(0), color=style["color"], alpha=0.15, linewidth=0
@@ -142,10 +141,12 @@ def draw(axis: Any, runs: list[list[tuple[int, float]]], label: str, style: dict
 
 
 def read_log(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """A JSON lines log as {metric: [(step, value), ...]}."""
+    """A JSON lines log as {metric: [(step, value), ...]}; damaged lines are named and left out."""
+    log = files.read_log(path)
+    for _, reason in log.damage:
+        logging.getLogger("mmjax").warning("%s. The line is left out.", reason)
     series: dict[str, list[tuple[int, float]]] = {}
-    for line in path.read_text().splitlines():
-        record = json.loads(line)
+    for record in log.records:
         step = record.pop("step")
         for name, value in record.items():
             series.setdefault(name, []).append((step, value))

@@ -1,12 +1,14 @@
 """`run`: the arms of an experiment from data to table, in one directory."""
 
-import json
+import contextlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from mmjax import files
 from mmjax.experiment import Experiment
 from mmjax.train import report
 from mmjax.train.checkpoint import Checkpoints, digest
@@ -49,31 +51,82 @@ def run(
             f"{used[0]} already holds a run; pass resume=True to continue it, or choose another "
             "workdir."
         )
+    with contextlib.ExitStack() as stack:
+        if not jax.process_index():  # one lock for all processes of a distributed run
+            workdir.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(files.lock_directory(workdir))
+        return _run(experiments, workdir, seeds, devices, resume=resume)
+
+
+def _run(
+    experiments: Mapping[str, Callable[[], Experiment]],
+    workdir: Path,
+    seeds: Sequence[int],
+    devices: int | None,
+    *,
+    resume: bool,
+) -> dict[str, Result]:
     results = {}
     for arm, make in experiments.items():
         directory = workdir / arm
-        done = directory / "result.json"
-        if not (resume and done.exists()):
+        stored = read_result(directory) if resume else None
+        if stored is None:
             experiment = make()
             chosen = choose_devices(experiment, devices)
             directory.mkdir(parents=True, exist_ok=True)
             if not jax.process_index():
                 report.describe(arm, experiment, seeds, chosen)
             fitted = fit(experiment, directory, seeds=seeds, devices=chosen, title=arm)
-            results[arm] = result(experiment, fitted, seeds)
+            stored = result(experiment, fitted, seeds)
             if not jax.process_index():
-                report.write_json(done, results[arm])
-        else:
-            results[arm] = json.loads(done.read_text())
+                files.write_json(directory / "result.json", stored)
+        results[arm] = stored
     if jax.process_index():
         return results
-    report.write_json(workdir / "summary.json", results)
+    files.write_json(workdir / "summary.json", results, sealed=False)
     report.curves(workdir, list(experiments), seeds)
     rows = report.table(results)
-    (workdir / "table.md").write_text(report.markdown(rows))
+    files.write_text(workdir / "table.md", report.markdown(rows))
     report.show(rows)
     print(f"Results: {workdir}")
     return results
+
+
+def read_result(directory: Path) -> Result | None:
+    """Reads the result that an arm left; None if there is none.
+
+    A damaged one is set aside with a warning: it can be made again from the last checkpoint.
+    """
+    path = directory / "result.json"
+    if not path.exists():
+        return None
+    try:
+        return check_result(path)
+    except files.DamagedFileError as error:
+        aside = path if jax.process_index() else files.set_aside(path)
+        logging.getLogger("mmjax").warning("%s It is kept as %s and made again.", error, aside.name)
+        return None
+
+
+def check_result(path: Path) -> Result:
+    """Reads a result.json.
+
+    Raises:
+      DamagedFileError: it is not what `result` made.
+    """
+    stored: Result = files.read_json(path)
+    with files.naming_damage(path):
+        _check_numbers(stored["cost"] | {"total": stored["parameters"]["total"]})
+        for seed, one in stored["seeds"].items():
+            _check_numbers({"seed": int(seed), "step": one["best_step"], "steps": one["steps"]})
+            _check_numbers(one["test"] | one["validation"])
+    return stored
+
+
+def _check_numbers(values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if not isinstance(value, int | float):
+            raise ValueError(f"{name} is not a number")
 
 
 def result(

@@ -1,39 +1,59 @@
 """Where metrics go: `write(step, {name: float})`, one writer a seed."""
 
 import contextlib
-import json
+import logging
 import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+from mmjax import files
 
 Writer = Callable[[int, Mapping[str, float]], None]
+LOGGER = logging.getLogger("mmjax")
 
 
 def jsonl(path: Path, resume_at: int = 0) -> Writer:
     """Appends one JSON object a line, first removing what lies behind the step resumed at.
 
     Numbers are written so that they read back as the same bits; there are no times in the file, so
-    two runs of one configuration can be compared byte by byte.
+    two runs of one configuration can be compared byte by byte. Each line has a checksum; see
+    `mmjax.files`. A damaged log is kept beside the new one, which goes on without the bad lines.
     """
-    kept = [line for line in read_lines(path) if json.loads(line)["step"] <= resume_at]
-    partial = path.with_suffix(".partial")  # in one move, lest a kill here should lose the log
-    partial.write_text("".join(line + "\n" for line in kept) if resume_at else "")
-    partial.replace(path)
+    restart_log(path, resume_at)
 
     def write(step: int, values: Mapping[str, float]) -> None:
-        with path.open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        files.append_line(path, files.log_line({"step": step, **values}))
 
     return write
 
 
-def read_lines(path: Path) -> list[str]:
-    """The complete lines of a log; the last one of a killed run may be cut off."""
-    if not path.exists():
-        return []
-    return [line for line in path.read_text().splitlines(keepends=False) if line.endswith("}")]
+def restart_log(path: Path, resume_at: int) -> None:
+    """Leaves the lines up to a step in a log; says what is damaged or missing among them."""
+    log = files.read_log(path) if resume_at else files.Log([], [])
+    steps = [record["step"] for record in log.records]
+    count = sum(step <= resume_at for step in steps)
+    damage = [reason for before, reason in log.damage if before <= count]
+    content = "".join(files.log_line(record) + "\n" for record in log.records[:count])
+    if damage:
+        aside = files.set_aside(path)
+        LOGGER.warning(
+            "%s. The log goes on without %s; the damaged one is kept as %s.",
+            "; ".join(damage),
+            "that line" if len(damage) == 1 else f"those {len(damage)} lines",
+            aside.name,
+        )
+    elif resume_at and (not count or steps[count - 1] < resume_at):
+        last = f"ends at step {steps[count - 1]}" if count else "has no line"
+        LOGGER.warning(
+            "%s %s, but the run goes on at step %d; what was in between is lost.",
+            path,
+            last,
+            resume_at,
+        )
+    files.write_text(path, content)
 
 
 def tensorboard(directory: Path, resume_at: int = 0) -> Writer:
@@ -54,13 +74,19 @@ def tensorboard(directory: Path, resume_at: int = 0) -> Writer:
         events.write_event(Event(step=resume_at + 1, wall_time=time.time(), session_log=start))
 
     def write(step: int, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
-            one = scalar(name, value)
-            events.write_event(Event(step=step, wall_time=time.time(), summary=one))
-        events.flush()
+        with files.naming_file(directory):
+            for name, value in values.items():
+                one = scalar(name, value)
+                events.write_event(Event(step=step, wall_time=time.time(), summary=one))
+            events.flush()
 
-    weakref.finalize(write, events.close)
+    weakref.finalize(write, _close, events)
     return write
+
+
+def _close(events: Any) -> None:
+    with contextlib.suppress(OSError):  # which the last write has raised already
+        events.close()
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import optax
 import pytest
 from flax import linen as nn
 
+from mmjax import files
 from mmjax.ablate.run import check, make_plan
 from mmjax.ablate.units import Unit, builder, check_vmapped, grouped, numbers_of, split, sweep
 from mmjax.config import ConfigError, apply, flatten
@@ -84,11 +85,10 @@ def check_each_alone(root, cases, vmapped, **options):
         assert (mine.train.key == expected.train.key).all()
         assert found.test[i] == pytest.approx(alone.test[0], rel=1e-3, abs=1e-4)
         logs = [
-            (directory / f"metrics-seed{seed}.jsonl").read_text().splitlines()
+            files.read_log(directory / f"metrics-seed{seed}.jsonl").records
             for directory in (root / str(i), root / f"alone{i}")
         ]
         for one, other in zip(*logs, strict=True):
-            one, other = eval(one), eval(other)
             assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
     return finals
 

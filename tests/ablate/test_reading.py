@@ -205,10 +205,10 @@ def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"holds no run: it has neither"):
         reading.find(tmp_path)
     (tmp_path / "run.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"holds a damaged run"):
+    with pytest.raises(ValueError, match=r"run\.json is damaged"):
         reading.find(tmp_path)
     (tmp_path / "run.json").write_text('{"arms": ["gone"]}')
-    with pytest.raises(ValueError, match=r"holds a damaged run"):
+    with pytest.raises(ValueError, match=r"gone/config\.json is missing"):
         reading.find(tmp_path)
     (tmp_path / "study.json").write_text("{}")
     with pytest.raises(ValueError, match=r"is a study: mmjax report"):

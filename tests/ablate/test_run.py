@@ -15,6 +15,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
+from mmjax import files
 from mmjax.ablate import directory as directories
 from mmjax.ablate import run as studies
 from mmjax.ablate.results import load
@@ -79,7 +80,7 @@ def test_the_table_has_every_arm_seed_and_split(done):
     one = frame[(frame.arm == "learning_rate=0.03") & (frame.seed == 1)]
     assert set(one["optimizer.learning_rate"]) == {"0.03"}
     log = directory / "arms" / "learning_rate=0.03" / "metrics-seed1.jsonl"
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    lines = files.read_log(log).records
     logged = {(x["step"], k): v for x in lines for k, v in x.items() if k != "step"}
     rows = one[one.split.isin(["train", "validation"])]
     told = {(r.step, f"{r.split}/{r.metric}"): r.value for r in rows.itertuples()}

@@ -7,6 +7,7 @@ import jax
 import jaxtyping
 import pytest
 
+from mmjax import files
 from mmjax.ablate import directory as directories
 from mmjax.ablate import run as studies
 from mmjax.ablate.results import load
@@ -15,7 +16,6 @@ from mmjax.ablate.study import Tuning
 from mmjax.ablate.tuning import choose, suggest, trial_home
 from mmjax.config import build, flatten
 from mmjax.config import load as load_config
-from mmjax.train import report
 from tests.ablate import small_study
 from tests.ablate.small_study import STUDY
 
@@ -100,10 +100,10 @@ def test_a_trial_that_failed_is_never_chosen(tmp_path):
     for number, value in enumerate((0.4, None, 0.7)):
         home = trial_home(tmp_path, number)
         home.mkdir(parents=True)
-        report.write_json(home / "values.json", {"epochs": str(number + 1)})
+        files.write_json(home / "values.json", {"epochs": str(number + 1)})
         if value is not None:
             seeds = {"1": {"validation": {"m": value - 0.1}}, "2": {"validation": {"m": value}}}
-            report.write_json(home / "result.json", {"seeds": seeds})
+            files.write_json(home / "result.json", {"seeds": seeds})
     config = small_study.experiment.as_buildable()
     for direction, best in (("max", 3), ("min", 1)):
         chosen = choose(tmp_path, config, tuning, ("m", direction))

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import matplotlib.image
 import numpy as np
-import pytest
 
 from mmjax.train import report
 
@@ -103,14 +102,6 @@ def test_parameters_are_counted_by_part():
         "encoders": {"a": jnp.zeros((2, 5)), "b": jnp.zeros(())},
     }
     assert report.count_parameters(params) == {"encoders": 11, "heads": 16, "total": 27}
-
-
-def test_json_is_written_in_one_move(tmp_path):
-    path = tmp_path / "result.json"
-    report.write_json(path, {"a": 1})
-    with pytest.raises(TypeError):
-        report.write_json(path, {"a": object()})
-    assert json.loads(path.read_text()) == {"a": 1}
 
 
 def log(directory, seed, values, every=4):

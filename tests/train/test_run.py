@@ -6,6 +6,7 @@ import jax
 import optax
 import pytest
 
+from mmjax import files
 from mmjax.train.run import load_best, retest, run
 
 SEEDS = (0, 1)
@@ -51,7 +52,7 @@ def test_results_hold_every_arm_and_seed(done):
     seeds = [one for result in results.values() for one in result["seeds"].values()]
     assert any(one["best_params_sha256"] != one["last_params_sha256"] for one in seeds)
     for arm, result in results.items():
-        assert json.loads((workdir / arm / "result.json").read_text()) == result
+        assert files.read_json(workdir / arm / "result.json") == result
         assert result.keys() == {"monitor", "seeds", "parameters", "cost"}
         assert list(result["seeds"]) == ["0", "1"]
         for one in result["seeds"].values():

@@ -1,0 +1,58 @@
+"""Standard output and error that no reader and no encoding can make a command fail by."""
+
+import errno
+import io
+import os
+import sys
+from typing import Any
+
+GONE = (errno.EPIPE, errno.EIO)
+"""The reader of a pipe has ended, or the terminal is closed."""
+_failures: list[OSError] = []
+
+
+class SurvivingFile(io.FileIO):
+    """A file descriptor whose write errors are noted instead of raised.
+
+    What a run prints is worth less than the run: `mmjax run FILE | head` must train to its end.
+    """
+
+    def write(self, data: Any) -> int:
+        """Writes what can be written; the rest is dropped."""
+        try:
+            return super().write(data) or 0
+        except OSError as error:
+            if error.errno not in GONE and not _failures:
+                _failures.append(error)
+            return memoryview(data).nbytes
+
+
+def protect_streams() -> None:
+    """Lets standard output and error survive closed pipes, and replace what they cannot encode.
+
+    Streams that somebody else has put in their place are left alone.
+    """
+    for name in ("stdout", "stderr"):
+        stream: Any = getattr(sys, name)
+        buffer = getattr(stream, "buffer", None)
+        raw = getattr(buffer, "raw", buffer)
+        if stream is not getattr(sys, f"__{name}__") or not isinstance(raw, io.FileIO):
+            continue
+        stream.flush()
+        strict = stream.errors in ("strict", "surrogateescape")
+        surviving = SurvivingFile(stream.fileno(), "wb", closefd=False)
+        replacement = io.TextIOWrapper(
+            io.BufferedWriter(surviving),
+            encoding=stream.encoding,
+            errors="replace" if strict else stream.errors,
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
+        setattr(sys, name, replacement)
+
+
+def lost_output() -> str | None:
+    """Describes why output was lost, if it was for another reason than that nobody reads it."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return os.strerror(_failures[0].errno or 0) if _failures else None

@@ -1,0 +1,114 @@
+"""Fingerprints: the same for the same data, another one for any change that counts."""
+
+import os
+
+import numpy as np
+import pytest
+
+from mmjax.data import fingerprint as fingerprints
+from mmjax.data import from_table, missing
+from mmjax.data.columns import Image
+from mmjax.data.dataset import Arrays, Dataset, Modality, Task
+from mmjax.data.fingerprint import fingerprint
+from mmjax.types import Batch
+
+
+def dataset(examples=40):
+    rng = np.random.default_rng(0)
+    some = np.ones(examples, bool)
+    batch = Batch(
+        {"a": rng.normal(size=(examples, 3)).astype("f"), "b": rng.integers(0, 9, (examples, 2))},
+        {"a": some, "b": some},
+        {},
+        {"kind": rng.integers(0, 2, examples).astype(np.int32)},
+        {"kind": some},
+    )
+    shapes = {"a": Modality((3,)), "b": Modality((2,))}
+    tasks = {"kind": Task("classification", ("x", "y"))}
+    return Dataset("d", shapes, tasks, {"train": Arrays(batch)})
+
+
+def test_the_same_data_have_the_same_fingerprint():
+    one, other = (dataset().splits["train"] for _ in range(2))
+    assert fingerprint(one) == fingerprint(other)
+
+
+@pytest.mark.parametrize("change", ["value", "order", "label", "mask", "type"])
+def test_every_change_of_arrays_counts(change):
+    source = dataset().splits["train"]
+    before, batch = fingerprint(source), source.batch
+    if change == "value":
+        batch.inputs["a"][7, 1] = np.nextafter(batch.inputs["a"][7, 1], np.float32(9))
+    elif change == "order":
+        batch.inputs["b"][[0, 1]] = batch.inputs["b"][[1, 0]]
+    elif change == "label":
+        batch.targets["kind"][-1] ^= 1
+    elif change == "mask":
+        batch.labeled["kind"][0] = False
+    else:
+        batch.inputs["b"] = batch.inputs["b"].astype(np.int32)
+    assert fingerprint(source) != before
+
+
+def test_large_arrays_are_sampled_from_end_to_end(monkeypatch):
+    monkeypatch.setattr(fingerprints, "LIMIT", 1 << 12)
+    monkeypatch.setattr(fingerprints, "BLOCK", 1 << 8)
+    array = np.zeros(1 << 16, np.uint8)
+    before = fingerprint(array)
+    assert fingerprint(array.copy()) == before
+    for place in (0, -1):
+        changed = array.copy()
+        changed[place] = 1
+        assert fingerprint(changed) != before
+
+
+def test_how_a_source_reads_counts():
+    rates = [(0.5, 0), (0.5, 1), (0.4, 0)]
+    lossy = [missing.at_random(dataset(), modalities={"a": rate}, seed=s) for rate, s in rates]
+    prints = [fingerprint(data.splits["train"]) for data in (*lossy, dataset())]
+    assert len(set(prints)) == 4
+
+
+class Squares:
+    """A source that mmjax knows nothing of."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __len__(self):
+        return 100
+
+    def take(self, indices):
+        values = {"a": self.factor * indices[:, None].astype("f") ** 2}
+        return Batch(values, {}, {}, {}, {})
+
+
+def test_examples_of_an_unknown_source_count():
+    assert fingerprint(Squares(1)) == fingerprint(Squares(1)) != fingerprint(Squares(2))
+
+
+def test_files_that_a_table_names_count(tmp_path):
+    pytest.importorskip("PIL")
+    from PIL import Image as Pictures
+
+    rows = ["photo,kind,split"]
+    for i in range(12):
+        Pictures.new("L", (4, 4), i).save(tmp_path / f"{i}.png")
+        rows.append(f"{i}.png,{'xy'[i % 2]},{'train' if i < 8 else 'test'}")
+    (tmp_path / "table.csv").write_text("\n".join(rows))
+
+    def prints():
+        data = from_table(
+            tmp_path / "table.csv",
+            inputs={"photo": Image("photo")},
+            targets={"kind": "kind"},
+            split="split",
+            in_memory=False,
+        )
+        return {split: fingerprint(source) for split, source in data.splits.items()}
+
+    before = prints()
+    assert prints() == before
+    os.utime(tmp_path / "9.png", (1, 1))
+    after = prints()
+    assert after["train"] == before["train"] and after["test"] != before["test"]
