@@ -5,6 +5,7 @@ config.txt        the same for the eye, defaults included
 ARM/config.json   the configuration of each arm
 run.json          the experiment's name, the seeds and the arms
 experiment.py     the experiment's file, as it was
+code/, code.json  the same and the modules beside it, to be run again
 provenance.json   a list: versions, devices, git revision and command of each start
 """
 
@@ -20,6 +21,8 @@ from typing import Any, NamedTuple
 
 from mmjax import config as configs
 from mmjax.config import ConfigError, serialize
+from mmjax.config.files import with_absolute_paths
+from mmjax.experiment_code import store_code
 
 LISTED = 10  # differences that an error lists
 
@@ -56,7 +59,7 @@ def is_free(directory: Path) -> bool:
     return not directory.exists() or not any(directory.iterdir())
 
 
-def write(directory: Path, run: Run, table: str, source: Path | None, record: dict) -> None:
+def write(directory: Path, run: Run, table: str, module: ModuleType | None, record: dict) -> None:
     """Creates the directory with all its first files at once, or not at all.
 
     Raises:
@@ -64,7 +67,7 @@ def write(directory: Path, run: Run, table: str, source: Path | None, record: di
     """
     draft = directory.with_name(f".{directory.name}.{os.getpid()}")
     try:
-        _write_all(draft, run, table, source, record)
+        _write_all(draft, run, table, module, record)
         _move(draft, directory)
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)
@@ -84,9 +87,35 @@ def read(directory: Path) -> Run:
         arms = {a: (directory / a / "config.json").read_text() for a in facts["arms"]}
         config = (directory / "config.json").read_text()
         seeds = tuple(facts["seeds"])
+        check_facts(facts)
         return Run(facts["experiment"], config, arms, facts["arms_function"], seeds)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{directory} holds a damaged run: {error}.") from error
+
+
+def check_facts(facts: Mapping[str, Any]) -> None:
+    """Refuses what `run.json` cannot have held when it was written.
+
+    Its names become directories, so that a path there could point out of the run.
+
+    Raises:
+      ValueError: naming what is wrong.
+    """
+    for name in [facts["experiment"], *facts["arms"]]:
+        if not is_directory_name(name):
+            raise ValueError(f"run.json holds the name {name!r}")
+    for seed in facts["seeds"]:
+        if type(seed) is not int or seed < 0:
+            raise ValueError(f"run.json holds the seed {seed!r}")
+    if not isinstance(facts["arms_function"], str | None):
+        raise ValueError("run.json names no function that makes the arms")
+
+
+def is_directory_name(name: Any) -> bool:
+    """Whether a name can be that of a directory in a run's directory."""
+    if not isinstance(name, str) or not name or name.startswith("."):
+        return False
+    return "/" not in name and os.sep not in name and "\0" not in name
 
 
 def note_resumption(directory: Path, record: dict[str, Any]) -> None:
@@ -143,14 +172,16 @@ def config_differences(old: str, new: str, own: ModuleType | None) -> list[str]:
     if old == new:
         return []
     allow = sorted(serialize.modules_of(new))
-    first, second = (configs.load(text, allow=allow, own=own) for text in (old, new))
+    first, second = (
+        with_absolute_paths(configs.load(text, allow=allow, own=own)) for text in (old, new)
+    )
     return [
         f"{d.path or 'experiment'}: stored {d.first or 'nothing'}, asked {d.second or 'nothing'}"
         for d in configs.difference(first, second)
     ]
 
 
-def _write_all(draft: Path, run: Run, table: str, source: Path | None, record: dict) -> None:
+def _write_all(draft: Path, run: Run, table: str, module: ModuleType | None, record: dict) -> None:
     facts = {
         "experiment": run.name,
         "seeds": run.seeds,
@@ -164,8 +195,7 @@ def _write_all(draft: Path, run: Run, table: str, source: Path | None, record: d
     (draft / "config.txt").write_text(table + "\n")
     (draft / "run.json").write_text(json.dumps(facts, indent=1))
     (draft / "provenance.json").write_text(json.dumps([record], indent=1))
-    if source:
-        shutil.copyfile(source, draft / "experiment.py")
+    store_code(draft, module)
 
 
 def _move(draft: Path, directory: Path) -> None:
