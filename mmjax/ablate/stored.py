@@ -22,7 +22,7 @@ def settings(text: str) -> dict[str, str]:
     try:
         data = json.loads(text)
         return dict(_rows("", data["root"], data["objects"]))
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+    except (LookupError, TypeError, AttributeError, RecursionError, ValueError) as error:
         raise ValueError(f"the stored configuration is damaged: {error!r}.") from error
 
 

@@ -128,10 +128,8 @@ def constructors() -> dict[tuple[str, str], Constructor]:
     return found
 
 
-def find_constructor(module: Any, name: Any) -> Constructor | None:
+def find_constructor(module: str, name: str) -> Constructor | None:
     """Returns what a stored configuration means by a name of a module; None if not listed."""
-    if not (isinstance(module, str) and isinstance(name, str)):
-        return None
     return constructors().get((module, name))
 
 

@@ -85,11 +85,7 @@ def load(text: str, *, allow: Sequence[str] = (), own: ModuleType | None = None)
     Raises:
       ConfigError: damaged text, or a name of a module that is not allowed.
     """
-    try:
-        data = json.loads(text)
-        references = list(_references(data))
-    except DAMAGE as error:
-        raise ConfigError(f"the stored configuration is damaged: {error}.") from error
+    data, references = _parse(text)
     known = [_resolve_reference(reference, allow, own) for reference in references]
     try:
         config = serialization.load_json(json.dumps(data), _Policy(known))
@@ -101,10 +97,10 @@ def load(text: str, *, allow: Sequence[str] = (), own: ModuleType | None = None)
 
 def modules_of(text: str) -> set[str]:
     """The modules that a stored configuration names, but for those that need no leave."""
-    named = {(r["module"], r["name"]) for r in _references(json.loads(text))}
     return {
         module
-        for module, name in named
+        for reference in _parse(text)[1]
+        for module, name in [(reference["module"], reference["name"])]
         if module != OWN
         and not _is_format(module, name)
         and public.find_constructor(module, name) is None
@@ -113,16 +109,29 @@ def modules_of(text: str) -> set[str]:
 
 def own_names(text: str) -> list[str]:
     """The names that a stored configuration uses of its experiment's own file, sorted."""
-    try:
-        references = list(_references(json.loads(text)))
-    except DAMAGE as error:
-        raise ConfigError(f"the stored configuration is damaged: {error}.") from error
-    return sorted({str(r.get("name")) for r in references if r.get("module") == OWN})
+    return sorted({r["name"] for r in _parse(text)[1] if r["module"] == OWN})
 
 
 def uses_own_file(text: str) -> bool:
     """Whether a stored configuration names something that its experiment's file defines."""
     return bool(own_names(text))
+
+
+def _parse(text: str) -> tuple[Any, list[dict[str, Any]]]:
+    """Reads a stored configuration; returns it and the references to Python objects in it.
+
+    Raises:
+      ConfigError: it is damaged.
+    """
+    try:
+        data = json.loads(text)
+        references = list(_references(data))
+    except DAMAGE as error:
+        raise ConfigError(f"the stored configuration is damaged: {error}.") from error
+    for reference in references:
+        if not all(isinstance(reference.get(key), str) for key in ("module", "name")):
+            raise ConfigError("the stored configuration is damaged: a reference names no object.")
+    return data, references
 
 
 class _Policy(serialization.PyrefPolicy):
@@ -146,9 +155,7 @@ def _resolve_reference(
     Raises:
       ConfigError: it names nothing, or what neither the list nor the user permits.
     """
-    module, name = reference.get("module"), reference.get("name")
-    if not (isinstance(module, str) and isinstance(name, str)):
-        raise ConfigError("the stored configuration is damaged: a reference names no object.")
+    module, name = reference["module"], reference["name"]
     if module == OWN:
         found = _own_name(name, own), name
         _check_definition(own, name, [found[0], *allow])
