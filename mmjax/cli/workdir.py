@@ -84,10 +84,10 @@ def read(directory: Path) -> Run:
         raise ConfigError(f"{directory} holds no run: it has no config.json.")
     try:
         facts = json.loads((directory / "run.json").read_text())
+        check_facts(facts)
         arms = {a: (directory / a / "config.json").read_text() for a in facts["arms"]}
         config = (directory / "config.json").read_text()
         seeds = tuple(facts["seeds"])
-        check_facts(facts)
         return Run(facts["experiment"], config, arms, facts["arms_function"], seeds)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{directory} holds a damaged run: {error}.") from error

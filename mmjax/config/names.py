@@ -74,7 +74,7 @@ def public_name(value: Any) -> str:
     """The name under which a user would write a callable, or its own name."""
     name = getattr(value, "__name__", None) or repr(value)
     for prefix, module in LIBRARIES.items():
-        if getattr(importlib.import_module(module), name, None) is value:
+        if vars(importlib.import_module(module)).get(name) is value:
             return f"{prefix}.{name}"
     return getattr(value, "__qualname__", name)
 

@@ -71,7 +71,8 @@ NAMES = {
         multiclass_perceptron_loss multiclass_sparsemax_loss perceptron_loss
         poly_loss_cross_entropy sparsemax_loss ranking_softmax_loss binary_dice_loss dice_loss
         multiclass_generalized_dice_loss triplet_margin_loss""",
-    "optax.contrib": """acprop scale_by_acprop ademamix scale_by_ademamix
+    "optax.contrib": """differentially_private_aggregate dpsgd acprop scale_by_acprop ademamix
+        scale_by_ademamix
         scale_by_simplified_ademamix simplified_ademamix adopt scale_by_adopt cocob scale_by_cocob
         split_real_and_imaginary dadapt_adamw dog dowg galore scale_by_galore madgrad
         scale_by_madgrad mechanize momo momo_adam muon scale_by_muon prodigy reduce_on_plateau

@@ -167,14 +167,18 @@ def _resolve_reference(
         found = module, name
         _check_definition(_import_allowed(module), name, allow)
     else:
-        is_home = any(module == home for home, _ in public.constructors())
-        reason = "is not there or not public" if is_home else "is not trusted"
-        raise ConfigError(
-            f"the configuration uses {name} of module '{module}', which {reason}. "
-            f"If you trust it, add --allow {module}."
-        )
+        raise ConfigError(f"the configuration uses {name} of module '{module}', {_reason(module)}")
     reference.update(module=found[0], name=found[1])
     return found
+
+
+def _reason(module: str) -> str:
+    """Says why a stored configuration may not use a module, and what to do about it."""
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        return "which no experiment needs: the run is damaged, or made to do harm."
+    is_home = any(module == home for home, _ in public.constructors())
+    reason = "is not there or not public" if is_home else "is not trusted"
+    return f"which {reason}. If you trust it, add --allow {module}."
 
 
 def _import_allowed(module: str) -> ModuleType:
@@ -238,7 +242,7 @@ def _public_reference(module: str, name: str, own: set[str]) -> dict[str, str]:
     for part in name.split("."):
         value = getattr(value, part)
     homes = (h for h in PUBLIC if h in sys.modules and names.inside(module, [h.split(".")[0]]))
-    home = next((h for h in homes if getattr(sys.modules[h], name, None) is value), module)
+    home = next((h for h in homes if vars(sys.modules[h]).get(name) is value), module)
     return {"module": home, "name": name}
 
 
