@@ -78,21 +78,21 @@ NAMES = {
         scale_by_madgrad mechanize momo momo_adam muon scale_by_muon prodigy reduce_on_plateau
         normalize sam schedule_free schedule_free_adamw schedule_free_sgd
         hutchinson_estimator_diag_hessian sophia""",
-    "flax.linen": """PReLU MultiHeadAttention MultiHeadDotProductAttention SelfAttention Sequential
-        ConvLocal ConvTranspose Conv DenseGeneral Dense Einsum Embed BatchNorm GroupNorm
-        InstanceNorm LayerNorm RMSNorm SpectralNorm WeightNorm Bidirectional ConvLSTMCell GRUCell
-        LSTMCell MGUCell OptimizedLSTMCell RNN SimpleCell Dropout BatchApply avg_pool max_pool pool
-        normalize """
-    + ACTIVATIONS,
-    "flax.linen.initializers": INITIALIZERS + " zeros_init ones_init",
     "jax.nn": ACTIVATIONS + " identity sparse_plus sparse_sigmoid squareplus mish log1mexp",
-    "jax.nn.initializers": INITIALIZERS,
     "jax.numpy": """bfloat16 bool_ complex64 complex128 float16 float32 float64 int8 int16 int32
         int64 uint8 uint16 uint32 uint64 abs absolute add arccos arccosh arcsin arcsinh arctan
         arctan2 arctanh cbrt ceil clip concatenate cos cosh divide exp exp2 expm1 floor hypot log
         log10 log1p log2 logaddexp maximum max mean median min minimum multiply negative power prod
         reciprocal round sign sin sinc sinh sqrt square stack std subtract sum tan tanh var where
         zeros_like ones_like""",
+    "jax.nn.initializers": INITIALIZERS,
+    "flax.linen": """PReLU MultiHeadAttention MultiHeadDotProductAttention SelfAttention Sequential
+        ConvLocal ConvTranspose Conv DenseGeneral Dense Einsum Embed BatchNorm GroupNorm
+        InstanceNorm LayerNorm RMSNorm SpectralNorm WeightNorm Bidirectional ConvLSTMCell GRUCell
+        LSTMCell MGUCell OptimizedLSTMCell RNN SimpleCell Dropout BatchApply avg_pool max_pool pool
+        normalize zeros_init ones_init """
+    + ACTIVATIONS,
+    "flax.linen.initializers": INITIALIZERS + " zeros_init ones_init",
 }
 # What makes the arms of a run of its configuration.
 ARMS = {
@@ -115,18 +115,14 @@ def constructors() -> dict[tuple[str, str], Constructor]:
 
     Runs stored before a name had its public place hold the place of definition.
     """
-    found: dict[tuple[str, str], Constructor] = {}
+    public = {constructor[:2]: constructor for constructor in _listed()}
     defined: dict[tuple[str, str], Constructor] = {}
-    for constructor in _listed():
-        found[constructor[:2]] = constructor
+    for constructor in public.values():
         home = getattr(constructor.value, "__module__", None)
         inner = getattr(constructor.value, "__qualname__", constructor.name)
-        # The first public name of an object stands for it: "optax.adam", not an alias of it.
         if isinstance(home, str) and isinstance(inner, str):
             defined.setdefault((home, inner), constructor)
-    for key, constructor in defined.items():
-        found.setdefault(key, constructor)
-    return found
+    return defined | public
 
 
 def find_constructor(module: str, name: str) -> Constructor | None:
@@ -134,9 +130,14 @@ def find_constructor(module: str, name: str) -> Constructor | None:
     return constructors().get((module, name))
 
 
+def constructor_of(value: Any) -> Constructor | None:
+    """Returns the entry of an object, under its first public name; None if it is not listed."""
+    return _by_identity().get(id(value))
+
+
 def is_constructor(value: Any) -> bool:
     """Checks whether a value is one of the listed objects itself."""
-    return id(value) in _identities()
+    return id(value) in _by_identity()
 
 
 @cache
@@ -151,8 +152,11 @@ def makes_data(function: Any) -> bool:
 
 
 @cache
-def _identities() -> frozenset[int]:
-    return frozenset(id(constructor.value) for constructor in constructors().values())
+def _by_identity() -> dict[int, Constructor]:
+    found: dict[int, Constructor] = {}
+    for constructor in _listed():
+        found.setdefault(id(constructor.value), constructor)
+    return found
 
 
 def _listed() -> Iterator[Constructor]:

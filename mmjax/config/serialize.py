@@ -25,7 +25,6 @@ from mmjax.config.errors import ConfigError
 from mmjax.config.files import with_absolute_paths
 
 OWN = "<experiment>"
-PUBLIC = ("optax", "jax.nn", "jax.numpy", "jax.nn.initializers", "flax.linen")
 # What the format itself is made of.
 BUILTINS = {"dict", "list", "tuple", "set", "frozenset", "bytes", "slice", "NoneType"}
 FORMAT = {
@@ -241,9 +240,9 @@ def _public_reference(module: str, name: str, own: set[str]) -> dict[str, str]:
     value: Any = sys.modules[module]
     for part in name.split("."):
         value = getattr(value, part)
-    homes = (h for h in PUBLIC if h in sys.modules and names.inside(module, [h.split(".")[0]]))
-    home = next((h for h in homes if vars(sys.modules[h]).get(name) is value), module)
-    return {"module": home, "name": name}
+    if constructor := public.constructor_of(value):
+        module, name = constructor.module, constructor.name
+    return {"module": module, "name": name}
 
 
 def _own_name(name: str, own: ModuleType | None) -> str:
