@@ -12,13 +12,15 @@ from fiddle import daglish
 
 from mmjax.config import hints
 
+PATH_CALLS = (Path, type(Path()), os.path.join, os.path.abspath, os.path.dirname)
+
 
 def with_absolute_paths(config: Any) -> Any:
     """Returns a copy of a configuration whose relative paths are absolute.
 
     A value is a path if it is a `Path`, or a string at a parameter whose annotation names
-    `os.PathLike`, as those of the functions in `mmjax.data` do. "~/..." and addresses such as
-    "gs://..." are left as they are.
+    `os.PathLike`, as those of the functions in `mmjax.data` do. Calls that only put paths together
+    are made. "~/..." and addresses such as "gs://..." are left as they are.
     """
 
     def copied(value: Any, state: daglish.State) -> Any:
@@ -27,6 +29,9 @@ def with_absolute_paths(config: Any) -> Any:
         if not state.is_traversable(value):
             return value
         new = state.map_children(value)
+        if isinstance(new, fdl.Config) and fdl.get_callable(new) in PATH_CALLS:
+            arguments = new.__arguments__.values()
+            return _absolute(fdl.build(new)) if all(map(_is_path, arguments)) else new
         if isinstance(new, fdl.Buildable):
             for name, annotation in _path_parameters(fdl.get_callable(new)).items():
                 if name in new.__arguments__:
@@ -65,6 +70,10 @@ def _resolved(value: Any, annotation: Any) -> Any:
         elif type(value) in (list, tuple):
             value = type(value)(_resolved(v, hints.element(member, i)) for i, v in enumerate(value))
     return value
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str | Path)
 
 
 def _absolute(path: Any) -> Any:

@@ -174,7 +174,10 @@ def _resolve_reference(
 def _reason(module: str) -> str:
     """Says why a stored configuration may not use a module, and what to do about it."""
     if module.partition(".")[0] in sys.stdlib_module_names:
-        return "which no experiment needs: the run is damaged, or made to do harm."
+        return (
+            "which is not trusted: by Python's own library a run could do anything. If you know "
+            f"what it calls, add --allow {module}."
+        )
     is_home = any(module == home for home, _ in public.constructors())
     reason = "is not there or not public" if is_home else "is not trusted"
     return f"which {reason}. If you trust it, add --allow {module}."
