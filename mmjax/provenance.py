@@ -1,13 +1,15 @@
 """What made a run: versions, devices, the state of the code, the command and the time."""
 
+import contextlib
 import datetime
 import importlib.metadata
 import logging
+import os
 import platform
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +19,7 @@ from mmjax.config.errors import ConfigError
 from mmjax.data.fingerprint import fingerprint
 
 LOGGER = logging.getLogger("mmjax")
+INSTALLED = {"site-packages", "dist-packages"}
 PACKAGES = ("mmjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -128,12 +131,14 @@ def _code_changes(
     old: Mapping[str, str], new: Mapping[str, str], module: ModuleType | None
 ) -> list[str]:
     """Describes the files that changed or are gone; one that is only not imported yet is not."""
-    main = getattr(module, "__file__", None)
+    folder = _code_folder(module)
+    if folder is None:
+        return []
     changes = []
     for name, digest in old.items():
-        path = Path(main).resolve().parent / name if main else Path(name)
+        path = folder / name
         current = new.get(name) or (files.checksum_file(path) if path.is_file() else None)
-        if main and current != digest:
+        if current != digest:
             changes.append(f"the file {name}" + ("" if current else " (gone)"))
     return changes
 
@@ -141,31 +146,28 @@ def _code_changes(
 def experiment_files(module: ModuleType | None) -> dict[str, Path]:
     """Lists the experiment's own code: its file and the loaded modules beside or below it.
 
-    Installed packages (mmjax too) do not count, even where the virtual environment lies beside the
-    experiment.
+    Installed packages (mmjax and the standard library too) do not count, even where the virtual
+    environment lies beside the experiment.
 
     Returns:
-      {path relative to the experiment file's folder: absolute path}, sorted; empty where the
-      module has no file.
+      {path relative to the experiment file's folder, or to that of its top-level package:
+      absolute path}, sorted; empty where the module has no file.
     """
-    main = getattr(module, "__file__", None)
-    if main is None:
+    main, root = source_file(module), _code_folder(module)
+    if main is None or root is None:
         return {}
-    root, own = Path(main).resolve().parent, Path(__file__).resolve().parent
-    # Most modules are told by their names alone, since resolving a path takes 0.1 ms.
-    foreign = (str(own), sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
-    found = {Path(main).resolve()}
-    for loaded in list(sys.modules.values()):
-        name = getattr(loaded, "__file__", None)
-        if not isinstance(name, str) or not name.endswith(".py") or name.startswith(foreign):
-            continue
-        if "site-packages" in name or "dist-packages" in name:
-            continue
-        path = Path(name).resolve()
-        installed = {"site-packages", "dist-packages"} & set(path.parts)
-        if path.is_relative_to(root) and not path.is_relative_to(own) and not installed:
-            found.add(path)
+    found = {main, *(path for _, path in own_modules() if path.is_relative_to(root))}
     return {path.relative_to(root).as_posix(): path for path in sorted(found)}
+
+
+def _code_folder(module: ModuleType | None) -> Path | None:
+    """Returns the folder of the experiment's file, or that of its top-level package."""
+    main = source_file(module)
+    if module is None or main is None:
+        return None
+    words = module_name(module).split(".") + ["__init__"] * (main.name == "__init__.py")
+    in_package = tuple(words) == main.with_suffix("").parts[-len(words) :]
+    return main.parents[len(words) - 1 if in_package else 0]
 
 
 FILE = "provenance.json"
@@ -199,6 +201,48 @@ def append(directory: Path, new: Mapping[str, Any]) -> None:
         LOGGER.warning("%s It is kept as %s.", error, aside.name)
         past = []
     files.write_json(directory / FILE, [*past, new])
+
+
+def own_modules() -> Iterator[tuple[str, Path]]:
+    """Yields the names and files of the loaded modules that are not of installed packages."""
+    library = str(Path(__file__).resolve().parent)
+    for name, module in list(sys.modules.items()):
+        file = source_name(module)
+        # Most are recognized by their names alone, since resolving a path takes 0.1 ms.
+        if file is None or not file.endswith(".py") or _is_installed(file, library):
+            continue
+        path = Path(file).resolve()
+        if not _is_installed(str(path), library):
+            yield name, path
+
+
+def source_file(module: Any) -> Path | None:
+    """Returns the file that a module's code was read from, resolved; None if there is none."""
+    name = source_name(module)
+    return None if name is None else Path(name).resolve()
+
+
+def source_name(module: Any) -> str | None:
+    """Returns the path of the file that a module's code was read from, as Python has it.
+
+    Where a stored copy is run, that is the copy, whereas `__file__` is the original.
+    """
+    with contextlib.suppress(Exception):  # What lies in sys.modules may be anything.
+        loader = getattr(module, "__loader__", None)
+        name = getattr(loader, "path", None) or getattr(module, "__file__", None)
+        return name if isinstance(name, str) else None
+    return None
+
+
+def module_name(module: ModuleType) -> str:
+    """Returns the name by which a module can be imported; "__main__" if it was run as a file."""
+    spec = getattr(module, "__spec__", None)
+    return spec.name if spec is not None else module.__name__
+
+
+def _is_installed(file: str, library: str) -> bool:
+    foreign = (library + os.sep, sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
+    return file.startswith(foreign) or not INSTALLED.isdisjoint(Path(file).parts)
 
 
 def versions() -> dict[str, str | None]:

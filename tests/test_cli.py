@@ -102,6 +102,7 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MMJAX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     monkeypatch.setattr(app, "set_compilation_cache", lambda directory: None)
     monkeypatch.setattr(app, "check_experiments", lambda experiments, devices: None)
     (tmp_path / "beside.py").write_text(BESIDE)
@@ -299,11 +300,33 @@ def test_from_run_alone_uses_the_runs_copy_of_its_file(calls: list[Call]) -> Non
     write_experiment("epochs_and_double")
     cli.script(["run", "mine.py", "--set", "epochs=2", "--workdir", "a"])
     Path("mine.py").write_text("raise SystemError('the file has changed')")
-    cli.script(["run", "--from-run", "a", "--set", "epochs=4", "--workdir", "b"])
+    again = ["run", "--allow-code", "--from-run"]
+    cli.script([*again, "a", "--set", "epochs=4", "--workdir", "b"])
     assert [e.epochs for e in calls[1].experiments.values()] == [4, 8]
     assert Path("a/image").exists() is False and Path("b/double").exists()
-    cli.script(["run", "--from-run", "b", "--workdir", "c"])
+    cli.script([*again, "b", "--workdir", "c"])
     assert [e.epochs for e in calls[2].experiments.values()] == [4, 8]
+    for name in ("code.json", "experiment.py", "code/mine.py", "code/beside.py"):
+        assert Path("a", name).read_text() == Path("c", name).read_text(), "copies of copies"
+
+
+def test_the_runs_own_code_needs_leave(
+    calls: list[Call], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.script(["run", "mine.py", "--workdir", "a"])
+    error = refused(capsys, "run", "--from-run", "a")
+    assert "a uses Experiment, make_data of its experiment's own file" in error
+    assert "If you trust the run: mmjax run --from-run a --allow-code." in error
+    assert "Or name your own file: mmjax run FILE --from-run a." in error
+    error = refused(capsys, "evaluate", "a")
+    assert "If you trust the run: mmjax evaluate a --allow-code." in error
+    assert "Or name your own file: mmjax evaluate a --experiment FILE." in error
+    Path("other.py").write_text(FILE.replace("ARMS_HERE", "None"))
+    cli.script(["run", "mine", "--workdir", "b"])
+    assert "Or allow its module: --allow mine." in refused(capsys, "run", "--from-run", "b")
+    Path("b/code/mine.py").write_text("raise SystemError('the copy is not run')")
+    cli.script(["run", "--from-run", "b", "--allow", "mine"])
+    assert list(calls[2].experiments) == ["all", "image", "audio"]
 
 
 def test_a_module_of_another_needs_leave(
@@ -311,9 +334,12 @@ def test_a_module_of_another_needs_leave(
 ) -> None:
     data = ["--set", "data=beside:Data(3)"]
     cli.script(["run", "mine.py", *data, "--workdir", "a"])
-    error = refused(capsys, "run", "--from-run", "a")
+    fresh = FILE.replace("ARMS_HERE", "single_modality").replace("data=make_data(size=4)", "data=3")
+    Path("mine.py").write_text(fresh)
+    allowed = ["run", "mine.py", "--from-run", "a", "--workdir", "b"]
+    error = refused(capsys, *allowed)
     assert "module 'beside', which is not trusted" in error and "--allow beside" in error
-    cli.script(["run", "--from-run", "a", "--allow", "beside"])
+    cli.script([*allowed, "--allow", "beside"])
     assert calls[1].experiments["all"].data.size == 3
     cli.script(["run", "mine.py", *data, "--resume", "--workdir", "a"])
     assert calls[2].resuming, "the same command needs no leave"
@@ -324,9 +350,11 @@ def test_arms_that_cannot_be_found_again(
 ) -> None:
     write_experiment("lambda config: {'one': config}")
     cli.script(["run", "mine.py", "--workdir", "a"])
-    assert "mmjax run FILE --from-run DIR" in refused(capsys, "run", "--from-run", "a")
-    cli.script(["run", "mine.py", "--from-run", "a"])
-    assert list(calls[1].experiments) == ["one"]
+    again = ["run", "--from-run", "a", "--allow-code"]
+    assert "mmjax run FILE --from-run DIR" in refused(capsys, *again, "--set", "epochs=3")
+    for command in (["run", "mine.py", "--from-run", "a", "--set", "epochs=3"], again):
+        cli.script(command)
+        assert list(calls[-1].experiments) == ["one"]
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden"])
@@ -478,8 +506,11 @@ def test_evaluate_prints_the_results_of_the_run_again(
     Path("mine.py").write_text(TRAINED)
     cli.script(["run", "mine.py", "--workdir", "w", "--devices", "1"])
     first = capsys.readouterr().out
-    cli.script(["evaluate", "w", "--devices", "1"])
+    cli.script(["evaluate", "w", "--devices", "1", "--experiment", "mine.py"])
+    named = capsys.readouterr().out
+    cli.script(["evaluate", "w", "--devices", "1", "--allow-code"])
     again = capsys.readouterr().out
+    assert named == again
     rows = [
         next(line.split() for line in text.splitlines() if line.startswith(" all "))
         for text in (first, again)

@@ -1,8 +1,11 @@
 """`dump` and `load`: a configuration comes back equal, and nothing untrusted is ever built."""
 
 import functools
+import inspect
 import json
+import os
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -16,9 +19,10 @@ import optax
 import pytest
 from hypothesis import strategies as st
 
-from mmjax import balance, encoders, fusion, heads, losses
-from mmjax.config import ConfigError, auto_config, build, dump, load
+from mmjax import Experiment, balance, data, encoders, fusion, heads, losses
+from mmjax.config import ConfigError, auto_config, build, dump, hints, load, public
 from mmjax.config.serialize import modules_of, uses_own_file
+from mmjax.data import augment, missing
 from mmjax.model import Model
 
 OWN = sys.modules[__name__]
@@ -169,10 +173,11 @@ def test_untrusted_names_are_refused(module: str, name: str) -> None:
 
 def test_an_untrusted_module_is_not_even_imported() -> None:
     data = json.loads(dump(fdl.Config(optax.sgd, 1.0)))
-    assert "this" not in sys.modules
-    with pytest.raises(ConfigError, match="--allow this"):
-        load(json.dumps(_with_name(data, "sgd", "this", "d")))
-    assert "this" not in sys.modules
+    for module, said in (("this", "Python's own library"), ("antlr4", "--allow antlr4")):
+        sys.modules.pop(module, None)
+        with pytest.raises(ConfigError, match=said):
+            load(json.dumps(_with_name(data, "sgd", module, "d")))
+        assert module not in sys.modules
 
 
 def _with_name(data: Any, old: str, module: str, name: str) -> Any:
@@ -198,5 +203,125 @@ def test_damaged_text_is_refused(text: str) -> None:
 
 def test_a_name_that_is_gone_is_refused() -> None:
     data = json.loads(dump(fdl.Config(optax.sgd, 1.0)))
-    with pytest.raises(ConfigError, match="not there"):
+    with pytest.raises(ConfigError, match="not there or not public"):
         load(json.dumps(_with_name(data, "sgd", "optax", "no_such_optimizer")))
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value"),
+    [
+        ("mmjax.encoders.conv", "ConvEncoder", encoders.ConvEncoder),
+        ("optax._src.alias", "adam", optax.adam),
+        ("jax._src.nn.functions", "relu", jax.nn.relu),
+        ("flax.linen.linear", "Dense", nn.Dense),
+        ("mmjax.data.augment", "chain", augment.chain),
+        ("mmjax.data.polyglot_digits", "polyglot_digits", data.polyglot_digits),
+    ],
+)
+def test_older_runs_name_things_by_the_place_of_definition(
+    module: str, name: str, value: Any
+) -> None:
+    stored = json.loads(dump(fdl.Config(own_activation, losses.huber)))
+    swapped = json.dumps(_with_name(stored, "huber", module, name))
+    assert load(swapped, allow=[__name__]).x is value
+
+
+def comes_back(value: Any) -> bool:
+    """Checks whether a function or class can be stored, as an argument of an allowed one."""
+    return load(dump(fdl.Config(own_activation, value)), allow=[__name__]).x is value
+
+
+def test_all_that_packages_export_may_be_stored() -> None:
+    for package in public.PACKAGES:
+        module = sys.modules[package]
+        for name in module.__all__:
+            value = getattr(module, name)
+            if isinstance(value, type) or inspect.isfunction(value):
+                assert public.is_constructor(value), f"{package}.{name}"
+                assert comes_back(value)
+    for name, value in vars(losses).items():
+        if getattr(value, "__module__", "") == losses.__name__ and not name.startswith("_"):
+            assert public.is_constructor(value), name
+
+
+def test_the_list_is_complete_for_transformations_schedules_and_modules() -> None:
+    """What optax and Flax of today export of the kinds that an experiment is made of."""
+    wanted = (optax.GradientTransformation, optax.GradientTransformationExtraArgs, optax.Schedule)
+    for module in (optax, optax.contrib):
+        for name, value in vars(module).items():
+            if inspect.isfunction(value) and not name.startswith("_"):
+                made = hints.annotations(value).get("return")
+                assert made not in wanted or public.is_constructor(value), name
+    for name, value in vars(nn).items():
+        if isinstance(value, type) and issubclass(value, nn.Module):
+            bases = ("Module", "RNNCellBase")
+            assert name in bases or "Fp8" in name or public.is_constructor(value), name
+
+
+def test_every_listed_name_is_there_and_comes_back() -> None:
+    for (module, name), constructor in public.constructors().items():
+        assert callable(constructor.value), f"{module}.{name}"
+        try:
+            assert comes_back(constructor.value)
+        except ConfigError as error:  # What cannot be stored cannot be in a store.
+            assert "cannot be stored" in str(error), f"{module}.{name}: {error}"
+    listed = {(m, n) for m, names in public.NAMES.items() for n in names.split()}
+    assert listed <= set(public.constructors()), "names that the installed versions lack"
+
+
+def test_functions_that_read_files_are_for_data_only() -> None:
+    table = fdl.Config(data.from_table, "x.csv", inputs={"a": "a"}, targets={"b": "b"})
+    twice = fdl.Config(missing.at_random, table, modalities=0.1)
+    model = fdl.Config(Model, encoders={"a": fdl.Config(encoders.MLPEncoder)})
+    good = fdl.Config(Experiment, data=twice, model=model)
+    assert load(dump(good)).data.data.__arguments__["table"].endswith("/x.csv")
+    for bad in (
+        table,
+        [table],
+        fdl.Config(optax.sgd, table),
+        fdl.Config(optax.chain, table),
+        fdl.Config(Experiment, data=fdl.Partial(data.from_table)),
+        fdl.Config(heads.Classification, 3, loss=data.from_table),
+        fdl.Config(Model, encoders={"a": table}),
+        fdl.Config(encoders.Wrap, module=table),
+        {"x": {"y": [data.from_arrays]}},
+    ):
+        with pytest.raises(ConfigError, match="which reads files"):
+            load(dump(bad))
+    own = fdl.Config(own_activation, table)
+    assert load(dump(own), allow=[__name__]).x.table.endswith("/x.csv")
+
+
+def test_a_call_must_fit_its_place() -> None:
+    for bad, said in (
+        (fdl.Config(Experiment, data=fdl.Config(optax.sgd, 1.0)), "^data is optax.sgd"),
+        (fdl.Config(Model, fusion=fdl.Config(balance.equal)), r"^fusion is equal\(...\); expected"),
+        (fdl.Config(Model, heads={"t": fdl.Config(optax.sgd, 1.0)}), "^heads.t is optax.sgd"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            load(dump(bad))
+
+
+def test_paths_are_stored_as_absolute_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = {
+        "one": fdl.Config(data.from_table, "t.csv", {"m": "x.csv"}, {"t": "y"}, name="n.csv"),
+        "each": fdl.Config(data.from_table, {"train": "a.csv", "test": "/b.csv"}, {}, {}),
+        "arrays": fdl.Config(
+            data.from_arrays, {"train": Path("a.npz"), "test": {"x": "b"}}, [], []
+        ),
+        "folders": fdl.Config(data.polyglot_digits, data_dir="d"),
+        "home": fdl.Config(data.av_mnist, data_dir="~/d", manual_dir="gs://m"),
+    }
+    joined = fdl.Config(os.path.join, tmp_path, "a", "b.csv")
+    config["made"] = fdl.Config(data.from_table, fdl.Config(Path, "t.csv"), {}, {})
+    config["joined"] = fdl.Config(data.from_table, {"train": joined}, {}, {})
+    again = load(dump(fdl.Config(own_activation, config)), allow=[__name__]).x
+    assert again["made"].table == tmp_path / "t.csv"
+    assert again["joined"].table == {"train": str(tmp_path / "a" / "b.csv")}
+    assert again["one"].table == str(tmp_path / "t.csv")
+    assert again["one"].inputs == {"m": "x.csv"} and again["one"].name == "n.csv"
+    assert again["each"].table == {"train": str(tmp_path / "a.csv"), "test": "/b.csv"}
+    assert again["arrays"].splits == {"train": tmp_path / "a.npz", "test": {"x": "b"}}
+    assert again["folders"].data_dir == str(tmp_path / "d")
+    assert (again["home"].data_dir, again["home"].manual_dir) == ("~/d", "gs://m")

@@ -3,15 +3,17 @@
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from mmjax import config as configs
 from mmjax import files, provenance
 from mmjax.ablate.run import Plan
-from mmjax.config import ConfigError
+from mmjax.config import ConfigError, serialize
 from mmjax.config.config_files import read_config, write_config
+from mmjax.experiment_code import store_code
 
-STARTED = {"provenance.json", "config.json", "experiment.py"}
+STARTED = {"provenance.json", "config.json", "experiment.py", "code", "code.json"}
 """What a start writes before study.json."""
 
 
@@ -29,6 +31,7 @@ def start(plan: Plan, directory: Path, source: Path | None, record: Mapping[str,
     if (directory / "study.json").is_file():
         return
     write_config(directory / "config.json", configs.dump(plan.base, plan.own))
+    store_code(directory, plan.own)
     if source is not None:
         shutil.copyfile(source, directory / "experiment.py")
     files.write_json(directory / "study.json", plan.facts)
@@ -56,7 +59,7 @@ def check(plan: Plan, directory: Path, *, resume: bool) -> None:
     with files.naming_damage(directory / "study.json"):
         differing = [key for key, value in plan.facts.items() if stored[key] != value]
     base = read_config(directory / "config.json")
-    if base != configs.dump(plan.base, plan.own):
+    if not is_same(base, configs.dump(plan.base, plan.own), plan.own):
         differing.append("the base experiment")
     if differing:
         shown = "; ".join(
@@ -66,3 +69,14 @@ def check(plan: Plan, directory: Path, *, resume: bool) -> None:
             for key in differing
         )
         raise ConfigError(f"{directory} holds a study that differs in: {shown}.")
+
+
+def is_same(old: str, new: str, own: ModuleType | None) -> bool:
+    """Whether two stored configurations are the same; older ones may hold relative paths."""
+    if old == new:
+        return True
+    try:
+        config = configs.load(old, allow=sorted(serialize.modules_of(new)), own=own)
+    except ConfigError:
+        return False
+    return configs.dump(config, own) == new

@@ -20,7 +20,6 @@ An experiment file ends with
 
 import argparse
 import contextlib
-import functools
 import gc
 import logging
 import shlex
@@ -36,7 +35,12 @@ from mmjax.cli import ablate, data, reports
 from mmjax.cli import plan as plans
 from mmjax.cli import workdir as workdirs
 from mmjax.cli.failures import EPILOG, guarded
-from mmjax.cli.options import add_data_options, add_run_options, add_shared_options
+from mmjax.cli.options import (
+    add_data_options,
+    add_run_options,
+    add_shared_options,
+    add_trust_options,
+)
 from mmjax.cli.plan import Plan
 from mmjax.cli.streams import protect_streams
 from mmjax.config import ConfigError, source, table
@@ -81,6 +85,9 @@ def script(argv: Sequence[str] | None = None) -> None:
     add_run_options(run_parser)
     again = commands.add_parser("evaluate", help="print a run's test results again")
     again.add_argument("run", type=Path, metavar="RUN_DIR")
+    own = "your own file of the run's experiment, to be used instead of the stored copy"
+    again.add_argument("--experiment", metavar="FILE_OR_MODULE[:FUNCTION]", help=own)
+    add_trust_options(again)
     add_shared_options(again)
     ablate.add_command(commands)
     reports.add_commands(commands)
@@ -127,23 +134,24 @@ def run(
     found: Source, options: argparse.Namespace, parser: argparse.ArgumentParser, command: str
 ) -> None:
     """Trains what the options ask for; whatever is wrong is refused before anything is written."""
-    plan = plans.make_plan(found, options)
-    if options.help:
-        return print_help(parser, plan)
-    stored = plans.as_stored(plan)
-    if options.summary:
-        prepare_jax(options)
-        return summarize(plans.build_arms(plan.arms, plan.config), options.devices)
-    if options.resume and options.workdir is None:
-        raise ConfigError("--resume needs --workdir DIR, the run to continue.")
-    directory = options.workdir or workdirs.fresh(plan.source.name)
-    resuming = workdirs.may_resume(directory, stored, found.module, resume=options.resume)
-    prepare_jax(options)
     with contextlib.ExitStack() as stack:
-        if resuming:
-            stack.enter_context(workdirs.lock(directory))
-        experiments = plans.build_arms(plan.arms, plan.config)
-        record = describe_start(plan, experiments, options.devices, command)
+        with plans.opening(options):
+            plan = plans.make_plan(found, options)
+            if options.help:
+                return print_help(parser, plan)
+            stored = plans.as_stored(plan)
+            if options.summary:
+                prepare_jax(options)
+                return summarize(plans.build_arms(plan.arms, plan.config), options.devices)
+            if options.resume and options.workdir is None:
+                raise ConfigError("--resume needs --workdir DIR, the run to continue.")
+            directory = options.workdir or workdirs.fresh(plan.source.name)
+            resuming = workdirs.may_resume(directory, stored, found.module, resume=options.resume)
+            prepare_jax(options)
+            if resuming:
+                stack.enter_context(workdirs.lock(directory))
+            experiments = plans.build_arms(plan.arms, plan.config)
+            record = describe_start(plan, experiments, options.devices, command)
         if resuming:
             allow = options.allow_changes
             provenance.check_unchanged(directory, record, found.module, allow=allow)
@@ -159,13 +167,13 @@ def run(
 
 def evaluate(options: argparse.Namespace) -> None:
     """Prints the test results of a run's best parameters again."""
-    stored = workdirs.read(options.run)
-    own = plans.own_module(options.run, stored)
-    load = functools.partial(configs.load, allow=options.allow, own=own)
-    arms = {arm: load(text) for arm, text in stored.arms.items()}
-    prepare_jax(options)
-    experiments = plans.build_arms(arms, load(stored.config))
-    evaluate_run(experiments, options.run, stored.seeds, devices=options.devices)
+    with plans.opening(options):
+        arms, config = plans.of_run(options)
+        prepare_jax(options)
+        experiments = plans.build_arms(arms, config)
+        check_experiments(experiments, options.devices)
+    seeds = workdirs.read(options.run).seeds
+    evaluate_run(experiments, options.run, seeds, devices=options.devices)
 
 
 # The seams to the training code.
@@ -257,14 +265,9 @@ def describe_start(
         used = check_experiments(experiments, devices)
         code = provenance.digest_code(plan.source.module)
         digests = data.result()
-    path = source_file(plan.source)
-    return provenance.record(command, path, code=code, data=digests, devices_used=used)
-
-
-def source_file(found: Source) -> Path | None:
-    """The experiment's file, if it has one."""
-    file = getattr(found.module, "__file__", None)
-    return Path(file) if file else None
+    module = plan.source.module
+    file = None if module is None else provenance.source_file(module)
+    return provenance.record(command, file, code=code, data=digests, devices_used=used)
 
 
 def start(
@@ -275,7 +278,7 @@ def start(
         provenance.append(directory, record)
     else:
         shown = table.format_rows(configs.describe(plan.config))
-        workdirs.write(directory, run, shown, source_file(plan.source), record)
+        workdirs.write(directory, run, shown, plan.source.module, record)
 
 
 def resume_command(command: str, directory: Path) -> str:

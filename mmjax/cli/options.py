@@ -28,21 +28,31 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--summary", action="store_true", help=summary)
     add("--from-run", type=Path, metavar="DIR", help="take the configuration of that run")
+    add_trust_options(parser)
     add_shared_options(parser)
     add("-h", "--help", action="store_true", help="show this and the experiment's paths")
 
 
 def add_allow_changes(parser: argparse.ArgumentParser) -> None:
-    """The option to resume with other code or data than before."""
+    """Adds the option to resume with other code or data than before."""
     allowed = "resume even if the experiment's own code or the data have changed since"
     parser.add_argument("--allow-changes", action="store_true", help=allowed)
+
+
+def add_trust_options(parser: argparse.ArgumentParser) -> None:
+    """The options that let a stored run do more than be read; see SECURITY.md."""
+    add = parser.add_argument
+    allow = "trust a module that a stored configuration names; repeatable"
+    add("--allow", action="append", default=[], metavar="MODULE", help=allow)
+    code = "run the stored copy of an experiment's code where a stored configuration needs it"
+    add("--allow-code", action="store_true", help=code)
+    writes = "let a stored configuration prepare its data, in the folders that it names"
+    add("--allow-writes", action="store_true", help=writes)
 
 
 def add_shared_options(parser: argparse.ArgumentParser) -> None:
     """The options of training and evaluation."""
     add = parser.add_argument
-    allow = "trust a module that a stored configuration names; repeatable"
-    add("--allow", action="append", default=[], metavar="MODULE", help=allow)
     devices = "how many devices (default: all; of a CPU's cores those that a batch keeps busy)"
     add("--devices", type=positive, metavar="N", help=devices)
     cache = "where compiled programs are kept for the next start (default: %(default)s)"

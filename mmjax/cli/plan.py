@@ -1,9 +1,11 @@
 """What a command asks for: an experiment, its arms and its seeds."""
 
 import argparse
+import contextlib
 import copy
 import functools
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -11,9 +13,12 @@ from typing import Any, NamedTuple
 import fiddle as fdl
 
 from mmjax import config as configs
+from mmjax import experiment_code
 from mmjax.cli import workdir as workdirs
-from mmjax.config import ConfigError, serialize, source
+from mmjax.config import ConfigError, check, names, public, serialize, source
+from mmjax.config import trust as trusting
 from mmjax.config.source import Arms, Source
+from mmjax.config.trust import Trust
 
 
 class Plan(NamedTuple):
@@ -38,26 +43,57 @@ def make_plan(found: Source, options: argparse.Namespace) -> Plan:
     Raises:
       ConfigError: a bad setting, a repeated seed, or a stored configuration that is not trusted.
     """
-    seeds = options.seeds or [0]
+    seeds, arms = options.seeds or [0], None
     if options.from_run is None:
         config = found.config()
     else:
         stored = workdirs.read(options.from_run)
-        allow = [*options.allow, *known_modules(found)]
-        config = configs.load(stored.config, allow=allow, own=found.module)
+        allow = [*options.allow, *found.allow, *known_modules(found)]
+        config = load_experiment(stored.config, allow, found.module)
         seeds = options.seeds or stored.seeds
+        if found.function is None and not options.settings:
+            arms = {
+                a: load_experiment(text, allow, found.module) for a, text in stored.arms.items()
+            }
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"--seeds {' '.join(map(str, seeds))}: the seeds must differ.")
     for setting in options.settings:
         config = configs.apply(config, setting)
-    return Plan(found, config, make_arms(config, found.arms), tuple(seeds))
+    return Plan(found, config, arms or make_arms(config, found.arms), tuple(seeds))
+
+
+def load_experiment(text: str, allow: Sequence[str], own: ModuleType | None) -> fdl.Buildable:
+    """The stored configuration of an experiment.
+
+    Args:
+      text: the configuration, as stored.
+      allow: modules that it may use.
+      own: the experiment's own file.
+
+    Raises:
+      ConfigError: it is damaged, not trusted, or makes something else than an experiment.
+    """
+    from mmjax.experiment import Experiment
+    from mmjax.model import Model
+
+    config = configs.load(text, allow=allow, own=own)
+    function = fdl.get_callable(config) if isinstance(config, fdl.Config) else None
+    if function is not None and not public.is_constructor(function):
+        return config  # It is of the experiment's file or of a module that the user allows.
+    if function is not Experiment:
+        raise ConfigError("the stored configuration makes no experiment.")
+    check.check_fields(config)
+    model = config.__arguments__.get("model")
+    if isinstance(model, fdl.Buildable) and fdl.get_callable(model) is Model:
+        check.check_fields(model, "model")
+    return config
 
 
 def make_arms(config: fdl.Buildable, arms: Arms | None) -> dict[str, fdl.Buildable]:
     """The arms by name; an experiment without arms is one arm called "all"."""
     made = arms(config) if arms else {"all": config}
     for name in made:
-        workdirs.check_arm_name(name)
+        workdirs.check_directory_name(name)
     return made
 
 
@@ -91,15 +127,59 @@ def build_arms(
     return {arm: functools.partial(built.__getitem__, arm) for arm in built}
 
 
-def own_module(directory: Path, stored: workdirs.Run) -> ModuleType | None:
-    """The run's copy of its experiment's file, if the configuration needs it.
+class Code(NamedTuple):
+    """What of an experiment's own code a stored configuration may use.
 
-    It is the run's own code: naming the run is trusting it.
+    Attributes:
+      own: the module of the experiment's file; None if it is not needed.
+      allow: the other modules.
     """
-    texts = [stored.config, *stored.arms.values()]
-    if any(map(serialize.uses_own_file, texts)) or (stored.arms_function or "").startswith("<"):
-        return source.import_file(directory / "experiment.py")
-    return None
+
+    own: ModuleType | None
+    allow: tuple[str, ...]
+
+
+def trust_of(options: argparse.Namespace) -> Trust:
+    """What the options permit a stored run."""
+    return Trust(tuple(options.allow), options.allow_code, options.allow_writes)
+
+
+def opening(options: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
+    """Marks that a stored run is being opened, if the options name one."""
+    stored = getattr(options, "from_run", None) or getattr(options, "run", None)
+    return trusting.opening(trust_of(options)) if stored else contextlib.nullcontext()
+
+
+def open_code(
+    directory: Path, texts: Iterable[str], trust: Trust, mend: str, needed: Sequence[str] = ()
+) -> Code:
+    """Runs the stored copy of an experiment's code, if it is needed and the user permits it.
+
+    Args:
+      directory: the run's.
+      texts: the configurations, as stored.
+      trust: what the user permits.
+      mend: how to permit it, for the message.
+      needed: names of the experiment's file that are needed besides.
+
+    Raises:
+      ConfigError: it is needed and not permitted; the message says how to permit it.
+    """
+    texts = list(texts)
+    copy = experiment_code.find_copy(directory)
+    own = sorted({*needed, *(name for text in texts for name in serialize.own_names(text))})
+    beside = set(copy.modules if copy else ()) & {m for t in texts for m in serialize.modules_of(t)}
+    if not own and not (beside and trust.code):
+        return Code(None, trust.modules)
+    if copy is not None and trust.code:
+        return Code(experiment_code.run_copy(copy), (*trust.modules, *copy.modules))
+    if copy is not None and copy.module and names.inside(copy.module, trust.modules):
+        return Code(source.import_module(copy.module), trust.modules)
+    module = f" Or allow its module: --allow {copy.module}." if copy and copy.module else ""
+    raise ConfigError(
+        f"{directory} uses {', '.join(own)} of its experiment's own file, and opening a run "
+        f"executes none of its code. {mend}{module}"
+    )
 
 
 def of_options(options: argparse.Namespace) -> Source:
@@ -109,14 +189,43 @@ def of_options(options: argparse.Namespace) -> Source:
     if options.from_run is None:
         raise ConfigError("name an experiment: mmjax run FILE_OR_MODULE, or --from-run DIR.")
     stored = workdirs.read(options.from_run)
-    own = own_module(options.from_run, stored)
-    arms = source.dereference(stored.arms_function, own, tuple(options.allow))
-    if arms is None and list(stored.arms) != ["all"]:
+    home, _, name = (stored.arms_function or "").partition(":")
+    # The arms are stored too, so that what made them is needed only to make others.
+    needed = [name] * (home == serialize.OWN and bool(options.settings))
+    texts = [stored.config, *stored.arms.values()]
+    again = shlex.join(["--from-run", str(options.from_run)])
+    mend = (
+        f"If you trust the run: mmjax run {again} --allow-code. Or name your own file: mmjax run "
+        f"FILE {again}."
+    )
+    code = open_code(options.from_run, texts, trust_of(options), mend, needed)
+    arms = None
+    if options.settings or (home, name) in public.ARMS or (home == serialize.OWN and code.own):
+        arms = source.dereference(stored.arms_function, code.own, code.allow)
+    if arms is None and options.settings and list(stored.arms) != ["all"]:
         raise ConfigError(
             f"the arms of {options.from_run} cannot be made again without its experiment: "
             "mmjax run FILE --from-run DIR."
         )
-    return Source(stored.name, None, own, arms)
+    return Source(stored.name, None, code.own, arms, code.allow)
+
+
+def of_run(options: argparse.Namespace) -> tuple[dict[str, fdl.Buildable], fdl.Buildable]:
+    """The configurations of the arms of the run that `mmjax evaluate` names, and of the whole."""
+    stored = workdirs.read(options.run)
+    texts = [stored.config, *stored.arms.values()]
+    if options.experiment is not None:
+        found = source.of_target(options.experiment)
+        code = Code(found.module, (*options.allow, *known_modules(found)))
+    else:
+        again = shlex.join(["mmjax", "evaluate", str(options.run)])
+        mend = (
+            f"If you trust the run: {again} --allow-code. Or name your own file: {again} "
+            "--experiment FILE."
+        )
+        code = open_code(options.run, texts, trust_of(options), mend)
+    arms = {a: load_experiment(t, code.allow, code.own) for a, t in stored.arms.items()}
+    return arms, load_experiment(stored.config, code.allow, code.own)
 
 
 def _with_data(arm: fdl.Buildable, data: Any, made: Any) -> fdl.Buildable:

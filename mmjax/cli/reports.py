@@ -27,6 +27,7 @@ def add_commands(commands: Any) -> None:
 def report(options: argparse.Namespace) -> None:
     """Writes a study's report."""
     check_installed("pandas", "pyarrow")
+    check_links(options.directory)
     from mmjax.ablate.report import report as write
 
     write(options.directory)
@@ -91,6 +92,20 @@ def print_aligned(rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         texts = (text.ljust(width) for text, width in zip(row, widths, strict=True))
         print("  " + "  ".join(texts).rstrip())
+
+
+def check_links(directory: Path) -> None:
+    """Refuses a study whose report would be written through links, to somewhere else.
+
+    Raises:
+      ConfigError: naming the link.
+    """
+    written = [directory / name for name in ("report.md", "report.tex", "report.html")]
+    for folder in (directory / "tables", directory / "figures"):
+        written += [folder, *folder.glob("*")]
+    for path in written:
+        if path.is_symlink():
+            raise ConfigError(f"{path} is a link, and a report is not written through links.")
 
 
 def check_installed(*packages: str) -> None:

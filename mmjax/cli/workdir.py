@@ -5,6 +5,7 @@ config.txt        the same for the eye, defaults included
 ARM/config.json   the configuration of each arm
 run.json          the experiment's name, the seeds and the arms
 experiment.py     the experiment's file, as it was
+code/, code.json  the same and the modules beside it, to be run again
 provenance.json   a list: versions, devices, git revision and command of each start
 """
 
@@ -21,7 +22,9 @@ from typing import Any, NamedTuple
 from mmjax import config as configs
 from mmjax import files, provenance
 from mmjax.config import ConfigError, serialize
+from mmjax.config.absolute_paths import with_absolute_paths
 from mmjax.config.config_files import read_config, write_config
+from mmjax.experiment_code import store_code
 
 LISTED = 10  # differences that an error lists
 
@@ -69,7 +72,7 @@ def lock(directory: Path) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext() if jax.process_index() else files.lock_directory(directory)
 
 
-def write(directory: Path, run: Run, table: str, source: Path | None, record: dict) -> None:
+def write(directory: Path, run: Run, table: str, module: ModuleType | None, record: dict) -> None:
     """Creates the directory with all its first files at once, or not at all.
 
     Raises:
@@ -77,7 +80,7 @@ def write(directory: Path, run: Run, table: str, source: Path | None, record: di
     """
     draft = directory.with_name(f".{directory.name}.{os.getpid()}")
     try:
-        _write_all(draft, run, table, source, record)
+        _write_all(draft, run, table, module, record)
         _move(draft, directory)
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)
@@ -103,8 +106,10 @@ def read(directory: Path) -> Run:
 def read_facts(directory: Path) -> dict[str, Any]:
     """Reads run.json: the experiment's name, the seeds and the arms.
 
+    Its names become directories, so that a path there could point out of the run.
+
     Raises:
-      DamagedFileError: it is damaged.
+      DamagedFileError: it is damaged, or holds what cannot have been written.
     """
     path = directory / "run.json"
     facts: dict[str, Any] = files.read_json(path)
@@ -113,20 +118,20 @@ def read_facts(directory: Path) -> dict[str, Any]:
         for name, kind in kinds.items():
             if not isinstance(facts[name], kind):
                 raise ValueError(f"{name} is {facts[name]!r}")
-        if not all(isinstance(seed, int) and seed >= 0 for seed in facts["seeds"]):
+        if not all(type(seed) is int and seed >= 0 for seed in facts["seeds"]):
             raise ValueError(f"the seeds are {facts['seeds']}")
-        for arm in facts["arms"]:
-            check_arm_name(arm)
+        for name in [facts["experiment"], *facts["arms"]]:
+            check_directory_name(name)
     return facts
 
 
-def check_arm_name(name: Any) -> None:
-    """Refuses what cannot be the name of a directory.
+def check_directory_name(name: Any) -> None:
+    """Refuses what cannot be the name of a directory in a run's directory.
 
     Raises:
       ConfigError: naming it.
     """
-    if not isinstance(name, str) or not name or name.startswith(".") or {"/", os.sep} & set(name):
+    if not isinstance(name, str) or not name or name[0] == "." or {"/", os.sep, "\0"} & set(name):
         raise ConfigError(f"an arm is called {name!r}; its name must do as a directory's.")
 
 
@@ -177,14 +182,16 @@ def config_differences(old: str, new: str, own: ModuleType | None) -> list[str]:
     if old == new:
         return []
     allow = sorted(serialize.modules_of(new))
-    first, second = (configs.load(text, allow=allow, own=own) for text in (old, new))
+    first, second = (
+        with_absolute_paths(configs.load(text, allow=allow, own=own)) for text in (old, new)
+    )
     return [
         f"{d.path or 'experiment'}: stored {d.first or 'nothing'}, asked {d.second or 'nothing'}"
         for d in configs.difference(first, second)
     ]
 
 
-def _write_all(draft: Path, run: Run, table: str, source: Path | None, record: dict) -> None:
+def _write_all(draft: Path, run: Run, table: str, module: ModuleType | None, record: dict) -> None:
     facts = {
         "experiment": run.name,
         "seeds": run.seeds,
@@ -198,8 +205,7 @@ def _write_all(draft: Path, run: Run, table: str, source: Path | None, record: d
     files.write_text(draft / "config.txt", table + "\n")
     files.write_json(draft / "run.json", facts)
     provenance.append(draft, record)
-    if source:
-        shutil.copyfile(source, draft / "experiment.py")
+    store_code(draft, module)
 
 
 def _move(draft: Path, directory: Path) -> None:

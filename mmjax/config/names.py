@@ -1,18 +1,19 @@
-"""Public names: what a configuration may call, and how a user writes it.
+"""Public names: how a user writes what a configuration may call.
 
 `encoders.ConvEncoder` or `ConvEncoder` is mmjax's, `optax.adamw`, `nn.Dense` (flax.linen),
 `jax.nn.gelu` and `jnp.tanh` are the libraries', and `module:name` is anybody's: the user typed the
-module, so it may be imported. Loading a stored configuration trusts the same libraries and no
-others.
+module, so it may be imported. Names without a module must be on the list of
+`mmjax.config.public`, so that a stored configuration may hold them too.
 """
 
 import difflib
 import importlib
 import importlib.util
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from mmjax.config import public
 from mmjax.config.errors import ConfigError
 
 BLOCKS = (
@@ -35,35 +36,11 @@ LIBRARIES = {
     "jax.numpy": "jax.numpy",
     "jax.nn": "jax.nn",
 }
-# What these may hold reads or writes files, or starts programs.
-WITHHELD = ("mmjax.cli", "mmjax.config", "mmjax.provenance", "mmjax.train")
-FILES = {"load", "save", "savez", "fromfile"}
-PRIVATE_HOMES = ("jax._src.nn", "jax._src.numpy")
 
 
 def inside(module: str, packages: Iterable[str]) -> bool:
     """Whether a dotted module name is one of the packages or lies in one."""
     return any(module == p or module.startswith(p + ".") for p in packages)
-
-
-def trusted(module: str, name: str, allow: Sequence[str] = ()) -> bool:
-    """Whether a stored configuration may name `name` of `module`."""
-    if any(part.startswith("__") for part in name.split(".")):
-        return False
-    if inside(module, allow):
-        return True
-    known = inside(module, ("mmjax", *LIBRARIES.values(), *PRIVATE_HOMES))
-    return known and not inside(module, WITHHELD) and name not in FILES
-
-
-def trusted_value(value: Any, allow: Sequence[str] = ()) -> bool:
-    """Whether a value found under a trusted name is itself defined in a trusted module.
-
-    Without this, `mmjax.x` could be a way to `os.system` by what `mmjax.x` imports.
-    """
-    home = getattr(value, "__module__", None)
-    name = getattr(value, "__qualname__", getattr(value, "__name__", ""))
-    return callable(value) and isinstance(home, str) and trusted(home, name, allow)
 
 
 def resolve(name: str) -> Callable[..., Any]:
@@ -76,10 +53,10 @@ def resolve(name: str) -> Callable[..., Any]:
         return _of_module(*name.split(":", 1))
     head, _, rest = name.rpartition(".")
     module = _namespace(head)
-    value = getattr(module, rest, None) if module and not rest.startswith("_") else None
+    value: Any = getattr(module, rest, None) if module and not rest.startswith("_") else None
     if module is None and not head:
         value = _block_member(name)
-    if value is None or not trusted_value(value):
+    if not public.is_constructor(value):
         raise ConfigError(_unknown(name))
     return value
 
@@ -97,7 +74,7 @@ def public_name(value: Any) -> str:
     """The name under which a user would write a callable, or its own name."""
     name = getattr(value, "__name__", None) or repr(value)
     for prefix, module in LIBRARIES.items():
-        if getattr(importlib.import_module(module), name, None) is value:
+        if vars(importlib.import_module(module)).get(name) is value:
             return f"{prefix}.{name}"
     return getattr(value, "__qualname__", name)
 
@@ -145,22 +122,10 @@ def _namespace(dotted: str) -> types.ModuleType | None:
     if start is None:
         return None
     full = known[start] + dotted[len(start) :]
-    if inside(full, WITHHELD):
-        return None
     try:
         return importlib.import_module(full)
     except ImportError:
-        return _submodule(full)
-
-
-def _submodule(full: str) -> types.ModuleType | None:
-    """A module that its parent offers under another name, such as flax.linen.initializers."""
-    parent, _, name = full.rpartition(".")
-    try:
-        value = getattr(importlib.import_module(parent), name, None)
-    except ImportError:
         return None
-    return value if isinstance(value, types.ModuleType) and trusted(value.__name__, name) else None
 
 
 def _block_member(name: str) -> Any:
@@ -182,13 +147,11 @@ def _blocks() -> Iterable[tuple[str, types.ModuleType]]:
 
 
 def _public(module: types.ModuleType) -> list[str]:
-    """The public callables of a module, leaving out what it imports from elsewhere."""
+    """The names of a module that stand for public constructors."""
     return [
         name
         for name, value in vars(module).items()
-        if not name.startswith("_")
-        and not isinstance(value, types.ModuleType)
-        and trusted_value(value)
+        if not name.startswith("_") and public.is_constructor(value)
     ]
 
 

@@ -2,35 +2,55 @@
 
 The format is fiddle's. Names are stored as users write them (`optax.adam`, not the private module
 that defines it), and those of the experiment's own file under a marker, since that file is
-`__main__` in one run and a module in the next. Loading builds only names of mmjax, optax, flax,
-JAX's activations and arrays, the experiment's own file, and modules that the user allows.
+`__main__` in one run and a module in the next. Loading looks names up in the list of
+`mmjax.config.public`; others must be of the experiment's own file or of modules that the user
+allows. Calls must fit the parameters that they are given to, before any of them is made.
 """
 
+import importlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from types import ModuleType
+from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any
 
+from fiddle import daglish
 from fiddle.experimental import serialization
 
-from mmjax.config import names
+from mmjax.config import names, public
+from mmjax.config.absolute_paths import with_absolute_paths
+from mmjax.config.check import check_calls
 from mmjax.config.errors import ConfigError
 
 OWN = "<experiment>"
-PUBLIC = ("optax", "jax.nn", "jax.numpy", "jax.nn.initializers", "flax.linen")
 # What the format itself is made of.
 BUILTINS = {"dict", "list", "tuple", "set", "frozenset", "bytes", "slice", "NoneType"}
-FIDDLE = {
+FORMAT = {
+    "builtins": BUILTINS,
     "fiddle._src.config": {"Config", "BuildableTraverserMetadata", "NoValue"},
     "fiddle._src.partial": {"Partial"},
     "fiddle._src.signatures": {"NoValue"},
+    "pathlib": {"PosixPath"},
 }
+# What loading damaged text may end in: fiddle takes its form for granted.
+DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    serialization.DeserializationError,
+)
 
 
 def dump(config: Any, own: ModuleType | None = None) -> str:
     """The configuration as JSON text; equal configurations made in one way give equal text.
+
+    Relative paths of data are stored as absolute ones.
 
     Args:
       config: the configuration.
@@ -41,7 +61,7 @@ def dump(config: Any, own: ModuleType | None = None) -> str:
     """
     _register_constants()
     try:
-        data = json.loads(serialization.dump_json(config))
+        data = json.loads(serialization.dump_json(with_absolute_paths(config)))
     except (serialization.UnserializableValueError, AttributeError, ImportError) as error:
         raise ConfigError(
             f"this configuration cannot be stored: {str(error).splitlines()[0]} It may hold "
@@ -64,59 +84,142 @@ def load(text: str, *, allow: Sequence[str] = (), own: ModuleType | None = None)
     Raises:
       ConfigError: damaged text, or a name of a module that is not allowed.
     """
+    data, references = _parse(text)
+    known = [_resolve_reference(reference, allow, own) for reference in references]
     try:
-        data = json.loads(text)
-        references = list(_references(data))
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"the stored configuration is damaged: {error}.") from error
-    for reference in references:
-        if reference["module"] == OWN:
-            reference["module"] = _own_name(reference["name"], own)
-    policy = _Policy((*allow, *([own.__name__] if own else [])))
-    try:
-        return serialization.load_json(json.dumps(data), policy)
-    except (KeyError, TypeError, serialization.DeserializationError) as error:
+        config = serialization.load_json(json.dumps(data), _Policy(known))
+    except DAMAGE as error:
         raise ConfigError(f"the stored configuration is damaged: {error!r}.") from error
-    except (ImportError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"the stored configuration uses what is not there: {reason}.") from error
+    check_calls(config)
+    return config
 
 
 def modules_of(text: str) -> set[str]:
     """The modules that a stored configuration names, but for those that need no leave."""
-    named = {(r["module"], r["name"]) for r in _references(json.loads(text))}
-    return {m for m, n in named if m != OWN and not _is_format(m, n) and not names.trusted(m, n)}
+    return {
+        module
+        for reference in _parse(text)[1]
+        for module, name in [(reference["module"], reference["name"])]
+        if module != OWN
+        and not _is_format(module, name)
+        and public.find_constructor(module, name) is None
+    }
+
+
+def own_names(text: str) -> list[str]:
+    """The names that a stored configuration uses of its experiment's own file, sorted."""
+    return sorted({r["name"] for r in _parse(text)[1] if r["module"] == OWN})
 
 
 def uses_own_file(text: str) -> bool:
     """Whether a stored configuration names something that its experiment's file defines."""
-    return any(r["module"] == OWN for r in _references(json.loads(text)))
+    return bool(own_names(text))
+
+
+def _parse(text: str) -> tuple[Any, list[dict[str, Any]]]:
+    """Reads a stored configuration; returns it and the references to Python objects in it.
+
+    Raises:
+      ConfigError: it is damaged.
+    """
+    try:
+        data = json.loads(text)
+        references = list(_references(data))
+    except DAMAGE as error:
+        raise ConfigError(f"the stored configuration is damaged: {error}.") from error
+    for reference in references:
+        if not all(isinstance(reference.get(key), str) for key in ("module", "name")):
+            raise ConfigError("the stored configuration is damaged: a reference names no object.")
+    return data, references
 
 
 class _Policy(serialization.PyrefPolicy):
-    """Lets fiddle import trusted names only; `allow` adds modules."""
+    """Lets fiddle look up the references that have been resolved, and nothing else."""
 
-    def __init__(self, allow: Sequence[str]) -> None:
-        self.allow = allow
+    def __init__(self, known: Sequence[tuple[str, str]]) -> None:
+        self.known = set(known)
 
     def allows_import(self, module: str, symbol: str) -> bool:
-        if _is_format(module, symbol) or names.trusted(module, symbol, self.allow):
-            return True
-        raise ConfigError(
-            f"the configuration uses {symbol} of module '{module}', which is not trusted. "
-            f"If you trust it, add --allow {module}."
-        )
+        return (module, symbol) in self.known
 
     def allows_value(self, value: Any) -> bool:
-        if _is_format(getattr(value, "__module__", ""), getattr(value, "__qualname__", "")):
-            return True
-        if names.trusted_value(value, self.allow) or _is_constant(value):
-            return True
-        raise ConfigError(f"the configuration uses {value!r}, which is not trusted.")
+        return True
+
+
+def _resolve_reference(
+    reference: dict[str, Any], allow: Sequence[str], own: ModuleType | None
+) -> tuple[str, str]:
+    """Replaces a reference by one that can be looked up safely, and returns its two parts.
+
+    Raises:
+      ConfigError: it names nothing, or what neither the list nor the user permits.
+    """
+    module, name = reference["module"], reference["name"]
+    if module == OWN:
+        found = _own_name(name, own), name
+        _check_definition(own, name, [found[0], *allow])
+    elif _is_format(module, name):
+        found = module, name
+    elif constructor := public.find_constructor(module, name):
+        found = constructor.module, constructor.name
+    elif names.inside(module, allow):
+        found = module, name
+        _check_definition(_import_allowed(module), name, allow)
+    else:
+        raise ConfigError(f"the configuration uses {name} of module '{module}', {_reason(module)}")
+    reference.update(module=found[0], name=found[1])
+    return found
+
+
+def _reason(module: str) -> str:
+    """Says why a stored configuration may not use a module, and what to do about it."""
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        return (
+            "which is not trusted: by Python's own library a run could do anything. If you know "
+            f"what it calls, add --allow {module}."
+        )
+    is_home = any(module == home for home, _ in public.constructors())
+    reason = "is not there or not public" if is_home else "is not trusted"
+    return f"which {reason}. If you trust it, add --allow {module}."
+
+
+def _import_allowed(module: str) -> ModuleType:
+    """Imports a module that the user allows."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"the configuration uses module '{module}', which is not there: {error}. If it lies "
+            "beside the experiment's file, add its folder to PYTHONPATH."
+        ) from error
+
+
+def _check_definition(module: Any, name: str, homes: Sequence[str]) -> None:
+    """Refuses a name that leads out of the modules that the user allows.
+
+    Without this, `my_module.os.system` could be called because `my_module` imports `os`.
+    """
+    value = module
+    for part in name.split("."):
+        if part.startswith("__") or (isinstance(value, ModuleType) and value is not module):
+            raise ConfigError(f"the configuration uses {name!r}, which is not trusted.")
+        if not hasattr(value, part):
+            raise ConfigError(
+                f"the stored configuration uses what is not there: module '{module.__name__}' "
+                f"defines no {name!r}."
+            )
+        value = getattr(value, part)
+    home = getattr(value, "__module__", None)
+    is_theirs = isinstance(home, str) and names.inside(home, homes)
+    if not (public.is_constructor(value) or is_theirs):
+        raise ConfigError(
+            f"the configuration uses {name!r} of module '{module.__name__}', which is "
+            f"{value!r} of elsewhere and not trusted."
+        )
 
 
 def _is_format(module: str, name: str) -> bool:
-    return (module == "builtins" and name in BUILTINS) or name in FIDDLE.get(module, ())
+    return name in FORMAT.get(module, ())
 
 
 def _references(data: Any) -> Iterator[dict[str, Any]]:
@@ -135,12 +238,14 @@ def _public_reference(module: str, name: str, own: set[str]) -> dict[str, str]:
     """A name's marker if it is of the experiment's file, or its public home if it has one."""
     if module in own:
         return {"module": OWN, "name": name}
+    if module.startswith("pathlib"):  # Python 3.13 defines it in pathlib._local.
+        return {"module": "pathlib", "name": name}
     value: Any = sys.modules[module]
     for part in name.split("."):
         value = getattr(value, part)
-    homes = (h for h in PUBLIC if h in sys.modules and names.inside(module, [h.split(".")[0]]))
-    home = next((h for h in homes if getattr(sys.modules[h], name, None) is value), module)
-    return {"module": home, "name": name}
+    if constructor := public.constructor_of(value):
+        module, name = constructor.module, constructor.name
+    return {"module": module, "name": name}
 
 
 def _own_name(name: str, own: ModuleType | None) -> str:
@@ -154,7 +259,13 @@ def _own_name(name: str, own: ModuleType | None) -> str:
 
 @cache
 def _register_constants() -> None:
-    """Tells fiddle of functions that are not plain ones, such as jax.nn.relu."""
+    """Tells fiddle of paths, and of functions that are not plain ones, such as jax.nn.relu."""
+    serialization.register_node_traverser(
+        type(Path()),
+        flatten_fn=lambda path: ((str(path),), None),
+        unflatten_fn=lambda values, _: Path(*values),
+        path_elements_fn=lambda _: (daglish.Attr("path"),),
+    )
     for module, name, _ in _constants():
         serialization.register_constant(module, name, compare_by_identity=True)
 
@@ -165,14 +276,10 @@ def _constants() -> list[tuple[str, str, Callable[..., Any]]]:
     import jax.numpy as jnp
     import optax
 
-    plain = (type, type(dump), ModuleType)
+    plain = (type, FunctionType, ModuleType)
     return [
         (module.__name__, name, value)
         for module in (jax.nn, jnp, optax)
         for name, value in vars(module).items()
         if callable(value) and not isinstance(value, plain) and not name.startswith("_")
     ]
-
-
-def _is_constant(value: Any) -> bool:
-    return any(value is constant for _, _, constant in _constants())

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import fiddle as fdl
 from fiddle.experimental import auto_config as fiddle_auto_config
 
-from mmjax.config import names
+from mmjax.config import names, public
 from mmjax.config.errors import ConfigError
 from mmjax.config.serialize import OWN
 
@@ -26,12 +26,14 @@ class Source(NamedTuple):
       function: the experiment function; None where only a stored configuration is at hand.
       module: its module, in which names of its own are looked up.
       arms: makes its variants for comparison, if it has any.
+      allow: modules that were stored beside the experiment's file and that the user allows.
     """
 
     name: str
     function: fiddle_auto_config.AutoConfig | None
     module: ModuleType | None
     arms: Arms | None
+    allow: tuple[str, ...] = ()
 
     def config(self) -> fdl.Buildable:
         """The experiment as a configuration."""
@@ -115,16 +117,22 @@ def dereference(text: str | None, module: ModuleType | None, allow: tuple[str, .
     """The arms function that `reference` recorded.
 
     Raises:
-      ConfigError: it is of a module that is not trusted.
+      ConfigError: it is of a module that is not trusted, or it is not there.
     """
     if text is None:
         return None
     home, _, name = text.partition(":")
     if home == OWN:
-        return getattr(module, name)
-    if not names.inside(home, [*allow, "mmjax.config.arms"]):
+        home = getattr(module, "__name__", OWN)
+    elif (home, name) not in public.ARMS and not names.inside(home, allow):
         raise ConfigError(f"the run's arms are of module '{home}'; if trusted, add --allow {home}.")
-    return getattr(importlib.import_module(home), name)
+    else:
+        module = importlib.import_module(home)
+    arms = getattr(module, name, None)
+    if not callable(arms):
+        raise ConfigError(f"the run's arms are made by {name} of module '{home}', which has none.")
+    found: Arms = arms
+    return found
 
 
 def _search(directory: Path) -> None:

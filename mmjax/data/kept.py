@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mmjax import files
+from mmjax.config import trust
 from mmjax.data.npz import read_npz
 from mmjax.data.recipe import Recipe
 
@@ -35,14 +36,19 @@ def kept(
       data_dir: folder of TFDS data sets; None is TFDS's own default.
       read: reads the records, which it makes if need be. Features may be nested; one is an array,
         or a list of arrays that differ in the length of their first axis.
+
+    Raises:
+      ConfigError: the data set is not there, and a stored configuration may not make it.
     """
     folder = _folder(recipe, data_dir)
     with contextlib.suppress(OSError, ValueError, KeyError):
         if (folder / INFO).exists():
             return _read(folder / FILE)
+    if not (folder / INFO).exists():
+        trust.check_may_write(recipe.dataset, folder)
     found = read()
     with contextlib.suppress(OSError):
-        if (folder / INFO).exists():
+        if (folder / INFO).exists() and trust.may_write():
             _write(folder / FILE, found)
     return found
 

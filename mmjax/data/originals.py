@@ -3,12 +3,14 @@
 import dataclasses
 import hashlib
 import os
+import urllib.parse
 import urllib.request
 from http.client import HTTPResponse
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from mmjax import files
+from mmjax.config import trust
 from mmjax.data.bars import downloaded
 
 TIMEOUT = 30  # seconds without a byte
@@ -21,7 +23,7 @@ class Original(NamedTuple):
     Attributes:
       folder: the data set's folder, in the user's directory and among the downloads.
       names: what the file may be called; the first is the name of a download.
-      urls: where it is published; all hold the same file.
+      urls: where it is published, by HTTPS; all hold the same file.
       sha256: its published checksum; empty if there is none.
     """
 
@@ -42,7 +44,7 @@ _MNIST = (
 )
 _FASHION = (
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
-    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+    "https://fashion-mnist.s3.eu-central-1.amazonaws.com",
 )
 # The checksums are those that TFDS publishes for the same files.
 MNIST = {
@@ -152,6 +154,7 @@ def _in_directory(original: Original, directory: Path) -> Path:
 
 def _download(original: Original, path: Path) -> None:
     """Downloads into another name and renames when all is there and right."""
+    trust.check_may_write(f"{original.folder}/{original.names[0]}", path.parent)
     part = path.with_name(f"{path.name}.part")
     with files.lock(path.with_name(f".{path.name}.lock"), f"it downloads {path.name}"):
         if path.exists():
@@ -174,9 +177,44 @@ def _download(original: Original, path: Path) -> None:
         os.replace(part, path)
 
 
+class _SecureRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to HTTPS only."""
+
+    def redirect_request(
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, url: str
+    ) -> Any:
+        _check_address(url)
+        return super().redirect_request(req, fp, code, msg, headers, url)
+
+
+def _check_address(url: str) -> None:
+    """Refuses addresses of files, of plain HTTP and of the like.
+
+    Raises:
+      ConnectionError: naming the address.
+    """
+    if urllib.parse.urlsplit(url).scheme != "https":
+        raise ConnectionError(f"{url[:200]} is refused, since files are downloaded by HTTPS only")
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """Opens addresses by HTTPS and in no other way."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        _SecureRedirects(),
+    ):
+        opener.add_handler(handler)
+    return opener
+
+
 def _fetch(url: str, part: Path) -> str:
     """Writes what is at the address to `part`; returns its SHA-256."""
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as response, part.open("wb") as file:
+    _check_address(url)
+    with _opener().open(url, timeout=TIMEOUT) as response, part.open("wb") as file:
         length = response.headers.get("Content-Length")
         return _copy(response, file, int(length) if length else None, part.stem)
 

@@ -6,6 +6,7 @@ scan and no voice of one split occurs in another.
 """
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -89,7 +90,7 @@ def polyglot_digits(
     missing_labels: float = 0.1,
     missing_in_evaluation: float = 0.0,
     noise: Noise = Noise(),
-    data_dir: str | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
 ) -> Dataset:
     """The data set, prepared at the first call and read from `data_dir` ever after.
 

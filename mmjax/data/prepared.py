@@ -15,6 +15,7 @@ from etils import epath
 from tensorflow_datasets.core import writer
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
+from mmjax.config import trust
 from mmjax.data.bars import tracked
 from mmjax.data.kept import Example, flat, lock_data_folder, nested
 from mmjax.data.originals import Originals
@@ -114,6 +115,7 @@ def prepare(
         if builder.is_prepared():
             return builder
     folder = Path(builder.data_dir).parent
+    trust.check_may_write(builder.name, folder)
     with lock_data_folder(folder, f"it prepares {builder.info.full_name}"):
         _remove_leftovers(folder)
         with _quiet():

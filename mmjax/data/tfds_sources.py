@@ -1,14 +1,20 @@
 """Random access to the examples of a TFDS builder."""
 
 import dataclasses
+import json
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import read_only_builder
 
+from mmjax.config import ConfigError, trust
 from mmjax.data.kept import lock_data_folder
+
+NAME = re.compile(r"\w+(/[\w.+-]*\w)?(:[\d.*]+)?")  # without namespace and arguments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +40,8 @@ def prepared(
     builder: str | tfds.core.DatasetBuilder, data_dir: str | os.PathLike[str] | None
 ) -> tfds.core.DatasetBuilder:
     """The builder, found by its name and prepared as array records if need be."""
+    if not trust.may_write():
+        return stored(builder, data_dir)
     if isinstance(builder, str):
         builder = tfds.builder(builder, data_dir=data_dir, try_gcs=False)
     if not builder.is_prepared():
@@ -41,6 +49,52 @@ def prepared(
             if not builder.is_prepared():
                 builder.download_and_prepare(file_format="array_record")
     return builder
+
+
+def stored(builder: Any, data_dir: str | os.PathLike[str] | None) -> tfds.core.DatasetBuilder:
+    """The builder of files that are there already, for a stored configuration.
+
+    Nothing but these files is looked at: TFDS would fetch what it does not know, and import what
+    the files name.
+
+    Raises:
+      ConfigError: there are none, or not such as TFDS itself writes.
+    """
+    if not isinstance(builder, str) or not NAME.fullmatch(builder):
+        raise ConfigError(
+            f"{str(builder)[:60]!r} is no plain name of a TFDS data set, such as 'mnist' or "
+            "'glue/sst2:2.0.0'. If you trust the stored configuration, add --allow-writes."
+        )
+    default = os.environ.get("TFDS_DATA_DIR", Path("~", "tensorflow_datasets"))
+    root = Path(data_dir or default).expanduser()
+    folder = root / re.split("[/:]", builder)[0]
+    if not folder.is_dir():
+        trust.check_may_write(builder, root)
+    for path in folder.rglob("features.json"):
+        for name in _classes(json.loads(path.read_text())):
+            if not str(name).startswith("tensorflow_datasets."):
+                raise ConfigError(
+                    f"{path} names {name!r}, which is no feature of TFDS. If you trust the stored "
+                    "configuration, add --allow-writes."
+                )
+    try:
+        found = read_only_builder.builder_from_files(builder, data_dir=root)
+    except tfds.core.DatasetNotFoundError:
+        found = None
+    if found is None or not found.is_prepared():
+        trust.check_may_write(builder, root)
+    return found
+
+
+def _classes(features: Any) -> Iterator[Any]:
+    """The Python classes that a description of features names."""
+    if isinstance(features, Mapping):
+        names = ["pythonClassName", "python_class_name"] + ["type"] * ("content" in features)
+        yield from (features[name] for name in names if name in features)
+        features = list(features.values())
+    if isinstance(features, list):
+        for part in features:
+            yield from _classes(part)
 
 
 def size(builder: tfds.core.DatasetBuilder, part: str) -> int:

@@ -10,25 +10,36 @@ from mmjax.auxiliary.distillation import Teacher
 
 
 def trained(
-    directory: str | Path, arm: str, *, seed: int | None = None, allow: Sequence[str] = ()
+    directory: str | Path,
+    arm: str,
+    *,
+    seed: int | None = None,
+    allow: Sequence[str] = (),
+    allow_code: bool = False,
 ) -> Teacher:
     """The model of one arm of a run, with its best parameters.
 
-    A configuration that calls it stores only these arguments. It reads files and may import the
-    run's copy of its experiment, so a stored configuration may call it only where the user says
-    `--allow mmjax.train.teacher`, or names the experiment's file that does.
+    A configuration that calls it stores only these arguments. It reads another run's files, so a
+    stored configuration may call it only where the user says `--allow mmjax.train.teacher`, or
+    names the experiment's file that does. What the other run may use is then for the options
+    `--allow` and `--allow-code` to say, not for the arguments stored.
 
     Args:
       directory: the run's, as `mmjax run --workdir` was given it.
       arm: which of its arms, such as the name of its only modality.
       seed: which of the run's seeds; None is the first.
-      allow: modules beyond mmjax's, and the run's own experiment, that its configuration may use.
+      allow: modules beyond mmjax's that the run's configuration may use.
+      allow_code: whether the run's copy of its experiment's code may be run, if its configuration
+        uses functions of it.
 
     Raises:
       ValueError: no such run, arm or seed, no checkpoint, or a configuration that is not trusted.
     """
     from mmjax import config as configs
     from mmjax.cli import plan, workdir
+    from mmjax.config import trust
+    from mmjax.experiment import Experiment
+    from mmjax.experiment_code import separate_modules
     from mmjax.train.run import load_best
 
     directory = Path(directory)
@@ -38,11 +49,20 @@ def trained(
     seed = stored.seeds[0] if seed is None else seed
     if seed not in stored.seeds:
         raise ValueError(f"The run {directory} has no seed {seed}, only {list(stored.seeds)}.")
-    own = plan.own_module(directory, stored)
-    config = configs.load(stored.arms[arm], allow=allow, own=own)
+    permitted = trust.current() or trust.Trust(tuple(allow), allow_code)
+    with separate_modules():
+        mend = "If you trust it, add --allow-code, or write trained(..., allow_code=True)."
+        code = plan.open_code(directory, [stored.arms[arm]], permitted, mend)
+        config = plan.load_experiment(stored.arms[arm], code.allow, code.own)
+
+    def build() -> Experiment:
+        with trust.opening(permitted):
+            experiment: Experiment = configs.build(config)
+            return experiment
+
     # This is called while the student is built, and a thread builds one configuration at a time.
     with ThreadPoolExecutor(1) as another:
-        experiment = another.submit(configs.build, config).result()
+        experiment = another.submit(build).result()
     best = load_best(experiment, directory / arm, seeds=stored.seeds)
     place = stored.seeds.index(seed)
     params = jax.device_get(jax.tree.map(lambda x: x[place], best))

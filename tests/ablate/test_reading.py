@@ -77,7 +77,7 @@ def test_they_are_the_paths_and_values_of_the_table_of_paths():
 
 def test_nothing_is_imported(tmp_path):
     """A configuration that names a module that is not there is read all the same."""
-    text = dump(made()).replace("mmjax.encoders.mlp", "gone.away")
+    text = dump(made()).replace("mmjax.encoders", "gone.away")
     assert stored.settings(text)["model.encoders.image"] == "gone.away.MLPEncoder(...)"
 
 

@@ -6,6 +6,7 @@ import pytest
 from mmjax import config as configs
 from mmjax.auxiliary import Decoders, InfoNCE, Reconstruction, Sown
 from mmjax.config import ConfigError, auto_config
+from mmjax.config.absolute_paths import with_absolute_paths
 from mmjax.encoders import MLPEncoder
 from mmjax.experiment import Experiment
 from mmjax.fusion import Concat
@@ -69,7 +70,7 @@ def test_what_may_read_files_is_not_built_from_a_store_without_leave():
     with pytest.raises(ConfigError, match=r"trained of module .* which is not trusted"):
         configs.load(text)
     again = configs.load(text, allow=["mmjax.train.teacher"])
-    assert again == applied(setting).model
+    assert again == with_absolute_paths(applied(setting).model)
     with pytest.raises(ConfigError, match="runs/x holds no run"):
         configs.build(again)
     with pytest.raises(ConfigError, match="unknown name 'trained'"):

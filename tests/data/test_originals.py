@@ -2,6 +2,9 @@ import dataclasses
 import functools
 import hashlib
 import http.server
+import shutil
+import ssl
+import subprocess
 import threading
 from pathlib import Path
 
@@ -13,10 +16,15 @@ CONTENT = bytes(range(256)) * 4000
 
 
 class Site(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder; a path under /broken/ ends before it says it does."""
+    """Serves a folder; /broken/ ends before it says it does, /to/ADDRESS redirects there."""
 
     def do_GET(self):
         self.server.asked.append(self.path)
+        if self.path.startswith("/to/"):
+            self.send_response(302)
+            self.send_header("Location", self.path.removeprefix("/to/"))
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
         if not self.path.startswith("/broken/"):
             return super().do_GET()
         self.send_response(200)
@@ -28,13 +36,32 @@ class Site(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A certificate of this machine with its key, in one file."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate")
+    path = tmp_path_factory.mktemp("certificate") / "localhost.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", path, "-out", path.with_suffix(".crt")]
+    subprocess.run([*command.split(), *names, *files], check=True, capture_output=True)
+    path.write_text(path.read_text() + path.with_suffix(".crt").read_text())
+    return path
+
+
 @pytest.fixture
-def site(tmp_path):
+def site(tmp_path, certificate, monkeypatch):
+    """A server by HTTPS whose certificate is trusted."""
     folder = tmp_path / "site"
     folder.mkdir()
     (folder / "digits.gz").write_bytes(CONTENT)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.with_suffix(".crt")))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
     handler = functools.partial(Site, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
         server.asked = []
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
@@ -42,7 +69,7 @@ def site(tmp_path):
 
 
 def address(site, path="digits.gz"):
-    return f"http://127.0.0.1:{site.server_address[1]}/{path}"
+    return f"https://127.0.0.1:{site.server_address[1]}/{path}"
 
 
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -109,11 +136,31 @@ def test_a_broken_connection_leaves_nothing_that_would_be_read(site, tmp_path):
     assert originals.find(original(address(site))).read_bytes() == CONTENT
 
 
+def test_only_https_is_followed(site, tmp_path):
+    """Neither an address nor a redirect leads to a file, to data or to plain HTTP."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(CONTENT)
+    for other in (f"file://{secret}", "data:,x", "http://127.0.0.1:9/x", "ftp://127.0.0.1/x"):
+        for url in (other, address(site, f"to/{other}")):
+            with pytest.raises(ConnectionError, match=r"by HTTPS only|is not allowed"):
+                Originals(None, tmp_path / "downloads").find(original(url, sha256=""))
+    assert not [p for p in files(tmp_path / "downloads") if p.read_bytes()]
+    redirected = address(site, f"to/{address(site)}")
+    path = Originals(None, tmp_path / "downloads").find(original(redirected))
+    assert path.read_bytes() == CONTENT
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(site, tmp_path, monkeypatch):
+    monkeypatch.delenv("SSL_CERT_FILE")
+    with pytest.raises(ConnectionError, match="certificate"):
+        Originals(None, tmp_path / "downloads").find(original(address(site)))
+
+
 def test_offline_the_error_names_file_address_and_mend(site, tmp_path):
-    wanted = original("http://127.0.0.1:9/digits.gz")
+    wanted = original("https://127.0.0.1:9/digits.gz")
     with pytest.raises(ConnectionError) as error:
         Originals(None, tmp_path).find(wanted)
-    for part in ("mnist/digits.gz", "http://127.0.0.1:9/digits.gz", "--manual-dir", "refused"):
+    for part in ("mnist/digits.gz", "https://127.0.0.1:9/digits.gz", "--manual-dir", "refused"):
         assert part in str(error.value)
 
 
@@ -123,13 +170,13 @@ def test_a_manual_directory_has_it_in_a_folder_or_directly_zipped_or_plain(tmp_p
     path.parent.mkdir(parents=True)
     path.write_bytes(b"anything")
     originals = Originals(tmp_path / "mine", tmp_path / "downloads")
-    assert originals.find(original("http://127.0.0.1:9/x")) == path
+    assert originals.find(original("https://127.0.0.1:9/x")) == path
 
 
 def test_a_manual_directory_that_lacks_it_is_told_what_to_put_where(tmp_path):
     with pytest.raises(FileNotFoundError) as error:
-        Originals(tmp_path, tmp_path).find(original("http://127.0.0.1:9/digits.gz"))
-    for part in ("mnist/digits.gz", str(tmp_path), "http://127.0.0.1:9/digits.gz", "--manual-dir"):
+        Originals(tmp_path, tmp_path).find(original("https://127.0.0.1:9/digits.gz"))
+    for part in ("mnist/digits.gz", str(tmp_path), "https://127.0.0.1:9/digits.gz", "--manual-dir"):
         assert part in str(error.value)
 
 
@@ -147,7 +194,7 @@ def test_the_published_files():
     published = [*MNIST.values(), *FASHION_MNIST.values(), FSDD]
     assert len({(o.folder, o.names[0]) for o in published}) == 9
     for one in published:
-        assert all(url.startswith("http") for url in one.urls)
+        assert all(url.startswith("https://") for url in one.urls)
         assert one.sha256 == "" or len(bytes.fromhex(one.sha256)) == 32
         assert one is FSDD or all(Path(url).name == one.names[0] for url in one.urls)
     with pytest.raises(dataclasses.FrozenInstanceError):

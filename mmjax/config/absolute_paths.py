@@ -1,0 +1,82 @@
+"""Paths of files in a configuration: made absolute, so that it means the same everywhere."""
+
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+import fiddle as fdl
+from fiddle import daglish
+
+from mmjax.config import hints
+
+PATH_CALLS = (Path, type(Path()), os.path.join, os.path.abspath, os.path.dirname)
+
+
+def with_absolute_paths(config: Any) -> Any:
+    """Returns a copy of a configuration whose relative paths are absolute.
+
+    A value is a path if it is a `Path`, or a string at a parameter whose annotation names
+    `os.PathLike`, as those of the functions in `mmjax.data` do. Calls that only put paths together
+    are made. "~/..." and addresses such as "gs://..." are left as they are.
+    """
+
+    def copied(value: Any, state: daglish.State) -> Any:
+        if isinstance(value, Path):
+            return _absolute(value)
+        if not state.is_traversable(value):
+            return value
+        new = state.map_children(value)
+        if isinstance(new, fdl.Config) and fdl.get_callable(new) in PATH_CALLS:
+            arguments = new.__arguments__.values()
+            return _absolute(fdl.build(new)) if all(map(_is_path, arguments)) else new
+        if isinstance(new, fdl.Buildable):
+            for name, annotation in _path_parameters(fdl.get_callable(new)).items():
+                if name in new.__arguments__:
+                    setattr(new, name, _resolved(new.__arguments__[name], annotation))
+        return new
+
+    return daglish.MemoizedTraversal.run(copied, config)
+
+
+@cache
+def _path_parameters(function: Callable[..., Any]) -> dict[str, Any]:
+    """Returns {parameter: annotation} of the parameters that may hold paths."""
+    annotations = hints.annotations(function)
+    return {name: a for name, a in annotations.items() if name != "return" and _names_paths(a)}
+
+
+def _names_paths(annotation: Any) -> bool:
+    """Checks whether an annotation names `os.PathLike` at any depth."""
+    return _is_path_type(annotation) or any(map(_names_paths, get_args(annotation)))
+
+
+def _is_path_type(annotation: Any) -> bool:
+    kind = get_origin(annotation) or annotation
+    return isinstance(kind, type) and issubclass(kind, os.PathLike)
+
+
+def _resolved(value: Any, annotation: Any) -> Any:
+    """Makes the paths in a value absolute, where the annotation says that there are some."""
+    union = get_origin(annotation) in (Union, UnionType)
+    members = get_args(annotation) if union else (annotation,)
+    if isinstance(value, str):
+        return _absolute(value) if any(map(_is_path_type, members)) else value
+    for member in members:
+        if type(value) is dict:
+            value = {k: _resolved(v, hints.element(member, k)) for k, v in value.items()}
+        elif type(value) in (list, tuple):
+            value = type(value)(_resolved(v, hints.element(member, i)) for i, v in enumerate(value))
+    return value
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str | Path)
+
+
+def _absolute(path: Any) -> Any:
+    text = os.fspath(path)
+    is_relative = text and not text.startswith("~") and "://" not in text
+    return type(path)(os.path.abspath(text)) if is_relative else path

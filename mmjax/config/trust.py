@@ -1,0 +1,77 @@
+"""What the user lets a stored run do while it is opened.
+
+A run may come from anybody. While one is open, code that would run what it names or write where it
+says asks here first.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from pathlib import Path
+from typing import NamedTuple
+
+from mmjax.config.errors import ConfigError
+
+
+class Trust(NamedTuple):
+    """What the user permits, by options of the command line.
+
+    Attributes:
+      modules: modules whose functions and classes the configuration may use (`--allow MODULE`).
+      code: whether the run's copy of its experiment's code may be run (`--allow-code`).
+      writes: whether data sets may be prepared, in folders that the configuration names
+        (`--allow-writes`).
+    """
+
+    modules: tuple[str, ...] = ()
+    code: bool = False
+    writes: bool = False
+
+
+_open: ContextVar[Trust | None] = ContextVar("open_run", default=None)
+
+
+@contextlib.contextmanager
+def opening(trust: Trust) -> Iterator[None]:
+    """Marks that a stored run is being opened, with what the user permits.
+
+    Raises:
+      ConfigError: whatever goes wrong while objects of a stored configuration are built, since its
+        values are not checked as thoroughly as those that a user types.
+    """
+    token = _open.set(trust)
+    try:
+        yield
+    except (ValueError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"the stored configuration cannot be built: {type(error).__name__}: {reason}"
+        ) from error
+    finally:
+        _open.reset(token)
+
+
+def current() -> Trust | None:
+    """Returns what the user permits the run that is being opened; None if none is."""
+    return _open.get()
+
+
+def may_write() -> bool:
+    """Checks whether data sets may be prepared now."""
+    trust = _open.get()
+    return trust is None or trust.writes
+
+
+def check_may_write(data: str, folder: Path) -> None:
+    """Refuses to prepare a data set for a stored run, unless the user permits it.
+
+    Raises:
+      ConfigError: naming the data set, the folder and the option.
+    """
+    if not may_write():
+        raise ConfigError(
+            f"the data set {data} is not prepared in {folder}, and opening a stored run writes "
+            "nothing there. To prepare it (download and write its files), add --allow-writes."
+        )
