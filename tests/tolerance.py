@@ -20,6 +20,16 @@ def bound_sum_error(terms, magnitude):
     return terms * UNIT_ROUNDOFF * np.asarray(magnitude, np.float64)
 
 
+def bound_difference(terms, magnitude=1.0):
+    """Bounds the difference of two float32 sums of the same products, for use as `atol` or `rtol`.
+
+    Args:
+      terms: number of products, times the number of layers of such sums.
+      magnitude: the sum of their absolute values; as `rtol`, that divided by the sum.
+    """
+    return 2 * bound_sum_error(terms, magnitude)
+
+
 def assert_within(actual, expected, error):
     """Asserts that no entry differs by more than the entry of `error`."""
     difference = np.abs(np.asarray(actual, np.float64) - np.asarray(expected, np.float64))
@@ -30,13 +40,8 @@ def assert_within(actual, expected, error):
 def assert_equal_sums(actual, expected, terms):
     """Asserts that two float32 results of sums of so many products agree up to rounding.
 
-    It allows 2 n u of the largest entry. Errors of either sign add up to about the square root of
-    that, which leaves room for the absolute values of products that cancel.
-
-    Args:
-      actual: an array.
-      expected: an array of that shape.
-      terms: number of products in the longest sum, times the number of layers of such sums.
+    It takes the largest entry in place of the absolute values of products. Those cancel to about
+    the square root of their number, but so do the errors.
     """
     largest = np.max(np.abs(np.asarray(expected, np.float64)), initial=0)
-    assert_within(actual, expected, 2 * bound_sum_error(terms, largest))
+    assert_within(actual, expected, bound_difference(terms, largest))

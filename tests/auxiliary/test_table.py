@@ -34,6 +34,7 @@ from mmjax.sharing import CGC, DSelectK, HardSharing, MMoE
 from mmjax.train.parallel import AXIS, train_program
 from mmjax.train.step import init_state, make_train_step, objective_sums, represent
 from mmjax.types import Batch
+from tests.tolerance import bound_difference
 
 WIDTH = 3
 DECODERS = Decoders(hidden=(4,), likelihoods={"picture": "bernoulli"}, vocabularies={"word": 5})
@@ -269,7 +270,7 @@ def test_eight_devices_train_as_one(name):
     chex.assert_trees_all_close(many.params, one.params, atol=2e-5)
     assert (told["loss/extra"][1] > 0).all()
     means = [m["loss/extra"][0] / m["loss/extra"][1] for m in (told, also_told)]
-    np.testing.assert_allclose(*means, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(*means, rtol=1e-4, atol=bound_difference(100))
 
 
 @SOME
@@ -310,7 +311,9 @@ def test_balancers_are_told_when_there_is_nothing_to_learn(balancer):
     (before, after, metrics), (_, alone, _) = steps
     assert metrics["loss/extra"] == (0, 0)
     for part in alone.params:
-        chex.assert_trees_all_close(after.params[part], alone.params[part], atol=1e-6)
+        chex.assert_trees_all_close(
+            after.params[part], alone.params[part], atol=bound_difference(100)
+        )
     chex.assert_trees_all_equal(after.params["auxiliary_extra"], before.params["auxiliary_extra"])
 
 

@@ -17,6 +17,7 @@ from mmjax.parameters import partition
 from mmjax.train.parallel import AXIS, train_program
 from mmjax.train.programs import Programs
 from mmjax.train.step import init_state, loss_sums, make_train_step, predict, represent
+from tests.tolerance import bound_difference
 
 TASKS = ("a", "b", "c", "d")
 
@@ -76,7 +77,7 @@ def test_off_they_cost_nothing_and_on_they_change_nothing(setting):
     assert hlo(off, state, batch) == hlo(make_train_step(model, optimizer, balancer), state, batch)
     assert "syevd" not in hlo(off, state, batch) and "syevd" in hlo(on, state, batch)
     (plain, fewer), (same, more) = jax.jit(off)(state, batch), jax.jit(on)(state, batch)
-    chex.assert_trees_all_close(plain.params, same.params, rtol=1e-6)
+    chex.assert_trees_all_close(plain.params, same.params, rtol=1e-6, atol=bound_difference(50))
     extra = {"cosine/kind,size", "conflicts", "condition"}
     assert set(more) - set(fewer) == extra | {"gradient_norm/kind", "gradient_norm/size"}
 

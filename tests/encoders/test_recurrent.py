@@ -10,6 +10,7 @@ import pytest
 
 from mmjax.data.dataset import Modality
 from mmjax.encoders import Cell, RecurrentEncoder, TextEncoder, elman, gru, lstm
+from tests.tolerance import bound_difference
 
 X = np.random.default_rng(0).normal(size=(3, 5, 2)).astype(np.float32)
 LENGTHS = np.array([5, 2, 3], np.int32)
@@ -162,7 +163,7 @@ def test_a_cell_of_ones_own():
     got = APPLY(encoder, params, X, LENGTHS).values[:, 0]
     for i, n in enumerate(LENGTHS):
         weights = 0.5 ** np.arange(n, 0, -1)
-        np.testing.assert_allclose(got[i], weights @ X[i, :n], atol=1e-6)
+        np.testing.assert_allclose(got[i], weights @ X[i, :n], atol=bound_difference(20))
 
 
 def test_without_lengths_every_time_counts():
@@ -198,7 +199,7 @@ def test_text_is_its_embedding_encoded():
     inner = {"params": params["params"]["encoder"]}
     expected = APPLY(text.encoder, inner, embedding[tokens], LENGTHS)
     got = APPLY(text, params, tokens.astype(np.uint16), LENGTHS)
-    np.testing.assert_allclose(got.values, expected.values, atol=1e-6)
+    np.testing.assert_allclose(got.values, expected.values, atol=bound_difference(50))
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from mmjax.fusion import (
     pool,
 )
 from mmjax.types import Branches, Tokens
+from tests.tolerance import bound_difference
 
 TABLE = {
     "concat": Concat(),
@@ -117,7 +118,10 @@ def split(tokens):
     return {m: t.values for m, t in tokens.items()}, {m: t.mask for m, t in tokens.items()}
 
 
-def assert_same(got, expected, atol=1e-6):
+ROUNDING = bound_difference(100)
+
+
+def assert_same(got, expected, atol=ROUNDING):
     assert jax.tree.structure(got) == jax.tree.structure(expected)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, atol=atol)
@@ -270,7 +274,7 @@ def test_late_formula(learned):
         score = {m: np.exp(params["params"][f"logit_{m}"]) if learned else 1.0 for m in there}
         for m in row:
             expected = score[m] / sum(score.values()) if m in there else 0.0
-            np.testing.assert_allclose(weights[m][i], expected, atol=1e-6)
+            np.testing.assert_allclose(weights[m][i], expected, atol=bound_difference(20))
         for m in there:
             branch = np.maximum(dense(params, f"project_{m}", row[m]), 0)
             np.testing.assert_allclose(values[m][i], branch, atol=1e-5)
