@@ -21,9 +21,10 @@ def aligned(
     With the Gramian V L V^T the weights are s V L^(-1/2) V^T u over the eigenvalues above
     round-off, where u is 1/T and s is the length that all principal components are given.
 
-    Norms may differ by a factor of 10^4 with errors below 10^-4; at 10^6 the error can be 20%. What
-    is dropped as round-off is not a short gradient, but a direction in which the UNIT gradients
-    differ by less than about 1/1000, as two that are parallel or opposed up to such an angle.
+    Norms may differ by a factor of 10^4 with errors below 10^-4. What is dropped as round-off are
+    singular values below about 10^-5 of the largest, as of gradients that are shorter by that
+    factor, and directions in which the UNIT gradients differ by less than about 1/1000, as two that
+    are parallel or opposed up to such an angle.
 
     Args:
       scale: s. "min": the smallest singular value, as in the paper; "median": the median (the
@@ -81,7 +82,9 @@ def decompose_gradients(
     order = jnp.argsort(norms, descending=True)
     _, singular, right = svd(factor[:, order])
     right = right[:, jnp.argsort(order)]
-    kept = (jnp.arange(len(gram)) < independent.sum()) & (singular > 0)
+    # Vectors of values below some 10^-5 of the largest are wrong by more than a few percent.
+    kept = singular > 64 * jnp.finfo(gram.dtype).eps * singular[0]
+    kept = kept & (jnp.arange(len(gram)) < independent.sum())
     return jnp.where(kept, singular, 1.0), right, kept
 
 
