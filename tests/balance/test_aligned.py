@@ -2,11 +2,14 @@
 
 from functools import partial
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mmjax import balance
 from mmjax.balance.aligned import aligned_weights
+from mmjax.balance.pullback import gramian
 
 
 def by_decomposition(rows, scale):
@@ -27,6 +30,34 @@ def test_the_update_is_the_mean_of_the_nearest_orthogonal_gradients(problems, sc
     for w, (rows, _) in zip(got, drawn.each(), strict=True):
         expected = by_decomposition(rows, scale)
         assert np.linalg.norm(w @ rows - expected) < 1e-4 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("scale", ["min", "median", "rmse"])
+@pytest.mark.parametrize("ratio", [1e2, 1e3, 1e4])
+def test_short_gradients_count_whatever_the_others_lengths(scale, ratio):
+    """Norms that are the ratio apart; the unit gradients are independent."""
+    rng = np.random.default_rng(0)
+
+    @jax.jit
+    @jax.vmap
+    def weights(rows):
+        options = {"key": jax.random.key(0), "labeled": jnp.ones(len(rows), bool), "scale": scale}
+        return aligned_weights(gramian(rows), **options)
+
+    for tasks in (2, 3, 8):
+        rows = rng.normal(size=(40, tasks, 48)) * ratio ** rng.random((40, tasks, 1))
+        rows[:, :1] *= ratio / np.linalg.norm(rows[:, :1], axis=2, keepdims=True)
+        rows[:, 1:2] /= np.linalg.norm(rows[:, 1:2], axis=2, keepdims=True)
+        rows = rows.astype(np.float32)
+        found = np.asarray(weights(rows), np.float64)
+        for w, exact in zip(found, rows.astype(np.float64), strict=True):
+            u, s, vt = np.linalg.svd(exact, full_matrices=False)
+            s = {"min": s[-1], "median": np.sort(s)[(tasks - 1) // 2]}.get(
+                scale, np.sqrt((s**2).mean())
+            )
+            expected = s * (u @ vt).mean(0)
+            error = np.linalg.norm(w @ exact - expected)
+            assert error < 1e-4 * np.linalg.norm(expected)
 
 
 def test_closed_forms(weights):
