@@ -304,6 +304,8 @@ def campaign(
         if (command, home) not in expected:
             shutil.copytree(root / home, copied)
             expected[command, home] = (try_command(command, copied, root), files_of(copied))
+            if command == "resume" and files_of(copied) != files_of(root / "finished"):
+                raise RuntimeError("the resumed run differs from the uninterrupted one")
             shutil.rmtree(copied)
         shutil.copytree(root / home, copied)
         path = rng.choice(victims(copied))
