@@ -82,9 +82,11 @@ def write(directory: Path, run: Run, table: str, module: ModuleType | None, reco
     try:
         _write_all(draft, run, table, module, record)
         _move(draft, directory)
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)
-        raise ConfigError(f"cannot write {directory}: {error.strerror}.") from error
+        if isinstance(error, OSError):
+            raise ConfigError(f"cannot write {directory}: {error.strerror}.") from error
+        raise
 
 
 def read(directory: Path) -> Run:
