@@ -27,6 +27,10 @@ MENDS = {
     "auxiliary": "Use an objective for what the model makes.",
 }
 
+# How mmjax's own parts fail, besides, in the place of another kind of part.
+MISUSE = (AttributeError, LookupError, ArithmeticError)
+FAILURES = (ValueError, TypeError, FlaxError, *MISUSE)
+
 
 class Part(NamedTuple):
     """A part of a model.
@@ -174,14 +178,10 @@ def explained(part: Part, what: str) -> Iterator[None]:
     """Says of an error in which part it is, and what that part gets."""
     try:
         yield
-    except (
-        ValueError,
-        TypeError,
-        AttributeError,
-        LookupError,
-        ArithmeticError,
-        FlaxError,
-    ) as error:
+    except FAILURES as error:
+        known = type(part.module).__module__.startswith("mmjax.")
+        if not known and isinstance(error, MISUSE):
+            raise  # a bug in a part of the user's own
         message = str(error).strip()
         if not raised_by_mmjax(error):
             message = f"{message.rstrip('.')}. {MENDS[part.kind]}"
