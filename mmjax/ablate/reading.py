@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmjax.ablate import digits, stats, stored
-from mmjax.train.report import cell
-from mmjax.train.writers import read_lines
+from mmjax.intervals import format_mean as cell
 
 Rows = list[list[str]]
 
@@ -77,6 +76,8 @@ def state(directory: Path) -> str:
         return "finished"
     if (directory / "error.txt").is_file():
         return f"failed: {first_line((directory / 'error.txt').read_text())}"
+    from mmjax.train.writers import read_lines  # imports JAX, and finished runs do not need it
+
     logs = list(directory.glob("metrics-seed*.jsonl"))
     steps = [json.loads(lines[-1])["step"] for log in logs if (lines := read_lines(log))]
     if not steps:

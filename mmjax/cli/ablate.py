@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.cli import options
-from mmjax.cli import workdir as workdirs
-from mmjax.config import ConfigError, source
+from mmjax.terminal import print_text
 
 
 def add_command(commands: Any) -> None:
@@ -44,7 +43,9 @@ def action(asked: argparse.Namespace) -> None:
     from mmjax.ablate import directory as directories
     from mmjax.ablate import estimate
     from mmjax.ablate import run as studies
+    from mmjax.cli import workdir as workdirs
     from mmjax.cli.app import prepare_jax
+    from mmjax.config import ConfigError
 
     study, file = find(asked.target)
     if asked.seeds:
@@ -62,7 +63,7 @@ def action(asked: argparse.Namespace) -> None:
         return estimate.describe(plan, devices, asked.lanes)
     command = shlex.join(["mmjax", *sys.argv[1:]])
     directories.start(plan, directory, file, provenance.record(command, file))
-    print(f"Work directory: {directory}", flush=True)
+    print_text(f"Work directory: {directory}")
     failed = studies.run(plan, directory, devices=devices, most=asked.lanes)
     print(f"Results: {directory}")
     if failed:
@@ -79,6 +80,7 @@ def find(target: str) -> tuple[Any, Path]:
       ConfigError: there is none.
     """
     from mmjax.ablate.study import Study
+    from mmjax.config import ConfigError, source
 
     place, _, name = target.partition(":")
     path = place.endswith(".py")

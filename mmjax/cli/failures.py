@@ -5,7 +5,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from mmjax.config import ConfigError
+from mmjax.terminal import print_text
 
 
 def guarded(action: Callable[[], None]) -> int:
@@ -16,13 +16,13 @@ def guarded(action: Callable[[], None]) -> int:
     try:
         action()
     except KeyboardInterrupt as interrupt:
-        print(f"\n{interrupt}", file=sys.stderr)
+        print_text(f"\n{interrupt}", file=sys.stderr)
         return 130
     except Exception as error:
         code = exit_code(error)
         if code is None or os.environ.get("MMJAX_TRACEBACK") == "1":
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print_text(f"error: {error}", file=sys.stderr)
         return code
     return 0
 
@@ -32,6 +32,8 @@ def exit_code(error: Exception) -> int | None:
 
     Bad input is what mmjax itself refuses: errors from deeper down are bugs until shown otherwise.
     """
+    from mmjax.config.errors import ConfigError  # imports much, and only errors need it
+
     if isinstance(error, ConfigError):
         return 2
     if not _raised_in_mmjax(error):

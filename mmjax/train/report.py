@@ -8,9 +8,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from mmjax.escapes import escape_markdown, format_markdown_table
 from mmjax.experiment import Experiment
-from mmjax.train.evaluate import mean_interval
-from mmjax.train.progress import console
+from mmjax.intervals import format_mean as cell
+from mmjax.terminal import print_table, print_text
 from mmjax.types import Params
 
 
@@ -33,7 +34,7 @@ def describe(
     """Prints what is about to be trained."""
     data = experiment.data
     sizes = ", ".join(f"{len(source):,} {name}" for name, source in data.splits.items())
-    print(
+    print_text(
         f"\n{arm}: {data.name} ({sizes}); {', '.join(sorted(experiment.model.encoders))} -> "
         f"{', '.join(sorted(experiment.model.heads))}; seeds {' '.join(map(str, seeds))}; "
         f"{len(devices)} x {devices[0].device_kind}"
@@ -65,30 +66,14 @@ def table(results: Mapping[str, Any]) -> list[list[str]]:
     return [metrics + cost for metrics, cost in both]
 
 
-def cell(values: Sequence[float]) -> str:
-    """A metric over the seeds."""
-    mean, half = mean_interval(values)
-    digits = 3 if abs(mean) < 10 else 1
-    return f"{mean:.{digits}f}" + ("" if np.isnan(half) else f" ± {half:.{digits}f}")
-
-
 def show(rows: list[list[str]]) -> None:
-    """Prints the table; intervals stand below their means, so that it fits most screens."""
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    shown = Table(title="Test split", box=SIMPLE, padding=(0, 1, 0, 0))
-    for i, name in enumerate(rows[0]):
-        shown.add_column(name.replace(" ", "\n"), justify="right" if i else "left")
-    for row in rows[1:]:
-        shown.add_row(*(text.replace(" ± ", "\n±") for text in row))
-    console().print(shown)
+    """Prints the table."""
+    print_table(rows, "Test split")
 
 
 def markdown(rows: list[list[str]]) -> str:
     """The table in Markdown."""
-    rule = [":--", *["--:"] * (len(rows[0]) - 1)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in (rows[0], rule, *rows[1:]))
+    return format_markdown_table([[escape_markdown(cell) for cell in row] for row in rows])
 
 
 def curves(workdir: Path, arms: Sequence[str], seeds: Sequence[int]) -> None:
