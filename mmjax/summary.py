@@ -17,7 +17,7 @@ from mmjax.fits import Call, Part, key_shape, parts_of, resized, shapes, trace, 
 from mmjax.flops import flops, flops_by_scope
 from mmjax.model import Model, identity
 from mmjax.shown import described, example_shapes, with_unit
-from mmjax.terminal import NO_BREAK, print_table, print_text
+from mmjax.terminal import NO_BREAK, print_paragraph, print_table, print_text
 from mmjax.train.splits import Splits
 from mmjax.train.step import init_state, make_train_step
 from mmjax.types import Batch
@@ -218,4 +218,5 @@ def show(summary: Summary, title: str) -> None:
     for row in rows:  # a name and its shape stay on one line
         row[2:4] = [", ".join(s.replace(" ", NO_BREAK) for s in t.split(", ")) for t in row[2:4]]
     print_table([list(HEADER), *rows], title, words=4)
-    print_text(" ".join(summary.notes))
+    print_text()
+    print_paragraph(" ".join(summary.notes))

@@ -38,6 +38,16 @@ def print_text(text: str = "", *, file: Any = None) -> None:
     print(visible.encode(encoding, "backslashreplace").decode(encoding), file=file, flush=True)
 
 
+def print_paragraph(text: str) -> None:
+    """Prints text that is broken into lines at spaces."""
+    print_text("\n".join(break_lines(text, terminal_width())))
+
+
+def terminal_width() -> int:
+    """Returns how many characters a line of the terminal holds, or a line of a file is given."""
+    return shutil.get_terminal_size((FILE_WIDTH, 24)).columns
+
+
 def print_table(rows: Rows, title: str = "", *, words: int = 1) -> None:
     """Prints a table of text as `format_table` lays it out.
 
@@ -46,9 +56,8 @@ def print_table(rows: Rows, title: str = "", *, words: int = 1) -> None:
       title: what stands above it.
       words: how many columns, the first ones, are words; the others are numbers.
     """
-    width = shutil.get_terminal_size((FILE_WIDTH, 24)).columns
     above = f"{title}\n\n" if title else ""
-    print_text(f"\n{above}{format_table(rows, width, words=words)}")
+    print_text(f"\n{above}{format_table(rows, terminal_width(), words=words)}")
 
 
 def format_table(rows: Rows, width: int, *, words: int = 1) -> str:
