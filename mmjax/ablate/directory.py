@@ -54,7 +54,8 @@ def check(plan: Plan, directory: Path, *, resume: bool) -> None:
             "--workdir."
         )
     stored = json.loads((directory / "study.json").read_text())
-    differing = [key for key, value in plan.facts.items() if stored.get(key) != value]
+    asked = {k: v for k, v in plan.facts.items() if k in stored or k != "base"}  # older lack it
+    differing = [key for key, value in asked.items() if stored.get(key) != value]
     if (directory / "config.json").read_text() != configs.dump(plan.base, plan.own):
         differing.append("the base experiment")
     if differing:

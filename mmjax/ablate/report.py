@@ -10,6 +10,7 @@ from mmjax.ablate import diagrams, digits, figures, frames, page, render, tables
 from mmjax.ablate import record as records
 from mmjax.ablate.record import Record
 from mmjax.ablate.tables import Table
+from mmjax.escapes import escape_latex, escape_markdown
 
 
 class Drawing(NamedTuple):
@@ -22,7 +23,7 @@ class Drawing(NamedTuple):
 
 Draw = Callable[[Record], Figure | None]
 
-BAND = "Lines: means over the seeds; bands: 95% intervals."
+BAND = "Lines: means over the seeds; bands: 95% intervals, within the values that there can be."
 DRAWN: tuple[tuple[Draw, Drawing], ...] = (
     (
         figures.scores,
@@ -38,7 +39,8 @@ DRAWN: tuple[tuple[Draw, Drawing], ...] = (
         Drawing(
             "critical_difference",
             "Mean ranks on the primary metric",
-            "Bars join arms whose ranks do not differ significantly (Nemenyi, 5%).",
+            "The mean ranks of the first table. Bars join arms whose ranks do not differ "
+            "significantly (Nemenyi, 5%).",
         ),
     ),
     (
@@ -70,7 +72,14 @@ DRAWN: tuple[tuple[Draw, Drawing], ...] = (
             "Test means and 95% intervals. The line is the Pareto front of the means.",
         ),
     ),
-    (traces.weights, Drawing("weights", "The tasks' weights over training", BAND)),
+    (
+        traces.weights,
+        Drawing(
+            "weights",
+            "The tasks' weights over training",
+            f"{BAND} Arms whose weights never change are left out.",
+        ),
+    ),
     (
         traces.conflicts,
         Drawing("conflicts", "Conflicts between the tasks' gradients over training", BAND),
@@ -124,7 +133,7 @@ def introduction(record: Record) -> str:
     }
     axes = "; ".join(f"{axis}: {', '.join(found)}" for axis, found in labels.items())
     seeds = f"seed{'s' * (len(record.seeds) > 1)} {', '.join(map(str, record.seeds))}"
-    text = (
+    text = what_ran(record) + (
         f"{len(done)} of {len(record.arms)} arms are done ({len(record.errors)} failed), with "
         f"{seeds}. Axes: {axes or 'none'}. Primary metric: "
         f"{tables.title(record, record.metric)}, on the test split, of the parameters that were "
@@ -141,17 +150,30 @@ def introduction(record: Record) -> str:
     return text
 
 
+def what_ran(record: Record) -> str:
+    """When the study ran, on which data and how long it trained, as far as that is known."""
+    parts = []
+    if record.starts and record.starts[0].get("time"):
+        parts.append(f"Started {str(record.starts[0]['time'])[:10]}.")
+    if "examples" in record.base:
+        sizes = ", ".join(f"{n:,} {split}" for split, n in record.base["examples"].items())
+        parts.append(f"Data: {record.base['data']} ({sizes}).")
+    if "epochs" in record.base:
+        parts.append(f"{record.base['epochs']} epochs unless an arm says otherwise.")
+    return " ".join([*parts, ""])
+
+
 def as_markdown(name: str, intro: str, shown: list[Table], drawn: list[Drawing]) -> str:
     """The report in Markdown; its figures lie beside it."""
-    parts = [f"# {name}\n\n{intro}\n"]
-    parts += [f"## {table.title}\n\n{render.markdown(table)}" for table in shown]
+    parts = [f"# {escape_markdown(name)}\n\n{escape_markdown(intro)}\n"]
+    parts += [f"## {escape_markdown(table.title)}\n\n{render.markdown(table)}" for table in shown]
     parts += [f"## {d.title}\n\n![{d.title}](figures/{d.name}.png)\n\n{d.note}\n" for d in drawn]
     return "\n".join(parts)
 
 
 def as_latex(name: str, intro: str, shown: list[Table], drawn: list[Drawing]) -> str:
     """A document of all tables and figures; a paper takes the files that it inputs."""
-    escape = render.escape_latex
+    escape = escape_latex
     shrink = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
     parts = [
         r"\documentclass{article}",

@@ -100,9 +100,11 @@ def make_plan(
         raise ConfigError(f"the study's seeds are {seeds}; give it one or more that differ.")
     arms = make.make_arms(study, base)
     build = builder(base)
-    model = build(base).model
-    known = {m: d for m, d in directions(model).items() if "/" in m}
-    metric, direction = make.primary_metric(study, base, known)
+    experiment = build(base)
+    model, data = experiment.model, experiment.data
+    every = directions(model)
+    known = {m: d for m, d in every.items() if "/" in m}
+    metric, direction = make.primary_metric(study, base, every)
     check_vmapped(study.vmapped, [configs.flatten(arm.config) for arm in arms.values()])
     if study.tuning is not None:
         check_space(study.tuning, [arm.config for arm in arms.values()])
@@ -124,6 +126,12 @@ def make_plan(
             for arm, a in arms.items()
         },
         "tuning": None if study.tuning is None else told(study.tuning),
+        "base": {
+            "data": data.name,
+            "examples": {split: len(source) for split, source in data.splits.items()},
+            "epochs": experiment.epochs,
+            "batch_size": experiment.batch_size,
+        },
     }
     return Plan(name, study, base, arms, facts, build, own)
 

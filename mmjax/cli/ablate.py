@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.cli import options
-from mmjax.terminal import print_text
+from mmjax.terminal import print_paragraph, print_table, print_text
 
 
 def add_command(commands: Any) -> None:
@@ -65,12 +65,33 @@ def action(asked: argparse.Namespace) -> None:
     directories.start(plan, directory, file, provenance.record(command, file))
     print_text(f"Work directory: {directory}")
     failed = studies.run(plan, directory, devices=devices, most=asked.lanes)
-    print(f"Results: {directory}")
+    print_results(directory)
+    print_text(f"\nResults: {directory}\nReport: {shlex.join(['mmjax', 'report', str(directory)])}")
     if failed:
         sys.exit(
             f"error: {len(failed)} of {len(plan.arms)} arms failed: {', '.join(failed)}. Each has "
             f"an error.txt in {directory / 'arms'}; --resume tries them again."
         )
+
+
+def print_results(directory: Path) -> None:
+    """Prints the test metrics of the arms, the best one first, and the arms that failed."""
+    from mmjax.ablate import record as records
+    from mmjax.ablate import tables
+
+    record = records.read(directory)
+    table = tables.results(record)
+    if table.rows:
+        rows = [["", *table.header[table.texts :]]]
+        for cells in table.rows:
+            labels = [cell.text for cell in cells[: table.texts] if cell.text]
+            values = [f"{cell.text} {cell.mark}".strip() for cell in cells[table.texts :]]
+            rows.append([", ".join(labels), *values])
+        print_table(rows, table.title)
+        print_text()
+        print_paragraph(table.note)
+    for arm, error in record.errors.items():
+        print_text(f"{arm} failed: {error}")
 
 
 def find(target: str) -> tuple[Any, Path]:
