@@ -85,7 +85,8 @@ def arms(record: Record) -> Table:
 def results(record: Record) -> Table:
     """The primary metric and one metric per task of every arm that has results."""
     columns = {title(record, m): scores(record, m) for m in records.main_metrics(record)}
-    return by_arm(record, "results", "Test split", columns, how_to_read(record))
+    note = how_to_read(record, bold=False)
+    return by_arm(record, "results", "Test split", columns, note)
 
 
 def grid(record: Record) -> Table | None:
@@ -334,14 +335,17 @@ def title(record: Record, metric: str) -> str:
     return f"{metric.replace('/', ' ').replace('_', ' ')} {ARROWS[record.directions[metric]]}"
 
 
-def how_to_read(record: Record) -> str:
-    """The note below a table of scores."""
+def how_to_read(record: Record, *, bold: bool = True) -> str:
+    """The note below a table of scores, which may have no bold type."""
     if len(record.seeds) < 2:
-        return "One seed: no intervals, no tests, and nothing is in bold."
+        return "One seed: no intervals, no tests" + (", and nothing is in bold." if bold else ".")
+    best = (
+        "Bold: the best, and all that it is not significantly better than (one-sided paired "
+        "t-tests). "
+    )
     return (
-        f"Mean ± half the 95% interval (Student's t) over {len(record.seeds)} seeds. Bold: the "
-        "best, and all that it is not significantly better than (one-sided paired t-tests). "
-        f"{MARKS['better']} {MARKS['worse']}: significantly better, worse than "
-        f"{MARKS['baseline']}, the baseline {record.baseline} (two-sided). "
+        f"Mean ± half the 95% interval (Student's t) over {len(record.seeds)} seeds. "
+        f"{best if bold else ''}{MARKS['better']} {MARKS['worse']}: significantly better, worse "
+        f"than {MARKS['baseline']}, the baseline {record.baseline} (two-sided). "
         "All tests at 5% with Holm's correction over the column."
     )

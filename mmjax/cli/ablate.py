@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.cli import options
-from mmjax.terminal import print_paragraph, print_table, print_text
+from mmjax.terminal import NO_BREAK, print_paragraph, print_table, print_text
 
 
 def add_command(commands: Any) -> None:
@@ -82,10 +82,11 @@ def print_results(directory: Path) -> None:
     record = records.read(directory)
     table = tables.results(record)
     if table.rows:
-        rows = [["", *table.header[table.texts :]]]
+        heads = [NO_BREAK.join(name.rsplit(" ", 1)) for name in table.header]  # keeps the arrow
+        rows = [["", *heads[table.texts :]]]
         for cells in table.rows:
             labels = [cell.text for cell in cells[: table.texts] if cell.text]
-            values = [f"{cell.text} {cell.mark}".strip() for cell in cells[table.texts :]]
+            values = [f"{c.text} {c.mark or NO_BREAK}" * bool(c.text) for c in cells[table.texts :]]
             rows.append([", ".join(labels), *values])
         print_table(rows, table.title)
         print_text()

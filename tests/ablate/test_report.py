@@ -20,6 +20,7 @@ NAMES = {
     "weights",
     "conflicts",
 }
+RUN = {"setup", "settings", "changes"}  # tables of what was run
 
 
 def test_everything_is_written(reported):
@@ -28,7 +29,7 @@ def test_everything_is_written(reported):
     drawn = {path.name for path in (reported / "figures").iterdir()}
     assert drawn == {f"{name}.{kind}" for name in NAMES for kind in ("png", "pdf")}
     tables = {path.stem for path in (reported / "tables").iterdir()}
-    assert tables == {"arms", "grid", "tests", "fusion_gains", "metrics", "gaps"}
+    assert tables == {"arms", "grid", "tests", "fusion_gains", "metrics", "gaps", *RUN}
 
 
 def test_the_three_forms_hold_the_same_tables_and_figures(reported):
@@ -41,7 +42,7 @@ def test_the_three_forms_hold_the_same_tables_and_figures(reported):
     assert html.count("<img") == len(NAMES)
     for table in (reported / "tables").iterdir():
         assert rf"\input{{tables/{table.stem}}}" in latex
-        assert f'<table id="{table.stem}">' in html
+        assert f'<table id="{table.stem}"' in html
     assert markdown.count("\n| :--") == html.count("<table")
 
 
