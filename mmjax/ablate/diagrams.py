@@ -117,6 +117,8 @@ def front(record: Record, x: Measure, y: Measure) -> Figure | None:
     axis.set_ylabel(y.title)
     if x.log:
         axis.set_xscale("log")
+    else:
+        axis.locator_params(axis="x", nbins=6)
     number(axis, best, x.up, y.up)
     if axis.get_legend_handles_labels()[1]:
         figure.legend(loc="outside upper center", ncols=2, handlelength=1)

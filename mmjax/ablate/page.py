@@ -20,7 +20,7 @@ table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabu
 thead { border-top: 2px solid; border-bottom: 1px solid; }
 tbody { border-bottom: 1px solid; } tbody:last-child { border-bottom: 2px solid; }
 th, td { padding: .15rem .6rem; text-align: left; white-space: nowrap; }
-.prose { width: 100%; } .prose td { white-space: normal; overflow-wrap: anywhere; }
+.prose td { white-space: normal; overflow-wrap: anywhere; }
 .prose td:first-child { white-space: nowrap; vertical-align: top; }
 .number { text-align: right; }
 sup { display: inline-block; width: .6em; margin-right: -.6em; text-align: left; line-height: 0; }

@@ -53,10 +53,14 @@ Column = Mapping[str, Cell]
 
 
 def tables(record: Record) -> list[Table]:
-    """All tables that the study gives reason for."""
+    """All tables of results that the study gives reason for."""
     found = [arms(record), grid(record), tests(record), gains(record), others(record), gaps(record)]
-    found += [setup(record), settings(record), changes(record)]
     return [table for table in found if table is not None and table.rows]
+
+
+def run_tables(record: Record) -> list[Table]:
+    """The tables of what was run, as far as it is known."""
+    return [t for t in (setup(record), settings(record), changes(record)) if t.rows]
 
 
 def arms(record: Record) -> Table:
@@ -173,7 +177,10 @@ def setup(record: Record) -> Table:
     if "epochs" in base:
         rows.append(("training", f"{base['epochs']} epochs in batches of {base['batch_size']}"))
     if optimizer := record.settings.get("optimizer"):
-        rows.append(("optimizer", optimizer))
+        prefix = "optimizer."
+        given = {p: v for p, v in record.settings.items() if p.startswith(prefix)}
+        arguments = ", ".join(f"{p.removeprefix(prefix)}={v}" for p, v in given.items())
+        rows.append(("optimizer", optimizer.replace("...", arguments)))
     rows.append(("seeds", ", ".join(map(str, record.seeds))))
     for number, start in enumerate(record.starts):
         started = "resumed" if number else "started"
