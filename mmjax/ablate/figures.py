@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.ticker import EngFormatter
 
 from mmjax.ablate import frames, stats, tables
@@ -57,6 +58,8 @@ def canvas(height: float, rows: int = 1, columns: int = 1, **options: Any) -> tu
 
 def save(figure: Figure, path: Path) -> None:
     """Writes the figure as PNG and as PDF, without the time, so that the bytes repeat."""
+    for text in figure.findobj(Text):
+        text.set_text(escape_control_characters(text.get_text(), keep="\n"))
     with style():
         figure.savefig(path.with_suffix(".png"))
         figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})

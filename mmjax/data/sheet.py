@@ -1,5 +1,6 @@
 """A picture of some examples: images as images, sound as spectrograms, text as text."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,9 @@ def draw_sheet(data: Dataset, path: Path, *, seed: int = 0) -> str:
         for row, (name, spec) in zip(axes, data.modalities.items(), strict=True):
             _draw_row(row, name, spec, batch)
         for column, axis in enumerate(axes[0]):
-            axis.set_title(titles(data, batch, column), fontsize=8)
+            lines = titles(data, batch, column).splitlines()
+            wrapped = [textwrap.fill(t, 24, max_lines=3, placeholder=" ...") for t in lines]
+            axis.set_title("\n".join(wrapped), fontsize=8)
         figure.savefig(path, dpi=120)
     plt.close(figure)
     return split
@@ -132,7 +135,7 @@ def _draw(
     elif x.ndim == 0:
         _write(axis, f"{x:.4g}")
     elif x.ndim == 1:
-        axis.plot(x, linewidth=0.8, marker="." if len(x) < 30 else "", color="#0072B2")
+        axis.plot(x, linewidth=0.8, marker="." if longest < 30 else "", color="#0072B2")
         axis.set_ylim(*_wide(limits))
         axis.set_xlim(-0.5, longest - 0.5)
         axis.locator_params(axis="x", nbins=4, integer=True)
@@ -169,8 +172,6 @@ def _wide(limits: tuple[float, float]) -> tuple[float, float]:
 
 
 def _write(axis: Any, text: str, color: str = "black") -> None:
-    import textwrap
-
     axis.set_xticks([])
     axis.set_yticks([])
     wrapped = textwrap.fill(text, 16, max_lines=8, placeholder=" ...")

@@ -36,6 +36,7 @@ def progress(title: str, total: int, start: int, examples_per_step: int) -> Iter
         def report(step: int, losses: Mapping[str, float]) -> None:
             rate = (step - start) * examples_per_step / (time.perf_counter() - begin)
             shown = " ".join(f"{name} {value:.3g}" for name, value in losses.items())
+            shown = escape_control_characters(shown)
             bar.update(task, completed=step, losses=shown, rate=f"{rate:,.0f} examples/s")
 
         yield report
