@@ -7,7 +7,7 @@ wide is transposed, split into blocks of columns, or written as one list per row
 import shutil
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmjax.escapes import escape_control_characters
 
@@ -39,8 +39,9 @@ def print_text(text: str = "", *, file: Any = None) -> None:
 
 
 def print_paragraph(text: str) -> None:
-    """Prints text that is broken into lines at spaces."""
-    print_text("\n".join(break_lines(text, terminal_width())))
+    """Prints text whose lines are broken at spaces."""
+    width = terminal_width()
+    print_text("\n".join(part for line in text.split("\n") for part in break_lines(line, width)))
 
 
 def terminal_width() -> int:
@@ -56,8 +57,10 @@ def print_table(rows: Rows, title: str = "", *, words: int = 1) -> None:
       title: what stands above it.
       words: how many columns, the first ones, are words; the others are numbers.
     """
-    above = f"{title}\n\n" if title else ""
-    print_text(f"\n{above}{format_table(rows, terminal_width(), words=words)}")
+    print_text()
+    if title:
+        print_paragraph(escape_control_characters(title) + "\n")
+    print_text(format_table(rows, terminal_width(), words=words))
 
 
 def format_table(rows: Rows, width: int, *, words: int = 1) -> str:
@@ -80,12 +83,19 @@ def format_table(rows: Rows, width: int, *, words: int = 1) -> str:
     fitting = [blocks for blocks in forms if blocks]
     if not fitting:
         return format_records(cells, width)
-    best = min(fitting, key=lambda blocks: (len(blocks) > 1, sum(map(len, blocks))))
-    lines = [format_block(block, width, words) for block in best]
+    best = min(fitting, key=lambda blocks: (len(blocks) > 1, sum(len(b.cells) for b in blocks)))
+    lines = [format_block(block, width) for block in best]
     return "\n\n".join(lines).replace(NO_BREAK, " ")
 
 
-def split_columns(cells: list[list[str]], width: int, words: int) -> list[list[list[str]]]:
+class Block(NamedTuple):
+    """A part of a table: its cells, and how many of its columns, the first ones, are words."""
+
+    cells: list[list[str]]
+    words: int
+
+
+def split_columns(cells: list[list[str]], width: int, words: int) -> list[Block]:
     """Splits a table into blocks of columns that fit; [] where one column beside the names fails.
 
     Columns whose headers differ in the last word only, such as the metrics of a task, are a group.
@@ -108,7 +118,10 @@ def split_columns(cells: list[list[str]], width: int, words: int) -> list[list[l
             if blocks[-1] and _total(blocks[-1] + part, least) > room:
                 blocks.append([])
             blocks[-1] += part
-    return [[[row[i] for i in (0, *block)] for row in cells] for block in blocks]
+    return [
+        Block([[row[i] for i in (0, *block)] for row in cells], 1 + sum(i < words for i in block))
+        for block in blocks
+    ]
 
 
 def _total(columns: Sequence[int], widths: Sequence[int]) -> int:
@@ -126,15 +139,19 @@ def least_width(column: Sequence[str], is_words: bool) -> int:
     return max(longest, min(NARROW, max(map(display_width, column))))
 
 
-def format_block(cells: list[list[str]], width: int, words: int) -> str:
+def format_block(block: Block, width: int) -> str:
     """Formats cells that fit, with a rule below the header."""
+    cells, words = block
     columns = list(zip(*cells, strict=True))
     widths = [least_width(column, i < words) for i, column in enumerate(columns)]
     spare = width - sum(widths) - len(GAP) * (len(widths) - 1)
-    for i in range(min(words, len(columns))):  # columns of words take what is left
+    for i in range(words):  # columns of words take what is left
         wanted = max(map(display_width, columns[i])) - widths[i]
         widths[i] += (more := max(0, min(wanted, spare)))
         spare -= more
+    heads = [max(w, display_width(cells[0][i])) for i, w in enumerate(widths)]
+    if sum(heads) - sum(widths) <= spare:
+        widths = heads  # no header need be broken
     lines: list[str] = []
     for number, row in enumerate(cells):
         broken = [break_lines(cell, w) for cell, w in zip(row, widths, strict=True)]

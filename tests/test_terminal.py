@@ -74,6 +74,12 @@ def test_numbers_stand_below_their_headers():
 def test_a_table_that_fits_is_one_block():
     rows = [["", "digit accuracy", "seconds"], ["all", "0.981 ± 0.002", "78.9"], ["x", "0.5", "1"]]
     assert terminal.format_table(rows, 80).splitlines() == [
+        "     digit accuracy  seconds",
+        "────────────────────────────",
+        "all   0.981 ± 0.002     78.9",
+        "x               0.5        1",
+    ]
+    assert terminal.format_table(rows, 27).splitlines() == [
         "             digit",
         "          accuracy  seconds",
         "───────────────────────────",
@@ -118,6 +124,14 @@ def test_columns_of_words_break_at_spaces():
     assert shown[2:] == [
         "one  model.fusion=Gated(width=64),",
         "     optimizer.learning_rate=0.01",
+    ]
+
+
+def test_numbers_stay_to_the_right_in_a_second_block():
+    rows = [["part", "module", "FLOPs"], ["a" * 20, "b" * 30, "1"], ["c", "d", "234"]]
+    assert terminal.format_table(rows, 54, words=2).split("\n\n")[1].splitlines()[2:] == [
+        "a" * 20 + "      1",
+        "c" + " " * 19 + "    234",
     ]
 
 

@@ -8,7 +8,7 @@ import jax
 from mmjax.ablate.display import shown
 from mmjax.ablate.run import Plan
 from mmjax.ablate.units import Lane, split, steps, sweep
-from mmjax.terminal import print_table, print_text
+from mmjax.terminal import print_paragraph, print_table, print_text
 from mmjax.train.plan import Plan as Dispatches
 from mmjax.train.programs import Programs
 
@@ -41,8 +41,8 @@ def describe(plan: Plan, devices: Sequence[jax.Device] | None, most: int | None)
     print_table([["program", "lanes", "steps", "FLOPs", "about"], *rows])
     if tuning is not None:
         print_text(f"Tuning: {tuning.trials} trials an arm, {trials} lanes; included in the times.")
-    print_text(
-        f"{len(plan.arms)} arms, {len(programs)} programs to compile, "
+    print_paragraph(
+        f"\n{len(plan.arms)} arms, {len(programs)} programs to compile, "
         f"{sum(map(len, programs))} lanes: about {shown(total)}.\n"
         f"Measured: the program of {plan.facts['baseline']} took {first:.1f} s to its first "
         f"dispatch's end and {1000 * second:.2f} ms a step and lane; the others are reckoned from "

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmjax.terminal import print_table, print_text
+from mmjax.terminal import print_paragraph, print_table, print_text
 
 
 def add_commands(commands: Any) -> None:
@@ -51,7 +51,7 @@ def show(options: argparse.Namespace) -> None:
             print_table(reading.metrics(run), "Test split")
         if run.cost:
             costs = (f"{name} {digits.short(value)}" for name, value in run.cost.items())
-            print_text(f"cost: {', '.join(costs)}")
+            print_paragraph(f"cost: {', '.join(costs)}")
 
 
 def compare(options: argparse.Namespace) -> None:
