@@ -8,6 +8,7 @@ import json
 import re
 
 import jax
+import jaxtyping
 import matplotlib.image
 import numpy as np
 import pandas as pd
@@ -82,6 +83,15 @@ def test_the_bars(name, capsys):
     assert_shown(shown.err, [name])
 
 
+@pytest.fixture
+def _no_annotations():
+    was = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", was)
+
+
+@pytest.mark.usefixtures("_no_annotations")
 def test_the_display_of_a_study(everywhere, tmp_path, capsys):
     plan = make_plan("small", small_study.STUDY, own=small_study)
     homes = {name: tmp_path / name for name in plan.arms}

@@ -84,7 +84,7 @@ class Display:
             text = " ".join(f"{name} {value:.3g}" for name, value in losses.items())
             text = escape_control_characters(text)
             self.bar.update(self.program, completed=step, told=f"step {step}/{total} {text}")
-            self.refresh(float(lanes * (step - last[0])))
+            self.refresh(lanes * (step - last[0]))
             last[0] = step
 
         try:
