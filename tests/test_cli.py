@@ -481,7 +481,7 @@ def test_evaluate_prints_the_results_of_the_run_again(
     cli.script(["evaluate", "w", "--devices", "1"])
     again = capsys.readouterr().out
     rows = [
-        next(line.split() for line in text.splitlines() if line.startswith(" all "))
+        next(row.split() for row in text.split("Test split")[1].splitlines() if row[:4] == "all ")
         for text in (first, again)
     ]
     assert len(rows[1]) == 4 and rows[1] == rows[0][:4]
