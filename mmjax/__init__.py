@@ -1,12 +1,16 @@
 """mmjax: learning from several modalities and several tasks at once, in JAX and Flax."""
 
-from mmjax.balance import Balancer
-from mmjax.config import auto_config
-from mmjax.data.dataset import Arrays, Dataset, Modality, Task
-from mmjax.experiment import Experiment
-from mmjax.model import Model
-from mmjax.train import fit, make_train_step, run
-from mmjax.types import Batch, Branches, Seen, Tokens, TrainState
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmjax.balance import Balancer
+    from mmjax.config import auto_config
+    from mmjax.data.dataset import Arrays, Dataset, Modality, Task
+    from mmjax.experiment import Experiment
+    from mmjax.model import Model
+    from mmjax.train import fit, make_train_step, run
+    from mmjax.types import Batch, Branches, Seen, Tokens, TrainState
 
 __version__ = "0.1.0"
 
@@ -28,3 +32,31 @@ __all__ = [
     "make_train_step",
     "run",
 ]
+
+_HOMES = {
+    "mmjax.balance": ("Balancer",),
+    "mmjax.config": ("auto_config",),
+    "mmjax.data.dataset": ("Arrays", "Dataset", "Modality", "Task"),
+    "mmjax.experiment": ("Experiment",),
+    "mmjax.model": ("Model",),
+    "mmjax.train": ("fit", "make_train_step", "run"),
+    "mmjax.types": ("Batch", "Branches", "Seen", "Tokens", "TrainState"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_PACKAGES = ("balance", "config", "data", "experiment", "model", "sharing", "train", "types")
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is asked for, so that `mmjax --help` waits for none of it."""
+    if name in _HOME_OF:
+        value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    elif name in _PACKAGES:
+        value = importlib.import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -15,8 +15,6 @@ from types import ModuleType
 from typing import Any
 
 from mmjax import files
-from mmjax.config.errors import ConfigError
-from mmjax.data.fingerprint import fingerprint
 
 LOGGER = logging.getLogger("mmjax")
 INSTALLED = {"site-packages", "dist-packages"}
@@ -67,6 +65,8 @@ def digest_data(data: Mapping[str, Any]) -> dict[str, str]:
     Returns:
       {split: fingerprint} of the first data set, and {arm/split: fingerprint} of others.
     """
+    from mmjax.data.fingerprint import fingerprint  # imports JAX, and reading provenance does not
+
     digests: dict[str, str] = {}
     first, done = next(iter(data.values()), None), set()
     for arm, dataset in data.items():
@@ -119,6 +119,8 @@ def check_unchanged(
             ", ".join(changed_devices),
         )
     if lines and not allow:
+        from mmjax.config.errors import ConfigError
+
         raise ConfigError(
             f"what {directory} was made with has changed since: {', '.join(lines)}. Restore it, "
             "or start anew in another --workdir; --allow-changes goes on all the same."

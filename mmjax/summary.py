@@ -3,6 +3,7 @@
 import collections
 import functools
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -10,12 +11,13 @@ from typing import Any, NamedTuple
 import jax
 
 from mmjax.data.augment import augmentation
+from mmjax.escapes import escape_markdown, format_markdown_table
 from mmjax.experiment import Experiment
 from mmjax.fits import Call, Part, key_shape, parts_of, resized, shapes, trace, watched
 from mmjax.flops import flops, flops_by_scope
 from mmjax.model import Model, identity
 from mmjax.shown import described, example_shapes, with_unit
-from mmjax.train.progress import console
+from mmjax.terminal import NO_BREAK, print_paragraph, print_table, print_text
 from mmjax.train.splits import Splits
 from mmjax.train.step import init_state, make_train_step
 from mmjax.types import Batch
@@ -203,25 +205,18 @@ def cells(rows: Iterable[Row]) -> list[list[str]]:
 
 def markdown(summary: Summary) -> str:
     """The table in Markdown, its notes below it."""
-    rule = [":--", ":--", ":--", ":--", "--:", "--:"]
-    lines = [HEADER, rule, *cells(summary.rows)]
-    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    rows = [list(HEADER), *cells(summary.rows)]
+    table = format_markdown_table([[escape_markdown(cell) for cell in row] for row in rows], 4)
     return f"{table}\n{' '.join(summary.notes)}\n"
 
 
 def show(summary: Summary, title: str) -> None:
     """Prints the table: for the eye on a screen, in Markdown to a file."""
-    if not console().is_terminal:
-        return print(f"### {title}\n\n{markdown(summary)}")
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0), caption=" ".join(summary.notes))
-    for i, name in enumerate(HEADER):
-        table.add_column(
-            name, justify="left" if i < 4 else "right", no_wrap=i != 1, overflow="fold"
-        )
-    for part, module, *shape, parameters, operations in cells(summary.rows):
-        stacked = (text.replace(", ", "\n") for text in shape)
-        table.add_row(part, module, *stacked, parameters, operations)
-    console().print(table)
+    if not sys.stdout.isatty():
+        return print_text(f"### {escape_markdown(title)}\n\n{markdown(summary)}")
+    rows = cells(summary.rows)
+    for row in rows:  # a name and its shape stay on one line
+        row[2:4] = [", ".join(s.replace(" ", NO_BREAK) for s in t.split(", ")) for t in row[2:4]]
+    print_table([list(HEADER), *rows], title, words=4)
+    print_text()
+    print_paragraph(" ".join(summary.notes))

@@ -341,7 +341,7 @@ def test_a_module_of_another_needs_leave(
     assert "module 'beside', which is not trusted" in error and "--allow beside" in error
     cli.script([*allowed, "--allow", "beside"])
     assert calls[1].experiments["all"].data.size == 3
-    cli.script(["run", "mine.py", *data, "--resume", "--workdir", "a"])
+    cli.script(["run", "mine.py", *data, "--resume", "--workdir", "a", "--allow-changes"])
     assert calls[2].resuming, "the same command needs no leave"
 
 
@@ -512,7 +512,7 @@ def test_evaluate_prints_the_results_of_the_run_again(
     again = capsys.readouterr().out
     assert named == again
     rows = [
-        next(line.split() for line in text.splitlines() if line.startswith(" all "))
+        next(row.split() for row in text.split("Test split")[1].splitlines() if row[:4] == "all ")
         for text in (first, again)
     ]
     assert len(rows[1]) == 4 and rows[1] == rows[0][:4]

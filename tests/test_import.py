@@ -90,3 +90,44 @@ def test_nothing_heavy_comes_along(imported):
     assert [
         m for m in new if m.startswith(tuple(f"{heavy}." for heavy in HEAVY)) or m in HEAVY
     ] == []
+
+
+SLOW_TO_IMPORT = {"jax", "flax", "optax", "pandas", "matplotlib", "fiddle"}
+
+
+def imported_by(*arguments):
+    """Which of the libraries that take long to import a command imports."""
+    repository = str(Path(__file__).parents[1])
+    path = os.pathsep.join(filter(None, [repository, os.environ.get("PYTHONPATH")]))
+    program = (
+        "import sys\nfrom mmjax.cli import script\n"
+        f"try: script({list(map(str, arguments))!r})\nexcept SystemExit: pass\n"
+        f"print('imported:', *sorted({SLOW_TO_IMPORT!r} & set(sys.modules)))"
+    )
+    environment = os.environ | {"PYTHONPATH": path}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    *shown, last = done.stdout.splitlines()
+    assert shown
+    return last.split()[1:]
+
+
+@pytest.mark.parametrize("command", ["", "run", "data", "ablate", "show", "evaluate"])
+def test_help_imports_nothing_that_takes_long(command):
+    assert imported_by(*command.split(), "--help") == []
+
+
+@pytest.mark.parametrize("command", ["show", "compare"])
+def test_reading_runs_imports_nothing_that_takes_long(command, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        config = {
+            "root": {"type": "ref", "key": "a"},
+            "objects": {"a": {"type": {"module": "builtins", "name": "dict"}, "items": []}},
+        }
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+        seed = {"test": {"kind/accuracy": 0.5}, "validation": {}, "best_step": 3, "steps": 4}
+        result = {"seeds": {"0": seed}, "parameters": {"total": 9}, "cost": {}}
+        (tmp_path / name / "result.json").write_text(json.dumps(result))
+    runs = [tmp_path / "one", tmp_path / "two"]
+    assert imported_by(command, *runs[: 1 + (command == "compare")]) == []

@@ -1,17 +1,27 @@
 """Ablations: studies of many arms and seeds, their statistics and their report."""
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from mmjax.ablate.space import Choice, LogUniform, Uniform
-from mmjax.ablate.study import Study, Tuning
+if TYPE_CHECKING:
+    from mmjax.ablate.results import load
+    from mmjax.ablate.space import Choice, LogUniform, Uniform
+    from mmjax.ablate.study import Study, Tuning
 
 __all__ = ["Choice", "LogUniform", "Study", "Tuning", "Uniform", "load"]
 
+_HOMES = {
+    "Choice": "space",
+    "LogUniform": "space",
+    "Study": "study",
+    "Tuning": "study",
+    "Uniform": "space",
+    "load": "results",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """`load` needs pandas, which is imported only where it is asked for."""
-    if name == "load":
-        from mmjax.ablate.results import load
-
-        return load
+    """Imports a name when it is asked for: `load` needs pandas, and `mmjax show` none of it."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -78,12 +78,14 @@ class Measure(NamedTuple):
     found: pd.DataFrame
     up: bool
     log: bool = False
+    within: tuple[float, float] = (-np.inf, np.inf)
 
 
 def measured(record: Record, metric: str) -> Measure:
     """A test metric as a measure."""
     found = frames.summary(record, metric)[["mean", "half"]]
-    return Measure(tables.title(record, metric), found, records.larger_is_better(record, metric))
+    up, within = records.larger_is_better(record, metric), records.bounds(metric)
+    return Measure(tables.title(record, metric), found, up, within=within)
 
 
 def front(record: Record, x: Measure, y: Measure) -> Figure | None:
@@ -99,8 +101,11 @@ def front(record: Record, x: Measure, y: Measure) -> Figure | None:
     columns = legend_columns(names)
     figure, axes = canvas(2.2 + ROW * (1 + -(-len(names) // columns)))
     axis = axes[0, 0]
-    halves = points[["half_x", "half_y"]].fillna(0).T.to_numpy()
-    axis.errorbar(px, py, halves[1], halves[0], fmt="none", ecolor="0.8", elinewidth=0.6)
+    errors = [
+        reach(points[f"mean_{which}"], points[f"half_{which}"], measure.within)
+        for which, measure in (("x", x), ("y", y))
+    ]
+    axis.errorbar(px, py, errors[1], errors[0], fmt="none", ecolor="0.8", elinewidth=0.6)
     own = np.array([record.arms[str(arm)].role == "arm" for arm in points.index])
     for kind, marker, text in ((own, "o", "arm"), (~own, "x", "single task or modality")):
         if (kind & ~on).any():
@@ -112,6 +117,8 @@ def front(record: Record, x: Measure, y: Measure) -> Figure | None:
     axis.set_ylabel(y.title)
     if x.log:
         axis.set_xscale("log")
+    else:
+        axis.locator_params(axis="x", nbins=6)
     number(axis, best, x.up, y.up)
     if axis.get_legend_handles_labels()[1]:
         figure.legend(loc="outside upper center", ncols=2, handlelength=1)
@@ -126,6 +133,13 @@ def front(record: Record, x: Measure, y: Measure) -> Figure | None:
         handlelength=0,
     )
     return figure
+
+
+def reach(mean: pd.Series, half: pd.Series, within: tuple[float, float]) -> np.ndarray:
+    """How far intervals reach below and above their means, as far as values can go."""
+    half = half.fillna(0)
+    ends = np.clip([mean - half, mean + half], *within)
+    return np.abs(ends - mean.to_numpy())
 
 
 def number(axis: Axes, best: pd.DataFrame, x_up: bool, y_up: bool) -> None:

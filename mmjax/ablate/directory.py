@@ -10,8 +10,8 @@ from mmjax import config as configs
 from mmjax import files, provenance
 from mmjax.ablate.run import Plan
 from mmjax.config import ConfigError, serialize
-from mmjax.config.config_files import read_config, write_config
 from mmjax.experiment_code import store_code
+from mmjax.run_files import read_config, write_config
 
 STARTED = {"provenance.json", "config.json", "experiment.py", "code", "code.json"}
 """What a start writes before study.json."""
@@ -57,7 +57,8 @@ def check(plan: Plan, directory: Path, *, resume: bool) -> None:
         )
     stored = files.read_json(directory / "study.json")
     with files.naming_damage(directory / "study.json"):
-        differing = [key for key, value in plan.facts.items() if stored[key] != value]
+        asked = {k: v for k, v in plan.facts.items() if k in stored or k != "base"}  # older lack it
+        differing = [key for key, value in asked.items() if stored[key] != value]
     base = read_config(directory / "config.json")
     if not is_same(base, configs.dump(plan.base, plan.own), plan.own):
         differing.append("the base experiment")

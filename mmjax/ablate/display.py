@@ -8,7 +8,9 @@ from types import TracebackType
 from typing import Any
 
 from mmjax.ablate.units import steps
-from mmjax.train.progress import Report, console
+from mmjax.escapes import escape_control_characters
+from mmjax.terminal import console
+from mmjax.train.progress import Report
 
 
 class Display:
@@ -33,9 +35,9 @@ class Display:
         self.left = float(sum(each[name] * (lanes + trials) for name in waiting))
         self.made, self.running = 0.0, ""
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[told]}", markup=False),
             refresh_per_second=4,
             console=console(),
         )
@@ -74,12 +76,13 @@ class Display:
         self, title: str, total: int, start: int, examples_per_step: int, *, lanes: int
     ) -> Iterator[Report]:
         """Shows the steps of a program of so many lanes; for `fit`."""
-        self.running, last = title, [start]
+        self.running, last = escape_control_characters(title), [start]
         self.left -= lanes * start
         self.bar.update(self.program, visible=True, total=total, completed=start, told="")
 
         def told(step: int, losses: Mapping[str, float]) -> None:
             text = " ".join(f"{name} {value:.3g}" for name, value in losses.items())
+            text = escape_control_characters(text)
             self.bar.update(self.program, completed=step, told=f"step {step}/{total} {text}")
             self.refresh(lanes * (step - last[0]))
             last[0] = step

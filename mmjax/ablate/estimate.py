@@ -8,9 +8,9 @@ import jax
 from mmjax.ablate.display import shown
 from mmjax.ablate.run import Plan
 from mmjax.ablate.units import Lane, split, steps, sweep
+from mmjax.terminal import print_paragraph, print_table, print_text
 from mmjax.train.plan import Plan as Dispatches
 from mmjax.train.programs import Programs
-from mmjax.train.progress import print_table
 
 TIMED = 4  # dispatches, after the first one
 
@@ -40,9 +40,9 @@ def describe(plan: Plan, devices: Sequence[jax.Device] | None, most: int | None)
         rows.append([name_of(arms), str(len(lanes)), str(number), f"{share:.2f}", shown(seconds)])
     print_table([["program", "lanes", "steps", "FLOPs", "about"], *rows])
     if tuning is not None:
-        print(f"Tuning: {tuning.trials} trials an arm, {trials} lanes; included in the times.")
-    print(
-        f"{len(plan.arms)} arms, {len(programs)} programs to compile, "
+        print_text(f"Tuning: {tuning.trials} trials an arm, {trials} lanes; included in the times.")
+    print_paragraph(
+        f"\n{len(plan.arms)} arms, {len(programs)} programs to compile, "
         f"{sum(map(len, programs))} lanes: about {shown(total)}.\n"
         f"Measured: the program of {plan.facts['baseline']} took {first:.1f} s to its first "
         f"dispatch's end and {1000 * second:.2f} ms a step and lane; the others are reckoned from "

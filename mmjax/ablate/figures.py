@@ -13,11 +13,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.ticker import EngFormatter
 
 from mmjax.ablate import frames, stats, tables
 from mmjax.ablate import record as records
 from mmjax.ablate.record import Record
+from mmjax.escapes import escape_control_characters
 
 WIDTH = 3.3  # inches
 ROW = 0.155  # inches of a line of text
@@ -56,6 +58,8 @@ def canvas(height: float, rows: int = 1, columns: int = 1, **options: Any) -> tu
 
 def save(figure: Figure, path: Path) -> None:
     """Writes the figure as PNG and as PDF, without the time, so that the bytes repeat."""
+    for text in figure.findobj(Text):
+        text.set_text(escape_control_characters(text.get_text(), keep="\n"))
     with style():
         figure.savefig(path.with_suffix(".png"))
         figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
@@ -64,7 +68,7 @@ def save(figure: Figure, path: Path) -> None:
 def label(record: Record, arm: str) -> str:
     """An arm as figures call it: its labels."""
     texts = [cell.text for cell in tables.names(record, arm) if cell.text]
-    return ", ".join(texts)
+    return escape_control_characters(", ".join(texts))
 
 
 def scores(record: Record) -> Figure | None:
@@ -75,7 +79,7 @@ def scores(record: Record) -> Figure | None:
     baseline = found["mean"].get(record.baseline)
     title = tables.title(record, record.metric)
     up = records.larger_is_better(record, record.metric)
-    return dots(record, found, title, up=up, line=baseline)
+    return dots(record, found, title, up=up, line=baseline, within=records.bounds(record.metric))
 
 
 def delta_m(record: Record) -> Figure | None:
@@ -93,9 +97,15 @@ def delta_m(record: Record) -> Figure | None:
 
 
 def dots(
-    record: Record, found: pd.DataFrame, title: str, *, up: bool, line: float | None
+    record: Record,
+    found: pd.DataFrame,
+    title: str,
+    *,
+    up: bool,
+    line: float | None,
+    within: tuple[float, float] = (-np.inf, np.inf),
 ) -> Figure:
-    """Means and intervals, a row an arm; full dots are the best."""
+    """Draws means and intervals, a row an arm, as far as values can go; full dots are the best."""
     found = found.sort_values("mean", ascending=up)
     figure, axes = canvas(0.45 + ROW * len(found))
     axis = axes[0, 0]
@@ -103,7 +113,8 @@ def dots(
         axis.axvline(line, color="0.5", linewidth=0.7, linestyle=(0, (4, 2)), zorder=0)
     for i, (arm, row) in enumerate(found.iterrows()):
         half = 0 if np.isnan(row["half"]) else row["half"]
-        axis.plot([row["mean"] - half, row["mean"] + half], [i, i], color="black", linewidth=0.8)
+        ends = np.clip([row["mean"] - half, row["mean"] + half], *within)
+        axis.plot(ends, [i, i], color="black", linewidth=0.8)
         face = "black" if row["best"] else "white"
         marker = "D" if arm == record.baseline else "o"
         axis.plot(row["mean"], i, marker, color="black", markerfacecolor=face, markersize=3.6)
@@ -151,11 +162,12 @@ def finish(figure: Figure, axes: Any, what: str) -> None:
     figure.supylabel(what, fontsize=7.5)
 
 
-def band(axis: Axes, curve: pd.DataFrame, shown: Mapping[str, Any]) -> None:
-    """The mean over seeds and, unless the line is grey, its 95% interval."""
+def band(
+    axis: Axes, curve: pd.DataFrame, shown: Mapping[str, Any], within: tuple[float, float]
+) -> None:
+    """Draws the mean over seeds and, unless the line is grey, its 95% interval within bounds."""
     mean, half = stats.intervals(curve.to_numpy())
     axis.plot(curve.index, mean, **shown)
     if shown is not GREY and not np.isnan(half).any():
-        axis.fill_between(
-            curve.index, mean - half, mean + half, color=shown["color"], alpha=0.15, linewidth=0
-        )
+        low, high = np.clip([mean - half, mean + half], *within)
+        axis.fill_between(curve.index, low, high, color=shown["color"], alpha=0.15, linewidth=0)

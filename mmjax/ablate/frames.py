@@ -95,28 +95,30 @@ def delta_m(record: Record) -> pd.DataFrame | None:
     return pd.DataFrame(gains, index=arms, columns=list(record.seeds)).dropna(how="all")
 
 
-def task_ranks(record: Record) -> pd.DataFrame:
-    """The mean over the tasks, one metric each, of the arms' ranks within a seed: arms × seeds."""
+def ranked_values(record: Record) -> pd.DataFrame:
+    """The primary metric of the arms that have it, on the seeds that all of them have."""
     arms = records.with_role(record, "arm")
-    each = [
-        stats.within(
-            records.values(record, metric).loc[arms].to_numpy(),
-            maximize=records.larger_is_better(record, metric),
-        )
-        for metric in records.task_metrics(record)
-    ]
-    return pd.DataFrame(np.mean(each, axis=0), index=arms, columns=list(record.seeds))
+    values = records.values(record, record.metric).loc[arms].dropna(how="all")
+    return values.dropna(axis=1)
+
+
+def mean_ranks(record: Record) -> pd.Series | None:
+    """The mean over seeds of each arm's rank on the primary metric; None of a single arm."""
+    values = ranked_values(record)
+    if len(values) < 2 or values.shape[1] < 1:
+        return None
+    maximize = records.larger_is_better(record, record.metric)
+    ranks = stats.within(values.to_numpy(), maximize=maximize)
+    return pd.Series(ranks.mean(axis=1), index=values.index)
 
 
 def primary_ranks(record: Record) -> tuple[list[str], stats.Ranks] | None:
-    """The arms that have the primary metric, and their ranks; None if they cannot be ranked."""
-    arms = records.with_role(record, "arm")
-    values = records.values(record, record.metric).loc[arms].dropna(how="all")
-    complete = values.dropna(axis=1)
-    if len(complete) < 3 or complete.shape[1] < 2:
+    """The arms with their `mean_ranks` and tests of them; None if they cannot be tested."""
+    values = ranked_values(record)
+    if len(values) < 3 or values.shape[1] < 2:
         return None
     maximize = records.larger_is_better(record, record.metric)
-    return list(complete.index), stats.ranks(complete.to_numpy(), maximize=maximize)
+    return list(values.index), stats.ranks(values.to_numpy(), maximize=maximize)
 
 
 def costs(record: Record) -> pd.DataFrame:

@@ -5,9 +5,10 @@ The page's security policy forbids every request, so that it can be sent and ope
 
 import base64
 import hashlib
-import html
 from collections.abc import Sequence
 from pathlib import Path
+
+from mmjax.escapes import escape_html
 
 STYLE = """
 body { margin: 0 auto; max-width: 78rem; padding: 1rem; color: #111; background: #fff;
@@ -19,19 +20,21 @@ table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabu
 thead { border-top: 2px solid; border-bottom: 1px solid; }
 tbody { border-bottom: 1px solid; } tbody:last-child { border-bottom: 2px solid; }
 th, td { padding: .15rem .6rem; text-align: left; white-space: nowrap; }
-#gaps td { white-space: normal; }
+.prose td { white-space: normal; overflow-wrap: anywhere; }
+.prose td:first-child { white-space: nowrap; vertical-align: top; }
 .number { text-align: right; }
 sup { display: inline-block; width: .6em; margin-right: -.6em; text-align: left; line-height: 0; }
 tbody tr:hover { background: #eef3f8; }
 th button { font: inherit; font-weight: 600; color: inherit; background: none; border: 0;
   padding: .15rem 0; cursor: pointer; }
+th small { display: block; font-weight: 400; color: #555; }
+th { vertical-align: top; }
 th button:hover { text-decoration: underline; }
-th[aria-sort] button::after { content: " \\25B4"; }
-th[aria-sort=descending] button::after { content: " \\25BE"; }
+th[aria-sort] button::after { content: " \\25B2"; }
+th[aria-sort=descending] button::after { content: " \\25BC"; }
 :focus-visible { outline: 2px solid #0072b2; outline-offset: 2px; }
-.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr));
-  gap: 1.5rem; align-items: start; }
-figure { margin: 0; } figure img { width: 100%; max-width: 26rem; height: auto; }
+.figures { columns: 20rem; column-gap: 1.5rem; }
+figure { margin: 0 0 1.5rem; break-inside: avoid; } figure img { width: 100%; height: auto; }
 """
 
 SCRIPT = """
@@ -64,7 +67,7 @@ def page(title: str, parts: Sequence[str]) -> str:
         f"default-src 'none'; img-src data:; style-src {_digest(STYLE)}; "
         f"script-src {_digest(SCRIPT)}; base-uri 'none'; form-action 'none'"
     )
-    name = html.escape(title)
+    name = escape_html(title)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
@@ -77,20 +80,20 @@ def page(title: str, parts: Sequence[str]) -> str:
 
 def heading(title: str) -> str:
     """The head of a section."""
-    return f"<h2>{html.escape(title)}</h2>"
+    return f"<h2>{escape_html(title)}</h2>"
 
 
 def paragraph(text: str) -> str:
     """A paragraph."""
-    return f"<p>{html.escape(text)}</p>"
+    return f"<p>{escape_html(text)}</p>"
 
 
 def figure(path: Path, title: str, note: str) -> str:
     """A PNG that lies in the page, with its caption."""
     data = base64.b64encode(path.read_bytes()).decode()
     return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{html.escape(title)}">'
-        f"<figcaption><strong>{html.escape(title)}.</strong> {html.escape(note)}</figcaption>"
+        f'<figure><img src="data:image/png;base64,{data}" alt="{escape_html(title)}">'
+        f"<figcaption><strong>{escape_html(title)}.</strong> {escape_html(note)}</figcaption>"
         "</figure>"
     )
 

@@ -10,9 +10,8 @@ import numpy as np
 
 from mmjax import files
 from mmjax.ablate import digits, stats, stored
-from mmjax.config.config_files import read_config
-from mmjax.train.report import cell
-from mmjax.train.run import check_result
+from mmjax.intervals import format_mean as cell
+from mmjax.run_files import read_config, read_result
 
 Rows = list[list[str]]
 
@@ -62,7 +61,7 @@ def find(directory: Path) -> list[Run]:
 def read(directory: Path) -> Run:
     """One arm's directory."""
     path = directory / "result.json"
-    result = check_result(path) if path.is_file() else {}
+    result = read_result(path) if path.is_file() else {}
     seeds = {int(seed): one for seed, one in result.get("seeds", {}).items()}
     config = read_config(directory / "config.json")
     with files.naming_damage(directory / "config.json"):

@@ -1,17 +1,24 @@
 """What a study's directory holds, read back: its plan, its numbers, the arms that failed."""
 
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
-from mmjax import files
-from mmjax.ablate import results, writing
+from mmjax import files, provenance
+from mmjax.ablate import results, stored, writing
 from mmjax.ablate.reading import first_line
+from mmjax.run_files import read_config
 
 Direction = Literal["max", "min"]
+
+SHARES = ("accuracy", "_f1", "_iou")  # ends of names of metrics between 0 and 1
+ERRORS = ("mae", "rmse", "_error")  # of metrics of 0 and more
+BEST = {"r2": 1.0, "kappa": 1.0}
 
 
 class Arm(NamedTuple):
@@ -44,6 +51,9 @@ class Record(NamedTuple):
       arms: {name: arm}, in the study's order.
       frame: the numbers, as `results.load` gives them.
       errors: {arm: first line of what stopped it}.
+      base: what is known of the base experiment: its data, examples, epochs and batch size.
+      settings: {path: value as text} that the base experiment's configuration sets.
+      starts: records of the starts, as `mmjax.provenance.record` makes them.
     """
 
     name: str
@@ -56,6 +66,9 @@ class Record(NamedTuple):
     arms: Mapping[str, Arm]
     frame: pd.DataFrame
     errors: Mapping[str, str]
+    base: Mapping[str, Any] = MappingProxyType({})
+    settings: Mapping[str, str] = MappingProxyType({})
+    starts: Sequence[Mapping[str, Any]] = ()
 
 
 def read(directory: Path) -> Record:
@@ -81,6 +94,9 @@ def read(directory: Path) -> Record:
             arms=arms,
             frame=pd.DataFrame(),
             errors=_errors(directory, arms),
+            base=plan.get("base", {}),
+            settings=_settings(directory / "config.json"),
+            starts=_starts(directory),
         )
         if not isinstance(record.metric, str) or not all(
             isinstance(seed, int) for seed in record.seeds
@@ -108,12 +124,15 @@ def values(record: Record, metric: str, split: str = "test") -> pd.DataFrame:
     """A metric, arms × seeds; NaN where a seed was not run or the arm has no such metric.
 
     An arm that ran but whose metric is undefined (NaN) for some of its seeds is NaN for all: the
-    mean over the seeds that happened to be defined would flatter it.
+    mean over the seeds that happened to be defined would flatter it. Nor has an arm of a single
+    task a metric of all tasks, such as the loss: its own is the mean over that one task.
     """
     rows = record.frame[(record.frame.split == split) & (record.frame.metric == metric)]
     found = rows.pivot_table(index="arm", columns="seed", values="value", aggfunc="last")
     found = found.reindex(index=list(record.arms), columns=list(record.seeds)).astype(float)
     found.loc[undefined(record, metric, split)] = float("nan")
+    if len(record.tasks) > 1 and task_of(metric) not in record.tasks:
+        found.loc[with_role(record, "single_task")] = float("nan")
     return found
 
 
@@ -162,6 +181,16 @@ def larger_is_better(record: Record, metric: str) -> bool:
     return record.directions[metric] == "max"
 
 
+def bounds(metric: str) -> tuple[float, float]:
+    """The least and the largest value that a metric, or a logged number of training, can have."""
+    name = metric.rpartition("/")[2]
+    if metric.startswith("cosine/"):
+        return -1.0, 1.0
+    if name == "conflicts" or name.endswith(SHARES):
+        return 0.0, 1.0
+    return (0.0, math.inf) if name.endswith(ERRORS) else (-math.inf, BEST.get(name, math.inf))
+
+
 def with_role(record: Record, role: str) -> list[str]:
     """The arms of a role, in the study's order."""
     return [name for name, arm in record.arms.items() if arm.role == role]
@@ -180,3 +209,17 @@ def _arm(plan: Mapping[str, Any]) -> Arm:
 def _errors(directory: Path, arms: Mapping[str, Arm]) -> dict[str, str]:
     paths = {arm: directory / "arms" / arm / "error.txt" for arm in arms}
     return {arm: first_line(files.read_text(p)) for arm, p in paths.items() if p.is_file()}
+
+
+def _settings(path: Path) -> Mapping[str, str]:
+    """What a stored configuration sets; nothing where there is none."""
+    return stored.settings(read_config(path)) if path.is_file() else {}
+
+
+def _starts(directory: Path) -> Sequence[Mapping[str, Any]]:
+    """The records of a study's starts; none, with a warning, where they are damaged."""
+    try:
+        return provenance.read(directory)
+    except files.DamagedFileError as error:
+        logging.getLogger("mmjax").warning("%s The report does without it.", error)
+        return ()

@@ -10,6 +10,7 @@ from mmjax.ablate import diagrams, digits, figures, frames, page, render, tables
 from mmjax.ablate import record as records
 from mmjax.ablate.record import Record
 from mmjax.ablate.tables import Table
+from mmjax.escapes import escape_latex, escape_markdown
 
 
 class Drawing(NamedTuple):
@@ -20,9 +21,19 @@ class Drawing(NamedTuple):
     note: str
 
 
+class Parts(NamedTuple):
+    """What a report holds, in its order: name, introduction, results, figures, what was run."""
+
+    name: str
+    intro: str
+    results: list[Table]
+    drawn: list[Drawing]
+    setup: list[Table]
+
+
 Draw = Callable[[Record], Figure | None]
 
-BAND = "Lines: means over the seeds; bands: 95% intervals."
+BAND = "Lines: means over the seeds; bands: 95% intervals, within the values that there can be."
 DRAWN: tuple[tuple[Draw, Drawing], ...] = (
     (
         figures.scores,
@@ -38,7 +49,8 @@ DRAWN: tuple[tuple[Draw, Drawing], ...] = (
         Drawing(
             "critical_difference",
             "Mean ranks on the primary metric",
-            "Bars join arms whose ranks do not differ significantly (Nemenyi, 5%).",
+            "The mean ranks of the first table. Bars join arms whose ranks do not differ "
+            "significantly (Nemenyi, 5%).",
         ),
     ),
     (
@@ -70,7 +82,14 @@ DRAWN: tuple[tuple[Draw, Drawing], ...] = (
             "Test means and 95% intervals. The line is the Pareto front of the means.",
         ),
     ),
-    (traces.weights, Drawing("weights", "The tasks' weights over training", BAND)),
+    (
+        traces.weights,
+        Drawing(
+            "weights",
+            "The tasks' weights over training",
+            f"{BAND} Arms whose weights never change are left out.",
+        ),
+    ),
     (
         traces.conflicts,
         Drawing("conflicts", "Conflicts between the tasks' gradients over training", BAND),
@@ -90,14 +109,19 @@ def report(directory: Path) -> None:
     record = records.read(directory)
     if not (record.frame.split == "test").any():
         raise ValueError(f"{directory} has no test result yet; let an arm finish first.")
-    shown, drawn = tables.tables(record), draw(record, directory / "figures")
-    intro = introduction(record)
-    (directory / "report.md").write_text(as_markdown(record.name, intro, shown, drawn))
+    parts = Parts(
+        record.name,
+        introduction(record),
+        tables.tables(record),
+        draw(record, directory / "figures"),
+        tables.run_tables(record),
+    )
+    (directory / "report.md").write_text(as_markdown(parts))
     (directory / "tables").mkdir(exist_ok=True)
-    for table in shown:
+    for table in (*parts.results, *parts.setup):
         (directory / "tables" / f"{table.name}.tex").write_text(render.latex(table))
-    (directory / "report.tex").write_text(as_latex(record.name, intro, shown, drawn))
-    (directory / "report.html").write_text(as_html(directory, record.name, intro, shown, drawn))
+    (directory / "report.tex").write_text(as_latex(parts))
+    (directory / "report.html").write_text(as_html(directory, parts))
 
 
 def draw(record: Record, directory: Path) -> list[Drawing]:
@@ -124,7 +148,7 @@ def introduction(record: Record) -> str:
     }
     axes = "; ".join(f"{axis}: {', '.join(found)}" for axis, found in labels.items())
     seeds = f"seed{'s' * (len(record.seeds) > 1)} {', '.join(map(str, record.seeds))}"
-    text = (
+    text = what_ran(record) + (
         f"{len(done)} of {len(record.arms)} arms are done ({len(record.errors)} failed), with "
         f"{seeds}. Axes: {axes or 'none'}. Primary metric: "
         f"{tables.title(record, record.metric)}, on the test split, of the parameters that were "
@@ -141,18 +165,31 @@ def introduction(record: Record) -> str:
     return text
 
 
-def as_markdown(name: str, intro: str, shown: list[Table], drawn: list[Drawing]) -> str:
+def what_ran(record: Record) -> str:
+    """When the study ran, on which data and how long it trained, as far as that is known."""
+    parts = []
+    if record.starts and record.starts[0].get("time"):
+        parts.append(f"Started {str(record.starts[0]['time'])[:10]}.")
+    if "examples" in record.base:
+        sizes = ", ".join(f"{n:,} {split}" for split, n in record.base["examples"].items())
+        parts.append(f"Data: {record.base['data']} ({sizes}).")
+    if "epochs" in record.base:
+        parts.append(f"{record.base['epochs']} epochs unless an arm says otherwise.")
+    return " ".join([*parts, ""])
+
+
+def as_markdown(report: Parts) -> str:
     """The report in Markdown; its figures lie beside it."""
-    parts = [f"# {name}\n\n{intro}\n"]
-    parts += [f"## {table.title}\n\n{render.markdown(table)}" for table in shown]
-    parts += [f"## {d.title}\n\n![{d.title}](figures/{d.name}.png)\n\n{d.note}\n" for d in drawn]
-    return "\n".join(parts)
+    parts = [f"# {escape_markdown(report.name)}\n\n{escape_markdown(report.intro)}\n"]
+    parts += [_markdown_section(table) for table in report.results]
+    parts += [
+        f"## {d.title}\n\n![{d.title}](figures/{d.name}.png)\n\n{d.note}\n" for d in report.drawn
+    ]
+    return "\n".join([*parts, *map(_markdown_section, report.setup)])
 
 
-def as_latex(name: str, intro: str, shown: list[Table], drawn: list[Drawing]) -> str:
+def as_latex(report: Parts) -> str:
     """A document of all tables and figures; a paper takes the files that it inputs."""
-    escape = render.escape_latex
-    shrink = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
     parts = [
         r"\documentclass{article}",
         r"\usepackage[T1]{fontenc}",
@@ -160,31 +197,43 @@ def as_latex(name: str, intro: str, shown: list[Table], drawn: list[Drawing]) ->
         r"\usepackage{booktabs,graphicx}",
         r"\setlength{\parindent}{0pt}",
         r"\begin{document}",
-        rf"\section*{{{escape(name)}}}",
-        escape(intro),
+        rf"\section*{{{escape_latex(report.name)}}}",
+        escape_latex(report.intro),
     ]
-    for table in shown:
+    for table in report.results:
+        parts += _latex_section(table)
+    for d in report.drawn:
         parts += [
-            rf"\subsection*{{{escape(table.title)}}}",
-            rf"{shrink}{{\input{{tables/{table.name}}}}}",
-            rf"\par\smallskip{{\small {escape(table.note)}\par}}",
-        ]
-    for d in drawn:
-        parts += [
-            rf"\subsection*{{{escape(d.title)}}}",
+            rf"\subsection*{{{escape_latex(d.title)}}}",
             rf"\includegraphics{{figures/{d.name}.pdf}}",
-            rf"\par\smallskip{{\small {escape(d.note)}\par}}",
+            rf"\par\smallskip{{\small {escape_latex(d.note)}\par}}",
         ]
+    for table in report.setup:
+        parts += _latex_section(table)
     return "\n".join([*parts, r"\end{document}", ""])
 
 
-def as_html(
-    directory: Path, name: str, intro: str, shown: list[Table], drawn: list[Drawing]
-) -> str:
+def as_html(directory: Path, report: Parts) -> str:
     """The report as one page with everything in it."""
-    parts = [page.paragraph(intro)]
-    for table in shown:
+    parts = [page.paragraph(report.intro)]
+    for table in report.results:
         parts += [page.heading(table.title), render.html(table)]
-    made = [page.figure(directory / "figures" / f"{d.name}.png", d.title, d.note) for d in drawn]
+    places = {d.name: directory / "figures" / f"{d.name}.png" for d in report.drawn}
+    made = [page.figure(places[d.name], d.title, d.note) for d in report.drawn]
     parts += [page.heading("Figures"), '<div class="figures">', *made, "</div>"]
-    return page.page(name, parts)
+    for table in report.setup:
+        parts += [page.heading(table.title), render.html(table)]
+    return page.page(report.name, parts)
+
+
+def _markdown_section(table: Table) -> str:
+    return f"## {escape_markdown(table.title)}\n\n{render.markdown(table)}"
+
+
+def _latex_section(table: Table) -> list[str]:
+    shrink = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
+    return [
+        rf"\subsection*{{{escape_latex(table.title)}}}",
+        rf"{shrink}{{\input{{tables/{table.name}}}}}",
+        rf"\par\smallskip{{\small {escape_latex(table.note)}\par}}",
+    ]

@@ -40,13 +40,13 @@ from mmjax.ablate.units import (
     sweep,
 )
 from mmjax.config import ConfigError
-from mmjax.config.config_files import write_config
 from mmjax.provenance import digest_data
+from mmjax.run_files import write_config
 from mmjax.train.devices import choose_devices
 from mmjax.train.evaluate import directions
 from mmjax.train.programs import Programs
 from mmjax.train.programs import check as check_experiment
-from mmjax.train.run import read_result
+from mmjax.train.run import read_or_set_aside
 
 
 class Plan(NamedTuple):
@@ -103,9 +103,11 @@ def make_plan(
         raise ConfigError(f"the study's seeds are {seeds}; give it one or more that differ.")
     arms = make.make_arms(study, base)
     build = builder(base)
-    model = build(base).model
-    known = {m: d for m, d in directions(model).items() if "/" in m}
-    metric, direction = make.primary_metric(study, base, known)
+    experiment = build(base)
+    model, data = experiment.model, experiment.data
+    every = directions(model)
+    known = {m: d for m, d in every.items() if "/" in m}
+    metric, direction = make.primary_metric(study, base, every)
     check_vmapped(study.vmapped, [configs.flatten(arm.config) for arm in arms.values()])
     if study.tuning is not None:
         check_space(study.tuning, [arm.config for arm in arms.values()])
@@ -127,6 +129,12 @@ def make_plan(
             for arm, a in arms.items()
         },
         "tuning": None if study.tuning is None else told(study.tuning),
+        "base": {
+            "data": data.name,
+            "examples": {split: len(source) for split, source in data.splits.items()},
+            "epochs": experiment.epochs,
+            "batch_size": experiment.batch_size,
+        },
     }
     return Plan(name, study, base, arms, facts, build, own)
 
@@ -193,7 +201,7 @@ def run(
     """
     homes = {name: directory / "arms" / name for name in plan.arms}
     units = {name: plan.unit(homes[name], arm.config) for name, arm in plan.arms.items()}
-    done = {name for name, home in homes.items() if read_result(home) is not None}
+    done = {name for name, home in homes.items() if read_or_set_aside(home) is not None}
     labels = {name: arm.labels for name, arm in plan.arms.items()}
     tuning = plan.study.tuning
 

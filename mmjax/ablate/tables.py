@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -36,6 +36,7 @@ class Table(NamedTuple):
       texts: how many of the first columns hold words.
       note: how to read it.
       rule: the row before which a line is drawn; 0 for none.
+      order: the column that the rows are sorted by, and "ascending" or "descending"; None for none.
     """
 
     name: str
@@ -45,15 +46,21 @@ class Table(NamedTuple):
     texts: int
     note: str = ""
     rule: int = 0
+    order: tuple[int, str] | None = None
 
 
 Column = Mapping[str, Cell]
 
 
 def tables(record: Record) -> list[Table]:
-    """All tables that the study gives reason for."""
+    """All tables of results that the study gives reason for."""
     found = [arms(record), grid(record), tests(record), gains(record), others(record), gaps(record)]
     return [table for table in found if table is not None and table.rows]
+
+
+def run_tables(record: Record) -> list[Table]:
+    """The tables of what was run, as far as it is known."""
+    return [t for t in (setup(record), settings(record), changes(record)) if t.rows]
 
 
 def arms(record: Record) -> Table:
@@ -67,13 +74,23 @@ def arms(record: Record) -> Table:
     if found is not None:
         columns["Δm % ↑"] = over_seeds(found)
         note += " Δm: mean relative gain over the tasks' single-task arms."
-    ranked = frames.task_ranks(record).mean(axis=1).dropna()
-    if len(ranked) > 1:
-        columns["mean rank ↓"] = {arm: number(rank, 1) for arm, rank in ranked.items()}
-        note += " Mean rank: over seeds and one metric a task."
+    ranked = frames.mean_ranks(record)
+    if ranked is not None:
+        columns["mean rank ↓"] = {str(arm): number(rank, 1) for arm, rank in ranked.items()}
+        note += (
+            f" Mean rank: on {title(record, record.metric)[:-2]}, the mean over the seeds that all "
+            "arms have of an arm's rank within the seed (1 is best; ties share their mean)."
+        )
     spent = costs(record)
     note += " Costs are those of one training." if spent else ""
     return by_arm(record, "arms", "Test split", columns | spent, note)
+
+
+def results(record: Record) -> Table:
+    """The primary metric and one metric per task of every arm that has results."""
+    columns = {title(record, m): scores(record, m) for m in records.main_metrics(record)}
+    note = how_to_read(record, bold=False)
+    return by_arm(record, "results", "Test split", columns, note)
 
 
 def grid(record: Record) -> Table | None:
@@ -151,9 +168,69 @@ def gaps(record: Record) -> Table:
     return Table("gaps", "Failed and missing", ["arm", "state", "why"], rows, 3)
 
 
+def setup(record: Record) -> Table:
+    """What was run: data, training, versions, and when and by which command."""
+    base, rows = record.base, []
+    if "examples" in base:
+        sizes = ", ".join(f"{count:,} {split}" for split, count in base["examples"].items())
+        rows.append(("data", f"{base['data']}: {sizes}"))
+    if "epochs" in base:
+        rows.append(("training", f"{base['epochs']} epochs in batches of {base['batch_size']}"))
+    if optimizer := record.settings.get("optimizer"):
+        prefix = "optimizer."
+        given = {p: v for p, v in record.settings.items() if p.startswith(prefix)}
+        arguments = ", ".join(f"{p.removeprefix(prefix)}={v}" for p, v in given.items())
+        rows.append(("optimizer", optimizer.replace("...", arguments)))
+    rows.append(("seeds", ", ".join(map(str, record.seeds))))
+    for number, start in enumerate(record.starts):
+        started = "resumed" if number else "started"
+        rows.append((started, f"{start.get('time', '')}  {start.get('command', '')}"))
+        facts = {what: shown for what, shown in describe_start(start).items() if shown}
+        before = describe_start(record.starts[number - 1]) if number else {}
+        rows += [(what, shown) for what, shown in facts.items() if shown != before.get(what)]
+    cells = [[Cell(text, text) for text in row] for row in rows]
+    note = "The base experiment's; the arms differ from it as their labels say."
+    known = bool(record.starts or record.settings or base)
+    return Table("setup", "What was run", ["what", "value"], cells if known else [], 2, note)
+
+
+def describe_start(start: Mapping[str, Any]) -> dict[str, str]:
+    """What a start's record says of the code and the machine."""
+    git, versions = start.get("git") or {}, start.get("versions") or {}
+    changed = ", with uncommitted changes" if git.get("dirty") else ""
+    kinds = (start.get("devices") or {}).get("kinds") or {}
+    return {
+        "git revision": f"{git['revision']}{changed}" if git.get("revision") else "",
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items() if version),
+        "devices": ", ".join(f"{count} × {kind}" for kind, count in kinds.items()),
+        "platform": str(start.get("platform") or ""),
+    }
+
+
+def settings(record: Record) -> Table:
+    """What the base experiment's configuration sets."""
+    rows = [[Cell(path, path), Cell(value, value)] for path, value in record.settings.items()]
+    note = "Whatever is not listed has its default."
+    what = "Settings of the base experiment"
+    return Table("settings", what, ["path", "value"], rows, 2, note)
+
+
+def changes(record: Record) -> Table:
+    """What each arm changes in the base experiment."""
+    found = {
+        name: ", ".join(f"{path}={value}" for path, value in arm.changes.items())
+        for name, arm in record.arms.items()
+    }
+    rows = [[Cell(name, name), Cell(text, text)] for name, text in found.items() if text]
+    return Table("changes", "What each arm changes", ["arm", "settings"], rows, 2)
+
+
 def by_arm(record: Record, name: str, what: str, columns: Mapping[str, Column], note: str) -> Table:
-    """A table of columns {arm: cell}: the arms that any has, the study's baselines behind."""
-    there = [arm for arm in record.arms if any(arm in column for column in columns.values())]
+    """A table of columns {arm: cell}: the arms that any has, the study's baselines behind.
+
+    The arm with the best mean of the primary metric comes first.
+    """
+    there = [a for a in best_first(record) if any(a in column for column in columns.values())]
     own = [arm for arm in there if record.arms[arm].role == "arm"]
     rest = [arm for arm in there if record.arms[arm].role != "arm"]
     rows = [
@@ -162,7 +239,20 @@ def by_arm(record: Record, name: str, what: str, columns: Mapping[str, Column], 
     ]
     first = axis_names(record) or ["arm"]
     rule = len(own) if own and rest else 0
-    return Table(name, what, [*first, *columns], rows, len(first), note, rule)
+    primary = title(record, record.metric)
+    order = None
+    if primary in columns:
+        way = "descending" if records.larger_is_better(record, record.metric) else "ascending"
+        order = len(first) + list(columns).index(primary), way
+    return Table(name, what, [*first, *columns], rows, len(first), note, rule, order)
+
+
+def best_first(record: Record) -> list[str]:
+    """The arms by their means of the primary metric, the best first; those without one last."""
+    means = records.values(record, record.metric).mean(axis=1)
+    signed = -means if records.larger_is_better(record, record.metric) else means
+    order = np.argsort(signed.to_numpy(), kind="stable")  # NaN comes last
+    return [str(means.index[i]) for i in order]
 
 
 def axis_names(record: Record) -> list[str]:
@@ -252,14 +342,17 @@ def title(record: Record, metric: str) -> str:
     return f"{metric.replace('/', ' ').replace('_', ' ')} {ARROWS[record.directions[metric]]}"
 
 
-def how_to_read(record: Record) -> str:
-    """The note below a table of scores."""
+def how_to_read(record: Record, *, bold: bool = True) -> str:
+    """The note below a table of scores, which may have no bold type."""
     if len(record.seeds) < 2:
-        return "One seed: no intervals, no tests, and nothing is in bold."
+        return "One seed: no intervals, no tests" + (", and nothing is in bold." if bold else ".")
+    best = (
+        "Bold: the best, and all that it is not significantly better than (one-sided paired "
+        "t-tests). "
+    )
     return (
-        f"Mean ± half the 95% interval (Student's t) over {len(record.seeds)} seeds. Bold: the "
-        "best, and all that it is not significantly better than (one-sided paired t-tests). "
-        f"{MARKS['better']} {MARKS['worse']}: significantly better, worse than "
-        f"{MARKS['baseline']}, the baseline {record.baseline} (two-sided). "
+        f"Mean ± half the 95% interval (Student's t) over {len(record.seeds)} seeds. "
+        f"{best if bold else ''}{MARKS['better']} {MARKS['worse']}: significantly better, worse "
+        f"than {MARKS['baseline']}, the baseline {record.baseline} (two-sided). "
         "All tests at 5% with Holm's correction over the column."
     )

@@ -33,6 +33,7 @@ def curves(record: Record) -> Figure | None:
     found = {arm: curve for arm, curve in found.items() if len(curve) > 1}
     if not found:
         return None
+    within = records.bounds(record.metric)
     what, panels = shared_panels(record, list(found))
     kinds = {text: shown for lines in panels.values() for text, shown in lines.values()}
     columns = min(2, len(panels))
@@ -42,19 +43,22 @@ def curves(record: Record) -> Figure | None:
     for axis, (title, lines) in zip(axes.flat, panels.items(), strict=False):
         axis.set_title(title)
         for arm, (_, shown) in lines.items():
-            band(axis, found[arm], shown)
+            band(axis, found[arm], shown, within)
         axis.locator_params(axis="x", nbins=4, integer=True)
-    axes[0, 0].set_ylim(*late_range(found.values()))
+    axes[0, 0].set_ylim(*late_range(found.values(), within))
     finish(figure, axes, f"validation {tables.title(record, record.metric)}")
     add_legend(figure, kinds, what)
     return figure
 
 
-def late_range(curves: Iterable[pd.DataFrame]) -> tuple[float, float]:
+def late_range(
+    curves: Iterable[pd.DataFrame], within: tuple[float, float] = (-np.inf, np.inf)
+) -> tuple[float, float]:
     """What the means and intervals of the second half of training span, and a little more."""
     late = [stats.intervals(curve.to_numpy()[len(curve) // 2 :]) for curve in curves]
     low = min(float(np.min(mean - np.nan_to_num(half))) for mean, half in late)
     high = max(float(np.max(mean + np.nan_to_num(half))) for mean, half in late)
+    low, high = np.clip([low, high], *within)
     room = 0.04 * (high - low) or 0.01
     return low - room, high + room
 
@@ -99,11 +103,14 @@ def two_axes(record: Record, arms: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 
 def weights(record: Record) -> Figure | None:
-    """The tasks' weights over training, a small panel an arm; not of more tasks than styles."""
+    """The tasks' weights over training, a small panel per arm; not of more tasks than styles.
+
+    Arms whose weights never change are left out.
+    """
     if len(record.tasks) > STYLES:
         return None
     names = {f"weight/{task}": task for task in record.tasks}
-    return traces(record, names, "weight of a task's loss")
+    return traces(record, names, "weight of a task's loss", constant=False)
 
 
 def conflicts(record: Record) -> Figure | None:
@@ -116,13 +123,33 @@ def conflicts(record: Record) -> Figure | None:
     return traces(record, names, "gradients of the tasks")
 
 
-def traces(record: Record, names: Mapping[str, str], what: str) -> Figure | None:
-    """Metrics of training over the steps, a small panel an arm; {metric: what it is called}."""
+def is_constant(curve: pd.DataFrame) -> bool:
+    """Returns whether every seed keeps its first value, to float32's precision."""
+    values = curve.to_numpy()
+    return bool(np.allclose(values, values[:1], rtol=1e-5, atol=1e-7))
+
+
+def traces(
+    record: Record, names: Mapping[str, str], what: str, *, constant: bool = True
+) -> Figure | None:
+    """Draws metrics of training over the steps, a small panel per arm.
+
+    Args:
+      record: the study.
+      names: {metric: what it is called}.
+      what: the label of the vertical axis.
+      constant: whether arms are drawn whose metrics never change.
+    """
+    within = {text: records.bounds(metric) for metric, text in names.items()}
     found: dict[str, dict[str, pd.DataFrame]] = {}
     for arm in records.with_role(record, "arm"):
         logged = {text: records.curve(record, arm, m, "train") for m, text in names.items()}
         found[arm] = {text: curve for text, curve in logged.items() if len(curve) > 1}
-    found = {arm: logged for arm, logged in found.items() if logged}
+    found = {
+        arm: logged
+        for arm, logged in found.items()
+        if logged and (constant or not all(map(is_constant, logged.values())))
+    }
     if not found:
         return None
     places, columns = small_panels(record, list(found))
@@ -139,7 +166,7 @@ def traces(record: Record, names: Mapping[str, str], what: str) -> Figure | None
         axis.set_title(titles[arm], fontsize=7, pad=2)
         axis.locator_params(axis="x", nbins=2, integer=True)
         for text, curve in logged.items():
-            band(axis, curve, styles[text])
+            band(axis, curve, styles[text], within[text])
     finish(figure, axes, what)
     add_legend(figure, kinds)
     return figure

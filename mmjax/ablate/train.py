@@ -21,7 +21,7 @@ from mmjax.train import memory
 from mmjax.train.checkpoint import Checkpoints, DiskFullError
 from mmjax.train.devices import choose_devices
 from mmjax.train.loop import Fitted, fit
-from mmjax.train.run import Result, read_result, result
+from mmjax.train.run import Result, read_or_set_aside, result
 
 
 class Trainer(NamedTuple):
@@ -65,7 +65,7 @@ def train(trainer: Trainer, units: Sequence[Unit], *, test: bool) -> None:
     """
     for unit in units:
         unit.home.mkdir(parents=True, exist_ok=True)
-        read_result(unit.home)  # sets a damaged one aside, so that it is made again
+        read_or_set_aside(unit.home)  # sets a damaged one aside, so that it is made again
     for lanes in grouped(units, trainer.own):
         waiting = [unit for unit in units_of(lanes) if not is_done(unit)]
         if not waiting:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from mmjax import files
 from mmjax.ablate.results import CHECKSUM, COLUMNS, FILE
-from mmjax.train.run import check_result
+from mmjax.run_files import read_result
 
 LOGGER = logging.getLogger("mmjax")
 
@@ -61,7 +61,7 @@ def arm_rows(directory: Path, arm: str) -> Iterator[Row]:
     home = directory / "arms" / arm
     if not (home / "result.json").exists():
         return
-    result = check_result(home / "result.json")
+    result = read_result(home / "result.json")
     for name, one in result["seeds"].items():
         seed = int(name)
         path = home / f"metrics-seed{seed}.jsonl"

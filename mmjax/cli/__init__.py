@@ -1,5 +1,19 @@
 """The command line: `main` ends an experiment's file, `script` is the console script `mmjax`."""
 
-from mmjax.cli.app import main, script
+from typing import TYPE_CHECKING, Any
+
+from mmjax.cli.commands import script
+
+if TYPE_CHECKING:
+    from mmjax.cli.app import main
 
 __all__ = ["main", "script"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports `main` when it is asked for: `mmjax --help` needs none of what it imports."""
+    if name == "main":
+        from mmjax.cli.app import main
+
+        return main
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

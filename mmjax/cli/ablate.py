@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.cli import options
-from mmjax.cli import workdir as workdirs
-from mmjax.config import ConfigError, source
+from mmjax.terminal import NO_BREAK, print_paragraph, print_table, print_text
 
 
 def add_command(commands: Any) -> None:
@@ -45,7 +44,9 @@ def action(asked: argparse.Namespace) -> None:
     from mmjax.ablate import directory as directories
     from mmjax.ablate import estimate
     from mmjax.ablate import run as studies
+    from mmjax.cli import workdir as workdirs
     from mmjax.cli.app import prepare_jax
+    from mmjax.config import ConfigError
 
     study, file = find(asked.target)
     if asked.seeds:
@@ -68,14 +69,36 @@ def action(asked: argparse.Namespace) -> None:
     with workdirs.lock(directory):
         provenance.check_unchanged(directory, record, module, allow=asked.allow_changes)
         directories.start(plan, directory, file, record)
-        print(f"Work directory: {directory}", flush=True)
+        print_text(f"Work directory: {directory}")
         failed = studies.run(plan, directory, devices=devices, most=asked.lanes)
-    print(f"Results: {directory}")
+        print_results(directory)
+    print_text(f"\nResults: {directory}\nReport: {shlex.join(['mmjax', 'report', str(directory)])}")
     if failed:
         sys.exit(
             f"error: {len(failed)} of {len(plan.arms)} arms failed: {', '.join(failed)}. Each has "
             f"an error.txt in {directory / 'arms'}; --resume tries them again."
         )
+
+
+def print_results(directory: Path) -> None:
+    """Prints the test metrics of the arms, the best one first, and the arms that failed."""
+    from mmjax.ablate import record as records
+    from mmjax.ablate import tables
+
+    record = records.read(directory)
+    table = tables.results(record)
+    if table.rows:
+        heads = [NO_BREAK.join(name.rsplit(" ", 1)) for name in table.header]  # keeps the arrow
+        rows = [["", *heads[table.texts :]]]
+        for cells in table.rows:
+            labels = [cell.text for cell in cells[: table.texts] if cell.text]
+            values = [f"{c.text} {c.mark or NO_BREAK}" * bool(c.text) for c in cells[table.texts :]]
+            rows.append([", ".join(labels), *values])
+        print_table(rows, table.title)
+        print_text()
+        print_paragraph(table.note)
+    for arm, error in record.errors.items():
+        print_text(f"{arm} failed: {error}")
 
 
 def find(target: str) -> tuple[Any, Path]:
@@ -85,6 +108,7 @@ def find(target: str) -> tuple[Any, Path]:
       ConfigError: there is none.
     """
     from mmjax.ablate.study import Study
+    from mmjax.config import ConfigError, source
 
     place, _, name = target.partition(":")
     path = place.endswith(".py")

@@ -1,22 +1,4 @@
-"""The commands.
-
-    python experiments/mine.py --set epochs=20 --seeds 0 1 2
-    mmjax run experiments/mine.py --help
-    mmjax run experiments/mine.py --summary
-    mmjax run --from-run DIR
-    mmjax evaluate DIR
-    mmjax ablate experiments/study.py
-    mmjax report DIR
-    mmjax show DIR
-    mmjax compare DIR DIR
-    mmjax data prepare NAME
-    mmjax data describe NAME
-
-An experiment file ends with
-
-    if __name__ == "__main__":
-        cli.main(experiment)
-"""
+"""Trains, summarizes and evaluates what a command names; see `mmjax.cli.commands`."""
 
 import argparse
 import contextlib
@@ -31,20 +13,15 @@ from typing import Any
 
 from mmjax import config as configs
 from mmjax import files, provenance
-from mmjax.cli import ablate, data, reports
 from mmjax.cli import plan as plans
 from mmjax.cli import workdir as workdirs
 from mmjax.cli.failures import EPILOG, guarded
-from mmjax.cli.options import (
-    add_data_options,
-    add_run_options,
-    add_shared_options,
-    add_trust_options,
-)
+from mmjax.cli.options import add_run_options
 from mmjax.cli.plan import Plan
 from mmjax.cli.streams import protect_streams
 from mmjax.config import ConfigError, source, table
 from mmjax.config.source import Arms, Source
+from mmjax.terminal import print_text
 
 
 def main(experiment: Any, arms: Arms | None = None, argv: Sequence[str] | None = None) -> None:
@@ -68,66 +45,6 @@ def main(experiment: Any, arms: Arms | None = None, argv: Sequence[str] | None =
         run(found, options, parser, shlex.join([*program.split(), *argv]))
 
     _exit(guarded(action))
-
-
-def script(argv: Sequence[str] | None = None) -> None:
-    """The console script `mmjax`."""
-    protect_streams()
-    argv = sys.argv[1:] if argv is None else argv
-    description = "Runs, compares and reports experiments, and makes their data."
-    parser = argparse.ArgumentParser("mmjax", description=description, epilog=EPILOG)
-    commands = parser.add_subparsers(dest="command", required=True)
-    run_help = "train an experiment; --help shows its own paths, types and values"
-    run_parser = commands.add_parser(
-        "run", help=run_help, add_help=False, allow_abbrev=False, epilog=EPILOG
-    )
-    run_parser.add_argument("target", nargs="?", metavar="FILE_OR_MODULE[:FUNCTION]")
-    add_run_options(run_parser)
-    again = commands.add_parser("evaluate", help="print a run's test results again")
-    again.add_argument("run", type=Path, metavar="RUN_DIR")
-    own = "your own file of the run's experiment, to be used instead of the stored copy"
-    again.add_argument("--experiment", metavar="FILE_OR_MODULE[:FUNCTION]", help=own)
-    add_trust_options(again)
-    add_shared_options(again)
-    ablate.add_command(commands)
-    reports.add_commands(commands)
-    add_data_commands(commands.add_parser("data", help="make a data set, or tell what it holds"))
-
-    def action() -> None:
-        options = parser.parse_args(argv)
-        others = {
-            "evaluate": evaluate,
-            "ablate": ablate.action,
-            "report": reports.report,
-            "show": reports.show,
-            "compare": reports.compare,
-            "data": run_data,
-        }
-        if options.command in others:
-            others[options.command](options)
-        elif options.target is None and options.from_run is None and options.help:
-            run_parser.print_help()
-        else:
-            run(plans.of_options(options), options, run_parser, shlex.join(["mmjax", *argv]))
-
-    _exit(guarded(action))
-
-
-def run_data(options: argparse.Namespace) -> None:
-    """The commands `data prepare` and `data describe`."""
-    data.describe(options) if options.action == "describe" else data.prepare(options)
-
-
-def add_data_commands(parser: argparse.ArgumentParser) -> None:
-    """The commands `data prepare` and `data describe`."""
-    actions = parser.add_subparsers(dest="action", required=True)
-    prepare = actions.add_parser("prepare", help="make a data set's files", allow_abbrev=False)
-    describe_help = "print what a data set holds and draw examples, preparing it first if need be"
-    describe = actions.add_parser("describe", help=describe_help, allow_abbrev=False)
-    for action in (prepare, describe):
-        add_data_options(action)
-    out = "the picture of examples (default: NAME.png)"
-    describe.add_argument("--out", type=Path, metavar="FILE", help=out)
 
 
 def run(
@@ -157,7 +74,7 @@ def run(
             provenance.check_unchanged(directory, record, found.module, allow=allow)
         start(directory, stored, plan, record, resuming=resuming)
         stack.enter_context(workdirs.lock(directory))
-        print(f"Work directory: {directory}", flush=True)
+        print_text(f"Work directory: {directory}")
         try:
             train(experiments, directory, plan.seeds, resuming=resuming, devices=options.devices)
         except KeyboardInterrupt:
@@ -241,10 +158,10 @@ def evaluate_run(
 
 def print_help(parser: argparse.ArgumentParser, plan: Plan) -> None:
     """The experiment's own words, the options, and every path with its type and value."""
-    print(plan.source.doc(), end="\n\n")
+    print_text(plan.source.doc() + "\n")
     print(parser.format_help())
     print("paths:")
-    print(table.format_rows(configs.describe(plan.config)))
+    print_text(table.format_rows(configs.describe(plan.config)))
 
 
 def describe_start(

@@ -11,6 +11,7 @@ import fiddle as fdl
 from mmjax import config as configs
 from mmjax.config import ConfigError, hints, names, parse, source
 from mmjax.data.dataset import Dataset
+from mmjax.terminal import print_text
 
 FOLDERS = ("manual_dir", "data_dir")
 
@@ -19,7 +20,7 @@ def prepare(options: argparse.Namespace) -> None:
     """Makes a data set, so that its files are there when it is used."""
     data = load(options.name, folders(options))
     sizes = ", ".join(f"{len(source):,} {split}" for split, source in data.splits.items())
-    print(f"{data.name} is ready: {sizes}.")
+    print_text(f"{data.name} is ready: {sizes}.")
 
 
 def describe(options: argparse.Namespace) -> None:
@@ -29,11 +30,11 @@ def describe(options: argparse.Namespace) -> None:
     from mmjax.data import describe as description
     from mmjax.data.sheet import draw_sheet
 
-    print(f"{data.name}\n")
+    print_text(data.name)
     description.show(description.describe(data))
     path = options.out or Path(f"{data.name.replace(os.sep, '-')}.png")
     split = draw_sheet(data, path)
-    print(f"Examples of {split}: {path}")
+    print_text(f"Examples of {split}: {path}")
 
 
 def check_picture(path: Path | None) -> None:

@@ -9,10 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import mmjax
 from mmjax.cli.streams import lost_output
-from mmjax.config import ConfigError
-from mmjax.config.build import CONTEXT
+from mmjax.terminal import print_text
 
 HINT = "Set MMJAX_TRACEBACK=1 for the whole traceback."
 EPILOG = "The environment variable MMJAX_TRACEBACK=1 shows whole tracebacks of errors."
@@ -41,17 +39,17 @@ def guarded(action: Callable[[], None]) -> int:
     try:
         action()
     except KeyboardInterrupt as interrupt:
-        print(f"\n{interrupt}", file=sys.stderr)
+        print_text(f"\n{interrupt}", file=sys.stderr)
         return 130
     except Exception as error:
         place = find_user_place(error)
         code = exit_code(error) or (1 if place else None)
         if code is None or os.environ.get("MMJAX_TRACEBACK") == "1":
             raise
-        print(describe_error(error, place), file=sys.stderr)
+        print_text(describe_error(error, place), file=sys.stderr)
         return code
     if reason := lost_output():
-        print(f"error: some of the output could not be written: {reason}.", file=sys.stderr)
+        print_text(f"error: some of the output could not be written: {reason}.", file=sys.stderr)
         return 1
     return 0
 
@@ -62,6 +60,8 @@ def exit_code(error: Exception) -> int | None:
     Bad input is what mmjax itself refuses, and what the system refuses is the system's: other
     errors from deeper down are bugs until shown otherwise.
     """
+    from mmjax.config.errors import ConfigError  # imports much, and only errors need it
+
     if isinstance(error, ConfigError):
         return 2
     if isinstance(error, OSError | UnicodeEncodeError):
@@ -74,6 +74,9 @@ def exit_code(error: Exception) -> int | None:
 
 def describe_error(error: Exception, place: Place | None) -> str:
     """Formats an error: what mmjax says of it, or else its type too; the user's line; the hint."""
+    from mmjax.config.build import CONTEXT
+    from mmjax.config.errors import ConfigError
+
     text = CONTEXT.sub("", str(error)).strip()
     known = isinstance(error, ConfigError) or _raised_in_mmjax(error)
     if isinstance(error, UnicodeEncodeError):
@@ -108,7 +111,7 @@ def _is_user_file(name: str) -> bool:
     if name.startswith("<") or {"site-packages", "dist-packages"} & set(Path(name).parts):
         return False
     library = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
-    own = str(Path(mmjax.__file__).parent)
+    own = str(Path(__file__).parents[1])
     return not os.path.abspath(name).startswith((own + os.sep, *library))
 
 

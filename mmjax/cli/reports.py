@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmjax import files, provenance
-from mmjax.config import ConfigError
-from mmjax.train.progress import print_table
+from mmjax.terminal import print_paragraph, print_table, print_text
 
 
 def add_commands(commands: Any) -> None:
@@ -31,7 +30,7 @@ def report(options: argparse.Namespace) -> None:
     from mmjax.ablate.report import report as write
 
     write(options.directory)
-    print(f"Report: {options.directory / 'report.html'}")
+    print_text(f"Report: {options.directory / 'report.html'}")
 
 
 def show(options: argparse.Namespace) -> None:
@@ -39,13 +38,13 @@ def show(options: argparse.Namespace) -> None:
     from mmjax.ablate import digits, reading, stored
 
     found = reading.find(options.directory)
-    print(options.directory)
+    print_text(str(options.directory))
     for line in starts(options.directory):
-        print(line)
+        print_text(line)
     print("\nSettings (whatever is not listed has its default)")
     print_aligned([[path, value] for path, value in found[0].settings.items()])
     for run in found:
-        print(f"\n{run.name}: {run.state}")
+        print_text(f"\n{run.name}: {run.state}")
         if run is not found[0]:
             both = {found[0].name: found[0].settings, run.name: run.settings}
             print_aligned(stored.differences(both))
@@ -53,7 +52,7 @@ def show(options: argparse.Namespace) -> None:
             print_table(reading.metrics(run), "Test split")
         if run.cost:
             costs = (f"{name} {digits.short(value)}" for name, value in run.cost.items())
-            print(f"cost: {', '.join(costs)}")
+            print_paragraph(f"cost: {', '.join(costs)}")
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -63,12 +62,12 @@ def compare(options: argparse.Namespace) -> None:
     found = reading.distinct(options.directories)
     differences = stored.differences({run.name: run.settings for run in found})
     if len(differences) > 1:
-        print_table(differences, "Settings that differ")
+        print_table(differences, "Settings that differ", words=len(differences[0]))
     else:
         print("The runs have the same settings.")
     for run in found:
         if run.state != "finished":
-            print(f"{run.name} is {run.state}")
+            print_text(f"{run.name} is {run.state}")
     print_table(reading.side_by_side(found), "Test split: mean ± half the 95% interval over seeds")
     tested = reading.tests(found)
     if tested:
@@ -91,7 +90,7 @@ def print_aligned(rows: Sequence[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         texts = (text.ljust(width) for text, width in zip(row, widths, strict=True))
-        print("  " + "  ".join(texts).rstrip())
+        print_text("  " + "  ".join(texts).rstrip())
 
 
 def check_links(directory: Path) -> None:
@@ -100,6 +99,8 @@ def check_links(directory: Path) -> None:
     Raises:
       ConfigError: naming the link.
     """
+    from mmjax.config import ConfigError
+
     written = [directory / name for name in ("report.md", "report.tex", "report.html")]
     for folder in (directory / "tables", directory / "figures"):
         written += [folder, *folder.glob("*")]
@@ -116,4 +117,6 @@ def check_installed(*packages: str) -> None:
     """
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
+        from mmjax.config import ConfigError
+
         raise ConfigError(f"a report needs {' and '.join(missing)}: pip install 'mmjax[ablate]'.")

@@ -23,8 +23,8 @@ from mmjax import config as configs
 from mmjax import files, provenance
 from mmjax.config import ConfigError, serialize
 from mmjax.config.absolute_paths import with_absolute_paths
-from mmjax.config.config_files import read_config, write_config
 from mmjax.experiment_code import store_code
+from mmjax.run_files import read_config, write_config
 
 LISTED = 10  # differences that an error lists
 

@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+from mmjax.escapes import escape_control_characters
+
 T = TypeVar("T")
 
 
@@ -13,7 +15,7 @@ def tracked(items: Iterable[T], title: str, total: int) -> Iterator[T]:
 
     count = TextColumn("{task.completed:,.0f} of {task.total:,.0f}")
     with _progress(count) as bar:
-        task = bar.add_task(title, total=total)
+        task = bar.add_task(escape_control_characters(title), total=total)
         for item in items:
             yield item
             bar.advance(task)
@@ -25,7 +27,7 @@ def downloaded(title: str, total: int | None) -> Iterator[Callable[[int], None]]
     from rich.progress import DownloadColumn
 
     with _progress(DownloadColumn()) as bar:
-        task = bar.add_task(title, total=total)
+        task = bar.add_task(escape_control_characters(title), total=total)
         yield lambda size: bar.advance(task, size)
 
 
@@ -33,6 +35,6 @@ def _progress(count: Any) -> Any:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), count)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), count)
     console = Console(stderr=True)
     return Progress(*columns, TimeRemainingColumn(), console=console, refresh_per_second=4)

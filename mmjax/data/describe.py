@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmjax.data.dataset import Dataset, Modality, Source, Task
+from mmjax.terminal import print_table
 from mmjax.types import Batch
 
 CHUNK = 1024  # examples in memory at once
@@ -60,19 +61,8 @@ def survey(data: Dataset, split: str) -> Batch:
 
 def show(tables: Sequence[Table]) -> None:
     """Prints the tables."""
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table as Shown
-
-    console = Console()
-    console = console if console.is_terminal else Console(width=120)
     for table in tables:
-        shown = Shown(title=table.title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
-        for i, name in enumerate(table.rows[0]):
-            shown.add_column(name, justify="right" if i else "left")
-        for row in table.rows[1:]:
-            shown.add_row(*row)
-        console.print(shown)
+        print_table(table.rows, table.title)
 
 
 def _part(source: Source, start: int) -> Batch:

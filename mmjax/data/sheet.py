@@ -1,11 +1,14 @@
 """A picture of some examples: images as images, sound as spectrograms, text as text."""
 
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mmjax.data.dataset import Dataset, Modality, Task
+from mmjax.escapes import escape_control_characters
 from mmjax.types import Batch
 
 COLUMNS = 8
@@ -30,25 +33,29 @@ def draw_sheet(data: Dataset, path: Path, *, seed: int = 0) -> str:
     count = min(COLUMNS, len(source))
     chosen = np.random.default_rng(seed).choice(len(source), count, replace=False)
     batch = source.take(np.sort(chosen))
-    size = (1.6 * count + 0.6, 1.7 * len(data.modalities) + 0.3 * len(data.tasks))
-    figure, axes = plt.subplots(
-        len(data.modalities), count, figsize=size, squeeze=False, layout="constrained"
-    )
-    for row, (name, spec) in zip(axes, data.modalities.items(), strict=True):
-        _draw_row(row, name, spec, batch)
-    for column, axis in enumerate(axes[0]):
-        axis.set_title(titles(data, batch, column), fontsize=8)
-    figure.savefig(path, dpi=120)
+    size = (1.6 * count + 0.8, 1.9 * len(data.modalities) + 0.3 * len(data.tasks))
+    with matplotlib.rc_context({"text.parse_math": False}):  # names are not mathematics
+        figure, axes = plt.subplots(
+            len(data.modalities), count, figsize=size, squeeze=False, layout="constrained"
+        )
+        for row, (name, spec) in zip(axes, data.modalities.items(), strict=True):
+            _draw_row(row, name, spec, batch)
+        for column, axis in enumerate(axes[0]):
+            lines = titles(data, batch, column).splitlines()
+            wrapped = [textwrap.fill(t, 24, max_lines=3, placeholder=" ...") for t in lines]
+            axis.set_title("\n".join(wrapped), fontsize=8)
+        figure.savefig(path, dpi=120)
     plt.close(figure)
     return split
 
 
 def titles(data: Dataset, batch: Batch, row: int) -> str:
-    """An example's labels, a task a line."""
-    return "\n".join(
+    """An example's labels, a line per task."""
+    lines = (
         f"{name}: {label(task, batch.targets[name][row]) if batch.labeled[name][row] else '–'}"
         for name, task in data.tasks.items()
     )
+    return "\n".join(map(escape_control_characters, lines))
 
 
 def label(task: Task, target: Any) -> str:
@@ -76,7 +83,7 @@ def as_text(x: np.ndarray) -> str | None:
 
 
 def _draw_row(row: Any, name: str, spec: Modality, batch: Batch) -> None:
-    """One modality of every example, all on one scale."""
+    """One modality of every example, all on one scale; sequences are as long as they are."""
     examples = [_example(name, spec, batch, i) for i in range(len(row))]
     here = [x for x in examples if x is not None and x.size]
     limits = (
@@ -84,14 +91,31 @@ def _draw_row(row: Any, name: str, spec: Modality, batch: Batch) -> None:
         if here
         else UNIT_RANGE
     )
+    longest = max((len(x) for x in here if x.ndim), default=1)
     for axis, x in zip(row, examples, strict=True):
-        axis.set_xticks([])
-        axis.set_yticks([])
+        axis.tick_params(labelsize=6)
         if x is None:
             _write(axis, "missing", color="0.5")
         else:
-            _draw(axis, x, spec, limits)
-    row[0].set_ylabel(name, fontsize=9)
+            _draw(axis, x, spec, limits, longest)
+        if axis is not row[0]:  # the row has one vertical scale
+            axis.set_yticklabels([])
+    across, up = _axis_names(spec, here)
+    row[0].set_xlabel(across, fontsize=7)
+    name = escape_control_characters(name)
+    row[0].set_ylabel(f"{name}\n{up}" if up else name, fontsize=8)
+
+
+def _axis_names(spec: Modality, examples: Sequence[np.ndarray]) -> tuple[str, str]:
+    """What the horizontal and the vertical axes of a modality count."""
+    drawn = [x for x in examples if x.ndim and as_text(x) is None]
+    if not drawn:
+        return "", ""
+    if spec.sequence:
+        return "time step", "value" if drawn[0].ndim == 1 else "channel"
+    if _is_picture(drawn[0], spec):
+        return "pixel", "pixel"
+    return ("component", "value") if drawn[0].ndim == 1 else ("first axis", "other axes")
 
 
 def _example(name: str, spec: Modality, batch: Batch, row: int) -> np.ndarray | None:
@@ -102,21 +126,33 @@ def _example(name: str, spec: Modality, batch: Batch, row: int) -> np.ndarray | 
     return x[: batch.lengths[name][row]] if spec.sequence else x
 
 
-def _draw(axis: Any, x: np.ndarray, spec: Modality, limits: tuple[float, float]) -> None:
+def _draw(
+    axis: Any, x: np.ndarray, spec: Modality, limits: tuple[float, float], longest: int
+) -> None:
     text = as_text(x)
     if text is not None:
         _write(axis, text)
     elif x.ndim == 0:
         _write(axis, f"{x:.4g}")
     elif x.ndim == 1:
-        axis.plot(x, linewidth=0.8, marker="." if len(x) < 30 else "", color="#0072B2")
+        axis.plot(x, linewidth=0.8, marker="." if longest < 30 else "", color="#0072B2")
         axis.set_ylim(*_wide(limits))
-    elif not spec.sequence and x.ndim == 3 and x.shape[2] in (GREY, RED, RGBA):
+        axis.set_xlim(-0.5, longest - 0.5)
+        axis.locator_params(axis="x", nbins=4, integer=True)
+    elif _is_picture(x, spec):
         axis.imshow(_unit(x, limits), cmap="gray", vmin=0, vmax=1)
+        axis.locator_params(nbins=4, integer=True)
     else:  # Time runs to the right, whatever else there is runs up.
         levels = x.reshape(len(x), -1).T.astype(float)
         low, high = limits
         axis.imshow(levels, aspect="auto", origin="lower", cmap="magma", vmin=low, vmax=high)
+        axis.set_xlim(-0.5, longest - 0.5)
+        axis.locator_params(nbins=4, integer=True)
+
+
+def _is_picture(x: np.ndarray, spec: Modality) -> bool:
+    """Returns whether an input is an image of gray or colored pixels."""
+    return not spec.sequence and x.ndim == 3 and x.shape[2] in (GREY, RED, RGBA)
 
 
 def _unit(x: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
@@ -136,9 +172,9 @@ def _wide(limits: tuple[float, float]) -> tuple[float, float]:
 
 
 def _write(axis: Any, text: str, color: str = "black") -> None:
-    import textwrap
-
-    wrapped = textwrap.fill(text, 16, max_lines=8, placeholder=" ...").replace("$", r"\$")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    wrapped = textwrap.fill(text, 16, max_lines=8, placeholder=" ...")
     axis.text(
         0.5,
         0.5,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mmjax.data.dataset import Dataset, Modality, Task
+from mmjax.terminal import print_text
 from mmjax.types import Batch
 
 
@@ -38,7 +39,7 @@ def summary(data: Dataset, counts: Mapping[str, int], train: Batch) -> str:
 @functools.lru_cache(maxsize=256)
 def announce(text: str) -> None:
     """Prints a text to the error stream, the first time that it comes up."""
-    print(text, file=sys.stderr, flush=True)
+    print_text(text, file=sys.stderr)
 
 
 def _modality(spec: Modality) -> str:

@@ -102,14 +102,3 @@ def higher_is_better(model: Model, monitor: str) -> bool:
     if monitor not in known:
         raise ValueError(f"monitor is {monitor!r}; it must be one of {sorted(known)}.")
     return known[monitor] == "max"
-
-
-def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
-    """Mean and half the width of its 95% interval (Student's t) over seeds; NaN for one seed."""
-    from scipy import stats
-
-    n = len(values)
-    if n < 2:
-        return float(np.mean(values)), float("nan")
-    half = stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n)
-    return float(np.mean(values)), float(half)

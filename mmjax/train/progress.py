@@ -2,20 +2,14 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 
+from mmjax.escapes import escape_control_characters
+from mmjax.terminal import console
+
 Report = Callable[[int, Mapping[str, float]], None]
-
-
-def console() -> Any:
-    """Where tables and bars go: as wide as the screen, or as they need in a file."""
-    from rich.console import Console
-
-    found = Console()
-    return found if found.is_terminal else Console(width=120)
 
 
 @contextlib.contextmanager
@@ -27,12 +21,13 @@ def progress(title: str, total: int, start: int, examples_per_step: int) -> Iter
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
-        TextColumn("step {task.completed}/{task.total} {task.fields[losses]}"),
+        TextColumn("step {task.completed}/{task.total} {task.fields[losses]}", markup=False),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
+    title = escape_control_characters(title)
     hidden = jax.process_index() > 0
     begin = time.perf_counter()
     with Progress(*columns, refresh_per_second=4, console=console(), disable=hidden) as bar:
@@ -41,27 +36,7 @@ def progress(title: str, total: int, start: int, examples_per_step: int) -> Iter
         def report(step: int, losses: Mapping[str, float]) -> None:
             rate = (step - start) * examples_per_step / (time.perf_counter() - begin)
             shown = " ".join(f"{name} {value:.3g}" for name, value in losses.items())
+            shown = escape_control_characters(shown)
             bar.update(task, completed=step, losses=shown, rate=f"{rate:,.0f} examples/s")
 
         yield report
-
-
-def print_table(rows: Sequence[Sequence[str]], title: str = "", *, words: int = 1) -> None:
-    """Prints a table of text, its header first; long cells break into lines.
-
-    Args:
-      rows: the header, and the rows.
-      title: what stands above it.
-      words: how many columns, the first ones, are words; the others are numbers.
-    """
-    from rich.box import SIMPLE
-    from rich.table import Table
-    from rich.text import Text
-
-    above = Text(title) if title else None
-    shown = Table(title=above, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
-    for i, name in enumerate(rows[0]):
-        shown.add_column(Text(name), justify="left" if i < words else "right", overflow="fold")
-    for row in rows[1:]:
-        shown.add_row(*map(Text, row))
-    console().print(shown)

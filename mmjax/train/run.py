@@ -69,7 +69,7 @@ def _run(
     results = {}
     for arm, make in experiments.items():
         directory = workdir / arm
-        stored = read_result(directory) if resume else None
+        stored = read_or_set_aside(directory) if resume else None
         if stored is None:
             experiment = make()
             chosen = choose_devices(experiment, devices)
@@ -92,7 +92,7 @@ def _run(
     return results
 
 
-def read_result(directory: Path) -> Result | None:
+def read_or_set_aside(directory: Path) -> Result | None:
     """Reads the result that an arm left; None if there is none.
 
     A damaged one is set aside with a warning: it can be made again from the last checkpoint.
@@ -101,32 +101,11 @@ def read_result(directory: Path) -> Result | None:
     if not path.exists():
         return None
     try:
-        return check_result(path)
+        return read_result(path)
     except files.DamagedFileError as error:
         aside = path if jax.process_index() else files.set_aside(path)
         logging.getLogger("mmjax").warning("%s It is kept as %s and made again.", error, aside.name)
         return None
-
-
-def check_result(path: Path) -> Result:
-    """Reads a result.json.
-
-    Raises:
-      DamagedFileError: it is not what `result` made.
-    """
-    stored: Result = files.read_json(path)
-    with files.naming_damage(path):
-        _check_numbers(stored["cost"] | {"total": stored["parameters"]["total"]})
-        for seed, one in stored["seeds"].items():
-            _check_numbers({"seed": int(seed), "step": one["best_step"], "steps": one["steps"]})
-            _check_numbers(one["test"] | one["validation"])
-    return stored
-
-
-def _check_numbers(values: Mapping[str, Any]) -> None:
-    for name, value in values.items():
-        if not isinstance(value, int | float):
-            raise ValueError(f"{name} is not a number")
 
 
 def result(

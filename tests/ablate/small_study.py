@@ -68,6 +68,26 @@ def experiment() -> Experiment:
     )
 
 
+@auto_config
+def unmonitored() -> Experiment:
+    """The same, but for what is monitored: the default, which is the loss."""
+    return Experiment(
+        data=made(),
+        model=Model(
+            encoders={"left": MLPEncoder(features=(6,)), "right": MLPEncoder(features=(6,))},
+            fusion=Concat(),
+            sharing=HardSharing(features=(8,)),
+            heads={"kind": Classification(4), "size": Regression(mean=1.5, scale=1.1)},
+        ),
+        balancer=equal(),
+        optimizer=optax.adam(1e-2),
+        epochs=2,
+        batch_size=8,
+        eval_batch_size=32,
+        steps_per_dispatch=4,
+    )
+
+
 STUDY = Study(
     base=experiment,
     axes={

@@ -22,6 +22,31 @@ SKILL = {  # what a label adds to the quality, in standard deviations between se
 }  # fmt: skip
 TRADE = {"uncertainty": -2.0, "pcgrad": 2.0, "mgda": 6.0}  # what the second task has beyond that
 
+CONFIG = {  # what `mmjax.config.dump` writes of {"epochs": 20, "optimizer": "adam"}
+    "root": {"type": "ref", "key": "a"},
+    "objects": {
+        "a": {
+            "type": {"module": "builtins", "name": "dict"},
+            "items": [
+                ["Key(key='epochs')", {"type": "leaf", "value": 20}],
+                ["Key(key='optimizer')", {"type": "leaf", "value": "adam"}],
+            ],
+            "metadata": {"type": "leaf", "value": None},
+        }
+    },
+}
+STARTS = [
+    {
+        "time": f"2026-01-0{day}T12:00:00+00:00",
+        "command": f"mmjax ablate study.py --workdir runs/study{more}",
+        "git": {"revision": "0123abcd", "dirty": day == 2},
+        "versions": {"python": "3.11.7", "jax": "0.10.2", "flax": None},
+        "platform": "Linux",
+        "devices": {"backend": "cpu", "kinds": {"cpu": 2}},
+    }
+    for day, more in ((1, ""), (2, " --resume"))
+]
+
 
 def write_study(
     directory: Path,
@@ -87,8 +112,16 @@ def write_study(
         "axes": ["fusion", "balancer"],
         "tasks": list(TASKS),
         "arms": arms,
+        "base": {
+            "data": "made",
+            "examples": {"train": 1200, "validation": 300, "test": 400},
+            "epochs": 20,
+            "batch_size": 12,
+        },
     }
     (directory / "study.json").write_text(json.dumps(plan))
+    (directory / "config.json").write_text(json.dumps(CONFIG))
+    (directory / "provenance.json").write_text(json.dumps(STARTS))
     return directory
 
 

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from mmjax.ablate import diagrams, figures, record, report, traces
+from mmjax.ablate import diagrams, figures, frames, record, report, traces
 from tests.ablate import synthetic
 
 NAMES = {
@@ -20,6 +20,7 @@ NAMES = {
     "weights",
     "conflicts",
 }
+RUN = {"setup", "settings", "changes"}  # tables of what was run
 
 
 def test_everything_is_written(reported):
@@ -28,7 +29,7 @@ def test_everything_is_written(reported):
     drawn = {path.name for path in (reported / "figures").iterdir()}
     assert drawn == {f"{name}.{kind}" for name in NAMES for kind in ("png", "pdf")}
     tables = {path.stem for path in (reported / "tables").iterdir()}
-    assert tables == {"arms", "grid", "tests", "fusion_gains", "metrics", "gaps"}
+    assert tables == {"arms", "grid", "tests", "fusion_gains", "metrics", "gaps", *RUN}
 
 
 def test_the_three_forms_hold_the_same_tables_and_figures(reported):
@@ -41,7 +42,7 @@ def test_the_three_forms_hold_the_same_tables_and_figures(reported):
     assert html.count("<img") == len(NAMES)
     for table in (reported / "tables").iterdir():
         assert rf"\input{{tables/{table.stem}}}" in latex
-        assert f'<table id="{table.stem}">' in html
+        assert f'<table id="{table.stem}"' in html
     assert markdown.count("\n| :--") == html.count("<table")
 
 
@@ -50,6 +51,24 @@ def test_the_failed_arm_is_in_it_with_its_error(reported):
         text = (reported / f"report.{kind}").read_text()
         assert "19 of 20 arms are done (1 failed)" in text
         assert "NonFiniteError: The loss of task" in text
+
+
+def test_what_was_run_is_in_it(reported):
+    for kind in ("md", "html"):
+        text = (reported / f"report.{kind}").read_text()
+        for words in (
+            "Started 2026-01-01. Data: made (1,200 train, 300 validation, 400 test). 20 epochs",
+            "made: 1,200 train, 300 validation, 400 test",
+            "20 epochs in batches of 12",
+            "2026-01-01T12:00:00+00:00  mmjax ablate study.py --workdir runs/study",
+            "2026-01-02T12:00:00+00:00  mmjax ablate study.py --workdir runs/study --resume",
+            "0123abcd, with uncommitted changes",
+            "python 3.11.7, jax 0.10.2",
+            "2 × cpu",
+        ):
+            assert words in text, words
+    text = (reported / "report.md").read_text()
+    assert text.count("python 3.11.7") == 1  # what a resumption does not change is said once
 
 
 def test_latex_is_balanced_and_every_row_has_all_columns(reported):
@@ -194,6 +213,44 @@ def test_studies_of_other_numbers_of_axes(tmp_path, axes):
     assert len(panel.lines) == 15
     assert len(panel.lines) - len(grey) <= figures.STYLES
     assert len([axis for axis in weights.axes if axis.get_visible()]) == 15
+
+
+def test_weights_that_never_change_make_no_figure(tmp_path):
+    """Arms of equal weights are left out, and so is a figure of nothing else."""
+
+    def hold(frame):
+        still = frame.metric.str.startswith("weight/") & (frame.arm.isin(["concat-equal"]))
+        return frame.assign(value=frame.value.mask(still, 1.0))
+
+    small = {"fusions": ("concat",), "balancers": ("equal", "mgda"), "failed": ()}
+    directory = synthetic.write_study(tmp_path / "one", **small, edit=hold)
+    with figures.style():
+        (panel,) = [a for a in traces.weights(record.read(directory)).axes if a.get_visible()]
+    assert "mgda" in panel.get_title()
+    small["balancers"] = ("equal",)
+    directory = synthetic.write_study(tmp_path / "two", **small, edit=hold)
+    assert traces.weights(record.read(directory)) is None
+
+
+def test_intervals_end_where_a_metric_does(tmp_path):
+    """Accuracies near 1 with wide intervals: in no figure does anything go beyond 1."""
+
+    def spread(frame):
+        near = frame.metric == "digit/accuracy"
+        return frame.assign(value=frame.value.mask(near, 0.9 + 0.1 * (frame.seed % 2)))
+
+    directory = synthetic.write_study(tmp_path, edit=spread)
+    found = record.read(directory)
+    half = frames.summary(found, found.metric)
+    assert (half["mean"] + half["half"]).max() > 1
+    with figures.style():
+        functions = (figures.scores, traces.curves, diagrams.front_of_cost)
+        scores, curves, front = (draw(found).axes[0] for draw in functions)
+    assert max(np.max(line.get_xdata()) for line in scores.lines) <= 1
+    assert np.max([np.max(line.get_ydata()) for line in curves.lines]) <= 1
+    for axis in (curves, front):
+        paths = [path for found in axis.collections for path in found.get_paths()]
+        assert paths and max(path.vertices[:, 1].max() for path in paths) == pytest.approx(1)
 
 
 def test_the_front_is_what_no_other_point_beats():

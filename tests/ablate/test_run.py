@@ -17,12 +17,14 @@ import pytest
 
 from mmjax import files
 from mmjax.ablate import directory as directories
+from mmjax.ablate import report
 from mmjax.ablate import run as studies
 from mmjax.ablate.results import load
+from mmjax.cli import ablate as command
 from mmjax.config import ConfigError
 from mmjax.train.parallel import at_once
 from mmjax.train.run import load_best
-from tests.ablate import small_study
+from tests.ablate import small_study, synthetic
 from tests.ablate.small_study import STUDY
 
 REPOSITORY = Path(__file__).parents[2]
@@ -198,6 +200,47 @@ def test_an_arm_that_does_not_fit_is_named_before_anything_runs():
         studies.check(made, jax.devices()[:1])
 
 
+def test_a_study_from_before_the_plan_knew_its_data_is_resumed(done, tmp_path):
+    plan, directory = done
+    shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
+    facts = json.loads((tmp_path / "study.json").read_text())
+    assert facts.pop("base")
+    (tmp_path / "study.json").write_text(json.dumps(facts))
+    directories.check(plan, tmp_path, resume=True)
+
+
+def test_a_study_by_the_loss_ends_with_its_table_and_the_reports_command(tmp_path, capsys):
+    """From the plan to the table and the report, with what was run in it."""
+    plan = small(base=small_study.unmonitored, metric=None, seeds=(0,))
+    assert start_and_run(plan, tmp_path) == []
+    command.print_results(tmp_path)
+    shown = capsys.readouterr().out
+    frame = load(tmp_path)
+    losses = frame[(frame.split == "test") & (frame.metric == "loss")].set_index("arm").value
+    assert len(losses) == 2
+    shown = shown.partition("Test split")[2]
+    head, *rows = [line for line in shown.splitlines() if line.strip()]
+    assert head.split() == ["loss", "↓", "kind", "accuracy", "↑", "size", "mae", "↓"]
+    order = losses.sort_values().index
+    assert [row.split()[0] for row in rows[1:3]] == [name.partition("=")[2] for name in order]
+    assert float(rows[1].split()[1]) == pytest.approx(losses.min(), abs=0.01)
+    report.report(tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    for words in ("Primary metric: loss ↓", "made: 64 train, 32 validation, 32 test", "2 epochs"):
+        assert words in text
+    assert not (tmp_path / "figures" / "weights.png").exists()  # equal weights never change
+
+
+def test_failed_arms_are_in_the_last_table_with_their_errors(tmp_path, capsys):
+    directory = synthetic.write_study(tmp_path)
+    command.print_results(directory)
+    shown = capsys.readouterr().out
+    assert "tensor-mgda failed: NonFiniteError: The loss of task 'digit'" in shown
+    for name in ("digit accuracy ↑", "rate mae ↓", "tensor, pcgrad", "only task rate"):
+        assert name in shown
+    assert shown.count(" ± ") == 2 * 18 + 1  # 18 arms have each metric, and the note
+
+
 COMMAND = """
 import argparse, sys
 from mmjax.cli import ablate
@@ -209,7 +252,7 @@ sys.exit(guarded(lambda: ablate.action(options)))
 """
 
 
-def command(root, *arguments):
+def run_command(root, *arguments):
     """`mmjax ablate` on the small study, in a process of its own."""
     settings = {"JAX_PLATFORMS": "cpu", "MMJAX_CACHE": str(root / "cache")}
     path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
@@ -230,17 +273,17 @@ LONG = ("--set", "epochs=150", "--seeds", "0", "1")
 def test_killed_in_mid_arm_it_ends_as_if_it_had_not_been(tmp_path):
     """Three kills, each some steps further on, in programs of one and of several arms."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert command(tmp_path, *LONG, "--workdir", str(whole)).wait(600) == 0
+    assert run_command(tmp_path, *LONG, "--workdir", str(whole)).wait(600) == 0
     hits = 0
     for wanted in (40, 600, 900):
-        process = command(tmp_path, *LONG, "--workdir", str(killed), "--resume")
+        process = run_command(tmp_path, *LONG, "--workdir", str(killed), "--resume")
         seen = steps(killed)
         while steps(killed) < seen + wanted and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         hits += process.wait(60) == -signal.SIGKILL and any((killed / "programs").glob("*"))
     assert hits >= 2
-    assert command(tmp_path, *LONG, "--workdir", str(killed), "--resume").wait(600) == 0
+    assert run_command(tmp_path, *LONG, "--workdir", str(killed), "--resume").wait(600) == 0
     check_same(whole, killed, rtol=0, atol=0)
     for home in sorted((whole / "arms").iterdir()):
         results = [
@@ -258,11 +301,13 @@ def steps(directory):
 
 @pytest.mark.slow
 def test_the_command_tells_what_a_study_would_take_and_that_arms_failed(tmp_path):
-    assert command(tmp_path, "--dry-run").wait(300) == 0
+    assert run_command(tmp_path, "--dry-run").wait(300) == 0
     told = (tmp_path / "out.txt").read_text()
     assert "8 arms, 6 programs to compile, 24 lanes: about" in told
     assert "fusion=concat,learning_rate=0.01 (baseline)" in told
     (tmp_path / "out.txt").unlink()
     wild = ("--set", "balancer=static({'kind': 1e38, 'size': 1e38})", "--seeds", "0")
-    assert command(tmp_path, *wild, "--workdir", str(tmp_path / "wild")).wait(300) == 1
-    assert "arms failed: fusion=concat,learning_rate=0.01" in (tmp_path / "out.txt").read_text()
+    assert run_command(tmp_path, *wild, "--workdir", str(tmp_path / "wild")).wait(300) == 1
+    told = (tmp_path / "out.txt").read_text()
+    assert "arms failed: fusion=concat,learning_rate=0.01" in told
+    assert f"Report: mmjax report {tmp_path / 'wild'}" in told

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats as scipy_stats
 
 from mmjax.ablate import stats
-from mmjax.train.evaluate import mean_interval
+from mmjax.intervals import mean_interval
 
 NAN = float("nan")
 

@@ -84,6 +84,23 @@ def test_the_plan_says_what_is_compared():
     assert plan(changed(metric="size/mae")).facts["direction"] == "min"
 
 
+def test_the_default_loss_is_a_primary_metric_of_which_less_is_better():
+    unmonitored = dataclasses.replace(GRID, base=small_study.unmonitored)
+    for study in (unmonitored, changed(metric="loss")):
+        facts = plan(study).facts
+        assert (facts["metric"], facts["direction"]) == ("loss", "min")
+        assert "loss" not in facts["directions"]
+
+
+def test_the_plan_says_what_is_trained_on():
+    assert plan(GRID).facts["base"] == {
+        "data": "made",
+        "examples": {"train": 64, "validation": 32, "test": 32},
+        "epochs": 2,
+        "batch_size": 8,
+    }
+
+
 def test_settings_come_before_the_axes():
     study = changed(single_modality=True)
     arms = make_plan("study", study, ["epochs=7"], own=small_study).arms

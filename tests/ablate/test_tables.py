@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmjax.ablate import diagrams, digits, frames, record, render, results, tables
+from mmjax import heads
+from mmjax.ablate import diagrams, digits, frames, record, render, report, results, tables
 from mmjax.ablate.tables import Cell, Table
 
 NAN = float("nan")
@@ -52,9 +53,13 @@ def texts(table):
     return [[cell.text + cell.mark for cell in row] for row in table.rows]
 
 
-def column(table, name):
+def column(table, name, arms=None):
+    """The cells of a column, from the top or of the named arms."""
     place = table.header.index(name)
-    return [row[place] for row in table.rows]
+    if arms is None:
+        return [row[place] for row in table.rows]
+    by_arm = {row[0].text: row for row in table.rows}
+    return [by_arm[arm][place] for arm in arms]
 
 
 BASE, WORSE, BETTER = [2.0, 2.1, 1.9], [3.0, 3.2, 2.9], [1.0, 1.15, 0.95]
@@ -76,12 +81,14 @@ def test_what_is_significant_and_best_by_a_metric_of_which_less_is_better(tmp_pa
             },
         )
     )
-    cells = column(tables.arms(found), "a error ↓")
+    names = ["base", "worse", "better", "like"]
+    cells = column(tables.arms(found), "a error ↓", names)
     assert [cell.mark for cell in cells] == ["°", "⁻", "⁺", ""]
     assert [cell.best for cell in cells] == [False, False, True, False]
     assert [cell.value for cell in cells] == pytest.approx([2.0, 9.1 / 3, 3.1 / 3, 6.1 / 3])
     assert cells[0].text == "2.00 ± 0.25"  # t = 4.303, standard error 0.1 / √3
-    assert [row[-1].text for row in tables.tests(found).rows] == ["0.002", "< 0.001", "0.826"]
+    holm = column(tables.tests(found), "p (Holm)", names[1:])
+    assert [cell.text for cell in holm] == ["0.002", "< 0.001", "0.826"]
 
 
 def test_the_direction_turns_marks_and_best(tmp_path):
@@ -94,7 +101,7 @@ def test_the_direction_turns_marks_and_best(tmp_path):
         },
         metric="a/accuracy",
     )
-    cells = column(tables.arms(record.read(study)), "a accuracy ↑")
+    cells = column(tables.arms(record.read(study)), "a accuracy ↑", ["base", "more", "less"])
     assert [cell.mark for cell in cells] == ["°", "⁺", "⁻"]
     assert [cell.best for cell in cells] == [False, True, False]
 
@@ -137,7 +144,7 @@ def test_of_one_seed_nothing_is_claimed(tmp_path):
     study = write(tmp_path, {"base": {"a/error": [2.0]}, "b": {"a/error": [1.0]}}, seeds=(7,))
     found = record.read(study)
     table = tables.arms(found)
-    assert [cell.text for cell in column(table, "a error ↓")] == ["2.00", "1.00"]
+    assert [cell.text for cell in column(table, "a error ↓", ["base", "b"])] == ["2.00", "1.00"]
     assert not any(cell.best for row in table.rows for cell in row)
     assert table.note.startswith("One seed: no intervals, no tests")
     assert tables.tests(found) is None
@@ -196,12 +203,74 @@ def test_fusion_gains_are_over_the_best_single_modality(tmp_path):
     assert gains.verdict.tolist() == ["better"]
 
 
-def test_mean_ranks_are_over_seeds_and_tasks(tmp_path):
-    """On a: 1, 2 of every seed; on b the other way in one seed of three."""
-    arms = {"base": both([1, 1, 1], [3, 3, 1]), "b": both([2, 2, 2], [2, 2, 2])}
-    found = record.read(write(tmp_path, arms, tasks=("a", "b")))
-    ranks = frames.task_ranks(found)
-    assert ranks.to_numpy() == pytest.approx(np.array([[1, 1, 1.5], [2, 2, 1.5]]))
+def test_mean_ranks_are_those_of_the_primary_metric_in_the_table_and_the_figure(tmp_path):
+    """Errors 1 to 3; ranks within the seeds: (1, 2, 3), (1.5, 1.5, 3) and (3, 2, 1)."""
+    errors = {"base": [1, 1, 3], "b": [2, 1, 2], "c": [3, 3, 1]}
+    found = record.read(write(tmp_path, {arm: {"a/error": e} for arm, e in errors.items()}))
+    expected = {"base": 5.5 / 3, "b": 5.5 / 3, "c": 7 / 3}
+    assert frames.mean_ranks(found).to_dict() == pytest.approx(expected)
+    arms, ranks = frames.primary_ranks(found)
+    assert dict(zip(arms, ranks.mean, strict=True)) == pytest.approx(expected)
+    cells = column(tables.arms(found), "mean rank ↓", errors)
+    assert [cell.value for cell in cells] == pytest.approx(list(expected.values()))
+    (dots,) = (line for line in diagrams.critical_difference(found).axes[0].lines[:1])
+    assert sorted(dots.get_xdata()) == pytest.approx(sorted(expected.values()))
+
+
+def test_the_best_arm_comes_first_and_those_without_the_metric_last(tmp_path):
+    arms = {"base": BASE, "worse": WORSE, "better": BETTER}
+    tests = {arm: {"a/error": values} for arm, values in arms.items()}
+    tests["none"] = {"b/accuracy": BASE}
+    for metric, order in (("min", "better base worse none"), ("max", "worse base better none")):
+        study = write(tmp_path / metric, tests, direction=metric, tasks=("a", "b"))
+        table = tables.arms(record.read(study))
+        assert [row[0].text for row in table.rows] == order.split()
+        assert table.order == (1, {"min": "ascending", "max": "descending"}[metric])
+
+
+def test_the_loss_is_a_primary_metric_that_single_tasks_do_not_have(tmp_path):
+    tests = {
+        "base": both(BASE, BASE) | {"loss": [1.0, 1.1, 0.9]},
+        "b": both(BASE, BASE) | {"loss": [0.5, 0.65, 0.35]},
+        "single_task=a": {"a/error": BASE, "loss": [0.1, 0.1, 0.1]},
+    }
+    study = write(tmp_path, tests, metric="loss", direction="min", tasks=("a", "b"))
+    found = record.read(study)
+    table = tables.arms(found)
+    assert [row[0].text for row in table.rows] == ["b", "base", "only task a"]
+    assert [c.value for c in column(table, "loss ↓")] == [pytest.approx(0.5), pytest.approx(1), ""]
+    assert texts(tables.tests(found))[0][0] == "b"
+    report.report(study)
+    assert "Primary metric: loss ↓" in (study / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("metric", "low", "high"),
+    [
+        ("a/accuracy", 0, 1),
+        ("mean/macro_f1", 0, 1),
+        ("a/pixel_accuracy", 0, 1),
+        ("a/mean_iou", 0, 1),
+        ("conflicts", 0, 1),
+        ("cosine/a,b", -1, 1),
+        ("a/r2", -np.inf, 1),
+        ("a/kappa", -np.inf, 1),
+        ("a/rmse", 0, np.inf),
+        ("a/relative_error", 0, np.inf),
+        ("a/loss", -np.inf, np.inf),
+        ("weight/a", -np.inf, np.inf),
+    ],
+)
+def test_the_values_that_a_metric_can_have(metric, low, high):
+    assert record.bounds(metric) == (low, high)
+
+
+def test_every_metric_of_a_head_has_the_bounds_that_it_is_known_to_have():
+    """Whatever is bounded on neither side is listed here, so that a new metric is thought of."""
+    kinds = [head for head in vars(heads).values() if isinstance(head, type)]
+    names = {name for kind in kinds for name in getattr(kind, "metrics", {})}
+    assert len(names) > 8
+    assert {n for n in names if record.bounds(f"a/{n}") == (-np.inf, np.inf)} == set()
 
 
 def test_a_primary_metric_of_all_tasks_comes_first_and_is_no_tasks_own(tmp_path):
@@ -214,7 +283,6 @@ def test_a_primary_metric_of_all_tasks_comes_first_and_is_no_tasks_own(tmp_path)
     found = record.read(write(tmp_path, arms, tasks=("a", "b"), **told))
     assert record.main_metrics(found) == ["mean/accuracy", "a/error", "b/accuracy"]
     assert record.task_metrics(found) == ["a/error", "b/accuracy"]
-    assert frames.task_ranks(found).to_numpy() == pytest.approx(np.full((2, 3), 1.5))
     figure = diagrams.front_of_tasks(found)
     axis = figure.axes[0]
     assert {axis.get_xlabel(), axis.get_ylabel()} == {"a error ↓", "b accuracy ↑"}
@@ -237,9 +305,11 @@ def test_the_grid_puts_every_arm_in_its_place(reported):
 
 def test_costs_are_the_means_in_the_units_of_the_header(reported):
     table = tables.arms(record.read(reported))
-    assert column(table, "parameters ↓")[0].text == "145,234"
-    assert column(table, "MFLOP/step ↓")[0].text == "31.0"
-    assert column(table, "peak MiB ↓")[0].text == "40.1"  # 4.2e7 / 2^20
+    (row,) = (row for row in table.rows if [c.text for c in row[:2]] == ["concat", "equal"])
+    cells = dict(zip(table.header, (cell.text for cell in row), strict=True))
+    assert cells["parameters ↓"] == "145,234"
+    assert cells["MFLOP/step ↓"] == "31.0"
+    assert cells["peak MiB ↓"] == "40.1"  # 4.2e7 / 2^20
 
 
 @pytest.mark.parametrize(
@@ -278,8 +348,8 @@ TABLE = Table(
 
 def test_markdown():
     assert render.markdown(TABLE) == (
-        "| name | 50% ↑ |\n| :-- | --: |\n| a_b\\|c | **1.0 ± 0.1** ⁺ |\n| <x> & y | −2 |\n"
-        "\nSee {this} ~ that^2 \\ more.\n"
+        "| name | 50% ↑ |\n| :-- | --: |\n| a_b\\|c | **1.0 ± 0.1** ⁺ |\n| &lt;x> & y | −2 |\n"
+        "\nSee {this} \\~ that^2 \\\\ more.\n"
     )
 
 

@@ -13,7 +13,7 @@ from mmjax.train import report
 def result(*tests, parameters=1234, seconds=6.5):
     """An arm's result with one test dictionary a seed."""
     return {
-        "seeds": {str(i): {"test": test} for i, test in enumerate(tests)},
+        "seeds": {str(i): {"test": t, "best_step": 8 * (i + 1)} for i, t in enumerate(tests)},
         "parameters": {"heads": 4, "total": parameters},
         "cost": {"seconds": seconds},
     }
@@ -31,9 +31,9 @@ def test_the_table_of_one_seed_shows_the_metrics_without_the_losses():
         }
     )
     assert rows == [
-        ["", "kind accuracy", "size mae", "parameters", "seconds"],
-        ["all", "0.988", "12.3", "1,234", "6.5"],
-        ["alone", "0.500", "10.000", "1,234", "6.5"],
+        ["", "kind accuracy", "size mae", "best step", "parameters", "seconds"],
+        ["all", "0.988", "12.3", "8", "1,234", "6.5"],
+        ["alone", "0.500", "10.000", "8", "1,234", "6.5"],
     ]
 
 
@@ -54,7 +54,7 @@ def test_a_cell_over_seeds_is_the_mean_and_its_interval():
     assert report.cell([80.0, 90.0, 100.0]) == "90.0 ± 24.8"
     assert report.cell([-0.25]) == "-0.250"
     rows = report.table({"all": result({"a/f1": 0.8}, {"a/f1": 0.9}, {"a/f1": 1.0})})
-    assert rows[1][1] == "0.900 ± 0.248"
+    assert rows[1][1:3] == ["0.900 ± 0.248", "8–24"]
 
 
 def test_a_metric_that_is_nan_is_shown_as_such():
@@ -156,6 +156,34 @@ def test_the_curves_are_an_image_that_depends_on_the_logs(tmp_path):
     assert images[0].shape == images[1].shape
     assert min(images[0].shape[:2]) > 200
     assert not np.array_equal(*images)
+
+
+def test_training_is_drawn_for_losses_only():
+    log = {
+        "train/loss/a": [(2, 1.0), (4, 0.5)],
+        "train/loss/b": [(2, 3.0), (4, 1.5), (6, 9.0)],
+        "train/weight/a": [(2, 7.0)],
+    }
+    assert report.training_curve(log, "validation/a/loss") == [(2, 1.0), (4, 0.5)]
+    assert report.training_curve(log, "validation/loss") == [(2, 2.0), (4, 1.0)]
+    assert report.training_curve(log, "validation/a/accuracy") == []
+    assert report.training_curve(log, "validation/c/loss") == []
+
+
+def test_the_selected_step_of_each_seed_is_marked_at_its_value(tmp_path):
+    marked = []
+
+    class Axis:
+        def plot(self, step, value, *_, **__):
+            marked.append((step, value))
+
+    runs = [[(4, 1.0), (8, 2.0)], [(4, 3.0)], [(4, 5.0)]]
+    (tmp_path / "result.json").write_text(json.dumps({"seeds": {"7": {"best_step": 8}}}))
+    steps = [*report.selected_steps(tmp_path, (7, 9)), 4]
+    assert steps == [8, None, 4]
+    report.draw_selected(Axis(), runs, steps, {"color": "k"})
+    assert marked == [(8, 2.0), (4, 5.0)]
+    assert report.selected_steps(tmp_path / "none", (7,)) == [None]
 
 
 def test_every_arm_looks_different():

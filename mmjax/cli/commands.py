@@ -1,0 +1,114 @@
+"""The commands of `mmjax` and their options; what a command does is imported when it runs.
+
+    python experiments/mine.py --set epochs=20 --seeds 0 1 2
+    mmjax run experiments/mine.py --help
+    mmjax run experiments/mine.py --summary
+    mmjax run --from-run DIR
+    mmjax evaluate DIR
+    mmjax ablate experiments/study.py
+    mmjax report DIR
+    mmjax show DIR
+    mmjax compare DIR DIR
+    mmjax data prepare NAME
+    mmjax data describe NAME
+
+An experiment file ends with
+
+    if __name__ == "__main__":
+        cli.main(experiment)
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmjax.cli import ablate, reports
+from mmjax.cli.failures import EPILOG, guarded
+from mmjax.cli.options import (
+    add_data_options,
+    add_run_options,
+    add_shared_options,
+    add_trust_options,
+)
+from mmjax.cli.streams import protect_streams
+
+
+def script(argv: Sequence[str] | None = None) -> None:
+    """Runs the console script `mmjax`."""
+    protect_streams()
+    argv = sys.argv[1:] if argv is None else argv
+    description = "Runs, compares and reports experiments, and makes their data."
+    parser = argparse.ArgumentParser("mmjax", description=description, epilog=EPILOG)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run_help = "train an experiment; --help shows its own paths, types and values"
+    run_parser = commands.add_parser(
+        "run", help=run_help, add_help=False, allow_abbrev=False, epilog=EPILOG
+    )
+    run_parser.add_argument("target", nargs="?", metavar="FILE_OR_MODULE[:FUNCTION]")
+    add_run_options(run_parser)
+    again = commands.add_parser("evaluate", help="print a run's test results again")
+    again.add_argument("run", type=Path, metavar="RUN_DIR")
+    own = "your own file of the run's experiment, to be used instead of the stored copy"
+    again.add_argument("--experiment", metavar="FILE_OR_MODULE[:FUNCTION]", help=own)
+    add_trust_options(again)
+    add_shared_options(again)
+    ablate.add_command(commands)
+    reports.add_commands(commands)
+    add_data_commands(commands.add_parser("data", help="make a data set, or tell what it holds"))
+
+    def action() -> None:
+        options = parser.parse_args(argv)
+        others = {
+            "evaluate": evaluate_run,
+            "ablate": ablate.action,
+            "report": reports.report,
+            "show": reports.show,
+            "compare": reports.compare,
+            "data": run_data,
+        }
+        if options.command in others:
+            others[options.command](options)
+        elif options.target is None and options.from_run is None and options.help:
+            run_parser.print_help()
+        else:
+            run_experiment(options, run_parser, shlex.join(["mmjax", *argv]))
+
+    if code := guarded(action):
+        sys.exit(code)
+
+
+def run_experiment(
+    options: argparse.Namespace, parser: argparse.ArgumentParser, command: str
+) -> None:
+    """Runs the command `run`."""
+    from mmjax.cli import app, plan
+
+    app.run(plan.of_options(options), options, parser, command)
+
+
+def evaluate_run(options: argparse.Namespace) -> None:
+    """Runs the command `evaluate`."""
+    from mmjax.cli import app
+
+    app.evaluate(options)
+
+
+def run_data(options: argparse.Namespace) -> None:
+    """Runs the commands `data prepare` and `data describe`."""
+    from mmjax.cli import data
+
+    data.describe(options) if options.action == "describe" else data.prepare(options)
+
+
+def add_data_commands(parser: argparse.ArgumentParser) -> None:
+    """Adds the commands `data prepare` and `data describe`."""
+    actions = parser.add_subparsers(dest="action", required=True)
+    prepare = actions.add_parser("prepare", help="make a data set's files", allow_abbrev=False)
+    describe_help = "print what a data set holds and draw examples, preparing it first if need be"
+    describe = actions.add_parser("describe", help=describe_help, allow_abbrev=False)
+    for action in (prepare, describe):
+        add_data_options(action)
+    out = "the picture of examples (default: NAME.png)"
+    describe.add_argument("--out", type=Path, metavar="FILE", help=out)

@@ -1,0 +1,101 @@
+"""Escapes of text that others wrote (names, settings, commands, errors), one function per format.
+
+Whatever is printed or written into a report goes through one of these, so that a name can neither
+act on the terminal nor become markup.
+"""
+
+import html
+import re
+import unicodedata
+
+JOINERS = "\u200c\u200d"  # invisible, but words and emoji are written with them
+MARKDOWN = re.compile(
+    r"[\\`*\[\]|$~]"  # always markup
+    r"|(?<![^\W_])_|_(?![^\W_])"  # an underscore within a word is none
+    r"|<(?=[A-Za-z/!?])|&(?=#?\w+;)"  # the start of a tag, and of an entity
+)
+ENTITIES = {"<": "&lt;", "&": "&amp;"}
+LATEX = {
+    "\\": r"\textbackslash{}",
+    **{c: "\\" + c for c in "&%$#_{}"},
+    **{c: "{" + c + "}" for c in "[]*"},  # at the start of a row they would belong to the last one
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "`": r"\textasciigrave{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "×": r"$\times$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "Δ": r"$\Delta$",
+    "°": r"$^{\circ}$",
+    "⁺": "$^{+}$",
+    "⁻": "$^{-}$",
+    "<": "$<$",
+    ">": "$>$",
+    "|": r"\textbar{}",
+}
+
+
+def escape_control_characters(text: str, keep: str = "") -> str:
+    r"""Makes control characters visible, as Python writes them: `\x1b`, `\n`, `\u202e`.
+
+    These are the characters that move a terminal's cursor, color or rename it, turn the direction
+    of writing, break lines, or cannot be encoded (lone surrogates).
+
+    Args:
+      text: any text.
+      keep: characters that are left as they are, such as a line break.
+
+    >>> escape_control_characters("red: \x1b[31m")
+    'red: \\x1b[31m'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c in keep or is_visible(c) else escape_character(c) for c in text)
+
+
+def is_visible(character: str) -> bool:
+    """Returns whether a character prints as itself or is a kind of space."""
+    return (
+        character.isprintable()
+        or character in JOINERS
+        or unicodedata.category(character) in ("Zs", "Co")
+    )
+
+
+def escape_character(character: str) -> str:
+    """Writes a character as Python's strings do."""
+    return character.encode("unicode_escape").decode()
+
+
+def escape_markdown(text: str) -> str:
+    r"""Escapes text for one line of GitHub's Markdown, in a table's cell or outside of it.
+
+    >>> escape_markdown("a|b <script> low_rank _x_")
+    'a\\|b &lt;script> low_rank \\_x\\_'
+    """
+    text = escape_control_characters(text.replace("\n", " "))
+    return MARKDOWN.sub(lambda match: ENTITIES.get(match[0], "\\" + match[0]), text)
+
+
+def escape_html(text: str) -> str:
+    """Escapes text for HTML, within elements and within quoted attributes."""
+    return html.escape(escape_control_characters(text.replace("\n", " ")))
+
+
+def escape_latex(text: str) -> str:
+    """Escapes text for LaTeX, in a table's cell or outside of it."""
+    text = escape_control_characters(text.replace("\n", " "))
+    return "".join(LATEX.get(c, c) for c in text)
+
+
+def format_markdown_table(rows: list[list[str]], words: int = 1) -> str:
+    """Formats rows of Markdown, the header first, as a table.
+
+    Args:
+      rows: cells that are escaped already.
+      words: how many of the first columns hold words; the others are numbers, to the right.
+    """
+    rule = [":--"] * words + ["--:"] * (len(rows[0]) - words)
+    return "".join(f"| {' | '.join(row)} |\n" for row in (rows[0], rule, *rows[1:]))

@@ -1,0 +1,213 @@
+"""Prints text and tables; the only place that stored text reaches a terminal from.
+
+Control characters are made visible, nothing is read as markup, and no table is cut: one that is too
+wide is transposed, split into blocks of columns, or written as one list per row.
+"""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from mmjax.escapes import escape_control_characters
+
+Rows = Sequence[Sequence[str]]
+
+FILE_WIDTH = 120  # characters per line where the output is no terminal
+GAP = "  "
+NARROW = 24  # a column of words is not made narrower than this, unless its words are
+NO_BREAK = "\u00a0"  # a space at which a cell is not broken into lines
+
+
+def console() -> Any:
+    """Makes the console of progress bars: as wide as the screen, or as they need in a file."""
+    from rich.console import Console
+
+    made = Console()
+    return made if made.is_terminal else Console(width=FILE_WIDTH)
+
+
+def print_text(text: str = "", *, file: Any = None) -> None:
+    """Prints text of several lines with its control characters made visible.
+
+    What the terminal's encoding lacks is escaped too.
+    """
+    file = file or sys.stdout
+    encoding = getattr(file, "encoding", None) or "utf-8"
+    visible = escape_control_characters(text, keep="\n\t")
+    print(visible.encode(encoding, "backslashreplace").decode(encoding), file=file, flush=True)
+
+
+def print_paragraph(text: str) -> None:
+    """Prints text whose lines are broken at spaces."""
+    width = terminal_width()
+    print_text("\n".join(part for line in text.split("\n") for part in break_lines(line, width)))
+
+
+def terminal_width() -> int:
+    """Returns how many characters a line of the terminal holds, or a line of a file is given."""
+    return shutil.get_terminal_size((FILE_WIDTH, 24)).columns
+
+
+def print_table(rows: Rows, title: str = "", *, words: int = 1) -> None:
+    """Prints a table of text as `format_table` lays it out.
+
+    Args:
+      rows: the header, and the rows; the first column names them.
+      title: what stands above it.
+      words: how many columns, the first ones, are words; the others are numbers.
+    """
+    print_text()
+    if title:
+        print_paragraph(escape_control_characters(title) + "\n")
+    print_text(format_table(rows, terminal_width(), words=words))
+
+
+def format_table(rows: Rows, width: int, *, words: int = 1) -> str:
+    """Lays a table out in lines of at most `width` characters, with every cell in full.
+
+    Columns of words break into lines at spaces, and so do headers; numbers do not. A table that
+    is still too wide is transposed if that fits, or else split into blocks of columns that repeat
+    the first one; the metrics of one task stay together where they can. Only a single name or value
+    that is itself wider than the screen makes a longer line.
+
+    Args:
+      rows: the header, and the rows; the first column names them.
+      width: characters per line.
+      words: how many columns, the first ones, are words; the others are numbers.
+    """
+    cells = [[escape_control_characters(cell) for cell in row] for row in rows]
+    forms = [split_columns(cells, width, words)]
+    if words == 1 and len(forms[0]) != 1:
+        forms.append(split_columns([list(row) for row in zip(*cells, strict=True)], width, 1))
+    fitting = [blocks for blocks in forms if blocks]
+    if not fitting:
+        return format_records(cells, width)
+    best = min(fitting, key=lambda blocks: (len(blocks) > 1, sum(len(b.cells) for b in blocks)))
+    lines = [format_block(block, width) for block in best]
+    return "\n\n".join(lines).replace(NO_BREAK, " ")
+
+
+class Block(NamedTuple):
+    """A part of a table: its cells, and how many of its columns, the first ones, are words."""
+
+    cells: list[list[str]]
+    words: int
+
+
+def split_columns(cells: list[list[str]], width: int, words: int) -> list[Block]:
+    """Splits a table into blocks of columns that fit; [] where one column beside the names fails.
+
+    Columns whose headers differ in the last word only, such as the metrics of a task, are a group.
+    """
+    columns = [list(column) for column in zip(*cells, strict=True)]
+    least = [least_width(column, i < words) for i, column in enumerate(columns)]
+    room = width - least[0]
+    if any(len(GAP) + w > room for w in least[1:]):
+        return []
+    groups: list[list[int]] = []
+    for i in range(1, len(columns)):
+        task = columns[i][0].rpartition(" ")[0]
+        if groups and task and columns[groups[-1][0]][0].rpartition(" ")[0] == task:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    blocks: list[list[int]] = [[]]
+    for group in groups:
+        for part in [group] if _total(group, least) <= room else [[i] for i in group]:
+            if blocks[-1] and _total(blocks[-1] + part, least) > room:
+                blocks.append([])
+            blocks[-1] += part
+    return [
+        Block([[row[i] for i in (0, *block)] for row in cells], 1 + sum(i < words for i in block))
+        for block in blocks
+    ]
+
+
+def _total(columns: Sequence[int], widths: Sequence[int]) -> int:
+    """Characters that some columns take behind the first one."""
+    return sum(len(GAP) + widths[i] for i in columns)
+
+
+def least_width(column: Sequence[str], is_words: bool) -> int:
+    """Returns the fewest characters in which a column can be written, its header on top."""
+    header, *cells = column
+    word = max((display_width(word) for word in header.split(" ")), default=0)
+    if not is_words:
+        return max([word, *map(display_width, cells)])
+    longest = max([word, *(display_width(w) for cell in cells for w in cell.split(" "))])
+    return max(longest, min(NARROW, max(map(display_width, column))))
+
+
+def format_block(block: Block, width: int) -> str:
+    """Formats cells that fit, with a rule below the header."""
+    cells, words = block
+    columns = list(zip(*cells, strict=True))
+    widths = [least_width(column, i < words) for i, column in enumerate(columns)]
+    spare = width - sum(widths) - len(GAP) * (len(widths) - 1)
+    for i in range(words):  # columns of words take what is left
+        wanted = max(map(display_width, columns[i])) - widths[i]
+        widths[i] += (more := max(0, min(wanted, spare)))
+        spare -= more
+    heads = [max(w, display_width(cells[0][i])) for i, w in enumerate(widths)]
+    if sum(heads) - sum(widths) <= spare:
+        widths = heads  # no header need be broken
+    lines: list[str] = []
+    for number, row in enumerate(cells):
+        broken = [break_lines(cell, w) for cell, w in zip(row, widths, strict=True)]
+        height = max(map(len, broken))
+        blanks = [[""] * (height - len(part)) for part in broken]
+        parts = zip(blanks, broken, strict=True)  # headers stand on the rule, cells hang from above
+        padded = [blank + part if number == 0 else part + blank for blank, part in parts]
+        lines += [_join(texts, widths, words) for texts in zip(*padded, strict=True)]
+        if number == 0:
+            lines.append("─" * (sum(widths) + len(GAP) * (len(widths) - 1)))
+    return "\n".join(lines)
+
+
+def _join(texts: Sequence[str], widths: Sequence[int], words: int) -> str:
+    padded = []
+    for i, (text, width) in enumerate(zip(texts, widths, strict=True)):
+        space = " " * (width - display_width(text))
+        padded.append(text + space if i < words else space + text)
+    return GAP.join(padded).rstrip()
+
+
+def format_records(cells: list[list[str]], width: int) -> str:
+    """Formats a list per row: its name, and below it each header with its value."""
+    header, *rows = cells
+    indent = max(map(display_width, header[1:]), default=0)
+    lines = []
+    for name, *values in rows:
+        lines.append(name)
+        for head, value in zip(header[1:], values, strict=True):
+            beside = len(GAP) * 2 + indent + display_width(value) <= width
+            if not value:
+                continue
+            if beside:
+                lines.append(f"{GAP}{head}{' ' * (indent - display_width(head))}{GAP}{value}")
+            else:
+                lines += [f"{GAP}{head}", f"{GAP}{GAP}{value}"]
+        lines.append("")
+    return "\n".join(lines).rstrip("\n").replace(NO_BREAK, " ")
+
+
+def break_lines(text: str, width: int) -> list[str]:
+    """Breaks text at spaces into lines of at most `width` characters; longer words stay whole."""
+    lines = [""]
+    for word in text.split(" "):
+        joined = f"{lines[-1]} {word}" if lines[-1] else word
+        if lines[-1] and display_width(joined) > width:
+            lines.append(word)
+        else:
+            lines[-1] = joined
+    return lines
+
+
+def display_width(text: str) -> int:
+    """Returns how many columns of a terminal a text takes; wide characters take two."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
