@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from mmjax.data.dataset import Arrays, Dataset, Modality, Task
     from mmjax.experiment import Experiment
     from mmjax.model import Model
-    from mmjax.train import fit, make_train_step, run
+    from mmjax.train.loop import fit
+    from mmjax.train.run import run
+    from mmjax.train.step import make_train_step
     from mmjax.types import Batch, Branches, Seen, Tokens, TrainState
 
 __version__ = "0.1.0"

@@ -9,7 +9,6 @@ import contextlib
 import importlib
 import importlib.machinery
 import importlib.util
-import json
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from mmjax import provenance
+from mmjax import files, provenance
 from mmjax.config.errors import ConfigError
 
 FOLDER, NOTE = "code", "code.json"
@@ -53,12 +52,12 @@ def store_code(directory: Path, module: ModuleType | None) -> None:
     if module is None or file is None:
         return
     shutil.copyfile(file, directory / "experiment.py")
-    files = provenance.experiment_files(module)
-    for relative, path in files.items():
+    copied = provenance.experiment_files(module)
+    for relative, path in copied.items():
         target = directory / FOLDER / relative
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
-    names = {path: relative for relative, path in files.items()}
+    names = {path: relative for relative, path in copied.items()}
     main = names[file]
     name = provenance.module_name(module)
     loaded = {
@@ -74,29 +73,27 @@ def store_code(directory: Path, module: ModuleType | None) -> None:
         "root": str(root),
         "modules": loaded,
     }
-    (directory / NOTE).write_text(json.dumps(note, indent=1))
+    files.write_json(directory / NOTE, note)
 
 
 def find_copy(directory: Path) -> Copy | None:
     """Returns the copy of the code in a run's directory; None if there is none.
 
     Raises:
-      ConfigError: `code.json` is damaged.
+      DamagedFileError: `code.json` is damaged.
     """
     path = directory / NOTE
     if not path.is_file():
         if not (directory / "experiment.py").is_file():
             return None
         return Copy(directory, "experiment.py", None, directory.absolute(), {})
-    try:
-        note: dict[str, Any] = json.loads(path.read_text())
+    note: dict[str, Any] = files.read_json(path)
+    with files.naming_damage(path):
         folder, modules = directory / FOLDER, dict(note["modules"])
         for relative in [note["main"], *modules.values()]:
             if not (folder / relative).resolve().is_relative_to(folder.resolve()):
                 raise ValueError(f"{relative} lies outside of {folder}")
         return Copy(folder, note["main"], note["module"], Path(note["root"]), modules)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is damaged: {error}.") from error
 
 
 def run_copy(copy: Copy) -> ModuleType:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
+from mmjax import files
 from mmjax.ablate import diagrams, digits, figures, frames, page, render, tables, traces
 from mmjax.ablate import record as records
 from mmjax.ablate.record import Record
@@ -116,12 +117,12 @@ def report(directory: Path) -> None:
         draw(record, directory / "figures"),
         tables.run_tables(record),
     )
-    (directory / "report.md").write_text(as_markdown(parts))
+    files.write_text(directory / "report.md", as_markdown(parts))
     (directory / "tables").mkdir(exist_ok=True)
     for table in (*parts.results, *parts.setup):
-        (directory / "tables" / f"{table.name}.tex").write_text(render.latex(table))
-    (directory / "report.tex").write_text(as_latex(parts))
-    (directory / "report.html").write_text(as_html(directory, parts))
+        files.write_text(directory / "tables" / f"{table.name}.tex", render.latex(table))
+    files.write_text(directory / "report.tex", as_latex(parts))
+    files.write_text(directory / "report.html", as_html(directory, parts))
 
 
 def draw(record: Record, directory: Path) -> list[Drawing]:

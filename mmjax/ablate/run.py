@@ -11,6 +11,7 @@ programs/        checkpoints of programs that are being trained
 """
 
 import dataclasses
+import datetime
 import json
 import shutil
 from collections.abc import Sequence
@@ -44,6 +45,7 @@ from mmjax.provenance import digest_data
 from mmjax.run_files import write_config
 from mmjax.train.devices import choose_devices
 from mmjax.train.evaluate import directions
+from mmjax.train.loop import TEN_MINUTES
 from mmjax.train.programs import Programs
 from mmjax.train.programs import check as check_experiment
 from mmjax.train.run import read_or_set_aside
@@ -184,6 +186,7 @@ def run(
     devices: Sequence[jax.Device] | None = None,
     most: int | None = None,
     limit: int | None = None,
+    checkpoint_every: int | datetime.timedelta | None = TEN_MINUTES,
 ) -> list[str]:
     """Trains all arms that are not done yet, and writes the results after each.
 
@@ -195,6 +198,7 @@ def run(
       devices: by default those that `mmjax.train.devices.choose_devices` says, arm by arm.
       most: most lanes a program.
       limit: bytes that a device can give; by default what it has.
+      checkpoint_every: steps or time between checkpoints; see `mmjax.train.loop.fit`.
 
     Returns:
       The arms that failed.
@@ -219,6 +223,7 @@ def run(
             devices=devices,
             most=most,
             memory=limit,
+            checkpoint_every=checkpoint_every,
             show=display.show,
             ended=ended,
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.cli import options
+from mmjax.cli.interrupts import tell_how_to_resume
 from mmjax.terminal import NO_BREAK, print_paragraph, print_table, print_text
 
 
@@ -28,6 +29,7 @@ def add_command(commands: Any) -> None:
     add("--dry-run", action="store_true", help="print arms, programs and estimated time; stop")
     lanes = "most trainings that run as one program (default: as many as the memory holds)"
     add("--lanes", type=options.positive, metavar="N", help=lanes)
+    options.add_checkpoint_option(parser)
     options.add_shared_options(parser)
 
 
@@ -70,7 +72,14 @@ def action(asked: argparse.Namespace) -> None:
         provenance.check_unchanged(directory, record, module, allow=asked.allow_changes)
         directories.start(plan, directory, file, record)
         print_text(f"Work directory: {directory}")
-        failed = studies.run(plan, directory, devices=devices, most=asked.lanes)
+        with tell_how_to_resume(command, directory):
+            failed = studies.run(
+                plan,
+                directory,
+                devices=devices,
+                most=asked.lanes,
+                checkpoint_every=asked.checkpoint_every,
+            )
         print_results(directory)
     print_text(f"\nResults: {directory}\nReport: {shlex.join(['mmjax', 'report', str(directory)])}")
     if failed:

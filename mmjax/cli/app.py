@@ -16,6 +16,7 @@ from mmjax import files, provenance
 from mmjax.cli import plan as plans
 from mmjax.cli import workdir as workdirs
 from mmjax.cli.failures import EPILOG, guarded
+from mmjax.cli.interrupts import end_command, tell_how_to_resume
 from mmjax.cli.options import add_run_options
 from mmjax.cli.plan import Plan
 from mmjax.cli.streams import protect_streams
@@ -44,7 +45,7 @@ def main(experiment: Any, arms: Arms | None = None, argv: Sequence[str] | None =
         options = parser.parse_args(argv)
         run(found, options, parser, shlex.join([*program.split(), *argv]))
 
-    _exit(guarded(action))
+    end_command(guarded(action))
 
 
 def run(
@@ -75,11 +76,15 @@ def run(
         start(directory, stored, plan, record, resuming=resuming)
         stack.enter_context(workdirs.lock(directory))
         print_text(f"Work directory: {directory}")
-        try:
-            train(experiments, directory, plan.seeds, resuming=resuming, devices=options.devices)
-        except KeyboardInterrupt:
-            again = resume_command(command, directory)
-            raise KeyboardInterrupt(f"Interrupted. To continue: {again}") from None
+        with tell_how_to_resume(command, directory):
+            train(
+                experiments,
+                directory,
+                plan.seeds,
+                resuming=resuming,
+                devices=options.devices,
+                checkpoint_every=options.checkpoint_every,
+            )
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -131,11 +136,19 @@ def train(
     *,
     resuming: bool,
     devices: int | None,
+    checkpoint_every: Any,
 ) -> None:
     """Trains and tests every arm, each in its directory."""
     from mmjax.train.run import run as train_run
 
-    train_run(dict(experiments), workdir=directory, seeds=seeds, resume=resuming, devices=devices)
+    train_run(
+        dict(experiments),
+        workdir=directory,
+        seeds=seeds,
+        resume=resuming,
+        devices=devices,
+        checkpoint_every=checkpoint_every,
+    )
 
 
 def evaluate_run(
@@ -198,18 +211,6 @@ def start(
         workdirs.write(directory, run, shown, plan.source.module, record)
 
 
-def resume_command(command: str, directory: Path) -> str:
-    """The command that continues a run."""
-    words, kept = shlex.split(command), []
-    while words:
-        word = words.pop(0)
-        if word == "--workdir" and words:
-            words.pop(0)
-        elif word != "--resume" and not word.startswith("--workdir="):
-            kept.append(word)
-    return shlex.join([*kept, "--resume", "--workdir", str(directory)])
-
-
 # JAX, which is asked only after all else is in order.
 
 
@@ -249,8 +250,3 @@ def set_compilation_cache(directory: Path | None) -> None:
             "another folder by --compilation-cache or MMJAX_CACHE.",
             directory,
         )
-
-
-def _exit(code: int) -> None:
-    if code:
-        sys.exit(code)

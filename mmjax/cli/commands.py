@@ -26,6 +26,7 @@ from pathlib import Path
 
 from mmjax.cli import ablate, reports
 from mmjax.cli.failures import EPILOG, guarded
+from mmjax.cli.interrupts import end_command
 from mmjax.cli.options import (
     add_data_options,
     add_run_options,
@@ -75,8 +76,7 @@ def script(argv: Sequence[str] | None = None) -> None:
         else:
             run_experiment(options, run_parser, shlex.join(["mmjax", *argv]))
 
-    if code := guarded(action):
-        sys.exit(code)
+    end_command(guarded(action))
 
 
 def run_experiment(

@@ -2,6 +2,7 @@
 
 import linecache
 import os
+import signal
 import sys
 import sysconfig
 import traceback
@@ -9,7 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from mmjax.cli.messages import clean_warnings
 from mmjax.cli.streams import lost_output
+from mmjax.interrupts import raise_on_signals
 from mmjax.terminal import print_text
 
 HINT = "Set MMJAX_TRACEBACK=1 for the whole traceback."
@@ -37,10 +40,11 @@ def guarded(action: Callable[[], None]) -> int:
     MMJAX_TRACEBACK=1 brings the tracebacks back.
     """
     try:
-        action()
+        with raise_on_signals(), clean_warnings():
+            action()
     except KeyboardInterrupt as interrupt:
-        print_text(f"\n{interrupt}", file=sys.stderr)
-        return 130
+        print_text(f"\n{str(interrupt) or 'Interrupted.'}", file=sys.stderr)
+        return 128 + getattr(interrupt, "signum", signal.SIGINT)
     except Exception as error:
         place = find_user_place(error)
         code = exit_code(error) or (1 if place else None)

@@ -13,6 +13,7 @@ from mmjax import files
 from mmjax.escapes import escape_control_characters, escape_markdown, format_markdown_table
 from mmjax.experiment import Experiment
 from mmjax.intervals import format_mean as cell
+from mmjax.run_files import read_result
 from mmjax.terminal import print_table, print_text
 from mmjax.types import Params
 
@@ -54,7 +55,7 @@ def metric_table(tests: Mapping[str, Sequence[Mapping[str, float]]]) -> list[lis
 
 
 def table(results: Mapping[str, Any]) -> list[list[str]]:
-    """Test metrics and costs as rows of text, a header first and then an arm a row."""
+    """Test metrics, best steps and costs as rows of text, a header first and then an arm a row."""
     tests = {arm: [s["test"] for s in r["seeds"].values()] for arm, r in results.items()}
     costs = [
         [best_steps(r), f"{r['parameters']['total']:,}", f"{r['cost']['seconds']:.1f}"]
@@ -145,7 +146,7 @@ def add_legend(figure: Any, arms: Sequence[str]) -> None:
 def selected_steps(directory: Path, seeds: Sequence[int]) -> list[int | None]:
     """The step of each seed's selected parameters; None where there is no result yet."""
     path = directory / "result.json"
-    found = json.loads(path.read_text())["seeds"] if path.is_file() else {}
+    found = read_result(path)["seeds"] if path.is_file() else {}
     return [found.get(str(seed), {}).get("best_step") for seed in seeds]
 
 

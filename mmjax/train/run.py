@@ -1,6 +1,7 @@
 """`run`: the arms of an experiment from data to table, in one directory."""
 
 import contextlib
+import datetime
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,10 +11,11 @@ import jax
 
 from mmjax import files
 from mmjax.experiment import Experiment
+from mmjax.run_files import read_result
 from mmjax.train import report
 from mmjax.train.checkpoint import Checkpoints, digest
 from mmjax.train.devices import choose_devices
-from mmjax.train.loop import Fitted, fit
+from mmjax.train.loop import TEN_MINUTES, Fitted, fit
 from mmjax.train.programs import LoopState, Programs
 from mmjax.types import Params
 
@@ -27,6 +29,7 @@ def run(
     seeds: Sequence[int] = (0,),
     devices: int | None = None,
     resume: bool = False,
+    checkpoint_every: int | datetime.timedelta | None = TEN_MINUTES,
 ) -> dict[str, Result]:
     """Trains and tests every arm, and writes the table, `summary.json` and the learning curves.
 
@@ -38,6 +41,7 @@ def run(
       seeds: trained as one program in every arm.
       devices: how many devices to use, the first ones; None as `choose_devices` says.
       resume: whether finished arms are kept, and a begun one goes on from its last checkpoint.
+      checkpoint_every: steps or time between checkpoints; see `fit`.
 
     Returns:
       {arm: result}, as in `summary.json`.
@@ -55,7 +59,7 @@ def run(
         if not jax.process_index():  # one lock for all processes of a distributed run
             workdir.mkdir(parents=True, exist_ok=True)
             stack.enter_context(files.lock_directory(workdir))
-        return _run(experiments, workdir, seeds, devices, resume=resume)
+        return _run(experiments, workdir, seeds, devices, checkpoint_every, resume=resume)
 
 
 def _run(
@@ -63,6 +67,7 @@ def _run(
     workdir: Path,
     seeds: Sequence[int],
     devices: int | None,
+    checkpoint_every: int | datetime.timedelta | None,
     *,
     resume: bool,
 ) -> dict[str, Result]:
@@ -76,7 +81,14 @@ def _run(
             directory.mkdir(parents=True, exist_ok=True)
             if not jax.process_index():
                 report.describe(arm, experiment, seeds, chosen)
-            fitted = fit(experiment, directory, seeds=seeds, devices=chosen, title=arm)
+            fitted = fit(
+                experiment,
+                directory,
+                seeds=seeds,
+                devices=chosen,
+                title=arm,
+                checkpoint_every=checkpoint_every,
+            )
             stored = result(experiment, fitted, seeds)
             if not jax.process_index():
                 files.write_json(directory / "result.json", stored)
