@@ -31,6 +31,10 @@ MENDS = {
 MISUSE = (AttributeError, LookupError, ArithmeticError)
 FAILURES = (ValueError, TypeError, FlaxError, *MISUSE)
 
+# Attributes that say how often a part repeats a layer, each of which is traced.
+REPEATS = ("layers", "rounds", "blocks", "levels")
+MAX_REPEATS = 1000
+
 
 class Part(NamedTuple):
     """A part of a model.
@@ -161,6 +165,7 @@ def check_fit(model: Model, batch: Batch) -> None:
     Raises:
       ValueError: naming the part, its type, what it gets and the mend.
     """
+    check_repeats(model)
     targets = shapes(batch.targets)
     for call in trace(model, batch).calls.values():
         part, prediction = call.part, call.output
@@ -171,6 +176,17 @@ def check_fit(model: Model, batch: Batch) -> None:
         with explained(part, what):
             jax.eval_shape(jax.vmap(part.module.example_loss), prediction, target)
             jax.eval_shape(jax.vmap(part.module.statistics), prediction, target)
+
+
+def check_repeats(model: Model) -> None:
+    """Refuses so many layers that not even their shapes could be traced in a lifetime."""
+    for part in parts_of(model).values():
+        for name in REPEATS:
+            count = getattr(part.module, name, 0)
+            if isinstance(count, int) and count > MAX_REPEATS:
+                raise ValueError(
+                    f"model.{part.path}.{name} is {count}; it must be at most {MAX_REPEATS}."
+                )
 
 
 @contextlib.contextmanager

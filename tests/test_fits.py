@@ -370,3 +370,9 @@ def test_the_trace_has_each_part_once_with_its_copies():
         "fusion": 2,
         "own_fusion": 2,
     }
+
+
+def test_so_many_layers_that_tracing_would_never_end_are_refused():
+    walk = RecurrentEncoder(layers=2**31 - 1)
+    with pytest.raises(ValueError, match=r"model\.encoders\.\w+\.layers is 2147483647; it must be"):
+        fit({"vector": walk})

@@ -162,7 +162,7 @@ def _parquet(path: Path, columns: Sequence[str], max_bytes: int, max_cell: int) 
                     size += _check_cells(column, path, name, len(cells[name]), max_cell)
                     check_declared_size(path, size, max_bytes, "max_bytes")
                     cells[name] += _python_cells(column, path, name, len(cells[name]))
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} is not a whole Parquet file: {reason.rstrip('.')}.") from None
     return Table(path, cells, None)
