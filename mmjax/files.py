@@ -251,7 +251,7 @@ def read_log(path: Path) -> Log:
         try:
             record = _log_record(line)
         except DAMAGE as error:
-            if line is last and b"}" not in line:
+            if line is last and b"}" not in line and line.decode("latin-1").isprintable():
                 break  # cut off by a kill, or nothing
             log.damage.append((len(log.records), f"{path} line {number}: {_reason(error)}"))
         else:

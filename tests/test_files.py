@@ -80,6 +80,9 @@ def test_a_cut_off_log_is_no_damage(tmp_path: Path) -> None:
         log = files.read_log(path)
         assert log.damage == [] and log.records == RECORDS[: len(log.records)]
         assert len(log.records) >= whole[:length].count(b"\n")
+    path.write_bytes(whole[:-9] + b"\0" * 9)  # but zeros at the end are
+    log = files.read_log(path)
+    assert log.records == RECORDS[:-1] and f"{path} line {len(RECORDS)}: " in log.damage[0][1]
 
 
 def test_logs_without_checksums_are_read(tmp_path: Path) -> None:
