@@ -195,13 +195,22 @@ def _errors(directory: Path, arms: Mapping[str, Arm]) -> dict[str, str]:
 
 
 def _settings(path: Path) -> Mapping[str, str]:
-    """What a stored configuration sets; nothing where there is none."""
-    return stored.settings(path.read_text()) if path.is_file() else {}
+    """What a stored configuration sets; nothing where there is none, and damage by its name.
+
+    The numbers can be reported without it.
+    """
+    try:
+        return stored.settings(path.read_text()) if path.is_file() else {}
+    except ValueError as error:
+        return {path.name: str(error)}
 
 
 def _starts(path: Path) -> Sequence[Mapping[str, Any]]:
-    """The records of a study's starts; none where there is no such file."""
+    """The records of a study's starts; none where there is no file, and damage by its name."""
     if not path.is_file():
         return ()
-    records = json.loads(path.read_text())
-    return [record for record in records if isinstance(record, Mapping)]
+    try:
+        records = json.loads(path.read_text())
+    except ValueError as error:
+        return [{"command": f"{path.name} is damaged: {error}"}]
+    return [r for r in records if isinstance(r, Mapping)] if isinstance(records, list) else ()
