@@ -212,14 +212,19 @@ def _errors(directory: Path, arms: Mapping[str, Arm]) -> dict[str, str]:
 
 
 def _settings(path: Path) -> Mapping[str, str]:
-    """What a stored configuration sets; nothing where there is none."""
-    return stored.settings(read_config(path)) if path.is_file() else {}
+    """What a stored configuration sets; nothing where there is none, and damage by its name.
+
+    The numbers can be reported without it.
+    """
+    try:
+        return stored.settings(read_config(path)) if path.is_file() else {}
+    except ValueError as error:
+        return {path.name: str(error)}
 
 
 def _starts(directory: Path) -> Sequence[Mapping[str, Any]]:
-    """The records of a study's starts; none, with a warning, where they are damaged."""
+    """The records of a study's starts; none where there is no file, and damage by its name."""
     try:
         return provenance.read(directory)
     except files.DamagedFileError as error:
-        logging.getLogger("mmjax").warning("%s The report does without it.", error)
-        return ()
+        return [{"command": str(error)}]

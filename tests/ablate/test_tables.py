@@ -404,6 +404,16 @@ def test_a_damaged_study_is_refused(tmp_path):
         record.read(tmp_path)
 
 
+def test_damage_to_what_was_run_is_told_and_blocks_no_report(tmp_path):
+    write(tmp_path, {"base": {"a/error": BASE}})
+    (tmp_path / "provenance.json").write_text('[{"time": ')
+    (tmp_path / "config.json").write_text("{")
+    found = record.read(tmp_path)
+    assert "provenance.json is damaged" in str(texts(tables.setup(found)))
+    (row,) = texts(tables.settings(found))
+    assert row[0] == "config.json" and "damaged" in row[1]
+
+
 def test_a_baseline_that_is_no_arm_is_refused(tmp_path):
     write(tmp_path, {"base": {"a/error": BASE}}, baseline="other")
     with pytest.raises(ValueError, match=r"baseline 'other', which is no arm"):
