@@ -124,7 +124,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
 
     def train(
         experiments: dict[str, Callable[[], Any]], directory: Path, seeds: Sequence[int], *,
-        resuming: bool, devices: int | None
+        resuming: bool, devices: int | None, checkpoint_every: Any
     ) -> None:  # fmt: skip
         built = {arm: make() for arm, make in experiments.items()}
         noted.append(Call(built, directory, tuple(seeds), resuming, devices))

@@ -35,7 +35,7 @@ class Display:
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[told]}", markup=False),
             refresh_per_second=4,
             console=console(),
         )
@@ -74,18 +74,19 @@ class Display:
         self, title: str, total: int, start: int, examples_per_step: int, *, lanes: int
     ) -> Iterator[Report]:
         """Shows the steps of a program of so many lanes; for `fit`."""
-        self.running, last = title, [start]
+        self.running, done = title, [start]
         self.left -= lanes * start
         self.bar.update(self.program, visible=True, total=total, completed=start, told="")
 
-        def told(step: int, losses: Mapping[str, float]) -> None:
-            text = " ".join(f"{name} {value:.3g}" for name, value in losses.items())
-            self.bar.update(self.program, completed=step, told=f"step {step}/{total} {text}")
-            self.refresh(lanes * (step - last[0]))
-            last[0] = step
+        def report(step: int, text: str, *, last: bool = False) -> None:
+            end = step if last else total
+            told = f"step {step}/{total} {text}"
+            self.bar.update(self.program, completed=step, total=end, told=told)
+            self.refresh(lanes * (step - done[0]))
+            done[0] = step
 
         try:
-            yield told
+            yield report
         finally:
             self.running = ""
             self.bar.update(self.program, visible=False)

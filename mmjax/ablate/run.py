@@ -11,6 +11,7 @@ programs/        checkpoints of programs that are being trained
 """
 
 import dataclasses
+import datetime
 import json
 import shutil
 from collections.abc import Sequence
@@ -42,6 +43,7 @@ from mmjax.ablate.units import (
 from mmjax.config import ConfigError
 from mmjax.train.devices import choose_devices
 from mmjax.train.evaluate import directions
+from mmjax.train.loop import TEN_MINUTES
 from mmjax.train.programs import Programs
 from mmjax.train.programs import check as check_experiment
 
@@ -161,6 +163,7 @@ def run(
     devices: Sequence[jax.Device] | None = None,
     most: int | None = None,
     limit: int | None = None,
+    checkpoint_every: int | datetime.timedelta | None = TEN_MINUTES,
 ) -> list[str]:
     """Trains all arms that are not done yet, and writes the results after each.
 
@@ -172,6 +175,7 @@ def run(
       devices: by default those that `mmjax.train.devices.choose_devices` says, arm by arm.
       most: most lanes a program.
       limit: bytes that a device can give; by default what it has.
+      checkpoint_every: steps or time between checkpoints; see `mmjax.train.loop.fit`.
 
     Returns:
       The arms that failed.
@@ -195,6 +199,7 @@ def run(
             devices=devices,
             most=most,
             memory=limit,
+            checkpoint_every=checkpoint_every,
             show=display.show,
             ended=ended,
         )

@@ -3,6 +3,7 @@
 A program trains in `programs/`, and each unit gets its own part of what comes out of it.
 """
 
+import datetime
 import functools
 import shutil
 import traceback
@@ -33,6 +34,7 @@ class Trainer(NamedTuple):
       devices: where they train; None leaves it to `choose_devices`.
       most: most lanes a program; None leaves it to the memory.
       memory: bytes that a device can give; None is what it has.
+      checkpoint_every: steps or time between checkpoints; see `mmjax.train.loop.fit`.
       show: what shows the progress of a program.
       ended: called with a unit when it is done or has failed.
     """
@@ -43,6 +45,7 @@ class Trainer(NamedTuple):
     devices: Sequence[jax.Device] | None
     most: int | None
     memory: int | None
+    checkpoint_every: int | datetime.timedelta | None
     show: Callable[..., AbstractContextManager[Any]]
     ended: Callable[[Unit], None]
 
@@ -125,6 +128,7 @@ def train_group(trainer: Trainer, lanes: Sequence[Lane], directory: Path, *, tes
                 homes=[lane.unit.home for lane in chunk],
                 test=test,
                 memory=limit,
+                checkpoint_every=trainer.checkpoint_every,
                 show=functools.partial(trainer.show, lanes=len(chunk)),
             )
         except memory.MemoryShortError as error:

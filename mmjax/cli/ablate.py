@@ -10,6 +10,7 @@ from typing import Any
 
 from mmjax.cli import options
 from mmjax.cli import workdir as workdirs
+from mmjax.cli.interrupts import tell_how_to_resume
 from mmjax.config import ConfigError, source
 
 
@@ -28,6 +29,7 @@ def add_command(commands: Any) -> None:
     add("--dry-run", action="store_true", help="print arms, programs and estimated time; stop")
     lanes = "most trainings that run as one program (default: as many as the memory holds)"
     add("--lanes", type=options.positive, metavar="N", help=lanes)
+    options.add_checkpoint_option(parser)
     options.add_shared_options(parser)
 
 
@@ -63,7 +65,14 @@ def action(asked: argparse.Namespace) -> None:
     command = shlex.join(["mmjax", *sys.argv[1:]])
     directories.start(plan, directory, file, provenance.record(command, file))
     print(f"Work directory: {directory}", flush=True)
-    failed = studies.run(plan, directory, devices=devices, most=asked.lanes)
+    with tell_how_to_resume(command, directory):
+        failed = studies.run(
+            plan,
+            directory,
+            devices=devices,
+            most=asked.lanes,
+            checkpoint_every=asked.checkpoint_every,
+        )
     print(f"Results: {directory}")
     if failed:
         sys.exit(

@@ -32,6 +32,7 @@ from mmjax.cli import ablate, data, reports
 from mmjax.cli import plan as plans
 from mmjax.cli import workdir as workdirs
 from mmjax.cli.failures import guarded
+from mmjax.cli.interrupts import end_process, is_compiling, tell_how_to_resume
 from mmjax.cli.options import add_data_options, add_run_options, add_shared_options
 from mmjax.cli.plan import Plan
 from mmjax.config import ConfigError, source, table
@@ -135,11 +136,15 @@ def run(
     check_experiments(experiments, options.devices)
     start(directory, stored, plan, command, resuming=resuming)
     print(f"Work directory: {directory}", flush=True)
-    try:
-        train(experiments, directory, plan.seeds, resuming=resuming, devices=options.devices)
-    except KeyboardInterrupt:
-        again = resume_command(command, directory)
-        raise KeyboardInterrupt(f"Interrupted. To continue: {again}") from None
+    with tell_how_to_resume(command, directory):
+        train(
+            experiments,
+            directory,
+            plan.seeds,
+            resuming=resuming,
+            devices=options.devices,
+            checkpoint_every=options.checkpoint_every,
+        )
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -182,11 +187,19 @@ def train(
     *,
     resuming: bool,
     devices: int | None,
+    checkpoint_every: Any,
 ) -> None:
     """Trains and tests every arm, each in its directory."""
     from mmjax.train.run import run as train_run
 
-    train_run(dict(experiments), workdir=directory, seeds=seeds, resume=resuming, devices=devices)
+    train_run(
+        dict(experiments),
+        workdir=directory,
+        seeds=seeds,
+        resume=resuming,
+        devices=devices,
+        checkpoint_every=checkpoint_every,
+    )
 
 
 def evaluate_run(
@@ -229,18 +242,6 @@ def start(directory: Path, run: workdirs.Run, plan: Plan, command: str, *, resum
         workdirs.write(directory, run, shown, path, record)
 
 
-def resume_command(command: str, directory: Path) -> str:
-    """The command that continues a run."""
-    words, kept = shlex.split(command), []
-    while words:
-        word = words.pop(0)
-        if word == "--workdir" and words:
-            words.pop(0)
-        elif word != "--resume" and not word.startswith("--workdir="):
-            kept.append(word)
-    return shlex.join([*kept, "--resume", "--workdir", str(directory)])
-
-
 # JAX, which is asked only after all else is in order.
 
 
@@ -274,5 +275,7 @@ def set_compilation_cache(directory: Path | None) -> None:
 
 
 def _exit(code: int) -> None:
+    if is_compiling():
+        end_process(code)
     if code:
         sys.exit(code)

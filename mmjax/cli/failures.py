@@ -1,11 +1,14 @@
 """How a command ends that cannot go on: one line and an exit code, or a bug's traceback."""
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
 
+from mmjax.cli.messages import clean_warnings
 from mmjax.config import ConfigError
+from mmjax.interrupts import raise_on_signals
 
 
 def guarded(action: Callable[[], None]) -> int:
@@ -14,10 +17,11 @@ def guarded(action: Callable[[], None]) -> int:
     The environment variable MMJAX_TRACEBACK=1 brings the tracebacks back.
     """
     try:
-        action()
+        with raise_on_signals(), clean_warnings():
+            action()
     except KeyboardInterrupt as interrupt:
-        print(f"\n{interrupt}", file=sys.stderr)
-        return 130
+        print(f"\n{interrupt or 'Interrupted.'}", file=sys.stderr)
+        return 128 + getattr(interrupt, "signum", signal.SIGINT)
     except Exception as error:
         code = exit_code(error)
         if code is None or os.environ.get("MMJAX_TRACEBACK") == "1":

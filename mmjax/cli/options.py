@@ -1,7 +1,9 @@
 """The options of the command line."""
 
 import argparse
+import datetime
 import os
+import re
 from pathlib import Path
 
 
@@ -22,6 +24,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     workdir = "where results go (default: runs/NAME/TIME)"
     add("--workdir", type=Path, metavar="DIR", help=workdir)
     add("--resume", action="store_true", help="continue the run in --workdir, if there is one")
+    add_checkpoint_option(parser)
     summary = (
         "print the model of every arm (shapes, parameters, FLOPs), in Markdown to a file; stop"
     )
@@ -29,6 +32,18 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add("--from-run", type=Path, metavar="DIR", help="take the configuration of that run")
     add_shared_options(parser)
     add("-h", "--help", action="store_true", help="show this and the experiment's paths")
+
+
+def add_checkpoint_option(parser: argparse.ArgumentParser) -> None:
+    """Adds --checkpoint-every, which is no part of an experiment: it does not change the result."""
+    text = (
+        "save a checkpoint after so many steps, such as 500, or so much time, such as 90s, 10min "
+        "or 2h, besides those of the validations (default: 10min)"
+    )
+    default = datetime.timedelta(minutes=10)
+    parser.add_argument(
+        "--checkpoint-every", type=steps_or_time, metavar="STEPS|TIME", default=default, help=text
+    )
 
 
 def add_shared_options(parser: argparse.ArgumentParser) -> None:
@@ -82,3 +97,24 @@ def positive(text: str) -> int:
     if natural(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not at least 1")
     return int(text)
+
+
+def steps_or_time(text: str) -> int | datetime.timedelta:
+    """Parses a number of steps, or a time with its unit.
+
+    >>> steps_or_time("500"), steps_or_time("1.5h")
+    (500, datetime.timedelta(seconds=5400))
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *(s|min|h|)", text, re.ASCII)
+    if not match or not float(match[1]) or (not match[2] and "." in match[1]):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a number of steps, such as 500, nor a time, such as 90s or 10min"
+        )
+    if not match[2]:
+        return int(match[1])
+    try:
+        return datetime.timedelta(
+            seconds=float(match[1]) * {"s": 1, "min": 60, "h": 3600}[match[2]]
+        )
+    except OverflowError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is too long a time") from error

@@ -1,6 +1,7 @@
 """`fit`: training with validation, checkpoints, early stopping and exact resume."""
 
 import dataclasses
+import datetime
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 import jax
 
 from mmjax.experiment import Experiment
+from mmjax.interrupts import StopRequest
 from mmjax.train import writers
 from mmjax.train.checkpoint import Checkpoints
 from mmjax.train.finite import Lanes, NonFiniteError, Totals
@@ -18,6 +20,8 @@ from mmjax.train.numbers import Sweep
 from mmjax.train.plan import Plan
 from mmjax.train.programs import LoopState, Programs
 from mmjax.train.progress import Report, progress
+
+TEN_MINUTES = datetime.timedelta(minutes=10)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,12 +67,17 @@ def fit(
     homes: Sequence[Path] | None = None,
     test: bool = True,
     memory: int | None = None,
+    checkpoint_every: int | datetime.timedelta | None = TEN_MINUTES,
     show: Callable[..., AbstractContextManager[Report]] = progress,
 ) -> Fitted:
     """Trains, and evaluates the best parameters on the validation and the test split.
 
     All seeds train as one program. If `directory` holds checkpoints, training goes on from the
     newest and gives, bit for bit, what it would have given uninterrupted.
+
+    On SIGTERM, SIGHUP and SIGINT (Ctrl-C) it ends the running dispatch, saves a checkpoint and
+    raises `Interrupted`; a second signal ends the process at once. A dispatch that takes longer
+    than the notice that a machine gives before it stops needs fewer `steps_per_dispatch`.
 
     Args:
       experiment: what to train.
@@ -81,6 +90,9 @@ def fit(
         them.
       test: whether the test split is looked at.
       memory: bytes that a device can give, if they are to be checked before the first step.
+      checkpoint_every: steps or time after which a checkpoint is due besides those of the
+        validations, at the end of a dispatch; None saves no others. Processes that train together
+        have clocks of their own, so there only steps count.
       show: what shows the progress, as `mmjax.train.progress.progress` does.
 
     Raises:
@@ -89,6 +101,7 @@ def fit(
         finite.
       MemoryShortError: where the program needs more than `memory`, or than the device has.
       DiskFullError: where a checkpoint finds no room.
+      Interrupted: a signal arrived, and the checkpoint is saved.
     """
     clock = Clock()
     programs = Programs(experiment, seeds, devices, sweep)
@@ -100,19 +113,24 @@ def fit(
     done = state.steps_done if state else 0
     plan = Plan(experiment, programs.seeds, programs.splits.size("train"), done)
     writes = open_writers(lanes.homes, programs.seeds, done)
+    is_due = CheckpointTimer(checkpoint_every, done)
 
     with (
         memory_errors(len(lanes.homes)),
         show(title, plan.total, plan.first, programs.examples_per_step) as report,
+        StopRequest() as stop_request,
     ):
         chunks = programs.splits.feed("train").chunks(plan.dispatches)
         for (start, stop), (data, indices) in zip(plan.ranges, chunks, strict=True):
+            if not peak:
+                report(start, "compiling …")
             state = state or programs.begin(data, indices)
             if programs.stopped(state).all():
                 break
             if not peak:
                 peak = programs.peak_bytes(data, indices)
                 check_memory(peak, memory, len(lanes.homes))
+                stop_request.defer_signals()
             clock.dispatching()
             train, metrics = programs.train(state.train, data, indices)
             state, metrics = state._replace(train=train), jax.device_get(metrics)
@@ -121,15 +139,24 @@ def fit(
             running = [i for i in lanes.sound() if not programs.stopped(state)[i]]
             for i in running:
                 writes[i](stop, means(metrics, i))
-            report(stop, task_losses(metrics))
-            if plan.validates_at(stop):
+            report(stop, format_losses(metrics))
+            validates = plan.validates_at(stop)
+            if validates:
                 validation = programs.evaluate(state.train.params, "validation")
                 state = programs.judge(state, validation, lanes.failed)
                 for i in running:
                     writes[i](stop, {f"validation/{k}": v for k, v in validation[i].items()})
+            stops = stop_request.has_arrived(stop)
+            if validates or stops or is_due(stop):
                 checkpoints.save(stop, state)
+                is_due.restart(stop)
+            if stops:
+                checkpoints.close()
+                raise stop_request.interruption(stop)
         checkpoints.close()
         assert state is not None  # a run has a step to make, or has made some
+        if state.steps_done < plan.total:
+            report(state.steps_done, format_early_stop(state), last=True)
         return Fitted(
             state=state,
             validation=programs.evaluate(state.best_params, "validation"),
@@ -142,6 +169,33 @@ def fit(
             peak_bytes=peak // programs.lanes_at_once,
             flops=programs.flops(),
         )
+
+
+class CheckpointTimer:
+    """Decides when a checkpoint is due besides those of the validations.
+
+    Args:
+      every: number of steps, or time, since the last checkpoint; None is never.
+      step: the step of the checkpoint that training goes on from.
+    """
+
+    def __init__(self, every: int | datetime.timedelta | None, step: int) -> None:
+        amount = every.total_seconds() if isinstance(every, datetime.timedelta) else every
+        if amount is not None and amount <= 0:
+            raise ValueError(f"checkpoint_every is {every}; it must be more than 0.")
+        self.every = every
+        self.restart(step)
+
+    def restart(self, step: int) -> None:
+        """Notes that the checkpoint of a step is saved."""
+        self.step, self.time = step, time.monotonic()
+
+    def __call__(self, step: int) -> bool:
+        """Whether a checkpoint is due after `step` steps."""
+        if isinstance(self.every, datetime.timedelta):
+            late = time.monotonic() - self.time >= self.every.total_seconds()
+            return late and jax.process_count() == 1
+        return self.every is not None and step - self.step >= self.every
 
 
 class Clock:
@@ -200,7 +254,13 @@ def means(metrics: Totals, lane: int) -> dict[str, float]:
     return {f"train/{k}": total / count for k, (total, count) in sums.items() if count}
 
 
-def task_losses(metrics: Totals) -> dict[str, float]:
-    """The tasks' losses in a dispatch, over all seeds, for the eye."""
+def format_losses(metrics: Totals) -> str:
+    """Formats the tasks' mean losses in a dispatch, over all seeds, for the progress bar."""
     losses = {k[5:]: v for k, v in metrics.items() if k.startswith("loss/")}
-    return {k: float(t.sum() / max(n.sum(), 1)) for k, (t, n) in losses.items()}
+    return " ".join(f"{k} {t.sum() / max(n.sum(), 1):.3g}" for k, (t, n) in losses.items())
+
+
+def format_early_stop(state: LoopState) -> str:
+    """Says at which step a run stopped early, and which steps were best."""
+    best = sorted({int(step) for step in state.best_step})
+    return f"stopped early at step {state.steps_done} (best {', '.join(map(str, best))})"

@@ -9,6 +9,7 @@ the others; within a group a batch is shared out.
 """
 
 import math
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -110,7 +111,7 @@ def lifted(
     apart = groups(seeds, devices, sharded=sharded)
     mapped = over_seeds(function, seeds // apart, (0, None, *[0] * indexed), devices[0].platform)
     if apart == 1:
-        return jax.pmap(
+        pmapped = jax.pmap(
             mapped,
             axis_name=AXIS,
             in_axes=(None, 0 if sharded else None, *[0] * indexed),
@@ -118,6 +119,8 @@ def lifted(
             devices=devices,
             donate_argnums=(0,) if donate else (),
         )
+        weakref.finalize(pmapped, release_pmapped, mapped).atexit = False
+        return pmapped
     apart_each = jax.shard_map(
         mapped,
         mesh=mesh_of(devices, apart),
@@ -130,6 +133,22 @@ def lifted(
         return apart_each(state, data, *map(join_devices, indices))
 
     return jax.jit(program, donate_argnums=(0,) if donate else ())
+
+
+def release_pmapped(function: Callable[..., Any]) -> None:
+    """Frees the compiled programs that `pmap` cached for a function.
+
+    `pmap` keys its cache weakly by the function, but what it caches holds the function, so that no
+    entry ever leaves by itself: hundreds of memory maps per program, of which a process may have
+    65,530. `jax.clear_caches` is the public way, but every small operation of the process would be
+    compiled again after it, which takes about a second.
+    """
+    try:
+        from jax._src.pmap import _cached_shard_map as cached
+
+        cached.evict_function(function)
+    except (ImportError, AttributeError):  # another version of JAX
+        jax.clear_caches()
 
 
 def join_devices(indices: Array) -> Array:

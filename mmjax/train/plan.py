@@ -31,10 +31,10 @@ class Plan:
         """(start, stop) of every dispatch from step `first` on."""
         size = dispatch_steps(self.epoch_steps, self.experiment.steps_per_dispatch)
         return [
-            (start, min(start + size, end))
+            (max(start, self.first), min(start + size, end))
             for end in range(self.epoch_steps, self.total + 1, self.epoch_steps)
             for start in range(end - self.epoch_steps, end, size)
-            if start >= self.first
+            if min(start + size, end) > self.first
         ]
 
     @property

@@ -2,9 +2,10 @@
 
 import functools
 import math
+import threading
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import jax
@@ -37,6 +38,7 @@ from mmjax.types import Batch, Params, TrainState
 # At level 3 some loops of a CPU's steps take three times as long as at 2, LeNet's whole step on one
 # thread a fifth longer, and compiling takes a fifth longer.
 COMPILER_OPTIONS = {"cpu": {"xla_backend_optimization_level": 2}}
+THREAD = "mmjax-compile"
 RUN_ONCE = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 
@@ -190,11 +192,9 @@ class Programs:
 
     def begin(self, data: Batch, indices: Any) -> LoopState:
         """What `init` gives, while the training program for dispatches of these shapes compiles."""
-        lowered = self.initial.lower()
-        with ThreadPoolExecutor(1) as beside:
-            compiled = beside.submit(lowered.compile)
-            self.compile(data, indices)
-            return self.place(compiled.result()(*self.origin()))
+        initial = start_in_thread(self.initial.lower().compile)
+        self.compile(data, indices)
+        return self.place(initial.result()(*self.origin()))
 
     def train(
         self, state: TrainState, data: Batch, indices: Any
@@ -217,7 +217,8 @@ class Programs:
             alone = jax.process_count() == 1
             options = COMPILER_OPTIONS.get(self.devices[0].platform) if alone else None
             carry = self.values, (self.abstract_state if alone else self.init()).train
-            self.compiled[key] = self.train_program.lower(carry, data, indices).compile(options)
+            lowered = self.train_program.lower(carry, data, indices)
+            self.compiled[key] = start_in_thread(lambda: lowered.compile(options)).result()
         return self.compiled[key]
 
     def peak_bytes(self, data: Batch, indices: Any) -> int:
@@ -230,11 +231,13 @@ class Programs:
     def start(self, sweep: Sweep) -> Callable[[Values, Array], LoopState]:
         """The function that makes one lane's state before the first step."""
         example = jax.device_put(self.example)
+        # `one` must not hold `self`, which holds its program: a cycle would outlive `fit`.
+        worst_value = -math.inf if self.maximize else math.inf
 
         def one(values: Values, key: Array) -> LoopState:
             e = sweep.traced(values)
             train = init_state(e.model, e.optimizer, e.balancer, example, key)
-            worst = jnp.array(-jnp.inf if self.maximize else jnp.inf)
+            worst = jnp.array(worst_value)
             zero = jnp.zeros((), jnp.int32)
             return LoopState(train, train.params, worst, zero, zero)
 
@@ -305,6 +308,24 @@ class Programs:
         value = jnp.array(values, jnp.float32)
         better = value > state.best_value if self.maximize else value < state.best_value
         return update_best(state, value, better & ~self.stopped(state))
+
+
+def start_in_thread(function: Callable[[], Any]) -> Future:
+    """Calls a function in a thread of its own, which nothing waits for when the process ends.
+
+    A signal reaches a main thread that waits for the result at once, but not one that is inside
+    XLA's compiler, which may take minutes.
+    """
+    future: Future = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name=THREAD, daemon=True).start()
+    return future
 
 
 def shapes(data: Batch, indices: Any) -> tuple[tuple[int, ...], ...]:

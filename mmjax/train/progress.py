@@ -2,12 +2,17 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import jax
 
-Report = Callable[[int, Mapping[str, float]], None]
+
+class Report(Protocol):
+    """Shows how far a run is."""
+
+    def __call__(self, step: int, text: str, *, last: bool = False) -> None:
+        """Shows the number of completed steps with a text; the last of them ends the bar."""
 
 
 def console() -> Any:
@@ -20,7 +25,7 @@ def console() -> Any:
 
 @contextlib.contextmanager
 def progress(title: str, total: int, start: int, examples_per_step: int) -> Iterator[Report]:
-    """Shows a bar for the steps from `start` to `total`; yields `report(step, losses)`.
+    """Shows a bar for the steps from `start` to `total`; yields its `Report`.
 
     Of several processes only the first one shows it.
     """
@@ -29,19 +34,20 @@ def progress(title: str, total: int, start: int, examples_per_step: int) -> Iter
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
-        TextColumn("step {task.completed}/{task.total} {task.fields[losses]}"),
+        TextColumn("step {task.completed}/{task.fields[steps]} {task.fields[text]}", markup=False),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
     hidden = jax.process_index() > 0
     begin = time.perf_counter()
     with Progress(*columns, refresh_per_second=4, console=console(), disable=hidden) as bar:
-        task = bar.add_task(title, total=total, completed=start, losses="", rate="")
+        task = bar.add_task(title, total=total, completed=start, steps=total, text="", rate="")
 
-        def report(step: int, losses: Mapping[str, float]) -> None:
+        def report(step: int, text: str, *, last: bool = False) -> None:
             rate = (step - start) * examples_per_step / (time.perf_counter() - begin)
-            shown = " ".join(f"{name} {value:.3g}" for name, value in losses.items())
-            bar.update(task, completed=step, losses=shown, rate=f"{rate:,.0f} examples/s")
+            shown = f"{rate:,.0f} examples/s" if step > start else ""
+            end = step if last else total
+            bar.update(task, completed=step, total=end, text=text, rate=shown)
 
         yield report
 

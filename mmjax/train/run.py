@@ -1,5 +1,6 @@
 """`run`: the arms of an experiment from data to table, in one directory."""
 
+import datetime
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from mmjax.experiment import Experiment
 from mmjax.train import report
 from mmjax.train.checkpoint import Checkpoints, digest
 from mmjax.train.devices import choose_devices
-from mmjax.train.loop import Fitted, fit
+from mmjax.train.loop import TEN_MINUTES, Fitted, fit
 from mmjax.train.programs import LoopState, Programs
 from mmjax.types import Params
 
@@ -25,6 +26,7 @@ def run(
     seeds: Sequence[int] = (0,),
     devices: int | None = None,
     resume: bool = False,
+    checkpoint_every: int | datetime.timedelta | None = TEN_MINUTES,
 ) -> dict[str, Result]:
     """Trains and tests every arm, and writes the table, `summary.json` and the learning curves.
 
@@ -36,6 +38,7 @@ def run(
       seeds: trained as one program in every arm.
       devices: how many devices to use, the first ones; None as `choose_devices` says.
       resume: whether finished arms are kept, and a begun one goes on from its last checkpoint.
+      checkpoint_every: steps or time between checkpoints; see `fit`.
 
     Returns:
       {arm: result}, as in `summary.json`.
@@ -59,7 +62,14 @@ def run(
             directory.mkdir(parents=True, exist_ok=True)
             if not jax.process_index():
                 report.describe(arm, experiment, seeds, chosen)
-            fitted = fit(experiment, directory, seeds=seeds, devices=chosen, title=arm)
+            fitted = fit(
+                experiment,
+                directory,
+                seeds=seeds,
+                devices=chosen,
+                title=arm,
+                checkpoint_every=checkpoint_every,
+            )
             results[arm] = result(experiment, fitted, seeds)
             if not jax.process_index():
                 report.write_json(done, results[arm])

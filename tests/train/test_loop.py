@@ -1,15 +1,22 @@
 """`fit`: repeatable, resumable, the same streamed; it stops early and stops on NaN."""
 
+import contextlib
 import json
+import os
 import shutil
+import signal
+import threading
+from datetime import timedelta
 
 import jax
 import numpy as np
 import optax
 import pytest
 
+from mmjax.cli.interrupts import is_compiling
 from mmjax.data.dataset import Arrays, Dataset
 from mmjax.heads import Regression
+from mmjax.interrupts import Interrupted, raise_on_signals
 from mmjax.train import loop
 from mmjax.train.checkpoint import Checkpoints, DiskFullError, digest
 from mmjax.train.loop import Clock, NonFiniteError, fit
@@ -260,3 +267,137 @@ def test_a_validation_split_that_cannot_choose_is_refused(toy, tmp_path):
         fit(toy.experiment(data=data), tmp_path / "loss")
     fitted = fit(toy.experiment(data=data, monitor="kind/accuracy"), tmp_path / "accuracy")
     assert int(fitted.state.best_step[0]) > 0
+
+
+def stop_after(dispatches, signum=signal.SIGTERM):
+    """What shows a run's progress, and sends this process a signal after so many dispatches."""
+
+    @contextlib.contextmanager
+    def show(*_):
+        steps = set()
+
+        def report(step, text, *, last=False):
+            if "compiling" not in text:
+                steps.add(step)
+            if len(steps) == dispatches:
+                os.kill(os.getpid(), signum)
+
+        yield report
+
+    return show
+
+
+@pytest.mark.parametrize(("dispatches", "signum"), [(3, signal.SIGTERM), (4, signal.SIGINT)])
+def test_a_run_stopped_by_a_signal_goes_on_to_the_same_bits(toy, tmp_path, dispatches, signum):
+    """Inside an epoch and at its end, with two seeds of which one stops early."""
+    experiment = toy.experiment(patience=1, monitor="kind/accuracy")
+    whole = fit(experiment, tmp_path / "whole", seeds=(0, 1))
+    handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with pytest.raises(Interrupted) as stopped:
+        show = stop_after(dispatches, signum)
+        fit(experiment, tmp_path / "again", seeds=(0, 1), show=show)
+    step = 4 * dispatches
+    assert stopped.value.signum == signum
+    assert f"stopped after step {step}; its checkpoint is saved" in str(stopped.value)
+    assert Checkpoints(tmp_path / "again" / "checkpoints").steps()[-1] == step
+    assert handlers == (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
+    again = fit(experiment, tmp_path / "again", seeds=(0, 1))
+    assert final(again) == final(whole)
+    assert (again.validation, again.test) == (whole.validation, whole.test)
+    assert int(whole.state.train.step[0]) > step  # there was something left
+    for seed in (0, 1):
+        logs = [tmp_path / d / f"metrics-seed{seed}.jsonl" for d in ("whole", "again")]
+        assert logs[0].read_bytes() == logs[1].read_bytes()
+
+
+def test_a_stream_that_was_stopped_inside_an_epoch_goes_on_to_the_same_bits(toy, tmp_path):
+    data = toy.dataset()
+    sources = {name: Counted(source) for name, source in data.splits.items()}
+    streamed = Dataset(data.name, data.modalities, data.tasks, sources)
+    whole = fit(toy.experiment(), tmp_path / "whole")
+    experiment = toy.experiment(data=streamed, stream=True)
+    with pytest.raises(Interrupted):
+        fit(experiment, tmp_path / "again", show=stop_after(3))
+    again = fit(experiment, tmp_path / "again")
+    assert final(again) == final(whole)
+    assert (tmp_path / "again" / SEED_LOG).read_bytes() == (
+        tmp_path / "whole" / SEED_LOG
+    ).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("every", "expected"),
+    [
+        (None, [8, 16, 24]),
+        (4, [4, 8, 12, 16, 20, 24]),
+        (timedelta(microseconds=1), [4, 8, 12, 16, 20, 24]),
+    ],
+)
+def test_checkpoints_are_saved_every_so_often(toy, tmp_path, monkeypatch, every, expected):
+    """At the ends of dispatches of 4 steps; a checkpoint at a validation is one."""
+    saved = []
+    save = Checkpoints.save
+
+    def noting(self, step, tree):
+        saved.append(step)
+        save(self, step, tree)
+
+    monkeypatch.setattr(Checkpoints, "save", noting)
+    fit(toy.experiment(), tmp_path, checkpoint_every=every)
+    assert saved == expected
+    assert Checkpoints(tmp_path / "checkpoints").steps() == saved[-2:]
+
+
+def test_checkpoints_that_are_never_due_are_refused(toy, tmp_path):
+    for never in (0, timedelta(0)):
+        with pytest.raises(ValueError, match=r"checkpoint_every is 0.*; it must be more than 0"):
+            fit(toy.experiment(), tmp_path, checkpoint_every=never)
+
+
+def test_a_plan_that_begins_inside_a_dispatch_leaves_no_step_out(toy):
+    plan = Plan(toy.experiment(), (0,), 128, first=6)
+    assert plan.ranges[:2] == [(6, 8), (8, 12)]
+
+
+def test_the_bar_says_that_it_compiles_and_that_a_run_stopped_early(toy, tmp_path):
+    reports = []
+
+    @contextlib.contextmanager
+    def show(title, total, start, examples_per_step):
+        yield lambda step, text, last=False: reports.append((step, text, last))
+
+    experiment = toy.experiment(epochs=9, patience=2, optimizer=optax.sgd(0.0))
+    fit(experiment, tmp_path, show=show)
+    assert reports[0] == (0, "compiling …", False)
+    assert reports[1][0] == 4 and reports[1][1].startswith("kind ")
+    assert reports[-1] == (24, "stopped early at step 24 (best 8)", True)
+    reports.clear()
+    fit(experiment, tmp_path, show=show)
+    assert reports[-1] == (24, "stopped early at step 24 (best 8)", True)
+
+
+def test_a_signal_while_it_compiles_ends_the_run_at_once(toy, tmp_path, monkeypatch):
+    """There is nothing to save. The compiler's thread goes on until it is done."""
+    compiling, go_on = threading.Event(), threading.Event()
+    lower = jax.stages.Lowered.compile
+
+    def slow(self, *args, **options):
+        compiling.set()
+        go_on.wait(60)
+        return lower(self, *args, **options)
+
+    def interrupt():
+        compiling.wait(60)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", slow)
+    sender = threading.Thread(target=interrupt)
+    sender.start()
+    with pytest.raises(Interrupted), raise_on_signals():
+        fit(toy.experiment(), tmp_path)
+    assert not go_on.is_set() and is_compiling()
+    go_on.set()
+    sender.join()
+    for thread in threading.enumerate():
+        if thread.name == "mmjax-compile":
+            thread.join()

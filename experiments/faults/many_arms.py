@@ -1,0 +1,159 @@
+"""Runs a study of many tiny arms and measures what the process keeps of each one.
+
+    python experiments/faults/many_arms.py --arms 300
+
+Every arm is a program of its own. A program that is never released costs some 600 memory maps and
+50 MB; a process may hold `vm.max_map_count` (65,530) maps, and is ended by SIGSEGV beyond that. The
+maps and the resident memory are read from /proc while the study runs, so this needs Linux. 300 arms
+take about 15 minutes on one core.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+STUDY = """
+import numpy as np
+import optax
+from mmjax import Experiment, Model, auto_config
+from mmjax.ablate import Study
+from mmjax.data.dataset import Arrays, Dataset, Modality, Task
+from mmjax.encoders import MLPEncoder
+from mmjax.fusion import Concat
+from mmjax.heads import Classification
+from mmjax.types import Batch
+
+
+def batch(examples, seed):
+    rng = np.random.default_rng(seed)
+    kind = rng.integers(0, 4, examples)
+    vector = rng.normal(size=(examples, 5)) + 2 * np.eye(5)[kind]
+    present = np.ones(examples, bool)
+    return Batch(
+        {"vector": vector.astype(np.float32)},
+        {"vector": present},
+        {},
+        {"kind": kind.astype(np.int32)},
+        {"kind": present},
+    )
+
+
+def random_vectors():
+    return Dataset(
+        "random_vectors",
+        {"vector": Modality((5,))},
+        {"kind": Task("classification", tuple("abcd"))},
+        {name: Arrays(batch(64, i)) for i, name in enumerate(("train", "validation", "test"))},
+    )
+
+
+@auto_config
+def experiment():
+    return Experiment(
+        data=random_vectors(),
+        model=Model(
+            encoders={"vector": MLPEncoder(features=(8,))},
+            fusion=Concat(),
+            heads={"kind": Classification(4)},
+        ),
+        optimizer=optax.adam(1e-2),
+        epochs=2,
+        batch_size=16,
+        eval_batch_size=64,
+        monitor="kind/accuracy",
+    )
+
+
+STUDY = Study(
+    base=experiment,
+    axes={"optimizer.learning_rate": [f"{1e-3 * (i + 1):.3f}" for i in range(ARMS)]},
+    seeds=(0,),
+)
+"""
+
+
+class Sample(NamedTuple):
+    """What a process held when an arm was done.
+
+    Attributes:
+      arms: number of finished arms.
+      maps: number of its memory maps.
+      resident: its resident memory, in MB.
+      seconds: time since its start.
+    """
+
+    arms: int
+    maps: int
+    resident: float
+    seconds: float
+
+
+def run_study(directory: Path, arms: int, *, devices: int = 1) -> tuple[int, list[Sample]]:
+    """Runs the study in a process of its own.
+
+    Returns:
+      Its exit code, and a sample per finished arm.
+    """
+    file = directory / "many_arms_study.py"
+    file.write_text(STUDY.replace("ARMS", str(arms)))
+    workdir = directory / "study"
+    code = "from mmjax.cli.app import script; script()"
+    command = [sys.executable, "-c", code, "ablate", str(file), "--workdir", str(workdir)]
+    command += ["--devices", str(devices), "--no-compilation-cache"]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAXTYPING_DISABLE": "1"}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    begin = time.monotonic()
+    samples: list[Sample] = []
+    with (directory / "output.txt").open("w") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        while process.poll() is None:
+            done = len(list(workdir.glob("arms/*/result.json")))
+            if done > (samples[-1].arms if samples else 0):
+                sample = read_process(process.pid)
+                if sample is not None:
+                    samples.append(Sample(done, *sample, time.monotonic() - begin))
+            time.sleep(0.05)
+    return process.returncode, samples
+
+
+def read_process(pid: int) -> tuple[int, float] | None:
+    """The number of memory maps and the resident MB of a process; None if it has ended."""
+    try:
+        maps = Path(f"/proc/{pid}/maps").read_text().count("\n")
+        status = Path(f"/proc/{pid}/status").read_text()
+        resident = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
+    except (OSError, StopIteration):
+        return None
+    return maps, int(resident.split()[1]) / 1024
+
+
+def main() -> None:
+    """Prints a table of maps and memory over the arms."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--arms", type=int, default=300)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        code, samples = run_study(Path(directory), options.arms)
+        if code:
+            print((Path(directory) / "output.txt").read_text()[-3000:])
+    print("| arms | memory maps | resident MB | seconds per arm |")
+    print("| --: | --: | --: | --: |")
+    every = max(1, len(samples) // 12)
+    shown = [s for i, s in enumerate(samples) if i % every == 0 or i == len(samples) - 1]
+    before = None
+    for sample in shown:
+        arms = sample.arms - (before.arms if before else 0)
+        seconds = sample.seconds - (before.seconds if before else 0)
+        row = sample.arms, f"{sample.maps:,}", f"{sample.resident:,.0f}", f"{seconds / arms:.2f}"
+        print(f"| {' | '.join(map(str, row))} |")
+        before = sample
+    print(f"\nexit code {code}, {samples[-1].arms if samples else 0} of {options.arms} arms done")
+
+
+if __name__ == "__main__":
+    main()

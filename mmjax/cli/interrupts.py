@@ -1,0 +1,51 @@
+"""How a command ends on SIGINT (Ctrl-C), SIGTERM or SIGHUP: it says how to go on."""
+
+import contextlib
+import multiprocessing
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmjax.interrupts import Interrupted
+
+
+@contextlib.contextmanager
+def tell_how_to_resume(command: str, directory: Path) -> Iterator[None]:
+    """Adds the command that continues a run to the interruption that ends it."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        reason = str(interrupt) or "Interrupted."
+        signum = getattr(interrupt, "signum", signal.SIGINT)
+        again = resume_command(command, directory)
+        raise Interrupted(f"{reason} To continue: {again}", signum) from None
+
+
+def resume_command(command: str, directory: Path) -> str:
+    """The command that continues a run."""
+    words, kept = shlex.split(command), []
+    while words:
+        word = words.pop(0)
+        if word == "--workdir" and words:
+            words.pop(0)
+        elif word != "--resume" and not word.startswith("--workdir="):
+            kept.append(word)
+    return shlex.join([*kept, "--resume", "--workdir", str(directory)])
+
+
+def is_compiling() -> bool:
+    """Whether a thread still compiles a program that nothing waits for any more."""
+    return any(thread.name == "mmjax-compile" for thread in threading.enumerate())
+
+
+def end_process(code: int) -> None:
+    """Ends the process without waiting for its threads, which may be inside XLA's compiler."""
+    for child in multiprocessing.active_children():
+        child.kill()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,120 @@
+"""Signals that ask a process to end: SIGTERM, SIGHUP and SIGINT (Ctrl-C).
+
+A command turns them into the exception `Interrupted`. While `fit` trains, they wait until the
+running dispatch has ended and a checkpoint is saved. A second signal ends the process at once.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended the command.
+
+    As a KeyboardInterrupt it passes through everything that lets Ctrl-C pass.
+
+    Attributes:
+      signum: the number of the signal.
+    """
+
+    def __init__(self, message: str = "", signum: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.signum = signum
+
+
+@contextlib.contextmanager
+def raise_on_signals() -> Iterator[None]:
+    """Raises `Interrupted` in the main thread where a signal arrives; for a whole command."""
+    previous = install_handler(_raise_interrupted, SIGNALS)
+    try:
+        yield
+    finally:
+        restore_handlers(previous)
+
+
+def _raise_interrupted(signum: int, frame: FrameType | None) -> None:
+    for other in SIGNALS:
+        signal.signal(other, signal.SIG_DFL)  # the second one need not wait for Python
+    raise Interrupted(signum=signum)
+
+
+def install_handler(handler: Any, signals: list[signal.Signals]) -> dict[signal.Signals, Any]:
+    """Handles signals by a function, and returns {signal: its previous handler}.
+
+    Ignored signals stay ignored (as under `nohup`), and so do handlers that are not Python's. Only
+    the main thread of a process can handle signals; in others nothing is installed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    previous = {s: signal.getsignal(s) for s in signals}
+    replaced = {s: h for s, h in previous.items() if h not in (None, signal.SIG_IGN)}
+    for signum in replaced:
+        signal.signal(signum, handler)
+    return replaced
+
+
+def restore_handlers(previous: dict[signal.Signals, Any]) -> None:
+    """Restores what `install_handler` replaced."""
+    for signum, handler in previous.items():
+        signal.signal(signum, handler)
+
+
+class StopRequest:
+    """Notes signals instead of letting them end the process; a context manager.
+
+    Of several processes any one may get SIGTERM; JAX's preemption service then tells all of them
+    the step at which all save. Its own handler of SIGTERM is left alone.
+    """
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self.previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        restore_handlers(self.previous)
+
+    def defer_signals(self) -> None:
+        """Begins to note signals: until here they end the process, as nothing would be lost."""
+        import jax
+
+        if jax.process_count() == 1:
+            self.previous = install_handler(self._note, SIGNALS)
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        self.signum = signum
+        for other, handler in self.previous.items():
+            # A notebook's handlers return. A command's would wait for Python; the default does not.
+            command = handler is _raise_interrupted
+            signal.signal(other, signal.SIG_DFL if command else handler)
+        name = signal.Signals(signum).name
+        text = f"\n{name}: a checkpoint will be saved after these steps; again ends at once.\n"
+        os.write(2, text.encode())  # `print` must not be called within a `print`
+
+    def has_arrived(self, step: int) -> bool:
+        """Whether to stop at this step, which is the same one in all processes."""
+        import jax
+
+        if jax.process_count() > 1:
+            from jax.experimental import multihost_utils
+
+            if multihost_utils.reached_preemption_sync_point(step):
+                self.signum = signal.SIGTERM
+        return self.signum is not None
+
+    def interruption(self, step: int) -> Interrupted:
+        """The exception that ends the run after its checkpoint is saved."""
+        assert self.signum is not None
+        name = signal.Signals(self.signum).name
+        return Interrupted(
+            f"{name}: stopped after step {step}; its checkpoint is saved.", self.signum
+        )
