@@ -16,6 +16,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Bool, Int
 
 from mmjax.data.dataset import Arrays, Source
+from mmjax.data.workers import (
+    SentChunks,
+    Worker,
+    check_workers_alive,
+    modules_imported_by_path,
+)
 from mmjax.types import Batch
 
 Indices = Int[np.ndarray, "s k b"]
@@ -191,9 +197,14 @@ def streamed(
         import grain
 
         fetched = fetch(Fetched(plan, source, mine, prepare), ahead, workers)
-        yield from grain.experimental.ThreadPrefetchIterDataset(
+        placed = grain.experimental.ThreadPrefetchIterDataset(
             fetched.map(place), prefetch_buffer_size=1
         )
+        try:
+            yield from placed
+        except RuntimeError as error:
+            check_workers_alive(error, workers)
+            raise
 
     return Feed(sharded=True, chunks=chunks)
 
@@ -223,15 +234,17 @@ def fetch(chunks: Fetched, ahead: int, workers: int) -> Any:
     import grain
     from absl import flags
 
-    dataset = grain.MapDataset.source(chunks)
     if not workers or isinstance(chunks.source, Arrays):
+        dataset = grain.MapDataset.source(chunks)
         return dataset.to_iter_dataset(grain.ReadOptions(ahead, ahead))
     check_picklable(chunks)
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # grain's processes read absl's flags, which few programs do
+    dataset = grain.MapDataset.source(SentChunks(chunks))
     one_at_a_time = dataset.to_iter_dataset(grain.ReadOptions(1, 1))
     buffer = -(-ahead // workers)
-    return one_at_a_time.mp_prefetch(grain.MultiprocessingOptions(workers, buffer))
+    start = Worker(modules_imported_by_path())
+    return one_at_a_time.mp_prefetch(grain.MultiprocessingOptions(workers, buffer), start)
 
 
 def check_picklable(chunks: Fetched) -> None:
