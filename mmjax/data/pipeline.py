@@ -20,6 +20,7 @@ from mmjax.data.workers import (
     SentChunks,
     Worker,
     check_workers_alive,
+    leave_signals_to_main_thread,
     modules_imported_by_path,
 )
 from mmjax.types import Batch
@@ -197,14 +198,18 @@ def streamed(
         import grain
 
         fetched = fetch(Fetched(plan, source, mine, prepare), ahead, workers)
-        placed = grain.experimental.ThreadPrefetchIterDataset(
-            fetched.map(place), prefetch_buffer_size=1
+        placed = iter(
+            grain.experimental.ThreadPrefetchIterDataset(fetched.map(place), prefetch_buffer_size=1)
         )
+        with leave_signals_to_main_thread():
+            placed.start_prefetch()
         try:
             yield from placed
         except RuntimeError as error:
             check_workers_alive(error, workers)
             raise
+        finally:
+            placed.close()
 
     return Feed(sharded=True, chunks=chunks)
 

@@ -1,5 +1,6 @@
 """Worker processes that fetch data: how they start, what they tell of errors, how they end."""
 
+import contextlib
 import dataclasses
 import multiprocessing
 import os
@@ -8,7 +9,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,10 +38,9 @@ class Worker(NamedTuple):
     def __call__(self, number: int, workers: int) -> None:
         """Imports the experiment's file, so that its classes can be unpickled, as under spawn.
 
-        Signals of the terminal and of a process group are left to the parent, which still needs
-        its data until a checkpoint is saved; and a worker never outlives its parent.
+        Signals to the process group are left to the parent, which still needs data until its
+        checkpoint is saved; and a worker never outlives its parent.
         """
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         if hasattr(os, "setsid"):
             os.setsid()
         threading.Thread(target=exit_with_parent, daemon=True).start()
@@ -87,6 +87,23 @@ def modules_imported_by_path() -> dict[str, str]:
     """{name: file} of the experiment files that this process imported; names cannot find them."""
     files = {n: getattr(m, "__file__", None) for n, m in list(sys.modules.items())}
     return {n: os.path.abspath(f) for n, f in files.items() if f and n.startswith(FILE_MODULE)}
+
+
+@contextlib.contextmanager
+def leave_signals_to_main_thread() -> Iterator[None]:
+    """Blocks Ctrl-C and hangups in all threads and processes that are started inside.
+
+    Each inherits the mask of the thread that starts it, so that a worker process cannot be
+    interrupted even while Python starts in it.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def exit_with_parent() -> None:

@@ -56,13 +56,21 @@ def metric_table(tests: Mapping[str, Sequence[Mapping[str, float]]]) -> list[lis
 
 
 def table(results: Mapping[str, Any]) -> list[list[str]]:
-    """Test metrics and costs as rows of text, a header first and then an arm a row."""
+    """Test metrics, best steps and costs as rows of text, a header first and then an arm a row."""
     tests = {arm: [s["test"] for s in r["seeds"].values()] for arm, r in results.items()}
     costs = [
-        [f"{r['parameters']['total']:,}", f"{r['cost']['seconds']:.1f}"] for r in results.values()
+        [format_best_steps(r), f"{r['parameters']['total']:,}", f"{r['cost']['seconds']:.1f}"]
+        for r in results.values()
     ]
-    both = zip(metric_table(tests), [["parameters", "seconds"], *costs], strict=True)
+    header = ["best step", "parameters", "seconds"]
+    both = zip(metric_table(tests), [header, *costs], strict=True)
     return [metrics + cost for metrics, cost in both]
+
+
+def format_best_steps(result: Mapping[str, Any]) -> str:
+    """Formats the steps whose parameters were tested: one, or the first and last over the seeds."""
+    steps = sorted({seed["best_step"] for seed in result["seeds"].values()})
+    return str(steps[0]) if len(steps) == 1 else f"{steps[0]} to {steps[-1]}"
 
 
 def cell(values: Sequence[float]) -> str:

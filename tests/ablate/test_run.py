@@ -1,5 +1,6 @@
 """A study from its file to its results; failures, resumption, chunks and a kill."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -17,8 +18,10 @@ import pytest
 
 from mmjax.ablate import directory as directories
 from mmjax.ablate import run as studies
+from mmjax.ablate.display import Display
 from mmjax.ablate.results import load
 from mmjax.config import ConfigError
+from mmjax.interrupts import Interrupted
 from mmjax.train.parallel import at_once
 from mmjax.train.run import load_best
 from tests.ablate import small_study
@@ -197,6 +200,38 @@ def test_an_arm_that_does_not_fit_is_named_before_anything_runs():
         studies.check(made, jax.devices()[:1])
 
 
+def test_a_study_that_was_stopped_by_a_signal_goes_on_to_the_same_bits(tmp_path, monkeypatch):
+    """Inside an epoch of a program of two arms, which a number tells apart, with two seeds each."""
+    plan = small()
+    assert start_and_run(plan, tmp_path / "whole") == []
+    show = Display.show
+
+    @contextlib.contextmanager
+    def stopping(*args, **options):
+        with show(*args, **options) as report:
+
+            def stop(step, text, *, last=False):
+                report(step, text, last=last)
+                if step == 4:
+                    os.kill(os.getpid(), signal.SIGTERM)
+
+            yield stop
+
+    monkeypatch.setattr(Display, "show", stopping)
+    with pytest.raises(Interrupted, match="stopped after step 4; its checkpoint is saved"):
+        start_and_run(plan, tmp_path / "stopped")
+    monkeypatch.undo()
+    assert not list((tmp_path / "stopped" / "arms").glob("*/error.txt"))
+    assert studies.run(plan, tmp_path / "stopped", devices=jax.devices()[:1]) == []
+    check_same(tmp_path / "whole", tmp_path / "stopped", rtol=0, atol=0)
+    for home in (tmp_path / "whole" / "arms").iterdir():
+        other = tmp_path / "stopped" / "arms" / home.name
+        for log in home.glob("metrics-seed*.jsonl"):
+            assert log.read_bytes() == (other / log.name).read_bytes()
+        results = [json.loads((h / "result.json").read_text())["seeds"] for h in (home, other)]
+        assert results[0] == results[1]
+
+
 COMMAND = """
 import argparse, sys
 from mmjax.cli import ablate
@@ -227,18 +262,22 @@ LONG = ("--set", "epochs=150", "--seeds", "0", "1")
 
 @pytest.mark.slow
 def test_killed_in_mid_arm_it_ends_as_if_it_had_not_been(tmp_path):
-    """Three kills, each some steps further on, in programs of one and of several arms."""
+    """Three signals, each some steps further on, in programs of one and of several arms."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert command(tmp_path, *LONG, "--workdir", str(whole)).wait(600) == 0
     hits = 0
-    for wanted in (40, 600, 900):
+    for wanted, signum in ((40, signal.SIGKILL), (600, signal.SIGTERM), (900, signal.SIGINT)):
         process = command(tmp_path, *LONG, "--workdir", str(killed), "--resume")
         seen = steps(killed)
         while steps(killed) < seen + wanted and process.poll() is None:
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        hits += process.wait(60) == -signal.SIGKILL and any((killed / "programs").glob("*"))
+        process.send_signal(signum)
+        code = -signum if signum == signal.SIGKILL else 128 + signum
+        hits += process.wait(60) == code and any((killed / "programs").glob("*"))
     assert hits >= 2
+    said = (tmp_path / "out.txt").read_text()
+    assert "Traceback" not in said
+    assert f"its checkpoint is saved. To continue: mmjax ablate {small_study.__file__}" in said
     assert command(tmp_path, *LONG, "--workdir", str(killed), "--resume").wait(600) == 0
     check_same(whole, killed, rtol=0, atol=0)
     for home in sorted((whole / "arms").iterdir()):

@@ -136,9 +136,12 @@ from mmjax.data.pipeline import Dispatches, streamed
 if __name__ == "__main__":
     module = import_file(Path(sys.argv[1]))
     plan = Dispatches((0,), 32, 8, tuple((i, i + 1) for i in range(400)))
-    for _ in streamed(module.Numbers(), jax.devices()[:1], workers=2).chunks(plan):
-        print("fetched", flush=True)
-        time.sleep(0.5)
+    try:
+        for _ in streamed(module.Numbers(), jax.devices()[:1], workers=2).chunks(plan):
+            print("fetched", flush=True)
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
 """
 
 
@@ -181,4 +184,4 @@ def test_workers_end_with_their_parent(module, tmp_path, signum):
     while any(map(is_running, workers)) and time.monotonic() < end:
         time.sleep(0.1)
     assert not any(map(is_running, workers))
-    assert errors.count("Traceback") <= 1  # the parent's own
+    assert "Traceback" not in errors, errors

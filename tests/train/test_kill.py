@@ -95,9 +95,16 @@ class Runs(NamedTuple):
 
     root: Path
 
-    def start(self, name: str) -> subprocess.Popen:
+    def start(self, name: str, *more: str) -> subprocess.Popen:
         """The command, in a process of its own."""
-        command = [sys.executable, str(self.root / "small.py"), "--resume", "--seeds", *SEEDS]
+        command = [
+            sys.executable,
+            str(self.root / "small.py"),
+            "--resume",
+            "--seeds",
+            *SEEDS,
+            *more,
+        ]
         repository = str(Path(__file__).parents[2])
         settings = {"JAX_PLATFORMS": "cpu", "MMJAX_CACHE": str(self.root / "cache")}
         path = os.pathsep.join(filter(None, [repository, os.environ.get("PYTHONPATH")]))
@@ -186,6 +193,48 @@ def test_killed_five_times_it_ends_as_if_it_had_not_been(runs):
         assert len(whole["seeds"][seed]["last_params_sha256"]) == 64
     assert runs.logs("killed") == runs.logs("whole")
     assert "damaged" not in (runs.root / "killed.txt").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_preempted_inside_epochs_it_loses_no_step_and_ends_as_if_it_had_not_been(runs, signum):
+    """Three times; each says how to go on, and the last checkpoint is of the last logged step."""
+    whole, name = runs.result("whole"), f"preempted-{signum}"
+    for step in (200, 900, 1500):
+        process = runs.start(name)
+        while runs.step(name) < step and process.poll() is None:
+            time.sleep(0.002)
+        process.send_signal(signum)
+        assert process.wait(timeout=60) == 128 + signum
+        assert runs.checkpoints(name)[-1] == runs.step(name) >= step
+    text = (runs.root / f"{name}.txt").read_text()
+    assert text.count("its checkpoint is saved. To continue: ") == 3
+    assert "Traceback" not in text and f"--resume --workdir {runs.root / name}" in text
+    runs.finish(name)
+    assert figures(runs.result(name)) == figures(whole)
+    assert runs.logs(name) == runs.logs("whole")
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_the_run_at_once(runs):
+    process = runs.start("impatient")
+    while runs.step("impatient") < 100 and process.poll() is None:
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGSTOP)  # both wait for it
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    os.kill(process.pid, signal.SIGCONT)
+    assert process.wait(timeout=60) in (-signal.SIGINT, -signal.SIGTERM, 143, 130)
+    runs.finish("impatient")
+    assert runs.logs("impatient") == runs.logs("whole")
+
+
+@pytest.mark.slow
+def test_checkpoints_inside_epochs_change_nothing(runs):
+    process = runs.start("often", "--checkpoint-every", "7")
+    assert process.wait(timeout=600) == 0
+    assert figures(runs.result("often")) == figures(runs.result("whole"))
+    assert runs.logs("often") == runs.logs("whole")
 
 
 @pytest.mark.slow

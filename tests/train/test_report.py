@@ -14,7 +14,7 @@ from mmjax.train import report
 def result(*tests, parameters=1234, seconds=6.5):
     """An arm's result with one test dictionary a seed."""
     return {
-        "seeds": {str(i): {"test": test} for i, test in enumerate(tests)},
+        "seeds": {str(i): {"test": t, "best_step": 8 * (i + 1)} for i, t in enumerate(tests)},
         "parameters": {"heads": 4, "total": parameters},
         "cost": {"seconds": seconds},
     }
@@ -32,9 +32,9 @@ def test_the_table_of_one_seed_shows_the_metrics_without_the_losses():
         }
     )
     assert rows == [
-        ["", "kind accuracy", "size mae", "parameters", "seconds"],
-        ["all", "0.988", "12.3", "1,234", "6.5"],
-        ["alone", "0.500", "10.000", "1,234", "6.5"],
+        ["", "kind accuracy", "size mae", "best step", "parameters", "seconds"],
+        ["all", "0.988", "12.3", "8", "1,234", "6.5"],
+        ["alone", "0.500", "10.000", "8", "1,234", "6.5"],
     ]
 
 
@@ -55,7 +55,7 @@ def test_a_cell_over_seeds_is_the_mean_and_its_interval():
     assert report.cell([80.0, 90.0, 100.0]) == "90.0 ± 24.8"
     assert report.cell([-0.25]) == "-0.250"
     rows = report.table({"all": result({"a/f1": 0.8}, {"a/f1": 0.9}, {"a/f1": 1.0})})
-    assert rows[1][1] == "0.900 ± 0.248"
+    assert rows[1][1:3] == ["0.900 ± 0.248", "8 to 24"]
 
 
 def test_a_metric_that_is_nan_is_shown_as_such():
