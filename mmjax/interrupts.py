@@ -75,6 +75,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signum: int | None = None
+        self.calls = 0
         self.previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -100,14 +101,15 @@ class StopRequest:
         text = f"\n{name}: a checkpoint will be saved after these steps; again ends at once.\n"
         os.write(2, text.encode())  # `print` must not be called within a `print`
 
-    def has_arrived(self, step: int) -> bool:
-        """Whether to stop at this step, which is the same one in all processes."""
+    def has_arrived(self) -> bool:
+        """Whether to stop at the end of this dispatch, which is the same one in all processes."""
         import jax
 
         if jax.process_count() > 1:
             from jax.experimental import multihost_utils
 
-            if multihost_utils.reached_preemption_sync_point(step):
+            self.calls += 1  # the service counts calls: one of them is the point that it names
+            if multihost_utils.reached_preemption_sync_point(self.calls):
                 self.signum = signal.SIGTERM
         return self.signum is not None
 

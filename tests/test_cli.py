@@ -1,10 +1,16 @@
 """The command line: what it refuses, what it hands to training, what it writes."""
 
+import argparse
 import json
+import logging
 import os
+import signal
 import subprocess
 import sys
+import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +20,9 @@ import pytest
 from mmjax import cli
 from mmjax.cli import app
 from mmjax.cli.app import check_experiments, set_compilation_cache
+from mmjax.cli.failures import guarded
+from mmjax.cli.options import steps_or_time
+from mmjax.interrupts import SIGNALS
 
 FILE = '''"""A stand-in experiment."""
 
@@ -517,3 +526,65 @@ def test_the_file_itself_is_a_command(tmp_path: Path) -> None:
     wrong = subprocess.run([*command, "--set", "x=1"], env=env, capture_output=True, text=True)
     assert wrong.returncode == 2 and wrong.stderr.startswith("error: --set x=1: no path 'x'.")
     assert not (tmp_path / "runs").exists()
+
+
+def test_warnings_are_one_clean_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    def action() -> None:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            warnings.warn("the split\n  is small", UserWarning, stacklevel=1)
+            logging.getLogger("mmjax").warning("step %d is damaged", 8)
+
+    before = warnings.showwarning
+    with warnings.catch_warnings():
+        assert guarded(action) == 0
+    assert capsys.readouterr().err == "warning: the split is small\nwarning: step 8 is damaged\n"
+    assert warnings.showwarning is before
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("500", 500),
+        ("90s", timedelta(seconds=90)),
+        ("10min", timedelta(minutes=10)),
+        ("1.5h", timedelta(minutes=90)),
+        ("0", None),
+        ("0s", None),
+        ("1.5", None),
+        ("-3", None),
+        ("10 parsecs", None),
+        ("9" * 30 + "h", None),
+        ("", None),
+    ],
+)
+def test_checkpoints_are_due_after_steps_or_time(text: str, expected: Any) -> None:
+    if expected is None:
+        with pytest.raises(argparse.ArgumentTypeError):
+            steps_or_time(text)
+    else:
+        assert steps_or_time(text) == expected
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_a_command_with_its_code(
+    signum: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handlers = [signal.getsignal(s) for s in SIGNALS]
+
+    def action() -> None:
+        os.kill(os.getpid(), signum)
+        time.sleep(10)
+
+    assert guarded(action) == 128 + signum
+    assert capsys.readouterr().err.strip() == "Interrupted."
+    assert handlers == [signal.getsignal(s) for s in SIGNALS]
+
+
+def test_an_ignored_hangup_stays_ignored() -> None:
+    """As `nohup` has it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert guarded(lambda: os.kill(os.getpid(), signal.SIGHUP)) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -20,7 +20,7 @@ def guarded(action: Callable[[], None]) -> int:
         with raise_on_signals(), clean_warnings():
             action()
     except KeyboardInterrupt as interrupt:
-        print(f"\n{interrupt or 'Interrupted.'}", file=sys.stderr)
+        print(f"\n{str(interrupt) or 'Interrupted.'}", file=sys.stderr)
         return 128 + getattr(interrupt, "signum", signal.SIGINT)
     except Exception as error:
         code = exit_code(error)

@@ -123,7 +123,7 @@ def fit(
         chunks = programs.splits.feed("train").chunks(plan.dispatches)
         for (start, stop), (data, indices) in zip(plan.ranges, chunks, strict=True):
             if not peak:
-                report(start, "compiling …")
+                report(start, "compiling ...")
             state = state or programs.begin(data, indices)
             if programs.stopped(state).all():
                 break
@@ -146,7 +146,7 @@ def fit(
                 state = programs.judge(state, validation, lanes.failed)
                 for i in running:
                     writes[i](stop, {f"validation/{k}": v for k, v in validation[i].items()})
-            stops = stop_request.has_arrived(stop)
+            stops = stop_request.has_arrived()
             if validates or stops or is_due(stop):
                 checkpoints.save(stop, state)
                 is_due.restart(stop)

@@ -368,7 +368,7 @@ def test_the_bar_says_that_it_compiles_and_that_a_run_stopped_early(toy, tmp_pat
 
     experiment = toy.experiment(epochs=9, patience=2, optimizer=optax.sgd(0.0))
     fit(experiment, tmp_path, show=show)
-    assert reports[0] == (0, "compiling …", False)
+    assert reports[0] == (0, "compiling ...", False)
     assert reports[1][0] == 4 and reports[1][1].startswith("kind ")
     assert reports[-1] == (24, "stopped early at step 24 (best 8)", True)
     reports.clear()
