@@ -5,6 +5,7 @@ running dispatch has ended and a checkpoint is saved. A second signal ends the p
 """
 
 import contextlib
+import itertools
 import os
 import signal
 import threading
@@ -13,6 +14,9 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+
+CALLS = itertools.count(1)
+"""Numbers the calls of JAX's preemption service, which names one of them as the place to stop."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -75,7 +79,6 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signum: int | None = None
-        self.calls = 0
         self.previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -99,17 +102,18 @@ class StopRequest:
             signal.signal(other, signal.SIG_DFL if command else handler)
         name = signal.Signals(signum).name
         text = f"\n{name}: a checkpoint will be saved after these steps; again ends at once.\n"
-        os.write(2, text.encode())  # `print` must not be called within a `print`
+        with contextlib.suppress(OSError):  # after a hangup there is no terminal
+            os.write(2, text.encode())  # `print` must not be called within a `print`
 
     def has_arrived(self) -> bool:
         """Whether to stop at the end of this dispatch, which is the same one in all processes."""
         import jax
 
-        if jax.process_count() > 1:
+        service = jax.config.jax_enable_preemption_service  # type: ignore[attr-defined]
+        if jax.process_count() > 1 and service:
             from jax.experimental import multihost_utils
 
-            self.calls += 1  # the service counts calls: one of them is the point that it names
-            if multihost_utils.reached_preemption_sync_point(self.calls):
+            if multihost_utils.reached_preemption_sync_point(next(CALLS)):
                 self.signum = signal.SIGTERM
         return self.signum is not None
 
