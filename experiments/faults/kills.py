@@ -340,7 +340,8 @@ def judge(attempt: Attempt, signum: int) -> list[str]:
     # A signal may come before Python has installed a handler, or after the work is done.
     elif attempt.code not in (0, -signum, 128 + signum):
         wrong.append(f"exit code {attempt.code}")
-    if "Traceback" in attempt.output and "import" not in attempt.output:
+    # Python's own handler of SIGINT raises KeyboardInterrupt until mmjax is imported.
+    if "Traceback" in attempt.output and "KeyboardInterrupt" not in attempt.output:
         wrong.append("traceback")
     return wrong
 
