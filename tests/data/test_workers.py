@@ -127,21 +127,27 @@ def test_what_goes_wrong_in_a_worker_ends_the_run(module, failure, kind, words):
 
 
 PARENT = """
-import sys, time
+import gc, sys, time
 from pathlib import Path
 import jax
 from mmjax.config.source import import_file
 from mmjax.data.pipeline import Dispatches, streamed
 
-if __name__ == "__main__":
+
+def fetch():
     module = import_file(Path(sys.argv[1]))
     plan = Dispatches((0,), 32, 8, tuple((i, i + 1) for i in range(400)))
+    for _ in streamed(module.Numbers(), jax.devices()[:1], workers=2).chunks(plan):
+        print("fetched", flush=True)
+        time.sleep(0.5)
+
+
+if __name__ == "__main__":
     try:
-        for _ in streamed(module.Numbers(), jax.devices()[:1], workers=2).chunks(plan):
-            print("fetched", flush=True)
-            time.sleep(0.5)
+        fetch()
     except KeyboardInterrupt:
-        sys.exit("interrupted")
+        gc.collect()  # grain's arrays complain if they outlive the interpreter's modules
+        print("interrupted", flush=True)
 """
 
 
