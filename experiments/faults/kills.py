@@ -382,6 +382,10 @@ def main() -> None:
             attempt = finish(start(root, job.arguments(directory), output), output)
             outcome = job.outcome(directory) if directory.exists() else {}
             finished[job.name] += 1
+            done = (
+                f"{sum(kills.values())} kills, {number} commands, {time.monotonic() - begin:.0f} s"
+            )
+            print(done, file=sys.stderr, flush=True)
             if attempt.code != 0 or outcome != whole[job.name]:
                 different[job.name] += 1
                 names = set(whole[job.name] | outcome)
