@@ -1,7 +1,8 @@
 """Signals that ask a process to end: SIGTERM, SIGHUP and SIGINT (Ctrl-C).
 
 A command turns them into the exception `Interrupted`. While `fit` trains, they wait until the
-running dispatch has ended and a checkpoint is saved. A second signal ends the process at once.
+running dispatch has ended, or data are no longer waited for, and a checkpoint is saved. A second
+signal ends the process at once.
 """
 
 import contextlib
@@ -9,10 +10,11 @@ import itertools
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
 
 CALLS = itertools.count(1)
@@ -45,7 +47,8 @@ def raise_on_signals() -> Iterator[None]:
 
 def _raise_interrupted(signum: int, frame: FrameType | None) -> None:
     for other in SIGNALS:
-        signal.signal(other, signal.SIG_DFL)  # the second one need not wait for Python
+        if signal.getsignal(other) is _raise_interrupted:  # ignored ones stay ignored
+            signal.signal(other, signal.SIG_DFL)  # the second one need not wait for Python
     raise Interrupted(signum=signum)
 
 
@@ -80,6 +83,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.signum: int | None = None
         self.previous: dict[signal.Signals, Any] = {}
+        self.waiting = False
 
     def __enter__(self) -> "StopRequest":
         return self
@@ -94,6 +98,41 @@ class StopRequest:
         if jax.process_count() == 1:
             self.previous = install_handler(self._note, SIGNALS)
 
+    def end_deferral(self, step: int) -> None:
+        """Lets signals end the process again, since the checkpoint of the last step is saved.
+
+        Raises:
+          Interrupted: a signal arrived, and nobody has asked for it yet.
+        """
+        restore_handlers(self.previous)
+        self.previous = {}
+        if self.signum is not None:
+            raise self.interruption(step)
+
+    def watch(self, items: Iterable[T]) -> Iterator[T | None]:
+        """Yields what there is to wait for, or None in its place where a signal arrives meanwhile.
+
+        After None there is no more.
+        """
+        iterator = iter(items)
+        while True:
+            try:
+                self.waiting = True
+                if self.signum is not None:
+                    raise Interrupted(signum=self.signum)
+                item = next(iterator)
+                self.waiting = False
+            except StopIteration:
+                return
+            except Interrupted:
+                if self.signum is None:  # not deferred
+                    raise
+                yield None
+                return
+            finally:
+                self.waiting = False
+            yield item
+
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
         for other, handler in self.previous.items():
@@ -104,6 +143,9 @@ class StopRequest:
         text = f"\n{name}: a checkpoint will be saved after these steps; again ends at once.\n"
         with contextlib.suppress(OSError):  # after a hangup there is no terminal
             os.write(2, text.encode())  # `print` must not be called within a `print`
+        if self.waiting:
+            self.waiting = False
+            raise Interrupted(signum=signum)
 
     def has_arrived(self) -> bool:
         """Whether to stop at the end of this dispatch, which is the same one in all processes."""

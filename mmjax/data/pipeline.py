@@ -7,6 +7,7 @@ run sees what the uninterrupted one sees.
 
 import dataclasses
 import functools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -201,6 +202,7 @@ def streamed(
         placed = iter(
             grain.experimental.ThreadPrefetchIterDataset(fetched.map(place), prefetch_buffer_size=1)
         )
+        close = placed.close
         with leave_signals_to_main_thread():
             placed.start_prefetch()
         try:
@@ -208,8 +210,12 @@ def streamed(
         except RuntimeError as error:
             check_workers_alive(error, workers)
             raise
+        except KeyboardInterrupt:
+            # It waits for what is being read, which whoever saves a checkpoint now must not.
+            close = threading.Thread(target=placed.close, daemon=True).start
+            raise
         finally:
-            placed.close()
+            close()
 
     return Feed(sharded=True, chunks=chunks)
 

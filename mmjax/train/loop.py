@@ -75,9 +75,10 @@ def fit(
     All seeds train as one program. If `directory` holds checkpoints, training goes on from the
     newest and gives, bit for bit, what it would have given uninterrupted.
 
-    On SIGTERM, SIGHUP and SIGINT (Ctrl-C) it ends the running dispatch, saves a checkpoint and
-    raises `Interrupted`; a second signal ends the process at once. A dispatch that takes longer
-    than the notice that a machine gives before it stops needs fewer `steps_per_dispatch`.
+    On SIGTERM, SIGHUP and SIGINT (Ctrl-C) it ends the running dispatch, or stops waiting for data,
+    saves a checkpoint and raises `Interrupted`; a second signal ends the process at once. A
+    dispatch that takes longer than the notice that a machine gives before it stops needs fewer
+    `steps_per_dispatch`.
 
     Args:
       experiment: what to train.
@@ -120,8 +121,14 @@ def fit(
         show(title, plan.total, plan.first, programs.examples_per_step) as report,
         StopRequest() as stop_request,
     ):
-        chunks = programs.splits.feed("train").chunks(plan.dispatches)
-        for (start, stop), (data, indices) in zip(plan.ranges, chunks, strict=True):
+        chunks = stop_request.watch(programs.splits.feed("train").chunks(plan.dispatches))
+        for (start, stop), chunk in zip(plan.ranges, chunks, strict=True):
+            if chunk is None:  # a signal while the data were waited for
+                if start > is_due.step:
+                    checkpoints.save(start, state)
+                checkpoints.close()
+                raise stop_request.interruption(start)
+            data, indices = chunk
             if not peak:
                 report(start, "compiling ...")
             state = state or programs.begin(data, indices)
@@ -155,6 +162,7 @@ def fit(
                 raise stop_request.interruption(stop)
         checkpoints.close()
         assert state is not None  # a run has a step to make, or has made some
+        stop_request.end_deferral(state.steps_done)
         if state.steps_done < plan.total:
             report(state.steps_done, format_early_stop(state), last=True)
         return Fitted(

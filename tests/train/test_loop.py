@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from datetime import timedelta
 
 import jax
@@ -15,13 +16,14 @@ import pytest
 
 from mmjax.cli.interrupts import is_compiling
 from mmjax.data.dataset import Arrays, Dataset
+from mmjax.data.pipeline import train_indices
 from mmjax.heads import Regression
 from mmjax.interrupts import Interrupted, raise_on_signals
 from mmjax.train import loop
 from mmjax.train.checkpoint import Checkpoints, DiskFullError, digest
 from mmjax.train.loop import Clock, NonFiniteError, fit
 from mmjax.train.plan import Plan, dispatch_steps
-from mmjax.train.programs import check
+from mmjax.train.programs import Programs, check
 
 SEED_LOG = "metrics-seed0.jsonl"
 
@@ -323,6 +325,87 @@ def test_a_stream_that_was_stopped_inside_an_epoch_goes_on_to_the_same_bits(toy,
     assert (tmp_path / "again" / SEED_LOG).read_bytes() == (
         tmp_path / "whole" / SEED_LOG
     ).read_bytes()
+
+
+class Stuck(Counted):
+    """A source that does not read certain examples together until it may."""
+
+    def __init__(self, source, indices):
+        super().__init__(source)
+        self.indices, self.go_on = np.sort(indices, axis=None), threading.Event()
+
+    def take(self, indices):
+        if np.array_equal(np.sort(indices), self.indices):
+            self.go_on.wait(60)
+        return super().take(indices)
+
+
+def test_a_signal_while_data_are_waited_for_saves_a_checkpoint_at_once(toy, tmp_path):
+    data = toy.dataset()
+    wanted = train_indices((0,), len(data.splits["train"]), 16, 12, 16)
+    source = Stuck(data.splits["train"], wanted)
+    sources = {name: Counted(split) for name, split in data.splits.items()} | {"train": source}
+    streamed = Dataset(data.name, data.modalities, data.tasks, sources)
+    experiment = toy.experiment(data=streamed, stream=True)
+    ready = threading.Event()
+
+    @contextlib.contextmanager
+    def show(*_):
+        yield lambda step, text, last=False: step == 12 and ready.set()
+
+    def interrupt():
+        ready.wait(60)
+        time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    sender = threading.Thread(target=interrupt)
+    sender.start()
+    with pytest.raises(Interrupted, match="stopped after step 12; its checkpoint is saved"):
+        fit(experiment, tmp_path / "again", show=show)
+    assert not source.go_on.is_set()
+    source.go_on.set()
+    sender.join()
+    assert Checkpoints(tmp_path / "again" / "checkpoints").steps() == [8, 12]
+    again = fit(experiment, tmp_path / "again")
+    assert final(again) == final(fit(toy.experiment(), tmp_path / "whole"))
+
+
+def test_a_signal_after_the_last_step_is_not_lost(toy, tmp_path, monkeypatch):
+    """While the best parameters are evaluated, when all is saved, and just before."""
+    evaluate, close = Programs.evaluate, Checkpoints.close
+
+    def interrupted(self, params, split):
+        if split == "test":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(self, params, split)
+
+    def closed(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        close(self)
+
+    for owner, name, change in (
+        (Programs, "evaluate", interrupted),
+        (Checkpoints, "close", closed),
+    ):
+        with monkeypatch.context() as patch, raise_on_signals(), pytest.raises(Interrupted):
+            patch.setattr(owner, name, change)
+            fit(toy.experiment(), tmp_path / name)
+        assert Checkpoints(tmp_path / name / "checkpoints").steps()[-1] == 24
+        assert fit(toy.experiment(), tmp_path / name).test
+
+
+def test_ignored_signals_stay_ignored_when_another_ends_the_command():
+    """As SIGHUP is under `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with pytest.raises(Interrupted), raise_on_signals():
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            finally:
+                assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+                assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(
