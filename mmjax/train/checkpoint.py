@@ -10,6 +10,8 @@ import functools
 import hashlib
 import logging
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,8 @@ class Checkpoints:
         """
         tree = jax.device_get(tree)
         size = sum(getattr(x, "nbytes", 0) for x in jax.tree.leaves(tree))
+        shown = sys.unraisablehook
+        sys.unraisablehook = functools.partial(show_unless_late, shown)
         try:
             require_space(self.directory, 2 * size)
             note = {"sha256": digest(tree)}
@@ -93,8 +97,10 @@ class Checkpoints:
                 errno.ENOSPC,
                 f"There is no room for the checkpoint of step {step} ({size} bytes) in "
                 f"{self.directory}. The last good checkpoint is {self.newest() or 'none'}. Free "
-                "some space and run the same command with --resume.",
+                "some space, or raise the limit of file sizes (ulimit -f), and run the same "
+                "command with --resume.",
             ) from error
+        sys.unraisablehook = shown  # kept where it failed: the last results come after it
 
     def restore(self, like: Any) -> Any | None:
         """The newest checkpoint that is whole; None where there is none at all.
@@ -174,6 +180,16 @@ def require_space(directory: Path, size: int) -> None:
     """Raises OSError (ENOSPC) if the disk has less than `size` bytes left."""
     if shutil.disk_usage(directory).free < size:
         raise OSError(errno.ENOSPC, f"less than {size} bytes are free", str(directory))
+
+
+def show_unless_late(show: Callable[[Any], Any], unraisable: Any) -> None:
+    """Shows an error of a finalizer or a callback, unless a write that failed is its cause.
+
+    Of a checkpoint's many writes the first that fails ends the event loop of all of them; the
+    others then cannot tell it how they went.
+    """
+    if str(unraisable.exc_value) != "Event loop is closed":
+        show(unraisable)
 
 
 def is_disk_full(error: BaseException | None) -> bool:

@@ -5,6 +5,7 @@ import gc
 import logging
 import shutil
 import subprocess
+import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -339,3 +340,32 @@ def test_a_disk_that_is_really_full(small_disk, monkeypatch, foreseen):
     assert raw(again.restore(little)) == raw(little)
     again.save(2, little)
     assert again.steps() == [1, 2]
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import jax.numpy as jnp
+from mmjax.train.checkpoint import Checkpoints, DiskFullError
+
+checkpoints = Checkpoints(Path(sys.argv[1]))
+tree = {str(i): jnp.arange(i, i + 50_000.0) for i in range(20)}
+checkpoints.save(1, tree)
+resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+for step in (2, 3, 4):
+    try:
+        checkpoints.save(step, tree)
+    except DiskFullError as error:
+        print(error)
+"""
+
+
+def test_a_limit_of_file_sizes_is_said_in_a_line_and_keeps_the_last_checkpoint(tmp_path):
+    """With no tracebacks of the writes that had not ended when one of them failed."""
+    code = [sys.executable, "-c", LIMITED, str(tmp_path)]
+    done = subprocess.run(code, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    for step, line in zip((2, 3, 4), done.stdout.splitlines(), strict=True):
+        assert f"no room for the checkpoint of step {step}" in line
+        assert f"The last good checkpoint is {tmp_path.resolve() / '1'}." in line
+    assert Checkpoints(tmp_path).steps() == [1]
