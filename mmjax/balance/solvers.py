@@ -124,6 +124,10 @@ def power_equation(
     damped Newton steps on a x = s, log s + power log x = log p. Where there is no solution, since
     some mean of the columns of `a` is zero, x grows until a x is lost in rounding.
 
+    The steps keep x and s positive but seek no central path. Where `a` is singular and p ranges
+    over many powers of ten, an entry may come so near to 0 that steps shrink to nothing; more
+    iterations, or float64, do not help then.
+
     Args:
       a: the matrix.
       log_p: log p.

@@ -57,8 +57,11 @@ def upgrad_weights(
     gram: Float[Array, "t t"], *, key: Key[Array, ""], labeled: Bool[Array, " t"]
 ) -> Float[Array, " t"]:
     """Weights of the gradients in the mean of the projections; 0 or more."""
-    cosines, norms, _ = unit_gram(gram)
+    cosines, norms, nonzero = unit_gram(gram)
     added = jax.vmap(nonnegative_qp, (None, 0))(cosines, cosines)
+    # Nothing is to be added to a zero gradient, whose norm counts as 1: what the solver leaves of
+    # it, some 1e-6, would be much for gradients that are small.
+    added = jnp.where(nonzero[:, None], added, 0.0)
     shares = jnp.where(labeled, norms, 0.0)
     projections = jnp.eye(len(gram), dtype=gram.dtype) + added
     return dot(shares / jnp.maximum(labeled.sum(), 1), projections) / norms

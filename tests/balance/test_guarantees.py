@@ -103,6 +103,7 @@ FAMILIES = {
 }
 
 
+@functools.cache
 def draw_cases(draws, seed):
     """(rows, losses, labeled) of all families; 2, 3, 4 or 8 tasks in as many slots as the most."""
     cases = []
@@ -485,8 +486,7 @@ DRAWS = 200
 RARE = {("fairgrad", "mixed scale, fewer parameters", "gain"): 0.02}
 """Shares of the cases in which a guarantee is known not to hold.
 
-The equation's solution has entries a factor of 10^15 apart, which Newton's method in float32 may
-not reach.
+See the docstring of `fairgrad`: its Newton steps can stall.
 """
 
 
@@ -510,8 +510,10 @@ def find_violations(name, draws, seed=0):
     rows, losses, labeled = draw_cases(draws, seed)
     keys = jax.random.split(jax.random.key(seed), len(rows))
     line = TABLE[name]
-    program = jax.jit(jax.vmap(functools.partial(run_steps, line.make())))
-    updates, weights = (np.asarray(x, np.float64) for x in program(rows, losses, labeled, keys))
+    balancer = line.make()
+    # One case after another: under `vmap` every loop would run as often as the longest one.
+    program = jax.jit(lambda cases: jax.lax.map(lambda case: run_steps(balancer, *case), cases))
+    updates, weights = (np.asarray(x, np.float64) for x in program((rows, losses, labeled, keys)))
     found = {}
     for k, family in enumerate(np.repeat(list(FAMILIES), draws)):
         some = labeled[k]

@@ -96,3 +96,10 @@ def test_the_values_that_torchjd_publishes(make, published):
         return make(1e-4).update(jnp.ones(2), pull, (), **options)[0]["x"]
 
     np.testing.assert_allclose(direction(ROWS.astype(np.float32)), published, atol=6e-5)
+
+
+def test_a_zero_gradient_adds_nothing_to_a_small_one():
+    gram = jnp.diag(jnp.array([0.0, 1e-8]))
+    labeled = jnp.ones(2, bool)
+    w = upgrad_weights(gram, key=jax.random.key(0), labeled=labeled)
+    np.testing.assert_allclose(w, [0.5, 0.5], rtol=1e-6)
