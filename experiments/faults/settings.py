@@ -79,8 +79,8 @@ encoders._x() mmjax.files mmjax.train.run() None() 'x'() 1() [Gated][0]() (Gated
 """
 # Values that fit a type, most of them; some are out of range, as only building can tell.
 FITTING = {
-    "int": "1 1 2 3 4 5 7 8 10 16 0 -1 100".split(),
-    "float": "0.0 0.1 0.25 0.5 0.9 1.0 1e-3 1e-8 2 1 0.999 -0.1".split(),
+    "int": ["1", "1", "2", "3", "4", "5", "7", "8", "10", "16", "0", "-1", "100"],
+    "float": ["0.0", "0.1", "0.25", "0.5", "0.9", "1.0", "1e-3", "1e-8", "2", "1", "0.999", "-0.1"],
     "bool": ["True", "False"],
     "None": ["None"],
     "str": ["noise", "loss", "digit/accuracy", "rate/r2", "'x'", "all", "last", "float32"],

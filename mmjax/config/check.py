@@ -8,7 +8,6 @@ import fiddle as fdl
 from mmjax.config import hints, names, public
 from mmjax.config.errors import ConfigError
 
-
 # What handles configurations is recursive, with several calls of Python per level.
 MAX_DEPTH = 50
 
