@@ -174,6 +174,18 @@ def test_a_part_of_another_kind_is_refused_by_path_in_one_line():
         build(fdl.Config(dict, part=fdl.Config(buggy)))
 
 
+def divide_by_zero() -> float:
+    return 1 / 0
+
+
+def test_a_damaged_name_that_a_library_reads_is_refused_by_path():
+    """NumPy reads the names of types as Python code; a user's function may fail in its own way."""
+    with pytest.raises(ConfigError, match=r"^optimizer\.1: leading zeros"):
+        build(apply(CONFIG, "optimizer.1.mu_dtype=01b1b"))
+    with pytest.raises(ZeroDivisionError):
+        build(fdl.Config(divide_by_zero))
+
+
 def test_a_configuration_nested_beyond_reason_is_refused():
     value: Any = 1
     for _ in range(5000):

@@ -325,3 +325,21 @@ def test_paths_are_stored_as_absolute_ones(tmp_path: Path, monkeypatch: pytest.M
     assert again["arrays"].splits == {"train": tmp_path / "a.npz", "test": {"x": "b"}}
     assert again["folders"].data_dir == str(tmp_path / "d")
     assert (again["home"].data_dir, again["home"].manual_dir) == ("~/d", "gs://m")
+
+
+def chained(levels: int) -> fdl.Config:
+    config = fdl.Config(optax.clip, 1.0)
+    for _ in range(levels):
+        config = fdl.Config(optax.chain, config)
+    return config
+
+
+def test_nesting_is_stored_up_to_a_limit() -> None:
+    """Beyond it, whatever follows a configuration would exhaust Python's stack."""
+    deep = chained(40)
+    assert load(dump(deep)) == deep
+    build(load(dump(deep)))
+    with pytest.raises(ConfigError, match="nested too deeply; 50 levels are the most"):
+        load(dump(chained(60)))
+    with pytest.raises(ConfigError, match="cannot be stored: it is nested too deeply"):
+        dump(chained(2000))

@@ -2,7 +2,7 @@
 
     python experiments/faults/settings.py --cases 10000 --seed 0
 
-Each case sets one path of a small experiment, then stores, shows and builds it; every tenth that
+Each case sets one path of a small experiment, then stores, shows and builds it; every third that
 is accepted also goes through the checks of `mmjax run --summary`. Expected: 0 failures;
 10,000 cases take five minutes.
 """
@@ -22,10 +22,11 @@ from watch import Watch, run_cases
 
 import mmjax
 from mmjax.config import ConfigError, apply, build, describe, dump, flatten
+from mmjax.config.table import Row
 from mmjax.train.programs import check
 
 BAIT = "bait_of_the_fuzzer"  # a module that no case may import
-CHECKED = 10  # every so many accepted cases are checked as --summary does
+CHECKED = 3  # every so many accepted cases are checked as --summary does
 
 WORDS = r"""
 0 1 -1 2 3 64 1e-3 0.5 -0.5 1.0 1e999 -1e999 1e308 1e-400 nan inf None True False '' 'x' "loss" loss
@@ -76,6 +77,15 @@ functools.partial(len) losses.huber huber cross_entropy losses.cross_entropy(lab
 InfoNCE() Distillation() mmjax.config.load('x') mmjax.provenance.record('x') mmjax._x()
 encoders._x() mmjax.files mmjax.train.run() None() 'x'() 1() [Gated][0]() (Gated)()
 """
+# Values that fit a type, most of them; some are out of range, as only building can tell.
+FITTING = {
+    "int": ["1", "1", "2", "3", "4", "5", "7", "8", "10", "16", "0", "-1", "100"],
+    "float": ["0.0", "0.1", "0.25", "0.5", "0.9", "1.0", "1e-3", "1e-8", "2", "1", "0.999", "-0.1"],
+    "bool": ["True", "False"],
+    "None": ["None"],
+    "str": ["noise", "loss", "digit/accuracy", "rate/r2", "'x'", "all", "last", "float32"],
+    "tuple": ["(4,)", "(4, 8)", "(8, 8)", "(2, 3, 4)", "()", "(0,)"],
+}
 NUMBERS = [*map(str, (0, 1, 2, 3, 7, 8, 64, -1, 0.5, 1e-3, 1.5, 1e9, 10**9, 2**31 - 1))]
 NUMBERS += ["None", "True", "()", "(4,)", "(0,)", "(8, 8)"]
 BLOCKS = {
@@ -207,6 +217,17 @@ def draw_value(rng: random.Random, shown: list[str]) -> str:
     return mutate(rng, rng.choice([*shown, *LITERALS, *CALLS]))
 
 
+def draw_typed(rng: random.Random, row: Row) -> str:
+    """Draws a value of the type that a path shows, or one that is near to what it has."""
+    members = [part.strip() for part in row.type.split("|")]
+    kind = rng.choice(members)
+    if kind[:1] in "'\"":  # a word of a few
+        return rng.choice([m.strip("'\"") for m in members if m[:1] in "'\""])
+    if rng.random() < 0.2:
+        return row.value
+    return rng.choice(FITTING.get(kind.partition("[")[0], NUMBERS))
+
+
 def draw_fitting(rng: random.Random, rows: list) -> str:
     """Draws a setting of the right kind: a number for a number, a part for a part."""
     row = rng.choice(rows)
@@ -229,11 +250,13 @@ def main(arguments: list[str] | None = None) -> int:
     rng = random.Random(options.seed)
     config = toy.experiment.as_buildable()
     rows = describe(config)
+    typed = [row for row in rows if row.type.partition("[")[0].partition(" ")[0] in FITTING]
+    typed += [row for row in rows if row.type.startswith("'")]
     paths, shown = [row.path for row in rows], [row.value for row in rows]
     jax.numpy.float32(1)  # starts JAX
     check(build(apply(config, "model.fusion=Concat()")), 1)  # imports what the checks need
     watch = Watch((Path(mmjax.__file__).parent, Path(__file__).parent))
-    accepted = 0
+    accepted = checked = 0
 
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, f"{BAIT}.py").write_text("x = len\n")
@@ -241,11 +264,14 @@ def main(arguments: list[str] | None = None) -> int:
         try:
 
             def one(number: int) -> None:
-                nonlocal accepted
+                nonlocal accepted, checked
                 kind = rng.random()
                 if kind < 0.03:
                     setting = f"{rng.choice(plain_paths(rows))}={rng.choice(BAITS)}"
-                elif kind < 0.2:
+                elif kind < 0.35:
+                    row = rng.choice(typed)
+                    setting = f"{row.path}={draw_typed(rng, row)}"
+                elif kind < 0.5:
                     setting = draw_fitting(rng, rows)
                 else:
                     setting = f"{draw_path(rng, paths)}={draw_value(rng, shown)}"
@@ -256,11 +282,13 @@ def main(arguments: list[str] | None = None) -> int:
                     experiment = build(new)
                     accepted += 1
                     if accepted % CHECKED == 0:
+                        checked += 1
                         try_check(experiment)
 
             run_cases(options.cases, one)
         finally:
             sys.path.remove(folder)
+    print(f"{accepted:,} settings were built; {checked:,} of them went through the checks of a run")
     return watch.report(f"--set, seed {options.seed}")
 
 

@@ -11,7 +11,8 @@ from mmjax.config.errors import ConfigError
 # What fiddle adds to the message of an error: the path of the call that failed.
 CONTEXT = re.compile(r"\n\nFiddle context: failed to .* at <root>(\S*) with.*", re.DOTALL)
 
-# These miss an attribute where they are given an object of another kind.
+# How these fail, besides, where they are given an object of another kind or a damaged name.
+MISUSE = (AttributeError, SyntaxError, LookupError, ArithmeticError)
 LIBRARIES = ("mmjax", "optax", "flax", "jax")
 LINES = re.compile(r"\s*\n\s*")  # a refusal is one line
 
@@ -26,14 +27,14 @@ def build(config: Any, at: str = "") -> Any:
     Raises:
       ConfigError: a constructor refused its arguments; the message names its path.
       OSError: a constructor could not read or write a file.
-      AttributeError: a function of the user's own has a bug.
+      Exception: a function of the user's own has a bug, such as an AttributeError.
     """
     try:
         return fdl.build(config)
     except OSError as error:
         raise OSError(CONTEXT.sub("", str(error))) from error
-    except (TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, AttributeError) and not _raised_in(error, LIBRARIES):
+    except (TypeError, ValueError, *MISUSE) as error:
+        if isinstance(error, MISUSE) and not _raised_in(error, LIBRARIES):
             raise  # a bug in a function of the user's own
         message = str(error)
         where = CONTEXT.search(message)
@@ -43,9 +44,11 @@ def build(config: Any, at: str = "") -> Any:
 
 
 def _raised_in(error: Exception, packages: tuple[str, ...]) -> bool:
-    """Whether the code of one of some packages raised an error."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return frame.f_globals.get("__name__", "").partition(".")[0] in packages
+    """Returns whether the code of one of some packages raised an error, or was called for it."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    homes = [frame.f_globals.get("__name__", "").partition(".")[0] for frame in frames]
+    called = len(homes) - homes[::-1].index("fiddle") if "fiddle" in homes else -1
+    return homes[-1] in packages or (called < len(homes) and homes[called] in packages)
 
 
 def _dotted(path: str) -> str:

@@ -8,6 +8,9 @@ import fiddle as fdl
 from mmjax.config import hints, names, public
 from mmjax.config.errors import ConfigError
 
+# What handles configurations is recursive, with several calls of Python per level.
+MAX_DEPTH = 50
+
 
 def check_calls(config: Any) -> None:
     """Refuses calls that the parameters which get their results do not take.
@@ -16,7 +19,7 @@ def check_calls(config: Any) -> None:
     wanted. Arguments of functions that the user allows are those functions' own business.
 
     Raises:
-      ConfigError: naming the path of the call.
+      ConfigError: naming the path of the call, or the configuration is nested too deeply.
     """
     _check("", Any, config, listed=True, seen=set())
 
@@ -34,7 +37,9 @@ def check_fields(config: fdl.Buildable, path: str = "") -> None:
             raise _unfit(f"{path}.{name}".strip("."), annotation, value)
 
 
-def _check(path: str, annotation: Any, value: Any, *, listed: bool, seen: set[int]) -> None:
+def _check(
+    path: str, annotation: Any, value: Any, *, listed: bool, seen: set[int], depth: int = 0
+) -> None:
     """Checks a value and what lies in it.
 
     Args:
@@ -43,7 +48,12 @@ def _check(path: str, annotation: Any, value: Any, *, listed: bool, seen: set[in
       value: the value.
       listed: whether the function that gets it is a public one, not one that the user allows.
       seen: identities of the calls whose arguments have been checked.
+      depth: how many calls and containers it lies in.
     """
+    if depth > MAX_DEPTH:
+        raise ConfigError(
+            f"the configuration is nested too deeply; {MAX_DEPTH} levels are the most."
+        )
     if isinstance(value, fdl.Buildable):
         function = fdl.get_callable(value)
         if not callable(function) or isinstance(function, fdl.Buildable):
@@ -51,15 +61,17 @@ def _check(path: str, annotation: Any, value: Any, *, listed: bool, seen: set[in
         _check_place(path, annotation, value, listed)
         if id(value) not in seen:
             seen.add(id(value))
-            _check_arguments(path, value, seen)
+            _check_arguments(path, value, seen, depth + 1)
     elif isinstance(value, Mapping):
         for key, item in value.items():
             inner = hints.element(annotation, key)
-            _check(f"{path}.{key}".strip("."), inner, item, listed=listed, seen=seen)
+            at = f"{path}.{key}".strip(".")
+            _check(at, inner, item, listed=listed, seen=seen, depth=depth + 1)
     elif isinstance(value, list | tuple | set | frozenset):
         for i, item in enumerate(value):
             inner = hints.element(annotation, i)
-            _check(f"{path}.{i}".strip("."), inner, item, listed=listed, seen=seen)
+            at = f"{path}.{i}".strip(".")
+            _check(at, inner, item, listed=listed, seen=seen, depth=depth + 1)
     elif listed and callable(value) and public.makes_data(value):
         raise ConfigError(
             f"{path} is the function {names.public_name(value)}, which reads files; a stored "
@@ -67,13 +79,14 @@ def _check(path: str, annotation: Any, value: Any, *, listed: bool, seen: set[in
         )
 
 
-def _check_arguments(path: str, config: fdl.Buildable, seen: set[int]) -> None:
+def _check_arguments(path: str, config: fdl.Buildable, seen: set[int], depth: int) -> None:
     function = fdl.get_callable(config)
     known = hints.parameters(function)
     listed = public.is_constructor(function)
     for key, value in config.__arguments__.items():
         annotation = known[key].annotation if key in known else Any
-        _check(f"{path}.{key}".strip("."), annotation, value, listed=listed, seen=seen)
+        at = f"{path}.{key}".strip(".")
+        _check(at, annotation, value, listed=listed, seen=seen, depth=depth)
 
 
 def _check_place(path: str, annotation: Any, config: fdl.Buildable, listed: bool) -> None:

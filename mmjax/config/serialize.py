@@ -67,6 +67,8 @@ def dump(config: Any, own: ModuleType | None = None) -> str:
             f"this configuration cannot be stored: {str(error).splitlines()[0]} It may hold "
             "numbers, strings, containers, and functions and classes from the top of a file."
         ) from error
+    except RecursionError:
+        raise ConfigError("this configuration cannot be stored: it is nested too deeply.") from None
     mine = {"__main__", own.__name__ if own else "__main__"}
     for reference in _references(data):
         reference.update(_public_reference(reference["module"], reference["name"], mine))

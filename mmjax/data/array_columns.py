@@ -63,7 +63,8 @@ def as_column(
     ends = None
     if lengths is not None:
         ends = as_lengths(split, *lengths, here, [0 if r is None else len(r) for r in rows])
-        here = here & (ends > 0)
+        known = zip(rows, ends.tolist(), strict=True)
+        here = np.array([r is not None and not _is_blank(r[:end]) for r, end in known], bool)
         rows = [_without_padding(row, end) for row, end in zip(rows, ends.tolist(), strict=True)]
     ready = [
         np.zeros(0) if row is None else typed(row, f"row {i} of {split!r}: {name!r}")
@@ -96,15 +97,23 @@ def _array_column(
     where = here
     if lengths is not None:
         ends = as_lengths(split, *lengths, here, np.full(len(array), array.shape[1]))
-        here = here & (ends > 0)
-        where = here[:, None] & (np.arange(array.shape[1])[None] < ends[:, None])
+        where = np.arange(array.shape[1])[None] < ends[:, None]
+        padding = np.broadcast_to(~_widened(where, array), array.shape)
+        # What is behind the end must not decide whether the row is missing.
+        here = here & ~missing_rows(np.ma.array(array, mask=padding))
+        where = here[:, None] & where
     _check_mask(split, name, array, where)
     array = np.ma.getdata(array)
     if not where.all():
-        array = np.where(where.reshape(*where.shape, *(1,) * (array.ndim - where.ndim)), array, 0)
+        array = np.where(_widened(where, array), array, 0)
         array = array.astype(raw.dtype, copy=False)
     array = typed(array, f"{name!r} of split {split!r}")
     return Column(array, here, array.dtype, lengths=ends)
+
+
+def _widened(where: Bool[np.ndarray, "..."], array: np.ndarray) -> Bool[np.ndarray, "..."]:
+    """Returns a mask of the first axes of an array that broadcasts over the others."""
+    return where.reshape(*where.shape, *(1,) * (array.ndim - where.ndim))
 
 
 def _without_padding(row: np.ndarray | None, end: int) -> np.ndarray | None:
@@ -149,10 +158,16 @@ def _row(value: Any, what: str) -> np.ndarray | None:
     except ValueError:
         raise ValueError(f"{what} is ragged itself; every row must be an array.") from None
     if row.dtype.kind not in "biuf":
-        raise ValueError(f"{what} has type {row.dtype}; it must be numbers, a string or None.")
-    if row.size == 0 or (row.dtype.kind == "f" and np.isnan(row).all()):
-        return None
-    return row
+        raise ValueError(
+            f"{what} has type {row.dtype}; it must be numbers of a type of NumPy's own, such as "
+            "float32, a string or None."
+        )
+    return None if _is_blank(row) else row
+
+
+def _is_blank(row: np.ndarray) -> bool:
+    """Returns whether a row has no number, or NaN all over."""
+    return row.size == 0 or (row.dtype.kind == "f" and bool(np.isnan(row).all()))
 
 
 def modality_of(

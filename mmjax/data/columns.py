@@ -62,7 +62,8 @@ class Audio(NamedTuple):
       hop: time from one frame to the next, in seconds.
       mels: number of bands.
       longest: frames after this many are cut off; None keeps all.
-      max_bytes: the largest file that is read.
+      max_bytes: the largest file that is read, and the largest recording after resampling, as
+        float32.
     """
 
     column: str

@@ -18,6 +18,7 @@ from mmjax.data.wav import read_wav
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 WORD = re.compile(r"\w+|[^\w\s]")
 UNKNOWN = 1  # 0 is padding
+KEPT = (np.dtype(np.uint8), np.dtype(np.float32), np.dtype(np.int32))
 PNG = b"\x89PNG\r\n\x1a\n"
 BYTES = ("padding", *(f"{byte:#04x}" for byte in range(256)))
 
@@ -144,13 +145,13 @@ def typed(array: np.ndarray, what: str) -> np.ndarray:
     Raises:
       ValueError: if a number is beyond 32 bits; the message begins with `what`.
     """
-    if array.dtype == np.uint8:
+    if array.dtype in KEPT:
         return array
     floating = array.dtype.kind == "f"
     kind = np.float32 if floating else np.int32
     with np.errstate(over="ignore"):
         kept = array.astype(kind, copy=False)
-    if array.dtype.itemsize >= 4 and array.dtype != kind:
+    if array.dtype.itemsize >= 4:
         lost = np.isinf(kept) & np.isfinite(array) if floating else kept != array
         if lost.any():
             sort = "numbers" if floating else "whole numbers"

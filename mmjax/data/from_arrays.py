@@ -86,9 +86,10 @@ def from_arrays(
     found = {
         m: {s: _column(s, m, part, lengths, present) for s, part in parts.items()} for m in inputs
     }
-    for m, columns in found.items():
-        check_same_scale(name, m, {s: value_range(c.rows, c.here) for s, c in columns.items()})
     specs = {m: modality_of(m, found[m], m in lengths, (modalities or {}).get(m)) for m in inputs}
+    for m, columns in found.items():
+        ranges = {s: value_range(c.rows, c.here) for s, c in columns.items()}
+        check_same_scale(name, m, ranges, sequence=specs[m].sequence)
     kinds = {m: kind_of(column.kind for column in found[m].values()) for m in inputs}
     values = {t: {s: _values(s, t, p[t]) for s, p in parts.items()} for t in targets}
     known = {t: (tasks or {}).get(t) or infer_task(t, values[t]["train"]) for t in targets}

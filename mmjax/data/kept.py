@@ -14,6 +14,7 @@ import numpy as np
 
 from mmjax import files
 from mmjax.config import trust
+from mmjax.data.limits import MAX_BYTES
 from mmjax.data.npz import read_npz
 from mmjax.data.recipe import Recipe
 
@@ -100,8 +101,8 @@ def _write(path: Path, splits: dict[str, Example]) -> None:
 
 
 def _read(path: Path) -> dict[str, Example]:
-    # The arrays are stored as they are, so that they cannot be larger than the file.
-    stored = read_npz(path, max_bytes=path.stat().st_size)
+    # The arrays are stored as they are. Empty ones count for more than they take in the file.
+    stored = read_npz(path, max_bytes=max(MAX_BYTES, path.stat().st_size))
     found = {}
     for key, array in stored.items():
         kind, name = key.split("/", 1)

@@ -11,6 +11,8 @@ from mmjax.data.dataset import Task
 
 Place = Callable[[int], str]
 LARGEST = float(np.finfo(np.float32).max)
+# A tuple, as `|` would make a new union for each of millions of labels.
+CLASSES = (str, int, float, np.integer, np.floating, np.bool_)
 
 
 def plain(array: np.ndarray) -> list[Any]:
@@ -101,7 +103,7 @@ def class_name(value: Any) -> str:
             return value.decode()
         except UnicodeDecodeError:
             raise ValueError(f"{value!r}, which is not UTF-8; give names as text.") from None
-    if not isinstance(value, str | int | float | np.integer | np.floating | np.bool_):
+    if not isinstance(value, CLASSES):
         raise ValueError(
             f"{value!r} of type {type(value).__name__}; a class must be a name or a whole number: "
             "convert it to one, or to a number for a regression."

@@ -71,7 +71,8 @@ def _decoded(content: bytes, name: str) -> tuple[Num[np.ndarray, "time *channels
         try:
             rate, samples = wavfile.read(io.BytesIO(content))
         except Exception as error:  # SciPy raises many kinds on damaged headers
-            raise ValueError(f"{name} is not a whole WAV file: {error}.") from None
+            reason = str(error).rstrip(".")
+            raise ValueError(f"{name} is not a whole WAV file: {reason}.") from None
     if not 1 <= rate <= MAX_SAMPLE_RATE:
         raise ValueError(
             f"{name} has a sample rate of {rate} Hz; it must be 1 to {MAX_SAMPLE_RATE}."

@@ -118,6 +118,7 @@ def check(experiment: Experiment, devices: int) -> None:
                 s: value_range(np.asarray(b.inputs[name]), b.present[name])
                 for s, b in batches.items()
             },
+            sequence=data.modalities[name].sequence,
         )
     rates = experiment.modality_dropout
     for what, some in (

@@ -5,6 +5,8 @@ import re
 import numpy as np
 import pytest
 
+from mmjax.data.array_columns import as_column, padded
+from mmjax.data.dataset import Modality
 from mmjax.data.from_arrays import from_arrays
 
 SIZES = {"train": 24, "validation": 8, "test": 8}
@@ -246,3 +248,18 @@ def test_views_that_are_not_contiguous_give_what_copies_give():
 def test_names_must_be_distinct():
     with pytest.raises(ValueError, match="inputs names 'vector' twice; name every array once"):
         make(made(), inputs=("vector", "vector"), lengths={})
+
+
+@pytest.mark.parametrize("padding", [0.0, np.nan, 7.0])
+@pytest.mark.parametrize("form", [np.asarray, list])
+def test_padding_does_not_decide_whether_a_sequence_is_missing(form, padding):
+    """Row 1 is NaN up to its end."""
+    x = np.ones((3, 4, 2), np.float32)
+    x[1] = np.nan
+    x[:, 3:] = padding
+    column = as_column("train", "x", form(x), lengths=("n", np.array([3, 3, 0])))
+    np.testing.assert_array_equal(column.here, [True, False, False])
+    np.testing.assert_array_equal(np.where(column.here, column.lengths, 0), [3, 0, 0])
+    spec = Modality((4, 2), sequence=True)
+    whole, _ = padded(column, spec, np.dtype(np.float32))
+    np.testing.assert_array_equal(whole.sum((1, 2)), [6, 0, 0])

@@ -97,3 +97,13 @@ def test_each_recipe_has_a_name():
         Recipe(dataset="ramp", version="1", seed=-1, sizes={})
     with pytest.raises(ValueError, match="test is 0; a split needs at least 1 example"):
         Recipe(dataset="ramp", version="1", seed=0, sizes={"test": 0})
+
+
+def test_empty_sequences_of_wide_steps_are_read_back(folder):
+    """Their header declares no bytes, but a limit counts them as one row."""
+    empty = np.zeros((0, 4000), np.float32)
+    splits = {"train": {"x": [empty, empty], "y": np.arange(2)}}
+    data_dir = folder.parents[2]
+    kept(RECIPE, data_dir, lambda: splits)
+    found = kept(RECIPE, data_dir, never)["train"]
+    assert [x.shape for x in found["x"]] == [(0, 4000)] * 2 and found["y"].tolist() == [0, 1]

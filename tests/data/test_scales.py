@@ -1,6 +1,7 @@
 """One scale of numbers must hold for all splits of a modality."""
 
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -74,3 +75,45 @@ def test_a_range_is_of_what_is_present_and_finite():
     assert value_range(rows, np.zeros(3, bool)) is None
     assert value_range([np.zeros((0,)), np.ones((2, 3))], np.ones(2, bool)).axes == 2
     check_same_scale("toy", "x", {"train": found, "test": None})
+
+
+def test_sequences_may_differ_in_magnitude():
+    """Images of such numbers would be refused: a sequence of counts may rise from 1 to 100."""
+    rng = np.random.default_rng(0)
+    made = {
+        s: {"x": rng.integers(0, 2, (n, 6, 3)), "n": np.full(n, 6), "y": np.arange(n) % 2}
+        for s, n in SIZES.items()
+    }
+    made["test"]["x"] *= 100
+    found = from_arrays(made, ("x",), ("y",), lengths={"x": "n"})
+    assert found.splits["test"].batch.inputs["x"].max() == 100
+    with pytest.raises(ValueError, match="bring all splits to one type and one scale"):
+        from_arrays(made, ("x",), ("y",))
+
+
+@pytest.mark.filterwarnings("ignore:.*have the same inputs")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda rng, n: rng.integers(0, 2, (n, 4, 4, 1)).astype(np.uint8),  # masks
+        lambda rng, n: np.eye(16, dtype=np.uint8)[rng.integers(0, 16, n)].reshape(n, 4, 4),
+        lambda rng, n: rng.normal(size=(n, 4, 4, 3)) * 3,  # standardized already
+        lambda rng, n: rng.gamma(2.0, 3.0, (n, 4, 4, 1)),  # depths in meters
+        lambda rng, n: np.zeros((n, 4, 4, 1), np.uint8),
+    ],
+)
+def test_other_images_of_one_scale_pass(make):
+    rng = np.random.default_rng(0)
+    made = {s: {"x": make(rng, n), "y": np.arange(n) % 2} for s, n in SIZES.items()}
+    from_arrays(made, ("x",), ("y",))
+
+
+def test_large_examples_are_sampled_in_little_memory():
+    """A range takes a few examples of photographs, from the first to the last."""
+    rows = np.zeros((300, 256, 256, 1), np.uint8)
+    rows[-1] = 255
+    tracemalloc.start()
+    found = value_range(rows, np.ones(300, bool))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found.low, found.high) == (0, 255) and peak < 16e6 < rows.nbytes

@@ -6,8 +6,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from mmjax import balance, encoders
 from mmjax.encoders import (
     Conv1dEncoder,
     ConvEncoder,
@@ -25,6 +27,11 @@ from mmjax.encoders import (
     gru,
     lstm,
 )
+from mmjax.fusion import Concat
+from mmjax.heads import Regression
+from mmjax.model import Model
+from mmjax.train.step import init_state, make_train_step
+from mmjax.types import Batch
 from tests.tolerance import bound_difference
 
 IMAGES = np.random.default_rng(0).uniform(size=(4, 8, 8, 2)).astype(np.float32)
@@ -258,3 +265,40 @@ def test_a_sequence_is_that_sequence_cut_at_its_length(encoder, x, length, shape
 def test_an_empty_sequence_gives_zeros(encoder, x, length, shape):
     x, length, params = ready(encoder, x, length)
     assert (apply(encoder, params, x, length).values[2] == 0).all()
+
+
+def test_every_encoder_is_in_the_table():
+    known = {type(encoder) for encoder, *_ in TABLE.values()}
+    exported = {getattr(encoders, name) for name in encoders.__all__}
+    assert {e for e in exported if isinstance(e, type) and issubclass(e, nn.Module)} <= known
+
+
+@pytest.mark.slow
+@CASES
+def test_garbage_in_what_is_missing_changes_no_training_step(encoder, x, length, shape):
+    """NaN, or ids beyond the vocabulary, behind a length or where an input is absent."""
+    present = np.array([True, True, True, False])
+    real = present if length is None else present[:, None] & (np.arange(6) < length[:, None])
+    garbage = 10**6 if x.dtype.kind == "i" else np.nan
+    spoilt = np.where(real.reshape(*real.shape, *[1] * (x.ndim - real.ndim)), x, garbage)
+    assert not np.array_equal(spoilt, x)
+
+    def batch(x):
+        lengths = {} if length is None else {"x": length}
+        y, labeled = np.arange(4, dtype=np.float32), np.ones(4, bool)
+        whole = Batch({"x": x}, {"x": present}, lengths, {"y": y}, {"y": labeled})
+        return jax.tree.map(jnp.asarray, whole)
+
+    model = Model({"x": encoder}, Concat(), {"y": Regression()})
+    optimizer, balancer = optax.sgd(0.1), balance.equal()
+    clean = batch(x)
+    init = jax.jit(lambda key: init_state(model, optimizer, balancer, clean, key))
+    state = init(jax.random.key(0))
+    step = jax.jit(make_train_step(model, optimizer, balancer))
+    good, bad = step(state, clean), step(state, batch(spoilt.astype(x.dtype)))
+    for a, b in zip(jax.tree.leaves(good), jax.tree.leaves(bad), strict=True):
+        if not jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+            np.testing.assert_array_equal(a, b)
+            assert np.isfinite(a).all()
+    moved = zip(jax.tree.leaves(good[0].params), jax.tree.leaves(state.params), strict=True)
+    assert any(bool((a != b).any()) for a, b in moved)

@@ -13,8 +13,9 @@ def test_no_case_fails():
     """In a process of its own, where nothing checks the types of arguments as the tests do."""
     code = """
 import sys
-import arrays, settings
-sys.exit(max(fuzzer.main(["--cases", "40", "--seed", "1"]) for fuzzer in (arrays, settings)))
+import arrays, settings, stored_configs
+fuzzers = (arrays, settings, stored_configs)
+sys.exit(max(fuzzer.main(["--cases", "40", "--seed", "1"]) for fuzzer in fuzzers))
 """
     paths = [str(FOLDER), str(FOLDER.parents[1]), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
@@ -25,7 +26,7 @@ sys.exit(max(fuzzer.main(["--cases", "40", "--seed", "1"]) for fuzzer in (arrays
         timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("| failures | 0 |") == 2
+    assert done.stdout.count("| failures | 0 |") == 3
 
 
 def test_a_watch_counts_what_must_not_happen(tmp_path, capsys, monkeypatch):
