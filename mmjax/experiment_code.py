@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 from mmjax import files, provenance
 from mmjax.config.errors import ConfigError
+from mmjax.provenance import FILE_PREFIX
 
 FOLDER, NOTE = "code", "code.json"
-FILE_PREFIX = "experiment_file_"  # of the name of a module that was imported from a file
 
 
 class Copy(NamedTuple):

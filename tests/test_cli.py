@@ -528,6 +528,13 @@ def test_evaluate_prints_the_results_of_the_run_again(
     result = json.loads(Path("w/summary.json").read_text())["all"]["seeds"]["0"]["test"]
     shown = [float(cell) for cell in rows[1][1:]]
     assert shown == pytest.approx([result[f"t/{m}"] for m in ("mae", "rmse", "r2")], abs=5.1e-4)
+    newest = max(Path("w/all/checkpoints").iterdir(), key=lambda path: int(path.name))
+    (newest / "_CHECKPOINT_METADATA").write_text("")
+    before = {path: path.stat().st_mtime_ns for path in Path("w").rglob("*")}
+    cli.script(["evaluate", "w", "--devices", "1", "--allow-code"])
+    assert "is damaged" in capsys.readouterr().err
+    after = {path: path.stat().st_mtime_ns for path in Path("w").rglob("*")}
+    assert after == before, "a run that is only read is left as it is"
     with pytest.raises(SystemExit):
         cli.script(["run", "mine.py", "--workdir", "x", "--set", "model.heads.u=Regression()"])
     assert "The model has the head 'u'" in capsys.readouterr().err

@@ -199,10 +199,11 @@ def retest(
 
 
 def load(programs: Programs, directory: Path) -> LoopState:
-    """The newest state that a run left."""
+    """Reads the newest whole state that a run left, and changes nothing there."""
     state = None
     if (directory / "checkpoints").is_dir():
-        state = Checkpoints(directory / "checkpoints").restore(programs.abstract_state)
+        checkpoints = Checkpoints(directory / "checkpoints")
+        state = checkpoints.restore(programs.abstract_state, set_aside=False)
     if state is None:
         raise ValueError(f"{directory} has no checkpoint; train first, or name another run.")
     return state
