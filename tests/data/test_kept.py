@@ -1,7 +1,10 @@
+import pwd
+
 import numpy as np
 import pytest
 
-from mmjax.data.kept import kept
+from mmjax.config import ConfigError
+from mmjax.data.kept import find_data_folder, kept
 from mmjax.data.recipe import Recipe
 
 RECIPE = Recipe(dataset="ramp", version="1.2.3", seed=3, sizes={"train": 4, "test": 2})
@@ -97,3 +100,17 @@ def test_each_recipe_has_a_name():
         Recipe(dataset="ramp", version="1", seed=-1, sizes={})
     with pytest.raises(ValueError, match="test is 0; a split needs at least 1 example"):
         Recipe(dataset="ramp", version="1", seed=0, sizes={"test": 0})
+
+
+def test_a_user_without_a_home_must_choose_a_folder(tmp_path, monkeypatch):
+    def no_entry(_):
+        raise KeyError("uid not found")
+
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", no_entry)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"home that does not exist; choose .* TFDS_DATA_DIR"):
+        kept(RECIPE, None, never)
+    assert find_data_folder(tmp_path) == tmp_path
+    assert not any(tmp_path.iterdir())
