@@ -213,6 +213,14 @@ def test_an_empty_directory_will_do(calls: list[Call]) -> None:
     assert sorted(p.name for p in Path().glob(".w*")) == []
 
 
+def test_only_the_first_process_writes_the_directory(
+    calls: list[Call], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    cli.script(["run", "mine.py", "--workdir", "w"])
+    assert len(calls) == 1 and not Path("w").exists()
+
+
 def test_resume_starts_and_then_continues(calls: list[Call]) -> None:
     for _ in range(2):
         cli.script(["run", "mine.py", "--resume", "--workdir", "w", "--set", "epochs=2"])
@@ -336,6 +344,26 @@ def test_the_runs_own_code_needs_leave(
     Path("b/code/mine.py").write_text("raise SystemError('the copy is not run')")
     cli.script(["run", "--from-run", "b", "--allow", "mine"])
     assert list(calls[2].experiments) == ["all", "image", "audio"]
+
+
+@pytest.mark.parametrize(
+    ("place", "damage"),
+    [
+        ("config.json", {"root": {"type": "ref", "key": "nowhere"}, "objects": {}}),
+        ("image/config.json", {"root": {"type": "ref"}, "objects": {}}),
+        ("image/config.json", {"root": {"type": "pyref", "module": 1}, "objects": {}}),
+    ],
+)
+def test_a_damaged_configuration_is_named_by_its_file(
+    place: str, damage: Any, calls: list[Call], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.script(["run", "mine.py", "--workdir", "a"])
+    Path("a", place).write_text(json.dumps(damage))
+    for argv in (["evaluate", "a", "--experiment", "mine.py"], ["run", "--from-run", "a"]):
+        error = refused(capsys, *argv, "--allow-code")
+        assert f"a/{place}" in error and "damaged" in error
+    error = refused(capsys, "run", "mine.py", "--workdir", "a", "--resume")
+    assert "error: a" in error and "damaged" in error
 
 
 def test_a_module_of_another_needs_leave(
@@ -571,12 +599,14 @@ def test_warnings_are_one_clean_line_each(capsys: pytest.CaptureFixture[str]) ->
         warnings.simplefilter("always")
         for _ in range(2):
             warnings.warn("the split\n  is small", UserWarning, stacklevel=1)
-            logging.getLogger("mmjax").warning("step %d is damaged", 8)
+            logging.getLogger("mmjax").warning("step %d is\x1b damaged", 8)
 
     before = warnings.showwarning
     with warnings.catch_warnings():
         assert guarded(action) == 0
-    assert capsys.readouterr().err == "warning: the split is small\nwarning: step 8 is damaged\n"
+    assert (
+        capsys.readouterr().err == "warning: the split is small\nwarning: step 8 is\\x1b damaged\n"
+    )
     assert warnings.showwarning is before
 
 

@@ -96,13 +96,30 @@ def read(directory: Path) -> Run:
       ConfigError: there is no run.
       DamagedFileError: it is damaged.
     """
-    if not (directory / "config.json").is_file():
+    if not config_path(directory).is_file():
         raise ConfigError(f"{directory} holds no run: it has no config.json.")
     facts = read_facts(directory)
-    arms = {arm: read_config(directory / arm / "config.json") for arm in facts["arms"]}
-    config = read_config(directory / "config.json")
+    arms = {arm: _read_config(config_path(directory, arm)) for arm in facts["arms"]}
+    config = _read_config(config_path(directory))
     seeds = tuple(facts["seeds"])
     return Run(facts["experiment"], config, arms, facts["arms_function"], seeds)
+
+
+def config_path(directory: Path, arm: str = "") -> Path:
+    """Returns where the configuration of a run or of one of its arms lies."""
+    return directory / arm / "config.json"
+
+
+def _read_config(path: Path) -> str:
+    """Reads a configuration whose references to Python objects are well formed.
+
+    Raises:
+      DamagedFileError: they are not, or there is no configuration.
+    """
+    text = read_config(path)
+    with files.naming_damage(path):
+        serialize.modules_of(text)
+    return text
 
 
 def read_facts(directory: Path) -> dict[str, Any]:
@@ -152,7 +169,11 @@ def may_resume(directory: Path, asked: Run, own: ModuleType | None, *, resume: b
         )
     if not resume:
         raise ConfigError(f"{directory} is not empty; choose another --workdir.")
-    lines = differences(read(directory), asked, own)
+    stored = read(directory)
+    try:
+        lines = differences(stored, asked, own)
+    except ConfigError as error:
+        raise ConfigError(f"{directory} cannot be continued: {error}") from error
     if lines:
         more = [f"and {len(lines) - LISTED} more"] * (len(lines) > LISTED)
         listed = "\n".join(f"  {line}" for line in [*lines[:LISTED], *more])
@@ -202,8 +223,8 @@ def _write_all(draft: Path, run: Run, table: str, module: ModuleType | None, rec
     }
     for arm, config in run.arms.items():
         (draft / arm).mkdir(parents=True)
-        write_config(draft / arm / "config.json", config)
-    write_config(draft / "config.json", run.config)
+        write_config(config_path(draft, arm), config)
+    write_config(config_path(draft), run.config)
     files.write_text(draft / "config.txt", table + "\n")
     files.write_json(draft / "run.json", facts)
     provenance.append(draft, record)
