@@ -12,6 +12,7 @@ import jax
 from mmjax import files
 from mmjax.experiment import Experiment
 from mmjax.run_files import read_result
+from mmjax.terminal import print_text
 from mmjax.train import report
 from mmjax.train.checkpoint import Checkpoints, digest
 from mmjax.train.devices import choose_devices
@@ -100,7 +101,7 @@ def _run(
     rows = report.table(results)
     files.write_text(workdir / "table.md", report.markdown(rows))
     report.show(rows)
-    print(f"Results: {workdir}")
+    print_text(f"Results: {workdir}")
     return results
 
 
