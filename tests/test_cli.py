@@ -18,7 +18,7 @@ import jax
 import pytest
 
 from mmjax import cli, files
-from mmjax.cli import app
+from mmjax.cli import app, workdir
 from mmjax.cli.app import check_experiments, set_compilation_cache
 from mmjax.cli.failures import guarded
 from mmjax.cli.options import steps_or_time
@@ -211,6 +211,25 @@ def test_an_empty_directory_will_do(calls: list[Call]) -> None:
     cli.script(["run", "mine.py", "--workdir", "w"])
     assert (Path("w") / "image" / "config.json").exists()
     assert sorted(p.name for p in Path().glob(".w*")) == []
+
+
+def test_the_current_directory_will_do(calls: list[Call], monkeypatch: pytest.MonkeyPatch) -> None:
+    file = Path("mine.py").absolute()
+    Path("w").mkdir()
+    monkeypatch.chdir("w")
+    cli.script(["run", str(file), "--workdir", "."])
+    assert Path("image/config.json").exists()
+
+
+def test_of_two_runs_that_start_in_one_directory_the_second_is_refused(
+    calls: list[Call], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.script(["run", "mine.py", "--workdir", "w"])
+    before = Path("w/run.json").read_text()
+    monkeypatch.setattr(workdir, "may_resume", lambda *_, **__: False)  # asked before the first
+    error = refused(capsys, "run", "mine.py", "--workdir", "w", "--seeds", "5")
+    assert "another process has started a run in" in error
+    assert Path("w/run.json").read_text() == before and len(calls) == 1
 
 
 def test_only_the_first_process_writes_the_directory(

@@ -24,7 +24,7 @@ from mmjax import files, provenance
 from mmjax.config import ConfigError, serialize
 from mmjax.config.absolute_paths import with_absolute_paths
 from mmjax.experiment_code import store_code
-from mmjax.run_files import read_config, write_config
+from mmjax.run_files import is_directory_name, read_config, write_config
 
 LISTED = 10  # differences that an error lists
 
@@ -78,14 +78,16 @@ def write(directory: Path, run: Run, table: str, module: ModuleType | None, reco
     Raises:
       ConfigError: it cannot be written.
     """
-    draft = directory.with_name(f".{directory.name}.{os.getpid()}")
+    place = directory.resolve()  # "." has no name
+    draft = place.with_name(f".{place.name}.{os.getpid()}")
     try:
         _write_all(draft, run, table, module, record)
         _move(draft, directory)
     except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)
         if isinstance(error, OSError):
-            raise ConfigError(f"cannot write {directory}: {error.strerror}.") from error
+            reason = error.strerror or error
+            raise ConfigError(f"cannot write {directory}: {reason}.") from error
         raise
 
 
@@ -150,7 +152,7 @@ def check_directory_name(name: Any) -> None:
     Raises:
       ConfigError: naming it.
     """
-    if not isinstance(name, str) or not name or name[0] == "." or {"/", os.sep, "\0"} & set(name):
+    if not is_directory_name(name):
         raise ConfigError(f"an arm is called {name!r}; its name must do as a directory's.")
 
 
@@ -236,6 +238,10 @@ def _move(draft: Path, directory: Path) -> None:
     if not directory.exists():
         draft.rename(directory)
         return
+    if not files.is_free(directory):
+        raise ConfigError(
+            f"another process has started a run in {directory} just now; choose another --workdir."
+        )
     for item in draft.iterdir():
         shutil.move(item, directory)
     draft.rmdir()
