@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import importlib.machinery
 import importlib.util
+import logging
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,9 +19,10 @@ from typing import Any, NamedTuple
 
 from mmjax import files, provenance
 from mmjax.config.errors import ConfigError
+from mmjax.provenance import FILE_PREFIX
+from mmjax.terminal import print_text
 
 FOLDER, NOTE = "code", "code.json"
-FILE_PREFIX = "experiment_file_"  # of the name of a module that was imported from a file
 
 
 class Copy(NamedTuple):
@@ -96,6 +98,27 @@ def find_copy(directory: Path) -> Copy | None:
         return Copy(folder, note["main"], note["module"], Path(note["root"]), modules)
 
 
+def warn_of_changes(directory: Path, copy: Copy) -> None:
+    """Warns of stored files that differ from what `provenance.json` says the run began with."""
+    logger = logging.getLogger("mmjax")
+    try:
+        with files.naming_damage(directory / provenance.FILE):
+            records = [dict(one.get("code", {})) for one in provenance.read(directory)]
+    except files.DamagedFileError as error:
+        logger.warning("%s The copy of the experiment's code is not checked.", error)
+        return
+    for relative in sorted({copy.main, *copy.modules.values()}):
+        path = copy.folder / relative
+        # A resumed run may have gone on with other code, but the copy is that of a start.
+        known = {record[relative] for record in records if relative in record}
+        if known and path.is_file() and files.checksum_file(path) not in known:
+            logger.warning(
+                "%s is not the code that the run used: its SHA-256 differs from that in %s.",
+                path,
+                directory / provenance.FILE,
+            )
+
+
 def run_copy(copy: Copy) -> ModuleType:
     """Runs a stored copy of an experiment's code as a module, with the modules stored beside it.
 
@@ -106,7 +129,7 @@ def run_copy(copy: Copy) -> ModuleType:
       ConfigError: the code cannot be run; the message names the copy.
     """
     path = copy.folder / copy.main
-    print(f"Running the stored copy of the experiment's code: {path}", file=sys.stderr)
+    print_text(f"Running the stored copy of the experiment's code: {path}", file=sys.stderr)
     name = copy.module or f"{FILE_PREFIX}{path.stem}"
     modules = {**copy.modules, name: copy.main}
     for known in modules:

@@ -23,6 +23,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mmjax.terminal import print_text
+
 SEAL = "sha256"
 LINE_SEAL = re.compile(rb', "crc32": "([0-9a-f]{8})"\}$')
 LOCK = ".lock"
@@ -304,7 +306,7 @@ def lock(path: Path, waiting: str = "") -> Iterator[None]:
     except filelock.Timeout:
         if not waiting:
             raise LockedError(f"{path} is locked by another process.") from None
-        print(f"Waiting for another process: {waiting}.", file=sys.stderr, flush=True)
+        print_text(f"Waiting for another process: {waiting}.", file=sys.stderr)
         held.acquire(poll_interval=0.1)
     try:
         yield

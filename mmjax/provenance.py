@@ -17,6 +17,8 @@ from typing import Any
 from mmjax import files
 
 LOGGER = logging.getLogger("mmjax")
+FILE_PREFIX = "experiment_file_"
+"""How the names of modules begin that were imported from a file, which no import finds."""
 INSTALLED = {"site-packages", "dist-packages"}
 PACKAGES = ("mmjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 

@@ -1,7 +1,8 @@
 """Reads and writes the files of a run that several parts need: configurations and results."""
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,24 @@ def read_config(path: Path) -> str:
         if not {"root", "objects"} <= data.keys():
             raise ValueError("it is not a configuration")
         return json.dumps(data, indent=1)
+
+
+def is_directory_name(name: Any) -> bool:
+    """Checks whether a name can be that of a directory in a run's or a study's directory."""
+    return (
+        isinstance(name, str) and name[:1] not in ("", ".") and not {"/", os.sep, "\0"} & set(name)
+    )
+
+
+def check_arms(names: Iterable[Any]) -> None:
+    """Refuses stored names of arms that would lead out of the run's or the study's directory.
+
+    Raises:
+      ValueError: naming the arm.
+    """
+    for name in names:
+        if not is_directory_name(name):
+            raise ValueError(f"the arm {name!r} has no name of a directory")
 
 
 def read_result(path: Path) -> dict[str, Any]:

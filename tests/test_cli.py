@@ -18,7 +18,7 @@ import jax
 import pytest
 
 from mmjax import cli, files
-from mmjax.cli import app
+from mmjax.cli import app, workdir
 from mmjax.cli.app import check_experiments, set_compilation_cache
 from mmjax.cli.failures import guarded
 from mmjax.cli.options import steps_or_time
@@ -213,6 +213,33 @@ def test_an_empty_directory_will_do(calls: list[Call]) -> None:
     assert sorted(p.name for p in Path().glob(".w*")) == []
 
 
+def test_the_current_directory_will_do(calls: list[Call], monkeypatch: pytest.MonkeyPatch) -> None:
+    file = Path("mine.py").absolute()
+    Path("w").mkdir()
+    monkeypatch.chdir("w")
+    cli.script(["run", str(file), "--workdir", "."])
+    assert Path("image/config.json").exists()
+
+
+def test_of_two_runs_that_start_in_one_directory_the_second_is_refused(
+    calls: list[Call], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.script(["run", "mine.py", "--workdir", "w"])
+    before = Path("w/run.json").read_text()
+    monkeypatch.setattr(workdir, "may_resume", lambda *_, **__: False)  # asked before the first
+    error = refused(capsys, "run", "mine.py", "--workdir", "w", "--seeds", "5")
+    assert "another process has started a run in" in error
+    assert Path("w/run.json").read_text() == before and len(calls) == 1
+
+
+def test_only_the_first_process_writes_the_directory(
+    calls: list[Call], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    cli.script(["run", "mine.py", "--workdir", "w"])
+    assert len(calls) == 1 and not Path("w").exists()
+
+
 def test_resume_starts_and_then_continues(calls: list[Call]) -> None:
     for _ in range(2):
         cli.script(["run", "mine.py", "--resume", "--workdir", "w", "--set", "epochs=2"])
@@ -336,6 +363,26 @@ def test_the_runs_own_code_needs_leave(
     Path("b/code/mine.py").write_text("raise SystemError('the copy is not run')")
     cli.script(["run", "--from-run", "b", "--allow", "mine"])
     assert list(calls[2].experiments) == ["all", "image", "audio"]
+
+
+@pytest.mark.parametrize(
+    ("place", "damage"),
+    [
+        ("config.json", {"root": {"type": "ref", "key": "nowhere"}, "objects": {}}),
+        ("image/config.json", {"root": {"type": "ref"}, "objects": {}}),
+        ("image/config.json", {"root": {"type": "pyref", "module": 1}, "objects": {}}),
+    ],
+)
+def test_a_damaged_configuration_is_named_by_its_file(
+    place: str, damage: Any, calls: list[Call], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.script(["run", "mine.py", "--workdir", "a"])
+    Path("a", place).write_text(json.dumps(damage))
+    for argv in (["evaluate", "a", "--experiment", "mine.py"], ["run", "--from-run", "a"]):
+        error = refused(capsys, *argv, "--allow-code")
+        assert f"a/{place}" in error and "damaged" in error
+    error = refused(capsys, "run", "mine.py", "--workdir", "a", "--resume")
+    assert "error: a" in error and "damaged" in error
 
 
 def test_a_module_of_another_needs_leave(
@@ -528,6 +575,13 @@ def test_evaluate_prints_the_results_of_the_run_again(
     result = json.loads(Path("w/summary.json").read_text())["all"]["seeds"]["0"]["test"]
     shown = [float(cell) for cell in rows[1][1:]]
     assert shown == pytest.approx([result[f"t/{m}"] for m in ("mae", "rmse", "r2")], abs=5.1e-4)
+    newest = max(Path("w/all/checkpoints").iterdir(), key=lambda path: int(path.name))
+    (newest / "_CHECKPOINT_METADATA").write_text("")
+    before = {path: path.stat().st_mtime_ns for path in Path("w").rglob("*")}
+    cli.script(["evaluate", "w", "--devices", "1", "--allow-code"])
+    assert "is damaged" in capsys.readouterr().err
+    after = {path: path.stat().st_mtime_ns for path in Path("w").rglob("*")}
+    assert after == before, "a run that is only read is left as it is"
     with pytest.raises(SystemExit):
         cli.script(["run", "mine.py", "--workdir", "x", "--set", "model.heads.u=Regression()"])
     assert "The model has the head 'u'" in capsys.readouterr().err
@@ -564,12 +618,14 @@ def test_warnings_are_one_clean_line_each(capsys: pytest.CaptureFixture[str]) ->
         warnings.simplefilter("always")
         for _ in range(2):
             warnings.warn("the split\n  is small", UserWarning, stacklevel=1)
-            logging.getLogger("mmjax").warning("step %d is damaged", 8)
+            logging.getLogger("mmjax").warning("step %d is\x1b damaged", 8)
 
     before = warnings.showwarning
     with warnings.catch_warnings():
         assert guarded(action) == 0
-    assert capsys.readouterr().err == "warning: the split is small\nwarning: step 8 is damaged\n"
+    assert (
+        capsys.readouterr().err == "warning: the split is small\nwarning: step 8 is\\x1b damaged\n"
+    )
     assert warnings.showwarning is before
 
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import mmjax
-from mmjax import cli, provenance
+from mmjax import cli, files, provenance
 from mmjax.cli import app
-from mmjax.config import ConfigError
 from mmjax.experiment_code import find_copy, run_copy
+from mmjax.run_files import read_config, write_config
 
 EXPERIMENT = """
 from pathlib import Path
@@ -137,7 +137,7 @@ def test_a_sibling_module_is_stored_and_finds_its_data(
     run = tmp_path / "run"
     command("run", "mine.py", "--workdir", str(run))
     assert sorted(p.name for p in (run / "code").iterdir()) == ["helpers.py", "mine.py"]
-    note = json.loads((run / "code.json").read_text())
+    note = files.read_json(run / "code.json")
     assert note == {
         "main": "mine.py",
         "module": None,
@@ -154,6 +154,26 @@ def test_a_sibling_module_is_stored_and_finds_its_data(
     again = tmp_path / "run-again"
     for name in ("code.json", "code/mine.py", "code/helpers.py", "experiment.py", "config.json"):
         assert (again / name).read_text() == (run / name).read_text()
+
+
+def test_a_copy_that_was_changed_is_named(
+    built: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write('own_data("table.csv")', "import helpers\ndef own_data(name): return helpers.load(name)")
+    run = tmp_path / "run"
+    command("run", "mine.py", "--workdir", str(run))
+    reopened(run, "--allow-code")
+    assert "warning" not in capsys.readouterr().err
+    (run / "code" / "helpers.py").write_text(HELPERS + "\nx = 1\n")
+    forget()
+    command("evaluate", str(run), "--allow-code")
+    error = capsys.readouterr().err
+    assert f"warning: {run / 'code' / 'helpers.py'} is not the code that the run used" in error
+    assert error.count("warning") == 1
+    (run / "provenance.json").write_text("[")
+    forget()
+    command("evaluate", str(run), "--allow-code")
+    assert "The copy of the experiment's code is not checked." in capsys.readouterr().err
 
 
 def test_functions_of_a_sibling_module_need_no_more_leave_than_the_code(
@@ -176,10 +196,10 @@ def test_a_module_of_a_package_with_relative_imports(built: list[Any], tmp_path:
     os.chdir("..")
     run = tmp_path / "run"
     command("run", "lab.mine", "--workdir", str(run))
-    files = ["lab/__init__.py", "lab/helpers.py", "lab/mine.py"]
+    names = ["lab/__init__.py", "lab/helpers.py", "lab/mine.py"]
     assert [
         p.relative_to(run / "code").as_posix() for p in sorted((run / "code").rglob("*.py"))
-    ] == files
+    ] == names
     assert json.loads((run / "code.json").read_text())["module"] == "lab.mine"
     (tmp_path / "lab" / "helpers.py").write_text("raise SystemError('the original has changed')")
     reopened(run, "--allow-code")
@@ -199,9 +219,8 @@ def test_errors_say_that_a_copy_is_run_and_where(
     sys.path[:] = [p for p in sys.path if p != str(tmp_path / "lab")]
     write("boom()", "from gone import x\ndef boom(): ...")
     shutil.copyfile("mine.py", run / "experiment.py")
-    text = (run / "config.json").read_text().replace('"helpers"', '"<experiment>"')
     for path in (run / "config.json", run / "all" / "config.json"):
-        path.write_text(text)
+        write_config(path, read_config(path).replace('"helpers"', '"<experiment>"'))
     with pytest.raises(SystemExit):
         command("evaluate", str(run), "--allow-code")
     error = capsys.readouterr().err
@@ -238,10 +257,10 @@ def test_a_copy_that_leads_out_of_its_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "evil.py").write_text("")
     note = {"main": "../evil.py", "module": None, "root": "/", "modules": {}}
     (tmp_path / "code.json").write_text(json.dumps(note))
-    with pytest.raises(ConfigError, match="lies outside"):
+    with pytest.raises(files.DamagedFileError, match="lies outside"):
         find_copy(tmp_path)
     (tmp_path / "code.json").write_text("{}")
-    with pytest.raises(ConfigError, match=r"code\.json is damaged"):
+    with pytest.raises(files.DamagedFileError, match=r"code\.json is damaged"):
         find_copy(tmp_path)
     assert find_copy(tmp_path / "nowhere") is None
 
@@ -257,8 +276,8 @@ def test_the_files_of_a_copy_are_those_of_the_original(built: list[Any], tmp_pat
     assert copy is not None
     module = run_copy(copy)
     assert module.__file__ == str(tmp_path / "lab" / "mine.py")
-    files = provenance.experiment_files(module)
-    assert files == {n: tmp_path / "run" / "code" / n for n in ("helpers.py", "mine.py")}
+    found = provenance.experiment_files(module)
+    assert found == {n: tmp_path / "run" / "code" / n for n in ("helpers.py", "mine.py")}
 
 
 @pytest.mark.slow

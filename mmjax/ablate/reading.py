@@ -11,7 +11,7 @@ import numpy as np
 from mmjax import files
 from mmjax.ablate import digits, stats, stored
 from mmjax.intervals import format_mean as cell
-from mmjax.run_files import read_config, read_result
+from mmjax.run_files import check_arms, read_config, read_result
 
 Rows = list[list[str]]
 
@@ -51,6 +51,7 @@ def find(directory: Path) -> list[Run]:
     if (directory / "run.json").is_file():
         facts = files.read_json(directory / "run.json")
         with files.naming_damage(directory / "run.json"):
+            check_arms(facts["arms"])
             homes = [directory / arm for arm in facts["arms"]]
         return [read(home) for home in homes]
     if (directory / "config.json").is_file():

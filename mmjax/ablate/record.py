@@ -12,7 +12,7 @@ import pandas as pd
 from mmjax import files, provenance
 from mmjax.ablate import results, stored, writing
 from mmjax.ablate.reading import first_line
-from mmjax.run_files import read_config
+from mmjax.run_files import check_arms, read_config
 
 Direction = Literal["max", "min"]
 
@@ -82,6 +82,7 @@ def read(directory: Path) -> Record:
         raise ValueError(f"{directory} holds no study: it has no study.json.")
     plan = files.read_json(path)
     with files.naming_damage(path):
+        check_arms(plan["arms"])
         arms = {name: _arm(arm) for name, arm in plan["arms"].items()}
         record = Record(
             name=plan["name"],

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from mmjax import files
 from mmjax.ablate.units import Build, Lane, Unit, grouped, split, sweep
+from mmjax.terminal import print_text
 from mmjax.train import memory
 from mmjax.train.checkpoint import Checkpoints, DiskFullError
 from mmjax.train.devices import choose_devices
@@ -137,7 +138,7 @@ def train_group(trainer: Trainer, lanes: Sequence[Lane], directory: Path, *, tes
             if len(chunk) == 1:
                 raise
             most = -(-len(chunk) // 2)
-            print(f"{error} Its lanes train in programs of {most} at most.", flush=True)
+            print_text(f"{error} Its lanes train in programs of {most} at most.")
             shutil.rmtree(place, ignore_errors=True)
             waiting = split([*chunk, *(lane for rest in waiting for lane in rest)], most)
             continue

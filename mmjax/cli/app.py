@@ -203,12 +203,20 @@ def describe_start(
 def start(
     directory: Path, run: workdirs.Run, plan: Plan, record: dict[str, Any], *, resuming: bool
 ) -> None:
-    """Writes what makes the run into its directory."""
+    """Writes what makes the run into its directory; of several processes the first one does it."""
+    import jax
+
+    from mmjax.train.processes import wait_for_all
+
+    wait_for_all("the directory is checked")  # else the others could find a run there already
+    if jax.process_index():
+        return wait_for_all("the directory is written")
     if resuming:
         provenance.append(directory, record)
     else:
         shown = table.format_rows(configs.describe(plan.config))
         workdirs.write(directory, run, shown, plan.source.module, record)
+    wait_for_all("the directory is written")
 
 
 # JAX, which is asked only after all else is in order.

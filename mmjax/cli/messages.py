@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from mmjax.terminal import print_text
+
 
 @contextlib.contextmanager
 def clean_warnings() -> Iterator[None]:
@@ -21,7 +23,7 @@ def clean_warnings() -> Iterator[None]:
         line = f"warning: {' '.join(str(message).split())}"
         if line not in printed:
             printed.add(line)
-            print(line, file=sys.stderr, flush=True)
+            print_text(line, file=sys.stderr)
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

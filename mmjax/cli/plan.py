@@ -49,12 +49,10 @@ def make_plan(found: Source, options: argparse.Namespace) -> Plan:
     else:
         stored = workdirs.read(options.from_run)
         allow = [*options.allow, *found.allow, *known_modules(found)]
-        config = load_experiment(stored.config, allow, found.module)
+        config, stored_arms = load_experiments(options.from_run, stored, allow, found.module)
         seeds = options.seeds or stored.seeds
         if found.function is None and not options.settings:
-            arms = {
-                a: load_experiment(text, allow, found.module) for a, text in stored.arms.items()
-            }
+            arms = stored_arms
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"--seeds {' '.join(map(str, seeds))}: the seeds must differ.")
     for setting in options.settings:
@@ -62,17 +60,37 @@ def make_plan(found: Source, options: argparse.Namespace) -> Plan:
     return Plan(found, config, arms or make_arms(config, found.arms), tuple(seeds))
 
 
-def load_experiment(text: str, allow: Sequence[str], own: ModuleType | None) -> fdl.Buildable:
+def load_experiments(
+    directory: Path, stored: workdirs.Run, allow: Sequence[str], own: ModuleType | None
+) -> tuple[fdl.Buildable, dict[str, fdl.Buildable]]:
+    """Loads the configurations of a stored run: of the whole, and of each arm."""
+    paths = {arm: workdirs.config_path(directory, arm) for arm in stored.arms}
+    arms = {a: load_experiment(paths[a], t, allow, own) for a, t in stored.arms.items()}
+    return load_experiment(workdirs.config_path(directory), stored.config, allow, own), arms
+
+
+def load_experiment(
+    path: Path, text: str, allow: Sequence[str], own: ModuleType | None
+) -> fdl.Buildable:
     """The stored configuration of an experiment.
 
     Args:
+      path: its file, for messages.
       text: the configuration, as stored.
       allow: modules that it may use.
       own: the experiment's own file.
 
     Raises:
-      ConfigError: it is damaged, not trusted, or makes something else than an experiment.
+      ConfigError: it is damaged, not trusted, or makes something else than an experiment; the
+        message names the file.
     """
+    try:
+        return _load_experiment(text, allow, own)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _load_experiment(text: str, allow: Sequence[str], own: ModuleType | None) -> fdl.Buildable:
     from mmjax.experiment import Experiment
     from mmjax.model import Model
 
@@ -172,6 +190,7 @@ def open_code(
     if not own and not (beside and trust.code):
         return Code(None, trust.modules)
     if copy is not None and trust.code:
+        experiment_code.warn_of_changes(directory, copy)
         return Code(experiment_code.run_copy(copy), (*trust.modules, *copy.modules))
     if copy is not None and copy.module and names.inside(copy.module, trust.modules):
         return Code(source.import_module(copy.module), trust.modules)
@@ -224,8 +243,8 @@ def of_run(options: argparse.Namespace) -> tuple[dict[str, fdl.Buildable], fdl.B
             "--experiment FILE."
         )
         code = open_code(options.run, texts, trust_of(options), mend)
-    arms = {a: load_experiment(t, code.allow, code.own) for a, t in stored.arms.items()}
-    return arms, load_experiment(stored.config, code.allow, code.own)
+    config, arms = load_experiments(options.run, stored, code.allow, code.own)
+    return arms, config
 
 
 def _with_data(arm: fdl.Buildable, data: Any, made: Any) -> fdl.Buildable:

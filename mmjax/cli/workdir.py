@@ -24,7 +24,7 @@ from mmjax import files, provenance
 from mmjax.config import ConfigError, serialize
 from mmjax.config.absolute_paths import with_absolute_paths
 from mmjax.experiment_code import store_code
-from mmjax.run_files import read_config, write_config
+from mmjax.run_files import is_directory_name, read_config, write_config
 
 LISTED = 10  # differences that an error lists
 
@@ -78,14 +78,16 @@ def write(directory: Path, run: Run, table: str, module: ModuleType | None, reco
     Raises:
       ConfigError: it cannot be written.
     """
-    draft = directory.with_name(f".{directory.name}.{os.getpid()}")
+    place = directory.resolve()  # "." has no name
+    draft = place.with_name(f".{place.name}.{os.getpid()}")
     try:
         _write_all(draft, run, table, module, record)
         _move(draft, directory)
     except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)
         if isinstance(error, OSError):
-            raise ConfigError(f"cannot write {directory}: {error.strerror}.") from error
+            reason = error.strerror or error
+            raise ConfigError(f"cannot write {directory}: {reason}.") from error
         raise
 
 
@@ -96,13 +98,30 @@ def read(directory: Path) -> Run:
       ConfigError: there is no run.
       DamagedFileError: it is damaged.
     """
-    if not (directory / "config.json").is_file():
+    if not config_path(directory).is_file():
         raise ConfigError(f"{directory} holds no run: it has no config.json.")
     facts = read_facts(directory)
-    arms = {arm: read_config(directory / arm / "config.json") for arm in facts["arms"]}
-    config = read_config(directory / "config.json")
+    arms = {arm: _read_config(config_path(directory, arm)) for arm in facts["arms"]}
+    config = _read_config(config_path(directory))
     seeds = tuple(facts["seeds"])
     return Run(facts["experiment"], config, arms, facts["arms_function"], seeds)
+
+
+def config_path(directory: Path, arm: str = "") -> Path:
+    """Returns where the configuration of a run or of one of its arms lies."""
+    return directory / arm / "config.json"
+
+
+def _read_config(path: Path) -> str:
+    """Reads a configuration whose references to Python objects are well formed.
+
+    Raises:
+      DamagedFileError: they are not, or there is no configuration.
+    """
+    text = read_config(path)
+    with files.naming_damage(path):
+        serialize.modules_of(text)
+    return text
 
 
 def read_facts(directory: Path) -> dict[str, Any]:
@@ -133,7 +152,7 @@ def check_directory_name(name: Any) -> None:
     Raises:
       ConfigError: naming it.
     """
-    if not isinstance(name, str) or not name or name[0] == "." or {"/", os.sep, "\0"} & set(name):
+    if not is_directory_name(name):
         raise ConfigError(f"an arm is called {name!r}; its name must do as a directory's.")
 
 
@@ -152,7 +171,11 @@ def may_resume(directory: Path, asked: Run, own: ModuleType | None, *, resume: b
         )
     if not resume:
         raise ConfigError(f"{directory} is not empty; choose another --workdir.")
-    lines = differences(read(directory), asked, own)
+    stored = read(directory)
+    try:
+        lines = differences(stored, asked, own)
+    except ConfigError as error:
+        raise ConfigError(f"{directory} cannot be continued: {error}") from error
     if lines:
         more = [f"and {len(lines) - LISTED} more"] * (len(lines) > LISTED)
         listed = "\n".join(f"  {line}" for line in [*lines[:LISTED], *more])
@@ -202,8 +225,8 @@ def _write_all(draft: Path, run: Run, table: str, module: ModuleType | None, rec
     }
     for arm, config in run.arms.items():
         (draft / arm).mkdir(parents=True)
-        write_config(draft / arm / "config.json", config)
-    write_config(draft / "config.json", run.config)
+        write_config(config_path(draft, arm), config)
+    write_config(config_path(draft), run.config)
     files.write_text(draft / "config.txt", table + "\n")
     files.write_json(draft / "run.json", facts)
     provenance.append(draft, record)
@@ -215,6 +238,10 @@ def _move(draft: Path, directory: Path) -> None:
     if not directory.exists():
         draft.rename(directory)
         return
+    if not files.is_free(directory):
+        raise ConfigError(
+            f"another process has started a run in {directory} just now; choose another --workdir."
+        )
     for item in draft.iterdir():
         shutil.move(item, directory)
     draft.rmdir()

@@ -14,9 +14,8 @@ from fiddle.experimental import auto_config as fiddle_auto_config
 from mmjax.config import names, public
 from mmjax.config.errors import ConfigError
 from mmjax.config.serialize import OWN
+from mmjax.provenance import FILE_PREFIX
 
-FILE_MODULE = "experiment_file_"
-"""How the names of modules begin that were imported from a file, which no import finds."""
 Arms = Callable[[fdl.Buildable], dict[str, fdl.Buildable]]
 
 
@@ -85,7 +84,7 @@ def import_file(path: Path) -> ModuleType:
     """Runs a file as a module; as under `python FILE`, it may import what lies beside it."""
     if not path.is_file():
         raise ConfigError(f"there is no file {path}.")
-    name = f"{FILE_MODULE}{path.stem}"
+    name = f"{FILE_PREFIX}{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)

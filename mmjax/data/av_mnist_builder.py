@@ -17,6 +17,7 @@ from mmjax.data.noise import mixed
 from mmjax.data.originals import FSDD, MNIST
 from mmjax.data.pca import fit_components, reduced
 from mmjax.data.prepared import Example
+from mmjax.terminal import print_text
 
 SPLITS = ("train", "validation", "test")
 TAKES = {"test": range(5), "validation": range(5, 10)}  # the others are for training
@@ -65,7 +66,7 @@ class AvMnist(prepared.Builder):
         clips, damaged = read_fsdd(self.originals.find(FSDD), skip_damaged=recipe.skip_damaged)
         if damaged:
             told = "\n  ".join([f"{len(damaged)} damaged recordings left out:", *damaged])
-            print(told, file=sys.stderr)
+            print_text(told, file=sys.stderr)
         pools = _pools(clips, recipe)
         return {
             split: self.numbered(

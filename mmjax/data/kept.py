@@ -14,6 +14,7 @@ import numpy as np
 
 from mmjax import files
 from mmjax.config import trust
+from mmjax.config.errors import ConfigError
 from mmjax.data.limits import MAX_BYTES
 from mmjax.data.npz import read_npz
 from mmjax.data.recipe import Recipe
@@ -54,6 +55,22 @@ def kept(
     return found
 
 
+def find_data_folder(data_dir: str | os.PathLike[str] | None) -> Path:
+    """Returns the folder of TFDS data sets; None is TFDS's own default.
+
+    Raises:
+      ConfigError: it lies in the user's home, and the user has none.
+    """
+    default = os.environ.get("TFDS_DATA_DIR", Path("~", "tensorflow_datasets"))
+    folder = Path(os.path.expanduser(data_dir or default))
+    if folder.parts[:1] and folder.parts[0].startswith("~"):
+        raise ConfigError(
+            f"the folder for data sets, {folder}, lies in a home that does not exist; choose "
+            "another one by --data-dir, data_dir=... or TFDS_DATA_DIR."
+        )
+    return folder
+
+
 @contextlib.contextmanager
 def lock_data_folder(folder: Path, work: str) -> Iterator[None]:
     """Makes a folder of data sets this process's own while the block prepares one in it.
@@ -79,13 +96,7 @@ def lock_data_folder(folder: Path, work: str) -> Iterator[None]:
 
 def _folder(recipe: Recipe, data_dir: str | os.PathLike[str] | None) -> Path:
     """Where TFDS stores the data set, found without TFDS."""
-    default = os.environ.get("TFDS_DATA_DIR", Path("~", "tensorflow_datasets"))
-    return (
-        Path(os.path.expanduser(data_dir or default))
-        / recipe.dataset
-        / recipe.name
-        / recipe.version
-    )
+    return find_data_folder(data_dir) / recipe.dataset / recipe.name / recipe.version
 
 
 def _write(path: Path, splits: dict[str, Example]) -> None:

@@ -17,9 +17,10 @@ from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
 from mmjax.config import trust
 from mmjax.data.bars import tracked
-from mmjax.data.kept import Example, flat, lock_data_folder, nested
+from mmjax.data.kept import Example, find_data_folder, flat, lock_data_folder, nested
 from mmjax.data.originals import Originals
 from mmjax.data.recipe import Recipe
+from mmjax.terminal import print_text
 
 CHUNK = 1024  # records in memory while a split is read
 
@@ -62,7 +63,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
 
     def _log_download_bytes(self) -> None:
         """Takes the place of a line that speaks of a download of unknown size."""
-        print(f"Preparing {self.info.full_name} in {self.data_dir}", file=sys.stderr)
+        print_text(f"Preparing {self.info.full_name} in {self.data_dir}", file=sys.stderr)
 
     def _log_download_done(self) -> None:
         """Nothing was necessarily downloaded."""
@@ -110,6 +111,7 @@ def prepare(
       data_dir: folder of TFDS data sets; None is TFDS's own default.
       manual_dir: folder with the original files; None is to download them.
     """
+    find_data_folder(data_dir)  # there is one, which TFDS does not check
     with _quiet():
         builder = _builder(kind, config, data_dir)
         if builder.is_prepared():

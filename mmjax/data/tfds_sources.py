@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
 
 from mmjax.config import ConfigError, trust
-from mmjax.data.kept import lock_data_folder
+from mmjax.data.kept import find_data_folder, lock_data_folder
 
 NAME = re.compile(r"\w+(/[\w.+-]*\w)?(:[\d.*]+)?")  # without namespace and arguments
 
@@ -43,6 +43,7 @@ def prepared(
     if not trust.may_write():
         return stored(builder, data_dir)
     if isinstance(builder, str):
+        find_data_folder(data_dir)  # there is one, which TFDS does not check
         builder = tfds.builder(builder, data_dir=data_dir, try_gcs=False)
     if not builder.is_prepared():
         with lock_data_folder(Path(builder.data_dir).parent, f"it prepares {builder.name}"):
@@ -65,8 +66,7 @@ def stored(builder: Any, data_dir: str | os.PathLike[str] | None) -> tfds.core.D
             f"{str(builder)[:60]!r} is no plain name of a TFDS data set, such as 'mnist' or "
             "'glue/sst2:2.0.0'. If you trust the stored configuration, add --allow-writes."
         )
-    default = os.environ.get("TFDS_DATA_DIR", Path("~", "tensorflow_datasets"))
-    root = Path(data_dir or default).expanduser()
+    root = find_data_folder(data_dir)
     folder = root / re.split("[/:]", builder)[0]
     if not folder.is_dir():
         trust.check_may_write(builder, root)

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmjax.config.source import FILE_MODULE, import_file
+from mmjax.config.source import import_file
+from mmjax.provenance import FILE_PREFIX
 
 KILLED = "Worker process was terminated unexpectedly"  # how grain's message begins
 
@@ -86,7 +87,7 @@ def is_sendable(error: Exception) -> bool:
 def modules_imported_by_path() -> dict[str, str]:
     """{name: file} of the experiment files that this process imported; names cannot find them."""
     files = {n: getattr(m, "__file__", None) for n, m in list(sys.modules.items())}
-    return {n: os.path.abspath(f) for n, f in files.items() if f and n.startswith(FILE_MODULE)}
+    return {n: os.path.abspath(f) for n, f in files.items() if f and n.startswith(FILE_PREFIX)}
 
 
 @contextlib.contextmanager

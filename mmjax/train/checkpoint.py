@@ -102,13 +102,14 @@ class Checkpoints:
             ) from error
         sys.unraisablehook = shown  # kept where it failed: the last results come after it
 
-    def restore(self, like: Any) -> Any | None:
+    def restore(self, like: Any, *, set_aside: bool = True) -> Any | None:
         """The newest checkpoint that is whole; None where there is none at all.
 
         Newer ones, which are damaged, are set aside with a warning that names them.
 
         Args:
           like: what has the types, shapes and placement of the arrays to restore.
+          set_aside: whether damaged ones are moved; a run that is only read stays as it is.
 
         Raises:
           ValueError: if there are checkpoints and none can be read; they stay where they are, for
@@ -123,11 +124,11 @@ class Checkpoints:
                 continue
             for bad, cause in damaged.items():
                 logging.getLogger("mmjax").warning(
-                    "The checkpoint of step %d is damaged (%s); it now lies in %s, and that of "
+                    "The checkpoint of step %d is damaged (%s); it lies in %s, and that of "
                     "step %d is used.",
                     bad,
                     cause,
-                    self._set_aside(bad),
+                    self._set_aside(bad) if set_aside else self.path(bad),
                     step,
                 )
             return tree

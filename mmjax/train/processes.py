@@ -16,6 +16,14 @@ def everywhere() -> NamedSharding:
     return NamedSharding(Mesh(np.array(jax.devices()), ("data",)), PartitionSpec())
 
 
+def wait_for_all(place: str) -> None:
+    """Waits until every process of a distributed run has come to a place in the code."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(place)
+
+
 def to_all(tree: Any) -> Any:
     """Each process's copy of the same arrays as one array of all processes."""
 

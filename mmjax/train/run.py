@@ -12,6 +12,7 @@ import jax
 from mmjax import files
 from mmjax.experiment import Experiment
 from mmjax.run_files import read_result
+from mmjax.terminal import print_text
 from mmjax.train import report
 from mmjax.train.checkpoint import Checkpoints, digest
 from mmjax.train.devices import choose_devices
@@ -100,7 +101,7 @@ def _run(
     rows = report.table(results)
     files.write_text(workdir / "table.md", report.markdown(rows))
     report.show(rows)
-    print(f"Results: {workdir}")
+    print_text(f"Results: {workdir}")
     return results
 
 
@@ -199,10 +200,11 @@ def retest(
 
 
 def load(programs: Programs, directory: Path) -> LoopState:
-    """The newest state that a run left."""
+    """Reads the newest whole state that a run left, and changes nothing there."""
     state = None
     if (directory / "checkpoints").is_dir():
-        state = Checkpoints(directory / "checkpoints").restore(programs.abstract_state)
+        checkpoints = Checkpoints(directory / "checkpoints")
+        state = checkpoints.restore(programs.abstract_state, set_aside=False)
     if state is None:
         raise ValueError(f"{directory} has no checkpoint; train first, or name another run.")
     return state

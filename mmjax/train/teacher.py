@@ -53,7 +53,8 @@ def trained(
     with separate_modules():
         mend = "If you trust it, add --allow-code, or write trained(..., allow_code=True)."
         code = plan.open_code(directory, [stored.arms[arm]], permitted, mend)
-        config = plan.load_experiment(stored.arms[arm], code.allow, code.own)
+        path = workdir.config_path(directory, arm)
+        config = plan.load_experiment(path, stored.arms[arm], code.allow, code.own)
 
     def build() -> Experiment:
         with trust.opening(permitted):

@@ -14,6 +14,7 @@ from mmjax import config as configs
 from mmjax.ablate import reading, stored
 from mmjax.cli import reports
 from mmjax.encoders import MLPEncoder
+from mmjax.files import DamagedFileError
 from mmjax.heads import Classification
 from mmjax.model import Model
 
@@ -288,3 +289,10 @@ def test_reading_runs_needs_neither_pandas_nor_matplotlib():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize("name", ["..", "/etc", "a/b", "", 3])
+def test_stored_names_of_arms_lead_nowhere_else(tmp_path, name):
+    (tmp_path / "run.json").write_text(json.dumps({"arms": [name]}))
+    with pytest.raises(DamagedFileError, match="has no name of a directory"):
+        reading.find(tmp_path)

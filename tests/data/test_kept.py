@@ -1,7 +1,10 @@
+import pwd
+
 import numpy as np
 import pytest
 
-from mmjax.data.kept import kept
+from mmjax.config import ConfigError
+from mmjax.data.kept import find_data_folder, kept
 from mmjax.data.recipe import Recipe
 
 RECIPE = Recipe(dataset="ramp", version="1.2.3", seed=3, sizes={"train": 4, "test": 2})
@@ -107,3 +110,17 @@ def test_empty_sequences_of_wide_steps_are_read_back(folder):
     kept(RECIPE, data_dir, lambda: splits)
     found = kept(RECIPE, data_dir, never)["train"]
     assert [x.shape for x in found["x"]] == [(0, 4000)] * 2 and found["y"].tolist() == [0, 1]
+
+
+def test_a_user_without_a_home_must_choose_a_folder(tmp_path, monkeypatch):
+    def no_entry(_):
+        raise KeyError("uid not found")
+
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", no_entry)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"home that does not exist; choose .* TFDS_DATA_DIR"):
+        kept(RECIPE, None, never)
+    assert find_data_folder(tmp_path) == tmp_path
+    assert not any(tmp_path.iterdir())

@@ -181,6 +181,15 @@ def test_a_wrong_value_is_found_out_by_the_digest(copy, caplog):
     assert "step 8 is damaged (its digest is" in caplog.text
 
 
+def test_a_run_that_is_only_read_keeps_its_damaged_checkpoint(copy, caplog):
+    truncate(copy / "8" / "_CHECKPOINT_METADATA")
+    before = files(copy.parent)
+    found = Checkpoints(copy).restore(state(0), set_aside=False)
+    assert raw(found) == raw(state(4))
+    assert f"it lies in {copy / '8'}" in caplog.text
+    assert files(copy.parent) == before
+
+
 def test_after_a_damaged_one_the_step_can_be_saved_again(copy):
     truncate(copy / "8" / "_CHECKPOINT_METADATA")
     checkpoints = Checkpoints(copy)
