@@ -74,7 +74,7 @@ def test_the_table_of_a_run_in_markdown():
 @pytest.mark.parametrize("name", NAMES)
 def test_the_bars(name, capsys):
     with progress(name, 2, 0, 8) as advance:
-        advance(2, {name: 1.0})
+        advance(2, f"{name} 1.000")
     assert list(bars.tracked([1, 2], name, 2)) == [1, 2]
     with bars.downloaded(name, 3) as advance_bytes:
         advance_bytes(3)
@@ -125,8 +125,11 @@ def write_run(directory, name):
     directory.mkdir(parents=True)
     (directory / "config.json").write_text(json.dumps(config))
     test = {f"{name}/accuracy": 0.5}
-    seeds = {str(seed): {"test": test, "best_step": 3} for seed in (0, 1)}
-    (directory / "result.json").write_text(json.dumps({"seeds": seeds, "cost": {name: 1.5}}))
+    seeds = {
+        str(seed): {"test": test, "validation": test, "best_step": 3, "steps": 4} for seed in (0, 1)
+    }
+    result = {"seeds": seeds, "cost": {name: 1.5}, "parameters": {"total": 7}}
+    (directory / "result.json").write_text(json.dumps(result))
     (directory / "provenance.json").write_text(json.dumps([{"time": name, "command": name}]))
 
 
