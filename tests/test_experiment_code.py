@@ -176,6 +176,7 @@ def test_a_copy_that_was_changed_is_named(
     assert "The copy of the experiment's code is not checked." in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_functions_of_a_sibling_module_need_no_more_leave_than_the_code(
     built: list[Any], tmp_path: Path
 ) -> None:
@@ -190,6 +191,7 @@ def test_functions_of_a_sibling_module_need_no_more_leave_than_the_code(
         command("evaluate", str(run))
 
 
+@pytest.mark.slow
 def test_a_module_of_a_package_with_relative_imports(built: list[Any], tmp_path: Path) -> None:
     write('load("table.csv")', "from .helpers import load")
     Path("__init__.py").write_text("")
@@ -228,6 +230,7 @@ def test_errors_say_that_a_copy_is_run_and_where(
     assert "No module named 'gone'" in error and "mmjax evaluate DIR --experiment FILE" in error
 
 
+@pytest.mark.slow
 def test_runs_that_hold_the_experiments_file_alone(built: list[Any], tmp_path: Path) -> None:
     write("data()", HELPERS + "\ndef data(): return load('table.csv')")
     run = tmp_path / "run"
@@ -265,6 +268,7 @@ def test_a_copy_that_leads_out_of_its_folder_is_refused(tmp_path: Path) -> None:
     assert find_copy(tmp_path / "nowhere") is None
 
 
+@pytest.mark.slow
 def test_the_files_of_a_copy_are_those_of_the_original(built: list[Any], tmp_path: Path) -> None:
     """So that their digests are the same, though `__file__` is the original's."""
     write('own("table.csv")', "import helpers\ndef own(name): return helpers.load(name)")

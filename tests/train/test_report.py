@@ -178,7 +178,9 @@ def test_the_selected_step_of_each_seed_is_marked_at_its_value(tmp_path):
             marked.append((step, value))
 
     runs = [[(4, 1.0), (8, 2.0)], [(4, 3.0)], [(4, 5.0)]]
-    (tmp_path / "result.json").write_text(json.dumps({"seeds": {"7": {"best_step": 8}}}))
+    seed = {"best_step": 8, "steps": 12, "test": {}, "validation": {}}
+    result = {"seeds": {"7": seed}, "parameters": {"total": 1}, "cost": {}}
+    (tmp_path / "result.json").write_text(json.dumps(result))
     steps = [*report.selected_steps(tmp_path, (7, 9)), 4]
     assert steps == [8, None, 4]
     report.draw_selected(Axis(), runs, steps, {"color": "k"})
