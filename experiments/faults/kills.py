@@ -207,7 +207,7 @@ def read_prepared(directory: Path) -> dict[str, str]:
 
 def start(root: Path, arguments: list[str], output: Path) -> subprocess.Popen:
     """Starts `mmjax` in a process of its own."""
-    code = "from mmjax.cli.app import script; script()"
+    code = "from mmjax.cli import script; script()"
     settings = {
         "JAX_PLATFORMS": "cpu",
         "MMJAX_CACHE": str(root / "cache"),

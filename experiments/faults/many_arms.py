@@ -102,7 +102,7 @@ def run_study(directory: Path, arms: int, *, devices: int = 1) -> tuple[int, lis
     file = directory / "many_arms_study.py"
     file.write_text(STUDY.replace("ARMS", str(arms)))
     workdir = directory / "study"
-    code = "from mmjax.cli.app import script; script()"
+    code = "from mmjax.cli import script; script()"
     command = [sys.executable, "-c", code, "ablate", str(file), "--workdir", str(workdir)]
     command += ["--devices", str(devices), "--no-compilation-cache"]
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAXTYPING_DISABLE": "1"}

@@ -57,7 +57,7 @@ class Display:
     ) -> None:
         self.bar.stop()
 
-    def refresh(self, more: float = 0.0) -> None:
+    def refresh(self, more: float | int = 0.0) -> None:
         """Counts the arms again, after `more` steps of lanes."""
         self.made += more
         done = sum((home / "result.json").exists() for home in self.homes.values())

@@ -55,6 +55,8 @@ def cagrad(
     return from_gram(weights, wrt=wrt, weigh_heads=weigh_heads, rescale=rescale)
 
 
+CONFLICT = 1e-3
+"""By what share of the lengths added up d may be opposed to a gradient before d = 0 is taken."""
 TOLERANCE = 1e-3
 """By how much of the square of its radius d may leave the ball, for what rounding hides of it."""
 
@@ -91,7 +93,15 @@ def cagrad_weights(
     longest = dot(offset, offset) + noise * dot(coefficients, coefficients)
     excess = longest / ((1 + TOLERANCE) * c**2)
     coefficients = coefficients * jnp.minimum(1.0, jax.lax.rsqrt(jnp.maximum(excess, 1e-30)))
-    return mean + jnp.where(active, radius * coefficients / unit, 0.0)
+    weights = mean + jnp.where(active, radius * coefficients / unit, 0.0)
+    if c < 1:
+        return weights
+    # For c >= 1 the ball holds d = 0, which serves every task better than what rounding can leave
+    # of a small d between gradients a factor of 10^12 apart.
+    combination = jnp.where(active, weights * unit, 0.0)
+    served = jnp.where(active, dot(cosines, combination), 0.0)
+    conflict = jnp.min(served) < -CONFLICT * jnp.abs(combination).sum()
+    return jnp.where(conflict, 0.0, weights)
 
 
 def gram_noise(cosines: Float[Array, "t t"]) -> float:

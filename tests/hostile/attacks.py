@@ -175,7 +175,8 @@ def changed(**fields: Any) -> str:
 
 def chains(secret: Path, out: Path) -> dict[str, str]:
     """Returns configurations in which listed or private functions are called in the wrong place."""
-    from mmjax.data import kept, lock, originals, prepared
+    from mmjax import files
+    from mmjax.data import kept, originals, prepared
 
     place = str(out / CANARY)
     original = fdl.Config(originals.Original, str(out), (CANARY,), (f"file://{secret}",))
@@ -198,7 +199,7 @@ def chains(secret: Path, out: Path) -> dict[str, str]:
             optimizer__learning_rate=fdl.Config(originals._fetch, f"file://{secret}", Path(place))
         ),
         "write of arrays": changed(data=fdl.Config(kept._write, Path(place), {})),
-        "a lock": changed(data=fdl.Config(lock.lock, Path(place), "x")),
+        "a lock": changed(data=fdl.Config(files.lock, Path(place), "x")),
         "a preparation": changed(data=fdl.Config(prepared.prepare, data_dir=new)),
         "a table where a number is": changed(optimizer__learning_rate=table),
         "a table where an encoder is": changed(model__encoders__a=table),
