@@ -2,6 +2,7 @@
 
 import math
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Collection
@@ -125,6 +126,7 @@ def _read_header(member: Any, name: str) -> tuple[tuple[int, ...], np.dtype]:
         raise ValueError(f"{name!r} is of format {version}; known are {sorted(HEADERS)}")
     try:
         shape, _, dtype = HEADERS[version](member)
-    except (RecursionError, MemoryError):  # The parser gives up on deep nesting by these.
+    # The parser gives up on deep nesting by these, and from Python 3.12 on NumPy's tokenizer too.
+    except (RecursionError, MemoryError, tokenize.TokenError):
         raise ValueError(f"{name!r} has a header that cannot be read") from None
     return shape, dtype
