@@ -244,9 +244,4 @@ def worst_case_offset(
         searching=jnp.array(True),
     )
     end = jax.lax.while_loop(lambda s: s.searching & (s.step < iterations), step, start)
-    offset = end.best[0]
-    if c < 1:
-        return offset
-    # With norms a factor of 10^12 apart, a search can end at a conflict; the ball then has d = 0.
-    conflict = jnp.min(gain + dot(vectors, offset)) < -TOLERANCE
-    return jnp.where(conflict, -center, offset)
+    return end.best[0]
