@@ -108,9 +108,9 @@ def check(experiment: Experiment, devices: int) -> None:
             raise ValueError(f"The split {name!r} of {data.name} is empty.")
         if isinstance(source := data.splits[name], Arrays):
             validate(data.name, name, source.batch, data.modalities, data.tasks)
+    # Sources that read when asked were compared when they were made.
+    batches = {s: v.batch for s, v in data.splits.items() if isinstance(v, Arrays)}
     for name in model.encoders:
-        # Sources that read when asked were compared when they were made.
-        batches = {s: v.batch for s, v in data.splits.items() if isinstance(v, Arrays)}
         check_same_scale(
             data.name,
             name,
