@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import functools
 import importlib.metadata
 import logging
 import os
@@ -209,14 +210,13 @@ def append(directory: Path, new: Mapping[str, Any]) -> None:
 
 def own_modules() -> Iterator[tuple[str, Path]]:
     """Yields the names and files of the loaded modules that are not of installed packages."""
-    library = str(Path(__file__).resolve().parent)
     for name, module in list(sys.modules.items()):
         file = source_name(module)
         # Most are recognized by their names alone, since resolving a path takes 0.1 ms.
-        if file is None or not file.endswith(".py") or _is_installed(file, library):
+        if file is None or not file.endswith(".py") or _is_installed(file):
             continue
         path = Path(file).resolve()
-        if not _is_installed(str(path), library):
+        if not _is_installed(str(path)):
             yield name, path
 
 
@@ -244,9 +244,16 @@ def module_name(module: ModuleType) -> str:
     return spec.name if spec is not None else module.__name__
 
 
-def _is_installed(file: str, library: str) -> bool:
-    foreign = (library + os.sep, sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
-    return file.startswith(foreign) or not INSTALLED.isdisjoint(Path(file).parts)
+@functools.cache  # A start asks some ten times for each of a thousand modules.
+def _is_installed(file: str) -> bool:
+    return file.startswith(_library_folders()) or not INSTALLED.isdisjoint(Path(file).parts)
+
+
+@functools.cache
+def _library_folders() -> tuple[str, ...]:
+    """Returns the folders of mmjax and of the standard library."""
+    library = str(Path(__file__).resolve().parent) + os.sep
+    return library, sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")
 
 
 def versions() -> dict[str, str | None]:
