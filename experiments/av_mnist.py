@@ -4,7 +4,7 @@
     mmjax run experiments/av_mnist.py --seeds 0 1 2 3 4
 
 Claim 1 of MultiBench (Liang et al. 2021): both modalities beat the better single one, there 65 to
-71. Small reference models on the protocol of `mmjax/data/av_mnist.py`, five seeds, the same budget
+71. Small reference models on the protocol of `mmjax/data/builtin/av_mnist.py`, five seeds, the same budget
 for every arm, selection on the validation split. Measured test accuracy, mean and 95% interval:
 
     arm      digit            speaker
@@ -26,7 +26,7 @@ from jaxtyping import Array, Int, Num
 from mmjax import cli
 from mmjax.balance import equal
 from mmjax.config import auto_config, single_modality
-from mmjax.data.av_mnist import av_mnist
+from mmjax.data.builtin.av_mnist import av_mnist
 from mmjax.encoders import ConvEncoder, MLPEncoder
 from mmjax.encoders.mlp import to_float
 from mmjax.experiment import Experiment

@@ -31,11 +31,11 @@ for every arm. It took 29 minutes on one core beside another study.
 
 import multi_mnist
 
-from mmjax.ablate import Study
-from mmjax.ablate.space import LogUniform
-from mmjax.ablate.study import Tuning
 from mmjax.config import auto_config
 from mmjax.experiment import Experiment
+from mmjax.study import Study
+from mmjax.study.search_space import LogUniform
+from mmjax.study.study import Tuning
 
 BALANCERS = {
     "equal": "equal()",

@@ -19,16 +19,16 @@ minute, together 15 to 20, which is why every Δm is negative.
 
 import optax
 
-from mmjax.ablate.study import Study
 from mmjax.balance import equal
 from mmjax.config import auto_config
-from mmjax.data.polyglot_digits import polyglot_digits
+from mmjax.data.builtin.polyglot_digits import polyglot_digits
 from mmjax.encoders import ConvEncoder, RecurrentEncoder, TextEncoder, gru
 from mmjax.experiment import Experiment
 from mmjax.fusion import Concat
 from mmjax.heads import Classification, Regression
 from mmjax.model import Model
 from mmjax.sharing import HardSharing
+from mmjax.study.study import Study
 
 EPOCHS = 12
 

@@ -31,9 +31,9 @@ measured.
 import av_mnist
 from synergy import FUSIONS
 
-from mmjax.ablate import Study
 from mmjax.config import auto_config
 from mmjax.experiment import Experiment
+from mmjax.study import Study
 
 OF_TOKENS = ("early transformer", "cross-modal", "bottleneck", "perceiver")
 SLICES = {"model.encoders.audio.slices": "7"}

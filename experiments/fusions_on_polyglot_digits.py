@@ -25,9 +25,9 @@ modality, has twice the error.
 import polyglot_digits
 from synergy import FUSIONS
 
-from mmjax.ablate import Study
 from mmjax.config import auto_config
 from mmjax.experiment import Experiment
+from mmjax.study import Study
 
 OF_TOKENS = ("early transformer", "cross-modal", "bottleneck", "perceiver")
 ALL_STEPS = {

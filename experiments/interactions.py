@@ -3,7 +3,7 @@
     mmjax run experiments/interactions.py --seeds 0 1 2 3 4
 
 trains on a vector and a sequence whose labels are made from known bits (see
-`mmjax/data/interactions.py`), together and each alone. The data set's `facts` hold the exact
+`mmjax/data/builtin/interactions.py`), together and each alone. The data set's `facts` hold the exact
 Bayes-optimal accuracy for every subset of the modalities. Expected: each binary label within 0.02
 of it in every arm. Measured over seeds 0 to 4 (mean and 95% interval, test split), beside the
 exact:
@@ -25,7 +25,7 @@ import optax
 
 from mmjax import cli
 from mmjax.config import auto_config, single_modality
-from mmjax.data.interactions import interactions
+from mmjax.data.builtin.interactions import interactions
 from mmjax.encoders import MLPEncoder, RecurrentEncoder, gru
 from mmjax.experiment import Experiment
 from mmjax.fusion import Concat

@@ -31,9 +31,9 @@ every dropped speech. Ten arms took 15 minutes on one core beside another study.
 
 import polyglot_digits as base
 
-from mmjax.ablate import Study
 from mmjax.config import auto_config
 from mmjax.experiment import Experiment
+from mmjax.study import Study
 
 COMPLETE = "polyglot_digits(missing_modalities=0.0, missing_labels=0.0)"
 HALF = f"mmjax.data.missing:at_random({COMPLETE}, modalities=0.5, splits=('test',))"

@@ -4,7 +4,7 @@
     mmjax run experiments/multi_mnist.py --seeds 0 1 2 3 4
 
 The network is the LeNet of Sener and Koltun 2018 (no padding, no dropout), the pairs are those of
-`mmjax/data/multi_digits.py`, the sum of the losses is minimised; --set balancer=pcgrad() and the
+`mmjax/data/builtin/multi_digits.py`, the sum of the losses is minimised; --set balancer=pcgrad() and the
 like try other ways. Published for 10 seeds (Kurin et al. 2022, mean accuracy of the two tasks, on
 pairs of their own): 0.9476 ± 0.0044. Papers train for 50 to 100 epochs; here 6 reach that accuracy
 (15 reach 0.966 with seed 0), on pairs that are 8 pixels apart and of different classes.

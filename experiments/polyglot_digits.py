@@ -13,7 +13,7 @@ import optax
 from mmjax import cli
 from mmjax.balance import equal
 from mmjax.config import auto_config, single_modality
-from mmjax.data.polyglot_digits import polyglot_digits
+from mmjax.data.builtin.polyglot_digits import polyglot_digits
 from mmjax.encoders import ConvEncoder, RecurrentEncoder, TextEncoder, gru
 from mmjax.experiment import Experiment
 from mmjax.fusion import Concat

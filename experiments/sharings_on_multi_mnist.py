@@ -26,9 +26,9 @@ vector of 50; of these only PLE is significantly worse, on both tasks.
 
 import multi_mnist
 
-from mmjax.ablate import Study
 from mmjax.config import auto_config
 from mmjax.experiment import Experiment
+from mmjax.study import Study
 
 SHARINGS = {
     "hard": "HardSharing()",

@@ -3,7 +3,7 @@
     mmjax ablate experiments/synergy.py --workdir runs/synergy
     mmjax report runs/synergy
 
-Two labels are made from bits that a vector and a sequence hold (see `mmjax/data/interactions.py`):
+Two labels are made from bits that a vector and a sequence hold (see `mmjax/data/builtin/interactions.py`):
 `redundancy`, of which both hold a copy, and `synergy_ab`, the exclusive or of a bit in each. A sum
 of functions of single modalities cannot be right more often than a coin about the second.
 Expected: the additive fusions (concat, sum, mean, late) stay at 0.5 on synergy, the multiplicative,
@@ -27,14 +27,14 @@ with two seeds of five. Embrace draws each entry from one modality, so it is add
 
 import optax
 
-from mmjax.ablate import Study
 from mmjax.config import auto_config
-from mmjax.data.interactions import interactions
+from mmjax.data.builtin.interactions import interactions
 from mmjax.encoders import MLPEncoder, RecurrentEncoder, gru
 from mmjax.experiment import Experiment
 from mmjax.fusion import Concat
 from mmjax.heads import Classification
 from mmjax.model import Model
+from mmjax.study import Study
 
 FUSIONS = {
     "concat": "Concat()",

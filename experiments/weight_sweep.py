@@ -34,9 +34,9 @@ correction). Eleven arms took 24 minutes on one core beside another study.
 
 import multi_mnist
 
-from mmjax.ablate import Study
 from mmjax.config import auto_config
 from mmjax.experiment import Experiment
+from mmjax.study import Study
 
 SWEEP = {
     f"left {left:.1f}": {"balancer": f"static({{'left': {left:.1f}, 'right': {2 - left:.1f}}})"}

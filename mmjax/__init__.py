@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from mmjax.experiment import Experiment
     from mmjax.model import Model
     from mmjax.train.loop import fit
-    from mmjax.train.run import run
+    from mmjax.train.run_arms import run
     from mmjax.train.step import make_train_step
     from mmjax.types import Batch, Branches, Seen, Tokens, TrainState
 

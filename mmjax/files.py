@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmjax.terminal import print_text
+from mmjax.console import print_text
 
 SEAL = "sha256"
 LINE_SEAL = re.compile(rb', "crc32": "([0-9a-f]{8})"\}$')

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
+from mmjax.missing_token import StandIn
 from mmjax.parameters import matching
 from mmjax.sharing import Copies, HardSharing, copied
-from mmjax.stand_in import StandIn
 from mmjax.types import Batch, Branches, Params, Seen, Tokens
 
 Modules = Mapping[str, nn.Module]

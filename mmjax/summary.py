@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 
 import jax
 
+from mmjax.console import NO_BREAK, print_paragraph, print_table, print_text
 from mmjax.data.augment import augmentation
 from mmjax.escapes import escape_markdown, format_markdown_table
 from mmjax.experiment import Experiment
-from mmjax.fits import Call, Part, key_shape, parts_of, resized, shapes, trace, watched
 from mmjax.flops import flops, flops_by_scope
+from mmjax.formatting import described, example_shapes, with_unit
 from mmjax.model import Model, identity
-from mmjax.shown import described, example_shapes, with_unit
-from mmjax.terminal import NO_BREAK, print_paragraph, print_table, print_text
+from mmjax.model_check import Call, Part, key_shape, parts_of, resized, shapes, trace, watched
 from mmjax.train.splits import Splits
 from mmjax.train.step import init_state, make_train_step
 from mmjax.types import Batch

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.attention import dot_rows
+from mmjax.kernels.attention import dot_rows
 
 RNG = np.random.default_rng(0)
 # Shapes of x and of the kernel, and how many axes they have in common.

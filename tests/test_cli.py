@@ -18,11 +18,12 @@ import jax
 import pytest
 
 from mmjax import cli, files
-from mmjax.cli import app, workdir
-from mmjax.cli.app import check_experiments, set_compilation_cache
+from mmjax.cli import experiment_commands
+from mmjax.cli.experiment_commands import check_experiments, set_compilation_cache
 from mmjax.cli.failures import guarded
 from mmjax.cli.options import steps_or_time
 from mmjax.interrupts import SIGNALS
+from mmjax.runs import workdir
 
 FILE = '''"""A stand-in experiment."""
 
@@ -112,8 +113,8 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("MMJAX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
-    monkeypatch.setattr(app, "set_compilation_cache", lambda directory: None)
-    monkeypatch.setattr(app, "check_experiments", lambda experiments, devices: None)
+    monkeypatch.setattr(experiment_commands, "set_compilation_cache", lambda directory: None)
+    monkeypatch.setattr(experiment_commands, "check_experiments", lambda experiments, devices: None)
     (tmp_path / "beside.py").write_text(BESIDE)
     write_experiment("single_modality")
     before = set(sys.modules)
@@ -139,7 +140,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
         built = {arm: make() for arm, make in experiments.items()}
         noted.append(Call(built, directory, tuple(seeds), resuming, devices))
 
-    monkeypatch.setattr(app, "train", train)
+    monkeypatch.setattr(experiment_commands, "train", train)
     return noted
 
 
@@ -450,7 +451,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     def train(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(app, "train", train)
+    monkeypatch.setattr(experiment_commands, "train", train)
     settings = ["--set", "model.fusion=Gated(width=3)"]
     for more in ([], ["--resume", "--workdir", "w"], ["--workdir=w", "--resume"]):
         with pytest.raises(SystemExit) as ended:
@@ -483,7 +484,7 @@ def test_bugs_keep_their_traceback(
 ) -> None:
     scope = {"__name__": where, "error": error}
     exec("def train(*args, **kwargs): raise error('what happened')", scope)
-    monkeypatch.setattr(app, "train", scope["train"])
+    monkeypatch.setattr(experiment_commands, "train", scope["train"])
     with pytest.raises(error if code is None else SystemExit) as ended:
         cli.script(["run", "mine.py"])
     if code is not None:
@@ -558,7 +559,7 @@ def experiment() -> Experiment:
 def test_evaluate_prints_the_results_of_the_run_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(app, "check_experiments", check_experiments)
+    monkeypatch.setattr(experiment_commands, "check_experiments", check_experiments)
     Path("mine.py").write_text(TRAINED)
     cli.script(["run", "mine.py", "--workdir", "w", "--devices", "1"])
     first = capsys.readouterr().out
@@ -602,7 +603,7 @@ def test_programs_are_kept_between_starts() -> None:
 
 
 def test_the_file_itself_is_a_command(tmp_path: Path) -> None:
-    source = str(Path(app.__file__).parents[2])
+    source = str(Path(experiment_commands.__file__).parents[2])
     env = os.environ | {"PYTHONPATH": source, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "mine.py", "--set", "epochs=7"]
     helped = subprocess.run([*command, "--help"], env=env, capture_output=True, text=True)

@@ -10,10 +10,10 @@ from mmjax.config import (
     ConfigError,
     auto_config,
     build,
+    experiment_source,
     flatten,
     single_modality,
     single_task,
-    source,
 )
 from mmjax.model import Model
 
@@ -117,6 +117,8 @@ def test_one_task_needs_no_arms_and_none_may_be_called_all() -> None:
 
 def test_the_record_of_a_run_may_name_the_arms_of_mmjax() -> None:
     for arms in (single_modality, single_task):
-        assert source.dereference(source.reference(arms, None), None, ()) is arms
+        assert (
+            experiment_source.dereference(experiment_source.reference(arms, None), None, ()) is arms
+        )
     with pytest.raises(ConfigError, match="--allow os"):
-        source.dereference("os:system", None, ())
+        experiment_source.dereference("os:system", None, ())

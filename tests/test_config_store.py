@@ -20,7 +20,7 @@ import pytest
 from hypothesis import strategies as st
 
 from mmjax import Experiment, balance, data, encoders, fusion, heads, losses
-from mmjax.config import ConfigError, auto_config, build, dump, hints, load, public
+from mmjax.config import ConfigError, auto_config, build, constructors, dump, load, type_hints
 from mmjax.config.serialize import modules_of, uses_own_file
 from mmjax.data import augment, missing
 from mmjax.model import Model
@@ -143,7 +143,7 @@ def test_another_module_needs_leave_and_the_error_says_how() -> None:
         ("builtins", "eval"),
         ("builtins", "exec"),
         ("builtins", "getattr"),
-        ("mmjax.config.names", "importlib.import_module"),
+        ("mmjax.config.public_names", "importlib.import_module"),
         ("mmjax.config.serialize", "load"),
         ("mmjax.cli", "main"),
         ("mmjax.provenance", "subprocess.run"),
@@ -215,7 +215,7 @@ def test_a_name_that_is_gone_is_refused() -> None:
         ("jax._src.nn.functions", "relu", jax.nn.relu),
         ("flax.linen.linear", "Dense", nn.Dense),
         ("mmjax.data.augment", "chain", augment.chain),
-        ("mmjax.data.polyglot_digits", "polyglot_digits", data.polyglot_digits),
+        ("mmjax.data.builtin.polyglot_digits", "polyglot_digits", data.polyglot_digits),
     ],
 )
 def test_older_runs_name_things_by_the_place_of_definition(
@@ -232,16 +232,16 @@ def comes_back(value: Any) -> bool:
 
 
 def test_all_that_packages_export_may_be_stored() -> None:
-    for package in public.PACKAGES:
+    for package in constructors.PACKAGES:
         module = sys.modules[package]
         for name in module.__all__:
             value = getattr(module, name)
             if isinstance(value, type) or inspect.isfunction(value):
-                assert public.is_constructor(value), f"{package}.{name}"
+                assert constructors.is_constructor(value), f"{package}.{name}"
                 assert comes_back(value)
     for name, value in vars(losses).items():
         if getattr(value, "__module__", "") == losses.__name__ and not name.startswith("_"):
-            assert public.is_constructor(value), name
+            assert constructors.is_constructor(value), name
 
 
 def test_the_list_is_complete_for_transformations_schedules_and_modules() -> None:
@@ -250,23 +250,23 @@ def test_the_list_is_complete_for_transformations_schedules_and_modules() -> Non
     for module in (optax, optax.contrib):
         for name, value in vars(module).items():
             if inspect.isfunction(value) and not name.startswith("_"):
-                made = hints.annotations(value).get("return")
-                assert made not in wanted or public.is_constructor(value), name
+                made = type_hints.annotations(value).get("return")
+                assert made not in wanted or constructors.is_constructor(value), name
     for name, value in vars(nn).items():
         if isinstance(value, type) and issubclass(value, nn.Module):
             bases = ("Module", "RNNCellBase")
-            assert name in bases or "Fp8" in name or public.is_constructor(value), name
+            assert name in bases or "Fp8" in name or constructors.is_constructor(value), name
 
 
 def test_every_listed_name_is_there_and_comes_back() -> None:
-    for (module, name), constructor in public.constructors().items():
+    for (module, name), constructor in constructors.constructors().items():
         assert callable(constructor.value), f"{module}.{name}"
         try:
             assert comes_back(constructor.value)
         except ConfigError as error:  # What cannot be stored cannot be in a store.
             assert "cannot be stored" in str(error), f"{module}.{name}: {error}"
-    listed = {(m, n) for m, names in public.NAMES.items() for n in names.split()}
-    assert listed <= set(public.constructors()), "names that the installed versions lack"
+    listed = {(m, n) for m, names in constructors.NAMES.items() for n in names.split()}
+    assert listed <= set(constructors.constructors()), "names that the installed versions lack"
 
 
 def test_functions_that_read_files_are_for_data_only() -> None:

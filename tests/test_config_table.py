@@ -7,7 +7,7 @@ import optax
 
 from mmjax import encoders, fusion, heads, losses
 from mmjax.config import Difference, Row, apply, describe, difference, flatten
-from mmjax.config.table import format_rows
+from mmjax.config.config_table import format_rows
 from mmjax.model import Model
 
 

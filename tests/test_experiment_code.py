@@ -14,9 +14,9 @@ import pytest
 
 import mmjax
 from mmjax import cli, files, provenance
-from mmjax.cli import app
-from mmjax.experiment_code import find_copy, run_copy
-from mmjax.run_files import read_config, write_config
+from mmjax.cli import experiment_commands
+from mmjax.runs.experiment_code import find_copy, run_copy
+from mmjax.runs.run_files import read_config, write_config
 
 EXPERIMENT = """
 from pathlib import Path
@@ -69,14 +69,14 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
-    monkeypatch.setattr(app, "check_experiments", lambda experiments, devices: None)
+    monkeypatch.setattr(experiment_commands, "check_experiments", lambda experiments, devices: None)
     made: list[Any] = []
 
     def collect(experiments: Mapping[str, Callable[[], Any]], *_: Any, **__: Any) -> None:
         made.extend(make() for make in experiments.values())
 
-    monkeypatch.setattr(app, "train", collect)
-    monkeypatch.setattr(app, "evaluate_run", collect)
+    monkeypatch.setattr(experiment_commands, "train", collect)
+    monkeypatch.setattr(experiment_commands, "evaluate_run", collect)
     yield made
     forget()
 

@@ -9,7 +9,6 @@ import numpy as np
 import optax
 import pytest
 
-from mmjax.attention import Attention
 from mmjax.auxiliary import InfoNCE
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 from mmjax.encoders import (
@@ -21,7 +20,6 @@ from mmjax.encoders import (
     Wrap,
 )
 from mmjax.experiment import Experiment
-from mmjax.fits import check_fit, resized, trace
 from mmjax.fusion import (
     AttentionPool,
     Bottleneck,
@@ -33,7 +31,9 @@ from mmjax.fusion import (
     Perceiver,
 )
 from mmjax.heads import Classification, Regression, Segmentation, SequenceLabelling
+from mmjax.kernels.attention import Attention
 from mmjax.model import Model
+from mmjax.model_check import check_fit, resized, trace
 from mmjax.sharing import CGC, HardSharing
 from mmjax.train.programs import check
 from mmjax.types import Batch, Tokens

@@ -10,10 +10,10 @@ from flax import linen as nn
 
 from mmjax import balance
 from mmjax import flops as counting
-from mmjax.attention import Attention
 from mmjax.encoders import RecurrentEncoder, gru, lstm
-from mmjax.encoders.conv2d import conv2d
 from mmjax.flops import flops, flops_by_scope
+from mmjax.kernels.attention import Attention
+from mmjax.kernels.conv2d import conv2d
 from mmjax.train.step import init_state, make_train_step
 from mmjax.types import Tokens
 

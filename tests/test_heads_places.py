@@ -8,9 +8,9 @@ from sklearn import metrics as sk
 
 from mmjax import losses
 from mmjax.data.dataset import Task
-from mmjax.encoders.conv2d import batch_first, batch_last, native_conv2d
 from mmjax.heads import Depth, Ordinal, Segmentation, SequenceLabelling
 from mmjax.heads.decoder import Decoder, doubled
+from mmjax.kernels.conv2d import batch_first, batch_last, native_conv2d
 from tests.tolerance import bound_difference
 
 RNG = np.random.default_rng(0)

@@ -15,15 +15,17 @@ import pandas as pd
 import pytest
 
 from mmjax import cli
-from mmjax.ablate import record, report, results
-from mmjax.ablate.display import Display
-from mmjax.ablate.run import make_plan
-from mmjax.data import bars, describe, sheet
-from mmjax.data import summary as data_summary
+from mmjax.data import progress_bars
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
+from mmjax.data.describe import announce as data_summary
+from mmjax.data.describe import plot_examples, tables
 from mmjax.escapes import escape_control_characters
-from mmjax.train import report as run_report
-from mmjax.train.progress import progress
+from mmjax.report import study_results, write_report
+from mmjax.study import results
+from mmjax.study.live_display import Display
+from mmjax.study.run_study import make_plan
+from mmjax.train import run_report as run_report
+from mmjax.train.progress_bar import progress
 from mmjax.types import Batch
 from tests.ablate import small_study
 
@@ -75,8 +77,8 @@ def test_the_table_of_a_run_in_markdown():
 def test_the_bars(name, capsys):
     with progress(name, 2, 0, 8) as advance:
         advance(2, f"{name} 1.000")
-    assert list(bars.tracked([1, 2], name, 2)) == [1, 2]
-    with bars.downloaded(name, 3) as advance_bytes:
+    assert list(progress_bars.tracked([1, 2], name, 2)) == [1, 2]
+    with progress_bars.downloaded(name, 3) as advance_bytes:
         advance_bytes(3)
     shown = capsys.readouterr()
     assert_shown(shown.out, [name])
@@ -174,9 +176,9 @@ def made(names):
 
 def test_describe(everywhere, tmp_path, capsys):
     data = made(NAMES)
-    describe.show(describe.describe(data))
+    tables.show(tables.describe(data))
     assert_shown(capsys.readouterr().out)
-    sheet.draw_sheet(made(NAMES[:5]), tmp_path / "sheet.png")
+    plot_examples.draw_sheet(made(NAMES[:5]), tmp_path / "sheet.png")
     assert matplotlib.image.imread(tmp_path / "sheet.png").std() > 0
     data_summary.announce(
         data_summary.summary(data, dict.fromkeys(NAMES, 20), data.splits["train"].batch)
@@ -243,7 +245,7 @@ class Reader(html.parser.HTMLParser):
 
 def test_the_report(tmp_path):
     directory = write_study(tmp_path)
-    report.report(directory)
+    write_report.report(directory)
     markdown, latex, page = (
         (directory / f"report.{kind}").read_text() for kind in ("md", "tex", "html")
     )
@@ -261,7 +263,7 @@ def test_the_report(tmp_path):
         rows = [line for line in text.splitlines() if line.endswith(r"\\")]
         assert len({line.replace(r"\&", "").count("&") for line in rows}) == 1
         assert r"\input{y}" not in text
-    read = record.read(directory)
+    read = study_results.read(directory)
     assert read.starts[0]["command"] == NAMES[4]
 
 

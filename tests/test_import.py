@@ -11,7 +11,7 @@ import pytest
 MODULES = (
     "mmjax",
     "mmjax.encoders",
-    "mmjax.ablate",
+    "mmjax.study",
     "mmjax.auxiliary",
     "mmjax.fusion",
     "mmjax.sharing",
@@ -26,10 +26,10 @@ MODULES = (
     "mmjax.train",
     "mmjax.train.step",
     "mmjax.train.checkpoint",
-    "mmjax.train.writers",
+    "mmjax.train.metric_writers",
     "mmjax.data.pipeline",
-    "mmjax.data.polyglot_digits",
-    "mmjax.data.digit_pairs",
+    "mmjax.data.builtin.polyglot_digits",
+    "mmjax.data.builtin.digit_pairs",
 )
 HEAVY = (
     "tensorflow",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmjax.encoders import Conv1dEncoder, ResidualEncoder
-from mmjax.largest import largest
+from mmjax.kernels.max import largest
 
 RNG = np.random.default_rng(0)
 

@@ -9,7 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.linear_algebra import cho_solve, cholesky, eigh, inverse_root, lu_factor, lu_solve, svd
+from mmjax.kernels.linear_algebra import (
+    cho_solve,
+    cholesky,
+    eigh,
+    inverse_root,
+    lu_factor,
+    lu_solve,
+    svd,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -32,7 +40,7 @@ TWO_DEVICES = """
 import jax
 jax.config.update("jax_num_cpu_devices", 2)
 import jax.numpy as jnp
-from mmjax.balance.solvers import nonnegative_qp
+from mmjax.balance.solvers.convex import nonnegative_qp
 
 def steps(rows, linear):
     def step(total, _):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mmjax.fusion import Concat, Mean
+from mmjax.missing_token import StandIn
 from mmjax.sharing import TaskSpecific
-from mmjax.stand_in import StandIn
 from mmjax.types import Tokens
 from tests.tolerance import bound_difference
 

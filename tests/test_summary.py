@@ -22,11 +22,11 @@ from mmjax.encoders import (
     gru,
 )
 from mmjax.flops import flops
+from mmjax.formatting import described, example_shapes, with_unit
 from mmjax.fusion import Concat, Late, Sum
 from mmjax.heads import Classification, Regression, SequenceLabelling
 from mmjax.model import Model
 from mmjax.sharing import CGC, CrossStitch, HardSharing, MMoE, TaskSpecific
-from mmjax.shown import described, example_shapes, with_unit
 from mmjax.summary import markdown, summarize, summarize_model
 from mmjax.train.step import init_state, make_train_step
 from mmjax.types import Batch

@@ -27,8 +27,8 @@ from mmjax.fusion import Concat
 from mmjax.heads import Classification
 from mmjax.model import Model
 from mmjax.sharing import HardSharing
-from mmjax.train.plan import Plan
 from mmjax.train.programs import LoopState, Programs
+from mmjax.train.schedule import Plan
 from mmjax.types import Batch
 
 EXAMPLES = 16384

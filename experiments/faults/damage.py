@@ -33,9 +33,9 @@ EXPERIMENT = '''"""A run and a study of seconds."""
 
 import optax
 
-from mmjax.ablate import Study
+from mmjax.study import Study
 from mmjax.config import auto_config, single_modality
-from mmjax.data.interactions import interactions
+from mmjax.data.builtin.interactions import interactions
 from mmjax.encoders import MLPEncoder
 from mmjax.experiment import Experiment
 from mmjax.fusion import Concat

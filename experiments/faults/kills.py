@@ -32,7 +32,7 @@ EXPERIMENT = """
 import numpy as np
 import optax
 from mmjax import Experiment, Model, auto_config
-from mmjax.ablate import Study
+from mmjax.study import Study
 from mmjax.balance import uncertainty
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 from mmjax.encoders import MLPEncoder

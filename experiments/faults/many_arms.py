@@ -21,7 +21,7 @@ STUDY = """
 import numpy as np
 import optax
 from mmjax import Experiment, Model, auto_config
-from mmjax.ablate import Study
+from mmjax.study import Study
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 from mmjax.encoders import MLPEncoder
 from mmjax.fusion import Concat

@@ -22,7 +22,7 @@ from watch import Watch, run_cases
 
 import mmjax
 from mmjax.config import ConfigError, apply, build, describe, dump, flatten
-from mmjax.config.table import Row
+from mmjax.config.config_table import Row
 from mmjax.train.programs import check
 
 BAIT = "bait_of_the_fuzzer"  # a module that no case may import

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmjax.fusion.pool import Pooled, pool
+from mmjax.fusion.pooling import Pooled, pool
 from mmjax.types import Branches, Seen
 
 Sums = tuple[Float[Array, ""], Float[Array, ""]]

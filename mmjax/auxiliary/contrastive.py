@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmjax.auxiliary.base import Gather, Sums, normalised, pairs, pooled
-from mmjax.linear_algebra import dot
+from mmjax.kernels.linear_algebra import dot
 from mmjax.model import identity
 from mmjax.types import Batch, Seen
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmjax.auxiliary.base import Gather, Sums, centred, of_whole_batch, pairs, pooled
-from mmjax.fusion.pool import Pooled
-from mmjax.linear_algebra import dot, inverse_root, svd
+from mmjax.fusion.pooling import Pooled
+from mmjax.kernels.linear_algebra import dot, inverse_root, svd
 from mmjax.types import Batch, Seen
 
 TINY = 1e-6

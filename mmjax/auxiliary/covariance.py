@@ -14,7 +14,7 @@ from mmjax.auxiliary.base import (
     pairs,
     pooled,
 )
-from mmjax.linear_algebra import dot
+from mmjax.kernels.linear_algebra import dot
 from mmjax.types import Batch, Seen
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from mmjax.auxiliary.base import Gather, Sums
 from mmjax.data.dataset import Modality
-from mmjax.fusion.pool import pool
+from mmjax.fusion.pooling import pool
 from mmjax.heads import Classification, MultiLabel
 from mmjax.model import Model
 from mmjax.types import Batch, Params, Seen

@@ -9,7 +9,7 @@ from jaxtyping import Array
 from mmjax.auxiliary.base import Gather, Sums, chosen, fused_vector
 from mmjax.auxiliary.decoding import Decoders
 from mmjax.auxiliary.discrepancy import mmd_to_normal
-from mmjax.fusion.pool import pool
+from mmjax.fusion.pooling import pool
 from mmjax.types import Batch, Seen
 
 

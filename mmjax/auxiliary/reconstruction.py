@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 from mmjax.auxiliary.base import Gather, Sums, chosen, fused_vector
 from mmjax.auxiliary.decoding import Decoders
-from mmjax.fusion.pool import pool
+from mmjax.fusion.pooling import pool
 from mmjax.types import Batch, Seen
 
 

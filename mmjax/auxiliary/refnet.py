@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from mmjax.auxiliary.base import Gather, Sums, chosen, fused_vector, normalised
 from mmjax.auxiliary.decoding import MLPDecoder
-from mmjax.fusion.pool import pool
+from mmjax.fusion.pooling import pool
 from mmjax.types import Batch, Seen
 
 

@@ -1,30 +1,30 @@
 """Balancers: weightings by losses and balancing by gradients, under one protocol."""
 
-from mmjax.balance.aligned import aligned
 from mmjax.balance.base import Balancer, from_gram, from_jacobian, from_losses, from_stateful_gram
-from mmjax.balance.cagrad import cagrad
-from mmjax.balance.db_mtl import db_mtl
-from mmjax.balance.double_sampling import modo, sdmgrad
-from mmjax.balance.dwa import dwa
-from mmjax.balance.equal_angle import config
-from mmjax.balance.excess_mtl import excess_mtl
-from mmjax.balance.famo import famo
-from mmjax.balance.graddrop import graddrop
-from mmjax.balance.gradnorm import gradnorm
-from mmjax.balance.gradvac import gradvac
-from mmjax.balance.imtl_g import imtl_g
-from mmjax.balance.learned import imtl_l, uncertainty
-from mmjax.balance.losses import equal, geometric, scale_invariant, static
-from mmjax.balance.mgda import mgda
-from mmjax.balance.moco import moco
-from mmjax.balance.nash import fairgrad, nash
+from mmjax.balance.gramian.aligned import aligned
+from mmjax.balance.gramian.cagrad import cagrad
+from mmjax.balance.gramian.conflict_free import config
+from mmjax.balance.gramian.gradnorm import gradnorm
+from mmjax.balance.gramian.gradvac import gradvac
+from mmjax.balance.gramian.imtl_g import imtl_g
+from mmjax.balance.gramian.mgda import mgda
+from mmjax.balance.gramian.nash import fairgrad, nash
+from mmjax.balance.gramian.pcgrad import pcgrad
+from mmjax.balance.gramian.robust import krum, trimmed_mean
+from mmjax.balance.gramian.upgrad import dualproj, upgrad
+from mmjax.balance.jacobian.db_mtl import db_mtl
+from mmjax.balance.jacobian.double_sampling import modo, sdmgrad
+from mmjax.balance.jacobian.excess_mtl import excess_mtl
+from mmjax.balance.jacobian.graddrop import graddrop
+from mmjax.balance.jacobian.moco import moco
+from mmjax.balance.losses.dwa import dwa
+from mmjax.balance.losses.famo import famo
+from mmjax.balance.losses.learned_weights import imtl_l, uncertainty
+from mmjax.balance.losses.preference import cosmos, pbi
+from mmjax.balance.losses.rlw import random
+from mmjax.balance.losses.stateless import equal, geometric, scale_invariant, static
+from mmjax.balance.losses.stch import log_stch, stch
 from mmjax.balance.optax_adapter import from_aggregator, to_aggregator
-from mmjax.balance.pcgrad import pcgrad
-from mmjax.balance.preference import cosmos, pbi
-from mmjax.balance.random import random
-from mmjax.balance.robust import krum, trimmed_mean
-from mmjax.balance.stch import log_stch, stch
-from mmjax.balance.upgrad import dualproj, upgrad
 
 __all__ = [
     "Balancer",

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmjax.balance.solvers import unit_gram
-from mmjax.balance.spectrum import spectrum
+from mmjax.balance.solvers.convex import unit_gram
+from mmjax.balance.solvers.spectrum import spectrum
 
 Totals = dict[str, tuple[Array, Array]]
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from mmjax.linear_algebra import dot
+from mmjax.kernels.linear_algebra import dot
 from mmjax.parameters import partition
 from mmjax.types import Params
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from mmjax.cli.commands import script
 
 if TYPE_CHECKING:
-    from mmjax.cli.app import main
+    from mmjax.cli.experiment_commands import main
 
 __all__ = ["main", "script"]
 
@@ -13,7 +13,7 @@ __all__ = ["main", "script"]
 def __getattr__(name: str) -> Any:
     """Imports `main` when it is asked for: `mmjax --help` needs none of what it imports."""
     if name == "main":
-        from mmjax.cli.app import main
+        from mmjax.cli.experiment_commands import main
 
         return main
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

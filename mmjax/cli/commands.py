@@ -24,15 +24,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmjax.cli import ablate, reports
+from mmjax.cli import ablate_command, report_commands
 from mmjax.cli.failures import EPILOG, guarded
-from mmjax.cli.interrupts import end_command
 from mmjax.cli.options import (
     add_data_options,
     add_run_options,
     add_shared_options,
     add_trust_options,
 )
+from mmjax.cli.resume_hints import end_command
 from mmjax.cli.streams import protect_streams
 
 
@@ -55,18 +55,18 @@ def script(argv: Sequence[str] | None = None) -> None:
     again.add_argument("--experiment", metavar="FILE_OR_MODULE[:FUNCTION]", help=own)
     add_trust_options(again)
     add_shared_options(again)
-    ablate.add_command(commands)
-    reports.add_commands(commands)
+    ablate_command.add_command(commands)
+    report_commands.add_commands(commands)
     add_data_commands(commands.add_parser("data", help="make a data set, or tell what it holds"))
 
     def action() -> None:
         options = parser.parse_args(argv)
         others = {
             "evaluate": evaluate_run,
-            "ablate": ablate.action,
-            "report": reports.report,
-            "show": reports.show,
-            "compare": reports.compare,
+            "ablate": ablate_command.action,
+            "report": report_commands.report,
+            "show": report_commands.show,
+            "compare": report_commands.compare,
             "data": run_data,
         }
         if options.command in others:
@@ -83,23 +83,25 @@ def run_experiment(
     options: argparse.Namespace, parser: argparse.ArgumentParser, command: str
 ) -> None:
     """Runs the command `run`."""
-    from mmjax.cli import app, plan
+    from mmjax.cli import experiment_commands, request
 
-    app.run(plan.of_options(options), options, parser, command)
+    experiment_commands.run(request.of_options(options), options, parser, command)
 
 
 def evaluate_run(options: argparse.Namespace) -> None:
     """Runs the command `evaluate`."""
-    from mmjax.cli import app
+    from mmjax.cli import experiment_commands
 
-    app.evaluate(options)
+    experiment_commands.evaluate(options)
 
 
 def run_data(options: argparse.Namespace) -> None:
     """Runs the commands `data prepare` and `data describe`."""
-    from mmjax.cli import data
+    from mmjax.cli import data_command
 
-    data.describe(options) if options.action == "describe" else data.prepare(options)
+    data_command.describe(options) if options.action == "describe" else data_command.prepare(
+        options
+    )
 
 
 def add_data_commands(parser: argparse.ArgumentParser) -> None:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from mmjax.cli.messages import clean_warnings
 from mmjax.cli.streams import lost_output
+from mmjax.cli.warning_lines import clean_warnings
+from mmjax.console import print_text
 from mmjax.interrupts import raise_on_signals
-from mmjax.terminal import print_text
 
 HINT = "Set MMJAX_TRACEBACK=1 for the whole traceback."
 EPILOG = "The environment variable MMJAX_TRACEBACK=1 shows whole tracebacks of errors."

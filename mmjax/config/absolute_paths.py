@@ -10,7 +10,7 @@ from typing import Any, Union, get_args, get_origin
 import fiddle as fdl
 from fiddle import daglish
 
-from mmjax.config import hints
+from mmjax.config import type_hints
 
 PATH_CALLS = (Path, type(Path()), os.path.join, os.path.abspath, os.path.dirname)
 
@@ -44,7 +44,7 @@ def with_absolute_paths(config: Any) -> Any:
 @cache
 def _path_parameters(function: Callable[..., Any]) -> dict[str, Any]:
     """Returns {parameter: annotation} of the parameters that may hold paths."""
-    annotations = hints.annotations(function)
+    annotations = type_hints.annotations(function)
     return {name: a for name, a in annotations.items() if name != "return" and _names_paths(a)}
 
 
@@ -66,9 +66,11 @@ def _resolved(value: Any, annotation: Any) -> Any:
         return _absolute(value) if any(map(_is_path_type, members)) else value
     for member in members:
         if type(value) is dict:
-            value = {k: _resolved(v, hints.element(member, k)) for k, v in value.items()}
+            value = {k: _resolved(v, type_hints.element(member, k)) for k, v in value.items()}
         elif type(value) in (list, tuple):
-            value = type(value)(_resolved(v, hints.element(member, i)) for i, v in enumerate(value))
+            value = type(value)(
+                _resolved(v, type_hints.element(member, i)) for i, v in enumerate(value)
+            )
     return value
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import fiddle as fdl
 from fiddle.experimental import auto_config as fiddle_auto_config
 
-from mmjax.config import hints, names
+from mmjax.config import public_names, type_hints
 from mmjax.config.errors import ConfigError
 
 WORD = re.compile(r"[\w./:+@-]+")
@@ -63,9 +63,9 @@ def _readings(text: str, annotation: Any) -> list[Any]:
     if not WORD.fullmatch(text):
         return [_value(_tree(text), annotation)]
     if ":" in text:
-        imports = OF_MODULE.fullmatch(text) and hints.takes_objects(annotation)
+        imports = OF_MODULE.fullmatch(text) and type_hints.takes_objects(annotation)
         return [text, *([resolve(text)] if imports else [])]
-    return [text, *([resolve(text)] if names.is_public(text) else [])]
+    return [text, *([resolve(text)] if public_names.is_public(text) else [])]
 
 
 def resolve(name: str) -> Any:
@@ -76,7 +76,7 @@ def resolve(name: str) -> Any:
     """
     if ":" in name and not OF_MODULE.fullmatch(name):
         raise ConfigError(f"{shorten(name)} is not of the form module:name.")
-    return names.resolve(name)
+    return public_names.resolve(name)
 
 
 def _check_literal(value: Any, depth: int = 0) -> None:
@@ -152,7 +152,11 @@ def _value(node: ast.expr, annotation: Any, depth: int = 0) -> Any:
 
 def _element(annotation: Any, key: Any) -> Any:
     """The annotation of what stands under `key` in a container; its own, if it takes none."""
-    inner = [hints.element(m, key) for m in hints.members(annotation) if hints.is_container(m)]
+    inner = [
+        type_hints.element(m, key)
+        for m in type_hints.members(annotation)
+        if type_hints.is_container(m)
+    ]
     return annotation if not inner else inner[0] if len(inner) == 1 else Any
 
 
@@ -169,9 +173,9 @@ def _literal(node: ast.expr) -> Any:
 
 def _named(name: str, annotation: Any) -> Any:
     """What a name inside of a call or a container stands for."""
-    if ":" in name and annotation not in (Any, object) and not hints.takes_objects(annotation):
+    if ":" in name and annotation not in (Any, object) and not type_hints.takes_objects(annotation):
         raise ConfigError(
-            f"{name} stands where {hints.show_type(annotation)} is expected; a string needs quotes."
+            f"{name} stands where {type_hints.show_type(annotation)} is expected; a string needs quotes."
         )
     return resolve(name)
 
@@ -184,7 +188,7 @@ def _call(node: ast.Call, depth: int) -> fdl.Buildable:
         raise ConfigError(f"cannot read {_source(node)!r}: write the arguments out, without *.")
     known = _parameters(name, function)
     kinds = [parameter.annotation for parameter in known.values()]
-    kinds += [hints.variable(function, inspect.Parameter.VAR_POSITIONAL)] * len(node.args)
+    kinds += [type_hints.variable(function, inspect.Parameter.VAR_POSITIONAL)] * len(node.args)
     arguments = [_value(a, kind, depth + 1) for a, kind in zip(node.args, kinds, strict=False)]
     keywords: dict[str, Any] = {}
     for given in node.keywords:
@@ -208,11 +212,11 @@ def _call(node: ast.Call, depth: int) -> fdl.Buildable:
     return config
 
 
-def _parameters(name: str, function: Any) -> dict[str, hints.Parameter]:
+def _parameters(name: str, function: Any) -> dict[str, type_hints.Parameter]:
     if not callable(function):
         raise ConfigError(f"{name} is a {type(function).__name__}, which cannot be called.")
     try:
-        return hints.parameters(function)
+        return type_hints.parameters(function)
     except (TypeError, ValueError):
         raise ConfigError(
             f"{name} does not tell its parameters; call it in a function of your own."
@@ -220,38 +224,40 @@ def _parameters(name: str, function: Any) -> dict[str, hints.Parameter]:
 
 
 def _check_names(name: str, function: Any, given: Iterable[str]) -> None:
-    if hints.takes(function, inspect.Parameter.VAR_KEYWORD):
+    if type_hints.takes(function, inspect.Parameter.VAR_KEYWORD):
         return
-    valid = list(hints.parameters(function))
+    valid = list(type_hints.parameters(function))
     for keyword in given:
         if keyword not in valid:
-            near = names.did_you_mean(keyword, valid)
+            near = public_names.did_you_mean(keyword, valid)
             takes = f" It takes: {', '.join(valid) or 'none'}."
             raise ConfigError(f"{name} has no parameter '{keyword}'.{near}{takes}")
 
 
 def _check_types(name: str, config: fdl.Buildable) -> None:
-    known = hints.parameters(fdl.get_callable(config))
+    known = type_hints.parameters(fdl.get_callable(config))
     function = fdl.get_callable(config)
     for argument, value in config.__arguments__.items():
         if argument in known:
             check_type(f"{name}({argument}=...)", known[argument].annotation, value)
         elif isinstance(argument, int):
-            kind = hints.variable(function, inspect.Parameter.VAR_POSITIONAL)
+            kind = type_hints.variable(function, inspect.Parameter.VAR_POSITIONAL)
             check_type(f"{name}: argument {argument}", kind, value)
 
 
 def check_type(path: str, annotation: Any, value: Any) -> None:
     """Refuses a value that the annotation does not take."""
-    if not hints.accepts(annotation, value):
+    if not type_hints.accepts(annotation, value):
         shown = _show(value)
-        raise ConfigError(f"{path} is {shorten(shown)}; expected {hints.show_type(annotation)}.")
+        raise ConfigError(
+            f"{path} is {shorten(shown)}; expected {type_hints.show_type(annotation)}."
+        )
 
 
 def _show(value: Any) -> str:
     if isinstance(value, fdl.Buildable):
-        return f"{names.public_name(fdl.get_callable(value))}(...)"
-    return names.public_name(value) if callable(value) else repr(value)
+        return f"{public_names.public_name(fdl.get_callable(value))}(...)"
+    return public_names.public_name(value) if callable(value) else repr(value)
 
 
 def _dotted(node: ast.expr) -> str:

@@ -3,7 +3,7 @@
 The format is fiddle's. Names are stored as users write them (`optax.adam`, not the private module
 that defines it), and those of the experiment's own file under a marker, since that file is
 `__main__` in one run and a module in the next. Loading looks names up in the list of
-`mmjax.config.public`; others must be of the experiment's own file or of modules that the user
+`mmjax.config.constructors`; others must be of the experiment's own file or of modules that the user
 allows. Calls must fit the parameters that they are given to, before any of them is made.
 """
 
@@ -19,9 +19,9 @@ from typing import Any
 from fiddle import daglish
 from fiddle.experimental import serialization
 
-from mmjax.config import names, public
+from mmjax.config import constructors, public_names
 from mmjax.config.absolute_paths import with_absolute_paths
-from mmjax.config.check import check_calls
+from mmjax.config.check_calls import check_calls
 from mmjax.config.errors import ConfigError
 
 OWN = "<experiment>"
@@ -104,7 +104,7 @@ def modules_of(text: str) -> set[str]:
         for module, name in [(reference["module"], reference["name"])]
         if module != OWN
         and not _is_format(module, name)
-        and public.find_constructor(module, name) is None
+        and constructors.find_constructor(module, name) is None
     }
 
 
@@ -162,9 +162,9 @@ def _resolve_reference(
         _check_definition(own, name, [found[0], *allow])
     elif _is_format(module, name):
         found = module, name
-    elif constructor := public.find_constructor(module, name):
+    elif constructor := constructors.find_constructor(module, name):
         found = constructor.module, constructor.name
-    elif names.inside(module, allow):
+    elif public_names.inside(module, allow):
         found = module, name
         _check_definition(_import_allowed(module), name, allow)
     else:
@@ -180,7 +180,7 @@ def _reason(module: str) -> str:
             "which is not trusted: by Python's own library a run could do anything. If you know "
             f"what it calls, add --allow {module}."
         )
-    is_home = any(module == home for home, _ in public.constructors())
+    is_home = any(module == home for home, _ in constructors.constructors())
     reason = "is not there or not public" if is_home else "is not trusted"
     return f"which {reason}. If you trust it, add --allow {module}."
 
@@ -212,8 +212,8 @@ def _check_definition(module: Any, name: str, homes: Sequence[str]) -> None:
             )
         value = getattr(value, part)
     home = getattr(value, "__module__", None)
-    is_theirs = isinstance(home, str) and names.inside(home, homes)
-    if not (public.is_constructor(value) or is_theirs):
+    is_theirs = isinstance(home, str) and public_names.inside(home, homes)
+    if not (constructors.is_constructor(value) or is_theirs):
         raise ConfigError(
             f"the configuration uses {name!r} of module '{module.__name__}', which is "
             f"{value!r} of elsewhere and not trusted."
@@ -245,7 +245,7 @@ def _public_reference(module: str, name: str, own: set[str]) -> dict[str, str]:
     value: Any = sys.modules[module]
     for part in name.split("."):
         value = getattr(value, part)
-    if constructor := public.constructor_of(value):
+    if constructor := constructors.constructor_of(value):
         module, name = constructor.module, constructor.name
     return {"module": module, "name": name}
 

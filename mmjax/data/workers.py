@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmjax.config.source import import_file
+from mmjax.config.experiment_source import import_file
 from mmjax.provenance import FILE_PREFIX
 
 KILLED = "Worker process was terminated unexpectedly"  # how grain's message begins

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import flax.linen as nn
 from jaxtyping import Array, Float, Int, Num
 
-from mmjax.encoders.conv2d import Layer, Padding, Scale, conv2d, group_norm, lost, tower
 from mmjax.encoders.mlp import one_token, to_float
+from mmjax.kernels.conv2d import Layer, Padding, Scale, conv2d, group_norm, lost, tower
 from mmjax.types import Tokens
 
 

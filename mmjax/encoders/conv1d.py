@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Num
 from mmjax.dropout import Dropout
 from mmjax.encoders.mlp import one_token
 from mmjax.encoders.sequence import check_sequence, real_steps, time_mean
-from mmjax.largest import largest
+from mmjax.kernels.max import largest
 from mmjax.types import Tokens
 
 

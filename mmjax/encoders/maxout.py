@@ -5,7 +5,7 @@ from jaxtyping import Array, Int, Num
 
 from mmjax.dropout import Dropout
 from mmjax.encoders.mlp import one_token, to_float
-from mmjax.largest import largest
+from mmjax.kernels.max import largest
 from mmjax.types import Tokens
 
 

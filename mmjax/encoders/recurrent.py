@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Num
 from mmjax.dropout import Dropout
 from mmjax.encoders.mlp import one_token
 from mmjax.encoders.sequence import check_sequence, time_mask, time_mean
-from mmjax.linear_algebra import unbatched
+from mmjax.kernels.linear_algebra import unbatched
 from mmjax.types import Tokens
 
 Carry = tuple[Array, ...]

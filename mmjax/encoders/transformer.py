@@ -7,10 +7,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from mmjax.attention import Stack, check_heads, dot_rows, masked, positions
 from mmjax.dropout import Dropout
 from mmjax.encoders.mlp import one_token
 from mmjax.encoders.sequence import check_sequence, real_steps, time_mean
+from mmjax.kernels.attention import Stack, check_heads, dot_rows, masked, positions
 from mmjax.types import Tokens
 
 

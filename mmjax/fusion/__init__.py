@@ -8,7 +8,7 @@ from mmjax.fusion.film import FiLM
 from mmjax.fusion.gated import Gated
 from mmjax.fusion.late import Late
 from mmjax.fusion.multiplicative import Multiplicative
-from mmjax.fusion.pool import pool
+from mmjax.fusion.pooling import pool
 from mmjax.fusion.product_of_experts import ProductOfExperts
 from mmjax.fusion.tensor import LowRankTensor, Tensor
 from mmjax.fusion.transformer import Bottleneck, CrossModal, EarlyTransformer, Perceiver

@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.attention import Attention, check_heads
-from mmjax.fusion.pool import pool_all, project_all
+from mmjax.fusion.pooling import pool_all, project_all
+from mmjax.kernels.attention import Attention, check_heads
 from mmjax.types import Tokens
 
 

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.fusion.pool import pool_all
+from mmjax.fusion.pooling import pool_all
 from mmjax.types import Tokens
 
 

@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.fusion.pool import mean_of_present, pool_all, project_all
-from mmjax.largest import largest
+from mmjax.fusion.pooling import mean_of_present, pool_all, project_all
+from mmjax.kernels.max import largest
 from mmjax.types import Tokens
 
 

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.fusion.pool import mean_of_present, pool_all, project_all
+from mmjax.fusion.pooling import mean_of_present, pool_all, project_all
 from mmjax.types import Tokens
 
 

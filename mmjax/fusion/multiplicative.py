@@ -5,7 +5,7 @@ from typing import Literal
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from mmjax.fusion.pool import pool_all
+from mmjax.fusion.pooling import pool_all
 from mmjax.types import Tokens
 
 

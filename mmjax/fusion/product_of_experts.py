@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.fusion.pool import pool_all
+from mmjax.fusion.pooling import pool_all
 from mmjax.types import Tokens
 
 

@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.attention import Layer, Stack, check_heads, dot_rows, joined, masked
-from mmjax.fusion.pool import mean_of_present, pool
+from mmjax.fusion.pooling import mean_of_present, pool
+from mmjax.kernels.attention import Layer, Stack, check_heads, dot_rows, joined, masked
 from mmjax.types import Tokens
 
 

@@ -17,7 +17,7 @@ from mmjax.heads.multilabel import MultiLabel
 from mmjax.heads.ordinal import Ordinal
 from mmjax.heads.regression import Regression
 from mmjax.heads.segmentation import Segmentation
-from mmjax.heads.sequence import SequenceLabelling
+from mmjax.heads.sequence_labeling import SequenceLabelling
 
 __all__ = [
     "Better",

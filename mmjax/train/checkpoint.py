@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmjax.train.processes import everywhere, is_key, to_all, to_own
+from mmjax.train.multihost import everywhere, is_key, to_all, to_own
 
 KEPT = 2
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -12,14 +12,14 @@ import jax
 
 from mmjax.experiment import Experiment
 from mmjax.interrupts import StopRequest
-from mmjax.train import writers
+from mmjax.train import metric_writers
 from mmjax.train.checkpoint import Checkpoints
-from mmjax.train.finite import Lanes, NonFiniteError, Totals
-from mmjax.train.memory import check_memory, memory_errors
-from mmjax.train.numbers import Sweep
-from mmjax.train.plan import Plan
+from mmjax.train.device_memory import check_memory, memory_errors
+from mmjax.train.divergence import Lanes, NonFiniteError, Totals
 from mmjax.train.programs import LoopState, Programs
-from mmjax.train.progress import Report, progress
+from mmjax.train.progress_bar import Report, progress
+from mmjax.train.schedule import Plan
+from mmjax.train.traced_hparams import Sweep
 
 TEN_MINUTES = datetime.timedelta(minutes=10)
 
@@ -94,7 +94,7 @@ def fit(
       checkpoint_every: steps or time after which a checkpoint is due besides those of the
         validations, at the end of a dispatch; None saves no others. Processes that train together
         have clocks of their own, so there only steps count.
-      show: what shows the progress, as `mmjax.train.progress.progress` does.
+      show: what shows the progress, as `mmjax.train.progress_bar.progress` does.
 
     Raises:
       ValueError: where the experiment's parts or its data do not fit.
@@ -243,14 +243,14 @@ class Clock:
 
 def open_writers(
     homes: Sequence[Path], seeds: Sequence[int], resume_at: int
-) -> list[writers.Writer]:
+) -> list[metric_writers.Writer]:
     """A JSON lines and a TensorBoard log a lane; of several processes the first one writes."""
     if jax.process_index():
-        return [writers.tee() for _ in seeds]
+        return [metric_writers.tee() for _ in seeds]
     return [
-        writers.tee(
-            writers.jsonl(home / f"metrics-seed{seed}.jsonl", resume_at),
-            writers.tensorboard(home / "tensorboard" / f"seed{seed}", resume_at),
+        metric_writers.tee(
+            metric_writers.jsonl(home / f"metrics-seed{seed}.jsonl", resume_at),
+            metric_writers.tensorboard(home / "tensorboard" / f"seed{seed}", resume_at),
         )
         for home, seed in zip(homes, seeds, strict=True)
     ]

@@ -15,15 +15,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mmjax.data.dataset import Arrays
 from mmjax.data.pipeline import share
-from mmjax.data.scales import check_same_scale, value_range
 from mmjax.data.validate import validate
+from mmjax.data.value_ranges import check_same_scale, value_range
 from mmjax.experiment import Experiment
-from mmjax.fits import check_fit, resized
 from mmjax.flops import flops
+from mmjax.model_check import check_fit, resized
 from mmjax.train.devices import choose_devices
-from mmjax.train.evaluate import evaluate, higher_is_better
-from mmjax.train.lanes import lane_eval_step, lane_step
-from mmjax.train.numbers import Sweep, Values, check_traceable, one_for_all
+from mmjax.train.evaluation import evaluate, higher_is_better
 from mmjax.train.parallel import (
     at_once,
     check_divisible,
@@ -32,8 +30,10 @@ from mmjax.train.parallel import (
     placement,
     train_program,
 )
+from mmjax.train.replica_steps import lane_eval_step, lane_step
 from mmjax.train.splits import Splits
 from mmjax.train.step import init_state
+from mmjax.train.traced_hparams import Sweep, Values, check_traceable, one_for_all
 from mmjax.types import Batch, Params, TrainState
 
 # At level 3 some loops of a CPU's steps take three times as long as at 2, LeNet's whole step on one

@@ -6,7 +6,6 @@ The task "kind" is in the vector, "size" in the sequence and in the vector.
 import numpy as np
 import optax
 
-from mmjax.ablate.study import Study
 from mmjax.balance import equal
 from mmjax.config import auto_config
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
@@ -16,6 +15,7 @@ from mmjax.fusion import Concat
 from mmjax.heads import Classification, Regression
 from mmjax.model import Model
 from mmjax.sharing import HardSharing
+from mmjax.study.study import Study
 from mmjax.types import Batch
 
 

@@ -13,14 +13,14 @@ import pytest
 from flax import linen as nn
 
 from mmjax import files
-from mmjax.ablate.run import check, make_plan
-from mmjax.ablate.units import Unit, builder, check_vmapped, grouped, numbers_of, split, sweep
 from mmjax.config import ConfigError, apply, flatten
 from mmjax.dropout import Dropout
+from mmjax.study.packing import Unit, builder, check_vmapped, grouped, numbers_of, split, sweep
+from mmjax.study.run_study import check, make_plan
+from mmjax.train.device_memory import MemoryShortError, available
 from mmjax.train.loop import NonFiniteError, fit
-from mmjax.train.memory import MemoryShortError, available
-from mmjax.train.numbers import Number, UntraceableError
 from mmjax.train.programs import Programs
+from mmjax.train.traced_hparams import Number, UntraceableError
 from tests.ablate import small_study
 
 ONE = jax.devices()[:1]

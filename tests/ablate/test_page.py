@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmjax.ablate import page as pages
+from mmjax.report import html_page as pages
 from tests.ablate import browser
 
 pytestmark = pytest.mark.skipif(browser.find() is None, reason="no Chromium is installed")

@@ -7,7 +7,14 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from mmjax.ablate import diagrams, figures, frames, record, report, traces
+from mmjax.report import (
+    data_frames,
+    diagrams,
+    figures,
+    study_results,
+    training_curves,
+    write_report,
+)
 from tests.ablate import synthetic
 
 NAMES = {
@@ -82,9 +89,9 @@ def test_latex_is_balanced_and_every_row_has_all_columns(reported):
 
 
 def test_figures_are_as_wide_as_a_column_and_have_no_small_print(reported):
-    found = record.read(reported)
+    found = study_results.read(reported)
     with figures.style():
-        for function, drawing in report.DRAWN:
+        for function, drawing in write_report.DRAWN:
             figure = function(found)
             FigureCanvasAgg(figure).draw()
             assert figure.get_figwidth() == 3.3
@@ -97,9 +104,9 @@ def test_figures_are_as_wide_as_a_column_and_have_no_small_print(reported):
 
 def test_nothing_is_cut_off(reported):
     """What is drawn lies within the figure, to a hundredth of an inch."""
-    found = record.read(reported)
+    found = study_results.read(reported)
     with figures.style():
-        for function, drawing in report.DRAWN:
+        for function, drawing in write_report.DRAWN:
             figure = function(found)
             canvas = FigureCanvasAgg(figure)
             canvas.draw()
@@ -111,7 +118,7 @@ def test_nothing_is_cut_off(reported):
 
 def test_the_same_study_gives_the_same_bytes(reported, tmp_path):
     again = synthetic.write_study(tmp_path / "study")
-    figures_of = record.read(again)
+    figures_of = study_results.read(again)
     with figures.style():
         figures.save(figures.scores(figures_of), tmp_path / "scores")
     for kind in ("png", "pdf"):
@@ -123,7 +130,7 @@ def brief(tmp_path, **options):
     """A small study's report as Markdown."""
     small = {"fusions": ("concat", "gated"), "balancers": ("equal", "mgda"), "failed": ()}
     directory = synthetic.write_study(tmp_path, **(small | options))
-    report.report(directory)
+    write_report.report(directory)
     return (directory / "report.md").read_text()
 
 
@@ -198,16 +205,16 @@ def test_costs_that_are_not_known(tmp_path):
 def test_results_of_nothing_yet_are_refused(tmp_path):
     directory = synthetic.write_study(tmp_path, edit=lambda frame: frame[frame.split == "train"])
     with pytest.raises(ValueError, match=r"has no test result yet"):
-        report.report(directory)
+        write_report.report(directory)
 
 
 @pytest.mark.parametrize("axes", [[], ["fusion", "balancer", "third"]])
 def test_studies_of_other_numbers_of_axes(tmp_path, axes):
     """Learning curves then share one panel, in which all but a few lines are grey."""
     directory = synthetic.write_study(tmp_path, singles=False)
-    found = record.read(directory)._replace(axes=tuple(axes))
+    found = study_results.read(directory)._replace(axes=tuple(axes))
     with figures.style():
-        curves, weights = traces.curves(found), traces.weights(found)
+        curves, weights = training_curves.curves(found), training_curves.weights(found)
     (panel,) = curves.axes
     grey = [line for line in panel.lines if line.get_color() == figures.GREY["color"]]
     assert len(panel.lines) == 15
@@ -225,11 +232,15 @@ def test_weights_that_never_change_make_no_figure(tmp_path):
     small = {"fusions": ("concat",), "balancers": ("equal", "mgda"), "failed": ()}
     directory = synthetic.write_study(tmp_path / "one", **small, edit=hold)
     with figures.style():
-        (panel,) = [a for a in traces.weights(record.read(directory)).axes if a.get_visible()]
+        (panel,) = [
+            a
+            for a in training_curves.weights(study_results.read(directory)).axes
+            if a.get_visible()
+        ]
     assert "mgda" in panel.get_title()
     small["balancers"] = ("equal",)
     directory = synthetic.write_study(tmp_path / "two", **small, edit=hold)
-    assert traces.weights(record.read(directory)) is None
+    assert training_curves.weights(study_results.read(directory)) is None
 
 
 def test_intervals_end_where_a_metric_does(tmp_path):
@@ -240,11 +251,11 @@ def test_intervals_end_where_a_metric_does(tmp_path):
         return frame.assign(value=frame.value.mask(near, 0.9 + 0.1 * (frame.seed % 2)))
 
     directory = synthetic.write_study(tmp_path, edit=spread)
-    found = record.read(directory)
-    half = frames.summary(found, found.metric)
+    found = study_results.read(directory)
+    half = data_frames.summary(found, found.metric)
     assert (half["mean"] + half["half"]).max() > 1
     with figures.style():
-        functions = (figures.scores, traces.curves, diagrams.front_of_cost)
+        functions = (figures.scores, training_curves.curves, diagrams.front_of_cost)
         scores, curves, front = (draw(found).axes[0] for draw in functions)
     assert max(np.max(line.get_xdata()) for line in scores.lines) <= 1
     assert np.max([np.max(line.get_ydata()) for line in curves.lines]) <= 1

@@ -17,16 +17,16 @@ import numpy as np
 import pytest
 
 from mmjax import files
-from mmjax.ablate import directory as directories
-from mmjax.ablate import report
-from mmjax.ablate import run as studies
-from mmjax.ablate.display import Display
-from mmjax.ablate.results import load
-from mmjax.cli import ablate as command
+from mmjax.cli import ablate_command as command
 from mmjax.config import ConfigError
 from mmjax.interrupts import Interrupted
+from mmjax.report import write_report
+from mmjax.study import run_study as studies
+from mmjax.study import study_directory as directories
+from mmjax.study.live_display import Display
+from mmjax.study.results import load
 from mmjax.train.parallel import at_once
-from mmjax.train.run import load_best
+from mmjax.train.run_arms import load_best
 from tests.ablate import small_study, synthetic
 from tests.ablate.small_study import STUDY
 
@@ -227,7 +227,7 @@ def test_a_study_by_the_loss_ends_with_its_table_and_the_reports_command(tmp_pat
     order = losses.sort_values().index
     assert [row.split()[0] for row in rows[1:3]] == [name.partition("=")[2] for name in order]
     assert float(rows[1].split()[1]) == pytest.approx(losses.min(), abs=0.01)
-    report.report(tmp_path)
+    write_report.report(tmp_path)
     text = (tmp_path / "report.md").read_text()
     for words in ("Primary metric: loss ↓", "made: 64 train, 32 validation, 32 test", "2 epochs"):
         assert words in text

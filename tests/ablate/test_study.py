@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-from mmjax.ablate.arms import make_arms
-from mmjax.ablate.run import make_plan
-from mmjax.ablate.space import Choice, LogUniform, Uniform, draw
-from mmjax.ablate.study import Study, Tuning
 from mmjax.config import ConfigError, build, difference, dump, load
+from mmjax.study.arms import make_arms
+from mmjax.study.run_study import make_plan
+from mmjax.study.search_space import Choice, LogUniform, Uniform, draw
+from mmjax.study.study import Study, Tuning
 from tests.ablate import small_study
 from tests.ablate.small_study import experiment
 

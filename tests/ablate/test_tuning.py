@@ -8,14 +8,14 @@ import jaxtyping
 import pytest
 
 from mmjax import files
-from mmjax.ablate import directory as directories
-from mmjax.ablate import run as studies
-from mmjax.ablate.results import load
-from mmjax.ablate.space import Choice, LogUniform, Uniform
-from mmjax.ablate.study import Tuning
-from mmjax.ablate.tuning import choose, suggest, trial_home
 from mmjax.config import build, flatten
 from mmjax.config import load as load_config
+from mmjax.study import run_study as studies
+from mmjax.study import study_directory as directories
+from mmjax.study.results import load
+from mmjax.study.search_space import Choice, LogUniform, Uniform
+from mmjax.study.study import Tuning
+from mmjax.study.tuning import choose, suggest, trial_home
 from tests.ablate import small_study
 from tests.ablate.small_study import STUDY
 

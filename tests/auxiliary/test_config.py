@@ -65,11 +65,11 @@ def test_a_stored_objective_comes_back():
 
 
 def test_what_may_read_files_is_not_built_from_a_store_without_leave():
-    setting = 'model.auxiliary.umt=Distillation(mmjax.train.teacher:trained("runs/x","a"))'
+    setting = 'model.auxiliary.umt=Distillation(mmjax.runs.teacher:trained("runs/x","a"))'
     text = configs.dump(applied(setting).model)
     with pytest.raises(ConfigError, match=r"trained of module .* which is not trusted"):
         configs.load(text)
-    again = configs.load(text, allow=["mmjax.train.teacher"])
+    again = configs.load(text, allow=["mmjax.runs.teacher"])
     assert again == with_absolute_paths(applied(setting).model)
     with pytest.raises(ConfigError, match="runs/x holds no run"):
         configs.build(again)

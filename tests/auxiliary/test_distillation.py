@@ -10,14 +10,14 @@ import pytest
 
 from mmjax import cli
 from mmjax.auxiliary import Distillation, Teacher
-from mmjax.cli import app
+from mmjax.cli import experiment_commands
 from mmjax.data.dataset import Modality
 from mmjax.encoders import MLPEncoder
 from mmjax.fusion import Concat, Mean
 from mmjax.heads import Classification, Regression
 from mmjax.model import Model
+from mmjax.runs.teacher import trained
 from mmjax.sharing import TaskSpecific
-from mmjax.train.teacher import trained
 from mmjax.types import Batch
 
 FILE = '''"""Two vectors that share a bit."""
@@ -26,7 +26,7 @@ import optax
 
 from mmjax import Experiment, Model, auto_config
 from mmjax.config import single_modality
-from mmjax.data.interactions import interactions
+from mmjax.data.builtin.interactions import interactions
 from mmjax.encoders import MLPEncoder
 from mmjax.fusion import Concat
 from mmjax.heads import Classification
@@ -53,7 +53,7 @@ def experiment() -> Experiment:
 
 ARMS = single_modality
 '''
-TEACHER = 'mmjax.train.teacher:trained("first","a",seed=1,allow_code=True)'
+TEACHER = 'mmjax.runs.teacher:trained("first","a",seed=1,allow_code=True)'
 TEACH = f"model.auxiliary.umt=Distillation({TEACHER}{{}})"
 
 
@@ -67,7 +67,7 @@ def first(tmp_path_factory):
     place = tmp_path_factory.mktemp("distillation")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        patch.setattr(app, "set_compilation_cache", lambda directory: None)
+        patch.setattr(experiment_commands, "set_compilation_cache", lambda directory: None)
         Path("mine.py").write_text(FILE)
         command("run", "mine.py", "--workdir", "first", "--seeds", "0", "1")
         yield place
@@ -96,13 +96,13 @@ def test_a_student_learns_from_a_trained_arm(first, capsys):
 
     for more, said in (
         ([], "second uses classes of its experiment's own file"),
-        (["--allow-code"], "trained of module 'mmjax.train.teacher', which is not trusted"),
-        (["--allow-code"], "add --allow mmjax.train.teacher"),
+        (["--allow-code"], "trained of module 'mmjax.runs.teacher', which is not trusted"),
+        (["--allow-code"], "add --allow mmjax.runs.teacher"),
     ):
         with pytest.raises(SystemExit):
             command("evaluate", "second", *more)
         assert said in capsys.readouterr().err
-    command("evaluate", "second", "--allow", "mmjax.train.teacher", "--allow-code")
+    command("evaluate", "second", "--allow", "mmjax.runs.teacher", "--allow-code")
     assert "redundancy" in capsys.readouterr().out
 
 
@@ -115,7 +115,7 @@ def test_the_teacher_is_the_best_of_its_arm_and_seed(first):
         assert list(teacher.model.encoders) == ["b"]
         assert teacher.modalities["b"].shape
         assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(teacher.params))
-        from mmjax.data.interactions import interactions
+        from mmjax.data.builtin.interactions import interactions
 
         test = interactions(train=256, validation=64, test=64).splits["test"].batch
         inputs, present = ({"b": part["b"]} for part in (test.inputs, test.present))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmjax import balance
-from mmjax.balance.aligned import aligned_weights
+from mmjax.balance.gramian.aligned import aligned_weights
 from mmjax.balance.pullback import gramian
 
 

@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import brentq, minimize_scalar, nnls
 
 from mmjax import balance
-from mmjax.balance.cagrad import cagrad_weights
+from mmjax.balance.gramian.cagrad import cagrad_weights
 from mmjax.balance.pullback import of_jacobian
 
 HALF = partial(cagrad_weights, c=0.5)

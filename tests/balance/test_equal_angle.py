@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mmjax.balance.equal_angle import config_weights
-from mmjax.balance.imtl_g import imtl_g_weights
+from mmjax.balance.gramian.conflict_free import config_weights
+from mmjax.balance.gramian.imtl_g import imtl_g_weights
 
 
 def config_by_pseudo_inverse(rows):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmjax import balance
-from mmjax.balance.graddrop import one_sign
+from mmjax.balance.jacobian.graddrop import one_sign
 from mmjax.balance.pullback import of_jacobian
 
 

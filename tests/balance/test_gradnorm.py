@@ -6,7 +6,7 @@ import numpy as np
 import optax
 
 from mmjax import balance
-from mmjax.balance.gradnorm import FLOOR
+from mmjax.balance.gramian.gradnorm import FLOOR
 from mmjax.balance.pullback import of_jacobian
 
 RATE, ALPHA = 0.3, 1.5

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mmjax import balance
-from mmjax.balance.gradvac import gradvac_weights
-from mmjax.balance.pcgrad import pcgrad_weights, random_orders
+from mmjax.balance.gramian.gradvac import gradvac_weights
+from mmjax.balance.gramian.pcgrad import pcgrad_weights, random_orders
 
 BETA = 0.1
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import nnls
 
 from mmjax import balance
-from mmjax.balance.mgda import mgda_weights
+from mmjax.balance.gramian.mgda import mgda_weights
 from mmjax.balance.pullback import of_jacobian
 
 

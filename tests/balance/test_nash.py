@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmjax import balance
-from mmjax.balance.nash import fairgrad_weights, nash_weights
+from mmjax.balance.gramian.nash import fairgrad_weights, nash_weights
 from mmjax.balance.pullback import of_jacobian
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmjax.balance.pcgrad import pcgrad_weights, random_orders
+from mmjax.balance.gramian.pcgrad import pcgrad_weights, random_orders
 
 
 def by_projection(rows, orders):

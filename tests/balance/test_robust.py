@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmjax import balance
-from mmjax.balance.robust import krum_weights
+from mmjax.balance.gramian.robust import krum_weights
 
 
 def krum_scores(rows, byzantine):

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from mmjax.balance.rows import keep_unlabeled_rows, row_norms, zero_rows
+from mmjax.balance.jacobian_rows import keep_unlabeled_rows, row_norms, zero_rows
 
 
 def test_norms_are_those_of_the_whole_rows_whatever_their_scale():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq, nnls, root
 
-from mmjax.balance.solvers import (
+from mmjax.balance.solvers.convex import (
     min_norm_point,
     nonnegative_qp,
     power_equation,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmjax.balance.pullback import gramian
-from mmjax.balance.spectrum import pseudo_solve, spectrum
+from mmjax.balance.solvers.spectrum import pseudo_solve, spectrum
 
 
 def test_the_rank_is_found_and_the_pseudo_inverse_with_it(problems):

@@ -324,7 +324,7 @@ def test_vmap_over_seeds_equals_each_alone(name):
 
 @pytest.mark.parametrize("name", TABLE)
 def test_on_cpu_every_decomposition_is_of_one_matrix(name):
-    """Batched ones can wait for each other for ever; see `mmjax.linear_algebra`."""
+    """Batched ones can wait for each other for ever; see `mmjax.kernels.linear_algebra`."""
     seeds_of = jax.jit(jax.vmap(functools.partial(steps, made(name))))
     traced = seeds_of.trace(stack(ORDINARY[:2]), seeds(2))
     program = traced.lower(lowering_platforms=("cpu",)).as_text()

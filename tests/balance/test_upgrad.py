@@ -9,8 +9,8 @@ import pytest
 from scipy.optimize import nnls
 
 from mmjax import balance
+from mmjax.balance.gramian.upgrad import dualproj_weights, upgrad_weights
 from mmjax.balance.pullback import of_jacobian
-from mmjax.balance.upgrad import dualproj_weights, upgrad_weights
 from tests.tolerance import bound_sum_error
 
 ROWS = np.array([[-4.0, 1, 1], [6, 1, 1]])

@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from mmjax.data.array_columns import as_column, padded
 from mmjax.data.dataset import Modality
-from mmjax.data.from_arrays import from_arrays
+from mmjax.data.load.array_columns import as_column, padded
+from mmjax.data.load.from_arrays import from_arrays
 
 SIZES = {"train": 24, "validation": 8, "test": 8}
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from mmjax.data.audio import log_mel, mel_filters, stft
+from mmjax.data.audio.log_mel import log_mel, mel_filters, stft
 
 
 def tone(hertz, seconds=0.5, rate=16000):

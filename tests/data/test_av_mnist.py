@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from mmjax.data.av_mnist import SPEAKERS, Noise, av_mnist
-from mmjax.data.spectrogram import Spectrogram
+from mmjax.data.audio.spectrogram import Spectrogram
+from mmjax.data.builtin.av_mnist import SPEAKERS, Noise, av_mnist
 from mmjax.data.validate import validate
 
 SMALL = {"train": 120, "validation": 30, "test": 40}

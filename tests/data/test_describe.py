@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmjax.data import describe as module
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
-from mmjax.data.describe import describe, show
-from mmjax.data.sheet import as_text, draw_sheet, label, titles
+from mmjax.data.describe import tables as module
+from mmjax.data.describe.plot_examples import as_text, draw_sheet, label, titles
+from mmjax.data.describe.tables import describe, show
 from mmjax.types import Batch
 
 MODALITIES = {"word": Modality((4,), sequence=True), "photo": Modality((2, 3, 1))}

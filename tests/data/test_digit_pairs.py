@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from mmjax.data.digit_pairs import digit_pairs
+from mmjax.data.builtin.digit_pairs import digit_pairs
 from mmjax.data.validate import validate
 
 SIZES = {"train": 300, "validation": 50, "test": 80}

@@ -7,7 +7,7 @@ import pytest
 
 import mmjax
 from mmjax.data.dataset import Modality, Task
-from mmjax.data.from_arrays import from_arrays
+from mmjax.data.load.from_arrays import from_arrays
 from mmjax.data.validate import validate
 from mmjax.encoders import MLPEncoder
 from mmjax.fusion import Concat

@@ -11,10 +11,10 @@ from scipy.io import wavfile
 
 import mmjax
 from mmjax.config import apply, auto_config, build
-from mmjax.data.audio import log_mel
-from mmjax.data.columns import Audio, Image, Label, Labels, Numbers, Text, Value
+from mmjax.data.audio.log_mel import log_mel
 from mmjax.data.dataset import Arrays, Modality, Task
-from mmjax.data.from_table import from_table
+from mmjax.data.load.column_kinds import Audio, Image, Label, Labels, Numbers, Text, Value
+from mmjax.data.load.from_table import from_table
 from mmjax.encoders import MLPEncoder
 from mmjax.fusion import Concat
 from mmjax.heads import Classification, Regression
@@ -292,8 +292,8 @@ def test_columns_are_told_by_their_cells(tmp_path):
         for i in range(2)
     ]
     write(tmp_path / "t.csv", rows)
-    from mmjax.data.from_table import _input, _target
-    from mmjax.data.table import read_table
+    from mmjax.data.load.from_table import _input, _target
+    from mmjax.data.load.table_files import read_table
 
     part = (read_table(tmp_path / "t.csv", rows[0]), [0, 1])
     found = [_input(c, c, part) for c in ("number", "text", "image", "sound")]

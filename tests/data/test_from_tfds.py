@@ -11,10 +11,10 @@ import pytest
 import tensorflow_datasets as tfds
 
 import mmjax
-from mmjax.data.audio import log_mel
-from mmjax.data.columns import Audio, Image, Label, Labels, Numbers, Text, Value
+from mmjax.data.audio.log_mel import log_mel
 from mmjax.data.dataset import Arrays, Modality, Task
-from mmjax.data.from_tfds import from_tfds
+from mmjax.data.load.column_kinds import Audio, Image, Label, Labels, Numbers, Text, Value
+from mmjax.data.load.from_tfds import from_tfds
 from mmjax.encoders import MLPEncoder
 from mmjax.fusion import Concat
 from mmjax.heads import Classification, MultiLabel, Regression

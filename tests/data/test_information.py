@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import entropy
 
-from mmjax.data.information import (
+from mmjax.data.builtin.information import (
     bayes_accuracy,
     binary_entropy,
     flip_probability,

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmjax.data.information import flip_probability
-from mmjax.data.interactions import basis, interactions
+from mmjax.data.builtin.information import flip_probability
+from mmjax.data.builtin.interactions import basis, interactions
 from mmjax.data.validate import validate
 
 REPOSITORY = Path(__file__).parents[2]

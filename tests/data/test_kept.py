@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mmjax.config import ConfigError
-from mmjax.data.kept import find_data_folder, kept
-from mmjax.data.recipe import Recipe
+from mmjax.data.builtin.array_cache import find_data_folder, kept
+from mmjax.data.builtin.generation_config import Recipe
 
 RECIPE = Recipe(dataset="ramp", version="1.2.3", seed=3, sizes={"train": 4, "test": 2})
 

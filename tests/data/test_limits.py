@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from mmjax.data import Audio, Image, Label, from_arrays, from_table
-from mmjax.data.decode import UnreadableError, image, recording
-from mmjax.data.fsdd import read_fsdd
-from mmjax.data.idx import read_idx
+from mmjax.data.audio.wav import read_wav
+from mmjax.data.builtin.fsdd import read_fsdd
+from mmjax.data.builtin.idx import read_idx
 from mmjax.data.limits import LimitError, format_size
-from mmjax.data.npz import read_npz
-from mmjax.data.table import read_table
-from mmjax.data.wav import read_wav
+from mmjax.data.load.decode import UnreadableError, image, recording
+from mmjax.data.load.npz import read_npz
+from mmjax.data.load.table_files import read_table
 
 
 @contextlib.contextmanager

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmjax.data import multi_digits_builder as builders
-from mmjax.data.multi_digits import Pairing, fashion_mnist_pairs, multi_fashion, multi_mnist
-from mmjax.data.originals import Originals
-from mmjax.data.pairs import bilinear, nearest, overlapped, partners
+from mmjax.data.builtin import multi_digits_builder as builders
+from mmjax.data.builtin.download import Originals
+from mmjax.data.builtin.image_pairs import bilinear, nearest, overlapped, partners
+from mmjax.data.builtin.multi_digits import Pairing, fashion_mnist_pairs, multi_fashion, multi_mnist
 from mmjax.data.validate import validate
 
 IMAGES = {"train": 120, "test": 40}

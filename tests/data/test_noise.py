@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmjax.data.noise import KINDS, mixed, noise
+from mmjax.data.audio.noise import KINDS, mixed, noise
 
 RATE, LENGTH = 8000, 8000
 WORD = np.sin(np.arange(2000) / 5) * np.linspace(0.2, 0.9, 2000)

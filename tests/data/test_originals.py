@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mmjax.data.originals import FASHION_MNIST, FSDD, MNIST, Original, Originals
+from mmjax.data.builtin.download import FASHION_MNIST, FSDD, MNIST, Original, Originals
 
 CONTENT = bytes(range(256)) * 4000
 

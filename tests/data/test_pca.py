@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmjax.data.pca import fit_components, reduced
+from mmjax.data.builtin.pca import fit_components, reduced
 
 RNG = np.random.default_rng(0)
 LATENT = RNG.normal(size=(500, 6)) * [40, 25, 15, 10, 6, 3]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from mmjax.data.polyglot_digits import LANGUAGES, Noise, polyglot_digits
+from mmjax.data.builtin.polyglot_digits import LANGUAGES, Noise, polyglot_digits
 from mmjax.data.validate import validate
 
 pytest.importorskip("espeakng_loader")
@@ -38,7 +38,7 @@ def records(folder):
 def prepare_small(folder):
     """Starts a process of its own that prepares the small set."""
     call = f"polyglot_digits(**{SMALL!r}, data_dir={str(folder)!r})"
-    code = f"from mmjax.data.polyglot_digits import polyglot_digits; {call}"
+    code = f"from mmjax.data.builtin.polyglot_digits import polyglot_digits; {call}"
     return subprocess.Popen([sys.executable, "-c", code])
 
 
@@ -78,7 +78,7 @@ def test_images_are_scans_of_the_digit_and_splits_share_none(clean):
 
 
 def test_no_voice_is_in_two_splits():
-    from mmjax.data.polyglot_digits_builder import VOICES
+    from mmjax.data.builtin.polyglot_digits_builder import VOICES
 
     voices = [voice for split in VOICES.values() for voice in split]
     assert len(voices) == len(set(voices))
@@ -87,7 +87,7 @@ def test_no_voice_is_in_two_splits():
 def test_no_voice_speaks_with_breath_or_by_klatt_which_vary_from_run_to_run():
     import espeakng_loader
 
-    from mmjax.data.polyglot_digits_builder import VOICES
+    from mmjax.data.builtin.polyglot_digits_builder import VOICES
 
     folder = pathlib.Path(espeakng_loader.get_data_path()) / "voices" / "!v"
     for voice in (voice for split in VOICES.values() for voice in split):
@@ -168,7 +168,7 @@ def test_it_is_prepared_once_and_configurations_lie_apart(tmp_path, monkeypatch)
     first = polyglot_digits(**SMALL, data_dir=str(tmp_path))
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.array_record*")}
     with monkeypatch.context() as patch:
-        patch.setattr("mmjax.data.polyglot_digits_builder.Speaker", None)  # would be needed
+        patch.setattr("mmjax.data.builtin.polyglot_digits_builder.Speaker", None)  # would be needed
         again = polyglot_digits(**SMALL, data_dir=str(tmp_path))
     for old, new in zip(batches(first)["test"], batches(again)["test"], strict=True):
         for key in old:
@@ -180,7 +180,7 @@ def test_it_is_prepared_once_and_configurations_lie_apart(tmp_path, monkeypatch)
 
 
 def test_an_interrupted_preparation_leaves_nothing_to_read(tmp_path, monkeypatch):
-    from mmjax.data import polyglot_digits_builder
+    from mmjax.data.builtin import polyglot_digits_builder
 
     made = polyglot_digits_builder.typed
 
@@ -220,7 +220,7 @@ def test_bad_arguments_are_refused(tmp_path, options, message):
 
 
 def test_a_full_disk_is_reported(tmp_path, monkeypatch):
-    from mmjax.data import polyglot_digits_builder
+    from mmjax.data.builtin import polyglot_digits_builder
 
     def full(*_):
         raise OSError(28, "No space left on device")

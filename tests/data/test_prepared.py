@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from mmjax.data.prepared import Builder, prepare, read_arrays
+from mmjax.data.builtin.tfds_builder import Builder, prepare, read_arrays
 
 SIZES = {"train": 2500, "test": 7}
 
@@ -73,7 +73,7 @@ CODE = """
 import sys
 sys.path.insert(0, "tests/data")
 from test_prepared import Ramp, RampConfig
-from mmjax.data.prepared import prepare
+from mmjax.data.builtin.tfds_builder import prepare
 
 usual = Ramp._generate_examples
 

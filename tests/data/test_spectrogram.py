@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from mmjax.data.spectrogram import Spectrogram
+from mmjax.data.audio.spectrogram import Spectrogram
 
 RATE = 8000
 

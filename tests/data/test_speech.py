@@ -5,13 +5,13 @@ import sys
 import numpy as np
 import pytest
 
-from mmjax.data.speech import Speaker
+from mmjax.data.audio.speech import Speaker
 
 pytest.importorskip("espeakng_loader")
 
 SCRIPT = """
 import hashlib
-from mmjax.data.speech import Speaker
+from mmjax.data.audio.speech import Speaker
 speaker = Speaker()
 for text, voice in [("sieben", "de+m1"), ("seven", "en+Annie"), ("yedi", "tr+m7")]:
     print(hashlib.sha256(speaker.say(text, voice, rate=150).tobytes()).hexdigest())

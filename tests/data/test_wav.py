@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from mmjax.data.wav import read_wav
+from mmjax.data.audio.wav import read_wav
 
 RAMP = np.linspace(-1, 1, 201)
 

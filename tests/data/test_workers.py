@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from mmjax.config.source import import_file
+from mmjax.config.experiment_source import import_file
 from mmjax.data import workers
 from mmjax.data.pipeline import Dispatches, on_device, streamed
 from mmjax.data.workers import FetchError, SentChunks, WorkerKilledError, check_workers_alive
@@ -130,7 +130,7 @@ PARENT = """
 import gc, sys, time
 from pathlib import Path
 import jax
-from mmjax.config.source import import_file
+from mmjax.config.experiment_source import import_file
 from mmjax.data.pipeline import Dispatches, streamed
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mmjax.encoders import ConvEncoder, MLPEncoder
-from mmjax.encoders import conv2d as conv2d_file
-from mmjax.encoders.conv2d import batch_first, batch_last
+from mmjax.kernels import conv2d as conv2d_file
+from mmjax.kernels.conv2d import batch_first, batch_last
 from tests.tolerance import assert_equal_sums, assert_within, bound_difference, bound_sum_error
 
 

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.attention import Attention, Layer
 from mmjax.encoders import RecurrentEncoder, gru, lstm
 from mmjax.encoders.conv1d import conv1d
+from mmjax.kernels.attention import Attention, Layer
 from mmjax.types import Tokens
 from tests.tolerance import bound_difference
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from mmjax.encoders.shifts import shifted
 from mmjax.flops import flops
+from mmjax.kernels.shifts import shifted
 
 
 def random(seed, *shape):

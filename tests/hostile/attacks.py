@@ -17,7 +17,7 @@ from mmjax.config import serialize
 from mmjax.encoders import MLPEncoder, Wrap
 from mmjax.fusion import Concat
 from mmjax.heads import Classification
-from mmjax.train.teacher import trained
+from mmjax.runs.teacher import trained
 
 EVIL = "evil_module"  # an installed module that does harm when it is imported
 CANARY = "canary"  # a file of this name is what an attack would leave
@@ -105,33 +105,33 @@ NAMES = [
     ("mmjax", "fit"),
     ("mmjax", "data.originals._fetch"),
     ("mmjax.cli", "main"),
-    ("mmjax.cli.app", "script"),
-    ("mmjax.cli.workdir", "write"),
+    ("mmjax.cli.experiment_commands", "script"),
+    ("mmjax.runs.workdir", "write"),
     ("mmjax.config", "load"),
-    ("mmjax.config.names", "_of_module"),
-    ("mmjax.config.source", "import_file"),
+    ("mmjax.config.public_names", "_of_module"),
+    ("mmjax.config.experiment_source", "import_file"),
     ("mmjax.config.serialize", "importlib.import_module"),
-    ("mmjax.experiment_code", "run_copy"),
+    ("mmjax.runs.experiment_code", "run_copy"),
     ("mmjax.provenance", "git"),
     ("mmjax.provenance", "subprocess.run"),
-    ("mmjax.train.teacher", "trained"),
-    ("mmjax.train.report", "write_json"),
+    ("mmjax.runs.teacher", "trained"),
+    ("mmjax.train.run_report", "write_json"),
     ("mmjax.files", "lock"),
-    ("mmjax.data.kept", "_write"),
-    ("mmjax.data.kept", "kept"),
-    ("mmjax.data.prepared", "prepare"),
-    ("mmjax.data.prepared", "shutil.rmtree"),
-    ("mmjax.data.originals", "_download"),
-    ("mmjax.data.originals", "_fetch"),
-    ("mmjax.data.originals", "Original"),
-    ("mmjax.data.originals", "Originals"),
+    ("mmjax.data.builtin.array_cache", "_write"),
+    ("mmjax.data.builtin.array_cache", "kept"),
+    ("mmjax.data.builtin.tfds_builder", "prepare"),
+    ("mmjax.data.builtin.tfds_builder", "shutil.rmtree"),
+    ("mmjax.data.builtin.download", "_download"),
+    ("mmjax.data.builtin.download", "_fetch"),
+    ("mmjax.data.builtin.download", "Original"),
+    ("mmjax.data.builtin.download", "Originals"),
     ("mmjax.data.dataset", "dataclasses.sys.exit"),
     ("mmjax.data.dataset", "Dataset.__init__"),
     ("mmjax.heads", "nn.module.functools.partial"),
     ("mmjax.heads", "Classification.__call__.__globals__"),
     ("mmjax.heads", "__loader__.get_data"),
     ("mmjax.encoders.conv", "jax"),
-    ("mmjax.ablate.study", "Study"),
+    ("mmjax.study.study", "Study"),
     ("<experiment>", "os.system"),
     ("<experiment>", "boom"),
     ("", "x"),
@@ -176,10 +176,10 @@ def changed(**fields: Any) -> str:
 def chains(secret: Path, out: Path) -> dict[str, str]:
     """Returns configurations in which listed or private functions are called in the wrong place."""
     from mmjax import files
-    from mmjax.data import kept, originals, prepared
+    from mmjax.data.builtin import array_cache, download, tfds_builder
 
     place = str(out / CANARY)
-    original = fdl.Config(originals.Original, str(out), (CANARY,), (f"file://{secret}",))
+    original = fdl.Config(download.Original, str(out), (CANARY,), (f"file://{secret}",))
     columns = {"inputs": {"x": "a"}, "targets": {"y": "b"}}
     table = fdl.Config(data.from_table, str(secret), **columns)
     arrays = {"inputs": ["x"], "targets": ["y"]}
@@ -188,19 +188,19 @@ def chains(secret: Path, out: Path) -> dict[str, str]:
     return {
         "download of a file": changed(
             data=fdl.Config(
-                originals.Originals.find,
-                fdl.Config(originals.Originals, None, fdl.Config(Path, str(out))),
+                download.Originals.find,
+                fdl.Config(download.Originals, None, fdl.Config(Path, str(out))),
                 original,
             )
         ),
-        "fetch": changed(data=fdl.Config(originals._fetch, f"file://{secret}", Path(place))),
-        "fetch of data": changed(data=fdl.Config(originals._fetch, "data:,evil", Path(place))),
+        "fetch": changed(data=fdl.Config(download._fetch, f"file://{secret}", Path(place))),
+        "fetch of data": changed(data=fdl.Config(download._fetch, "data:,evil", Path(place))),
         "fetch where a number is": changed(
-            optimizer__learning_rate=fdl.Config(originals._fetch, f"file://{secret}", Path(place))
+            optimizer__learning_rate=fdl.Config(download._fetch, f"file://{secret}", Path(place))
         ),
-        "write of arrays": changed(data=fdl.Config(kept._write, Path(place), {})),
+        "write of arrays": changed(data=fdl.Config(array_cache._write, Path(place), {})),
         "a lock": changed(data=fdl.Config(files.lock, Path(place), "x")),
-        "a preparation": changed(data=fdl.Config(prepared.prepare, data_dir=new)),
+        "a preparation": changed(data=fdl.Config(tfds_builder.prepare, data_dir=new)),
         "a table where a number is": changed(optimizer__learning_rate=table),
         "a table where an encoder is": changed(model__encoders__a=table),
         "a table in a chain": changed(optimizer=fdl.Config(optax.chain, table)),
@@ -369,12 +369,12 @@ def write_attacks(root: Path) -> list[Path]:
     functions = [
         "os:system",
         f"{EVIL}:thing",
-        "mmjax.cli.app:script",
+        "mmjax.cli.experiment_commands:script",
         "mmjax.config.arms:fdl.build",
         "mmjax.config.arms:copy.copy",
         "mmjax.config.arms:_with",
         "<experiment>:boom",
-        "mmjax.experiment_code:run_copy",
+        "mmjax.runs.experiment_code:run_copy",
         "",
     ]
     facts |= {f"arms by {name}": {"arms_function": name} for name in functions}

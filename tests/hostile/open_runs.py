@@ -105,7 +105,7 @@ def main() -> None:
             ["run", "--from-run", run, "--summary", *quiet],
             ["run", "--from-run", run, "--help"],
             ["evaluate", run, *quiet],
-            ["evaluate", run, *quiet, "--allow", "mmjax.train.teacher"],
+            ["evaluate", run, *quiet, "--allow", "mmjax.runs.teacher"],
         ]
         if run != good:
             other = ["--workdir", str(ROOT / "out" / "new run")]

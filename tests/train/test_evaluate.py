@@ -12,7 +12,7 @@ from sklearn import metrics as sk
 from mmjax.data.dataset import Arrays
 from mmjax.heads import Classification, Regression
 from mmjax.intervals import mean_interval
-from mmjax.train.evaluate import directions, higher_is_better, summarize
+from mmjax.train.evaluation import directions, higher_is_better, summarize
 from mmjax.train.programs import Programs
 
 SEEDS = (0, 1)

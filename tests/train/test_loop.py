@@ -14,7 +14,7 @@ import numpy as np
 import optax
 import pytest
 
-from mmjax.cli.interrupts import is_compiling
+from mmjax.cli.resume_hints import is_compiling
 from mmjax.data.dataset import Arrays, Dataset
 from mmjax.data.pipeline import train_indices
 from mmjax.heads import Regression
@@ -22,8 +22,8 @@ from mmjax.interrupts import Interrupted, raise_on_signals
 from mmjax.train import loop
 from mmjax.train.checkpoint import Checkpoints, DiskFullError, digest
 from mmjax.train.loop import Clock, NonFiniteError, fit
-from mmjax.train.plan import Plan, dispatch_steps
 from mmjax.train.programs import Programs, check
+from mmjax.train.schedule import Plan, dispatch_steps
 
 SEED_LOG = "metrics-seed0.jsonl"
 

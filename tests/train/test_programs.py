@@ -5,8 +5,8 @@ import jax
 import numpy as np
 import pytest
 
-from mmjax.train.plan import Plan
 from mmjax.train.programs import Programs, keep_known_options
+from mmjax.train.schedule import Plan
 from mmjax.train.step import init_state
 
 SEEDS = (3, 1)

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from mmjax import files
-from mmjax.train.run import load_best, retest, run
+from mmjax.train.run_arms import load_best, retest, run
 
 SEEDS = (0, 1)
 

@@ -13,8 +13,8 @@ import optax
 from mmjax.balance import equal
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 from mmjax.experiment import Experiment
-from mmjax.train.plan import Plan
 from mmjax.train.programs import Programs
+from mmjax.train.schedule import Plan
 from mmjax.types import Batch
 from versus.cases.lenet import SIZE
 from versus.compiled import places

@@ -1,0 +1,93 @@
+"""GradNorm: weights learned so that all tasks train at a similar rate."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float
+
+from mmjax.balance.base import Balancer, Wrt, from_stateful_gram
+from mmjax.balance.losses.learned_weights import keep_unlabeled
+from mmjax.types import Params
+
+FLOOR = 1e-4
+"""The smallest weight, lest one overshooting step should make a weight negative for good."""
+
+
+class GradNormState(NamedTuple):
+    """State of `gradnorm`: a weight and the first positive loss a task, the optimizer's state."""
+
+    weights: Float[Array, " t"]
+    initial: Float[Array, " t"]
+    opt_state: optax.OptState
+
+
+def gradnorm(
+    alpha: float = 1.5,
+    optimizer: optax.GradientTransformation | None = None,
+    *,
+    wrt: Wrt = "params",
+    weigh_heads: bool = True,
+    rescale: bool = False,
+) -> Balancer:
+    """Learns weights under which slower tasks have longer gradients.
+
+    The weights descend sum_t |w_t n_t - mean(w n) r_t^alpha|, where n are the norms of the
+    gradients and r the relative losses: each loss over its initial value, divided by the mean of
+    those. The target, mean(w n) r^alpha, is a constant. Then the weights are scaled to sum to T.
+
+    A task's initial loss is its first that is positive; until there is one its relative loss is 1.
+    A task without labels keeps its weight, and the others together theirs.
+
+    Args:
+      alpha: how strongly tasks that lag are pulled along; 0 makes all norms equal.
+      optimizer: what learns the weights; by default `optax.adam(0.025)`.
+      wrt: see `from_gram`. The paper takes the kernel of the last shared layer, such as
+        ("sharing/*/kernel",), which saves the backward pass below it.
+      weigh_heads: see `from_gram`; true by default, since this is a weighting of the losses.
+      rescale: see `from_gram`.
+
+    Source: Chen et al., ICML 2018 (arXiv:1711.02257), algorithm 1.
+    """
+    optimizer = optimizer or optax.adam(0.025)
+
+    def init(tasks: Sequence[str], params: Params) -> GradNormState:
+        ones = jnp.ones(len(tasks), jnp.float32)
+        return GradNormState(ones, jnp.zeros_like(ones), optimizer.init(ones))
+
+    def weights(gram, losses, state, *, key, labeled):
+        losses = losses.astype(jnp.float32)
+        initial = jnp.where(labeled & (state.initial <= 0), losses, state.initial)
+        norms = jnp.sqrt(jnp.maximum(jnp.diag(gram), 0.0))
+        gradient = slope(state.weights, norms, relative(losses, initial, labeled) ** alpha, labeled)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.weights)
+        moved = jnp.where(labeled, jnp.maximum(state.weights + updates, FLOOR), 0.0)
+        total = jnp.where(labeled, state.weights, 0.0).sum()
+        moved = moved * (total / jnp.where(labeled.any(), moved.sum(), 1.0))
+        new = GradNormState(moved, initial, opt_state)
+        return state.weights, keep_unlabeled(new, state, labeled)
+
+    return from_stateful_gram(init, weights, wrt=wrt, weigh_heads=weigh_heads, rescale=rescale)
+
+
+def relative(
+    losses: Float[Array, " t"], initial: Float[Array, " t"], labeled: Bool[Array, " t"]
+) -> Float[Array, " t"]:
+    """Each loss over its initial value, divided by the mean of those over the labelled tasks."""
+    known = labeled & (initial > 0)
+    ratios = jnp.where(known, jnp.maximum(losses, 0) / jnp.where(known, initial, 1.0), 0.0)
+    mean = ratios.sum() / jnp.maximum(known.sum(), 1)
+    return jnp.where(known & (mean > 0), ratios / jnp.where(mean > 0, mean, 1.0), 1.0)
+
+
+def slope(
+    weights: Float[Array, " t"],
+    norms: Float[Array, " t"],
+    rates: Float[Array, " t"],
+    labeled: Bool[Array, " t"],
+) -> Float[Array, " t"]:
+    """Derivative of the objective by the weights; 0 for tasks without labels."""
+    lengths = jnp.where(labeled, weights * norms, 0.0)
+    target = lengths.sum() / jnp.maximum(labeled.sum(), 1) * rates
+    return jnp.where(labeled, jnp.sign(lengths - target) * norms, 0.0)

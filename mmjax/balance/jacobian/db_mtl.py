@@ -1,0 +1,68 @@
+"""DB-MTL: logarithms balance the losses, and equal norms the gradients."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from mmjax.balance.base import Balancer
+from mmjax.balance.jacobian_rows import a_row, keep_unlabeled_rows, row_norms, zero_rows
+from mmjax.balance.pullback import weighted_sum
+from mmjax.parameters import merge
+from mmjax.types import Params
+
+EPSILON = 1e-8
+"""What is added to a loss before the logarithm."""
+
+
+class DbMtlState(NamedTuple):
+    """State of `db_mtl`: running means of the gradients of log losses, and steps, a task."""
+
+    means: PyTree[Array]
+    steps: Float[Array, " t"]
+
+
+def db_mtl(beta: float = 0.9, decay: float = 0.5) -> Balancer:
+    """Sums the running means of the gradients of log losses, each scaled to the largest norm.
+
+    In step k a mean keeps the share beta / k^decay of its old value; it starts at 0. The state is
+    as large as the Jacobian. A task without labels keeps its mean and counts no step. Parameters of
+    one task alone get the gradient of the log loss. The weights in the log are those of the means.
+
+    Args:
+      beta: share of the old mean that the first step keeps.
+      decay: how fast that share falls; 0 keeps it.
+
+    Source: Lin et al., 2023 (arXiv:2308.12029), algorithm 1. LibMTL, by its first author, has
+    decay = 0 by default.
+    """
+    if not 0 <= beta < 1:
+        raise ValueError(f"db_mtl: beta is {beta}; it must be at least 0 and below 1.")
+
+    def init(tasks: Sequence[str], params: Params) -> DbMtlState:
+        return DbMtlState(zero_rows(params, len(tasks)), jnp.zeros(len(tasks), jnp.float32))
+
+    def update(losses, pullback, state, *, key, labeled):
+        slopes = jnp.where(labeled, 1 / (losses.astype(jnp.float32) + EPSILON), 0.0)
+        steps = state.steps + labeled
+        kept = beta / jnp.maximum(steps, 1.0) ** decay
+
+        def mean(old, row):
+            new = row * a_row(slopes, row)
+            return new + a_row(kept, row) * (old - new)
+
+        means = jax.tree.map(mean, state.means, pullback.jacobian())
+        means = keep_unlabeled_rows(means, state.means, labeled)
+        w = to_the_longest(jnp.where(labeled, row_norms(means), 0.0))
+        gradient = merge(weighted_sum(means, w), pullback.own(slopes))
+        return gradient, DbMtlState(means, steps), w
+
+    return Balancer(init, update)
+
+
+def to_the_longest(norms: Float[Array, " t"]) -> Float[Array, " t"]:
+    """Factors that give rows of these norms the largest norm; 0 for rows of zeros."""
+    ratios = norms.max() / jnp.where(norms > 0, norms, 1.0)
+    return jnp.where(norms > 0, jnp.minimum(ratios, 1e36), 0.0)

@@ -1,0 +1,88 @@
+"""ExcessMTL: weights grow with what training can still remove from a loss."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PyTree
+
+from mmjax.balance.base import Balancer, rescaled
+from mmjax.balance.jacobian_rows import keep_unlabeled_rows, zero_rows
+from mmjax.balance.pullback import weighted_sum
+from mmjax.parameters import merge
+from mmjax.types import Params
+
+LOWEST = -1e6
+"""The lowest log weight: as good as minus infinity, and it can still be reckoned with."""
+
+
+class ExcessMtlState(NamedTuple):
+    """State of `excess_mtl`: sums of squared gradients; first excess risks; logs of weights."""
+
+    squares: PyTree[Array]
+    first: Float[Array, " t"]
+    log_weights: Float[Array, " t"]
+
+
+def excess_mtl(
+    learning_rate: float = 0.01, *, weigh_heads: bool = True, rescale: bool = False
+) -> Balancer:
+    """Multiplies each weight by exp(learning_rate * relative excess risk); they sum to 1.
+
+    A task's excess risk is estimated by sum_p g_p^2 / sqrt(h_p), where h_p is the sum of the
+    squares of all its gradients so far, this one included; it is relative to its first positive
+    value. The step uses the new weights. The state is as large as the Jacobian. A task without
+    labels keeps its state; the weights that the step uses sum to 1 over the others.
+
+    Args:
+      learning_rate: of the log weights.
+      weigh_heads: whether parameters of one task alone are weighted too; true by default, since
+        this is a weighting of the losses.
+      rescale: whether the weights are scaled to sum to the number of labelled tasks, as in the
+        authors' code.
+
+    Source: He et al., ICML 2024 (arXiv:2402.02009), algorithm 1; the division by the first value is
+    the paper's way to tasks of different scales. The code adds 1e-7 to h; here an entry whose
+    gradients were all 0 counts 0, so that the estimate is exact at any scale.
+    """
+
+    def init(tasks: Sequence[str], params: Params) -> ExcessMtlState:
+        zeros = jnp.zeros(len(tasks), jnp.float32)
+        return ExcessMtlState(zero_rows(params, len(tasks)), zeros, zeros)
+
+    def update(losses, pullback, state, *, key, labeled):
+        jacobian = pullback.jacobian()
+        squares = jax.tree.map(lambda h, g: h + g.astype(jnp.float32) ** 2, state.squares, jacobian)
+        squares = keep_unlabeled_rows(squares, state.squares, labeled)
+        risk = excess_risk(jacobian, squares)
+        first = jnp.where(labeled & (state.first <= 0), risk, state.first)
+        growth = learning_rate * risk / jnp.where(first > 0, first, 1.0)
+        log_weights = grown(state.log_weights, growth, labeled)
+        w = jax.nn.softmax(log_weights, where=labeled)
+        w = rescaled(w, labeled) if rescale else w
+        own = pullback.own(w if weigh_heads else jnp.ones_like(w))
+        gradient = merge(weighted_sum(jacobian, w), own)
+        return gradient, ExcessMtlState(squares, first, log_weights), w
+
+    return Balancer(init, update)
+
+
+def excess_risk(jacobian: PyTree[Array], squares: PyTree[Array]) -> Float[Array, " t"]:
+    """The gradients' squared lengths in the metric 1 / sqrt(sums of squares)."""
+
+    def one(g: Array, h: Array) -> Float[Array, " t"]:
+        terms = jnp.where(h > 0, g * (g / jnp.sqrt(jnp.where(h > 0, h, 1.0))), 0.0)
+        return terms.reshape(len(g), -1).sum(1)
+
+    return jnp.stack(jax.tree.leaves(jax.tree.map(one, jacobian, squares))).sum(0)
+
+
+def grown(
+    log_weights: Float[Array, " t"], growth: Float[Array, " t"], labeled: Bool[Array, " t"]
+) -> Float[Array, " t"]:
+    """The labelled tasks' log weights plus growth, with the sum of their weights unchanged."""
+    moved = log_weights + jnp.minimum(growth, -LOWEST)
+    total = jax.nn.logsumexp(log_weights, where=labeled)
+    moved = moved - jax.nn.logsumexp(moved, where=labeled) + total
+    return jnp.where(labeled, jnp.maximum(moved, LOWEST), log_weights)

@@ -1,0 +1,82 @@
+"""MoCo: the common descent direction of running estimates of the gradients."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PyTree
+
+from mmjax.balance.base import Balancer, from_jacobian, rescaled
+from mmjax.balance.jacobian_rows import a_row, keep_unlabeled_rows, zero_rows
+from mmjax.balance.pullback import gramian, weighted_sum
+from mmjax.balance.solvers.convex import project_simplex, uniform
+from mmjax.kernels.linear_algebra import dot
+from mmjax.types import Params
+
+
+class MocoState(NamedTuple):
+    """State of `moco`: estimates of the gradients, weights, and steps, a task."""
+
+    estimates: PyTree[Array]
+    weights: Float[Array, " t"]
+    steps: Float[Array, " t"]
+
+
+def moco(
+    beta: float = 0.5,
+    gamma: float = 0.1,
+    rho: float = 0.0,
+    decay: float = 0.5,
+    *,
+    rescale: bool = False,
+) -> Balancer:
+    """Sums running estimates Y of the gradients with weights on the simplex, which descend too.
+
+    In step k, first y <- y - beta / k^decay (y - g), then
+    w <- projection of w - gamma / k^decay (Y Y^T + rho I) w on the simplex; the update is Y^T w.
+    Estimates start at 0 and weights at 1/T. The state is as large as the Jacobian. A task without
+    labels keeps its estimate and its weight; the weights that the step uses sum to 1 over the
+    others.
+
+    Args:
+      beta: step size of the estimates.
+      gamma: step size of the weights.
+      rho: strength of the pull of the weights to each other.
+      decay: how fast both step sizes fall; 0 keeps them.
+      rescale: whether the weights are scaled to sum to the number of labelled tasks.
+
+    Source: Fernando et al., ICLR 2023 (arXiv:2210.12624), algorithm 1. The authors' code, as it
+    is in LibMTL, takes a softmax where the paper projects, and gradients scaled to the length of
+    their losses; the paper's rule is taken here, without its bound on the estimates' norms.
+    """
+
+    def init(tasks: Sequence[str], params: Params) -> MocoState:
+        t = len(tasks)
+        return MocoState(zero_rows(params, t), jnp.full(t, 1 / t, jnp.float32), jnp.zeros(t))
+
+    def direction(jacobian, losses, state, *, key, labeled):
+        steps = state.steps + labeled
+        slower = jnp.maximum(steps, 1.0) ** decay
+        estimates = jax.tree.map(
+            lambda y, g: y - a_row(beta / slower, y) * (y - g), state.estimates, jacobian
+        )
+        estimates = keep_unlabeled_rows(estimates, state.estimates, labeled)
+        old, mass = on_labeled(state.weights, labeled)
+        pull = dot(gramian(estimates), old) + rho * old
+        moved = old - gamma / slower * pull
+        w = project_simplex(moved, labeled)
+        new = MocoState(estimates, jnp.where(labeled, mass * w, state.weights), steps)
+        used = rescaled(w, labeled) if rescale else w
+        return weighted_sum(estimates, used), used, new
+
+    return from_jacobian(init, direction)
+
+
+def on_labeled(
+    weights: Float[Array, " t"], labeled: Bool[Array, " t"]
+) -> tuple[Float[Array, " t"], Float[Array, ""]]:
+    """(weights of the labelled tasks, scaled to sum to 1; their sum before)."""
+    mass = jnp.where(labeled, weights, 0.0).sum()
+    scaled = jnp.where(labeled, weights, 0.0) / jnp.where(mass > 0, mass, 1.0)
+    return jnp.where(mass > 0, scaled, uniform(labeled)), mass

@@ -1,0 +1,117 @@
+"""`mmjax data prepare NAME` and `mmjax data describe NAME`."""
+
+import argparse
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import fiddle as fdl
+
+from mmjax import config as configs
+from mmjax.config import ConfigError, experiment_source, parse, public_names, type_hints
+from mmjax.console import print_text
+from mmjax.data.dataset import Dataset
+
+FOLDERS = ("manual_dir", "data_dir")
+
+
+def prepare(options: argparse.Namespace) -> None:
+    """Makes a data set, so that its files are there when it is used."""
+    data = load(options.name, folders(options))
+    sizes = ", ".join(f"{len(source):,} {split}" for split, source in data.splits.items())
+    print_text(f"{data.name} is ready: {sizes}.")
+
+
+def describe(options: argparse.Namespace) -> None:
+    """Prints what a data set holds and draws some examples."""
+    check_picture(options.out)
+    data = load(options.name, folders(options))
+    from mmjax.data.describe import tables as description
+    from mmjax.data.describe.plot_examples import draw_sheet
+
+    print_text(data.name)
+    description.show(description.describe(data))
+    path = options.out or Path(f"{data.name.replace(os.sep, '-')}.png")
+    split = draw_sheet(data, path)
+    print_text(f"Examples of {split}: {path}")
+
+
+def check_picture(path: Path | None) -> None:
+    """Refuses a place that no picture can be written to, before anything is made."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise ConfigError(f"--out {path}: there is no folder {path.parent}.")
+    if path is not None and path.suffix.lower() != ".png":
+        raise ConfigError(f"--out {path}: the picture is a PNG; its name must end in .png.")
+
+
+def folders(options: argparse.Namespace) -> dict[str, Path]:
+    """The folders that the options name."""
+    given = {name: getattr(options, name) for name in FOLDERS}
+    return {name: folder for name, folder in given.items() if folder is not None}
+
+
+def load(name: str, given: Mapping[str, Path]) -> Dataset:
+    """The data set that the user names, with the folders that the options name.
+
+    Raises:
+      ConfigError: there is no such data set, or it takes no such folder.
+    """
+    found = find(name)
+    config = found if isinstance(found, fdl.Buildable) else _config(name, found)
+    for option, folder in given.items():
+        if option not in type_hints.parameters(fdl.get_callable(config)):
+            raise ConfigError(f"{name} takes no --{option.replace('_', '-')}; leave it out.")
+        setattr(config, option, str(folder))
+    data = configs.build(config)
+    if not isinstance(data, Dataset):
+        raise ConfigError(f"{name} makes a {type(data).__name__}; it must make an mmjax.Dataset.")
+    return data
+
+
+def find(name: str) -> Any:
+    """What `name` stands for: a function, or a call of one as a configuration.
+
+    Raises:
+      ConfigError: there is no such thing; the message lists the nearest data sets.
+    """
+    function, bracket, arguments = name.partition("(")
+    if ":" in function:
+        if not parse.OF_MODULE.fullmatch(function):
+            raise ConfigError(f"{parse.shorten(name)} is not of the form module:name.")
+        experiment_source.import_module(function.partition(":")[0])
+    if not bracket:
+        return public_names.resolve(public(function))
+    return parse.readings(f"{public(function)}({arguments}")[0]
+
+
+def public(name: str) -> str:
+    """A data set's name under its full one; the user's own names are left as they are."""
+    known = data_sets()
+    bare = name.strip().removeprefix("mmjax.").removeprefix("data.")
+    if ":" in name or "." in bare:
+        return name
+    if bare not in known:
+        near = public_names.did_you_mean(bare, known)
+        raise ConfigError(
+            f"there is no data set {bare!r}.{near} There are {', '.join(known)}; one of your own "
+            "is written module:name."
+        )
+    return f"data.{bare}"
+
+
+def data_sets() -> list[str]:
+    """The names of the functions in mmjax.data that make data sets and can do so by default."""
+    from mmjax import data
+
+    return sorted(
+        n for n in data.__all__ if type_hints.annotations(getattr(data, n)).get("return") is Dataset
+    )
+
+
+def _config(name: str, function: Any) -> fdl.Buildable:
+    if not callable(function):
+        raise ConfigError(f"{name} is a {type(function).__name__}; name a function.")
+    if hasattr(function, "as_buildable"):
+        return function.as_buildable()
+    return fdl.Config(function)

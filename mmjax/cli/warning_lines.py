@@ -1,0 +1,39 @@
+"""What a command says on the side: warnings, one clean line each."""
+
+import contextlib
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from mmjax.console import print_text
+
+
+@contextlib.contextmanager
+def clean_warnings() -> Iterator[None]:
+    """Prints every warning as "warning: ..." on one line of stderr, the same text only once.
+
+    Those of the package `warnings` lose their file, line and source; those of mmjax's logger get
+    the same form.
+    """
+    printed: set[str] = set()
+
+    def show(message: Any) -> None:
+        line = f"warning: {' '.join(str(message).split())}"
+        if line not in printed:
+            printed.add(line)
+            print_text(line, file=sys.stderr)
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            show(record.getMessage())
+
+    before, logger, handler = warnings.showwarning, logging.getLogger("mmjax"), Handler()
+    warnings.showwarning = lambda message, *_, **__: show(message)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
+        logger.removeHandler(handler)

@@ -1,0 +1,114 @@
+"""Checks the calls of a stored configuration before any of them is made."""
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import fiddle as fdl
+
+from mmjax.config import constructors, public_names, type_hints
+from mmjax.config.errors import ConfigError
+
+# What handles configurations is recursive, with several calls of Python per level.
+MAX_DEPTH = 50
+
+
+def check_calls(config: Any) -> None:
+    """Refuses calls that the parameters which get their results do not take.
+
+    Functions that make data sets read files, so they may be called only where a data set is
+    wanted. Arguments of functions that the user allows are those functions' own business.
+
+    Raises:
+      ConfigError: naming the path of the call, or the configuration is nested too deeply.
+    """
+    _check("", Any, config, listed=True, seen=set())
+
+
+def check_fields(config: fdl.Buildable, path: str = "") -> None:
+    """Refuses arguments of a call, literals too, that its parameters do not take.
+
+    Raises:
+      ConfigError: naming the path of the argument.
+    """
+    known = type_hints.parameters(fdl.get_callable(config))
+    for name, value in config.__arguments__.items():
+        annotation = known[name].annotation if name in known else Any
+        if not type_hints.accepts(annotation, value):
+            raise _unfit(f"{path}.{name}".strip("."), annotation, value)
+
+
+def _check(
+    path: str, annotation: Any, value: Any, *, listed: bool, seen: set[int], depth: int = 0
+) -> None:
+    """Checks a value and what lies in it.
+
+    Args:
+      path: where it is.
+      annotation: that of the parameter that gets it.
+      value: the value.
+      listed: whether the function that gets it is a public one, not one that the user allows.
+      seen: identities of the calls whose arguments have been checked.
+      depth: how many calls and containers it lies in.
+    """
+    if depth > MAX_DEPTH:
+        raise ConfigError(
+            f"the configuration is nested too deeply; {MAX_DEPTH} levels are the most."
+        )
+    if isinstance(value, fdl.Buildable):
+        function = fdl.get_callable(value)
+        if not callable(function) or isinstance(function, fdl.Buildable):
+            raise ConfigError(f"the stored configuration is damaged: {path} calls no function.")
+        _check_place(path, annotation, value, listed)
+        if id(value) not in seen:
+            seen.add(id(value))
+            _check_arguments(path, value, seen, depth + 1)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            inner = type_hints.element(annotation, key)
+            at = f"{path}.{key}".strip(".")
+            _check(at, inner, item, listed=listed, seen=seen, depth=depth + 1)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for i, item in enumerate(value):
+            inner = type_hints.element(annotation, i)
+            at = f"{path}.{i}".strip(".")
+            _check(at, inner, item, listed=listed, seen=seen, depth=depth + 1)
+    elif listed and callable(value) and constructors.makes_data(value):
+        raise ConfigError(
+            f"{path} is the function {public_names.public_name(value)}, which reads files; a stored "
+            "configuration may only call it for an experiment's data."
+        )
+
+
+def _check_arguments(path: str, config: fdl.Buildable, seen: set[int], depth: int) -> None:
+    function = fdl.get_callable(config)
+    known = type_hints.parameters(function)
+    listed = constructors.is_constructor(function)
+    for key, value in config.__arguments__.items():
+        annotation = known[key].annotation if key in known else Any
+        at = f"{path}.{key}".strip(".")
+        _check(at, annotation, value, listed=listed, seen=seen, depth=depth)
+
+
+def _check_place(path: str, annotation: Any, config: fdl.Buildable, listed: bool) -> None:
+    """Refuses a call where its result is not wanted."""
+    if not listed:
+        return
+    if constructors.makes_data(fdl.get_callable(config)):
+        from mmjax.data.dataset import Dataset
+
+        if not isinstance(config, fdl.Config) or Dataset not in (annotation, *get_args(annotation)):
+            raise ConfigError(
+                f"{path or 'the configuration'} is {_show(config)}, which reads files; a stored "
+                "configuration may only call it for an experiment's data."
+            )
+    elif not type_hints.accepts(annotation, config):
+        raise _unfit(path, annotation, config)
+
+
+def _unfit(path: str, annotation: Any, value: Any) -> ConfigError:
+    shown = _show(value) if isinstance(value, fdl.Buildable) else repr(value)[:60]
+    return ConfigError(f"{path} is {shown}; expected {type_hints.show_type(annotation)}.")
+
+
+def _show(config: fdl.Buildable) -> str:
+    return f"{public_names.public_name(fdl.get_callable(config))}(...)"

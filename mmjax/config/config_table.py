@@ -1,0 +1,127 @@
+"""A configuration as a table of paths, types and values, defaults included."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import fiddle as fdl
+
+from mmjax.config import public_names, type_hints
+from mmjax.config.errors import ConfigError
+
+
+class Row(NamedTuple):
+    """One path that can be set, with its type and its value as text."""
+
+    path: str
+    type: str
+    value: str
+
+
+class Difference(NamedTuple):
+    """A path at which two configurations differ; None where one of them lacks it."""
+
+    path: str
+    first: str | None
+    second: str | None
+
+
+def describe(config: fdl.Buildable) -> list[Row]:
+    """Every path of a configuration, in the order of its parameters.
+
+    Raises:
+      ConfigError: it is nested too deeply, as only a damaged one is.
+    """
+    try:
+        return [row for row in _rows("", Any, config) if row.path]
+    except RecursionError:
+        raise ConfigError("the configuration is nested too deeply.") from None
+
+
+def flatten(config: fdl.Buildable) -> dict[str, str]:
+    """{path: value}, defaults included; a call's value is the name of what it calls."""
+    return {"": show(config)} | {row.path: row.value for row in describe(config)}
+
+
+def difference(first: fdl.Buildable, second: fdl.Buildable) -> list[Difference]:
+    """The paths at which two configurations differ."""
+    a, b = flatten(first), flatten(second)
+    paths = list(dict.fromkeys([*a, *b]))
+    return [Difference(p, a.get(p), b.get(p)) for p in paths if a.get(p) != b.get(p)]
+
+
+def format_rows(rows: list[Row]) -> str:
+    """The rows as aligned columns, one a line."""
+    paths = max((len(row.path) for row in rows), default=0)
+    types = max((len(row.type) for row in rows), default=0)
+    return "\n".join(f"{r.path:{paths}}  {r.type:{types}}  {r.value}".rstrip() for r in rows)
+
+
+def show(value: Any) -> str:
+    """A value as a user would type it."""
+    if value is fdl.NO_VALUE:
+        return "(required)"
+    if isinstance(value, fdl.Buildable):
+        return _show_call(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{k!r}: {show(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(show, value))}]"
+    if type(value) is tuple:
+        return f"({', '.join(map(show, value))}{',' * (len(value) == 1)})"
+    if hasattr(value, "__qualname__"):
+        return public_names.public_name(value)
+    return _show_record(value) if _is_record(value) else repr(value)
+
+
+def _show_call(config: fdl.Buildable) -> str:
+    """A call without its arguments, which have rows of their own."""
+    function = fdl.get_callable(config)
+    inside = "..." if config.__arguments__ or type_hints.parameters(function) else ""
+    shown = f"{public_names.public_name(function)}({inside})"
+    return shown if isinstance(config, fdl.Config) else f"partial {shown}"
+
+
+def _is_record(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) or (
+        isinstance(value, tuple) and hasattr(value, "_fields")
+    )
+
+
+def _show_record(value: Any) -> str:
+    """A data class or named tuple as the call that makes it, without what is at its default."""
+    given = (f"{k}={show(v)}" for k, v in type_hints.changed_fields(value).items())
+    return f"{type(value).__name__}({', '.join(given)})"
+
+
+def _rows(path: str, annotation: Any, value: Any) -> Iterator[Row]:
+    """The row of a value, then those of its parts."""
+    value = type_hints.opened(value)
+    parts = list(_parts(annotation, value))
+    if isinstance(value, fdl.Buildable) or not parts:
+        yield Row(path, type_hints.show_type(annotation), show(value))
+    for key, inner, part in parts:
+        yield from _rows(f"{path}.{key}" if path else str(key), inner, part)
+
+
+def _parts(annotation: Any, value: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """(key, annotation, value) of what lies in a call, or in a container that holds calls."""
+    if isinstance(value, fdl.Buildable):
+        yield from _arguments(value)
+    elif isinstance(value, Mapping):
+        yield from ((k, type_hints.element(annotation, k), v) for k, v in value.items())
+    elif isinstance(value, list | tuple) and type_hints.holds_buildable(value):
+        yield from ((i, type_hints.element(annotation, i), v) for i, v in enumerate(value))
+
+
+def _arguments(config: fdl.Buildable) -> Iterator[tuple[Any, Any, Any]]:
+    """What a call is given, and the defaults of what it is not."""
+    known = type_hints.parameters(fdl.get_callable(config))
+    for key, parameter in known.items():
+        default = type_hints.made(parameter.factory) if parameter.factory else parameter.default
+        value = config.__arguments__.get(key, default)
+        if value is not fdl.NO_VALUE or isinstance(config, fdl.Config):  # A partial may lack some.
+            yield key, parameter.annotation, value
+    for key, value in config.__arguments__.items():
+        if key not in known:
+            yield key, Any, value

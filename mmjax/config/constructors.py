@@ -1,0 +1,176 @@
+"""The public constructors: everything that a configuration may call or hold by name.
+
+A stored configuration may come from anybody, so what it names is looked up in this list. Nothing
+is imported because a configuration names it, and a name that is not listed is refused, whatever
+module it belongs to. All of the list is free of side effects, except for the functions that make
+data sets: they read files, and write only as `mmjax.config.trust` permits.
+
+A name goes on the list only if it neither opens files or connections, nor imports or runs code
+that its arguments name, nor changes the state of a library.
+"""
+
+import importlib
+from collections.abc import Iterator
+from functools import cache
+from types import FunctionType
+from typing import Any, NamedTuple
+
+# mmjax's packages list their public names themselves, in `__all__`.
+PACKAGES = (
+    "mmjax.encoders",
+    "mmjax.fusion",
+    "mmjax.sharing",
+    "mmjax.heads",
+    "mmjax.auxiliary",
+    "mmjax.balance",
+    "mmjax.data",
+)
+INITIALIZERS = """constant delta_orthogonal glorot_normal glorot_uniform he_normal he_uniform
+    kaiming_normal kaiming_uniform lecun_normal lecun_uniform normal ones orthogonal
+    truncated_normal uniform variance_scaling xavier_normal xavier_uniform zeros"""
+ACTIVATIONS = """celu elu gelu glu hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu
+    log_sigmoid log_softmax logsumexp one_hot relu relu6 selu sigmoid silu soft_sign softmax
+    softplus standardize swish tanh dot_product_attention"""
+NAMES = {
+    "mmjax.experiment": "Experiment",
+    "mmjax.model": "Model",
+    "mmjax.losses": """cross_entropy binary_cross_entropy cumulative_link coral squared_error
+        absolute_error huber""",
+    "mmjax.data.augment": "shift_and_crop spec_augment token_dropout gaussian_noise chain",
+    "mmjax.data.builtin.av_mnist": "Noise",
+    "mmjax.data.dataset": "Modality Task",
+    "mmjax.data.missing": "at_random by_label by_pattern",
+    "mmjax.data.builtin.polyglot_digits": "Noise",
+    "mmjax.data.audio.spectrogram": "Spectrogram",
+    "optax": """adabelief adadelta adafactor adagrad adam adamax adamaxw adamw adan amsgrad fromage
+        lamb lars lbfgs lion nadam nadamw noisy_sgd novograd optimistic_adam optimistic_adam_v2
+        optimistic_gradient_descent polyak_sgd radam rmsprop rprop sgd sign_sgd signum sm3 yogi
+        identity set_to_zero stateless stateless_with_tree_map with_extra_args_support
+        scale_by_factored_rms scale_by_backtracking_linesearch scale_by_zoom_linesearch lookahead
+        apply_every centralize normalize_by_update_norm scale scale_by_adadelta scale_by_adam
+        scale_by_adamax scale_by_adan scale_by_amsgrad scale_by_belief
+        scale_by_distance_over_gradients scale_by_lbfgs scale_by_learning_rate scale_by_lion
+        scale_by_novograd scale_by_optimistic_gradient scale_by_param_block_norm
+        scale_by_param_block_rms scale_by_polyak scale_by_radam scale_by_rms scale_by_rprop
+        scale_by_rss scale_by_schedule scale_by_sign scale_by_sm3 scale_by_stddev
+        scale_by_trust_ratio scale_by_yogi adaptive_grad_clip clip clip_by_block_rms
+        clip_by_global_norm keep_params_nonnegative zero_nans chain partition multi_transform
+        named_chain trace ema add_noise add_decayed_weights apply_if_finite conditionally_mask
+        conditionally_transform flatten freeze selective_transform masked measure_with_ema monitor
+        snapshot MultiSteps skip_large_updates skip_not_finite GradientTransformation
+        GradientTransformationExtraArgs constant_schedule cosine_decay_schedule
+        cosine_onecycle_schedule exponential_decay join_schedules linear_onecycle_schedule
+        linear_schedule piecewise_constant_schedule piecewise_interpolate_schedule
+        polynomial_schedule sgdr_schedule warmup_constant_schedule warmup_cosine_decay_schedule
+        warmup_exponential_decay_schedule inject_hyperparams inject_stateful_hyperparams
+        convex_kl_divergence cosine_distance cosine_similarity ctc_loss generalized_kl_divergence
+        hinge_loss huber_loss kl_divergence l2_loss log_cosh ntxent sigmoid_binary_cross_entropy
+        smooth_labels safe_softmax_cross_entropy softmax_cross_entropy
+        softmax_cross_entropy_with_integer_labels squared_error sigmoid_focal_loss""",
+    "optax.losses": """kl_divergence_with_log_targets multiclass_hinge_loss
+        multiclass_perceptron_loss multiclass_sparsemax_loss perceptron_loss
+        poly_loss_cross_entropy sparsemax_loss ranking_softmax_loss binary_dice_loss dice_loss
+        multiclass_generalized_dice_loss triplet_margin_loss""",
+    "optax.contrib": """differentially_private_aggregate dpsgd acprop scale_by_acprop ademamix
+        scale_by_ademamix
+        scale_by_simplified_ademamix simplified_ademamix adopt scale_by_adopt cocob scale_by_cocob
+        split_real_and_imaginary dadapt_adamw dog dowg galore scale_by_galore madgrad
+        scale_by_madgrad mechanize momo momo_adam muon scale_by_muon prodigy reduce_on_plateau
+        normalize sam schedule_free schedule_free_adamw schedule_free_sgd
+        hutchinson_estimator_diag_hessian sophia""",
+    "jax.nn": ACTIVATIONS + " identity sparse_plus sparse_sigmoid squareplus mish log1mexp",
+    "jax.numpy": """bfloat16 bool_ complex64 complex128 float16 float32 float64 int8 int16 int32
+        int64 uint8 uint16 uint32 uint64 abs absolute add arccos arccosh arcsin arcsinh arctan
+        arctan2 arctanh cbrt ceil clip concatenate cos cosh divide exp exp2 expm1 floor hypot log
+        log10 log1p log2 logaddexp maximum max mean median min minimum multiply negative power prod
+        reciprocal round sign sin sinc sinh sqrt square stack std subtract sum tan tanh var where
+        zeros_like ones_like""",
+    "jax.nn.initializers": INITIALIZERS,
+    "flax.linen": """PReLU MultiHeadAttention MultiHeadDotProductAttention SelfAttention Sequential
+        ConvLocal ConvTranspose Conv DenseGeneral Dense Einsum Embed BatchNorm GroupNorm
+        InstanceNorm LayerNorm RMSNorm SpectralNorm WeightNorm Bidirectional ConvLSTMCell GRUCell
+        LSTMCell MGUCell OptimizedLSTMCell RNN SimpleCell Dropout BatchApply avg_pool max_pool pool
+        normalize zeros_init ones_init """
+    + ACTIVATIONS,
+    "flax.linen.initializers": INITIALIZERS + " zeros_init ones_init",
+}
+# What makes the arms of a run of its configuration.
+ARMS = {
+    ("mmjax.config.arms", "single_modality"),
+    ("mmjax.config.arms", "single_task"),
+}
+
+
+class Constructor(NamedTuple):
+    """A listed object with the module and the name that users write."""
+
+    module: str
+    name: str
+    value: Any
+
+
+@cache
+def constructors() -> dict[tuple[str, str], Constructor]:
+    """Returns {(module, name): constructor}, by the public name and by the place of definition.
+
+    Runs stored before a name had its public place hold the place of definition.
+    """
+    public = {constructor[:2]: constructor for constructor in _listed()}
+    defined: dict[tuple[str, str], Constructor] = {}
+    for constructor in public.values():
+        home = getattr(constructor.value, "__module__", None)
+        inner = getattr(constructor.value, "__qualname__", constructor.name)
+        if isinstance(home, str) and isinstance(inner, str):
+            defined.setdefault((home, inner), constructor)
+    return defined | public
+
+
+def find_constructor(module: str, name: str) -> Constructor | None:
+    """Returns what a stored configuration means by a name of a module; None if not listed."""
+    return constructors().get((module, name))
+
+
+def constructor_of(value: Any) -> Constructor | None:
+    """Returns the entry of an object, under its first public name; None if it is not listed."""
+    return _by_identity().get(id(value))
+
+
+def is_constructor(value: Any) -> bool:
+    """Checks whether a value is one of the listed objects itself."""
+    return id(value) in _by_identity()
+
+
+@cache
+def makes_data(function: Any) -> bool:
+    """Checks whether a listed function makes a data set, for which it may read files."""
+    from mmjax.config import type_hints
+    from mmjax.data.dataset import Dataset
+
+    return is_constructor(function) and (
+        isinstance(function, FunctionType)
+        and type_hints.annotations(function).get("return") is Dataset
+    )
+
+
+@cache
+def _by_identity() -> dict[int, Constructor]:
+    found: dict[int, Constructor] = {}
+    for constructor in _listed():
+        found.setdefault(id(constructor.value), constructor)
+    return found
+
+
+def _listed() -> Iterator[Constructor]:
+    """Yields every entry of the list that the installed versions have."""
+    for package in PACKAGES:
+        module = importlib.import_module(package)
+        for name in module.__all__:
+            value = getattr(module, name)
+            if isinstance(value, type | FunctionType):
+                yield Constructor(package, name, value)
+    for home, names in NAMES.items():
+        module = importlib.import_module(home)
+        for name in names.split():
+            value = getattr(module, name, None)
+            if value is not None:
+                yield Constructor(home, name, value)

@@ -1,0 +1,141 @@
+"""Finds an experiment: a function under `auto_config`, the file it stands in, and its arms."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import fiddle as fdl
+from fiddle.experimental import auto_config as fiddle_auto_config
+
+from mmjax.config import constructors, public_names
+from mmjax.config.errors import ConfigError
+from mmjax.config.serialize import OWN
+from mmjax.provenance import FILE_PREFIX
+
+Arms = Callable[[fdl.Buildable], dict[str, fdl.Buildable]]
+
+
+class Source(NamedTuple):
+    """Where an experiment comes from.
+
+    Attributes:
+      name: what its runs are called: the name of its file.
+      function: the experiment function; None where only a stored configuration is at hand.
+      module: its module, in which names of its own are looked up.
+      arms: makes its variants for comparison, if it has any.
+      allow: modules that were stored beside the experiment's file and that the user allows.
+    """
+
+    name: str
+    function: fiddle_auto_config.AutoConfig | None
+    module: ModuleType | None
+    arms: Arms | None
+    allow: tuple[str, ...] = ()
+
+    def config(self) -> fdl.Buildable:
+        """The experiment as a configuration."""
+        if self.function is None:
+            raise ConfigError("name an experiment, or a run by --from-run DIR.")
+        return self.function.as_buildable()
+
+    def doc(self) -> str:
+        """What the experiment's file says of itself."""
+        said = [getattr(thing, "__doc__", None) for thing in (self.module, self.function)]
+        return next((text.strip() for text in said if text), self.name)
+
+
+def of_function(function: Any, arms: Arms | None) -> Source:
+    """The source of an experiment function.
+
+    Raises:
+      ConfigError: the function is not under `auto_config`.
+    """
+    if not isinstance(function, fiddle_auto_config.AutoConfig):
+        name = getattr(function, "__name__", repr(function))
+        raise ConfigError(f"{name} is no experiment: decorate it with @mmjax.config.auto_config.")
+    module = sys.modules[function.func.__module__]
+    name = Path(getattr(module, "__file__", None) or "experiment").stem
+    own = function.func.__name__
+    return Source(name if own == "experiment" else f"{name}-{own}", function, module, arms)
+
+
+def of_target(target: str) -> Source:
+    """The source of FILE_OR_MODULE[:function]; a module-level ARMS gives its arms.
+
+    Raises:
+      ConfigError: no such file, module or function.
+    """
+    place, _, name = target.partition(":")
+    module = import_file(Path(place)) if place.endswith(".py") else import_module(place)
+    function = getattr(module, name or "experiment", None)
+    if function is None:
+        kind = fiddle_auto_config.AutoConfig
+        known = [n for n, value in vars(module).items() if isinstance(value, kind)]
+        near = public_names.did_you_mean(name or "experiment", known)
+        raise ConfigError(f"{place} defines no function '{name or 'experiment'}'.{near}")
+    return of_function(function, getattr(module, "ARMS", None))
+
+
+def import_file(path: Path) -> ModuleType:
+    """Runs a file as a module; as under `python FILE`, it may import what lies beside it."""
+    if not path.is_file():
+        raise ConfigError(f"there is no file {path}.")
+    name = f"{FILE_PREFIX}{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    _search(path.resolve().parent)
+    spec.loader.exec_module(module)
+    return module
+
+
+def import_module(name: str) -> ModuleType:
+    """Imports a module, from the working directory too."""
+    _search(Path.cwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and public_names.inside(name, [error.name]):
+            mend = f" Did you mean {name}.py?" if Path(f"{name}.py").is_file() else ""
+            raise ConfigError(f"there is no module {name}.{mend}") from error
+        raise
+
+
+def reference(arms: Arms | None, module: ModuleType | None) -> str | None:
+    """An arms function as `module:name`, for the record; None if it cannot be found again."""
+    home, name = getattr(arms, "__module__", ""), getattr(arms, "__qualname__", "<none>")
+    if arms is None or "<" in name:
+        return None
+    return f"{OWN if module and home == module.__name__ else home}:{name}"
+
+
+def dereference(text: str | None, module: ModuleType | None, allow: tuple[str, ...]) -> Arms | None:
+    """The arms function that `reference` recorded.
+
+    Raises:
+      ConfigError: it is of a module that is not trusted, or it is not there.
+    """
+    if text is None:
+        return None
+    home, _, name = text.partition(":")
+    if home == OWN:
+        home = getattr(module, "__name__", OWN)
+    elif (home, name) not in constructors.ARMS and not public_names.inside(home, allow):
+        raise ConfigError(f"the run's arms are of module '{home}'; if trusted, add --allow {home}.")
+    else:
+        module = importlib.import_module(home)
+    arms = getattr(module, name, None)
+    if not callable(arms):
+        raise ConfigError(f"the run's arms are made by {name} of module '{home}', which has none.")
+    found: Arms = arms
+    return found
+
+
+def _search(directory: Path) -> None:
+    if str(directory) not in sys.path:
+        sys.path.insert(0, str(directory))

@@ -1,0 +1,171 @@
+"""Public names: how a user writes what a configuration may call.
+
+`encoders.ConvEncoder` or `ConvEncoder` is mmjax's, `optax.adamw`, `nn.Dense` (flax.linen),
+`jax.nn.gelu` and `jnp.tanh` are the libraries', and `module:name` is anybody's: the user typed the
+module, so it may be imported. Names without a module must be on the list of
+`mmjax.config.constructors`, so that a stored configuration may hold them too.
+"""
+
+import difflib
+import importlib
+import importlib.util
+import types
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from mmjax.config import constructors
+from mmjax.config.errors import ConfigError
+
+BLOCKS = (
+    "encoders",
+    "fusion",
+    "sharing",
+    "heads",
+    "losses",
+    "auxiliary",
+    "balance",
+    "data",
+    "model",
+    "experiment",
+)
+LIBRARIES = {
+    "optax": "optax",
+    "nn": "flax.linen",
+    "flax.linen": "flax.linen",
+    "jnp": "jax.numpy",
+    "jax.numpy": "jax.numpy",
+    "jax.nn": "jax.nn",
+}
+
+
+def inside(module: str, packages: Iterable[str]) -> bool:
+    """Whether a dotted module name is one of the packages or lies in one."""
+    return any(module == p or module.startswith(p + ".") for p in packages)
+
+
+def resolve(name: str) -> Callable[..., Any]:
+    """The public callable that a user means by `name`.
+
+    Raises:
+      ConfigError: there is none; the message lists the nearest.
+    """
+    if ":" in name:
+        return _of_module(*name.split(":", 1))
+    head, _, rest = name.rpartition(".")
+    module = _namespace(head)
+    value: Any = getattr(module, rest, None) if module and not rest.startswith("_") else None
+    if module is None and not head:
+        value = _block_member(name)
+    if not constructors.is_constructor(value):
+        raise ConfigError(_unknown(name))
+    return value
+
+
+def is_public(name: str) -> bool:
+    """Whether `resolve` finds the name."""
+    try:
+        resolve(name)
+    except ConfigError:
+        return False
+    return True
+
+
+def public_name(value: Any) -> str:
+    """The name under which a user would write a callable, or its own name."""
+    name = getattr(value, "__name__", None) or repr(value)
+    for prefix, module in LIBRARIES.items():
+        if vars(importlib.import_module(module)).get(name) is value:
+            return f"{prefix}.{name}"
+    return getattr(value, "__qualname__", name)
+
+
+def nearest(word: str, valid: Iterable[str], count: int = 3) -> list[str]:
+    """The valid names most like a misspelt one, those with the same last part first."""
+    valid = sorted(set(valid))
+    last = word.lower().rpartition(".")[2]
+    same_end = [v for v in valid if v.lower().rpartition(".")[2] == last]
+    lower = [v.lower() for v in valid]
+    close = difflib.get_close_matches(word.lower(), lower, n=count, cutoff=0.6)
+    found = [v for c in close for v in valid if v.lower() == c]
+    return list(dict.fromkeys([*same_end, *found]))[:count]
+
+
+def did_you_mean(word: str, valid: Iterable[str]) -> str:
+    """' Did you mean a, b or c?' or nothing."""
+    found = nearest(word, valid)
+    if not found:
+        return ""
+    *rest, last = found
+    return f" Did you mean {', '.join(rest) + ' or ' if rest else ''}{last}?"
+
+
+def _of_module(module: str, name: str) -> Callable[..., Any]:
+    """Imports what the user typed as `module:name`."""
+    try:
+        value: Any = importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(f"cannot import module '{module}': {error}.") from error
+    for part in name.split("."):
+        if not hasattr(value, part):
+            near = did_you_mean(part, dir(value))
+            raise ConfigError(f"module '{module}' has no '{name}'.{near}")
+        value = getattr(value, part)
+    return value
+
+
+def _namespace(dotted: str) -> types.ModuleType | None:
+    """The module that a dotted prefix stands for, if it is a public one."""
+    if not dotted or "._" in dotted:
+        return None
+    known = LIBRARIES | {block: f"mmjax.{block}" for block in BLOCKS} | {"mmjax": "mmjax"}
+    start = next((k for k in sorted(known, key=len, reverse=True) if inside(dotted, [k])), None)
+    if start is None:
+        return None
+    full = known[start] + dotted[len(start) :]
+    try:
+        return importlib.import_module(full)
+    except ImportError:
+        return None
+
+
+def _block_member(name: str) -> Any:
+    """Finds a bare name among mmjax's blocks.
+
+    Raises:
+      ConfigError: two blocks use the name for different things.
+    """
+    found = {b: vars(m)[name] for b, m in _blocks() if name in _public(m)}
+    if len({id(v) for v in found.values()}) > 1:
+        raise ConfigError(f"'{name}' is ambiguous: write one of {[f'{b}.{name}' for b in found]}.")
+    return next(iter(found.values()), None)
+
+
+def _blocks() -> Iterable[tuple[str, types.ModuleType]]:
+    for block in BLOCKS:
+        if importlib.util.find_spec(f"mmjax.{block}"):
+            yield block, importlib.import_module(f"mmjax.{block}")
+
+
+def _public(module: types.ModuleType) -> list[str]:
+    """The names of a module that stand for public constructors."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and constructors.is_constructor(value)
+    ]
+
+
+def _unknown(name: str) -> str:
+    """The message for a name that nothing public has."""
+    valid = [f"{b}.{n}" for b, module in _blocks() for n in _public(module)]
+    if "." not in name:
+        valid += [n.split(".", 1)[1] for n in valid]
+    valid += [f"optax.{n}" for n in _public(importlib.import_module("optax"))]
+    head = name.rpartition(".")[0]
+    if head and (module := _namespace(head)):
+        valid += [f"{head}.{n}" for n in _public(module)]
+    return (
+        f"unknown name '{name}'."
+        + did_you_mean(name, valid)
+        + " A name of your own is written module:name, a string in quotes."
+    )

@@ -1,0 +1,200 @@
+"""Sets one path of a configuration: `apply(config, "model.fusion=Gated(width=64)")`."""
+
+import copy
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import fiddle as fdl
+from fiddle import daglish
+
+from mmjax.config import config_table, parse, public_names, type_hints
+from mmjax.config.errors import ConfigError
+
+Reader = Callable[[Any, Any, Any], Any]  # (node, annotation, current value) -> new value
+
+
+def apply(config: fdl.Buildable, setting: str) -> fdl.Buildable:
+    """A copy of the configuration with one path set.
+
+    A path is written with dots: parameters by name, entries of a dict by key, those of a list or
+    tuple and variable arguments by number, as in `optimizer.0.max_norm=1.0`. The value is a
+    literal, a word, or a call of a public name. `None` removes an entry of a dict.
+
+    Raises:
+      ConfigError: no such path, or a value that it does not take.
+    """
+    path, equals, text = setting.partition("=")
+    path = path.strip()
+    shown = parse.shorten(setting)
+    parse.check_text("--set", setting)
+    if not equals or not path or not text.strip():
+        raise ConfigError(f"--set {shown!r}: expected PATH=VALUE, as in epochs=20.")
+    if "" in path.split("."):
+        raise ConfigError(f"--set {shown}: the path has an empty part; expected PATH=VALUE.")
+    new = _copied(config)
+    place = _Place(new, path)
+    try:
+        _set(new, path.split("."), type_hints.Parameter(Any), _reader(text.strip(), path), place)
+    except ConfigError as error:
+        raise ConfigError(f"--set {shown}: {error}") from error
+    return new
+
+
+def put(config: fdl.Buildable, path: str, value: Any) -> fdl.Buildable:
+    """A copy of the configuration with a value at one path, whatever types that path takes.
+
+    Raises:
+      ConfigError: no such path.
+    """
+    new = _copied(config)
+    _set(new, path.split("."), type_hints.Parameter(Any), lambda *_: value, _Place(new, path))
+    return new
+
+
+def _copied(config: fdl.Buildable) -> fdl.Buildable:
+    """A copy of the calls and containers; what they hold, such as functions, stays the same."""
+
+    def copied(value: Any, state: daglish.State) -> Any:
+        return state.map_children(value) if state.is_traversable(value) else value
+
+    return daglish.MemoizedTraversal.run(copied, config)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """Where a setting goes, for messages."""
+
+    root: fdl.Buildable
+    path: str
+
+    def unknown(self, segment: str, valid: list[str]) -> ConfigError:
+        """The error for a path that is not there."""
+        paths = [row.path for row in config_table.describe(self.root)]
+        near = public_names.did_you_mean(self.path, paths)
+        shown, path = parse.shorten(segment), parse.shorten(self.path)
+        here = f" Valid instead of '{shown}': {', '.join(valid) or 'nothing'}."
+        return ConfigError(f"no path '{path}'.{near}{here}")
+
+
+def _set(
+    node: Any, segments: list[str], declared: type_hints.Parameter, read: Reader, at: _Place
+) -> Any:
+    """The node with the path inside it set; what is immutable is rebuilt."""
+    segment, *rest = segments
+    key, inner = _find(node, segment, declared.annotation, last=not rest, at=at)
+    if rest:
+        value = _set(type_hints.opened(_get(node, key, inner)), rest, inner, read, at)
+    else:
+        value = read(node, inner.annotation, _get(node, key, inner))
+        if isinstance(node, dict) and value is None:
+            return _removed(node, key, at)
+    return _put(node, key, value)
+
+
+def _find(
+    node: Any, segment: str, annotation: Any, *, last: bool, at: _Place
+) -> tuple[str | int, type_hints.Parameter]:
+    """The key that a segment of a path stands for, and what is declared of it."""
+    if isinstance(node, fdl.Buildable):
+        return _find_parameter(node, segment, at)
+    if isinstance(node, Mapping):
+        keys: dict[str, Any] = {str(k): k for k in node}
+        if segment not in keys and not last:
+            raise at.unknown(segment, list(keys))
+    elif isinstance(node, tuple) and hasattr(node, "_fields"):
+        keys = {name: i for i, name in enumerate(node._fields)}
+    else:
+        keys = {str(i): i for i in range(len(node))} if isinstance(node, list | tuple) else {}
+    if segment not in keys and not isinstance(node, Mapping):
+        raise at.unknown(segment, list(keys))
+    key = keys.get(segment, segment)
+    return key, type_hints.Parameter(type_hints.element(annotation, key))
+
+
+def _find_parameter(
+    node: fdl.Buildable, segment: str, at: _Place
+) -> tuple[str | int, type_hints.Parameter]:
+    function = fdl.get_callable(node)
+    known = type_hints.parameters(function)
+    positions = [k for k in node.__arguments__ if isinstance(k, int)]
+    if segment in known:
+        return segment, known[segment]
+    if segment in map(str, positions):
+        return int(segment), type_hints.Parameter(
+            type_hints.variable(function, inspect.Parameter.VAR_POSITIONAL)
+        )
+    if (
+        segment.isidentifier()
+        and not segment.startswith("_")
+        and type_hints.takes(function, inspect.Parameter.VAR_KEYWORD)
+    ):
+        return segment, type_hints.Parameter(
+            type_hints.variable(function, inspect.Parameter.VAR_KEYWORD)
+        )
+    raise at.unknown(segment, [*known, *map(str, positions)])
+
+
+def _get(node: Any, key: str | int, declared: type_hints.Parameter) -> Any:
+    """What is at the key: set, or by default, or `fdl.NO_VALUE`."""
+    if not isinstance(node, fdl.Buildable):
+        return node.get(key, fdl.NO_VALUE) if isinstance(node, Mapping) else node[key]
+    if key in node.__arguments__:
+        return node.__arguments__[key]
+    return type_hints.made(declared.factory) if declared.factory else copy.copy(declared.default)
+
+
+def _put(node: Any, key: Any, value: Any) -> Any:
+    if isinstance(node, fdl.Buildable) and isinstance(key, str):
+        setattr(node, key, value)
+        return node
+    if isinstance(node, tuple):
+        items = [*node[:key], value, *node[key + 1 :]]
+        return type(node)(*items) if hasattr(node, "_fields") else tuple(items)
+    if isinstance(node, Mapping) and not isinstance(node, dict):
+        return {**node, key: value}
+    node[key] = value
+    return node
+
+
+def _removed(node: dict[Any, Any], key: Any, at: _Place) -> dict[Any, Any]:
+    if key not in node:
+        raise at.unknown(key, list(map(str, node)))
+    del node[key]
+    return node
+
+
+def _read(text: str, annotation: Any, current: Any, path: str) -> Any:
+    """Reads a value in the way that its place asks for."""
+    found = parse.readings(text, annotation)
+    if _holds_call(current) and not _takes_strings(annotation):
+        found = [r for r in found if not isinstance(r, str)] or [parse.resolve(text)]
+    for value in found:
+        if type_hints.accepts(annotation, value):
+            return value
+    value = found[-1]
+    if callable(value) and _holds_call(current):
+        raise ConfigError(f"{path} takes what {text} makes: write {text}().")
+    parse.check_type(path, annotation, found[0])
+    return value
+
+
+def _reader(text: str, path: str) -> Reader:
+    """Reads a text as the place of a path asks for; for an entry of a dict "None" is None."""
+
+    def read(node: Any, annotation: Any, current: Any) -> Any:
+        if isinstance(node, dict) and text == "None":
+            return None
+        return _read(text, annotation, current, path)
+
+    return read
+
+
+def _holds_call(current: Any) -> bool:
+    return isinstance(current, fdl.Buildable) or callable(current)
+
+
+def _takes_strings(annotation: Any) -> bool:
+    """Whether an annotation, if there is one, names strings."""
+    return annotation not in (Any, object) and type_hints.accepts(annotation, "")

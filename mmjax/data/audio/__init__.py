@@ -1,0 +1,1 @@
+"""Reads, synthesizes and transforms sound."""

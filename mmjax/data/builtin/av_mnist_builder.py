@@ -1,0 +1,167 @@
+"""Makes the examples of av_mnist and stores them as a TFDS data set of array records."""
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+from jaxtyping import Int, UInt8
+
+from mmjax.console import print_text
+from mmjax.data.audio.noise import mixed
+from mmjax.data.builtin import tfds_builder
+from mmjax.data.builtin.av_mnist import DIGITS, SPEAKERS, AvMnistRecipe
+from mmjax.data.builtin.download import FSDD, MNIST
+from mmjax.data.builtin.fsdd import RATE, Clip, read_fsdd
+from mmjax.data.builtin.idx import read_idx
+from mmjax.data.builtin.pca import fit_components, reduced
+from mmjax.data.builtin.tfds_builder import Example
+
+SPLITS = ("train", "validation", "test")
+TAKES = {"test": range(5), "validation": range(5, 10)}  # the others are for training
+PIXELS = 28 * 28
+
+
+class Pictures(NamedTuple):
+    """A split's images, flattened, with their rows in MNIST's file and their digits."""
+
+    rows: Int[np.ndarray, " n"]
+    images: UInt8[np.ndarray, "n 784"]
+    digits: UInt8[np.ndarray, " n"]
+
+
+class AvMnist(tfds_builder.Builder):
+    """Digits as pictures and as speech; see `mmjax.data.builtin.av_mnist`."""
+
+    VERSION = tfds.core.Version(AvMnistRecipe.version)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        spectrogram = self.recipe.spectrogram
+        features = {
+            "image": _bytes(28, 28, 1),
+            "audio": _bytes(spectrogram.frames, spectrogram.mels, 1),
+            "digit": tfds.features.ClassLabel(names=DIGITS),
+            "speaker": tfds.features.ClassLabel(names=SPEAKERS),
+            "row": np.int32,  # in MNIST's file
+            "take": np.int32,
+        }
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(features),
+            description=__doc__,
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Example]]]:
+        recipe = self.recipe
+        paths = {part: self.originals.find(original) for part, original in MNIST.items()}
+        files = {
+            part: read_idx(path, shape=(None, 28, 28) if "images" in part else (None,))
+            for part, path in paths.items()
+        }
+        for part in ("train", "test"):
+            _check_pairs(files, part, paths)
+        pictures = _pictures(files, recipe)
+        clips, damaged = read_fsdd(self.originals.find(FSDD), skip_damaged=recipe.skip_damaged)
+        if damaged:
+            told = "\n  ".join([f"{len(damaged)} damaged recordings left out:", *damaged])
+            print_text(told, file=sys.stderr)
+        pools = _pools(clips, recipe)
+        return {
+            split: self.numbered(
+                split, self._generate_examples(split, pictures[split], pools[split]), size
+            )
+            for split, size in recipe.sizes.items()
+        }
+
+    def _generate_examples(
+        self, split: str, pictures: Pictures, pool: list[Clip]
+    ) -> Iterator[Example]:
+        recipe = self.recipe
+        spectrogram, length = recipe.spectrogram, recipe.spectrogram.samples(RATE)
+        background = dataclasses.asdict(recipe.noise)
+        sayings = [[clip for clip in pool if clip.digit == digit] for digit in range(10)]
+        others = [clip.samples for clip in pool]
+        for index, (row, image, digit) in enumerate(zip(*pictures, strict=True)):
+            rng = np.random.default_rng([recipe.seed, SPLITS.index(split), index])
+            clip = sayings[digit][rng.integers(len(sayings[digit]))]
+            sound = mixed(clip.samples, length, rng, others=others, **background)
+            yield {
+                "image": image.reshape(28, 28, 1),
+                "audio": spectrogram(sound, RATE),
+                "digit": int(digit),
+                "speaker": clip.speaker,
+                "row": row,
+                "take": clip.take,
+            }
+
+
+def _bytes(*shape: int) -> tfds.features.Tensor:
+    return tfds.features.Tensor(shape=shape, dtype=np.uint8, encoding=tfds.features.Encoding.BYTES)
+
+
+def _check_pairs(files: dict[str, np.ndarray], part: str, paths: dict[str, Any]) -> None:
+    """Every image needs a label, and every label must be a digit."""
+    images, labels = files[f"{part}-images"], files[f"{part}-labels"]
+    if len(images) != len(labels):
+        raise ValueError(
+            f"{paths[f'{part}-images']} has {len(images)} images and "
+            f"{paths[f'{part}-labels']} {len(labels)} labels; they must be as many."
+        )
+    if labels.max(initial=0) > 9:
+        row = int(np.argmax(labels > 9))
+        raise ValueError(
+            f"{paths[f'{part}-labels']}: label {row} is {labels[row]}; it must be 0 to 9."
+        )
+
+
+def _pictures(files: dict[str, np.ndarray], recipe: AvMnistRecipe) -> dict[str, Pictures]:
+    """The reduced images of each split."""
+    chosen = _rows(len(files["train-images"]), len(files["test-images"]), recipe)
+    flat = {part: files[f"{part}-images"].reshape(-1, PIXELS) for part in ("train", "test")}
+    components = fit_components(flat["train"][chosen["train"]], recipe.energy_removed)
+    found = {}
+    for split, rows in chosen.items():
+        part = "test" if split == "test" else "train"
+        images, digits = reduced(flat[part][rows], components), files[f"{part}-labels"][rows]
+        found[split] = Pictures(rows, images, digits)
+    return found
+
+
+def _rows(train: int, test: int, recipe: AvMnistRecipe) -> dict[str, Int[np.ndarray, " _"]]:
+    """Which images of the training file, in a drawn order, and of the test file, in their own."""
+    sizes = recipe.sizes
+    if sizes["train"] + sizes["validation"] > train:
+        raise ValueError(
+            f"train + validation is {sizes['train'] + sizes['validation']}; MNIST's training file "
+            f"has {train} images."
+        )
+    if sizes["test"] > test:
+        raise ValueError(f"test is {sizes['test']}; MNIST's test file has {test} images.")
+    order = np.random.default_rng(recipe.seed).permutation(train)
+    ends = np.cumsum([sizes["train"], sizes["validation"]])
+    first, second, _ = np.split(order, ends)
+    return {"train": first, "validation": second, "test": np.arange(sizes["test"])}
+
+
+def _pools(clips: list[Clip], recipe: AvMnistRecipe) -> dict[str, list[Clip]]:
+    """The recordings of each split."""
+    strangers = {clip.speaker for clip in clips} - set(SPEAKERS)
+    if strangers:
+        raise ValueError(
+            f"The recordings have a speaker {min(strangers)!r}; they are {', '.join(SPEAKERS)}."
+        )
+    order = np.random.default_rng([recipe.seed, 1]).permutation(SPEAKERS).tolist()
+    speakers = {order[0]: "test", order[1]: "validation"}
+    takes = {take: split for split, some in TAKES.items() for take in some}
+    pools: dict[str, list[Clip]] = {split: [] for split in SPLITS}
+    for clip in clips:
+        by_take = takes.get(clip.take, "train")
+        by_speaker = speakers.get(clip.speaker, "train")
+        pools[by_take if recipe.split_by == "take" else by_speaker].append(clip)
+    for split, pool in pools.items():
+        lacking = set(range(10)) - {clip.digit for clip in pool}
+        if lacking:
+            raise ValueError(f"No recording of the digit {min(lacking)} is in split {split!r}.")
+    return pools

@@ -1,0 +1,203 @@
+"""Makes the examples of polyglot_digits and stores them as a TFDS data set of array records."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from jaxtyping import Float, Int, UInt8
+
+from mmjax.data.audio.log_mel import log_mel
+from mmjax.data.audio.speech import Speaker
+from mmjax.data.builtin import tfds_builder
+from mmjax.data.builtin.polyglot_digits import (
+    LANGUAGES,
+    MODALITIES,
+    TASKS,
+    Noise,
+    PolyglotDigitsRecipe,
+)
+from mmjax.data.builtin.tfds_builder import Example
+
+SPLITS = ("train", "validation", "test")
+SCANS = {"train": 0.65, "validation": 0.1, "test": 0.25}  # share of all scans
+# eSpeak's variants, all of which take its usual time for a word, so that the rate can be told.
+_VOICES = {
+    "train": (
+        "m1 m5 m6 m8 Alex Annie Diogo Henrique Jacky Mario Michael Mike Tweaky boris fast "
+        "grandpa iven iven3 max michel miguel paul rob steph travis zac"
+    ),
+    "validation": "Hugo gustave robert steph3",
+    "test": "m7 Denis norbert quincy belinda john marcelo Nguyen",
+}
+VOICES = {split: voices.split() for split, voices in _VOICES.items()}
+RATES = (120, 320)  # words a minute
+PITCHES = (30, 70)
+ALPHABET = "abcdefghijklmnopqrstuvwxyz"
+LOWEST, STEP = -90.0, 0.5  # a level is stored as a number of steps above the lowest, in decibels
+
+
+class PolyglotDigits(tfds_builder.Builder):
+    """Digits as handwriting, speech and text; see `mmjax.data.builtin.polyglot_digits`."""
+
+    VERSION = tfds.core.Version(PolyglotDigitsRecipe.version)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        classes = {t: task.classes for t, task in TASKS.items() if task.classes}
+        features = {
+            "inputs": {m: _bytes(m) for m in MODALITIES},
+            "present": dict.fromkeys(MODALITIES, np.bool_),
+            "targets": {t: tfds.features.ClassLabel(names=c) for t, c in classes.items()}
+            | {"rate": np.float32},
+            "labeled": dict.fromkeys(TASKS, np.bool_),
+        }
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(features), description=__doc__
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Example]]]:
+        sizes = self.recipe.sizes
+        return {s: self.numbered(s, self._generate_examples(s), sizes[s]) for s in SPLITS}
+
+    def _generate_examples(self, split: str) -> Iterator[Example]:
+        recipe = self.recipe
+        scans, words, speaker = _scans(split, recipe.seed), _words(), Speaker()
+        for index in range(recipe.sizes[split]):
+            rng = np.random.default_rng([recipe.seed, SPLITS.index(split), index])
+            example = _example(rng, scans, words, speaker, VOICES[split], recipe.noise)
+            yield _with_gaps(rng, example, *_shares(recipe, split))
+
+
+def _bytes(modality: str) -> tfds.features.Tensor:
+    shape, sequence, _ = MODALITIES[modality]
+    return tfds.features.Tensor(
+        shape=(None, *shape[1:]) if sequence else shape,
+        dtype=np.uint8,
+        encoding=tfds.features.Encoding.BYTES,
+    )
+
+
+def _shares(recipe: PolyglotDigitsRecipe, split: str) -> tuple[float, float]:
+    if split == "train":
+        return recipe.missing_modalities, recipe.missing_labels
+    return recipe.missing_in_evaluation, recipe.missing_in_evaluation
+
+
+def _scans(split: str, seed: int) -> list[Float[np.ndarray, "_ 8 8"]]:
+    """The split's scans of each digit, with values 0 to 1."""
+    from sklearn.datasets import load_digits
+
+    images, digits = load_digits(return_X_y=True)
+    order = np.random.default_rng(seed).permutation(len(images))
+    ends = np.round(np.cumsum([SCANS[s] for s in SPLITS]) * len(images)).astype(int)
+    chosen = np.split(order, ends)[SPLITS.index(split)]
+    return [images[chosen][digits[chosen] == d].reshape(-1, 8, 8) / 16 for d in range(10)]
+
+
+def _words() -> dict[str, list[str]]:
+    """The words for 0 to 9 in each language."""
+    try:
+        from num2words import num2words
+    except ImportError as error:
+        raise ImportError("Number words need num2words: pip install 'mmjax[demo]'.") from error
+    return {language: [num2words(d, lang=language) for d in range(10)] for language in LANGUAGES}
+
+
+def _example(
+    rng: np.random.Generator,
+    scans: list[Float[np.ndarray, "_ 8 8"]],
+    words: dict[str, list[str]],
+    speaker: Speaker,
+    voices: list[str],
+    noise: Noise,
+) -> Example:
+    """A complete example."""
+    digit, language = int(rng.integers(10)), str(rng.choice(list(LANGUAGES)))
+    word, scan = words[language][digit], rng.choice(scans[digit])
+    rate, pitch = (int(rng.integers(*r, endpoint=True)) for r in (RATES, PITCHES))
+    utterance = speaker.say(word, f"{language}+{rng.choice(voices)}", rate=rate, pitch=pitch)
+    return {
+        "inputs": {
+            "image": scanned(scan, rng, noise.pixels),
+            "speech": heard(utterance, speaker.sample_rate, rng, noise.snr),
+            "text": typed(word, rng, noise.typing),
+        },
+        "targets": {
+            "digit": digit,
+            "language": list(LANGUAGES).index(language),
+            "rate": float(rate),
+        },
+    }
+
+
+def scanned(
+    scan: Float[np.ndarray, "8 8"], rng: np.random.Generator, deviation: float
+) -> UInt8[np.ndarray, "8 8 1"]:
+    """Adds noise to a scan and stores it in 8 bits."""
+    noisy = scan + deviation * rng.standard_normal(scan.shape)
+    return np.round(255 * np.clip(noisy, 0, 1)).astype(np.uint8)[:, :, None]
+
+
+def heard(
+    utterance: Int[np.ndarray, " samples"],
+    sample_rate: int,
+    rng: np.random.Generator,
+    snr: tuple[float, float],
+) -> UInt8[np.ndarray, "frames mels"]:
+    """Trims silence, adds white noise, and stores the log-mel levels in 8 bits."""
+    loudness = np.abs(utterance.astype(np.float64))
+    loud = np.flatnonzero(loudness > 0.02 * loudness.max())
+    speech = utterance[loud[0] : loud[-1] + 1].astype(np.float64)
+    speech /= 10 * np.sqrt(np.mean(speech**2))
+    noise = 0.1 * 10 ** (-rng.uniform(*snr) / 20) * rng.standard_normal(len(speech))
+    longest, mels = MODALITIES["speech"].shape
+    logs = log_mel(
+        speech + noise, sample_rate, window=0.032, hop=0.02, mels=mels, low=60.0, high=8000.0
+    )
+    steps = (10 / np.log(10) * logs[:longest] - LOWEST) / STEP
+    return np.round(np.clip(steps, 0, 255)).astype(np.uint8)
+
+
+def typed(word: str, rng: np.random.Generator, share: float) -> UInt8[np.ndarray, " bytes"]:
+    """Types a word in UTF-8, with errors: letters left out, added, replaced or swapped."""
+    letters = list(word)
+    for place in reversed(range(len(word))):
+        if rng.random() < share:
+            _mistype(letters, place, rng)
+    encoded = "".join(letters or word[0]).encode()[: MODALITIES["text"].shape[0]]
+    return np.frombuffer(encoded, np.uint8)
+
+
+def _mistype(letters: list[str], place: int, rng: np.random.Generator) -> None:
+    kind, other = rng.integers(4), ALPHABET[rng.integers(len(ALPHABET))]
+    if kind == 0:
+        del letters[place]
+    elif kind == 1:
+        letters.insert(place, other)
+    elif kind == 2:
+        letters[place] = other
+    else:
+        letters[place : place + 2] = reversed(letters[place : place + 2])
+
+
+def _with_gaps(
+    rng: np.random.Generator, example: Example, modalities: float, labels: float
+) -> Example:
+    """Takes modalities, but not all, and labels out of an example, with the given shares."""
+    present = dict(
+        zip(MODALITIES, (rng.random(len(MODALITIES)) >= modalities).tolist(), strict=True)
+    )
+    if not any(present.values()):
+        present[str(rng.choice(list(MODALITIES)))] = True
+    labeled = dict(zip(TASKS, (rng.random(len(TASKS)) >= labels).tolist(), strict=True))
+    inputs, targets = example["inputs"], example["targets"]
+    return {
+        "inputs": {m: x if present[m] else _nothing(m, x) for m, x in inputs.items()},
+        "present": present,
+        "targets": {t: y if labeled[t] else 0 for t, y in targets.items()},
+        "labeled": labeled,
+    }
+
+
+def _nothing(modality: str, x: UInt8[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
+    return x[:0] if MODALITIES[modality].sequence else np.zeros_like(x)

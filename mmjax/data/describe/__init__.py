@@ -1,0 +1,1 @@
+"""Describes data sets as tables and example plots."""

@@ -1,0 +1,197 @@
+"""What a data set holds, split by split, in tables: counts, shapes, balance, what is missing."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mmjax.console import print_table
+from mmjax.data.dataset import Dataset, Modality, Source, Task
+from mmjax.types import Batch
+
+CHUNK = 1024  # examples in memory at once
+LISTED = 40  # most classes that a table lists
+
+
+class Table(NamedTuple):
+    """A title, and rows of text of which the first is the header."""
+
+    title: str
+    rows: list[list[str]]
+
+
+def describe(data: Dataset) -> list[Table]:
+    """Looks at every example once and tells what there is.
+
+    Raises:
+      ValueError: if a split has no examples or lacks a modality or a task.
+    """
+    splits = {split: survey(data, split) for split in data.splits}
+    tables = [
+        _splits(splits),
+        Table("Modalities", _modalities(data.modalities, splits)),
+        Table("Tasks", _tasks(data.tasks, splits)),
+    ]
+    for name, task in data.tasks.items():
+        kind = {"multilabel": _labels, "regression": _numbers, "depth": _numbers}
+        tables.append(kind.get(task.kind, _classes)(name, task, splits))
+    return tables + [_fact(name, value) for name, value in data.facts.items()]
+
+
+def survey(data: Dataset, split: str) -> Batch:
+    """All of a split but its inputs, of which one example is kept; a large source is read in parts.
+
+    Raises:
+      ValueError: if the split has no examples or lacks a modality or a task.
+    """
+    from mmjax.data.progress_bars import tracked
+
+    source = data.splits[split]
+    if not len(source):
+        raise ValueError(f"{data.name}, split {split!r}: it has no examples.")
+    starts = range(0, len(source), CHUNK)
+    read = (_part(source, start) for start in starts)
+    parts = list(tracked(read, f"Reading {data.name}: {split}", len(starts)))
+    _complete(data, split, parts[0])
+    inputs = {m: x[:1] for m, x in parts[0].inputs.items()}
+    others = [part._replace(inputs={}) for part in parts]
+    joined = Batch(*(_joined(pieces) for pieces in zip(*others, strict=True)))
+    return joined._replace(inputs=inputs)
+
+
+def show(tables: Sequence[Table]) -> None:
+    """Prints the tables."""
+    for table in tables:
+        print_table(table.rows, table.title)
+
+
+def _part(source: Source, start: int) -> Batch:
+    return source.take(np.arange(start, min(start + CHUNK, len(source))))
+
+
+def _joined(pieces: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
+
+def _complete(data: Dataset, split: str, batch: Batch) -> None:
+    sequences = [m for m, spec in data.modalities.items() if spec.sequence]
+    wanted = {
+        "inputs": data.modalities,
+        "present": data.modalities,
+        "lengths": sequences,
+        "targets": data.tasks,
+        "labeled": data.tasks,
+    }
+    for part, names in wanted.items():
+        for name in names:
+            if name not in getattr(batch, part):
+                raise ValueError(f"{data.name}, split {split!r}: {part} has no {name!r}.")
+
+
+def _splits(splits: Mapping[str, Batch]) -> Table:
+    counts = [f"{batch.size:,}" for batch in splits.values()]
+    return Table("Splits", [["", *splits], ["examples", *counts]])
+
+
+def _modalities(modalities: Mapping[str, Modality], splits: Mapping[str, Batch]) -> list[list[str]]:
+    first = next(iter(splits.values()))
+    rows = [["", "shape", "type", "length", *(f"missing in {split}" for split in splits)]]
+    for name, spec in modalities.items():
+        missing = [_share(~batch.present[name]) for batch in splits.values()]
+        kind = str(first.inputs[name].dtype)
+        rows.append([name, _shape(spec), kind, _lengths(name, spec, splits), *missing])
+    return rows
+
+
+def _shape(spec: Modality) -> str:
+    sizes = " x ".join(map(str, spec.shape)) or "a number"
+    tokens = f" of {len(spec.vocabulary)} tokens" if spec.vocabulary else ""
+    return (f"up to {sizes}" if spec.sequence else sizes) + tokens
+
+
+def _lengths(name: str, spec: Modality, splits: Mapping[str, Batch]) -> str:
+    """Shortest, mean and longest sequence of those that are there."""
+    if not spec.sequence:
+        return ""
+    here = np.concatenate([b.lengths[name][b.present[name]] for b in splits.values()])
+    return f"{here.min()} to {here.max()}, mean {here.mean():.1f}" if len(here) else "none"
+
+
+def _tasks(tasks: Mapping[str, Task], splits: Mapping[str, Batch]) -> list[list[str]]:
+    rows = [["", "kind", "classes", "unit", *(f"unlabelled in {split}" for split in splits)]]
+    for name, task in tasks.items():
+        missing = [_share(~batch.labeled[name]) for batch in splits.values()]
+        classes = str(len(task.classes)) if task.classes else ""
+        rows.append([name, task.kind, classes, task.unit, *missing])
+    return rows
+
+
+def _classes(name: str, task: Task, splits: Mapping[str, Batch]) -> Table:
+    labels = [_real(task, b.targets[name][b.labeled[name]]) for b in splits.values()]
+    counts = [np.bincount(y, minlength=len(task.classes)) for y in labels]
+    things = {"sequence": "steps", "segmentation": "pixels"}.get(task.kind, "examples")
+    rows = _counts(task, list(splits), counts, list(map(len, labels)))
+    return Table(f"{name}: {things} of each class", rows)
+
+
+def _real(task: Task, targets: np.ndarray) -> np.ndarray:
+    """The targets in a row, without steps and pixels that have none."""
+    flat = targets.reshape(-1)
+    if task.kind in ("sequence", "segmentation"):
+        return flat[flat >= 0]
+    return flat[flat > 0] if task.kind == "depth" else flat
+
+
+def _labels(name: str, task: Task, splits: Mapping[str, Batch]) -> Table:
+    labels = [b.targets[name][b.labeled[name]] for b in splits.values()]
+    counts = [y.astype(int).sum(axis=0) for y in labels]
+    totals = [len(y) for y in labels]
+    return Table(f"{name}: examples that have a label", _counts(task, list(splits), counts, totals))
+
+
+def _counts(
+    task: Task, splits: list[str], counts: list[np.ndarray], totals: list[int]
+) -> list[list[str]]:
+    """A class a row; of many classes those that are most frequent in the first split."""
+    order = np.argsort(-counts[0], kind="stable")[:LISTED]
+    shown = sorted(order) if len(task.classes) <= LISTED else order
+    rows = [["", *splits]] + [
+        [task.classes[c], *(_count(int(n[c]), of) for n, of in zip(counts, totals, strict=True))]
+        for c in shown
+    ]
+    rest = len(task.classes) - LISTED
+    return rows + ([[f"and {rest} rarer ones", *[""] * len(splits)]] if rest > 0 else [])
+
+
+def _numbers(name: str, task: Task, splits: Mapping[str, Batch]) -> Table:
+    unit = f" in {task.unit}" if task.unit else ""
+    rows = [["", "mean", "standard deviation", "lowest", "highest"]]
+    for split, batch in splits.items():
+        y = _real(task, batch.targets[name][batch.labeled[name]].astype(np.float64))
+        figures = [y.mean(), y.std(), y.min(), y.max()] if y.size else []
+        rows.append([split, *(f"{v:.4g}" for v in figures)] if figures else [split, *["none"] * 4])
+    return Table(f"{name}{unit}", rows)
+
+
+def _fact(name: str, value: Any) -> Table:
+    """Something that is known of the data; of two levels, the inner one makes columns."""
+    title = name.replace("_", " ")
+    if not isinstance(value, Mapping):
+        return Table(title, [["", ""], [title, _text(value)]])
+    if not all(isinstance(inner, Mapping) for inner in value.values()):
+        return Table(title, [["", ""]] + [[str(k), _text(v)] for k, v in value.items()])
+    columns = list(dict.fromkeys(str(k) for inner in value.values() for k in inner))
+    rows = [[str(k), *(_text(v.get(c, "")) for c in columns)] for k, v in value.items()]
+    return Table(title, [["", *columns], *rows])
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
+
+
+def _share(mask: np.ndarray) -> str:
+    return f"{mask.sum():,} ({mask.mean():.1%})" if mask.any() else "none"
+
+
+def _count(count: int, total: int) -> str:
+    return f"{count:,} ({count / max(total, 1):.1%})"

@@ -1,0 +1,1 @@
+"""Loads data sets from arrays, tables and TFDS builders."""

@@ -1,0 +1,126 @@
+"""Random access to the examples of a TFDS builder."""
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core import read_only_builder
+
+from mmjax.config import ConfigError, trust
+from mmjax.data.builtin.array_cache import find_data_folder, lock_data_folder
+
+NAME = re.compile(r"\w+(/[\w.+-]*\w)?(:[\d.*]+)?")  # without namespace and arguments
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """Stored records, decoded as they are read.
+
+    Attributes:
+      source: TFDS's data source of raw bytes.
+      features: those that are wanted.
+    """
+
+    source: Sequence[bytes]
+    features: Any
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return self.features.deserialize_example_np(self.source[row])
+
+
+def prepared(
+    builder: str | tfds.core.DatasetBuilder, data_dir: str | os.PathLike[str] | None
+) -> tfds.core.DatasetBuilder:
+    """The builder, found by its name and prepared as array records if need be."""
+    if not trust.may_write():
+        return stored(builder, data_dir)
+    if isinstance(builder, str):
+        find_data_folder(data_dir)  # there is one, which TFDS does not check
+        builder = tfds.builder(builder, data_dir=data_dir, try_gcs=False)
+    if not builder.is_prepared():
+        with lock_data_folder(Path(builder.data_dir).parent, f"it prepares {builder.name}"):
+            if not builder.is_prepared():
+                builder.download_and_prepare(file_format="array_record")
+    return builder
+
+
+def stored(builder: Any, data_dir: str | os.PathLike[str] | None) -> tfds.core.DatasetBuilder:
+    """The builder of files that are there already, for a stored configuration.
+
+    Nothing but these files is looked at: TFDS would fetch what it does not know, and import what
+    the files name.
+
+    Raises:
+      ConfigError: there are none, or not such as TFDS itself writes.
+    """
+    if not isinstance(builder, str) or not NAME.fullmatch(builder):
+        raise ConfigError(
+            f"{str(builder)[:60]!r} is no plain name of a TFDS data set, such as 'mnist' or "
+            "'glue/sst2:2.0.0'. If you trust the stored configuration, add --allow-writes."
+        )
+    root = find_data_folder(data_dir)
+    folder = root / re.split("[/:]", builder)[0]
+    if not folder.is_dir():
+        trust.check_may_write(builder, root)
+    for path in folder.rglob("features.json"):
+        for name in _classes(json.loads(path.read_text())):
+            if not str(name).startswith("tensorflow_datasets."):
+                raise ConfigError(
+                    f"{path} names {name!r}, which is no feature of TFDS. If you trust the stored "
+                    "configuration, add --allow-writes."
+                )
+    try:
+        found = read_only_builder.builder_from_files(builder, data_dir=root)
+    except tfds.core.DatasetNotFoundError:
+        found = None
+    if found is None or not found.is_prepared():
+        trust.check_may_write(builder, root)
+    return found
+
+
+def _classes(features: Any) -> Iterator[Any]:
+    """The Python classes that a description of features names."""
+    if isinstance(features, Mapping):
+        names = ["pythonClassName", "python_class_name"] + ["type"] * ("content" in features)
+        yield from (features[name] for name in names if name in features)
+        features = list(features.values())
+    if isinstance(features, list):
+        for part in features:
+            yield from _classes(part)
+
+
+def size(builder: tfds.core.DatasetBuilder, part: str) -> int:
+    """Number of examples in a split by TFDS's name, such as "train[:90%]"."""
+    known = builder.info.splits
+    try:
+        return known[part].num_examples
+    except (KeyError, ValueError, AssertionError) as error:
+        raise ValueError(
+            f"{builder.info.full_name} has no split {part!r}; it has {sorted(known)}: {error}"
+        ) from None
+
+
+def sources(
+    builder: tfds.core.DatasetBuilder, splits: Mapping[str, str], features: Any
+) -> dict[str, Decoding]:
+    """Random access to the examples of each split."""
+    raw = tfds.decode.DeserializeMethod.RAW_BYTES
+    try:
+        return {
+            s: Decoding(builder.as_data_source(part, deserialize_method=raw), features)
+            for s, part in splits.items()
+        }
+    except NotImplementedError:
+        raise ValueError(
+            f"{builder.info.full_name} in {builder.data_dir} is not stored as array records, so it "
+            "cannot be read in any order; prepare it with file_format='array_record', in another "
+            "data_dir or after removing that folder."
+        ) from None

@@ -1,0 +1,1 @@
+"""Array kernels that are fast on CPU, each behind one function with the plain version beside it."""

@@ -1,0 +1,1 @@
+"""Reports of studies: statistics, tables, figures and pages."""

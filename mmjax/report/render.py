@@ -1,0 +1,102 @@
+"""A table as Markdown, as LaTeX and as HTML."""
+
+from mmjax.escapes import escape_html, escape_latex, escape_markdown, format_markdown_table
+from mmjax.report.tables import Cell, Table
+
+BETTER = {"↑": "higher is better", "↓": "lower is better"}
+SUPERSCRIPT = {"⁺": "+", "⁻": "−", "°": "°"}
+
+
+def markdown(table: Table) -> str:
+    """The table in GitHub's Markdown, its note behind."""
+    rows = [[*map(escape_markdown, table.header)]]
+    rows += [[_mark_down(cell) for cell in row] for row in table.rows]
+    note = f"\n{escape_markdown(table.note)}\n" if table.note else ""
+    return format_markdown_table(rows, table.texts) + note
+
+
+def latex(table: Table) -> str:
+    """The table as a LaTeX `tabular` with booktabs' rules, for a float of the paper's own."""
+    columns = "l" * table.texts + "r" * (len(table.header) - table.texts)
+    if table.texts == len(table.header):  # the last column is prose
+        columns = columns[:-1] + r"p{0.7\linewidth}"
+    rows = [_latex_row([escape_latex(name) for name in table.header])]
+    rows += [r"\midrule"]
+    for i, row in enumerate(table.rows):
+        rows += [r"\midrule"] * (0 < table.rule == i)
+        rows.append(_latex_row([_latex_cell(cell) for cell in row]))
+    body = "\n".join([rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *rows, r"\bottomrule"])
+    return f"{body}\n\\end{{tabular}}\n"
+
+
+def html(table: Table) -> str:
+    """The table in HTML; each head of a column is a button that sorts by it."""
+    heads = "".join(_html_head(i, table) for i in range(len(table.header)))
+    cut = table.rule or len(table.rows)
+    bodies = "".join(
+        _html_body(rows, table) for rows in (table.rows[:cut], table.rows[cut:]) if rows
+    )
+    note = f"<p>{escape_html(table.note)}</p>\n" if table.note else ""
+    title = escape_html(table.title)
+    return (
+        f'<div class="wide" tabindex="0" role="region" aria-label="{title}">'
+        f'<table id="{table.name}"{_prose(table)}>\n'
+        f"<thead><tr>{heads}</tr></thead>\n{bodies}</table></div>\n"
+        f"{note}"
+    )
+
+
+def _mark_down(cell: Cell) -> str:
+    text = escape_markdown(cell.text)
+    return (f"**{text}**" if cell.best else text) + (f" {cell.mark}" if cell.mark else "")
+
+
+def _latex_row(cells: list[str]) -> str:
+    return f"{' & '.join(cells)} \\\\"
+
+
+def _latex_cell(cell: Cell) -> str:
+    """The mark takes no room, so that the numbers stand below one another."""
+    text = escape_latex(cell.text)
+    mark = rf"\rlap{{{escape_latex(cell.mark)}}}" if cell.mark else ""
+    return (rf"\textbf{{{text}}}" if cell.best else text) + mark
+
+
+def _html_head(column: int, table: Table) -> str:
+    """A column's head; words say which way is better, since arrows there tell the order of rows."""
+    name, better = escape_html(table.header[column]), ""
+    for arrow, words in BETTER.items():
+        if name.endswith(f" {arrow}"):
+            name, better = name.removesuffix(f" {arrow}"), f"<small>{words}</small>"
+    order = table.order[1] if table.order and table.order[0] == column else ""
+    sort = f' aria-sort="{order}"' if order else ""
+    return (
+        f'<th scope="col"{_class(column, table)}{sort}><button type="button">{name}</button>'
+        f"{better}</th>"
+    )
+
+
+def _prose(table: Table) -> str:
+    """The class of tables of words alone, whose cells break into lines."""
+    return ' class="prose"' if table.texts == len(table.header) else ""
+
+
+def _html_body(rows: list[list[Cell]], table: Table) -> str:
+    """Rows that are sorted among themselves."""
+    lines = "".join(f"<tr>{''.join(_html_cells(row, table))}</tr>\n" for row in rows)
+    return f"<tbody>\n{lines}</tbody>\n"
+
+
+def _html_cells(row: list[Cell], table: Table) -> list[str]:
+    cells = []
+    for i, cell in enumerate(row):
+        text = escape_html(cell.text)
+        text = f"<strong>{text}</strong>" if cell.best else text
+        mark = f"<sup>{SUPERSCRIPT[cell.mark]}</sup>" if cell.mark else ""
+        value = escape_html(str(cell.value))
+        cells.append(f'<td{_class(i, table)} data-value="{value}">{text}{mark}</td>')
+    return cells
+
+
+def _class(column: int, table: Table) -> str:
+    return "" if column < table.texts else ' class="number"'

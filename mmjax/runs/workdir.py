@@ -1,0 +1,247 @@
+"""The directory of a run: what made it, in files beside its results.
+
+config.json       the resolved configuration
+config.txt        the same for the eye, defaults included
+ARM/config.json   the configuration of each arm
+run.json          the experiment's name, the seeds and the arms
+experiment.py     the experiment's file, as it was
+code/, code.json  the same and the modules beside it, to be run again
+provenance.json   a list: versions, devices, git revision and command of each start
+"""
+
+import contextlib
+import datetime
+import itertools
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from mmjax import config as configs
+from mmjax import files, provenance
+from mmjax.config import ConfigError, serialize
+from mmjax.config.absolute_paths import with_absolute_paths
+from mmjax.runs.experiment_code import store_code
+from mmjax.runs.run_files import is_directory_name, read_config, write_config
+
+LISTED = 10  # differences that an error lists
+
+
+class Run(NamedTuple):
+    """What a run is asked to do, as it is stored.
+
+    Attributes:
+      name: the experiment's name.
+      config: the resolved configuration, as JSON text.
+      arms: {arm: its configuration as JSON text}.
+      arms_function: `module:name` of what made the arms; None if it cannot be found again.
+      seeds: the seeds.
+    """
+
+    name: str
+    config: str
+    arms: Mapping[str, str]
+    arms_function: str | None
+    seeds: tuple[int, ...]
+
+
+def fresh(name: str, root: Path = Path("runs")) -> Path:
+    """A directory that does not exist yet, named by the time."""
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    tries = itertools.chain([stamp], (f"{stamp}-{i}" for i in itertools.count(2)))
+    return next(path for path in (root / name / t for t in tries) if not path.exists())
+
+
+def is_free(directory: Path) -> bool:
+    """Whether a run may start there: there is nothing, or an empty directory."""
+    if directory.exists() and not directory.is_dir():
+        raise ConfigError(f"--workdir {directory} is a file; choose a directory.")
+    return files.is_free(directory)
+
+
+def lock(directory: Path) -> contextlib.AbstractContextManager[None]:
+    """Makes the directory this run's own; of several processes of one run the first one does it.
+
+    Raises:
+      LockedError: another run works there.
+    """
+    import jax
+
+    return contextlib.nullcontext() if jax.process_index() else files.lock_directory(directory)
+
+
+def write(directory: Path, run: Run, table: str, module: ModuleType | None, record: dict) -> None:
+    """Creates the directory with all its first files at once, or not at all.
+
+    Raises:
+      ConfigError: it cannot be written.
+    """
+    place = directory.resolve()  # "." has no name
+    draft = place.with_name(f".{place.name}.{os.getpid()}")
+    try:
+        _write_all(draft, run, table, module, record)
+        _move(draft, directory)
+    except BaseException as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        if isinstance(error, OSError):
+            reason = error.strerror or error
+            raise ConfigError(f"cannot write {directory}: {reason}.") from error
+        raise
+
+
+def read(directory: Path) -> Run:
+    """What `write` stored.
+
+    Raises:
+      ConfigError: there is no run.
+      DamagedFileError: it is damaged.
+    """
+    if not config_path(directory).is_file():
+        raise ConfigError(f"{directory} holds no run: it has no config.json.")
+    facts = read_facts(directory)
+    arms = {arm: _read_config(config_path(directory, arm)) for arm in facts["arms"]}
+    config = _read_config(config_path(directory))
+    seeds = tuple(facts["seeds"])
+    return Run(facts["experiment"], config, arms, facts["arms_function"], seeds)
+
+
+def config_path(directory: Path, arm: str = "") -> Path:
+    """Returns where the configuration of a run or of one of its arms lies."""
+    return directory / arm / "config.json"
+
+
+def _read_config(path: Path) -> str:
+    """Reads a configuration whose references to Python objects are well formed.
+
+    Raises:
+      DamagedFileError: they are not, or there is no configuration.
+    """
+    text = read_config(path)
+    with files.naming_damage(path):
+        serialize.modules_of(text)
+    return text
+
+
+def read_facts(directory: Path) -> dict[str, Any]:
+    """Reads run.json: the experiment's name, the seeds and the arms.
+
+    Its names become directories, so that a path there could point out of the run.
+
+    Raises:
+      DamagedFileError: it is damaged, or holds what cannot have been written.
+    """
+    path = directory / "run.json"
+    facts: dict[str, Any] = files.read_json(path)
+    with files.naming_damage(path):
+        kinds = {"experiment": str, "arms": list, "seeds": list, "arms_function": str | None}
+        for name, kind in kinds.items():
+            if not isinstance(facts[name], kind):
+                raise ValueError(f"{name} is {facts[name]!r}")
+        if not all(type(seed) is int and seed >= 0 for seed in facts["seeds"]):
+            raise ValueError(f"the seeds are {facts['seeds']}")
+        for name in [facts["experiment"], *facts["arms"]]:
+            check_directory_name(name)
+    return facts
+
+
+def check_directory_name(name: Any) -> None:
+    """Refuses what cannot be the name of a directory in a run's directory.
+
+    Raises:
+      ConfigError: naming it.
+    """
+    if not is_directory_name(name):
+        raise ConfigError(f"an arm is called {name!r}; its name must do as a directory's.")
+
+
+def may_resume(directory: Path, asked: Run, own: ModuleType | None, *, resume: bool) -> bool:
+    """Whether the directory holds this very run, to be continued.
+
+    Raises:
+      ConfigError: it holds another run, or this one and --resume is not given.
+    """
+    if is_free(directory):
+        return False
+    if not resume and (directory / "config.json").exists():
+        raise ConfigError(
+            f"{directory} already holds a run; add --resume to continue it, or choose another "
+            "--workdir."
+        )
+    if not resume:
+        raise ConfigError(f"{directory} is not empty; choose another --workdir.")
+    stored = read(directory)
+    try:
+        lines = differences(stored, asked, own)
+    except ConfigError as error:
+        raise ConfigError(f"{directory} cannot be continued: {error}") from error
+    if lines:
+        more = [f"and {len(lines) - LISTED} more"] * (len(lines) > LISTED)
+        listed = "\n".join(f"  {line}" for line in [*lines[:LISTED], *more])
+        raise ConfigError(f"{directory} holds a run of a different configuration:\n{listed}")
+    return True
+
+
+def differences(stored: Run, asked: Run, own: ModuleType | None) -> list[str]:
+    """Where a stored run differs from the one asked for, a line each."""
+    lines = [
+        f"{what}: stored {old}, asked {new}"
+        for what, old, new in (
+            ("seeds", stored.seeds, asked.seeds),
+            ("arms", list(stored.arms), list(asked.arms)),
+        )
+        if old != new
+    ]
+    changed = config_differences(stored.config, asked.config, own)
+    if changed:  # The arms differ in the same paths again.
+        return lines + changed
+    for arm in [a for a in asked.arms if a in stored.arms]:
+        found = config_differences(stored.arms[arm], asked.arms[arm], own)
+        lines += [f"{arm}: {line}" for line in found]
+    return lines
+
+
+def config_differences(old: str, new: str, own: ModuleType | None) -> list[str]:
+    """The same for two configurations as stored."""
+    if old == new:
+        return []
+    allow = sorted(serialize.modules_of(new))
+    first, second = (
+        with_absolute_paths(configs.load(text, allow=allow, own=own)) for text in (old, new)
+    )
+    return [
+        f"{d.path or 'experiment'}: stored {d.first or 'nothing'}, asked {d.second or 'nothing'}"
+        for d in configs.difference(first, second)
+    ]
+
+
+def _write_all(draft: Path, run: Run, table: str, module: ModuleType | None, record: dict) -> None:
+    facts = {
+        "experiment": run.name,
+        "seeds": run.seeds,
+        "arms": list(run.arms),
+        "arms_function": run.arms_function,
+    }
+    for arm, config in run.arms.items():
+        (draft / arm).mkdir(parents=True)
+        write_config(config_path(draft, arm), config)
+    write_config(config_path(draft), run.config)
+    files.write_text(draft / "config.txt", table + "\n")
+    files.write_json(draft / "run.json", facts)
+    provenance.append(draft, record)
+    store_code(draft, module)
+
+
+def _move(draft: Path, directory: Path) -> None:
+    """Renames at one stroke, or, where an empty directory waits (it may be a mount), fills it."""
+    if not directory.exists():
+        draft.rename(directory)
+        return
+    if not files.is_free(directory):
+        raise ConfigError(
+            f"another process has started a run in {directory} just now; choose another --workdir."
+        )
+    for item in draft.iterdir():
+        shutil.move(item, directory)
+    draft.rmdir()

@@ -1,0 +1,48 @@
+"""The progress bar: losses, throughput, time left."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+import jax
+
+from mmjax.console import console
+from mmjax.escapes import escape_control_characters
+
+
+class Report(Protocol):
+    """Shows how far a run is."""
+
+    def __call__(self, step: int, text: str, *, last: bool = False) -> None:
+        """Shows the number of completed steps with a text; the last of them ends the bar."""
+
+
+@contextlib.contextmanager
+def progress(title: str, total: int, start: int, examples_per_step: int) -> Iterator[Report]:
+    """Shows a bar for the steps from `start` to `total`; yields its `Report`.
+
+    Of several processes only the first one shows it.
+    """
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        TextColumn("step {task.completed}/{task.fields[steps]} {task.fields[text]}", markup=False),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    title = escape_control_characters(title)
+    hidden = jax.process_index() > 0
+    begin = time.perf_counter()
+    with Progress(*columns, refresh_per_second=4, console=console(), disable=hidden) as bar:
+        task = bar.add_task(title, total=total, completed=start, steps=total, text="", rate="")
+
+        def report(step: int, text: str, *, last: bool = False) -> None:
+            rate = (step - start) * examples_per_step / (time.perf_counter() - begin)
+            shown = f"{rate:,.0f} examples/s" if step > start else ""
+            end, text = step if last else total, escape_control_characters(text)
+            bar.update(task, completed=step, total=end, text=text, rate=shown)
+
+        yield report
