@@ -1,5 +1,6 @@
 """Where parts of a model do not fit: the part is named, what it gets, and what to do."""
 
+import dataclasses
 import functools
 
 import flax.linen as nn
@@ -376,3 +377,17 @@ def test_so_many_layers_that_tracing_would_never_end_are_refused():
     walk = RecurrentEncoder(layers=2**31 - 1)
     with pytest.raises(ValueError, match=r"model\.encoders\.\w+\.layers is 2147483647; it must be"):
         fit({"vector": walk})
+
+
+def test_a_head_among_the_encoders_and_an_encoder_among_the_heads_are_refused():
+    of_heads = experiment(Concat())
+    model = of_heads.model.clone(encoders={"vector": Classification(4)})
+    with pytest.raises(
+        ValueError, match=r"model\.encoders\.vector is a Classification, which is a"
+    ):
+        check(dataclasses.replace(of_heads, model=model), 1)
+    model = of_heads.model.clone(heads={"kind": TextEncoder(5)})
+    with pytest.raises(
+        ValueError, match=r"model\.heads\.kind is a TextEncoder, which is not a head"
+    ):
+        check(dataclasses.replace(of_heads, model=model), 1)

@@ -186,7 +186,9 @@ def read_training(directory: Path) -> dict[str, str]:
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
         elif path.name == "result.json":
             result = json.loads(path.read_text())
-            found[name] = json.dumps({k: v for k, v in result.items() if k != "cost"})
+            found[name] = json.dumps(
+                {k: v for k, v in result.items() if k not in ("cost", "sha256")}
+            )
         elif path.name == "table.md":  # the last column is the time
             rows = path.read_text().splitlines()
             found[name] = "\n".join(row.rsplit("|", 2)[0] for row in rows)

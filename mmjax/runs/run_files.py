@@ -68,3 +68,5 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if not isinstance(value, int | float):
             raise ValueError(f"{name} is not a number")
+        if isinstance(value, int) and value.bit_length() > 1000:  # beyond any float
+            raise ValueError(f"{name} is too large a number")

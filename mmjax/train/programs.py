@@ -132,10 +132,15 @@ def check(experiment: Experiment, devices: int) -> None:
                     f"{sorted(data.modalities)}."
                 )
     for name, encoder in model.encoders.items():
+        if hasattr(encoder, "example_loss"):
+            raise ValueError(
+                f"model.encoders.{name} is a {type(encoder).__name__}, which is a head and not an "
+                "encoder."
+            )
         if hasattr(encoder, "check"):
             encoder.check(data.modalities[name], name)
     for name, head in model.heads.items():
-        if not hasattr(head, "check"):
+        if not hasattr(head, "example_loss"):
             raise ValueError(f"model.heads.{name} is a {type(head).__name__}, which is not a head.")
         head.check(data.tasks[name], name)
     examples = len(data.splits["train"])

@@ -241,6 +241,14 @@ def test_show(tmp_path, capsys):
         assert text in shown
 
 
+def test_numbers_beyond_every_float_are_named(tmp_path):
+    run = write_run(tmp_path / "run", {"all": accuracies(10**400, 0.9)})
+    with pytest.raises(
+        DamagedFileError, match=r"result\.json.*kind/accuracy is too large a number"
+    ):
+        run_command("show", run)
+
+
 def test_show_of_a_studys_arm(tmp_path, capsys):
     arm = write_arm(tmp_path / "study" / "arms" / "fusion=concat", accuracies(0.5), rate=0.5)
     run_command("show", arm)
