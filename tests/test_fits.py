@@ -33,7 +33,8 @@ from mmjax.fusion import (
 from mmjax.heads import Classification, Regression, Segmentation, SequenceLabelling
 from mmjax.kernels.attention import Attention
 from mmjax.model import Model
-from mmjax.model_check import check_fit, resized, trace
+from mmjax.model_check import check_fit, trace
+from mmjax.model_parts import resized
 from mmjax.sharing import CGC, HardSharing
 from mmjax.train.programs import check
 from mmjax.types import Batch, Tokens

@@ -60,7 +60,7 @@ def rows_of(model, example=None):
 
 def check_sums(model, rows, example):
     """The rows add up to the prediction, and this to the parameters and the jaxpr of the model."""
-    shape = functools.partial(model.init, method="start")
+    shape = functools.partial(model.init, method="call_all_parts")
     params = jax.eval_shape(shape, jax.random.key(0), example)["params"]
     parts = [r for p, r in rows.items() if p != "prediction" and not p.startswith("auxiliary.")]
     whole = rows["prediction"]

@@ -19,7 +19,8 @@ from mmjax.data.validate import validate
 from mmjax.data.value_ranges import check_same_scale, value_range
 from mmjax.experiment import Experiment
 from mmjax.flops import flops
-from mmjax.model_check import check_fit, resized
+from mmjax.model_check import check_fit
+from mmjax.model_parts import resized
 from mmjax.train.devices import choose_devices
 from mmjax.train.evaluation import evaluate, higher_is_better
 from mmjax.train.parallel import (

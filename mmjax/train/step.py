@@ -13,8 +13,9 @@ from mmjax.balance import Balancer
 from mmjax.balance.diagnostics import diagnose
 from mmjax.balance.pullback import Pullback, differentiate, gramian
 from mmjax.data.augment import AugmentExample
-from mmjax.model import Model, safe_inputs, shared_parameters
-from mmjax.parameters import partition
+from mmjax.masks import masked_sum, safe_inputs, safe_targets
+from mmjax.model import Model
+from mmjax.parameters import partition, shared_parameters
 from mmjax.types import Batch, Optimizer, Params, TrainState
 
 Metrics = dict[str, tuple[Array, Array]]
@@ -42,7 +43,7 @@ def init_state(
 ) -> TrainState:
     """A fresh state; `batch` serves for its shapes only."""
     init_key, run_key = jax.random.split(key)
-    variables = model.init(init_key, batch, method="start", mutable=True)
+    variables = model.init(init_key, batch, method="call_all_parts", mutable=True)
     others = sorted(set(variables) - {"params", "intermediates"})
     if others:
         raise ValueError(
@@ -79,7 +80,7 @@ def represent(
         batch.lengths,
         train=train,
         rngs=rngs,
-        method="see",
+        method="represent_and_record",
         mutable=["intermediates"],
     )
     return features | (dict.fromkeys(model.auxiliary, seen) if train else {})
@@ -123,18 +124,10 @@ def objective_sums(
         train=True,
         rngs=rngs,
         gather=gather,
-        method="objectives",
+        method="compute_objectives",
     )
     totals, counts = zip(*(sums[name] for name in sorted(model.auxiliary)), strict=True)
     return jnp.stack(totals), jnp.stack(counts)
-
-
-def safe_targets(batch: Batch) -> dict[str, Array]:
-    """Targets with zeros for the missing: a bad target gives NaN gradients even when masked."""
-    return {
-        t: jnp.where(jnp.expand_dims(batch.labeled[t], range(1, y.ndim)), y, jnp.zeros_like(y))
-        for t, y in batch.targets.items()
-    }
 
 
 def loss_sums(
@@ -353,8 +346,3 @@ def split(batch: Batch, parts: int) -> list[Batch]:
         return jax.tree.map(lambda x: x[i::parts], batch)
 
     return [part(i) for i in range(parts)]
-
-
-def masked_sum(x: Array, mask: Array) -> Array:
-    """Sums over the examples under the mask."""
-    return jnp.where(jnp.expand_dims(mask, range(1, x.ndim)), x, jnp.zeros_like(x)).sum(0)

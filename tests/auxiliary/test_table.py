@@ -136,7 +136,9 @@ def ready(name, **changes):
     model, batch = make_model(objective, **options), make_batch()
     batch = keep(batch, options["modalities"])
     shapes = jax.eval_shape(
-        functools.partial(model.init, method="start", mutable=True), jax.random.key(0), batch
+        functools.partial(model.init, method="call_all_parts", mutable=True),
+        jax.random.key(0),
+        batch,
     )["params"]
     return model, batch, random_params(shapes)
 

@@ -12,8 +12,7 @@ import pytest
 from mmjax import balance
 from mmjax.balance.diagnostics import diagnose
 from mmjax.data.pipeline import split_devices
-from mmjax.model import shared_parameters
-from mmjax.parameters import partition
+from mmjax.parameters import partition, shared_parameters
 from mmjax.train.parallel import AXIS, train_program
 from mmjax.train.programs import Programs
 from mmjax.train.step import init_state, loss_sums, make_train_step, predict, represent

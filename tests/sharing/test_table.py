@@ -14,8 +14,8 @@ from mmjax.data.pipeline import split_devices
 from mmjax.encoders import MLPEncoder
 from mmjax.fusion import Sum
 from mmjax.heads import Regression
-from mmjax.model import Model, shared_parameters
-from mmjax.parameters import merge, partition
+from mmjax.model import Model
+from mmjax.parameters import merge, partition, shared_parameters
 from mmjax.sharing import (
     CGC,
     LTB,
