@@ -20,7 +20,8 @@ from mmjax.model import Model, identity
 from mmjax.model_check import Call, trace
 from mmjax.model_parts import Part, key_shape, parts_of, resized, shapes, watched
 from mmjax.train.splits import Splits
-from mmjax.train.step import init_state, make_train_step
+from mmjax.train.state import init_state
+from mmjax.train.step import make_train_step
 from mmjax.types import Batch
 
 Shapes = Mapping[str, Any]  # parameters as jax.ShapeDtypeStructs

@@ -36,7 +36,7 @@ from mmjax.model import Model
 from mmjax.model_check import check_fit, trace
 from mmjax.model_parts import resized
 from mmjax.sharing import CGC, HardSharing
-from mmjax.train.programs import check
+from mmjax.train.experiment_check import check
 from mmjax.types import Batch, Tokens
 
 B = 4

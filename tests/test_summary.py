@@ -28,7 +28,8 @@ from mmjax.heads import Classification, Regression, SequenceLabelling
 from mmjax.model import Model
 from mmjax.sharing import CGC, CrossStitch, HardSharing, MMoE, TaskSpecific
 from mmjax.summary import markdown, summarize, summarize_model
-from mmjax.train.step import init_state, make_train_step
+from mmjax.train.state import init_state
+from mmjax.train.step import make_train_step
 from mmjax.types import Batch
 
 B = 5

@@ -25,7 +25,8 @@ from mmjax.fusion import Mean, ProductOfExperts
 from mmjax.heads import Regression
 from mmjax.model import Model
 from mmjax.sharing import DSelectK, HardSharing
-from mmjax.train.step import init_state, make_train_step
+from mmjax.train.state import init_state
+from mmjax.train.step import make_train_step
 from mmjax.types import Batch
 
 HERE = jnp.ones(64, bool)

@@ -19,7 +19,7 @@ from mmjax.heads import (
     SequenceLabelling,
 )
 from mmjax.model import Model
-from mmjax.train.step import make_eval_step
+from mmjax.train.eval_step import make_eval_step
 from mmjax.types import Batch
 
 N, STEPS, SIDES = 24, 5, (4, 6)

@@ -5,9 +5,10 @@ import jax
 import numpy as np
 import pytest
 
-from mmjax.train.programs import Programs, keep_known_options
+from mmjax.train.compilation import keep_known_options
+from mmjax.train.programs import Programs
 from mmjax.train.schedule import Plan
-from mmjax.train.step import init_state
+from mmjax.train.state import init_state
 
 SEEDS = (3, 1)
 
@@ -18,7 +19,7 @@ def begun(toy, request):
     programs = Programs(toy.experiment(), SEEDS, jax.devices()[: request.param])
     plan = Plan(programs.experiment, SEEDS, programs.splits.size("train"))
     dispatch = next(programs.splits.feed("train").chunks(plan.dispatches))
-    return programs, dispatch, programs.begin(*dispatch)
+    return programs, dispatch, programs.compile_and_init(*dispatch)
 
 
 def test_each_lane_begins_with_the_state_of_its_seed(begun):

@@ -14,8 +14,10 @@ from mmjax.fusion import Concat
 from mmjax.heads import Classification, Regression
 from mmjax.model import Model
 from mmjax.sharing import HardSharing
+from mmjax.train.eval_step import make_eval_step
 from mmjax.train.parallel import AXIS, eval_program, train_program
-from mmjax.train.step import init_state, make_eval_step, make_train_step, psum
+from mmjax.train.state import init_state
+from mmjax.train.step import make_train_step, psum
 from mmjax.types import Batch, Tokens
 from tests.tolerance import bound_difference
 
@@ -183,7 +185,7 @@ def test_devices_give_the_parameters_of_one(toy, balancer, devices):
     results = []
     for n in (1, devices):
         state = jax.tree.map(lambda x: x[None], start(model, data, optimizer, chosen))
-        program = train_program(step, seeds=1, devices=jax.devices()[:n])
+        program = train_program(step, replicas=1, devices=jax.devices()[:n])
         results.append(program(state, on_device(data), split_devices(indices, n)))
     (one, one_metrics), (many, many_metrics) = results
     counts = np.array(
@@ -210,7 +212,7 @@ def test_scan_over_steps_equals_a_loop(toy):
     optimizer, balancer = optax.sgd(0.05), balance.pcgrad()
     indices = train_indices([3], 64, 8, 0, 8)
     step = make_train_step(model, optimizer, balancer, axis_name=AXIS)
-    program = train_program(step, seeds=1, devices=jax.devices()[:1])
+    program = train_program(step, replicas=1, devices=jax.devices()[:1])
 
     def begin():
         return jax.tree.map(lambda x: x[None], start(model, data, optimizer, balancer))
@@ -233,7 +235,7 @@ def test_a_program_of_seeds_equals_each_alone(toy):
     def train(some):
         states = [start(model, data, optimizer, balancer, s) for s in some]
         states = jax.tree.map(lambda *x: jnp.stack(x), *states)
-        program = train_program(step, seeds=len(some), devices=jax.devices()[:1])
+        program = train_program(step, replicas=len(some), devices=jax.devices()[:1])
         indices = split_devices(train_indices(some, 64, 8, 0, 8), 1)
         return program(states, on_device(data), indices)[0].params
 
@@ -248,7 +250,7 @@ def test_the_state_is_donated(toy):
     model, data = toy.model(), toy.batch(16, 0)
     optimizer, balancer = optax.sgd(0.05), balance.equal()
     step = make_train_step(model, optimizer, balancer, axis_name=AXIS)
-    program = train_program(step, seeds=1, devices=jax.devices()[:1])
+    program = train_program(step, replicas=1, devices=jax.devices()[:1])
     state = jax.tree.map(lambda x: x[None], start(model, data, optimizer, balancer))
     state = jax.device_put(
         state,
@@ -298,7 +300,7 @@ def test_evaluation_counts_every_labelled_example_once(toy, devices):
     model, data = toy.model(), toy.batch(50, 0)
     params = start(model, data, optax.sgd(0.1), balance.equal()).params
     step = make_eval_step(model, axis_name=AXIS)
-    program = eval_program(step, seeds=1, devices=jax.devices()[:devices])
+    program = eval_program(step, replicas=1, devices=jax.devices()[:devices])
     positions = np.arange(64).reshape(1, 4, 16)
     sums = program(
         jax.tree.map(lambda x: x[None], params),
