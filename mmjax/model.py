@@ -42,13 +42,15 @@ class Model(nn.Module):
         intermediate values; see `mmjax.auxiliary`.
 
     Example:
+      >>> import functools
       >>> from mmjax.encoders import MLPEncoder
       >>> from mmjax.fusion import Concat
       >>> from mmjax.heads import Classification
       >>> model = Model({"sound": MLPEncoder((8,))}, Concat(), {"digit": Classification(10)})
       >>> inputs, present = {"sound": jnp.ones((2, 5))}, {"sound": jnp.array([True, False])}
-      >>> params = model.init(jax.random.key(0), inputs, present, {}, train=False)
-      >>> model.apply(params, inputs, present, {}, train=False)["digit"].shape
+      >>> init_and_predict = functools.partial(model.init_with_output, train=False)
+      >>> predictions, _ = jax.eval_shape(init_and_predict, jax.random.key(0), inputs, present, {})
+      >>> predictions["digit"].shape
       (2, 10)
     """
 

@@ -41,7 +41,7 @@ def test_devices_are_counted(toy):
     assert choose_devices(experiment, 3) == jax.devices()[:3]
     assert choose_devices(experiment, 8) == jax.devices()
     for count in (0, -1, 9):
-        with pytest.raises(ValueError, match=f"{count} devices were asked for, but there are 8"):
+        with pytest.raises(ValueError, match=f"{count} devices were requested, but there are 8"):
             choose_devices(experiment, count)
 
 

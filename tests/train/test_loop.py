@@ -144,7 +144,7 @@ def test_a_full_disk_is_said_with_the_last_good_checkpoint(toy, tmp_path, monkey
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=next(free)))
     with pytest.raises(DiskFullError) as error:
         fit(toy.experiment(), tmp_path)
-    assert "no room for the checkpoint of step 16" in str(error.value)
+    assert "no space for the checkpoint of step 16" in str(error.value)
     assert str(tmp_path / "checkpoints" / "8") in str(error.value)
     assert "--resume" in str(error.value)
 
