@@ -71,13 +71,8 @@ def make_train_step(
       >>> from mmjax.heads import Classification
       >>> from mmjax.train.state import init_state
       >>> model = Model({"sound": MLPEncoder((8,))}, Concat(), {"digit": Classification(10)})
-      >>> batch = Batch(
-      ...     inputs={"sound": jnp.ones((4, 5))},
-      ...     present={"sound": jnp.ones(4, bool)},
-      ...     lengths={},
-      ...     targets={"digit": jnp.arange(4)},
-      ...     labeled={"digit": jnp.ones(4, bool)},
-      ... )
+      >>> x, yes = jnp.ones((4, 5)), jnp.ones(4, bool)
+      >>> batch = Batch({"sound": x}, {"sound": yes}, {}, {"digit": jnp.arange(4)}, {"digit": yes})
       >>> parts = model, optax.adam(1e-3), equal()
       >>> state = jax.eval_shape(lambda key: init_state(*parts, batch, key), jax.random.key(0))
       >>> new_state, metrics = jax.eval_shape(make_train_step(*parts), state, batch)
