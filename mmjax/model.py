@@ -14,7 +14,7 @@ from mmjax.masks import expand_mask
 from mmjax.missing_token import StandIn
 from mmjax.sharing import Copies, HardSharing, copied
 from mmjax.token_heads import check_tokens, in_context
-from mmjax.types import Batch, Branches, Seen
+from mmjax.types import Batch, Branches, Intermediates
 
 Modules = Mapping[str, nn.Module]
 Features = dict[str, Float[Array, "b ..."] | Branches]
@@ -126,7 +126,7 @@ class Model(nn.Module):
         lengths: dict[str, Any],
         *,
         train: bool,
-    ) -> tuple[Features, tuple[Seen, ...]]:
+    ) -> tuple[Features, tuple[Intermediates, ...]]:
         """Returns the input of each task's head, and the intermediate values of every backbone.
 
         Sown values are included if the collection "intermediates" is mutable.
@@ -152,7 +152,7 @@ class Model(nn.Module):
                 features[task] = in_context(task, jnp.stack(tokens).mean(axis=0), features[task])
         sown = sown_by(self.sharing)
         return features, tuple(
-            Seen(p.tokens, p.fused, features, {"sharing": sown, "fusion": p.sown}) for p in passes
+            Intermediates(p.tokens, p.fused, features, {"sharing": sown, "fusion": p.sown}) for p in passes
         )
 
     def _run_backbones(
@@ -210,7 +210,7 @@ class Model(nn.Module):
 
     def compute_objectives(
         self,
-        seen: dict[str, tuple[Seen, ...]],
+        seen: dict[str, tuple[Intermediates, ...]],
         batch: Batch,
         *,
         train: bool,

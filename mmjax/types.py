@@ -69,7 +69,7 @@ class Branches(NamedTuple):
     weights: dict[str, Float[Array, " b"]]
 
 
-class Seen(NamedTuple):
+class Intermediates(NamedTuple):
     """Intermediate values of one backbone of a model, which auxiliary objectives get.
 
     Attributes:
@@ -83,6 +83,9 @@ class Seen(NamedTuple):
     fused: Any
     features: dict[str, Any]
     sown: dict[str, dict[str, Any]]
+
+
+Seen = Intermediates  # former name, kept for one release
 
 
 class TrainState(NamedTuple):

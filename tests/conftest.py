@@ -137,4 +137,4 @@ def toy():
 def seeds_run(request, monkeypatch):
     """A program's seeds run both ways, of which a platform chooses one."""
     platforms = {jax.default_backend()} if request.param == "in turn" else set()
-    monkeypatch.setattr(parallel, "IN_TURN", platforms)
+    monkeypatch.setattr(parallel, "SEQUENTIAL_PLATFORMS", platforms)

@@ -87,7 +87,7 @@ class Checkpoints:
         hook = sys.unraisablehook
         sys.unraisablehook = functools.partial(show_unless_late, hook)
         try:
-            require_space(self.directory, 2 * size)  # Orbax needs about that while it writes
+            _require_disk_space(self.directory, 2 * size)  # Orbax needs about that while it writes
             note = {"sha256": digest(tree)}
             self._writer.save(step, to_all(tree), custom_metadata=note, overwrite=True)
         except Exception as error:
@@ -178,7 +178,7 @@ def root_cause(error: BaseException) -> str:
     return str(error).split("\n")[0][:200]
 
 
-def require_space(directory: Path, size: int) -> None:
+def _require_disk_space(directory: Path, size: int) -> None:
     """Raises OSError (ENOSPC) if the disk has less than `size` bytes left."""
     if shutil.disk_usage(directory).free < size:
         raise OSError(errno.ENOSPC, f"less than {size} bytes are free", str(directory))

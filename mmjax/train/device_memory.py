@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 
-CGROUP = Path("/sys/fs/cgroup/memory.max")
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 SHARE = 0.9  # of the memory; the rest is for everything except the program
 
 
@@ -24,7 +24,7 @@ def available(devices: Sequence[jax.Device]) -> int:
     stats = devices[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return int(SHARE * stats["bytes_limit"])
-    limit = CGROUP.read_text().strip() if CGROUP.is_file() else "max"
+    limit = _CGROUP_LIMIT.read_text().strip() if _CGROUP_LIMIT.is_file() else "max"
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     total = min(physical, int(limit)) if limit.isdecimal() else physical
     return int(SHARE * total / len(devices))

@@ -13,7 +13,7 @@ import jax
 
 from mmjax.experiment import Experiment
 
-CGROUP = Path("/sys/fs/cgroup/cpu.max")  # "quota period" or "max period", in microseconds
+_CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # "quota period" or "max period", in microseconds
 LEAST = 16
 """Examples per core: with fewer, narrow batches lose as much time as the second core gains."""
 
@@ -34,7 +34,7 @@ def cores() -> int:
     """Returns the number of CPU cores that the affinity and the control group's quota permit."""
     has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS
     visible = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    quota, *period = (CGROUP.read_text() if CGROUP.is_file() else "max").split()
+    quota, *period = (_CGROUP_QUOTA.read_text() if _CGROUP_QUOTA.is_file() else "max").split()
     return visible if quota == "max" else max(1, min(visible, int(quota) // int(period[0])))
 
 

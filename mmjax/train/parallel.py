@@ -26,7 +26,7 @@ from mmjax.types import Batch
 
 AXIS = "data"
 SEEDS = "seeds"
-IN_TURN = {"cpu"}
+SEQUENTIAL_PLATFORMS = {"cpu"}
 """Platforms that train replicas one after the other: a CPU gains nothing from many at once, and the
 arrays of a single one stay in its cache."""
 
@@ -42,7 +42,7 @@ def take(data: Batch, indices: Int[Array, " b"]) -> Batch:
 def over_seeds(
     function: Callable[..., Any], replicas: int, in_axes: tuple[int | None, ...], platform: str
 ) -> Any:
-    """Maps over the leading axis of replicas: in parallel, or in turn on platforms of `IN_TURN`.
+    """Maps over the leading axis of replicas: in parallel, or in turn on platforms of `SEQUENTIAL_PLATFORMS`.
 
     Args:
       function: one replica's.
@@ -50,7 +50,7 @@ def over_seeds(
       in_axes: 0 for arguments that have the axis, None for the others.
       platform: of the devices.
     """
-    if replicas > 1 and platform not in IN_TURN:
+    if replicas > 1 and platform not in SEQUENTIAL_PLATFORMS:
         return jax.vmap(function, in_axes=in_axes)
 
     def map_in_turn(*args: Any) -> Any:
@@ -72,7 +72,7 @@ def groups(replicas: int, devices: Sequence[jax.Device], *, sharded: bool) -> in
 
 def at_once(replicas: int, devices: Sequence[jax.Device], *, sharded: bool) -> int:
     """Returns the number of replicas that a device computes concurrently."""
-    in_turn = devices[0].platform in IN_TURN
+    in_turn = devices[0].platform in SEQUENTIAL_PLATFORMS
     return 1 if in_turn else replicas // groups(replicas, devices, sharded=sharded)
 
 

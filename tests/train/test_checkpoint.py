@@ -309,7 +309,7 @@ def test_other_errors_of_saving_are_not_called_a_full_disk(tmp_path, monkeypatch
     def refuse(*_):
         raise PermissionError(errno.EACCES, "not allowed")
 
-    monkeypatch.setattr(checkpoint, "require_space", refuse)
+    monkeypatch.setattr(checkpoint, "_require_disk_space", refuse)
     with pytest.raises(PermissionError):
         Checkpoints(tmp_path).save(1, state(1))
 
@@ -334,7 +334,7 @@ def small_disk(tmp_path):
 def test_a_disk_that_is_really_full(small_disk, monkeypatch, foreseen):
     """The error says so, and what was there stays; unforeseen, Orbax itself meets the end."""
     if not foreseen:
-        monkeypatch.setattr(checkpoint, "require_space", lambda *_: None)
+        monkeypatch.setattr(checkpoint, "_require_disk_space", lambda *_: None)
     checkpoints = Checkpoints(small_disk / "checkpoints")
     big = State(jnp.int32(2), {"x": jax.random.bits(jax.random.key(0), (300_000,))}, (), ())
     little = jax.tree.map(lambda x: x[:10] if x.ndim else x, big)
