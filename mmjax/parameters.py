@@ -15,7 +15,7 @@ def partition(params: Params, shared: PyTree[bool]) -> tuple[Params, Params]:
 
     Args:
       params: the parameters.
-      shared: marks the shared ones, as `shared_parameters` returns it.
+      shared: marks the shared ones, as `mark_shared_parameters` returns it.
     """
     return (
         jax.tree.map(lambda p, s: p if s else None, params, shared),
@@ -24,7 +24,7 @@ def partition(params: Params, shared: PyTree[bool]) -> tuple[Params, Params]:
 
 
 def merge(shared: Params, own: Params) -> Params:
-    """Joins the two trees that `partition` returns."""
+    """Joins the two trees that `partition_params` returns."""
     return jax.tree.map(lambda s, o: o if s is None else s, shared, own, is_leaf=_is_none)
 
 

@@ -59,7 +59,7 @@ def evaluate(
 def summarize(
     model: Model, statistics: Mapping[str, Mapping[str, np.ndarray | np.floating]]
 ) -> Metrics:
-    """Returns the metrics from the statistics of a split; see `evaluate`."""
+    """Returns the metrics from the statistics of a split; see `evaluate_split`."""
     metrics: Metrics = {}
     for task in task_names(model):
         sums = dict(statistics[task])

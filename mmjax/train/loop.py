@@ -95,7 +95,7 @@ def fit(
         validations, at the end of a dispatch; None saves no others. Processes that train together
         have different clocks, so there only steps count.
       show: shows the progress, as `mmjax.train.progress_bar.progress` does.
-      checked: whether `mmjax.train.experiment_check.check` has accepted the experiment for these
+      checked: whether `check_experiment` has accepted the experiment for these
         devices already, so that it is not repeated.
 
     Raises:

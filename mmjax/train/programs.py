@@ -44,7 +44,7 @@ class Programs:
       seeds: one per replica; replicas with different hyperparameters may have the same seed.
       devices: where the replicas run; by default as `choose_devices` says.
       sweep: hyperparameters in which the replicas differ.
-      checked: whether `check` has accepted the experiment for these devices already.
+      checked: whether `check_experiment` has accepted the experiment for these devices already.
 
     Raises:
       ValueError: if parts or data do not fit, or a hyperparameter of the sweep cannot be traced.

@@ -2,7 +2,7 @@
 
 A replica is one training inside of a program. Replicas differ in their seeds and, in a `Sweep`, in
 numbers of the configuration: the experiment is then built inside of the traced function, with a
-`Number` in place of each.
+`TracedNumber` in place of each.
 """
 
 import operator
