@@ -21,7 +21,7 @@ from mmjax.train import compilation, parallel
 from mmjax.types import Batch
 
 # The tests compile hundreds of small programs and run each once; the slow ones, which start
-# programs of their own, and the main job run as optimised as a user's.
+# programs of their own, and the main job run as optimized as a user's.
 jax.config.update("jax_disable_most_optimizations", True)
 compilation.COMPILER_OPTIONS["cpu"] = compilation.RUN_ONCE
 jax.config.update("jax_num_cpu_devices", 8)
@@ -135,6 +135,6 @@ def toy():
 
 @pytest.fixture(params=["in turn", "at once"])
 def seeds_run(request, monkeypatch):
-    """A program's seeds run both ways, of which a platform chooses one."""
+    """Runs a program's replicas both ways, of which a platform chooses one."""
     platforms = {jax.default_backend()} if request.param == "in turn" else set()
     monkeypatch.setattr(parallel, "SEQUENTIAL_PLATFORMS", platforms)

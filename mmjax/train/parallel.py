@@ -42,7 +42,7 @@ def take(data: Batch, indices: Int[Array, " b"]) -> Batch:
 def over_seeds(
     function: Callable[..., Any], replicas: int, in_axes: tuple[int | None, ...], platform: str
 ) -> Any:
-    """Maps over the leading axis of replicas: in parallel, or in turn on platforms of `SEQUENTIAL_PLATFORMS`.
+    """Maps over the leading axis of replicas: in parallel, or in turn on `SEQUENTIAL_PLATFORMS`.
 
     Args:
       function: one replica's.

@@ -22,13 +22,13 @@ def begun(toy, request):
     return programs, dispatch, programs.compile_and_init(*dispatch)
 
 
-def test_each_lane_begins_with_the_state_of_its_seed(begun):
+def test_each_replica_begins_with_the_state_of_its_seed(begun):
     programs, _, state = begun
     e = programs.experiment
     plain = jax.jit(lambda key: init_state(e.model, e.optimizer, e.balancer, programs.example, key))
-    for lane, seed in enumerate(SEEDS):
+    for replica, seed in enumerate(SEEDS):
         wanted = plain(jax.random.key(seed))
-        found = jax.tree.map(lambda x, lane=lane: x[lane], state)
+        found = jax.tree.map(lambda x, replica=replica: x[replica], state)
         chex.assert_trees_all_close(found.train.params, wanted.params, rtol=1e-5, atol=1e-6)
         chex.assert_trees_all_equal(found.best_params, found.train.params)
     assert (np.asarray(state.train.step) == 0).all()

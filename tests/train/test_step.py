@@ -48,7 +48,7 @@ def on_device(batch):
 
 
 def test_one_step_of_linear_regression_in_closed_form():
-    """Mean squared error over the labelled examples, one step of gradient descent."""
+    """Mean squared error over the labeled examples, one step of gradient descent."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(6, 3)), rng.normal(size=6)
     labeled = np.array([1, 0, 1, 1, 0, 1], bool)
@@ -118,7 +118,7 @@ def test_bad_values_in_missing_labels_have_no_effect(toy, balancer):
 
 @pytest.mark.parametrize("balancer", ["equal", "uncertainty", "pcgrad"])
 def test_a_task_without_labels_changes_nothing_for_the_other(toy, balancer):
-    """The shared parameters move as if only the labelled task existed."""
+    """The shared parameters move as if only the labeled task existed."""
     batch = toy.batch(16, 2)
     batch.labeled["size"][:] = False
     alone = toy.model().clone(heads={"kind": Classification(4)})
@@ -295,7 +295,7 @@ def test_bfloat16_computes_low_and_keeps_high(toy):
 
 
 @pytest.mark.parametrize("devices", [1, 4])
-def test_evaluation_counts_every_labelled_example_once(toy, devices):
+def test_evaluation_counts_every_labeled_example_once(toy, devices):
     """Accuracy and MAE over a split that no batch size divides, against NumPy."""
     model, data = toy.model(), toy.batch(50, 0)
     params = start(model, data, optax.sgd(0.1), balance.equal()).params
