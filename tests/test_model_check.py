@@ -1,4 +1,4 @@
-"""Where parts of a model do not fit: the part is named, what it gets, and what to do."""
+"""Errors about parts of a model that do not fit: they name the part, its input and the fix."""
 
 import functools
 

@@ -56,3 +56,10 @@ def test_compiler_options_that_the_installed_xla_lacks_are_left_out():
     assert keep_known_options(level | {"xla_cpu_no_such_option": True}) == level
     with pytest.raises(jax.errors.JaxRuntimeError, match="xla_backend_optimization_level"):
         keep_known_options({"xla_backend_optimization_level": "high"})
+
+
+def test_an_experiment_that_is_checked_is_not_checked_again(toy):
+    misfit = toy.experiment(modality_dropout={"sound": 0.1})
+    with pytest.raises(ValueError, match="modality_dropout names the modality 'sound'"):
+        Programs(misfit, SEEDS, jax.devices()[:1])
+    Programs(misfit, SEEDS, jax.devices()[:1], checked=True)
