@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mmjax.train.loop import fit
     from mmjax.train.run_arms import run
     from mmjax.train.step import make_train_step
-    from mmjax.types import Batch, Branches, Seen, Tokens, TrainState
+    from mmjax.types import Batch, Branches, Intermediates, Seen, Tokens, TrainState
 
 __version__ = "0.1.0"
 
@@ -23,6 +23,7 @@ __all__ = [
     "Branches",
     "Dataset",
     "Experiment",
+    "Intermediates",
     "Modality",
     "Model",
     "Seen",
@@ -42,7 +43,7 @@ _HOMES = {
     "mmjax.experiment": ("Experiment",),
     "mmjax.model": ("Model",),
     "mmjax.train": ("fit", "make_train_step", "run"),
-    "mmjax.types": ("Batch", "Branches", "Seen", "Tokens", "TrainState"),
+    "mmjax.types": ("Batch", "Branches", "Intermediates", "Seen", "Tokens", "TrainState"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _PACKAGES = ("balance", "config", "data", "experiment", "model", "sharing", "train", "types")

@@ -1,4 +1,4 @@
-"""Dropout whose rate may differ between the lanes of one program."""
+"""Dropout whose rate may differ between the replicas of one program."""
 
 import flax.linen as nn
 import jax
@@ -7,16 +7,22 @@ from jaxtyping import Array, Float
 
 
 class Dropout(nn.Module):
-    """Sets values to zero at a rate and divides those that stay by the rate of staying.
+    """Sets values to zero at a rate, and divides the others by 1 - rate.
 
-    flax's module asks whether the rate is 0 or 1, which rates of several lanes may answer
-    differently; this one asks nothing of a traced rate. The draws are the same.
+    Flax's module branches on whether the rate is 0 or 1, which may differ between replicas; this
+    one does not branch on a traced rate. The draws are the same.
 
     Source: Srivastava et al., JMLR 2014.
 
     Attributes:
-      rate: share of values that become zero, while training; a traced number will do.
+      rate: share of values that become zero in training; may be a traced number.
       shared: axes along which all values share one draw.
+
+    Example:
+      >>> x = jnp.ones((2, 3))
+      >>> dropped = Dropout(0.5).apply({}, x, train=True, rngs={"dropout": jax.random.key(0)})
+      >>> sorted(set(dropped.ravel().tolist()))
+      [0.0, 2.0]
     """
 
     rate: float
@@ -24,11 +30,12 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "..."], *, train: bool) -> Float[Array, "..."]:
-        """An array of any shape."""
+        """Returns an array of the same shape; unchanged if not in training."""
         if not train or (isinstance(self.rate, float | int) and self.rate == 0):
             return x
         keep = 1 - jnp.asarray(self.rate)
         shape = tuple(1 if i in self.shared else size for i, size in enumerate(x.shape))
-        kept = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
+        is_kept = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
+        # A rate of 1 must not divide by 0: its NaN gradient would survive the mask.
         scaled = x / jnp.where(keep > 0, keep, 1).astype(x.dtype)
-        return jnp.where(kept, scaled, jnp.zeros((), x.dtype))
+        return jnp.where(is_kept, scaled, jnp.zeros((), x.dtype))

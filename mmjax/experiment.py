@@ -1,4 +1,4 @@
-"""What an experiment is: data, model, balancer, optimizer, and how long to train."""
+"""The definition of an experiment: data, model, balancer, optimizer, and length of training."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ LARGEST = 2**31 - 1  # steps are counted in 32 bits
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """Everything that decides a run's result, but for the seed.
+    """Everything that determines the result of a run, except the seed.
 
     Write it as a plain function under `auto_config`, so that every argument in it has a path that
     the command line can set:
@@ -25,31 +25,45 @@ class Experiment:
             return Experiment(data=..., model=..., optimizer=optax.adam(1e-3))
 
     Attributes:
-      data: the data set; it must hold the model's modalities and tasks, and may hold more.
+      data: the data set; it must have the model's modalities and tasks, and may have more.
       model: encoders -> fusion -> sharing -> heads.
-      optimizer: any optax transformation; schedules, clipping and accumulation are its business.
-      balancer: how the tasks' losses become one gradient.
+      optimizer: any optax transformation; it includes schedules, clipping and accumulation.
+      balancer: combines the tasks' losses and gradients into one gradient.
       epochs: passes over the training split.
-      batch_size: examples a step, over all devices together.
-      eval_batch_size: examples a step of evaluation, over all devices together.
+      batch_size: examples per step, over all devices.
+      eval_batch_size: examples per step of evaluation, over all devices.
       eval_every: epochs between two validations, each followed by a checkpoint.
-      monitor: what selects the best parameters on the validation split: "loss" (mean over tasks,
-        lower is better), "TASK/METRIC" (such as "digit/accuracy"), or "mean/METRIC" of a metric
-        that all tasks have.
-      patience: stop after so many validations without improvement; None trains to the end.
-      steps_per_dispatch: most training steps that one program runs before the host hears of it.
+      monitor: metric that selects the best parameters on the validation split: "loss" (mean over
+        tasks, lower is better), "TASK/METRIC" (such as "digit/accuracy"), or "mean/METRIC" of a
+        metric that all tasks have.
+      patience: number of validations without improvement before training stops; None never stops
+        early.
+      steps_per_dispatch: maximum number of training steps per call of the compiled program; the
+        host logs and handles signals in between.
       augment: {modality: augmentation} of training examples, such as
         `{"image": shift_and_crop(2)}`; see `mmjax.data.augment`. It runs on the device.
-      modality_dropout: rate at which a training example loses a modality that it has, one for all
-        or {modality: rate}; it never loses the last one.
-      stream: whether batches are fetched while training instead of whole splits lying on the
+      modality_dropout: rate at which each present modality of a training example is dropped, one
+        for all or {modality: rate}; the last one is never dropped.
+      stream: whether to load batches during training instead of keeping whole splits on the
         device. The batches are the same.
-      workers: with `stream`, how many processes fetch, for data that must be decoded; 0 leaves it
-        to threads. Data that lie in memory need none.
-      diagnostics: whether the log of training tells of the tasks' gradients too: pairwise cosines,
-        share of conflicts, norms and condition number. It costs a backward pass a task.
-      compute_dtype: type of activations and of the parameters' copies that meet them; the
-        parameters themselves, the losses and the gradients' sums stay float32.
+      workers: with `stream`, number of processes that load data, for data that must be decoded; 0
+        uses threads. Data in memory need none.
+      diagnostics: whether to log statistics of the tasks' gradients: pairwise cosines, share of
+        conflicts, norms and condition number. It costs one backward pass per task.
+      compute_dtype: type of activations and of the copies of the parameters that they meet; the
+        parameters themselves, the losses and the sums of gradients stay float32.
+
+    Example:
+      >>> import optax
+      >>> from mmjax.encoders import MLPEncoder
+      >>> from mmjax.fusion import Concat
+      >>> from mmjax.heads import Classification
+      >>> Experiment(
+      ...     data=Dataset("empty", {}, {}, {}),
+      ...     model=Model({"sound": MLPEncoder((8,))}, Concat(), {"digit": Classification(10)}),
+      ...     optimizer=optax.adam(1e-3),
+      ... ).epochs
+      10
     """
 
     data: Dataset

@@ -1,4 +1,4 @@
-"""What stands in for a modality that an example lacks."""
+"""The token that replaces a modality that an example lacks."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -7,17 +7,22 @@ from mmjax.types import Tokens
 
 
 class StandIn(nn.Module):
-    """Gives examples without a modality one token of it, so that a fusion sees no gap.
+    """Gives every example that lacks a modality one token of it.
 
     Attributes:
-      learned: whether the token is learned, or zeros.
+      learned: whether the token is learned; otherwise it is zeros.
+
+    Example:
+      >>> tokens = Tokens(jnp.ones((2, 1, 3)), jnp.array([[True], [False]]))
+      >>> StandIn().apply({}, tokens).mask.tolist()
+      [[True], [True]]
     """
 
     learned: bool = False
 
     @nn.compact
     def __call__(self, tokens: Tokens) -> Tokens:
-        """Tokens [b n d] to [b n d], of which at least the first is real in every example."""
+        """Returns tokens [b n d] with the token first in examples that have no token at all."""
         init = nn.initializers.normal(0.02) if self.learned else nn.initializers.zeros
         width = tokens.values.shape[-1:]
         token = self.param("token", init, width) if self.learned else jnp.zeros(width)

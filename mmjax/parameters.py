@@ -11,7 +11,12 @@ from mmjax.types import Params
 
 
 def partition(params: Params, shared: PyTree[bool]) -> tuple[Params, Params]:
-    """(shared parameters, parameters of one task alone), each with None in the other's places."""
+    """Splits parameters into shared ones and those of one task; None fills the gaps of each tree.
+
+    Args:
+      params: the parameters.
+      shared: marks the shared ones, as `mark_shared_parameters` returns it.
+    """
     return (
         jax.tree.map(lambda p, s: p if s else None, params, shared),
         jax.tree.map(lambda p, s: None if s else p, params, shared),
@@ -19,14 +24,14 @@ def partition(params: Params, shared: PyTree[bool]) -> tuple[Params, Params]:
 
 
 def merge(shared: Params, own: Params) -> Params:
-    """What `partition` took apart."""
+    """Joins the two trees that `partition_params` returns."""
     return jax.tree.map(lambda s, o: o if s is None else s, shared, own, is_leaf=_is_none)
 
 
 def matching(params: Params, patterns: Sequence[str]) -> Params:
-    """The parameters whose paths match one of the patterns, None in place of the others.
+    """Returns the parameters whose paths match one of the patterns, with None for the others.
 
-    A path is written with slashes, as in "encoders_image/conv_0/kernel"; a pattern may hold *.
+    A path is written with slashes, as in "encoders_image/conv_0/kernel"; a pattern may contain *.
 
     Raises:
       ValueError: if a pattern matches nothing.
@@ -41,6 +46,29 @@ def matching(params: Params, patterns: Sequence[str]) -> Params:
         lambda p, leaf: leaf if any(fnmatch.fnmatch(_path(p), x) for x in patterns) else None,
         params,
     )
+
+
+def shared_parameters(model: Any, params: Params) -> PyTree[bool]:
+    """Marks the parameters that tasks share: those of `model.shared`, or all but the tasks' own.
+
+    An array that stacks one row per task is not shared: each row gets its own task's gradient only.
+
+    Args:
+      model: a `mmjax.model.Model`.
+      params: its parameters.
+    """
+    if model.shared is None:
+        return jax.tree.map_with_path(lambda path, _: not of_one_task(path), params)
+    chosen = matching(params, model.shared)
+    return jax.tree.map(lambda c: c is not None, chosen, is_leaf=_is_none)
+
+
+def of_one_task(path: tuple[Any, ...]) -> bool:
+    """Returns whether a parameter belongs to one task: a head's, or a sharing's named own_."""
+    part, *names = (p.key for p in path)
+    if part.startswith(("sharing", "branch_sharing_")):
+        return any(name.startswith("own_") for name in names)
+    return bool(part.startswith(("heads_", "branch_heads_", "own_", "auxiliary_")))
 
 
 def _path(path: tuple[Any, ...]) -> str:

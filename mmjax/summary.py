@@ -17,9 +17,11 @@ from mmjax.experiment import Experiment
 from mmjax.flops import flops, flops_by_scope
 from mmjax.formatting import described, example_shapes, with_unit
 from mmjax.model import Model, identity
-from mmjax.model_check import Call, Part, key_shape, parts_of, resized, shapes, trace, watched
+from mmjax.model_check import Call, trace
+from mmjax.model_parts import Part, key_shape, parts_of, resized, shapes, watched
 from mmjax.train.splits import Splits
-from mmjax.train.step import init_state, make_train_step
+from mmjax.train.state import init_state
+from mmjax.train.step import make_train_step
 from mmjax.types import Batch
 
 Shapes = Mapping[str, Any]  # parameters as jax.ShapeDtypeStructs
@@ -148,8 +150,10 @@ def operations_by_name(model: Model, params: Shapes, batch: Batch) -> collection
         return model(*batch[:3], train=False)
 
     def objectives(model: Model, batch: Batch) -> Any:
-        seen = dict.fromkeys(model.auxiliary, model.see(*batch[:3], train=False)[1])
-        return model.objectives(seen, batch, train=False, gather=identity)
+        seen = dict.fromkeys(
+            model.auxiliary, model.represent_and_record(*batch[:3], train=False)[1]
+        )
+        return model.compute_objectives(seen, batch, train=False, gather=identity)
 
     counts = count(predict)
     if model.auxiliary:

@@ -1,7 +1,7 @@
-"""The values that flow through mmjax: a batch, an encoded modality, a training state.
+"""The types of mmjax's data flow: a batch, an encoded modality, a training state.
 
-All are NamedTuples of arrays, so they are pytrees: they can be jitted, pmapped, scanned, vmapped
-and saved without further ado.
+All are NamedTuples of arrays, hence pytrees: they can be passed through `jit`, `pmap`, `scan` and
+`vmap`, and be saved.
 """
 
 from typing import Any, NamedTuple
@@ -17,15 +17,26 @@ Optimizer = optax.GradientTransformation | optax.MultiSteps
 class Batch(NamedTuple):
     """Examples as arrays with a leading batch axis `b`, keyed by the names of modalities and tasks.
 
-    What is missing is marked, never left out: the array of an absent modality or label may hold
-    anything, since `present` and `labeled` keep it from having any effect.
+    Missing values are marked, not left out: the array of an absent modality or label may hold
+    anything, since `present` and `labeled` exclude it from every computation.
 
     Attributes:
       inputs: {modality: [b, ...]}; a sequence has time first, padded: [b, time, ...].
-      present: {modality: Bool[b]}, whether the example has that modality.
-      lengths: {modality: Int[b]}, true lengths, for modalities that are sequences only.
+      present: {modality: Bool[b]}, whether each example has that modality.
+      lengths: {modality: Int[b]}, true lengths; only for modalities that are sequences.
       targets: {task: [b, ...]}.
-      labeled: {task: Bool[b]}, whether the example has a label for that task.
+      labeled: {task: Bool[b]}, whether each example has a label for that task.
+
+    Example:
+      >>> batch = Batch(
+      ...     inputs={"sound": np.ones((2, 5))},
+      ...     present={"sound": np.array([True, False])},
+      ...     lengths={},
+      ...     targets={"digit": np.array([3, 7])},
+      ...     labeled={"digit": np.array([True, True])},
+      ... )
+      >>> batch.size
+      2
     """
 
     inputs: dict[str, Any]
@@ -36,21 +47,21 @@ class Batch(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many examples there are, `b`."""
+        """Number of examples, `b`."""
         return len(next(iter(self.present.values())))
 
 
 class Tokens(NamedTuple):
-    """What an encoder makes of one modality: `n` vectors an example; a vector is `n` = 1."""
+    """Output of an encoder for one modality: `n` vectors per example, one or more."""
 
     values: Float[Array, "b n d"]
     mask: Bool[Array, "b n"]
 
 
 class Branches(NamedTuple):
-    """One representation a modality, for fusions that act on predictions (see `fusion.Late`).
+    """One representation per modality, for fusions of predictions (see `mmjax.fusion.Late`).
 
-    Every branch gets heads of its own; their predictions are averaged with `weights`, which are 0
+    Every branch has heads of its own. Their predictions are averaged with `weights`, which are 0
     for an absent modality and sum to 1 for every example.
     """
 
@@ -58,14 +69,14 @@ class Branches(NamedTuple):
     weights: dict[str, Float[Array, " b"]]
 
 
-class Seen(NamedTuple):
-    """What an auxiliary objective sees of one backbone: intermediate values of the model.
+class Intermediates(NamedTuple):
+    """Intermediate values of one backbone of a model, which auxiliary objectives get.
 
     Attributes:
-      tokens: {modality: Tokens}, as the encoders make them; nothing stands in for the missing.
-      fused: what the fusion makes of them: Float[b d], or `Branches`.
-      features: {task: Float[b d]}, what the heads get.
-      sown: {"fusion" or "sharing": {name: value}}, what these sow as "intermediates".
+      tokens: {modality: Tokens}, outputs of the encoders; missing modalities are masked.
+      fused: output of the fusion: Float[b d], or `Branches`.
+      features: {task: Float[b d]}, inputs of the heads.
+      sown: {"fusion" or "sharing": {name: value}}, values that they sow as "intermediates".
     """
 
     tokens: dict[str, Tokens]
@@ -74,16 +85,19 @@ class Seen(NamedTuple):
     sown: dict[str, dict[str, Any]]
 
 
+Seen = Intermediates  # former name, kept for one release
+
+
 class TrainState(NamedTuple):
-    """All that a training step reads and writes.
+    """State of training, which a step reads and writes.
 
     Attributes:
-      step: number of updates made.
+      step: number of completed updates.
       params: the model's parameters.
       opt_state: the optimizer's state.
       balancer_state: the balancer's state.
-      key: the run's key. It never changes; a step folds its number in, so that a run resumed at
-        step k draws what the uninterrupted run draws.
+      key: random key of the run. It never changes; a step folds its number in, so that a run that
+        is resumed at step k has the same random draws as an uninterrupted one.
     """
 
     step: Int[Array, ""]

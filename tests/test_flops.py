@@ -14,7 +14,8 @@ from mmjax.encoders import RecurrentEncoder, gru, lstm
 from mmjax.flops import flops, flops_by_scope
 from mmjax.kernels.attention import Attention
 from mmjax.kernels.conv2d import conv2d
-from mmjax.train.step import init_state, make_train_step
+from mmjax.train.state import init_state
+from mmjax.train.step import make_train_step
 from mmjax.types import Tokens
 
 

@@ -12,7 +12,8 @@ import pytest
 from mmjax.encoders import MLPEncoder, RecurrentEncoder
 from mmjax.fusion import Concat, Gated, Late, Mean
 from mmjax.heads import Classification, Regression
-from mmjax.model import Model, shared_parameters
+from mmjax.model import Model
+from mmjax.parameters import shared_parameters
 from mmjax.sharing import CGC, Copies, HardSharing, MMoE, TaskSpecific
 from mmjax.types import Tokens
 from tests.tolerance import bound_difference
@@ -131,9 +132,9 @@ def test_shared_parameters_can_be_named(toy):
 
 
 def test_a_model_needs_encoders_and_heads():
-    with pytest.raises(ValueError, match="encoders are empty; give it one a modality"):
+    with pytest.raises(ValueError, match="encoders are empty; give it one per modality"):
         Model(encoders={}, fusion=Concat(), heads={"size": Regression()})
-    with pytest.raises(ValueError, match="heads are empty; give it one a task"):
+    with pytest.raises(ValueError, match="heads are empty; give it one per task"):
         Model(encoders={"vector": MLPEncoder()}, fusion=Concat(), heads={})
 
 

@@ -28,7 +28,8 @@ from mmjax.heads import Classification, Regression, SequenceLabelling
 from mmjax.model import Model
 from mmjax.sharing import CGC, CrossStitch, HardSharing, MMoE, TaskSpecific
 from mmjax.summary import markdown, summarize, summarize_model
-from mmjax.train.step import init_state, make_train_step
+from mmjax.train.state import init_state
+from mmjax.train.step import make_train_step
 from mmjax.types import Batch
 
 B = 5
@@ -60,7 +61,7 @@ def rows_of(model, example=None):
 
 def check_sums(model, rows, example):
     """The rows add up to the prediction, and this to the parameters and the jaxpr of the model."""
-    shape = functools.partial(model.init, method="start")
+    shape = functools.partial(model.init, method="call_all_parts")
     params = jax.eval_shape(shape, jax.random.key(0), example)["params"]
     parts = [r for p, r in rows.items() if p != "prediction" and not p.startswith("auxiliary.")]
     whole = rows["prediction"]

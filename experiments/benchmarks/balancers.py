@@ -112,7 +112,8 @@ def step_of(balancer: Any, tasks: int) -> Callable[[], None]:
     from mmjax.fusion import Concat
     from mmjax.heads import Classification
     from mmjax.model import Model
-    from mmjax.train.step import init_state, make_train_step
+    from mmjax.train.state import init_state
+    from mmjax.train.step import make_train_step
     from mmjax.types import Batch
 
     names = [f"task{i:02}" for i in range(tasks)]

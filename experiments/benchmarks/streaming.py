@@ -27,8 +27,9 @@ from mmjax.fusion import Concat
 from mmjax.heads import Classification
 from mmjax.model import Model
 from mmjax.sharing import HardSharing
-from mmjax.train.programs import LoopState, Programs
+from mmjax.train.programs import Programs
 from mmjax.train.schedule import Plan
+from mmjax.train.state import LoopState
 from mmjax.types import Batch
 
 EXAMPLES = 16384

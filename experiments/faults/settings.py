@@ -23,7 +23,7 @@ from watch import Watch, run_cases
 import mmjax
 from mmjax.config import ConfigError, apply, build, describe, dump, flatten
 from mmjax.config.config_table import Row
-from mmjax.train.programs import check
+from mmjax.train.experiment_check import check
 
 BAIT = "bait_of_the_fuzzer"  # a module that no case may import
 CHECKED = 3  # every so many accepted cases are checked as --summary does

@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, Float, Num
 
 from mmjax.encoders.mlp import to_float
-from mmjax.model import real
+from mmjax.masks import real
 from mmjax.types import Batch
 
 Likelihood = Literal["gaussian", "bernoulli", "categorical"]

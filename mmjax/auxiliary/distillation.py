@@ -140,7 +140,12 @@ class Distillation:
         own = self.teacher.model.encoders
         inputs, present, lengths = ({m: part[m] for m in own if m in part} for part in batch[:3])
         made: Any = self.teacher.model.apply(
-            {"params": self.teacher.params}, inputs, present, lengths, train=False, method="see"
+            {"params": self.teacher.params},
+            inputs,
+            present,
+            lengths,
+            train=False,
+            method="represent_and_record",
         )
         return jax.lax.stop_gradient(made)
 

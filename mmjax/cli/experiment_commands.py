@@ -110,7 +110,7 @@ def check_experiments(
       {arm: number of devices that will train it}.
     """
     from mmjax.train.devices import choose_devices
-    from mmjax.train.programs import check
+    from mmjax.train.experiment_check import check
 
     used = {}
     for arm, make in experiments.items():
@@ -148,6 +148,7 @@ def train(
         resume=resuming,
         devices=devices,
         checkpoint_every=checkpoint_every,
+        checked=True,
     )
 
 
@@ -163,7 +164,7 @@ def evaluate_run(
     from mmjax.train.run_arms import retest
 
     tests = {
-        arm: retest(make(), directory / arm, seeds=seeds, devices=devices)
+        arm: retest(make(), directory / arm, seeds=seeds, devices=devices, checked=True)
         for arm, make in experiments.items()
     }
     run_report.show(run_report.metric_table(tests))

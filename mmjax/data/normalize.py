@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
 from mmjax.data.dataset import Modality, Source
+from mmjax.masks import make_length_mask
 from mmjax.types import Batch
 
 
@@ -76,7 +77,7 @@ def real(
     """Which places are neither missing nor padding: [b], or [b time] for a sequence."""
     if lengths is None:
         return present
-    return present[:, None] & (np.arange(spec.shape[0])[None] < lengths[:, None])
+    return present[:, None] & make_length_mask(lengths, spec.shape[0])
 
 
 def standardised(

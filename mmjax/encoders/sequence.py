@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from mmjax.encoders.mlp import to_float
+from mmjax.masks import make_length_mask
 from mmjax.types import Tokens
 
 
@@ -18,7 +19,7 @@ def time_mask(x: Num[Array, "b t ..."], length: Int[Array, " b"] | None) -> Bool
     """True where a sequence has not ended."""
     if length is None:
         return jnp.ones(x.shape[:2], dtype=bool)
-    return jnp.arange(x.shape[1])[None] < length[:, None]
+    return make_length_mask(length, x.shape[1], jnp)
 
 
 def time_mean(x: Float[Array, "b t d"], mask: Bool[Array, "b t"]) -> Float[Array, "b d"]:

@@ -21,7 +21,7 @@ from mmjax.report.figures import (
     legend_height,
 )
 from mmjax.report.study_results import Record
-from mmjax.train.run_report import line_styles
+from mmjax.train.learning_curves import line_styles
 
 
 def curves(record: Record) -> Figure | None:

@@ -77,7 +77,8 @@ def measure(
     chunks = programs.splits.feed("train").chunks(dispatches.dispatches)
     state, times = None, []
     for _, (data, indices) in zip(ranges[: 1 + TIMED], chunks, strict=False):
-        state, metrics = programs.train(state or programs.begin(data, indices).train, data, indices)
+        state = state or programs.compile_and_init(data, indices).train
+        state, metrics = programs.train(state, data, indices)
         jax.block_until_ready(metrics)
         times.append(time.perf_counter() - begin)
     if len(times) < 2:

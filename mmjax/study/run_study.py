@@ -45,9 +45,9 @@ from mmjax.study.train_units import Trainer, train
 from mmjax.study.tuning import check_space, tune
 from mmjax.train.devices import choose_devices
 from mmjax.train.evaluation import directions
+from mmjax.train.experiment_check import check as check_experiment
 from mmjax.train.loop import TEN_MINUTES
 from mmjax.train.programs import Programs
-from mmjax.train.programs import check as check_experiment
 from mmjax.train.run_arms import read_or_set_aside
 
 
@@ -175,7 +175,7 @@ def check(
         if lanes[0].unit.numbers:
             experiment = plan.build(lanes[0].unit.config)
             seeds = [lane.seed for lane in lanes]
-            Programs(experiment, seeds, devices, sweep(lanes, experiment))
+            Programs(experiment, seeds, devices, sweep(lanes, experiment), checked=True)
     return used, data
 
 

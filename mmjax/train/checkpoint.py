@@ -1,8 +1,8 @@
-"""Checkpoints by Orbax: the only file that knows of it.
+"""Checkpoints by Orbax: the only file that uses it.
 
-A checkpoint is one pytree of arrays with a JSON note. Orbax writes it beside its place and renames
-it, so that a killed run never leaves half a checkpoint; its digest is kept with it, so that one
-that was damaged later is found out, and the one before it is used.
+A checkpoint is one pytree of arrays with a JSON note. Orbax writes it under a temporary name and
+renames it, so that a killed run never leaves half a checkpoint. The note holds a digest: a
+checkpoint that was damaged later is detected, and the one before it is used.
 """
 
 import errno
@@ -26,11 +26,11 @@ FULL_SIGNS = ("No space left", "File too large", "RESOURCE_EXHAUSTED")
 
 
 class DiskFullError(OSError):
-    """There is no room for what the run must write."""
+    """The disk has no space for what the run must write."""
 
 
 def digest(tree: Any) -> str:
-    """SHA-256 over the bytes, types and shapes of a tree's arrays, in the tree's order."""
+    """Returns the SHA-256 of the paths, types, shapes and bytes of a tree's arrays."""
     sha = hashlib.sha256()
     for path, leaf in jax.tree.leaves_with_path(tree):
         array = np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
@@ -40,16 +40,16 @@ def digest(tree: Any) -> str:
 
 
 class Checkpoints:
-    """The checkpoints in one directory; the newest two are kept."""
+    """Checkpoints in one directory; the newest two are kept."""
 
     def __init__(self, directory: Path) -> None:
-        logging.getLogger("absl").setLevel(logging.CRITICAL)  # what is damaged, `restore` says
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # `restore` reports damage
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory.resolve()
 
     @functools.cached_property
     def _writer(self) -> Any:
-        """Opened at the first save, when damaged checkpoints are out of its way."""
+        """Writer of Orbax, opened at the first save, after `restore` has moved damaged ones."""
         from orbax.checkpoint import v1 as ocp
 
         return ocp.training.Checkpointer(
@@ -60,34 +60,34 @@ class Checkpoints:
         )
 
     def close(self) -> None:
-        """Waits for what is being written."""
+        """Waits until everything is written."""
         self._writer.close()
 
     def steps(self) -> list[int]:
-        """Steps that have a checkpoint, the oldest first."""
+        """Returns the steps that have a checkpoint, the oldest first."""
         return sorted(int(p.name) for p in self.directory.iterdir() if p.name.isdecimal())
 
     def newest(self) -> Path | None:
-        """Where the newest checkpoint lies, if there is one."""
+        """Returns the path of the newest checkpoint, if there is one."""
         steps = self.steps()
         return self.path(steps[-1]) if steps else None
 
     def path(self, step: int) -> Path:
-        """Where the checkpoint of a step lies."""
+        """Returns the path of a step's checkpoint."""
         return self.directory / str(step)
 
     def save(self, step: int, tree: Any) -> None:
-        """Writes a checkpoint, whole or not at all.
+        """Writes a checkpoint atomically.
 
         Raises:
-          DiskFullError: naming the directory and the last good checkpoint.
+          DiskFullError: if the disk is full; it names the directory and the last good checkpoint.
         """
         tree = jax.device_get(tree)
         size = sum(getattr(x, "nbytes", 0) for x in jax.tree.leaves(tree))
-        shown = sys.unraisablehook
-        sys.unraisablehook = functools.partial(show_unless_late, shown)
+        hook = sys.unraisablehook
+        sys.unraisablehook = functools.partial(show_unless_late, hook)
         try:
-            require_space(self.directory, 2 * size)
+            _require_disk_space(self.directory, 2 * size)  # Orbax needs about that while it writes
             note = {"sha256": digest(tree)}
             self._writer.save(step, to_all(tree), custom_metadata=note, overwrite=True)
         except Exception as error:
@@ -95,25 +95,25 @@ class Checkpoints:
                 raise
             raise DiskFullError(
                 errno.ENOSPC,
-                f"There is no room for the checkpoint of step {step} ({size} bytes) in "
+                f"The disk has no space for the checkpoint of step {step} ({size} bytes) in "
                 f"{self.directory}. The last good checkpoint is {self.newest() or 'none'}. Free "
                 "some space, or raise the limit of file sizes (ulimit -f), and run the same "
                 "command with --resume.",
             ) from error
-        sys.unraisablehook = shown  # kept where it failed: the last results come after it
+        sys.unraisablehook = hook  # after a failure it stays: late errors are still to come
 
     def restore(self, like: Any, *, set_aside: bool = True) -> Any | None:
-        """The newest checkpoint that is whole; None where there is none at all.
+        """Returns the newest undamaged checkpoint; None if there is no checkpoint.
 
         Newer ones, which are damaged, are set aside with a warning that names them.
 
         Args:
-          like: what has the types, shapes and placement of the arrays to restore.
-          set_aside: whether damaged ones are moved; a run that is only read stays as it is.
+          like: tree with the types, shapes and placement of the arrays to restore.
+          set_aside: whether to move damaged ones; a run that is only read stays unchanged.
 
         Raises:
-          ValueError: if there are checkpoints and none can be read; they stay where they are, for
-            it may be `like` that is wrong.
+          ValueError: if there are checkpoints but none can be read; they are not moved, since
+            `like` may be wrong instead.
         """
         damaged: dict[int, str] = {}
         for step in reversed(self.steps()):
@@ -124,8 +124,8 @@ class Checkpoints:
                 continue
             for bad, cause in damaged.items():
                 logging.getLogger("mmjax").warning(
-                    "The checkpoint of step %d is damaged (%s); it lies in %s, and that of "
-                    "step %d is used.",
+                    "The checkpoint of step %d is damaged (%s); it is in %s, and the checkpoint "
+                    "of step %d is used.",
                     bad,
                     cause,
                     self._set_aside(bad) if set_aside else self.path(bad),
@@ -135,8 +135,9 @@ class Checkpoints:
         if damaged:
             causes = "; ".join(f"step {step}: {cause}" for step, cause in damaged.items())
             raise ValueError(
-                f"No checkpoint in {self.directory} can be read ({causes}). They are damaged, or "
-                "of another model; name the right one, or start anew in another --workdir."
+                f"No checkpoint in {self.directory} can be read ({causes}). They are damaged or "
+                "belong to another model; name the right run, or start a new one in another "
+                "--workdir."
             )
         return None
 
@@ -146,9 +147,9 @@ class Checkpoints:
         written = (ocp.metadata(self.path(step)).custom_metadata or {}).get("sha256", "no digest")
         shape = jax.tree.map(shared, like)
         tree = to_own(ocp.load(self.path(step), shape), like)
-        found = digest(jax.device_get(tree))
-        if found != written:
-            raise ValueError(f"its digest is {found[:12]}, but {written[:12]} was written")
+        actual = digest(jax.device_get(tree))
+        if actual != written:
+            raise ValueError(f"its digest is {actual[:12]}, but {written[:12]} was written")
         return tree
 
     def _set_aside(self, step: int) -> Path:
@@ -161,40 +162,40 @@ class Checkpoints:
 
 
 def abstract(x: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    """Type, shape and placement of an array, or of what stands for one."""
+    """Returns type, shape and placement of an array, without its values."""
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
 
 
 def shared(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    """The same, placed on the devices of all processes if there are several."""
+    """Returns the same, placed on the devices of all processes if there are several."""
     return x if jax.process_count() == 1 else x.update(sharding=everywhere())
 
 
 def root_cause(error: BaseException) -> str:
-    """The first line of what an error began with."""
+    """Returns the first line of the message of an error's first cause."""
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error).split("\n")[0][:200]
 
 
-def require_space(directory: Path, size: int) -> None:
+def _require_disk_space(directory: Path, size: int) -> None:
     """Raises OSError (ENOSPC) if the disk has less than `size` bytes left."""
     if shutil.disk_usage(directory).free < size:
         raise OSError(errno.ENOSPC, f"less than {size} bytes are free", str(directory))
 
 
 def show_unless_late(show: Callable[[Any], Any], unraisable: Any) -> None:
-    """Shows an error of a finalizer or a callback, unless a write that failed is its cause.
+    """Shows an error of a finalizer or a callback, unless a failed write is its cause.
 
-    Of a checkpoint's many writes the first that fails ends the event loop of all of them; the
-    others then cannot tell it how they went.
+    The first of a checkpoint's writes that fails closes the event loop of all of them; the others
+    then cannot report their results to it.
     """
     if str(unraisable.exc_value) != "Event loop is closed":
         show(unraisable)
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether a full disk is the cause, be it wrapped by whichever library."""
+    """Returns whether a full disk is the cause of an error, whichever library has wrapped it."""
     while error is not None:
         full = isinstance(error, OSError) and error.errno in FULL
         if full or any(sign in str(error) for sign in FULL_SIGNS):

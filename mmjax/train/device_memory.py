@@ -1,4 +1,4 @@
-"""How much memory a device has, and what happens where a program needs more."""
+"""Memory of a device: how much a program may use, and errors if it needs more."""
 
 import contextlib
 import os
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import jax
 
-CGROUP = Path("/sys/fs/cgroup/memory.max")
-SHARE = 0.9  # of the memory; the rest is for all that is no program's
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+SHARE = 0.9  # of the memory; the rest is for everything except the program
 
 
 class MemoryShortError(MemoryError):
@@ -16,39 +16,39 @@ class MemoryShortError(MemoryError):
 
 
 def available(devices: Sequence[jax.Device]) -> int:
-    """Bytes that a program may take on one of the devices.
+    """Returns the bytes that a program may use on one of the devices.
 
-    Of a GPU or TPU what its allocator has; of a CPU, whose devices share it, the machine's memory,
-    or what its control group may have.
+    On GPU or TPU it is the limit of the allocator; on CPU, whose devices share it, the memory of
+    the machine, or of the control group if that is less.
     """
     stats = devices[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return int(SHARE * stats["bytes_limit"])
-    limit = CGROUP.read_text().strip() if CGROUP.is_file() else "max"
+    limit = _CGROUP_LIMIT.read_text().strip() if _CGROUP_LIMIT.is_file() else "max"
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     total = min(physical, int(limit)) if limit.isdecimal() else physical
     return int(SHARE * total / len(devices))
 
 
-def check_memory(needed: int, limit: int | None, lanes: int) -> None:
-    """Refuses a program before it runs.
+def check_memory(needed: int, limit: int | None, replicas: int) -> None:
+    """Refuses a program that needs too much memory, before it runs.
 
     Raises:
-      MemoryShortError: it needs more than the limit.
+      MemoryShortError: if it needs more than the limit.
     """
     if limit is not None and needed > limit:
         raise MemoryShortError(
-            f"A program of {lanes} lanes needs {needed / 1e6:,.1f} MB on a device, which can give "
-            f"{limit / 1e6:,.1f} MB."
+            f"A program of {replicas} replicas needs {needed / 1e6:,.1f} MB on a device, which can "
+            f"provide {limit / 1e6:,.1f} MB."
         )
 
 
 @contextlib.contextmanager
-def memory_errors(lanes: int) -> Iterator[None]:
-    """Gives a device's lack of memory a name.
+def memory_errors(replicas: int) -> Iterator[None]:
+    """Turns a device's error about memory into a `MemoryShortError`.
 
     Raises:
-      MemoryShortError: the device had none left.
+      MemoryShortError: if the device ran out of memory.
     """
     try:
         yield
@@ -56,5 +56,5 @@ def memory_errors(lanes: int) -> Iterator[None]:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         first = str(error).split("\n")[0]
-        message = f"A program of {lanes} lanes ran out of memory: {first}"
+        message = f"A program of {replicas} replicas ran out of memory: {first}"
         raise MemoryShortError(message) from error

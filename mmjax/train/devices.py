@@ -1,8 +1,8 @@
-"""Which devices train an experiment.
+"""Choice of the devices that train an experiment.
 
-JAX sees all cores of a CPU as one device, which shares out each operation among them. Small models
-gain little from that. A device for each core shares out the batch instead, so that the cores meet
-once a step.
+JAX sees all cores of a CPU as one device, which divides each operation among them. Small models
+gain little from that. One device per core divides the batch instead, so that the cores synchronize
+only once per step.
 """
 
 import contextlib
@@ -13,53 +13,54 @@ import jax
 
 from mmjax.experiment import Experiment
 
-CGROUP = Path("/sys/fs/cgroup/cpu.max")  # "quota period" or "max period", in microseconds
+_CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # "quota period" or "max period", in microseconds
 LEAST = 16
-"""Examples for a core: with fewer, what a batch loses in width costs what the second core gains."""
+"""Examples per core: with fewer, narrow batches lose as much time as the second core gains."""
 
 
 def open_cores() -> None:
-    """Makes each CPU core that this process may use a device of its own, before JAX starts.
+    """Makes every CPU core that this process may use a device of its own.
 
-    Where JAX has started, or was told how many devices a CPU is (`jax_num_cpu_devices`, or
-    `--xla_force_host_platform_device_count` in XLA_FLAGS), nothing is changed.
+    Nothing changes if JAX has started already, or if the number of CPU devices is configured (by
+    `jax_num_cpu_devices`, or `--xla_force_host_platform_device_count` in XLA_FLAGS).
     """
-    told = jax.config.jax_num_cpu_devices >= 0  # type: ignore[attr-defined]
-    if not told and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    is_configured = jax.config.jax_num_cpu_devices >= 0  # type: ignore[attr-defined]
+    if not is_configured and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):  # JAX has started
             jax.config.update("jax_num_cpu_devices", cores())
 
 
 def cores() -> int:
-    """How many CPU cores this process may use, by its affinity and its control group's quota."""
-    affine = hasattr(os, "sched_getaffinity")
-    seen = len(os.sched_getaffinity(0)) if affine else os.cpu_count() or 1
-    quota, *period = (CGROUP.read_text() if CGROUP.is_file() else "max").split()
-    return seen if quota == "max" else max(1, min(seen, int(quota) // int(period[0])))
+    """Returns the number of CPU cores that the affinity and the control group's quota permit."""
+    has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS
+    visible = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    quota, *period = (_CGROUP_QUOTA.read_text() if _CGROUP_QUOTA.is_file() else "max").split()
+    return visible if quota == "max" else max(1, min(visible, int(quota) // int(period[0])))
 
 
 def choose_devices(experiment: Experiment, count: int | None = None) -> list[jax.Device]:
-    """The first devices, as many as are asked for.
+    """Returns the first `count` devices.
 
     Args:
-      experiment: what trains.
-      count: how many. None is all; but of one process's CPU devices only as many as share the
-        batches evenly and have at least 16 examples each.
+      experiment: the experiment that they train.
+      count: number of devices. None is all; but of a single process's CPU devices only as many as
+        divide the batches evenly and have at least 16 examples each.
 
     Raises:
       ValueError: if there are fewer.
     """
-    every = jax.devices()
-    if count is not None and not 1 <= count <= len(every):
+    available = jax.devices()
+    if count is not None and not 1 <= count <= len(available):
         raise ValueError(
-            f"{count} devices were asked for, but there are {len(every)} ({every[0].platform})."
+            f"{count} devices were requested, but there are {len(available)} "
+            f"({available[0].platform})."
         )
-    if count is None and every[0].platform == "cpu" and jax.process_count() == 1:
-        count = busy(len(every), experiment.batch_size, experiment.eval_batch_size)
-    return every[:count]
+    if count is None and available[0].platform == "cpu" and jax.process_count() == 1:
+        count = busy(len(available), experiment.batch_size, experiment.eval_batch_size)
+    return available[:count]
 
 
 def busy(most: int, *batches: int) -> int:
-    """The largest number of cores, up to `most`, that share batches of these sizes evenly."""
+    """Returns the largest number of cores, up to `most`, that divide all batches evenly."""
     fitting = range(1, min(most, min(batches) // LEAST) + 1)
     return max((n for n in fitting if not any(size % n for size in batches)), default=1)

@@ -1,4 +1,4 @@
-"""Evaluation of every seed's parameters on one split."""
+"""Evaluation of every replica's parameters on one split."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,8 +8,8 @@ import numpy as np
 
 from mmjax.data.pipeline import Feed, Share, eval_indices
 from mmjax.model import Model
+from mmjax.train.forward import task_names
 from mmjax.train.parallel import EvalProgram
-from mmjax.train.step import task_names
 
 Metrics = dict[str, float]
 
@@ -25,21 +25,21 @@ def evaluate(
     batch_size: int,
     batches: int,
 ) -> list[Metrics]:
-    """Metrics {"TASK/METRIC": value} over a whole split, one dictionary a seed.
+    """Returns the metrics {"TASK/METRIC": value} over a whole split, one dictionary per replica.
 
-    "TASK/loss" is the mean over the task's labelled examples and "loss" the mean over tasks, as
-    "mean/METRIC" is of a metric that all tasks have. A task without any label in the split has NaN
-    metrics.
+    "TASK/loss" is the mean over the task's labeled examples, "loss" the mean over tasks, and
+    "mean/METRIC" the mean of a metric that all tasks have. A task without any label in the split
+    has NaN metrics.
 
     Args:
-      models: one a seed; they give the heads, whose `summary` makes metrics of statistics.
-      program: made by `parallel.eval_program`.
-      feed: the split's way to the devices.
-      params: what the program takes first: parameters with a leading axis of seeds.
+      models: one per replica; the `summary` of their heads makes metrics of statistics.
+      program: made by `mmjax.train.parallel.eval_program`.
+      feed: brings the split to the devices.
+      params: the program's first argument: parameters with a leading axis of replicas.
       share: this process's part of every batch.
       examples: size of the split.
-      batch_size: examples a batch, over all devices.
-      batches: most batches a dispatch.
+      batch_size: examples per batch, over all devices.
+      batches: maximum number of batches per dispatch.
     """
     chunks = eval_indices(examples, batch_size, batches)
     plan = [indices[None] for indices, _ in chunks]
@@ -48,6 +48,7 @@ def evaluate(
         indices = np.repeat(indices, len(models), axis=1)
         real = np.repeat(share.of(valid[None]), len(models), axis=1)
         sums = jax.device_get(program(params, data, indices, real))
+        # float64, since sums of float32 over many dispatches lose digits.
         sums = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
         total = sums if total is None else jax.tree.map(np.add, total, sums)
     return [
@@ -58,7 +59,7 @@ def evaluate(
 def summarize(
     model: Model, statistics: Mapping[str, Mapping[str, np.ndarray | np.floating]]
 ) -> Metrics:
-    """Metrics from the statistics of a split."""
+    """Returns the metrics from the statistics of a split; see `evaluate_split`."""
     metrics: Metrics = {}
     for task in task_names(model):
         sums = dict(statistics[task])
@@ -73,18 +74,18 @@ def summarize(
 
 
 def directions(model: Model) -> dict[str, str]:
-    """{metric: "max" or "min"}: "loss", each task's "TASK/METRIC", and "mean/METRIC"."""
-    found = {"loss": "min"}
+    """Returns {metric: "max" or "min"} of "loss", each task's "TASK/METRIC", and "mean/METRIC"."""
+    known = {"loss": "min"}
     for task in task_names(model):
-        found[f"{task}/loss"] = "min"
-        found |= {f"{task}/{m}": d for m, d in model.heads[task].metrics.items()}
-    return found | {f"mean/{name}": "max" for name in common(model)}
+        known[f"{task}/loss"] = "min"
+        known |= {f"{task}/{m}": d for m, d in model.heads[task].metrics.items()}
+    return known | {f"mean/{name}": "max" for name in common(model)}
 
 
 def common(model: Model) -> list[str]:
-    """The metrics that all of several tasks have, and whose mean is therefore one too.
+    """Returns the metrics that all of several tasks have, whose mean is a metric too.
 
-    Errors, of which less is better, are left out: they have the units of their tasks.
+    Errors, of which lower is better, are left out: they have the units of their tasks.
     """
     first, *others = [head.metrics for head in model.heads.values()]
     if not others or "mean" in model.heads:
@@ -93,10 +94,10 @@ def common(model: Model) -> list[str]:
 
 
 def higher_is_better(model: Model, monitor: str) -> bool:
-    """Whether a larger value of the monitored metric is a better one.
+    """Returns whether a higher value of the monitored metric is better.
 
     Raises:
-      ValueError: naming the metrics there are, if `monitor` is none of them.
+      ValueError: if there is no such metric; the message lists all metrics.
     """
     known = directions(model)
     if monitor not in known:

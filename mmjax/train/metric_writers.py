@@ -1,4 +1,4 @@
-"""Where metrics go: `write(step, {name: float})`, one writer a seed."""
+"""Writers of metrics: functions `write(step, {name: float})`, one per replica."""
 
 import contextlib
 import logging
@@ -16,11 +16,11 @@ LOGGER = logging.getLogger("mmjax")
 
 
 def jsonl(path: Path, resume_at: int = 0) -> Writer:
-    """Appends one JSON object a line, first removing what lies behind the step resumed at.
+    """Returns a writer of JSON lines; removes the lines after the step at which a run resumes.
 
-    Numbers are written so that they read back as the same bits; there are no times in the file, so
+    Numbers are written such that they read back as the same bits. The file has no times, so that
     two runs of one configuration can be compared byte by byte. Each line has a checksum; see
-    `mmjax.files`. A damaged log is kept beside the new one, which goes on without the bad lines.
+    `mmjax.files`. A damaged log is set aside, and the new one continues without the bad lines.
     """
     restart_log(path, resume_at)
 
@@ -31,7 +31,7 @@ def jsonl(path: Path, resume_at: int = 0) -> Writer:
 
 
 def restart_log(path: Path, resume_at: int) -> None:
-    """Leaves the lines up to a step in a log; says what is damaged or missing among them."""
+    """Removes the lines after a step from a log, and warns of damaged or missing ones before it."""
     log = files.read_log(path) if resume_at else files.Log([], [])
     steps = [record["step"] for record in log.records]
     count = sum(step <= resume_at for step in steps)
@@ -40,7 +40,7 @@ def restart_log(path: Path, resume_at: int) -> None:
     if damage:
         aside = files.set_aside(path)
         LOGGER.warning(
-            "%s. The log goes on without %s; the damaged one is kept as %s.",
+            "%s. The log continues without %s; the damaged one is kept as %s.",
             "; ".join(damage),
             "that line" if len(damage) == 1 else f"those {len(damage)} lines",
             aside.name,
@@ -48,7 +48,7 @@ def restart_log(path: Path, resume_at: int) -> None:
     elif resume_at and (not count or steps[count - 1] < resume_at):
         last = f"ends at step {steps[count - 1]}" if count else "has no line"
         LOGGER.warning(
-            "%s %s, but the run goes on at step %d; what was in between is lost.",
+            "%s %s, but the run resumes at step %d; the lines in between are lost.",
             path,
             last,
             resume_at,
@@ -57,27 +57,27 @@ def restart_log(path: Path, resume_at: int) -> None:
 
 
 def tensorboard(directory: Path, resume_at: int = 0) -> Writer:
-    """Writes TensorBoard event files (by tensorboardX, without TensorFlow).
+    """Returns a writer of TensorBoard event files (by tensorboardX, without TensorFlow).
 
-    What is written is in the file when `write` returns: a `SummaryWriter` would keep it in a queue
-    for minutes, and a killed run would lose it.
+    Events are in the file when `write` returns: a `SummaryWriter` would keep them in a queue for
+    minutes, and a killed run would lose them.
     """
-    with hidden("torch"):  # imported where it is installed, for more than a second and no use
+    with hidden("torch"):  # tensorboardX would import it for more than a second, without need
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
         from tensorboardX.summary import scalar
 
     directory.mkdir(parents=True, exist_ok=True)
     events = EventsWriter(str(directory / "events"), f".{resume_at}")
-    if resume_at:  # whoever reads the files drops what lies behind
+    if resume_at:  # readers drop the events after this step
         start = SessionLog(status=SessionLog.START)
         events.write_event(Event(step=resume_at + 1, wall_time=time.time(), session_log=start))
 
     def write(step: int, values: Mapping[str, float]) -> None:
         with files.naming_file(directory):
             for name, value in values.items():
-                one = scalar(name, value)
-                events.write_event(Event(step=step, wall_time=time.time(), summary=one))
+                summary = scalar(name, value)
+                events.write_event(Event(step=step, wall_time=time.time(), summary=summary))
             events.flush()
 
     weakref.finalize(write, _close, events)
@@ -85,13 +85,13 @@ def tensorboard(directory: Path, resume_at: int = 0) -> Writer:
 
 
 def _close(events: Any) -> None:
-    with contextlib.suppress(OSError):  # which the last write has raised already
+    with contextlib.suppress(OSError):  # the last write has raised it already
         events.close()
 
 
 @contextlib.contextmanager
 def hidden(package: str) -> Iterator[None]:
-    """A package that is not imported yet is not found by what is imported inside."""
+    """Hides a package from imports inside the context, unless it is imported already."""
     if package in sys.modules:
         yield
         return
@@ -103,10 +103,10 @@ def hidden(package: str) -> Iterator[None]:
 
 
 def tee(*writers: Writer) -> Writer:
-    """Writes to all of them."""
+    """Returns a writer that writes to all of the writers."""
 
     def write(step: int, values: Mapping[str, float]) -> None:
-        for one in writers:
-            one(step, values)
+        for write_to_one in writers:
+            write_to_one(step, values)
 
     return write

@@ -1,11 +1,11 @@
-"""One step over many steps, seeds and devices: the only file that knows of scan, vmap and pmap.
+"""One step over many steps, replicas and devices: the only file that knows scan, vmap and pmap.
 
-Every program takes a leading axis of seeds, and examples by index: `indices` has the shape
-[devices, seeds, steps, batch / devices] and points into `data`, a Batch that is either one for all
-devices or, with `sharded=True`, one a device with a leading device axis.
+Every program takes a leading axis of replicas, and examples by index: `indices` has the shape
+[devices, replicas, steps, batch / devices] and points into `data`, a Batch that is either the same
+for all devices or, with `sharded=True`, one per device with a leading device axis.
 
-Where seeds divide over devices, each group of devices trains seeds of its own and says nothing to
-the others; within a group a batch is shared out.
+If replicas can be divided among groups of devices, each group trains replicas of its own and does
+not communicate with the others; within a group the devices share each batch.
 """
 
 import math
@@ -20,97 +20,99 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int
 
 from mmjax.data.pipeline import replicated
-from mmjax.train.step import Metrics, Statistics
+from mmjax.train.eval_step import Statistics
+from mmjax.train.step import Metrics
 from mmjax.types import Batch
 
 AXIS = "data"
 SEEDS = "seeds"
-IN_TURN = {"cpu"}
-"""Where a program's seeds run one after the other: a CPU gains nothing from many at once, and what
-one of them works on stays in its cache."""
+SEQUENTIAL_PLATFORMS = {"cpu"}
+"""Platforms that train replicas one after the other: a CPU gains nothing from many at once, and the
+arrays of a single one stay in its cache."""
 
 TrainProgram = Any  # a compiled (state, data, indices) -> (state, metrics), with `lower`
 EvalProgram = Callable[[Any, Batch, Any, Any], Statistics]
 
 
 def take(data: Batch, indices: Int[Array, " b"]) -> Batch:
-    """The examples at `indices`."""
+    """Returns the examples at `indices`."""
     return jax.tree.map(lambda x: x[indices], data)
 
 
 def over_seeds(
-    function: Callable[..., Any], seeds: int, in_axes: tuple[int | None, ...], platform: str
+    function: Callable[..., Any], replicas: int, in_axes: tuple[int | None, ...], platform: str
 ) -> Any:
-    """Maps over the leading axis of seeds: all at once, or in turn on platforms of `IN_TURN`.
+    """Maps over the leading axis of replicas: in parallel, or in turn on `SEQUENTIAL_PLATFORMS`.
 
     Args:
-      function: one seed's.
-      seeds: how many.
+      function: one replica's.
+      replicas: number of replicas.
       in_axes: 0 for arguments that have the axis, None for the others.
       platform: of the devices.
     """
-    if seeds > 1 and platform not in IN_TURN:
+    if replicas > 1 and platform not in SEQUENTIAL_PLATFORMS:
         return jax.vmap(function, in_axes=in_axes)
 
-    def in_turn(*args: Any) -> Any:
-        def one(own: list[Any]) -> Any:
-            rest = iter(own)
+    def map_in_turn(*args: Any) -> Any:
+        def call(mapped: list[Any]) -> Any:
+            rest = iter(mapped)
             return function(
                 *(a if axis is None else next(rest) for a, axis in zip(args, in_axes, strict=True))
             )
 
-        return jax.lax.map(one, [a for a, axis in zip(args, in_axes, strict=True) if axis == 0])
+        return jax.lax.map(call, [a for a, axis in zip(args, in_axes, strict=True) if axis == 0])
 
-    return in_turn
-
-
-def groups(seeds: int, devices: Sequence[jax.Device], *, sharded: bool) -> int:
-    """In how many groups the devices train seeds of their own; 1 where all share every batch."""
-    return 1 if sharded or jax.process_count() > 1 else math.gcd(seeds, len(devices))
+    return map_in_turn
 
 
-def at_once(seeds: int, devices: Sequence[jax.Device], *, sharded: bool) -> int:
-    """How many seeds a device computes at a time."""
-    in_turn = devices[0].platform in IN_TURN
-    return 1 if in_turn else seeds // groups(seeds, devices, sharded=sharded)
+def groups(replicas: int, devices: Sequence[jax.Device], *, sharded: bool) -> int:
+    """Returns the number of groups of devices; 1 if all devices share every batch."""
+    return 1 if sharded or jax.process_count() > 1 else math.gcd(replicas, len(devices))
 
 
-def placement(seeds: int, devices: Sequence[jax.Device], *, sharded: bool) -> NamedSharding:
-    """How an array with a leading axis of seeds lies on this process's devices."""
-    apart = groups(seeds, devices, sharded=sharded)
-    if apart == 1:
+def at_once(replicas: int, devices: Sequence[jax.Device], *, sharded: bool) -> int:
+    """Returns the number of replicas that a device computes concurrently."""
+    in_turn = devices[0].platform in SEQUENTIAL_PLATFORMS
+    return 1 if in_turn else replicas // groups(replicas, devices, sharded=sharded)
+
+
+def placement(replicas: int, devices: Sequence[jax.Device], *, sharded: bool) -> NamedSharding:
+    """Returns the sharding of arrays with a leading axis of replicas on this process's devices."""
+    count = groups(replicas, devices, sharded=sharded)
+    if count == 1:
         return replicated(devices)
-    return NamedSharding(mesh_of(devices, apart), P(SEEDS))
+    return NamedSharding(mesh_of(devices, count), P(SEEDS))
 
 
-def mesh_of(devices: Sequence[jax.Device], apart: int) -> Mesh:
-    """Devices in groups: [groups, devices of a group]."""
-    grid = np.array(devices).reshape(apart, -1)
+def mesh_of(devices: Sequence[jax.Device], count: int) -> Mesh:
+    """Returns the devices in groups: [groups, devices of a group]."""
+    grid = np.array(devices).reshape(count, -1)
     return Mesh(grid, (SEEDS, AXIS), axis_types=(AxisType.Auto,) * 2)
 
 
 def lifted(
     function: Callable[..., Any],
     *,
-    seeds: int,
+    replicas: int,
     devices: Sequence[jax.Device],
     sharded: bool,
     indexed: int,
     donate: bool,
 ) -> Any:
-    """Maps `function(state, data, *indices)` over seeds and devices.
+    """Maps `function(state, data, *indices)` over replicas and devices.
 
     Args:
-      function: one seed's, on one device.
-      seeds: how many.
-      devices: which.
-      sharded: whether `data` have a leading axis of devices.
-      indexed: how many arguments follow `data`.
-      donate: whether the state's memory may be used again.
+      function: one replica's, on one device.
+      replicas: number of replicas.
+      devices: the devices.
+      sharded: whether `data` has a leading axis of devices.
+      indexed: number of arguments that follow `data`.
+      donate: whether the memory of the state may be reused.
     """
-    apart = groups(seeds, devices, sharded=sharded)
-    mapped = over_seeds(function, seeds // apart, (0, None, *[0] * indexed), devices[0].platform)
-    if apart == 1:
+    count = groups(replicas, devices, sharded=sharded)
+    axes = (0, None, *[0] * indexed)
+    mapped = over_seeds(function, replicas // count, axes, devices[0].platform)
+    if count == 1:
         pmapped = jax.pmap(
             mapped,
             axis_name=AXIS,
@@ -121,16 +123,16 @@ def lifted(
         )
         weakref.finalize(pmapped, release_pmapped, mapped).atexit = False
         return pmapped
-    apart_each = jax.shard_map(
+    on_each_group = jax.shard_map(
         mapped,
-        mesh=mesh_of(devices, apart),
+        mesh=mesh_of(devices, count),
         in_specs=(P(SEEDS), P(), *[P(SEEDS, None, AXIS)] * indexed),
         out_specs=P(SEEDS),
-        check_vma=False,  # gradients are reduced by hand, as under pmap
+        check_vma=False,  # the step reduces gradients itself, as under pmap
     )
 
     def program(state: Any, data: Batch, *indices: Any) -> Any:
-        return apart_each(state, data, *map(join_devices, indices))
+        return on_each_group(state, data, *map(join_devices, indices))
 
     return jax.jit(program, donate_argnums=(0,) if donate else ())
 
@@ -138,8 +140,8 @@ def lifted(
 def release_pmapped(function: Callable[..., Any]) -> None:
     """Frees the compiled programs that `pmap` cached for a function.
 
-    `pmap` keys its cache weakly by the function, but what it caches holds the function, so that no
-    entry ever leaves by itself: hundreds of memory maps per program, of which a process may have
+    `pmap` keys its cache weakly by the function, but the cached value holds the function, so that
+    no entry ever leaves by itself: hundreds of memory maps per program, of which a process may have
     65,530. `jax.clear_caches` is the public way, but every small operation of the process would be
     compiled again after it, which takes about a second.
     """
@@ -152,60 +154,67 @@ def release_pmapped(function: Callable[..., Any]) -> None:
 
 
 def join_devices(indices: Array) -> Array:
-    """[devices, seeds, steps, batch / devices] -> [seeds, steps, batch]."""
-    _, seeds, steps, _ = indices.shape
-    return indices.transpose(1, 2, 0, 3).reshape(seeds, steps, -1)
+    """Turns [devices, replicas, steps, batch / devices] into [replicas, steps, batch]."""
+    _, replicas, steps, _ = indices.shape
+    return indices.transpose(1, 2, 0, 3).reshape(replicas, steps, -1)
 
 
 def train_program(
     step: Callable[[Any, Batch], tuple[Any, Metrics]],
     *,
-    seeds: int,
+    replicas: int,
     devices: Sequence[jax.Device],
     sharded: bool = False,
 ) -> TrainProgram:
-    """Many training steps of many seeds on many devices in one dispatch; the state is donated.
+    """Makes the program that runs many steps of many replicas on many devices in one dispatch.
 
     Returns:
-      (states, data, indices) -> (states, metrics), where the metrics have the axes [seeds, steps].
+      (states, data, indices) -> (states, metrics). The metrics have the axes [replicas, steps]; the
+      states are donated.
     """
 
     def many_steps(state: Any, data: Batch, indices: Array) -> tuple[Any, Metrics]:
         return jax.lax.scan(lambda s, i: step(s, take(data, i)), state, indices)
 
-    return lifted(many_steps, seeds=seeds, devices=devices, sharded=sharded, indexed=1, donate=True)
+    return lifted(
+        many_steps, replicas=replicas, devices=devices, sharded=sharded, indexed=1, donate=True
+    )
 
 
 def eval_program(
     step: Callable[[Any, Batch], Statistics],
     *,
-    seeds: int,
+    replicas: int,
     devices: Sequence[jax.Device],
     sharded: bool = False,
 ) -> EvalProgram:
-    """The statistics of many batches, for many seeds, in one dispatch.
+    """Makes the program that sums the statistics of many batches and replicas in one dispatch.
 
     Returns:
-      (params, data, indices, valid) -> statistics with a leading axis of seeds. Where `valid` is
-      False the index only fills up the batch, and its example counts for nothing.
+      (params, data, indices, valid) -> statistics with a leading axis of replicas. An index whose
+      `valid` is False only fills up the batch, and its example does not count.
     """
 
     def many_batches(params: Any, data: Batch, indices: Array, valid: Array) -> Statistics:
-        def one(index: Array, real: Array) -> Statistics:
+        def evaluate_batch(index: Array, is_valid: Array) -> Statistics:
             batch = take(data, index)
-            labeled = {t: mask & real for t, mask in batch.labeled.items()}
+            labeled = {t: mask & is_valid for t, mask in batch.labeled.items()}
             return step(params, batch._replace(labeled=labeled))
 
-        sums = jax.lax.map(lambda pair: one(*pair), (indices, valid))
+        sums = jax.lax.map(lambda pair: evaluate_batch(*pair), (indices, valid))
         return jax.tree.map(lambda x: x.sum(0), sums)
 
     return lifted(
-        many_batches, seeds=seeds, devices=devices, sharded=sharded, indexed=2, donate=False
+        many_batches, replicas=replicas, devices=devices, sharded=sharded, indexed=2, donate=False
     )
 
 
 def check_divisible(name: str, size: int, devices: int) -> None:
-    """Refuses a batch that the devices cannot share evenly."""
+    """Refuses a batch that cannot be divided evenly among the devices.
+
+    Raises:
+      ValueError: naming the nearest sizes that can be.
+    """
     if size % devices:
         below = size - size % devices
         raise ValueError(

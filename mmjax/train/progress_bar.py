@@ -12,17 +12,17 @@ from mmjax.escapes import escape_control_characters
 
 
 class Report(Protocol):
-    """Shows how far a run is."""
+    """Shows the progress of a run."""
 
     def __call__(self, step: int, text: str, *, last: bool = False) -> None:
-        """Shows the number of completed steps with a text; the last of them ends the bar."""
+        """Shows the number of completed steps with a text; `last` ends the bar at this step."""
 
 
 @contextlib.contextmanager
 def progress(title: str, total: int, start: int, examples_per_step: int) -> Iterator[Report]:
     """Shows a bar for the steps from `start` to `total`; yields its `Report`.
 
-    Of several processes only the first one shows it.
+    If there are several processes, only the first one shows it.
     """
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -41,8 +41,8 @@ def progress(title: str, total: int, start: int, examples_per_step: int) -> Iter
 
         def report(step: int, text: str, *, last: bool = False) -> None:
             rate = (step - start) * examples_per_step / (time.perf_counter() - begin)
-            shown = f"{rate:,.0f} examples/s" if step > start else ""
+            rate_text = f"{rate:,.0f} examples/s" if step > start else ""
             end, text = step if last else total, escape_control_characters(text)
-            bar.update(task, completed=step, total=end, text=text, rate=shown)
+            bar.update(task, completed=step, total=end, text=text, rate=rate_text)
 
         yield report

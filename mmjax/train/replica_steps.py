@@ -1,10 +1,11 @@
-"""The steps of one lane: its numbers travel with its state."""
+"""The steps of one replica: its hyperparameters travel with its state."""
 
 from collections.abc import Callable
 
 from mmjax.data.augment import augmentation
+from mmjax.train.eval_step import Statistics, make_eval_step
 from mmjax.train.parallel import AXIS
-from mmjax.train.step import Metrics, Statistics, make_eval_step, make_train_step
+from mmjax.train.step import Metrics, make_train_step
 from mmjax.train.traced_hparams import Sweep, Values
 from mmjax.types import Batch, Params, TrainState
 
@@ -14,10 +15,13 @@ Lane = tuple[Values, TrainState]
 def lane_step(
     sweep: Sweep, axis_name: str | None = AXIS
 ) -> Callable[[Lane, Batch], tuple[Lane, Metrics]]:
-    """Makes ((numbers, state), batch) -> ((numbers, state), metrics); see `make_train_step`."""
+    """Makes ((hyperparameters, state), batch) -> ((hyperparameters, state), metrics).
 
-    def step(lane: Lane, batch: Batch) -> tuple[Lane, Metrics]:
-        values, state = lane
+    See `make_train_step`.
+    """
+
+    def step(replica: Lane, batch: Batch) -> tuple[Lane, Metrics]:
+        values, state = replica
         e = sweep.traced(values)
         train_step = make_train_step(
             e.model,
@@ -37,13 +41,12 @@ def lane_step(
 def lane_eval_step(
     sweep: Sweep, axis_name: str | None = AXIS
 ) -> Callable[[tuple[Values, Params], Batch], Statistics]:
-    """Makes ((numbers, params), batch) -> statistics; see `make_eval_step`."""
+    """Makes ((hyperparameters, params), batch) -> statistics; see `make_eval_step`."""
 
-    def step(lane: tuple[Values, Params], batch: Batch) -> Statistics:
-        values, params = lane
+    def step(replica: tuple[Values, Params], batch: Batch) -> Statistics:
+        values, params = replica
         e = sweep.traced(values)
-        return make_eval_step(e.model, compute_dtype=e.compute_dtype, axis_name=axis_name)(
-            params, batch
-        )
+        eval_step = make_eval_step(e.model, compute_dtype=e.compute_dtype, axis_name=axis_name)
+        return eval_step(params, batch)
 
     return step

@@ -1,4 +1,4 @@
-"""`run`: the arms of an experiment from data to table, in one directory."""
+"""`run`: trains the arms of an experiment in one directory, from data to table."""
 
 import contextlib
 import datetime
@@ -10,14 +10,14 @@ from typing import Any
 import jax
 
 from mmjax import files
-from mmjax.console import print_text
 from mmjax.experiment import Experiment
 from mmjax.runs.run_files import read_result
 from mmjax.train import run_report
 from mmjax.train.checkpoint import Checkpoints, digest
 from mmjax.train.devices import choose_devices
 from mmjax.train.loop import TEN_MINUTES, Fitted, fit
-from mmjax.train.programs import LoopState, Programs
+from mmjax.train.programs import Programs
+from mmjax.train.state import LoopState
 from mmjax.types import Params
 
 Result = dict[str, Any]
@@ -31,18 +31,20 @@ def run(
     devices: int | None = None,
     resume: bool = False,
     checkpoint_every: int | datetime.timedelta | None = TEN_MINUTES,
+    checked: bool = False,
 ) -> dict[str, Result]:
     """Trains and tests every arm, and writes the table, `summary.json` and the learning curves.
 
-    Of several processes all train, and the first one writes.
+    If there are several processes, all of them train, and the first one writes.
 
     Args:
-      experiments: {arm: function that makes its experiment}; each is called when its turn comes.
+      experiments: {arm: function that makes its experiment}, called when the arm's turn comes.
       workdir: each arm has a directory of its own in it.
-      seeds: trained as one program in every arm.
-      devices: how many devices to use, the first ones; None as `choose_devices` says.
-      resume: whether finished arms are kept, and a begun one goes on from its last checkpoint.
+      seeds: trained in one program per arm.
+      devices: number of devices, the first ones; None as `choose_devices` decides.
+      resume: whether to keep finished arms, and to continue others from their last checkpoint.
       checkpoint_every: steps or time between checkpoints; see `fit`.
+      checked: whether all experiments are checked already; see `fit`.
 
     Returns:
       {arm: result}, as in `summary.json`.
@@ -56,59 +58,43 @@ def run(
             f"{used[0]} already holds a run; pass resume=True to continue it, or choose another "
             "workdir."
         )
+    is_first = not jax.process_index()
     with contextlib.ExitStack() as stack:
-        if not jax.process_index():  # one lock for all processes of a distributed run
+        if is_first:  # one lock for all processes of a distributed run
             workdir.mkdir(parents=True, exist_ok=True)
             stack.enter_context(files.lock_directory(workdir))
-        return _run(experiments, workdir, seeds, devices, checkpoint_every, resume=resume)
-
-
-def _run(
-    experiments: Mapping[str, Callable[[], Experiment]],
-    workdir: Path,
-    seeds: Sequence[int],
-    devices: int | None,
-    checkpoint_every: int | datetime.timedelta | None,
-    *,
-    resume: bool,
-) -> dict[str, Result]:
-    results = {}
-    for arm, make in experiments.items():
-        directory = workdir / arm
-        stored = read_or_set_aside(directory) if resume else None
-        if stored is None:
-            experiment = make()
-            chosen = choose_devices(experiment, devices)
-            directory.mkdir(parents=True, exist_ok=True)
-            if not jax.process_index():
-                run_report.describe(arm, experiment, seeds, chosen)
-            fitted = fit(
-                experiment,
-                directory,
-                seeds=seeds,
-                devices=chosen,
-                title=arm,
-                checkpoint_every=checkpoint_every,
-            )
-            stored = result(experiment, fitted, seeds)
-            if not jax.process_index():
-                files.write_json(directory / "result.json", stored)
-        results[arm] = stored
-    if jax.process_index():
-        return results
-    files.write_json(workdir / "summary.json", results, sealed=False)
-    run_report.curves(workdir, list(experiments), seeds)
-    rows = run_report.table(results)
-    files.write_text(workdir / "table.md", run_report.markdown(rows))
-    run_report.show(rows)
-    print_text(f"Results: {workdir}")
+        results = {}
+        for arm, make in experiments.items():
+            directory = workdir / arm
+            stored = read_or_set_aside(directory) if resume else None
+            if stored is None:
+                experiment = make()
+                chosen = choose_devices(experiment, devices)
+                directory.mkdir(parents=True, exist_ok=True)
+                if is_first:
+                    run_report.describe(arm, experiment, seeds, chosen)
+                fitted = fit(
+                    experiment,
+                    directory,
+                    seeds=seeds,
+                    devices=chosen,
+                    title=arm,
+                    checkpoint_every=checkpoint_every,
+                    checked=checked,
+                )
+                stored = result(experiment, fitted, seeds)
+                if is_first:
+                    files.write_json(directory / "result.json", stored)
+            results[arm] = stored
+        if is_first:
+            run_report.write_run_report(workdir, results, seeds)
     return results
 
 
 def read_or_set_aside(directory: Path) -> Result | None:
-    """Reads the result that an arm left; None if there is none.
+    """Reads the stored result of an arm; None if there is none.
 
-    A damaged one is set aside with a warning: it can be made again from the last checkpoint.
+    A damaged result is set aside with a warning: it can be made again from the last checkpoint.
     """
     path = directory / "result.json"
     if not path.exists():
@@ -125,21 +111,21 @@ def result(
     experiment: Experiment,
     fitted: Fitted,
     seeds: Sequence[int],
-    lanes: Sequence[int] | None = None,
+    replicas: Sequence[int] | None = None,
 ) -> Result:
-    """What is kept of one arm: figures that depend on the configuration alone, then the costs.
+    """Makes the stored result of one arm: what depends on the configuration alone, then the costs.
 
-    Costs are shares of the program's: all its lanes run at once, so those of an arm cost what its
-    share of the lanes does, and `step_seconds` and `peak_bytes` are those of one lane.
+    The costs are the arm's share of the program's, whose replicas all run together; `step_seconds`
+    and `peak_bytes` are those of one replica.
 
     Args:
-      experiment: the arm's.
-      fitted: what `fit` returned.
+      experiment: the arm's experiment.
+      fitted: the result of `fit`.
       seeds: the arm's seeds.
-      lanes: which of the program's lanes these are; all of them by default.
+      replicas: indices of the arm's replicas in the program; by default all of them.
     """
-    every = len(fitted.validation)
-    lanes = range(every) if lanes is None else lanes
+    total = len(fitted.validation)
+    replicas = range(total) if replicas is None else replicas
     best = jax.device_get(fitted.state.best_params)
     last = jax.device_get(fitted.state.train.params)
     return {
@@ -153,22 +139,22 @@ def result(
                 "best_params_sha256": digest(jax.tree.map(lambda x, i=i: x[i], best)),
                 "last_params_sha256": digest(jax.tree.map(lambda x, i=i: x[i], last)),
             }
-            for seed, i in zip(seeds, lanes, strict=True)
+            for seed, i in zip(seeds, replicas, strict=True)
         },
         "parameters": run_report.count_parameters(jax.tree.map(lambda x: x[0], best)),
         "cost": {
-            "seconds": fitted.seconds * len(lanes) / every,
+            "seconds": fitted.seconds * len(replicas) / total,
             "first_dispatch_seconds": fitted.first_dispatch_seconds,
-            "examples_per_second": fitted.examples_per_second * len(lanes) / every,
+            "examples_per_second": fitted.examples_per_second * len(replicas) / total,
             "flops": fitted.flops,
-            "step_seconds": fitted.step_seconds / every,
+            "step_seconds": fitted.step_seconds / total,
             "peak_bytes": fitted.peak_bytes,
         },
     }
 
 
 def load_best(experiment: Experiment, directory: Path, *, seeds: Sequence[int] = (0,)) -> Params:
-    """The best parameters that a run left, with a leading axis of seeds, for `Model.apply`.
+    """Loads the best parameters of a run, with a leading axis of seeds, for `Model.apply`.
 
     Args:
       experiment: the experiment of the run.
@@ -182,25 +168,31 @@ def load_best(experiment: Experiment, directory: Path, *, seeds: Sequence[int] =
 
 
 def retest(
-    experiment: Experiment, directory: Path, *, seeds: Sequence[int], devices: int | None = None
+    experiment: Experiment,
+    directory: Path,
+    *,
+    seeds: Sequence[int],
+    devices: int | None = None,
+    checked: bool = False,
 ) -> list[dict[str, float]]:
-    """Test metrics of the best parameters that a run left, one dictionary a seed.
+    """Returns the test metrics of a run's best parameters, one dictionary per seed.
 
     Args:
       experiment: the experiment of the run.
       directory: the arm's directory.
       seeds: the run's seeds.
-      devices: how many devices to use; None as `choose_devices` says.
+      devices: number of devices; None as `choose_devices` decides.
+      checked: whether the experiment is checked already; see `fit`.
 
     Raises:
       ValueError: if the directory has no checkpoint.
     """
-    programs = Programs(experiment, seeds, choose_devices(experiment, devices))
+    programs = Programs(experiment, seeds, choose_devices(experiment, devices), checked=checked)
     return programs.evaluate(load(programs, directory).best_params, "test")
 
 
 def load(programs: Programs, directory: Path) -> LoopState:
-    """Reads the newest whole state that a run left, and changes nothing there."""
+    """Reads the newest undamaged state of a run, and changes nothing in its directory."""
     state = None
     if (directory / "checkpoints").is_dir():
         checkpoints = Checkpoints(directory / "checkpoints")

@@ -1,4 +1,4 @@
-"""When a run does what: its dispatches, validations and checkpoints, all by step number."""
+"""Schedule of a run: its dispatches, validations and checkpoints, by step number."""
 
 import dataclasses
 import functools
@@ -9,7 +9,14 @@ from mmjax.experiment import Experiment
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The dispatches of a training run, by number: a range of steps each, within one epoch."""
+    """The dispatches of a training run: ranges of steps, each within one epoch.
+
+    Attributes:
+      experiment: the experiment.
+      seeds: one per replica.
+      examples: size of the training split.
+      first: number of steps that a resumed run has completed.
+    """
 
     experiment: Experiment
     seeds: tuple[int, ...]
@@ -18,7 +25,7 @@ class Plan:
 
     @property
     def epoch_steps(self) -> int:
-        """Steps an epoch; its last incomplete batch is dropped."""
+        """Steps per epoch; the last, incomplete batch is dropped."""
         return self.examples // self.experiment.batch_size
 
     @property
@@ -28,14 +35,15 @@ class Plan:
 
     @functools.cached_property
     def ranges(self) -> list[tuple[int, int]]:
-        """(start, stop) of every dispatch from step `first` on."""
+        """The (start, stop) of every dispatch from step `first` on."""
         size = dispatch_steps(self.epoch_steps, self.experiment.steps_per_dispatch)
-        return [
-            (max(start, self.first), min(start + size, end))
-            for end in range(self.epoch_steps, self.total + 1, self.epoch_steps)
-            for start in range(end - self.epoch_steps, end, size)
-            if min(start + size, end) > self.first
-        ]
+        ranges = []
+        for end in range(self.epoch_steps, self.total + 1, self.epoch_steps):
+            for start in range(end - self.epoch_steps, end, size):
+                stop = min(start + size, end)
+                if stop > self.first:
+                    ranges.append((max(start, self.first), stop))
+        return ranges
 
     @property
     def dispatches(self) -> Dispatches:
@@ -44,11 +52,14 @@ class Plan:
         return Dispatches(self.seeds, self.examples, size, tuple(self.ranges))
 
     def validates_at(self, step: int) -> bool:
-        """Whether validation and a checkpoint are due after `step` steps."""
+        """Returns whether validation and a checkpoint are due after `step` steps."""
         return step == self.total or step % (self.epoch_steps * self.experiment.eval_every) == 0
 
 
 def dispatch_steps(epoch_steps: int, most: int) -> int:
-    """Steps a dispatch: a divisor of the epoch if a good one exists, so that one program serves."""
+    """Returns the steps per dispatch: at most `most`, and a divisor of the epoch if it is large.
+
+    With a divisor all dispatches have the same shape, so that only one program is compiled.
+    """
     divisor = max(d for d in range(1, min(most, epoch_steps) + 1) if epoch_steps % d == 0)
     return divisor if 2 * divisor > min(most, epoch_steps) else min(most, epoch_steps)

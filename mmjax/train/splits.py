@@ -1,4 +1,4 @@
-"""The splits of an experiment on their way to the devices."""
+"""The splits of an experiment, and their transfer to the devices."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Splits:
         self.feeds: dict[str, Feed] = {}
 
     def prepare(self, name: str) -> "Prepare":
-        """What becomes of every part of a split that is read."""
+        """Makes the function that prepares every part of a split after it is read."""
         data, model = self.experiment.data, self.experiment.model
         return Prepare(
             dataset=dataclasses.replace(data, splits={}),
@@ -32,7 +32,7 @@ class Splits:
         )
 
     def feed(self, name: str) -> Feed:
-        """The way of a split to the devices."""
+        """Returns the feed that brings a split to the devices."""
         if name not in self.feeds:
             self.feeds[name] = self._open(name)
         return self.feeds[name]
@@ -45,26 +45,26 @@ class Splits:
         return on_device(prepare(source.take(np.arange(len(source)))), self.devices)
 
     def size(self, name: str) -> int:
-        """Number of examples in a split."""
+        """Returns the number of examples of a split."""
         return len(self.experiment.data.splits[name])
 
     def example(self) -> Batch:
-        """A batch of one, for its shapes."""
+        """Returns a batch of one example, for its shapes."""
         return self.prepare("train")(self.experiment.data.splits["train"].take(np.arange(1)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Prepare:
-    """Keeps what the model uses of a part of a split, and validates it if `check` has not.
+    """Selects the modalities and tasks of the model, and validates values not yet validated.
 
-    It holds no more than that, so that worker processes can be given it.
+    It holds no arrays, so that it can be sent to worker processes.
 
     Attributes:
-      dataset: what the modalities and tasks promise; without its splits.
-      split: the split's name.
-      modalities: those that the model uses.
-      tasks: those that the model uses.
-      checked: whether `check` has validated the split.
+      dataset: the data set without its splits; describes valid values.
+      split: name of the split.
+      modalities: modalities that the model uses.
+      tasks: tasks that the model uses.
+      checked: whether the check of the experiment has validated the split.
     """
 
     dataset: Dataset
@@ -74,7 +74,7 @@ class Prepare:
     checked: bool
 
     def __call__(self, batch: Batch) -> Batch:
-        """The part, ready for the devices."""
+        """Returns the part of the split, ready for the devices."""
         data = self.dataset
         if not self.checked:
             validate(data.name, self.split, batch, data.modalities, data.tasks)

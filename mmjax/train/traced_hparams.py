@@ -1,8 +1,8 @@
-"""Numbers of an experiment that differ between the lanes of one program.
+"""Hyperparameters of an experiment that differ between the replicas of one program.
 
-A lane is one training among those that run as one program. Lanes differ in their seeds, and, in a
-`Sweep`, in numbers of the configuration too: the experiment is then built inside the traced
-function, with a `Number` in the place of each.
+A replica is one training inside of a program. Replicas differ in their seeds and, in a `Sweep`, in
+numbers of the configuration: the experiment is then built inside of the traced function, with a
+`TracedNumber` in place of each.
 """
 
 import operator
@@ -19,57 +19,57 @@ Values = dict[str, Float[Array, "..."]]
 
 
 class UntraceableError(ValueError):
-    """A number that differs between lanes decides something that must be one for all of them."""
+    """A number that differs between replicas decides something that they must have in common."""
 
 
 @jax.tree_util.register_pytree_node_class
 class Number:
     """A traced number that can still be compared, as constructors do to refuse bad values.
 
-    Arithmetic and JAX's functions see the traced value. A comparison is answered where the answer
-    is the same for every lane, so that whatever depends on it is right for every lane. It is no
-    Python number: what needs one, such as a shape, is refused, and never gets one lane's value
+    Arithmetic and JAX's functions use the traced value. A comparison returns a bool if the answer
+    is the same for every replica, so that branches are right for all of them. It is not a Python
+    number: uses that need one, such as a shape, are refused instead of using one replica's value
     silently.
 
     Attributes:
-      path: where it stands in the configuration.
-      values: its value in every lane.
-      traced: its value in the lane at hand.
+      path: path in the configuration.
+      values: value in every replica.
+      traced: value in the replica that is traced.
     """
 
     def __init__(self, path: str, values: tuple[float, ...], traced: Any) -> None:
         self.path, self.values, self.traced = path, values, traced
 
     def tree_flatten(self) -> tuple[tuple[Any], tuple[str, tuple[float, ...]]]:
-        """As a pytree it is its traced value."""
+        """Returns the traced value as the only leaf."""
         return (self.traced,), (self.path, self.values)
 
     @classmethod
     def tree_unflatten(cls, aux: tuple[str, tuple[float, ...]], children: tuple[Any]) -> "Number":
-        """The inverse of `tree_flatten`."""
+        """Inverts `tree_flatten`."""
         return cls(*aux, *children)
 
     def __jax_array__(self) -> Any:
         return self.traced
 
     def refuse(self, *_: Any) -> Any:
-        """Refuses to be a Python number."""
+        """Refuses the conversion to a Python number."""
         raise UntraceableError(
             f"{self.path} must be one Python number here (it may decide a shape), so it cannot "
-            "differ between the lanes of one program."
+            "differ between the replicas of one program."
         )
 
     __float__ = __int__ = __index__ = __array__ = __iter__ = __round__ = refuse
     __hash__ = object.__hash__
 
     def compare(self, name: str, other: Any) -> bool:
-        """What a comparison gives in every lane."""
+        """Returns the result of a comparison that is the same in every replica."""
         answers = {bool(getattr(operator, name)(value, other)) for value in self.values}
         if len(answers) > 1:
             raise UntraceableError(
                 f"{self.path}: the program branches on its value, and not in the same way for "
-                f"{', '.join(map(str, sorted(set(self.values))))}; values that differ so cannot "
-                "be in one program."
+                f"{', '.join(map(str, sorted(set(self.values))))}; such values cannot be in one "
+                "program."
             )
         return answers.pop()
 
@@ -82,7 +82,7 @@ def _comparison(name: str) -> Callable[[Number, Any], bool]:
 
 
 def _arithmetic(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """A method of the traced value, and the same with the operands the other way round."""
+    """Returns an operator of the traced value, and the same with reflected operands."""
     function = getattr(operator, name)
 
     def forward(self: Number, *others: Any) -> Any:
@@ -105,25 +105,25 @@ for _name in ("neg", "pos", "abs"):
 
 
 class Sweep(NamedTuple):
-    """The numbers in which lanes differ.
+    """The hyperparameters in which replicas differ.
 
     Attributes:
-      build: {path: number} -> the experiment with these numbers. Its data are made already.
-      values: {path: its value in every lane}.
+      build: {path: number} -> the experiment with these numbers; its data are loaded already.
+      values: {path: its value in every replica}.
     """
 
     build: Callable[[Mapping[str, Any]], Experiment]
     values: Mapping[str, tuple[float, ...]]
 
-    def experiments(self, lanes: int) -> tuple[Experiment, ...]:
-        """The experiment of every lane."""
+    def experiments(self, replicas: int) -> tuple[Experiment, ...]:
+        """Returns the experiment of every replica."""
         return tuple(
             self.build({path: values[i] for path, values in self.values.items()})
-            for i in range(lanes)
+            for i in range(replicas)
         )
 
     def traced(self, values: Values) -> Experiment:
-        """The experiment of the lane at hand, inside a traced function.
+        """Returns the experiment of the replica that is traced.
 
         Raises:
           UntraceableError: naming the path whose number cannot be traced.
@@ -137,20 +137,20 @@ class Sweep(NamedTuple):
             raise (cause or error) from None
 
     def arrays(self) -> Values:
-        """{path: Float[s]}, a value a lane."""
+        """Returns {path: Float[s]}, one value per replica."""
         return {path: jnp.array(values, jnp.float32) for path, values in self.values.items()}
 
 
 def one_for_all(experiment: Experiment) -> Sweep:
-    """No numbers: all lanes are of one experiment."""
+    """Returns a sweep without hyperparameters: all replicas train the same experiment."""
     return Sweep(lambda numbers: experiment, {})
 
 
 def check_traceable(sweep: Sweep, trace: Callable[[Sweep], Any]) -> None:
-    """Refuses numbers that cannot differ between lanes, before anything is compiled.
+    """Refuses hyperparameters that cannot differ between replicas, before anything is compiled.
 
     Args:
-      sweep: the numbers.
+      sweep: the hyperparameters.
       trace: traces the program of a sweep.
 
     Raises:
@@ -162,12 +162,12 @@ def check_traceable(sweep: Sweep, trace: Callable[[Sweep], Any]) -> None:
         except (UntraceableError, TypeError) as error:
             reason = str(error).split("\n")[0]
             raise UntraceableError(
-                f"{path} cannot be traced: {reason} Take it out of `vmapped`; its values then "
-                "are programs of their own."
+                f"{path} cannot be traced: {reason} Remove it from `vmapped`; each of its values "
+                "then gets a program of its own."
             ) from error
 
 
 def alone(sweep: Sweep, path: str, values: Sequence[float]) -> Sweep:
-    """The sweep with one path; all others are as in the first lane."""
+    """Returns the sweep with one path; all others have the first replica's values."""
     first = {p: v[0] for p, v in sweep.values.items()}
     return Sweep(lambda numbers: sweep.build({**first, **numbers}), {path: tuple(values)})

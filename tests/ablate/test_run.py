@@ -143,7 +143,7 @@ def test_smaller_programs_give_the_same(done, tmp_path, capsys):
     start_and_run(plan, tmp_path / "memory", limit=int(needed - 1))
     check_same(directory, tmp_path / "memory", rtol=2e-3, atol=1e-4)
     said = capsys.readouterr().out
-    assert "A program of 4 lanes needs" in said and "in programs of 2 at most" in said
+    assert "A program of 4 replicas needs" in said and "in programs of 2 at most" in said
 
 
 def test_what_is_done_is_kept_and_the_rest_is_made(done, tmp_path):

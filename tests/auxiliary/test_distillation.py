@@ -185,14 +185,16 @@ def make_teacher(modalities=("a",), shape=(5,), **options):
 
 def start(objective, **options):
     model = make_model(("a", "b"), auxiliary=objective, **options)
-    return model, model.init(jax.random.key(0), make_batch(), method="start")["params"]
+    return model, model.init(jax.random.key(0), make_batch(), method="call_all_parts")["params"]
 
 
 def total_and_count(model, params, batch):
-    _, seen = model.apply({"params": params}, *batch[:3], train=False, method="see")
+    _, seen = model.apply(
+        {"params": params}, *batch[:3], train=False, method="represent_and_record"
+    )
     sums = model.apply(
         {"params": params}, {"umt": seen}, batch, train=False, gather=lambda x: x,
-        method="objectives",
+        method="compute_objectives",
     )  # fmt: skip
     return sums["umt"]
 

@@ -25,7 +25,8 @@ from mmjax.fusion import Mean, ProductOfExperts
 from mmjax.heads import Regression
 from mmjax.model import Model
 from mmjax.sharing import DSelectK, HardSharing
-from mmjax.train.step import init_state, make_train_step
+from mmjax.train.state import init_state
+from mmjax.train.step import make_train_step
 from mmjax.types import Batch
 
 HERE = jnp.ones(64, bool)
@@ -116,7 +117,9 @@ def test_alignment_makes_the_distributions_alike(objective, distance):
     held_out = make_batch(3 * rng.normal(size=(64, 4)) + 1, rng.normal(size=(64, 4)))
 
     def apart(params):
-        _, (seen,) = model.apply({"params": params}, *held_out[:3], train=False, method="see")
+        _, (seen,) = model.apply(
+            {"params": params}, *held_out[:3], train=False, method="represent_and_record"
+        )
         return distance(*(seen.tokens[m].values[:, 0] for m in "xy"), HERE, HERE)
 
     assert losses[-1] < 0.1 * losses[0]
@@ -145,7 +148,12 @@ def test_elbo_learns_to_imagine_an_absent_modality():
     assert losses[-1] < 0.2 * losses[0]
     present = batch.present | {"y": jnp.zeros(64, bool)}
     _, (seen,) = model.apply(
-        {"params": after}, batch.inputs, present, {}, train=False, method="see"
+        {"params": after},
+        batch.inputs,
+        present,
+        {},
+        train=False,
+        method="represent_and_record",
     )
     decode = after["auxiliary_extra"]["decoders"]["decode_y"]["Dense_0"]
     y = np.asarray(batch.inputs["y"])

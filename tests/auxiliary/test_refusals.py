@@ -50,7 +50,7 @@ def start(objective, modalities=("picture", "vector", "word"), fusion=None, **op
         **options,
     )
     batch = BATCH._replace(inputs={m: BATCH.inputs[m] for m in modalities})
-    init = functools.partial(model.init, method="start", mutable=True)
+    init = functools.partial(model.init, method="call_all_parts", mutable=True)
     jax.eval_shape(lambda key: init(key, batch), jax.random.key(0))
 
 

@@ -31,8 +31,10 @@ from mmjax.fusion import Mean, ProductOfExperts
 from mmjax.heads import Classification, Regression
 from mmjax.model import Model
 from mmjax.sharing import CGC, DSelectK, HardSharing, MMoE
+from mmjax.train.forward import objective_sums, represent
 from mmjax.train.parallel import AXIS, train_program
-from mmjax.train.step import init_state, make_train_step, objective_sums, represent
+from mmjax.train.state import init_state
+from mmjax.train.step import make_train_step
 from mmjax.types import Batch
 from tests.tolerance import bound_difference
 
@@ -136,7 +138,9 @@ def ready(name, **changes):
     model, batch = make_model(objective, **options), make_batch()
     batch = keep(batch, options["modalities"])
     shapes = jax.eval_shape(
-        functools.partial(model.init, method="start", mutable=True), jax.random.key(0), batch
+        functools.partial(model.init, method="call_all_parts", mutable=True),
+        jax.random.key(0),
+        batch,
     )["params"]
     return model, batch, random_params(shapes)
 
@@ -264,7 +268,7 @@ def test_eight_devices_train_as_one(name):
     results = []
     for n in (1, 8):
         state = jax.tree.map(lambda x: x[None], start(model, balancer, data, optimizer))
-        program = train_program(step, seeds=1, devices=jax.devices()[:n])
+        program = train_program(step, replicas=1, devices=jax.devices()[:n])
         results.append(program(state, data, split_devices(indices, n)))
     (one, told), (many, also_told) = results
     chex.assert_trees_all_close(many.params, one.params, atol=2e-5)

@@ -12,11 +12,12 @@ import pytest
 from mmjax import balance
 from mmjax.balance.diagnostics import diagnose
 from mmjax.data.pipeline import split_devices
-from mmjax.model import shared_parameters
-from mmjax.parameters import partition
+from mmjax.parameters import partition, shared_parameters
+from mmjax.train.forward import loss_sums, predict, represent
 from mmjax.train.parallel import AXIS, train_program
 from mmjax.train.programs import Programs
-from mmjax.train.step import init_state, loss_sums, make_train_step, predict, represent
+from mmjax.train.state import init_state
+from mmjax.train.step import make_train_step
 from tests.tolerance import bound_difference
 
 TASKS = ("a", "b", "c", "d")
@@ -109,7 +110,7 @@ def test_they_are_those_of_the_shared_parameters_on_any_number_of_devices(settin
     flat = np.concatenate([np.reshape(x, (2, -1)) for x in jax.tree.leaves(rows)], axis=1)
     norms = np.linalg.norm(flat, axis=1)
     step = make_train_step(model, optimizer, balancer, diagnostics=True, axis_name=AXIS)
-    program = train_program(step, seeds=1, devices=jax.devices()[:4])
+    program = train_program(step, replicas=1, devices=jax.devices()[:4])
     states = jax.tree.map(lambda x: x[None], state)
     _, metrics = program(states, batch, split_devices(np.arange(16).reshape(1, 1, 16), 4))
     got = {k: float(total[0, 0] / count[0, 0]) for k, (total, count) in metrics.items()}

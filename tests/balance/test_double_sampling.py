@@ -15,7 +15,8 @@ from mmjax.encoders import MLPEncoder
 from mmjax.fusion import Concat
 from mmjax.heads import Regression
 from mmjax.model import Model
-from mmjax.train.step import init_state, make_train_step
+from mmjax.train.state import init_state
+from mmjax.train.step import make_train_step
 
 TASKS, SIZE = ("a", "b", "c"), 6
 SHARED = {"x": True, "head": False}

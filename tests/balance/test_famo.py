@@ -7,7 +7,8 @@ import optax
 
 from mmjax import balance
 from mmjax.balance.pullback import of_jacobian
-from mmjax.train.step import init_state, make_train_step
+from mmjax.train.state import init_state
+from mmjax.train.step import make_train_step
 
 TASKS = ("a", "b", "c")
 

@@ -11,7 +11,8 @@ from optax.experimental import aggregating
 
 from mmjax import balance
 from mmjax.balance.pullback import of_jacobian
-from mmjax.train.step import init_state, make_train_step
+from mmjax.train.state import init_state
+from mmjax.train.step import make_train_step
 from tests.tolerance import bound_difference
 
 RNG = np.random.default_rng(0)

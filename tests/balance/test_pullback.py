@@ -7,9 +7,8 @@ import pytest
 
 from mmjax.balance.pullback import differentiate, gramian, weighted_sum
 from mmjax.fusion import Concat, Late
-from mmjax.model import shared_parameters
-from mmjax.parameters import matching, merge, partition
-from mmjax.train.step import loss_sums, predict, represent
+from mmjax.parameters import matching, merge, partition, shared_parameters
+from mmjax.train.forward import loss_sums, predict, represent
 from tests.tolerance import bound_difference
 
 OPTIONS = {"compute_dtype": "float32", "train": False}

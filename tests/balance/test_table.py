@@ -24,7 +24,8 @@ from mmjax.fusion import Concat
 from mmjax.heads import Classification, Regression
 from mmjax.model import Model
 from mmjax.train.parallel import AXIS, train_program
-from mmjax.train.step import init_state, make_train_step
+from mmjax.train.state import init_state
+from mmjax.train.step import make_train_step
 
 TASKS, SIZE, STEPS = 5, 9, 3
 NAMES = tuple("abcde")
@@ -447,7 +448,7 @@ def test_eight_devices_give_what_one_gives(toy):
     found = []
     for devices in (1, 8):
         state = init_state(model, optimizer, balancer, data, jax.random.key(0))
-        program = train_program(step, seeds=1, devices=jax.devices()[:devices])
+        program = train_program(step, replicas=1, devices=jax.devices()[:devices])
         states = jax.tree.map(lambda x: x[None], state)
         state, _ = program(states, data, split_devices(indices, devices))
         found.append(jax.tree.map(np.asarray, state.balancer_state))

@@ -17,7 +17,9 @@ LSTM_BIASES = 2 * 4 * 64  # PyTorch has two biases a layer, whose sum is mmjax's
 
 def ours(model, inputs, tasks):
     batch = random_batches(inputs, tasks, 2, count=1)[0]
-    return jax.eval_shape(lambda: model.init(jax.random.key(0), batch, method="start"))["params"]
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), batch, method="call_all_parts"))[
+        "params"
+    ]
 
 
 def count(params):
@@ -59,14 +61,14 @@ def test_polyglot(monkeypatch):
     text = np.zeros((2, 12), np.int32)
     lengths = {"speech": np.array([48, 5]), "text": np.array([12, 3])}
     batch = batch._replace(inputs=batch.inputs | {"text": text}, lengths=lengths)
-    made = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, method="start"))
+    made = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, method="call_all_parts"))
     assert theirs(torch_models.Polyglot()) == count(made["params"])
 
 
 def test_lenet_predicts_the_same():
     names = lenet.names(2)
     model, batch = lenet.model(2), random_batches({"image": (28, 28, 1)}, names, 3, count=1)[0]
-    params = model.init(jax.random.key(0), batch, method="start")["params"]
+    params = model.init(jax.random.key(0), batch, method="call_all_parts")["params"]
     net = torch_models.LeNet(names).to(torch_steps.DEVICE)
     encoder = params["encoders_image"]
     copy_conv(net.trunk[0], encoder["conv_0"])
@@ -86,7 +88,7 @@ def test_lenet_predicts_the_same():
 def test_textbook_predicts_the_same():
     model = textbook.model()
     batch = random_batches(textbook.INPUTS, textbook.TASKS, 3, count=1)[0]
-    params = model.init(jax.random.key(0), batch, method="start")["params"]
+    params = model.init(jax.random.key(0), batch, method="call_all_parts")["params"]
     net = torch_models.Textbook().to(torch_steps.DEVICE)
     for i in range(2):
         copy_conv(net.image[3 * i], params["encoders_image"][f"conv_{i}"])

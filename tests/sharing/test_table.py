@@ -14,8 +14,8 @@ from mmjax.data.pipeline import split_devices
 from mmjax.encoders import MLPEncoder
 from mmjax.fusion import Sum
 from mmjax.heads import Regression
-from mmjax.model import Model, shared_parameters
-from mmjax.parameters import merge, partition
+from mmjax.model import Model
+from mmjax.parameters import merge, partition, shared_parameters
 from mmjax.sharing import (
     CGC,
     LTB,
@@ -28,8 +28,10 @@ from mmjax.sharing import (
     MMoE,
     TaskSpecific,
 )
+from mmjax.train.forward import loss_sums, predict, represent
 from mmjax.train.parallel import AXIS, train_program
-from mmjax.train.step import init_state, loss_sums, make_train_step, predict, represent
+from mmjax.train.state import init_state
+from mmjax.train.step import make_train_step
 from mmjax.types import Batch
 
 TABLE = {
@@ -294,7 +296,7 @@ def test_eight_devices_train_as_one(name):
     for n in (1, 8):
         init = jax.jit(lambda key: init_state(model, optimizer, chosen, data, key))
         state = jax.tree.map(lambda x: x[None], init(jax.random.key(0)))
-        program = train_program(step, seeds=1, devices=jax.devices()[:n])
+        program = train_program(step, replicas=1, devices=jax.devices()[:n])
         results.append(program(state, data, split_devices(indices, n))[0].params)
     for a, b in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)

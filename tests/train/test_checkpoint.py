@@ -186,7 +186,7 @@ def test_a_run_that_is_only_read_keeps_its_damaged_checkpoint(copy, caplog):
     before = files(copy.parent)
     found = Checkpoints(copy).restore(state(0), set_aside=False)
     assert raw(found) == raw(state(4))
-    assert f"it lies in {copy / '8'}" in caplog.text
+    assert f"it is in {copy / '8'}" in caplog.text
     assert files(copy.parent) == before
 
 
@@ -210,9 +210,9 @@ def test_where_every_checkpoint_is_damaged_nothing_is_guessed(copy):
 
 def test_checkpoints_of_another_model_are_refused_and_left_alone(copy):
     """It is not they that are wrong: whoever asks with the right model still finds them."""
-    with pytest.raises(ValueError, match="of another model"):
+    with pytest.raises(ValueError, match="belong to another model"):
         Checkpoints(copy).restore(state(0, width=7))
-    with pytest.raises(ValueError, match="of another model"):
+    with pytest.raises(ValueError, match="belong to another model"):
         Checkpoints(copy).restore(state(0)._replace(params={"other": jnp.zeros(3)}))
     assert raw(Checkpoints(copy).restore(state(0))) == raw(state(8))
 
@@ -309,7 +309,7 @@ def test_other_errors_of_saving_are_not_called_a_full_disk(tmp_path, monkeypatch
     def refuse(*_):
         raise PermissionError(errno.EACCES, "not allowed")
 
-    monkeypatch.setattr(checkpoint, "require_space", refuse)
+    monkeypatch.setattr(checkpoint, "_require_disk_space", refuse)
     with pytest.raises(PermissionError):
         Checkpoints(tmp_path).save(1, state(1))
 
@@ -334,7 +334,7 @@ def small_disk(tmp_path):
 def test_a_disk_that_is_really_full(small_disk, monkeypatch, foreseen):
     """The error says so, and what was there stays; unforeseen, Orbax itself meets the end."""
     if not foreseen:
-        monkeypatch.setattr(checkpoint, "require_space", lambda *_: None)
+        monkeypatch.setattr(checkpoint, "_require_disk_space", lambda *_: None)
     checkpoints = Checkpoints(small_disk / "checkpoints")
     big = State(jnp.int32(2), {"x": jax.random.bits(jax.random.key(0), (300_000,))}, (), ())
     little = jax.tree.map(lambda x: x[:10] if x.ndim else x, big)
@@ -375,6 +375,6 @@ def test_a_limit_of_file_sizes_is_said_in_a_line_and_keeps_the_last_checkpoint(t
     done = subprocess.run(code, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     for step, line in zip((2, 3, 4), done.stdout.splitlines(), strict=True):
-        assert f"no room for the checkpoint of step {step}" in line
+        assert f"no space for the checkpoint of step {step}" in line
         assert f"The last good checkpoint is {tmp_path.resolve() / '1'}." in line
     assert Checkpoints(tmp_path).steps() == [1]

@@ -41,7 +41,7 @@ def test_devices_are_counted(toy):
     assert choose_devices(experiment, 3) == jax.devices()[:3]
     assert choose_devices(experiment, 8) == jax.devices()
     for count in (0, -1, 9):
-        with pytest.raises(ValueError, match=f"{count} devices were asked for, but there are 8"):
+        with pytest.raises(ValueError, match=f"{count} devices were requested, but there are 8"):
             choose_devices(experiment, count)
 
 
@@ -80,9 +80,9 @@ def test_each_core_is_a_device_unless_told_otherwise(before, environment, expect
 def test_a_container_counts_the_cores_of_its_quota(quota, expected, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     (tmp_path / "cpu.max").write_text(quota + "\n")
-    monkeypatch.setattr(devices, "CGROUP", tmp_path / "cpu.max")
+    monkeypatch.setattr(devices, "_CGROUP_QUOTA", tmp_path / "cpu.max")
     assert devices.cores() == expected
-    monkeypatch.setattr(devices, "CGROUP", tmp_path / "none")
+    monkeypatch.setattr(devices, "_CGROUP_QUOTA", tmp_path / "none")
     assert devices.cores() == 8
 
 

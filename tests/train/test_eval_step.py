@@ -19,7 +19,7 @@ from mmjax.heads import (
     SequenceLabelling,
 )
 from mmjax.model import Model
-from mmjax.train.step import make_eval_step
+from mmjax.train.eval_step import make_eval_step
 from mmjax.types import Batch
 
 N, STEPS, SIDES = 24, 5, (4, 6)
@@ -120,7 +120,7 @@ def evaluate_one_batch(head, targets):
         {"z": targets},
         {"z": labeled},
     )
-    params = model.init(jax.random.key(0), batch, method="start")["params"]
+    params = model.init(jax.random.key(0), batch, method="call_all_parts")["params"]
     statistics = jax.jit(make_eval_step(model))(params, batch)["z"]
     predictions = model.apply(
         {"params": params}, batch.inputs, batch.present, batch.lengths, train=False

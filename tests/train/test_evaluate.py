@@ -41,7 +41,7 @@ def known(toy):
 
 
 def truth(batch, predictions):
-    """The same metrics by scikit-learn and the losses by hand, over the labelled examples."""
+    """The same metrics by scikit-learn and the losses by hand, over the labeled examples."""
     kind, size = batch.labeled["kind"], batch.labeled["size"]
     logits, classes = predictions["kind"][kind], batch.targets["kind"][kind]
     chosen = logits.argmax(-1)
@@ -50,7 +50,7 @@ def truth(batch, predictions):
         "kind/loss": sk.log_loss(classes, np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)),
         "kind/accuracy": sk.accuracy_score(classes, chosen),
         "kind/macro_f1": sk.f1_score(classes, chosen, average="macro"),
-        "size/loss": sk.mean_squared_error(wanted, values) / 1.1**2,  # of standardised values
+        "size/loss": sk.mean_squared_error(wanted, values) / 1.1**2,  # of standardized values
         "size/mae": sk.mean_absolute_error(wanted, values),
         "size/rmse": sk.root_mean_squared_error(wanted, values),
         "size/r2": sk.r2_score(wanted, values),

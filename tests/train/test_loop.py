@@ -19,11 +19,13 @@ from mmjax.data.dataset import Arrays, Dataset
 from mmjax.data.pipeline import train_indices
 from mmjax.heads import Regression
 from mmjax.interrupts import Interrupted, raise_on_signals
-from mmjax.train import loop
+from mmjax.train import timing
 from mmjax.train.checkpoint import Checkpoints, DiskFullError, digest
-from mmjax.train.loop import Clock, NonFiniteError, fit
-from mmjax.train.programs import Programs, check
+from mmjax.train.experiment_check import check
+from mmjax.train.loop import NonFiniteError, fit
+from mmjax.train.programs import Programs
 from mmjax.train.schedule import Plan, dispatch_steps
+from mmjax.train.timing import Clock
 
 SEED_LOG = "metrics-seed0.jsonl"
 
@@ -142,7 +144,7 @@ def test_a_full_disk_is_said_with_the_last_good_checkpoint(toy, tmp_path, monkey
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=next(free)))
     with pytest.raises(DiskFullError) as error:
         fit(toy.experiment(), tmp_path)
-    assert "no room for the checkpoint of step 16" in str(error.value)
+    assert "no space for the checkpoint of step 16" in str(error.value)
     assert str(tmp_path / "checkpoints" / "8") in str(error.value)
     assert "--resume" in str(error.value)
 
@@ -188,13 +190,13 @@ def spoil(data, part, name, value):
 def test_a_pause_of_the_machine_does_not_count_in_a_steps_time(monkeypatch):
     """Dispatches of 0.1 s a step and one of 50 s; the first, which compiles, is left out."""
     now = [0.0]
-    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
     clock = Clock()
 
     def dispatch(steps, seconds):
-        clock.dispatching()
+        clock.start_dispatch()
         now[0] += seconds
-        clock.dispatched(steps)
+        clock.end_dispatch(steps)
         now[0] += 7.0  # a validation
 
     assert np.isnan(clock.step_seconds())

@@ -5,9 +5,10 @@ import jax
 import numpy as np
 import pytest
 
-from mmjax.train.programs import Programs, keep_known_options
+from mmjax.train.compilation import keep_known_options
+from mmjax.train.programs import Programs
 from mmjax.train.schedule import Plan
-from mmjax.train.step import init_state
+from mmjax.train.state import init_state
 
 SEEDS = (3, 1)
 
@@ -18,16 +19,16 @@ def begun(toy, request):
     programs = Programs(toy.experiment(), SEEDS, jax.devices()[: request.param])
     plan = Plan(programs.experiment, SEEDS, programs.splits.size("train"))
     dispatch = next(programs.splits.feed("train").chunks(plan.dispatches))
-    return programs, dispatch, programs.begin(*dispatch)
+    return programs, dispatch, programs.compile_and_init(*dispatch)
 
 
-def test_each_lane_begins_with_the_state_of_its_seed(begun):
+def test_each_replica_begins_with_the_state_of_its_seed(begun):
     programs, _, state = begun
     e = programs.experiment
     plain = jax.jit(lambda key: init_state(e.model, e.optimizer, e.balancer, programs.example, key))
-    for lane, seed in enumerate(SEEDS):
+    for replica, seed in enumerate(SEEDS):
         wanted = plain(jax.random.key(seed))
-        found = jax.tree.map(lambda x, lane=lane: x[lane], state)
+        found = jax.tree.map(lambda x, replica=replica: x[replica], state)
         chex.assert_trees_all_close(found.train.params, wanted.params, rtol=1e-5, atol=1e-6)
         chex.assert_trees_all_equal(found.best_params, found.train.params)
     assert (np.asarray(state.train.step) == 0).all()
@@ -55,3 +56,10 @@ def test_compiler_options_that_the_installed_xla_lacks_are_left_out():
     assert keep_known_options(level | {"xla_cpu_no_such_option": True}) == level
     with pytest.raises(jax.errors.JaxRuntimeError, match="xla_backend_optimization_level"):
         keep_known_options({"xla_backend_optimization_level": "high"})
+
+
+def test_an_experiment_that_is_checked_is_not_checked_again(toy):
+    misfit = toy.experiment(modality_dropout={"sound": 0.1})
+    with pytest.raises(ValueError, match="modality_dropout names the modality 'sound'"):
+        Programs(misfit, SEEDS, jax.devices()[:1])
+    Programs(misfit, SEEDS, jax.devices()[:1], checked=True)

@@ -14,8 +14,10 @@ from mmjax.fusion import Concat
 from mmjax.heads import Classification, Regression
 from mmjax.model import Model
 from mmjax.sharing import HardSharing
+from mmjax.train.eval_step import make_eval_step
 from mmjax.train.parallel import AXIS, eval_program, train_program
-from mmjax.train.step import init_state, make_eval_step, make_train_step, psum
+from mmjax.train.state import init_state
+from mmjax.train.step import make_train_step, psum
 from mmjax.types import Batch, Tokens
 from tests.tolerance import bound_difference
 
@@ -46,7 +48,7 @@ def on_device(batch):
 
 
 def test_one_step_of_linear_regression_in_closed_form():
-    """Mean squared error over the labelled examples, one step of gradient descent."""
+    """Mean squared error over the labeled examples, one step of gradient descent."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(6, 3)), rng.normal(size=6)
     labeled = np.array([1, 0, 1, 1, 0, 1], bool)
@@ -116,7 +118,7 @@ def test_bad_values_in_missing_labels_have_no_effect(toy, balancer):
 
 @pytest.mark.parametrize("balancer", ["equal", "uncertainty", "pcgrad"])
 def test_a_task_without_labels_changes_nothing_for_the_other(toy, balancer):
-    """The shared parameters move as if only the labelled task existed."""
+    """The shared parameters move as if only the labeled task existed."""
     batch = toy.batch(16, 2)
     batch.labeled["size"][:] = False
     alone = toy.model().clone(heads={"kind": Classification(4)})
@@ -183,7 +185,7 @@ def test_devices_give_the_parameters_of_one(toy, balancer, devices):
     results = []
     for n in (1, devices):
         state = jax.tree.map(lambda x: x[None], start(model, data, optimizer, chosen))
-        program = train_program(step, seeds=1, devices=jax.devices()[:n])
+        program = train_program(step, replicas=1, devices=jax.devices()[:n])
         results.append(program(state, on_device(data), split_devices(indices, n)))
     (one, one_metrics), (many, many_metrics) = results
     counts = np.array(
@@ -210,7 +212,7 @@ def test_scan_over_steps_equals_a_loop(toy):
     optimizer, balancer = optax.sgd(0.05), balance.pcgrad()
     indices = train_indices([3], 64, 8, 0, 8)
     step = make_train_step(model, optimizer, balancer, axis_name=AXIS)
-    program = train_program(step, seeds=1, devices=jax.devices()[:1])
+    program = train_program(step, replicas=1, devices=jax.devices()[:1])
 
     def begin():
         return jax.tree.map(lambda x: x[None], start(model, data, optimizer, balancer))
@@ -233,7 +235,7 @@ def test_a_program_of_seeds_equals_each_alone(toy):
     def train(some):
         states = [start(model, data, optimizer, balancer, s) for s in some]
         states = jax.tree.map(lambda *x: jnp.stack(x), *states)
-        program = train_program(step, seeds=len(some), devices=jax.devices()[:1])
+        program = train_program(step, replicas=len(some), devices=jax.devices()[:1])
         indices = split_devices(train_indices(some, 64, 8, 0, 8), 1)
         return program(states, on_device(data), indices)[0].params
 
@@ -248,7 +250,7 @@ def test_the_state_is_donated(toy):
     model, data = toy.model(), toy.batch(16, 0)
     optimizer, balancer = optax.sgd(0.05), balance.equal()
     step = make_train_step(model, optimizer, balancer, axis_name=AXIS)
-    program = train_program(step, seeds=1, devices=jax.devices()[:1])
+    program = train_program(step, replicas=1, devices=jax.devices()[:1])
     state = jax.tree.map(lambda x: x[None], start(model, data, optimizer, balancer))
     state = jax.device_put(
         state,
@@ -293,12 +295,12 @@ def test_bfloat16_computes_low_and_keeps_high(toy):
 
 
 @pytest.mark.parametrize("devices", [1, 4])
-def test_evaluation_counts_every_labelled_example_once(toy, devices):
+def test_evaluation_counts_every_labeled_example_once(toy, devices):
     """Accuracy and MAE over a split that no batch size divides, against NumPy."""
     model, data = toy.model(), toy.batch(50, 0)
     params = start(model, data, optax.sgd(0.1), balance.equal()).params
     step = make_eval_step(model, axis_name=AXIS)
-    program = eval_program(step, seeds=1, devices=jax.devices()[:devices])
+    program = eval_program(step, replicas=1, devices=jax.devices()[:devices])
     positions = np.arange(64).reshape(1, 4, 16)
     sums = program(
         jax.tree.map(lambda x: x[None], params),

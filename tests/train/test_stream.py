@@ -21,10 +21,12 @@ from mmjax.data.augment import augmentation, gaussian_noise, spec_augment
 from mmjax.data.dataset import Dataset
 from mmjax.data.pipeline import split_devices, train_indices
 from mmjax.train.checkpoint import digest
+from mmjax.train.experiment_check import check
 from mmjax.train.loop import fit
 from mmjax.train.parallel import AXIS, train_program
-from mmjax.train.programs import Programs, check
-from mmjax.train.step import augmented, init_state, make_train_step
+from mmjax.train.programs import Programs
+from mmjax.train.state import init_state
+from mmjax.train.step import augmented, make_train_step
 
 NOISE = {"vector": gaussian_noise(0.3), "sequence": gaussian_noise(0.3)}
 
@@ -113,7 +115,7 @@ def test_the_step_augments_by_seed_and_place_alike_on_one_and_eight_devices(toy)
     for devices in (1, 8):
         states = jax.tree.map(lambda x: jnp.stack([x, x]), one)
         states = states._replace(key=jax.random.split(jax.random.key(5)))
-        program = train_program(step, seeds=2, devices=jax.devices()[:devices])
+        program = train_program(step, replicas=2, devices=jax.devices()[:devices])
         sums.append(program(states, data, split_devices(indices, devices))[0].opt_state)
     chex.assert_trees_all_close(*sums, atol=1e-5)
     assert max(float(jnp.abs(x[0] - x[1]).max()) for x in jax.tree.leaves(sums[0])) > 1e-3

@@ -141,7 +141,8 @@ def test_tensorboard_is_told_from_where_a_resumed_run_goes_on(tmp_path):
 def test_tensorboard_needs_no_tensorflow(tmp_path):
     """Nor PyTorch, which tensorboardX would import where it is installed, and others still can."""
     program = (
-        "import sys; from pathlib import Path; from mmjax.train.metric_writers import tensorboard; "
+        "import sys; from pathlib import Path; "
+        "from mmjax.train.metric_writers import tensorboard; "
         f"tensorboard(Path({str(tmp_path)!r}))(1, {{'a': 1.0}}); "
         "print([m for m in ('tensorflow', 'tensorboard', 'torch') if m in sys.modules])"
     )

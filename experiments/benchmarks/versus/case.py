@@ -8,7 +8,8 @@ import numpy as np
 
 from mmjax.balance import Balancer, equal
 from mmjax.model import Model
-from mmjax.train.step import init_state, make_train_step
+from mmjax.train.state import init_state
+from mmjax.train.step import make_train_step
 from mmjax.types import Batch, Optimizer, TrainState
 
 BATCHES = 8  # different ones, which both sides visit in turn; one dispatch of the scanned step

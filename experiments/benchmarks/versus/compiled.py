@@ -10,9 +10,9 @@ from jax.sharding import PartitionSpec
 
 from mmjax.data.pipeline import over, replicated
 from mmjax.flops import flops
+from mmjax.train.compilation import COMPILER_OPTIONS, RUN_ONCE, keep_known_options
 from mmjax.train.devices import busy
 from mmjax.train.parallel import AXIS
-from mmjax.train.programs import COMPILER_OPTIONS, RUN_ONCE, keep_known_options
 from mmjax.types import Batch
 from versus.case import Ours, Run, stacked
 

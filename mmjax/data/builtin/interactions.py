@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Float32, Int
 
 from mmjax.data.builtin.interaction_parts import NAMES, Part, draw, facts, make_parts
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
+from mmjax.masks import make_length_mask
 from mmjax.types import Batch
 
 
@@ -157,7 +158,7 @@ def _write(
     frames[:, :, :count] = 0
     when = rng.integers(lengths[:, None], size=(size, count))
     frames[np.arange(size)[:, None], when, np.arange(count)[None]] = np.where(bits, 1, -1)
-    frames *= (np.arange(steps)[None] < lengths[:, None])[:, :, None]
+    frames *= make_length_mask(lengths, steps)[:, :, None]
     return (frames @ basis).astype(np.float32)
 
 

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int
 
 from mmjax.data.builtin.array_cache import Example, kept
 from mmjax.data.builtin.generation_config import Recipe
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 from mmjax.data.load.decode import BYTES
+from mmjax.masks import make_length_mask, pad_ragged
 from mmjax.types import Batch
 
 LANGUAGES = {
@@ -138,9 +138,9 @@ def _batch(stored: Mapping[str, Mapping[str, Any]]) -> Batch:
     """A batch of a split as it was stored: bytes, sequences of their own lengths."""
     inputs = stored["inputs"]
     sequences = {m: modality.shape for m, modality in MODALITIES.items() if modality.sequence}
-    padded = {m: _padded(inputs[m], shape) for m, shape in sequences.items()}
+    padded = {m: pad_ragged(inputs[m], shape, np.uint8) for m, shape in sequences.items()}
     lengths = {m: np.array([len(one) for one in inputs[m]], np.int32) for m in sequences}
-    inside = _inside(lengths["text"], padded["text"].shape[1])
+    inside = make_length_mask(lengths["text"], padded["text"].shape[1])
     types = {t: np.int32 if task.classes else np.float32 for t, task in TASKS.items()}
     return Batch(
         inputs={
@@ -155,28 +155,16 @@ def _batch(stored: Mapping[str, Mapping[str, Any]]) -> Batch:
     )
 
 
-def _padded(sequences: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    padded = np.zeros((len(sequences), *shape), np.uint8)
-    for row, sequence in zip(padded, sequences, strict=True):
-        row[: len(sequence)] = sequence
-    return padded
-
-
-def _inside(lengths: Int[np.ndarray, " b"], longest: int) -> Bool[np.ndarray, "b {longest}"]:
-    """Which places of a padded sequence are real."""
-    return np.arange(longest)[None] < lengths[:, None]
-
-
 def _standardised(batches: dict[str, Batch]) -> dict[str, Batch]:
     """Gives each band of speech mean 0 and standard deviation 1 over the training frames."""
     train = batches["train"]
     speech = train.inputs["speech"]
-    frames = speech[_inside(train.lengths["speech"], speech.shape[1])]
+    frames = speech[make_length_mask(train.lengths["speech"], speech.shape[1])]
     mean, deviation = frames.mean(axis=0), np.maximum(frames.std(axis=0), 1e-6)
 
     def standardise(batch: Batch) -> Batch:
         speech = (batch.inputs["speech"] - mean[None, None]) / deviation[None, None]
-        speech *= _inside(batch.lengths["speech"], speech.shape[1])[:, :, None]
+        speech *= make_length_mask(batch.lengths["speech"], speech.shape[1])[:, :, None]
         return batch._replace(inputs={**batch.inputs, "speech": speech})
 
     return {split: standardise(batch) for split, batch in batches.items()}

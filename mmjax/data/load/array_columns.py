@@ -10,6 +10,7 @@ from mmjax.data.dataset import Modality
 from mmjax.data.load.column_kinds import Text
 from mmjax.data.load.decode import BYTES, tokens, typed
 from mmjax.data.load.labels import missing_rows
+from mmjax.masks import make_length_mask, pad_ragged
 
 
 class Column(NamedTuple):
@@ -97,7 +98,7 @@ def _array_column(
     where = here
     if lengths is not None:
         ends = as_lengths(split, *lengths, here, np.full(len(array), array.shape[1]))
-        where = np.arange(array.shape[1])[None] < ends[:, None]
+        where = make_length_mask(ends, array.shape[1])
         padding = np.broadcast_to(~_widened(where, array), array.shape)
         # What is behind the end must not decide whether the row is missing.
         here = here & ~missing_rows(np.ma.array(array, mask=padding))
@@ -223,10 +224,9 @@ def padded(
     rows, here = column.rows, column.here
     if isinstance(rows, np.ndarray) and rows.shape[1:] == spec.shape:
         return rows.astype(kind, copy=False), np.full(len(rows), spec.shape[0])
-    whole = np.zeros((len(here), *spec.shape), kind)
-    for i in np.flatnonzero(here).tolist():
-        whole[i, : len(rows[i])] = rows[i]
-    return whole, np.array([len(row) if h else 0 for row, h in zip(rows, here, strict=True)])
+    whole = [row if h else None for row, h in zip(rows, here, strict=True)]
+    lengths = np.array([0 if row is None else len(row) for row in whole])
+    return pad_ragged(whole, spec.shape, kind), lengths
 
 
 def as_lengths(

@@ -14,6 +14,7 @@ from mmjax.data.load.labels import encode, infer_task
 from mmjax.data.load.scan_split import Examples, Found, Scan, joined, scan
 from mmjax.data.normalize import Scale, Standardised, scale, standardised
 from mmjax.data.validate import check_variety
+from mmjax.masks import pad_ragged
 from mmjax.types import Batch
 
 
@@ -55,11 +56,7 @@ def collate(
     batch = labels._replace(inputs={}, present={}, lengths={})
     for name, spec in modalities.items():
         values = [example[name] for example in inputs]
-        padded = np.zeros((len(values), *spec.shape), kinds[name])
-        for row, value in zip(padded, values, strict=True):
-            if value is not None:
-                row[: len(value)] = value
-        batch.inputs[name] = padded
+        batch.inputs[name] = pad_ragged(values, spec.shape, kinds[name])
         batch.present[name] = np.array([value is not None for value in values], bool)
         if spec.sequence:
             lengths = [0 if value is None else len(value) for value in values]

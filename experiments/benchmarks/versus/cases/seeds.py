@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmjax.data.pipeline import replicated, split_devices
+from mmjax.train.compilation import RUN_ONCE, keep_known_options
 from mmjax.train.parallel import AXIS, placement, train_program
-from mmjax.train.programs import RUN_ONCE, keep_known_options
 from versus.case import BATCHES, Ours, Run
 from versus.cases import lenet, polyglot, textbook
 from versus.compiled import options, places
@@ -23,10 +23,10 @@ def several(ours: Ours, seeds: int) -> Run:
     devices = places(data.size // BATCHES)
     order = [np.random.default_rng(seed).permutation(data.size) for seed in range(seeds)]
     indices = np.stack(order).reshape(seeds, BATCHES, -1).astype(np.int32)
-    program = train_program(ours.step(AXIS), seeds=seeds, devices=devices)
+    program = train_program(ours.step(AXIS), replicas=seeds, devices=devices)
     keys = jnp.stack([jax.random.key(seed) for seed in range(seeds)])
     start = jax.jit(jax.vmap(ours.init), compiler_options=keep_known_options(RUN_ONCE))
-    placed = placement(seeds=seeds, devices=devices, sharded=False)
+    placed = placement(replicas=seeds, devices=devices, sharded=False)
     state: Any = jax.device_put(start(keys), placed)
     data = jax.device_put(data, replicated(devices))
     indices = split_devices(indices, len(devices))

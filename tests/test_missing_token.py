@@ -1,4 +1,4 @@
-"""What a fusion sees of a modality that is missing."""
+"""Missing modalities that one token replaces."""
 
 import jax
 import jax.numpy as jnp

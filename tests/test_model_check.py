@@ -1,4 +1,4 @@
-"""Where parts of a model do not fit: the part is named, what it gets, and what to do."""
+"""Errors about parts of a model that do not fit: they name the part, its input and the fix."""
 
 import dataclasses
 import functools
@@ -34,9 +34,10 @@ from mmjax.fusion import (
 from mmjax.heads import Classification, Regression, Segmentation, SequenceLabelling
 from mmjax.kernels.attention import Attention
 from mmjax.model import Model
-from mmjax.model_check import check_fit, resized, trace
+from mmjax.model_check import check_fit, trace
+from mmjax.model_parts import resized
 from mmjax.sharing import CGC, HardSharing
-from mmjax.train.programs import check
+from mmjax.train.experiment_check import check
 from mmjax.types import Batch, Tokens
 
 B = 4

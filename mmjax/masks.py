@@ -1,0 +1,96 @@
+"""Masks of what a batch really holds: sequence lengths, present modalities, labeled examples.
+
+Arrays may hold anything where something is missing or padded. Values are replaced by zeros BEFORE
+they are computed with, since NaN times 0 is NaN, in gradients too.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
+
+from mmjax.types import Batch
+
+
+def make_length_mask(lengths: Any, size: int, numpy: Any = np) -> Any:
+    """Returns Bool[b, size] that is True at the positions inside of each sequence.
+
+    Args:
+      lengths: Int[b], the number of positions of each sequence.
+      size: padded length.
+      numpy: `numpy`, or `jax.numpy` inside of traced functions.
+
+    Example:
+      >>> make_length_mask(np.array([1, 3]), 3).tolist()
+      [[True, False, False], [True, True, True]]
+    """
+    return numpy.arange(size)[None] < lengths[:, None]
+
+
+def expand_mask(mask: Any, ndim: int) -> Array:
+    """Appends axes of size 1 up to `ndim`, so that a mask of the first axes broadcasts."""
+    return jnp.expand_dims(mask, range(mask.ndim, ndim))
+
+
+def real(x: Any, present: Bool[Array, " b"], length: Any | None) -> Bool[Array, "b ..."]:
+    """Marks the values of a modality that each example has; broadcasts to the shape of x.
+
+    Args:
+      x: [b, ...], or [b, time, ...] of sequences.
+      present: whether each example has the modality.
+      length: Int[b], true lengths of sequences; None for other inputs.
+    """
+    mask = expand_mask(present, x.ndim)
+    if length is None:
+        return mask
+    return mask & expand_mask(make_length_mask(length, x.shape[1], jnp), x.ndim)
+
+
+def zero(x: Any) -> Array:
+    """Returns 0 in the type of x, to replace masked values without promoting the others."""
+    return jnp.zeros((), x.dtype)
+
+
+def safe_inputs(batch: Batch) -> dict[str, Array]:
+    """Returns the inputs with zeros in place of missing modalities and padding."""
+    return {
+        m: jnp.where(real(x, batch.present[m], batch.lengths.get(m)), x, zero(x))
+        for m, x in batch.inputs.items()
+    }
+
+
+def safe_targets(batch: Batch) -> dict[str, Array]:
+    """Returns the targets with zeros in place of missing labels.
+
+    A bad target gives NaN gradients even if its loss is masked.
+    """
+    return {
+        t: jnp.where(expand_mask(batch.labeled[t], y.ndim), y, jnp.zeros_like(y))
+        for t, y in batch.targets.items()
+    }
+
+
+def masked_sum(x: Array, mask: Bool[Array, " b"]) -> Array:
+    """Sums over the examples that the mask marks."""
+    return jnp.where(expand_mask(mask, x.ndim), x, jnp.zeros_like(x)).sum(0)
+
+
+def pad_ragged(rows: Sequence[Any], shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Returns rows of different lengths as one array [rows, *shape], zeros after each row's end.
+
+    Args:
+      rows: arrays [length, ...]; None is a row of zeros.
+      shape: of each padded row.
+      dtype: of the result.
+
+    Example:
+      >>> pad_ragged([np.array([1, 2, 3]), None, np.array([4])], (3,), np.int32).tolist()
+      [[1, 2, 3], [0, 0, 0], [4, 0, 0]]
+    """
+    padded = np.zeros((len(rows), *shape), dtype)
+    for padded_row, row in zip(padded, rows, strict=True):
+        if row is not None:
+            padded_row[: len(row)] = row
+    return padded

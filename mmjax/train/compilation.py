@@ -1,0 +1,51 @@
+"""Options of XLA's compiler, and compilation in a thread that signals can interrupt."""
+
+import functools
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+import jax
+
+# At level 3 some loops of a CPU's steps take three times as long as at 2, LeNet's whole step on one
+# thread a fifth longer, and compiling takes a fifth longer.
+COMPILER_OPTIONS = {"cpu": {"xla_backend_optimization_level": 2}}
+# For programs that run once: XLA's older emitters, which JAX 0.12 no longer has, compile faster.
+RUN_ONCE = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+THREAD = "mmjax-compile"
+
+
+def keep_known_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those compiler options that the installed XLA has: it refuses unknown ones."""
+    return {name: value for name, value in options.items() if is_known_option(name, value)}
+
+
+@functools.cache
+def is_known_option(name: str, value: Any) -> bool:
+    """Returns whether the installed XLA has an option, by compiling a constant with it."""
+    try:
+        jax.jit(lambda: 0).lower().compile({name: value})
+    except jax.errors.JaxRuntimeError as error:
+        if "No such compile option" not in str(error):
+            raise
+        return False
+    return True
+
+
+def start_in_thread(function: Callable[[], Any]) -> Future:
+    """Calls a function in a daemon thread, for which nothing waits when the process ends.
+
+    A main thread that waits for the result handles a signal immediately; one inside of XLA's
+    compiler does so only after the compilation, which may take minutes.
+    """
+    future: Future = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name=THREAD, daemon=True).start()
+    return future

@@ -1,0 +1,56 @@
+"""The pure evaluation step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jaxtyping import Array
+
+from mmjax.masks import masked_sum, safe_targets
+from mmjax.model import Model
+from mmjax.train.forward import label_counts, loss_sums, predict, represent, task_names
+from mmjax.types import Batch, Params
+
+Statistics = dict[str, dict[str, Array]]
+EvalStep = Callable[[Params, Batch], Statistics]
+
+
+def make_eval_step(
+    model: Model, *, compute_dtype: str = "float32", axis_name: str | None = None
+) -> EvalStep:
+    """Makes the pure function (params, batch) -> statistics.
+
+    The statistics {task: {name: array}} are sums over the labeled examples, to be merged by adding.
+    A task has the `statistics` of its head and two more: "loss" and "examples", the number of its
+    labeled examples. The head's `summary` turns its own into metrics; the ratio of the other two is
+    the mean loss.
+
+    Args:
+      model: the model.
+      compute_dtype: "float32" or "bfloat16".
+      axis_name: name of the device axis, over which statistics are summed.
+    """
+    tasks = task_names(model)
+
+    def eval_step(params: Params, batch: Batch) -> Statistics:
+        options: Any = {"compute_dtype": compute_dtype, "train": False}
+        features = represent(model, params, batch, **options)
+        predictions = predict(model, params, features, **options)
+        losses = loss_sums(model, predictions, batch, tasks)
+        counts = label_counts(batch, tasks)
+        targets = safe_targets(batch)
+        sums = {}
+        for i, task in enumerate(tasks):
+            examples = jax.vmap(model.heads[task].statistics)(predictions[task], targets[task])
+            reserved = sorted({"loss", "examples"} & set(examples))
+            if reserved:
+                raise ValueError(
+                    f"The head of task {task!r} has statistics named {reserved}, which evaluation "
+                    "adds itself; give them other names."
+                )
+            labeled = batch.labeled[task]
+            totals = jax.tree.map(lambda x, labeled=labeled: masked_sum(x, labeled), examples)
+            sums[task] = totals | {"loss": losses[i], "examples": counts[i]}
+        return sums if axis_name is None else jax.lax.psum(sums, axis_name)
+
+    return eval_step

@@ -1,0 +1,104 @@
+"""The check of an experiment before anything is compiled: its parts and its data must fit."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mmjax.data.dataset import Arrays, Dataset
+from mmjax.data.validate import validate
+from mmjax.data.value_ranges import check_same_scale, value_range
+from mmjax.experiment import Experiment
+from mmjax.model import Model
+from mmjax.model_check import check_fit
+from mmjax.model_parts import resized
+from mmjax.train.evaluation import higher_is_better
+from mmjax.train.parallel import check_divisible
+from mmjax.train.splits import Splits
+
+
+def check(experiment: Experiment, devices: int) -> None:
+    """Refuses an experiment whose parts or data do not fit, before anything is compiled.
+
+    Args:
+      experiment: the experiment.
+      devices: number of devices that will train it.
+
+    Raises:
+      ValueError: naming the part, its value and what would fit.
+    """
+    data, model = experiment.data, experiment.model
+    _check_names(data, model)
+    _check_splits(data)
+    _check_scales(data, model)
+    rates = experiment.modality_dropout
+    _check_modalities("augment", experiment.augment, data)
+    _check_modalities("modality_dropout", rates if isinstance(rates, Mapping) else {}, data)
+    _check_encoders_and_heads(data, model)
+    examples = len(data.splits["train"])
+    if experiment.batch_size > examples:
+        raise ValueError(
+            f"batch_size={experiment.batch_size} is more than the {examples} training examples."
+        )
+    check_divisible("batch_size", experiment.batch_size, devices)
+    check_divisible("eval_batch_size", experiment.eval_batch_size, devices)
+    higher_is_better(model, experiment.monitor)
+    # Last, since tracing the model takes the longest.
+    check_fit(model, resized(Splits(experiment, ()).example(), experiment.batch_size))
+
+
+def _check_names(data: Dataset, model: Model) -> None:
+    for kind, names, known in (
+        ("encoder", model.encoders, data.modalities),
+        ("head", model.heads, data.tasks),
+    ):
+        for name in names:
+            if name not in known:
+                raise ValueError(
+                    f"The model has the {kind} {name!r}, but the data set {data.name!r} has only "
+                    f"{sorted(known)}."
+                )
+
+
+def _check_splits(data: Dataset) -> None:
+    for name in ("train", "validation", "test"):
+        if name not in data.splits:
+            raise ValueError(f"{data.name} has no split {name!r}, only {sorted(data.splits)}.")
+        if not len(data.splits[name]):
+            raise ValueError(f"The split {name!r} of {data.name} is empty.")
+        if isinstance(source := data.splits[name], Arrays):
+            validate(data.name, name, source.batch, data.modalities, data.tasks)
+
+
+def _check_scales(data: Dataset, model: Model) -> None:
+    # Sources that read on demand were compared when they were made.
+    batches = {s: v.batch for s, v in data.splits.items() if isinstance(v, Arrays)}
+    for name in model.encoders:
+        ranges = {
+            split: value_range(np.asarray(batch.inputs[name]), batch.present[name])
+            for split, batch in batches.items()
+        }
+        check_same_scale(data.name, name, ranges, sequence=data.modalities[name].sequence)
+
+
+def _check_modalities(field: str, values: Mapping[str, object], data: Dataset) -> None:
+    for name in values:
+        if name not in data.modalities:
+            raise ValueError(
+                f"{field} names the modality {name!r}, but the data set {data.name!r} has only "
+                f"{sorted(data.modalities)}."
+            )
+
+
+def _check_encoders_and_heads(data: Dataset, model: Model) -> None:
+    for name, encoder in model.encoders.items():
+        if hasattr(encoder, "example_loss"):
+            raise ValueError(
+                f"model.encoders.{name} is a {type(encoder).__name__}, which is a head and not an "
+                "encoder."
+            )
+        if hasattr(encoder, "check"):
+            encoder.check(data.modalities[name], name)
+    for name, head in model.heads.items():
+        if not hasattr(head, "example_loss"):
+            raise ValueError(f"model.heads.{name} is a {type(head).__name__}, which is not a head.")
+        head.check(data.tasks[name], name)

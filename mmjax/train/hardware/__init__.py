@@ -1,0 +1,1 @@
+"""Devices, their memory, processes and compiler; programs over replicas and devices."""

@@ -1,0 +1,1 @@
+"""What training shows and writes: progress, logs of metrics, tables, learning curves."""

@@ -1,0 +1,90 @@
+"""The states of training: what a step carries, and what the loop carries besides."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from mmjax.balance import Balancer
+from mmjax.masks import expand_mask
+from mmjax.model import Model
+from mmjax.parameters import partition, shared_parameters
+from mmjax.train.forward import loss_names
+from mmjax.types import Batch, Optimizer, Params, TrainState
+
+
+def init_state(
+    model: Model,
+    optimizer: Optimizer,
+    balancer: Balancer,
+    batch: Batch,
+    key: Key[Array, ""],
+) -> TrainState:
+    """Returns the state before the first step; only the shapes of `batch` are used.
+
+    Raises:
+      ValueError: if the model has variables that are not parameters, such as batch statistics.
+    """
+    init_key, run_key = jax.random.split(key)
+    variables = model.init(init_key, batch, method="call_all_parts", mutable=True)
+    others = sorted(set(variables) - {"params", "intermediates"})
+    if others:
+        raise ValueError(
+            f"The model holds the variables {others} beside its parameters. A pure step carries "
+            "parameters only: use group or layer norm in place of batch norm."
+        )
+    params = variables["params"]
+    shared = partition(params, shared_parameters(model, params))[0]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=optimizer.init(params),
+        balancer_state=balancer.init(loss_names(model), shared),
+        key=run_key,
+    )
+
+
+class LoopState(NamedTuple):
+    """Content of a checkpoint; every array has a leading axis of replicas.
+
+    Attributes:
+      train: the training state.
+      best_params: the parameters that were best on the validation split.
+      best_value: their monitored metric.
+      best_step: their step.
+      waited: number of validations since then.
+    """
+
+    train: TrainState
+    best_params: Params
+    best_value: Float[Array, " s"]
+    best_step: Int[Array, " s"]
+    waited: Int[Array, " s"]
+
+    @property
+    def steps_done(self) -> int:
+        """Number of completed steps (identical for all replicas)."""
+        return int(self.train.step[0])
+
+
+def init_loop_state(train: TrainState, worst_value: float) -> LoopState:
+    """Returns the loop state of one replica before its first step."""
+    worst = jnp.array(worst_value)
+    zero = jnp.zeros((), jnp.int32)
+    return LoopState(train, train.params, worst, zero, zero)
+
+
+@jax.jit
+def update_best(state: LoopState, value: Array, better: Array) -> LoopState:
+    """Replaces the best parameters of replicas with `better`, and counts the other validations."""
+
+    def choose(new: Array, old: Array) -> Array:
+        return jnp.where(expand_mask(better, new.ndim), new, old)
+
+    return state._replace(
+        best_params=jax.tree.map(choose, state.train.params, state.best_params),
+        best_value=choose(value, state.best_value),
+        best_step=choose(state.train.step, state.best_step),
+        waited=jnp.where(better, 0, state.waited + 1),
+    )

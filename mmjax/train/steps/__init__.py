@@ -1,0 +1,1 @@
+"""The pure functions of training: forward pass, training step, evaluation step, states."""
