@@ -10,7 +10,8 @@ from mmjax import losses
 from mmjax.data.dataset import Task
 from mmjax.heads import Depth, Ordinal, Segmentation, SequenceLabelling
 from mmjax.heads.decoder import Decoder, doubled
-from mmjax.kernels.conv2d import batch_first, batch_last, native_conv2d
+from mmjax.kernels.batch_last import batch_first, batch_last
+from mmjax.kernels.conv2d import native_conv2d
 from tests.tolerance import bound_difference
 
 RNG = np.random.default_rng(0)

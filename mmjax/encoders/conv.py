@@ -6,7 +6,9 @@ import flax.linen as nn
 from jaxtyping import Array, Float, Int, Num
 
 from mmjax.encoders.mlp import one_token, to_float
-from mmjax.kernels.conv2d import Layer, Padding, Scale, conv2d, group_norm, lost, tower
+from mmjax.kernels.conv2d import Padding, conv2d, lost
+from mmjax.kernels.conv_layers import Layer, tower
+from mmjax.kernels.group_norm import Scale, group_norm
 from mmjax.types import Tokens
 
 

@@ -1,17 +1,16 @@
 """Convolution over time, and the encoder of sequences made of it."""
 
-import functools
 from typing import Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
 from mmjax.dropout import Dropout
 from mmjax.encoders.mlp import one_token
 from mmjax.encoders.sequence import check_sequence, real_steps, time_mean
-from mmjax.kernels.max import largest
+from mmjax.kernels.conv1d import conv1d
+from mmjax.kernels.max import time_max
 from mmjax.types import Tokens
 
 
@@ -87,45 +86,3 @@ class Conv1d(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias)
         return conv1d(x, kernel, self.around, self.dilation) + bias[None, None]
-
-
-def conv1d(
-    x: Float[Array, "b t c"],
-    kernel: Float[Array, "k c o"],
-    around: tuple[int, int] = (0, 0),
-    dilation: int = 1,
-) -> Float[Array, "b s o"]:
-    """y_s = Σ_i x_{s + i * dilation} kernel_i, with `around` zeros put before and after x.
-
-    On CPU by shifted slices times a matrix, for the reasons that `conv2d` gives.
-    """
-    x = jnp.pad(x, [(0, 0), around, (0, 0)])
-    on_cpu = functools.partial(slices_conv1d, dilation=dilation)
-    elsewhere = functools.partial(native_conv1d, dilation=dilation)
-    return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
-
-
-def native_conv1d(
-    x: Float[Array, "b t c"], kernel: Float[Array, "k c o"], dilation: int = 1
-) -> Float[Array, "b s o"]:
-    """`conv1d` without zeros around, by XLA's own convolution."""
-    layout = ("NWC", "WIO", "NWC")
-    return jax.lax.conv_general_dilated(
-        x, kernel, (1,), "VALID", rhs_dilation=(dilation,), dimension_numbers=layout
-    )
-
-
-def slices_conv1d(
-    x: Float[Array, "b t c"], kernel: Float[Array, "k c o"], dilation: int = 1
-) -> Float[Array, "b s o"]:
-    """`conv1d` without zeros around, as the k shifted sequences, side by side, times a matrix."""
-    size, channels, features = kernel.shape
-    steps = x.shape[1] - dilation * (size - 1)
-    shifted = [x[:, i * dilation : i * dilation + steps] for i in range(size)]
-    return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(size * channels, features)
-
-
-def time_max(x: Float[Array, "b t c"], pool: int) -> Float[Array, "b s c"]:
-    """The maximum of every `pool` steps, which must divide the time."""
-    b, t, c = x.shape
-    return largest(x.reshape(b, t // pool, pool, c), axis=2)

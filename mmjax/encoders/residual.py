@@ -8,7 +8,8 @@ from jaxtyping import Array, Float, Int, Num
 
 from mmjax.encoders.conv import Conv, GroupNorm, check_image
 from mmjax.encoders.mlp import one_token, to_float
-from mmjax.kernels.conv2d import batch_first, batch_last, max_pool
+from mmjax.kernels.batch_last import batch_first, batch_last
+from mmjax.kernels.max import max_pool
 from mmjax.types import Tokens
 
 

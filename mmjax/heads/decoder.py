@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmjax.encoders.conv import Conv, GroupNorm
-from mmjax.kernels.conv2d import batch_first, batch_last
+from mmjax.kernels.batch_last import batch_first, batch_last
 
 
 class Decoder(nn.Module):
