@@ -1,4 +1,4 @@
-"""Convolution over time, and the encoder of sequences made of it."""
+"""A convolutional encoder of sequences."""
 
 from typing import Literal
 
@@ -15,16 +15,25 @@ from mmjax.types import Tokens
 
 
 class Conv1dEncoder(nn.Module):
-    """For each feature count: convolution over time, layer norm, ReLU and max pooling.
+    """Convolution over time, layer norm, ReLU and max pooling per feature count.
 
-    Time that is padding counts as the zeros around a convolution, so it has no effect.
+    Padding counts as the zeros around a convolution, so it has no effect.
 
     Attributes:
       features: filters of each layer.
       kernel: length of the filters, in time steps.
-      pool: steps of time that become one after each layer, a last part too; 1 is no pooling.
+      pool: number of steps that become one after each layer; an incomplete last group counts too.
+        1 is no pooling.
       dropout: rate after every layer, while training.
-      output: "mean" over the time that is left (n = 1), or "all" its steps.
+      output: "mean" over the remaining steps (n = 1), or "all" of them.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> encoder, x = Conv1dEncoder((4, 8), output="all"), jnp.zeros((2, 10, 3))
+      >>> length = jnp.array([10, 4])
+      >>> tokens, _ = encoder.init_with_output(jax.random.key(0), x, length, train=False)
+      >>> tokens.values.shape, tokens.mask.sum(axis=1).tolist()
+      ((2, 3, 8), [3, 1])
     """
 
     features: tuple[int, ...] = (32, 64)
@@ -47,7 +56,7 @@ class Conv1dEncoder(nn.Module):
     def __call__(
         self, x: Num[Array, "b ..."], length: Int[Array, " b"] | None = None, *, train: bool
     ) -> Tokens:
-        """Sequences [b time d] of true `length` (None: all whole) to tokens.
+        """Maps sequences [b time d] of true `length` (None: no padding) to tokens.
 
         A sequence of length 0 gives zeros.
 
@@ -56,14 +65,14 @@ class Conv1dEncoder(nn.Module):
         """
         check_sequence(x.shape, "Conv1dEncoder")
         x, mask = real_steps(x, length)
-        # All the steps that the poolings will lack are added at once.
-        more = -x.shape[1] % self.pool ** len(self.features)
-        x, mask = jnp.pad(x, [(0, 0), (0, more), (0, 0)]), jnp.pad(mask, [(0, 0), (0, more)])
+        # Pads once, so that every pooling divides the time.
+        extra = -x.shape[1] % self.pool ** len(self.features)
+        x, mask = jnp.pad(x, [(0, 0), (0, extra), (0, 0)]), jnp.pad(mask, [(0, 0), (0, extra)])
         around = ((self.kernel - 1) // 2, self.kernel // 2)
         for i, filters in enumerate(self.features):
             x = Conv1d(filters, self.kernel, around, name=f"conv_{i}")(x)
             x = nn.relu(nn.LayerNorm(name=f"norm_{i}")(x))
-            # Nothing is negative here, so zeros are never the maximum of a part that is masked.
+            # After ReLU no entry is negative, so a masked zero is never above a real entry.
             x = time_max(jnp.where(mask[:, :, None], x, 0), self.pool)
             x = Dropout(self.dropout)(x, train=train)
             mask = mask[:, :: self.pool]
@@ -71,7 +80,7 @@ class Conv1dEncoder(nn.Module):
 
 
 class Conv1d(nn.Module):
-    """`conv1d` with its parameters: kernel (LeCun normal) and bias (zeros)."""
+    """Applies `conv1d` with parameters of its own: kernel (LeCun normal) and bias (zeros)."""
 
     features: int
     kernel: int
@@ -80,7 +89,7 @@ class Conv1d(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t c"]) -> Float[Array, "b s o"]:
-        """[b t c] to [b s features]."""
+        """Maps [b t c] to [b s features]."""
         shape = (self.kernel, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
