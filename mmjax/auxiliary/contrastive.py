@@ -88,9 +88,9 @@ class InfoNCE(nn.Module):
       >>> tokens = Tokens(x, jnp.ones((4, 1), bool))
       >>> seen = Seen({"image": tokens, "text": tokens}, None, {}, {})
       >>> batch = Batch({}, {}, {}, {}, {})
-      >>> options = {"train": False, "gather": lambda x: x}
+      >>> key, options = jax.random.key(1), {"train": False, "gather": lambda x: x}
       >>> objective = InfoNCE(width=8)
-      >>> (total, count), _ = objective.init_with_output(jax.random.key(1), seen, {}, batch, **options)
+      >>> (total, count), _ = objective.init_with_output(key, seen, {}, batch, **options)
       >>> float(count)  # examples
       4.0
     """

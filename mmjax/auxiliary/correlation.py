@@ -112,9 +112,9 @@ class DeepCCA(nn.Module):
       >>> tokens = Tokens(x, jnp.ones((4, 1), bool))
       >>> seen = Seen({"image": tokens, "text": tokens}, None, {}, {})
       >>> batch = Batch({}, {}, {}, {}, {})
-      >>> options = {"train": False, "gather": lambda x: x}
+      >>> key, options = jax.random.key(1), {"train": False, "gather": lambda x: x}
       >>> objective = DeepCCA(width=2)
-      >>> (total, count), _ = objective.init_with_output(jax.random.key(1), seen, {}, batch, **options)
+      >>> (total, count), _ = objective.init_with_output(key, seen, {}, batch, **options)
       >>> float(count)  # pairs of modalities
       1.0
     """

@@ -54,9 +54,9 @@ class ELBO(nn.Module):
       >>> sown = {"fusion": {"gaussian": gaussian, "experts": {"image": expert}}}
       >>> seen = Seen(tokens, jnp.zeros((4, 5)), {}, sown)
       >>> batch = Batch({"image": x}, {"image": present}, {}, {}, {})
-      >>> options = {"train": False, "gather": lambda x: x}
+      >>> key, options = jax.random.key(1), {"train": False, "gather": lambda x: x}
       >>> objective = ELBO()
-      >>> (total, count), _ = objective.init_with_output(jax.random.key(1), seen, {}, batch, **options)
+      >>> (total, count), _ = objective.init_with_output(key, seen, {}, batch, **options)
       >>> float(count)  # examples
       4.0
     """

@@ -40,9 +40,9 @@ class MFM(nn.Module):
       >>> tokens = {"image": Tokens(x[:, None], present[:, None])}
       >>> seen = Seen(tokens, jnp.ones((4, 5)), {}, {"fusion": {}, "sharing": {}})
       >>> batch = Batch({"image": x}, {"image": present}, {}, {}, {})
-      >>> options = {"train": False, "gather": lambda x: x}
+      >>> key, options = jax.random.key(1), {"train": False, "gather": lambda x: x}
       >>> objective = MFM(width=2, hidden=4)
-      >>> (total, count), _ = objective.init_with_output(jax.random.key(1), seen, {}, batch, **options)
+      >>> (total, count), _ = objective.init_with_output(key, seen, {}, batch, **options)
       >>> float(count)  # examples
       4.0
     """

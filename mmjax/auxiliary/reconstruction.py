@@ -33,9 +33,9 @@ class Reconstruction(nn.Module):
       >>> tokens = {"image": Tokens(x[:, None], present[:, None])}
       >>> seen = Seen(tokens, jnp.ones((4, 5)), {}, {"fusion": {}, "sharing": {}})
       >>> batch = Batch({"image": x}, {"image": present}, {}, {}, {})
-      >>> options = {"train": False, "gather": lambda x: x}
+      >>> key, options = jax.random.key(1), {"train": False, "gather": lambda x: x}
       >>> objective = Reconstruction()
-      >>> (total, count), _ = objective.init_with_output(jax.random.key(1), seen, {}, batch, **options)
+      >>> (total, count), _ = objective.init_with_output(key, seen, {}, batch, **options)
       >>> float(count)  # examples and modalities
       4.0
     """
