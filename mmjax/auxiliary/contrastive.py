@@ -47,7 +47,7 @@ def info_nce(
 
     Example:
       >>> a, present = jnp.eye(3), jnp.ones(3, bool)
-      >>> total, count = info_nce(a, a, present, present, temperature=1.0)
+      >>> total, count = jax.jit(info_nce)(a, a, present, present, temperature=1.0)
       >>> print(f"{total / count:.3f}")  # ln(e + 2) - 1
       0.551
     """
@@ -83,6 +83,7 @@ class InfoNCE(nn.Module):
       modalities: the aligned modalities; None is all.
 
     Example:
+      >>> import functools
       >>> from mmjax.types import Tokens
       >>> x = jax.random.normal(jax.random.key(0), (4, 1, 3))
       >>> tokens = Tokens(x, jnp.ones((4, 1), bool))
@@ -90,7 +91,8 @@ class InfoNCE(nn.Module):
       >>> batch = Batch({}, {}, {}, {}, {})
       >>> key, options = jax.random.key(1), {"train": False, "gather": lambda x: x}
       >>> objective = InfoNCE(width=8)
-      >>> (total, count), _ = objective.init_with_output(key, seen, {}, batch, **options)
+      >>> call = functools.partial(objective.init_with_output, batch=batch, **options)
+      >>> (total, count), _ = jax.jit(call)(key, seen, {})
       >>> float(count)  # examples
       4.0
     """

@@ -48,7 +48,7 @@ def cca(
     Example:
       >>> a = jax.random.normal(jax.random.key(0), (50, 3))
       >>> present = jnp.ones(50, bool)
-      >>> print(f"{cca(a, 2 * a[:, ::-1] + 1, present, present):.2f}")  # fully correlated
+      >>> print(f"{jax.jit(cca)(a, 2 * a[:, ::-1] + 1, present, present):.2f}")  # fully correlated
       0.00
     """
     paired = present_a & present_b
@@ -114,7 +114,8 @@ class DeepCCA(nn.Module):
       >>> batch = Batch({}, {}, {}, {}, {})
       >>> key, options = jax.random.key(1), {"train": False, "gather": lambda x: x}
       >>> objective = DeepCCA(width=2)
-      >>> (total, count), _ = objective.init_with_output(key, seen, {}, batch, **options)
+      >>> call = functools.partial(objective.init_with_output, batch=batch, **options)
+      >>> (total, count), _ = jax.jit(call)(key, seen, {})
       >>> float(count)  # pairs of modalities
       1.0
     """

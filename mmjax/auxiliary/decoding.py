@@ -50,7 +50,7 @@ class MLPDecoder(nn.Module):
 
     Example:
       >>> decoder, z = MLPDecoder((4, 3)), jnp.zeros((2, 5))
-      >>> decoder.init_with_output(jax.random.key(0), z)[0].shape
+      >>> jax.eval_shape(decoder.init_with_output, jax.random.key(0), z)[0].shape
       (2, 4, 3)
     """
 
@@ -83,7 +83,8 @@ class Decoders(nn.Module):
       >>> x = jnp.ones((2, 3))
       >>> batch = Batch({"x": x}, {"x": jnp.array([True, False])}, {}, {}, {})
       >>> vectors = {"x": jnp.zeros((2, 4))}
-      >>> (errors, elements), _ = Decoders().init_with_output(jax.random.key(0), vectors, batch)
+      >>> call, key = jax.jit(Decoders().init_with_output), jax.random.key(0)
+      >>> (errors, elements), _ = call(key, vectors, batch)
       >>> errors["x"].tolist(), elements["x"].tolist()
       ([1.5, 0.0], [3.0, 0.0])
     """

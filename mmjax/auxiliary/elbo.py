@@ -47,6 +47,7 @@ class ELBO(nn.Module):
       decoders: decoders and likelihoods of the inputs.
 
     Example:
+      >>> import functools
       >>> from mmjax.types import Tokens
       >>> x, present = jnp.ones((4, 3)), jnp.ones(4, bool)
       >>> tokens = {"image": Tokens(x[:, None], present[:, None])}
@@ -56,7 +57,8 @@ class ELBO(nn.Module):
       >>> batch = Batch({"image": x}, {"image": present}, {}, {}, {})
       >>> key, options = jax.random.key(1), {"train": False, "gather": lambda x: x}
       >>> objective = ELBO()
-      >>> (total, count), _ = objective.init_with_output(key, seen, {}, batch, **options)
+      >>> call = functools.partial(objective.init_with_output, batch=batch, **options)
+      >>> (total, count), _ = jax.jit(call)(key, seen, {})
       >>> float(count)  # examples
       4.0
     """

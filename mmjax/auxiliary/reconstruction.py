@@ -28,14 +28,15 @@ class Reconstruction(nn.Module):
 
     Example:
       >>> from mmjax.types import Tokens
-      >>> import jax
+      >>> import functools, jax
       >>> x, present = jnp.ones((4, 3)), jnp.ones(4, bool)
       >>> tokens = {"image": Tokens(x[:, None], present[:, None])}
       >>> seen = Seen(tokens, jnp.ones((4, 5)), {}, {"fusion": {}, "sharing": {}})
       >>> batch = Batch({"image": x}, {"image": present}, {}, {}, {})
       >>> key, options = jax.random.key(1), {"train": False, "gather": lambda x: x}
       >>> objective = Reconstruction()
-      >>> (total, count), _ = objective.init_with_output(key, seen, {}, batch, **options)
+      >>> call = functools.partial(objective.init_with_output, batch=batch, **options)
+      >>> (total, count), _ = jax.jit(call)(key, seen, {})
       >>> float(count)  # examples and modalities
       4.0
     """

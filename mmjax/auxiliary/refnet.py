@@ -37,6 +37,7 @@ class RefNet(nn.Module):
       modalities: the predicted modalities; None is all.
 
     Example:
+      >>> import functools
       >>> from mmjax.types import Tokens
       >>> x, present = jnp.ones((4, 3)), jnp.ones(4, bool)
       >>> tokens = {"image": Tokens(x[:, None], present[:, None])}
@@ -44,7 +45,8 @@ class RefNet(nn.Module):
       >>> batch = Batch({"image": x}, {"image": present}, {}, {}, {})
       >>> key, options = jax.random.key(1), {"train": False, "gather": lambda x: x}
       >>> objective = RefNet(hidden=(4,))
-      >>> (total, count), _ = objective.init_with_output(key, seen, {}, batch, **options)
+      >>> call = functools.partial(objective.init_with_output, batch=batch, **options)
+      >>> (total, count), _ = jax.jit(call)(key, seen, {})
       >>> float(count)  # examples and modalities
       4.0
     """

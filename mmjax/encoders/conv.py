@@ -28,9 +28,10 @@ class ConvEncoder(nn.Module):
       norm: whether a `GroupNorm` comes between convolution and ReLU.
 
     Example:
-      >>> import jax, jax.numpy as jnp
+      >>> import functools, jax, jax.numpy as jnp
       >>> encoder, images = ConvEncoder((4, 8)), jnp.zeros((2, 28, 28, 1))
-      >>> tokens, _ = encoder.init_with_output(jax.random.key(0), images, train=False)
+      >>> call = functools.partial(encoder.init_with_output, train=False)
+      >>> tokens, _ = jax.eval_shape(call, jax.random.key(0), images)
       >>> tokens.values.shape  # 7 * 7 pixels of 8 channels
       (2, 1, 392)
     """

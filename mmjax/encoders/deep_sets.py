@@ -25,9 +25,10 @@ class DeepSetsEncoder(nn.Module):
       dropout: rate after every layer, while training.
 
     Example:
-      >>> import jax, jax.numpy as jnp
+      >>> import functools, jax, jax.numpy as jnp
       >>> encoder, sets = DeepSetsEncoder((8,), (4,)), jnp.zeros((2, 5, 3))
-      >>> tokens, _ = encoder.init_with_output(jax.random.key(0), sets, train=False)
+      >>> call = functools.partial(encoder.init_with_output, train=False)
+      >>> tokens, _ = jax.eval_shape(call, jax.random.key(0), sets)
       >>> tokens.values.shape
       (2, 1, 4)
     """

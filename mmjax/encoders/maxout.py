@@ -20,9 +20,10 @@ class MaxoutEncoder(nn.Module):
       dropout: rate after every layer, while training.
 
     Example:
-      >>> import jax, jax.numpy as jnp
+      >>> import functools, jax, jax.numpy as jnp
       >>> encoder, x = MaxoutEncoder((8,), pieces=3), jnp.zeros((2, 5))
-      >>> tokens, _ = encoder.init_with_output(jax.random.key(0), x, train=False)
+      >>> call = functools.partial(encoder.init_with_output, train=False)
+      >>> tokens, _ = jax.eval_shape(call, jax.random.key(0), x)
       >>> tokens.values.shape
       (2, 1, 8)
     """

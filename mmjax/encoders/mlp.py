@@ -16,9 +16,10 @@ class MLPEncoder(nn.Module):
       dropout: rate after every layer, while training.
 
     Example:
-      >>> import jax, jax.numpy as jnp
+      >>> import functools, jax, jax.numpy as jnp
       >>> encoder, images = MLPEncoder((16, 8)), jnp.zeros((2, 28, 28, 1), jnp.uint8)
-      >>> tokens, _ = encoder.init_with_output(jax.random.key(0), images, train=False)
+      >>> call = functools.partial(encoder.init_with_output, train=False)
+      >>> tokens, _ = jax.eval_shape(call, jax.random.key(0), images)
       >>> tokens.values.shape
       (2, 1, 8)
     """

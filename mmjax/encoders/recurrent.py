@@ -23,7 +23,7 @@ class Cell(NamedTuple):
     A new cell is one function, as a minimal gated unit with one gate:
 
     Example:
-      >>> import jax, jax.numpy as jnp
+      >>> import functools, jax, jax.numpy as jnp
       >>> def step(carry, inputs, recurrent):
       ...     f, g = jnp.split(inputs + recurrent, 2, axis=-1)
       ...     (h,) = carry
@@ -31,7 +31,8 @@ class Cell(NamedTuple):
       ...     return ((1 - f) * h + f * jnp.tanh(g),)
       >>> encoder = RecurrentEncoder(Cell(bias=(1.0, 0.0), states=1, step=step), width=8)
       >>> x = jnp.zeros((2, 5, 3))
-      >>> tokens, _ = encoder.init_with_output(jax.random.key(0), x, train=False)
+      >>> call = functools.partial(encoder.init_with_output, train=False)
+      >>> tokens, _ = jax.eval_shape(call, jax.random.key(0), x)
       >>> tokens.values.shape
       (2, 1, 8)
 
@@ -126,10 +127,11 @@ class RecurrentEncoder(nn.Module):
         (n = 1), "all" one token per time step.
 
     Example:
-      >>> import jax, jax.numpy as jnp
+      >>> import functools, jax, jax.numpy as jnp
       >>> encoder, x = RecurrentEncoder(lstm(), width=8, bidirectional=True), jnp.zeros((2, 5, 3))
       >>> length = jnp.array([5, 2])
-      >>> tokens, _ = encoder.init_with_output(jax.random.key(0), x, length, train=False)
+      >>> call = functools.partial(encoder.init_with_output, train=False)
+      >>> tokens, _ = jax.eval_shape(call, jax.random.key(0), x, length)
       >>> tokens.values.shape
       (2, 1, 16)
     """

@@ -26,9 +26,10 @@ class ResidualEncoder(nn.Module):
         (n = h/2^s * w/2^s after s poolings), for attention fusions and dense prediction.
 
     Example:
-      >>> import jax, jax.numpy as jnp
+      >>> import functools, jax, jax.numpy as jnp
       >>> encoder, images = ResidualEncoder((4, 8), output="all"), jnp.zeros((2, 8, 8, 1))
-      >>> tokens, _ = encoder.init_with_output(jax.random.key(0), images, train=False)
+      >>> call = functools.partial(encoder.init_with_output, train=False)
+      >>> tokens, _ = jax.eval_shape(call, jax.random.key(0), images)
       >>> tokens.values.shape
       (2, 16, 8)
     """

@@ -29,9 +29,10 @@ class TemporalConvEncoder(nn.Module):
         token per step.
 
     Example:
-      >>> import jax, jax.numpy as jnp
+      >>> import functools, jax, jax.numpy as jnp
       >>> encoder, x = TemporalConvEncoder((4, 8)), jnp.zeros((2, 10, 3))
-      >>> tokens, _ = encoder.init_with_output(jax.random.key(0), x, train=False)
+      >>> call = functools.partial(encoder.init_with_output, train=False)
+      >>> tokens, _ = jax.eval_shape(call, jax.random.key(0), x)
       >>> tokens.values.shape
       (2, 1, 8)
     """

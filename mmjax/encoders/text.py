@@ -18,10 +18,11 @@ class TextEncoder(nn.Module):
       encoder: any encoder of [b time d].
 
     Example:
-      >>> import jax, jax.numpy as jnp
+      >>> import functools, jax, jax.numpy as jnp
       >>> encoder, text = TextEncoder(vocabulary=30, embedding=4), jnp.array([[7, 2, 9], [5, 0, 0]])
       >>> length = jnp.array([3, 1])
-      >>> tokens, _ = encoder.init_with_output(jax.random.key(0), text, length, train=False)
+      >>> call = functools.partial(encoder.init_with_output, train=False)
+      >>> tokens, _ = jax.eval_shape(call, jax.random.key(0), text, length)
       >>> tokens.values.shape
       (2, 1, 64)
     """

@@ -33,10 +33,11 @@ class TransformerEncoder(nn.Module):
         (n = 1), "all" the tokens themselves.
 
     Example:
-      >>> import jax, jax.numpy as jnp
+      >>> import functools, jax, jax.numpy as jnp
       >>> encoder = TransformerEncoder(width=8, layers=1, heads=2, patch=(4, 4), output="all")
       >>> images = jnp.zeros((2, 8, 12, 1))
-      >>> tokens, _ = encoder.init_with_output(jax.random.key(0), images, train=False)
+      >>> call = functools.partial(encoder.init_with_output, train=False)
+      >>> tokens, _ = jax.eval_shape(call, jax.random.key(0), images)
       >>> tokens.values.shape
       (2, 6, 8)
     """

@@ -24,9 +24,10 @@ class Wrap(nn.Module):
         vector per example, or one per time step.
 
     Example:
-      >>> import flax.linen as nn, jax, jax.numpy as jnp
+      >>> import functools, flax.linen as nn, jax, jax.numpy as jnp
       >>> encoder, x = Wrap(nn.Dense(8)), jnp.zeros((2, 3))
-      >>> tokens, _ = encoder.init_with_output(jax.random.key(0), x, train=False)
+      >>> call = functools.partial(encoder.init_with_output, train=False)
+      >>> tokens, _ = jax.eval_shape(call, jax.random.key(0), x)
       >>> tokens.values.shape
       (2, 1, 8)
     """

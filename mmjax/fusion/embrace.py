@@ -21,11 +21,12 @@ class Embrace(nn.Module):
       width: size of the result.
 
     Example:
-      >>> import jax, jax.numpy as jnp
+      >>> import functools, jax, jax.numpy as jnp
       >>> image = Tokens(jnp.ones((2, 1, 3)), jnp.ones((2, 1), bool))
       >>> text = Tokens(jnp.ones((2, 4, 5)), jnp.ones((2, 4), bool))
       >>> tokens = {"image": image, "text": text}
-      >>> fused, _ = Embrace(4).init_with_output(jax.random.key(0), tokens, train=False)
+      >>> call = functools.partial(Embrace(4).init_with_output, train=False)
+      >>> fused, _ = jax.eval_shape(call, jax.random.key(0), tokens)
       >>> fused.shape
       (2, 4)
     """

@@ -19,11 +19,12 @@ class Tensor(nn.Module):
       width: size to which each modality is projected; the result has (width + 1)^M entries.
 
     Example:
-      >>> import jax, jax.numpy as jnp
+      >>> import functools, jax, jax.numpy as jnp
       >>> image = Tokens(jnp.ones((2, 1, 3)), jnp.ones((2, 1), bool))
       >>> text = Tokens(jnp.ones((2, 4, 5)), jnp.ones((2, 4), bool))
       >>> tokens = {"image": image, "text": text}
-      >>> fused, _ = Tensor(2).init_with_output(jax.random.key(0), tokens, train=False)
+      >>> call = functools.partial(Tensor(2).init_with_output, train=False)
+      >>> fused, _ = jax.eval_shape(call, jax.random.key(0), tokens)
       >>> fused.shape
       (2, 9)
     """
@@ -55,12 +56,13 @@ class LowRankTensor(nn.Module):
       rank: number of terms.
 
     Example:
-      >>> import jax, jax.numpy as jnp
+      >>> import functools, jax, jax.numpy as jnp
       >>> image = Tokens(jnp.ones((2, 1, 3)), jnp.ones((2, 1), bool))
       >>> text = Tokens(jnp.ones((2, 4, 5)), jnp.ones((2, 4), bool))
       >>> tokens = {"image": image, "text": text}
       >>> fusion = LowRankTensor(4, rank=3)
-      >>> fused, _ = fusion.init_with_output(jax.random.key(0), tokens, train=False)
+      >>> call = functools.partial(fusion.init_with_output, train=False)
+      >>> fused, _ = jax.eval_shape(call, jax.random.key(0), tokens)
       >>> fused.shape
       (2, 4)
     """

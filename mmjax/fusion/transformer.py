@@ -23,12 +23,13 @@ class EarlyTransformer(nn.Module):
       dropout: rate within the layers, while training.
 
     Example:
-      >>> import jax, jax.numpy as jnp
+      >>> import functools, jax, jax.numpy as jnp
       >>> image = Tokens(jnp.ones((2, 1, 3)), jnp.ones((2, 1), bool))
       >>> text = Tokens(jnp.ones((2, 4, 5)), jnp.ones((2, 4), bool))
       >>> tokens = {"image": image, "text": text}
       >>> fusion = EarlyTransformer(8, layers=1, heads=2)
-      >>> fused, _ = fusion.init_with_output(jax.random.key(0), tokens, train=False)
+      >>> call = functools.partial(fusion.init_with_output, train=False)
+      >>> fused, _ = jax.eval_shape(call, jax.random.key(0), tokens)
       >>> fused.shape
       (2, 8)
     """
@@ -67,12 +68,13 @@ class CrossModal(nn.Module):
       dropout: rate within the layers, while training.
 
     Example:
-      >>> import jax, jax.numpy as jnp
+      >>> import functools, jax, jax.numpy as jnp
       >>> image = Tokens(jnp.ones((2, 1, 3)), jnp.ones((2, 1), bool))
       >>> text = Tokens(jnp.ones((2, 4, 5)), jnp.ones((2, 4), bool))
       >>> tokens = {"image": image, "text": text}
       >>> fusion = CrossModal(8, layers=1, heads=2)
-      >>> fused, _ = fusion.init_with_output(jax.random.key(0), tokens, train=False)
+      >>> call = functools.partial(fusion.init_with_output, train=False)
+      >>> fused, _ = jax.eval_shape(call, jax.random.key(0), tokens)
       >>> fused.shape
       (2, 16)
     """
@@ -131,12 +133,13 @@ class Bottleneck(nn.Module):
       dropout: rate within the layers, while training.
 
     Example:
-      >>> import jax, jax.numpy as jnp
+      >>> import functools, jax, jax.numpy as jnp
       >>> image = Tokens(jnp.ones((2, 1, 3)), jnp.ones((2, 1), bool))
       >>> text = Tokens(jnp.ones((2, 4, 5)), jnp.ones((2, 4), bool))
       >>> tokens = {"image": image, "text": text}
       >>> fusion = Bottleneck(8, layers=1, heads=2)
-      >>> fused, _ = fusion.init_with_output(jax.random.key(0), tokens, train=False)
+      >>> call = functools.partial(fusion.init_with_output, train=False)
+      >>> fused, _ = jax.eval_shape(call, jax.random.key(0), tokens)
       >>> fused.shape
       (2, 8)
     """
@@ -216,12 +219,13 @@ class Perceiver(nn.Module):
       dropout: rate within the layers, while training.
 
     Example:
-      >>> import jax, jax.numpy as jnp
+      >>> import functools, jax, jax.numpy as jnp
       >>> image = Tokens(jnp.ones((2, 1, 3)), jnp.ones((2, 1), bool))
       >>> text = Tokens(jnp.ones((2, 4, 5)), jnp.ones((2, 4), bool))
       >>> tokens = {"image": image, "text": text}
       >>> fusion = Perceiver(8, latents=3, heads=2)
-      >>> fused, _ = fusion.init_with_output(jax.random.key(0), tokens, train=False)
+      >>> call = functools.partial(fusion.init_with_output, train=False)
+      >>> fused, _ = jax.eval_shape(call, jax.random.key(0), tokens)
       >>> fused.shape
       (2, 8)
     """

@@ -25,7 +25,7 @@ class Decoder(nn.Module):
     Example:
       >>> import jax, jax.numpy as jnp
       >>> decoder, x = Decoder((6, 8), channels=3, features=(4,)), jnp.zeros((2, 5))
-      >>> y, _ = decoder.init_with_output(jax.random.key(0), x)
+      >>> y, _ = jax.eval_shape(decoder.init_with_output, jax.random.key(0), x)
       >>> y.shape
       (2, 6, 8, 3)
     """

@@ -31,7 +31,8 @@ class Depth(nn.Module):
     Example:
       >>> import jax, jax.numpy as jnp
       >>> head = Depth((6, 8), decoder=(4,), mean=2.0, scale=0.5)
-      >>> prediction, _ = head.init_with_output(jax.random.key(0), jnp.zeros((2, 5)))
+      >>> x = jnp.zeros((2, 5))
+      >>> prediction, _ = jax.eval_shape(head.init_with_output, jax.random.key(0), x)
       >>> prediction.shape
       (2, 6, 8)
       >>> sorted(head.metrics)

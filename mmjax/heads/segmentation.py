@@ -39,7 +39,8 @@ class Segmentation(nn.Module):
     Example:
       >>> import jax, jax.numpy as jnp
       >>> head = Segmentation(classes=3, shape=(6, 8), decoder=(4,))
-      >>> prediction, _ = head.init_with_output(jax.random.key(0), jnp.zeros((2, 5)))
+      >>> x = jnp.zeros((2, 5))
+      >>> prediction, _ = jax.eval_shape(head.init_with_output, jax.random.key(0), x)
       >>> prediction.shape
       (2, 6, 8, 3)
       >>> sorted(head.metrics)

@@ -28,7 +28,8 @@ class Attention(nn.Module):
       >>> import jax, jax.numpy as jnp
       >>> queries = jnp.zeros((2, 3, 8))
       >>> context = Tokens(jnp.zeros((2, 5, 4)), jnp.ones((2, 5), bool))
-      >>> y, _ = Attention(heads=2).init_with_output(jax.random.key(0), queries, context)
+      >>> attention = Attention(heads=2)
+      >>> y, _ = jax.eval_shape(attention.init_with_output, jax.random.key(0), queries, context)
       >>> y.shape
       (2, 3, 8)
     """

@@ -29,9 +29,10 @@ class PLE(nn.Module):
       dropout: rate after every layer, while training.
 
     Example:
-      >>> import jax, jax.numpy as jnp
+      >>> import functools, jax, jax.numpy as jnp
       >>> sharing, x = PLE(levels=2, shared=1, own=1, features=(4,)), jnp.zeros((2, 6))
-      >>> features, _ = sharing.init_with_output(jax.random.key(0), x, ("a", "b"), train=False)
+      >>> call = functools.partial(sharing.init_with_output, tasks=("a", "b"), train=False)
+      >>> features, _ = jax.eval_shape(call, jax.random.key(0), x)
       >>> {task: value.shape for task, value in features.items()}
       {'a': (2, 4), 'b': (2, 4)}
     """
