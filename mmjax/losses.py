@@ -1,8 +1,13 @@
 """Losses, each for ONE example: (prediction, target) -> scalar. The caller vmaps, masks, averages.
 
-Any function of this shape can be a head's `loss`. Bind options by `functools.partial`:
+Any function with this signature can be a head's `loss`. Bind options by `functools.partial`:
 
-    Classification(10, loss=functools.partial(losses.cross_entropy, label_smoothing=0.1))
+Example:
+  >>> import functools
+  >>> from mmjax import losses
+  >>> from mmjax.heads import Classification
+  >>> smoothed = functools.partial(losses.cross_entropy, label_smoothing=0.1)
+  >>> head = Classification(10, loss=smoothed)
 """
 
 import jax
@@ -16,10 +21,14 @@ Scalar = Float[Array, ""]
 def cross_entropy(
     logits: Float[Array, " c"], target: Integer[Array, ""], label_smoothing: float = 0.0
 ) -> Scalar:
-    """Cross-entropy, in nats, of softmax(logits) against a class index.
+    """Computes -log softmax(logits)[target], in nats.
 
-    With smoothing α the target is 1 - α at the class plus α / c everywhere (Szegedy et al., CVPR
-    2016).
+    With smoothing α the target distribution is 1 - α at the class plus α / c everywhere (Szegedy et
+    al., CVPR 2016).
+
+    Example:
+      >>> print(f"{cross_entropy(jnp.zeros(4), jnp.array(2)):.3f}")  # ln 4
+      1.386
     """
     labels = jax.nn.one_hot(target, logits.shape[0], dtype=logits.dtype)
     return optax.losses.softmax_cross_entropy(
@@ -28,46 +37,75 @@ def cross_entropy(
 
 
 def binary_cross_entropy(logits: Float[Array, " c"], target: Shaped[Array, " c"]) -> Scalar:
-    """Mean over classes of the cross-entropy, in nats, of sigmoid(logit) against 0 or 1."""
+    """Computes the mean over classes of the cross-entropy, in nats, of σ(logit) against 0 or 1.
+
+    Example:
+      >>> print(f"{binary_cross_entropy(jnp.zeros(3), jnp.array([0, 1, 1])):.3f}")  # ln 2
+      0.693
+    """
     labels = target.astype(logits.dtype)
     return optax.losses.sigmoid_binary_cross_entropy(logits, labels).mean()
 
 
 def cumulative_link(logits: Float[Array, " k"], target: Integer[Array, ""]) -> Scalar:
-    """-log P(y = target) in nats, for ordered classes 0..k and P(y > i) = sigmoid(logit_i).
+    """Computes -log P(y = target) in nats, for ordered classes 0..k and P(y > i) = σ(logit_i).
 
     The logits must decrease; gaps under 1e-6 count as 1e-6 (McCullagh 1980, proportional odds).
+
+    Example:
+      >>> logits = jnp.array([1.0, -1.0])  # P(y > 0) = 0.731, P(y > 1) = 0.269
+      >>> print(f"{jnp.exp(-cumulative_link(logits, jnp.array(1))):.3f}")
+      0.462
     """
+    # P(y > -1) = 1 and P(y > k) = 0 as finite logits, whose gradients are 0 and not NaN.
     ends = jnp.full(1, 1e9, logits.dtype)
-    over = jnp.concatenate([ends, logits, -ends])
-    low, high = over[target], over[target + 1]
-    # sigmoid(low) - sigmoid(high) = sigmoid(low) sigmoid(-high) (1 - exp(high - low)).
-    share = -jnp.expm1(-jnp.maximum(low - high, 1e-6))
-    return jax.nn.softplus(-low) + jax.nn.softplus(high) - jnp.log(share)
+    bounds = jnp.concatenate([ends, logits, -ends])
+    a, b = bounds[target], bounds[target + 1]
+    # P(y = target) = σ(a) - σ(b) = σ(a) σ(-b) (1 - exp(b - a)), which does not cancel.
+    gap = -jnp.expm1(-jnp.maximum(a - b, 1e-6))
+    return jax.nn.softplus(-a) + jax.nn.softplus(b) - jnp.log(gap)
 
 
 def coral(logits: Float[Array, " k"], target: Integer[Array, ""]) -> Scalar:
-    """Sum over i of the cross-entropy, in nats, of sigmoid(logit_i) against target > i.
+    """Computes the sum over i of the cross-entropy, in nats, of σ(logit_i) against [target > i].
 
     Source: Cao et al., Pattern Recognition Letters 2020 (arXiv:1901.07884), equation 4.
+
+    Example:
+      >>> print(f"{coral(jnp.zeros(3), jnp.array(2)):.3f}")  # 3 ln 2
+      2.079
     """
     over = (target > jnp.arange(logits.shape[0])).astype(logits.dtype)
     return optax.losses.sigmoid_binary_cross_entropy(logits, over).sum()
 
 
 def squared_error(prediction: Scalar, target: Num[Array, ""]) -> Scalar:
-    """(prediction - target)²."""
+    """Computes (prediction - target)².
+
+    Example:
+      >>> float(squared_error(jnp.array(1.0), jnp.array(3.0)))
+      4.0
+    """
     return optax.losses.squared_error(prediction, target.astype(prediction.dtype))
 
 
 def absolute_error(prediction: Scalar, target: Num[Array, ""]) -> Scalar:
-    """|prediction - target|; its gradient is 0 at equality."""
+    """Computes |prediction - target|; its gradient is 0 at equality.
+
+    Example:
+      >>> float(absolute_error(jnp.array(1.0), jnp.array(3.0)))
+      2.0
+    """
     return jnp.abs(prediction - target)
 
 
 def huber(prediction: Scalar, target: Num[Array, ""], delta: float = 1.0) -> Scalar:
-    """½ e² where |e| ≤ delta, and delta (|e| - ½ delta) beyond (Huber 1964).
+    """Computes ½ e² for an error |e| ≤ delta, and delta (|e| - ½ delta) beyond (Huber 1964).
 
-    A regression head gives it standardised values, so `delta` counts in the head's `scale`.
+    A regression head passes standardized values, so `delta` is in units of the head's `scale`.
+
+    Example:
+      >>> float(huber(jnp.array(1.0), jnp.array(3.0)))
+      1.5
     """
     return optax.losses.huber_loss(prediction, target.astype(prediction.dtype), delta=delta)

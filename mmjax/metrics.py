@@ -1,7 +1,7 @@
-"""Metrics: statistics of one example that are added over examples, and what their sums say.
+"""Metrics: statistics of one example, which are summed over examples, and formulas of the sums.
 
 The statistics are computed on the device, in any order and on any number of devices; the formulas
-run once at the end, on the host, in float64. A metric of no example at all is NaN.
+run once at the end, on the host, in float64. A metric of zero examples is NaN.
 """
 
 import jax
@@ -13,35 +13,67 @@ Statistics = dict[str, Array]
 
 
 def confusion(logits: Float[Array, " c"], target: Integer[Array, ""]) -> Int[Array, "c c"]:
-    """The example's confusion matrix: 1 at [target, class of the highest logit]."""
+    """Computes one example's confusion matrix: 1 at [target, class of the highest logit].
+
+    Example:
+      >>> confusion(jnp.array([0.1, 2.0]), jnp.array(0)).tolist()
+      [[0, 1], [0, 0]]
+    """
     return at(target, logits.argmax(), logits.shape[0])
 
 
 def at(
     target: Integer[Array, ""], predicted: Integer[Array, ""], classes: int
 ) -> Int[Array, "c c"]:
-    """A matrix of zeros with 1 at [target, predicted]."""
-    true, found = (jax.nn.one_hot(x, classes, dtype=jnp.int32) for x in (target, predicted))
-    return true[:, None] * found[None]
+    """Computes a confusion matrix of zeros with 1 at [target, predicted].
+
+    Example:
+      >>> at(jnp.array(1), jnp.array(0), classes=2).tolist()
+      [[0, 0], [1, 0]]
+    """
+    row = jax.nn.one_hot(target, classes, dtype=jnp.int32)
+    column = jax.nn.one_hot(predicted, classes, dtype=jnp.int32)
+    return row[:, None] * column[None]
 
 
 def confusions(logits: Float[Array, "*n c"], target: Integer[Array, "*n"]) -> Int[Array, "c c"]:
-    """The confusion matrix of one example's tokens or pixels; a target of -1 does not count."""
+    """Computes the confusion matrix of one example's tokens or pixels; targets of -1 do not count.
+
+    Example:
+      >>> logits = jnp.array([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
+      >>> confusions(logits, jnp.array([1, 1, -1])).tolist()
+      [[0, 0], [1, 1]]
+    """
     classes = logits.shape[-1]
+    # Cell target * c + prediction of the flat matrix; one more cell takes what does not count.
     cells = jnp.where(target >= 0, target * classes + logits.argmax(axis=-1), classes**2)
     counts = jnp.zeros(classes**2 + 1, jnp.int32).at[cells.reshape(-1)].add(1)
     return counts[:-1].reshape(classes, classes)
 
 
 def hits(logits: Float[Array, " c"], target: Shaped[Array, " c"]) -> Statistics:
-    """True positives, false positives and false negatives of each class, predicted at logit > 0."""
+    """Computes true and false positives and false negatives per class, predicted at logit > 0.
+
+    Example:
+      >>> counts = hits(jnp.array([2.0, 1.0, -1.0]), jnp.array([1, 0, 1]))
+      >>> {name: value.tolist() for name, value in counts.items()}
+      {'tp': [1, 0, 0], 'fp': [0, 1, 0], 'fn': [0, 0, 1]}
+    """
     predicted, true = logits > 0, target > 0
     counts = {"tp": predicted & true, "fp": predicted & ~true, "fn": ~predicted & true}
     return {name: value.astype(jnp.int32) for name, value in counts.items()}
 
 
 def residuals(prediction: Float[Array, ""], target: Num[Array, ""]) -> Statistics:
-    """What R² and the mean errors need; of standardised values, lest float32 sums cancel."""
+    """Computes the terms of R² and of the mean errors for one example.
+
+    The values should be standardized: sums of squares of numbers far from 0 cancel in float32.
+
+    Example:
+      >>> sums = residuals(jnp.array(1.0), jnp.array(3.0))
+      >>> float(sums["absolute"]), float(sums["squared"])
+      (2.0, 4.0)
+    """
     error = prediction - target
     return {
         "count": jnp.ones((), jnp.int32),
@@ -55,34 +87,54 @@ def residuals(prediction: Float[Array, ""], target: Num[Array, ""]) -> Statistic
 def depth_errors(
     prediction: Float[Array, "h w"], target: Float[Array, "h w"], scale: float
 ) -> Statistics:
-    """Sums over the pixels whose target is over 0; errors but the relative are in `scale`s."""
-    real = target > 0
-    error = jnp.where(real, prediction - target, 0)
+    """Computes sums over the pixels with a target over 0; absolute errors are divided by `scale`.
+
+    Example:
+      >>> sums = depth_errors(jnp.array([[3.0, 9.0]]), jnp.array([[2.0, 0.0]]), scale=0.5)
+      >>> float(sums["absolute"]), float(sums["relative"]), int(sums["pixels"])
+      (2.0, 0.5, 1)
+    """
+    measured = target > 0
+    error = jnp.where(measured, prediction - target, 0)
     return {
-        "pixels": real.sum(),
+        "pixels": measured.sum(),
         "absolute": jnp.abs(error / scale).sum(),
         "squared": jnp.square(error / scale).sum(),
-        "relative": (jnp.abs(error) / jnp.where(real, target, 1)).sum(),
+        "relative": (jnp.abs(error) / jnp.where(measured, target, 1)).sum(),
     }
 
 
 def accuracy(confusion: Shaped[np.ndarray, "c c"]) -> float:
-    """Share of examples on the diagonal."""
+    """Computes the share of examples on the diagonal of a confusion matrix.
+
+    Example:
+      >>> accuracy(np.array([[3, 1], [0, 4]]))
+      0.875
+    """
     return ratio(float(np.trace(confusion)), float(confusion.sum()))
 
 
 def f1(
     tp: Shaped[np.ndarray, " c"], fp: Shaped[np.ndarray, " c"], fn: Shaped[np.ndarray, " c"]
 ) -> Float[np.ndarray, " c"]:
-    """2 tp / (2 tp + fp + fn), and 0 where all three are 0."""
-    tp, fp, fn = (np.asarray(x, np.float64) for x in (tp, fp, fn))
-    return 2 * tp / np.maximum(2 * tp + fp + fn, 1)
+    """Computes 2 tp / (2 tp + fp + fn) per class, and 0 if all three are 0.
+
+    Example:
+      >>> f1(np.array([3, 0]), np.array([1, 0]), np.array([1, 0])).tolist()
+      [0.75, 0.0]
+    """
+    twice_tp = 2 * np.asarray(tp, np.float64)
+    return twice_tp / np.maximum(twice_tp + fp + fn, 1)
 
 
 def macro_f1(confusion: Shaped[np.ndarray, "c c"]) -> float:
-    """Mean F1 over the classes that occur among the targets or the predictions.
+    """Computes the mean F1 over the classes that occur among the targets or the predictions.
 
-    So does scikit-learn's `f1_score(average="macro")`.
+    This is scikit-learn's `f1_score(average="macro")`.
+
+    Example:
+      >>> macro_f1(np.array([[3, 1, 0], [1, 3, 0], [0, 0, 0]]))
+      0.75
     """
     tp = np.diag(confusion)
     fp, fn = confusion.sum(axis=0) - tp, confusion.sum(axis=1) - tp
@@ -91,7 +143,12 @@ def macro_f1(confusion: Shaped[np.ndarray, "c c"]) -> float:
 
 
 def mean_iou(confusion: Shaped[np.ndarray, "c c"]) -> float:
-    """Mean of tp / (tp + fp + fn) over the classes that occur among targets or predictions."""
+    """Computes the mean of tp / (tp + fp + fn) over the classes that occur.
+
+    Example:
+      >>> mean_iou(np.array([[3, 1, 0], [1, 3, 0], [0, 0, 0]]))
+      0.6
+    """
     tp = np.diag(confusion).astype(np.float64)
     union = confusion.sum(axis=0) + confusion.sum(axis=1) - tp
     occurs = union > 0
@@ -99,14 +156,23 @@ def mean_iou(confusion: Shaped[np.ndarray, "c c"]) -> float:
 
 
 def rank_error(confusion: Shaped[np.ndarray, "c c"]) -> float:
-    """Mean distance, in classes, between target and prediction."""
+    """Computes the mean distance, in classes, between target and prediction.
+
+    Example:
+      >>> rank_error(np.array([[1, 0, 1], [0, 2, 0], [0, 0, 0]]))
+      0.5
+    """
     return ratio(float((rank_distance(confusion) * confusion).sum()), float(confusion.sum()))
 
 
 def quadratic_kappa(confusion: Shaped[np.ndarray, "c c"]) -> float:
-    """1 - Σ d² observed / Σ d² expected by chance, where d is the distance in classes.
+    """Computes 1 - Σ d² observed / Σ d² expected by chance, where d is the distance in classes.
 
-    NaN where chance alone would be right. Source: Cohen, Psychological Bulletin 1968.
+    NaN if chance alone makes no error. Source: Cohen, Psychological Bulletin 1968.
+
+    Example:
+      >>> quadratic_kappa(np.array([[2, 0], [0, 2]]))
+      1.0
     """
     counts = confusion.astype(np.float64)
     chance = np.outer(counts.sum(axis=1), counts.sum(axis=0))
@@ -118,13 +184,20 @@ def quadratic_kappa(confusion: Shaped[np.ndarray, "c c"]) -> float:
 
 
 def rank_distance(confusion: Shaped[np.ndarray, "c c"]) -> Float[np.ndarray, "c c"]:
-    """|i - j| at [i, j]."""
+    """Returns the matrix of |i - j|."""
     ranks = np.arange(len(confusion), dtype=np.float64)
     return np.abs(ranks[:, None] - ranks[None])
 
 
 def r2(squared: float, target: float, target_squared: float, count: float) -> float:
-    """Coefficient of determination, 1 - Σ(p - y)² / Σ(y - mean y)²; NaN for constant targets."""
+    """Computes the coefficient of determination, 1 - Σ(p - y)² / Σ(y - mean y)².
+
+    NaN for constant targets.
+
+    Example:
+      >>> r2(squared=1.0, target=6.0, target_squared=14.0, count=3)  # y = 1, 2, 3
+      0.5
+    """
     if not count:
         return float("nan")
     spread = target_squared - target**2 / count
@@ -132,5 +205,10 @@ def r2(squared: float, target: float, target_squared: float, count: float) -> fl
 
 
 def ratio(total: float, count: float) -> float:
-    """A mean from its sum; NaN where there is nothing."""
+    """Computes a mean from its sum; NaN for a count of zero.
+
+    Example:
+      >>> ratio(3.0, 2.0), ratio(0.0, 0.0)
+      (1.5, nan)
+    """
     return total / count if count else float("nan")

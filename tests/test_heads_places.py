@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from mmjax import losses
+from mmjax import heads, losses
 from mmjax.data.dataset import Task
 from mmjax.heads import Depth, Ordinal, Segmentation, SequenceLabelling
 from mmjax.heads.decoder import Decoder, doubled
-from mmjax.kernels.conv2d import batch_first, batch_last, native_conv2d
+from mmjax.kernels.batch_last import batch_first, batch_last
+from mmjax.kernels.conv2d import native_conv2d
+from tests import test_heads
 from tests.tolerance import bound_difference
 
 RNG = np.random.default_rng(0)
@@ -232,3 +234,9 @@ def test_doubling_repeats_every_pixel():
 def test_what_does_not_fit_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_every_head_is_in_a_table():
+    listed = [*test_heads.TABLE.values(), *(head for head, *_ in TABLE.values())]
+    public = {getattr(heads, name) for name in set(heads.__all__) - {"Better", "Loss"}}
+    assert public == {type(head) for head in listed}

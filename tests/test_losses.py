@@ -102,3 +102,8 @@ def test_the_probabilities_of_a_cumulative_link_sum_to_one():
 
 def test_the_gradient_of_the_absolute_error_is_finite_at_equality():
     assert jnp.isfinite(jax.grad(losses.absolute_error)(jnp.float32(2), jnp.float32(2)))
+
+
+def test_every_loss_is_in_the_table():
+    public = {f for f in vars(losses).values() if getattr(f, "__module__", "") == losses.__name__}
+    assert public == {getattr(loss, "func", loss) for loss, *_ in TABLE}

@@ -1,5 +1,7 @@
 """Statistics summed over examples, then the formulas, against scikit-learn."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,19 +80,59 @@ def test_r2_is_scikit_learns():
     np.testing.assert_allclose(got, sk.r2_score(targets, predictions), rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        metrics.accuracy(np.zeros((3, 3), int)),
-        metrics.macro_f1(np.zeros((3, 3), int)),
-        metrics.mean_iou(np.zeros((3, 3), int)),
-        metrics.rank_error(np.zeros((3, 3), int)),
-        metrics.quadratic_kappa(np.zeros((3, 3), int)),
-        metrics.quadratic_kappa(np.diag([4, 0, 0])),
-        metrics.ratio(0.0, 0.0),
-        metrics.r2(0.0, 0.0, 0.0, 0.0),
-        metrics.r2(0.5, 4.0, 8.0, 2.0),
-    ],
-)
-def test_nothing_to_judge_is_nan(value):
-    assert np.isnan(value)
+EMPTY = np.zeros((3, 3), int)
+# Arguments for which nothing can be judged.
+FORMULAS = [
+    (metrics.accuracy, EMPTY),
+    (metrics.macro_f1, EMPTY),
+    (metrics.mean_iou, EMPTY),
+    (metrics.rank_error, EMPTY),
+    (metrics.quadratic_kappa, EMPTY),
+    (metrics.quadratic_kappa, np.diag([4, 0, 0])),
+    (metrics.ratio, 0.0, 0.0),
+    (metrics.r2, 0.0, 0.0, 0.0, 0.0),
+    (metrics.r2, 0.5, 4.0, 8.0, 2.0),
+]
+
+
+@pytest.mark.parametrize("formula, arguments", [(f, a) for f, *a in FORMULAS])
+def test_nothing_to_judge_is_nan(formula, arguments):
+    assert np.isnan(formula(*arguments))
+
+
+RNG = np.random.default_rng(0)
+# Predictions and targets of five examples, and the counts or sums of no example.
+STATISTICS = {
+    metrics.confusion: (RNG.normal(size=(5, 3)), RNG.integers(0, 3, 5)),
+    metrics.confusions: (RNG.normal(size=(5, 4, 3)), RNG.integers(-1, 3, (5, 4))),
+    metrics.hits: (RNG.normal(size=(5, 3)), RNG.integers(0, 2, (5, 3))),
+    metrics.residuals: (RNG.normal(size=5), RNG.normal(size=5)),
+    metrics.depth_errors: (RNG.normal(2, 1, (5, 3, 4)), RNG.normal(size=(5, 3, 4))),
+    metrics.at: (RNG.integers(0, 3, 5), RNG.integers(0, 3, 5)),
+}
+OPTIONS = {metrics.depth_errors: {"scale": 0.5}, metrics.at: {"classes": 3}}
+
+
+@pytest.mark.parametrize("statistics", STATISTICS)
+def test_statistics_are_finite_and_one_example_does_not_change_anothers(statistics):
+    function = functools.partial(statistics, **OPTIONS.get(statistics, {}))
+    kinds = {"i": jnp.int32, "f": jnp.float32}
+    pairs = [jnp.asarray(x, kinds[x.dtype.kind]) for x in STATISTICS[statistics]]
+    together = jax.jit(jax.vmap(function))(*pairs)
+    for i in range(5):
+        alone = function(*(x[i] for x in pairs))
+        for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(together), strict=True):
+            assert jnp.isfinite(a).all()
+            np.testing.assert_allclose(a, b[i], rtol=1e-6)
+
+
+def test_every_metric_is_in_a_table():
+    """`f1`, of arrays, is 0 and not NaN for a class that does not occur."""
+    public = {
+        f
+        for name, f in vars(metrics).items()
+        if getattr(f, "__module__", "") == metrics.__name__ and not name.startswith("_")
+    }
+    # `rank_distance` is a step of two formulas.
+    others = {metrics.f1, metrics.rank_distance}
+    assert public == {f for f, *_ in FORMULAS} | set(STATISTICS) | others

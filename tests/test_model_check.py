@@ -138,7 +138,7 @@ MISFITS = {
     "a sequence for a convolutional encoder": (
         lambda: fit({"sequence": ConvEncoder()}),
         r"model\.encoders\.sequence \(ConvEncoder\) gets float32\[4 7 3\]: .*needs images .*; "
-        "give grey images a channel axis of 1",
+        "give gray images a channel axis of 1",
     ),
     "an image too small": (
         lambda: fit({"image": ConvEncoder((4, 4, 4, 4))}),

@@ -1,17 +1,17 @@
-"""Auxiliary objectives: further losses, of a model's intermediate values, beside the tasks'.
+"""Auxiliary objectives: losses of a model's intermediate values, in addition to the tasks' losses.
 
 `Model(auxiliary={name: objective})` trains with them as if they were tasks: the balancer weighs
 them, and the log has `loss/NAME` and `weight/NAME`. An objective is any callable, a Flax module if
-it has parameters,
+it has parameters, with the call of `mmjax.protocols.Objective`:
 
     objective(seen, predictions, batch, *, train, gather) -> (total, count)
 
 in float32, for this device's part of the batch; the loss is the sum of the totals over the sum of
 the counts of all devices. `seen` is a `mmjax.types.Seen`; `predictions` are those of the heads;
 `batch` has zeros for everything that is missing; `gather(x)` is x [b, ...] of all devices. An
-objective whose loss is of the whole batch gathers, and returns (loss, 1) on each device. Where
-there is nothing to learn from, it returns (0, 0). Parameters of objectives are not shared by tasks,
-so gradient balancers leave them alone.
+objective that needs the whole batch gathers it, and returns (loss, 1) on each device. Without any
+example to learn from, it returns (0, 0). Tasks do not share the parameters of objectives, so
+gradient balancers do not change their gradients.
 """
 
 from mmjax.auxiliary.contrastive import InfoNCE, info_nce

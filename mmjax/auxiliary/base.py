@@ -1,4 +1,4 @@
-"""What several objectives need: which modalities, which pairs, the loss of a whole batch."""
+"""Selection of modalities and pairs, and losses over the whole batch, for several objectives."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ PairLoss = Callable[[Array, Array, Array, Array], Array]
 
 
 def chosen(objective: Any, seen: Seen, modalities: Sequence[str] | None) -> tuple[str, ...]:
-    """The named modalities, all if none are named, in the order of their names.
+    """Returns the given modalities, or all if none are given, in the order of their names.
 
     Raises:
       ValueError: if the model has no such modality.
@@ -31,7 +31,7 @@ def chosen(objective: Any, seen: Seen, modalities: Sequence[str] | None) -> tupl
 
 
 def pairs(objective: Any, seen: Seen, modalities: Sequence[str] | None) -> list[tuple[str, str]]:
-    """All pairs of the chosen modalities.
+    """Returns all pairs of the selected modalities.
 
     Raises:
       ValueError: if there are fewer than two.
@@ -46,23 +46,23 @@ def pairs(objective: Any, seen: Seen, modalities: Sequence[str] | None) -> list[
 
 
 def fused_vector(objective: Any, seen: Seen) -> Float[Array, "b d"]:
-    """What the fusion makes of all modalities.
+    """Returns the fused vector.
 
     Raises:
-      ValueError: under late fusion, which makes predictions only.
+      ValueError: for late fusion, which makes predictions only.
     """
     if isinstance(seen.fused, Branches):
         raise ValueError(
-            f"{type(objective).__name__} needs one fused vector an example, but late fusion makes "
-            "a branch for each modality; use another fusion."
+            f"{type(objective).__name__} needs one fused vector per example, but late fusion makes "
+            "one branch per modality; use another fusion."
         )
     fused: Array = seen.fused
     return fused
 
 
 def pooled(seen: Seen, pairs: Sequence[tuple[str, str]]) -> dict[str, Pooled]:
-    """Each modality of the pairs as one vector an example."""
-    return {m: pool(seen.tokens[m]) for m in sorted({m for pair in pairs for m in pair})}
+    """Returns each modality of the pairs as one vector per example."""
+    return {m: pool(seen.tokens[m]) for m in sorted(set(itertools.chain(*pairs)))}
 
 
 def check_widths(
@@ -70,11 +70,11 @@ def check_widths(
 ) -> None:
     """Raises ValueError unless the modalities of every pair have vectors of one width."""
     for a, b in pairs:
-        wide, other = (vectors[m].values.shape[1] for m in (a, b))
-        if wide != other:
+        width_a, width_b = vectors[a].values.shape[1], vectors[b].values.shape[1]
+        if width_a != width_b:
             raise ValueError(
                 f"{type(objective).__name__} compares vectors of one width, but {a!r} has width "
-                f"{wide} and {b!r} {other}; give their encoders the same width."
+                f"{width_a} and {b!r} {width_b}; give their encoders the same width."
             )
 
 
@@ -86,25 +86,25 @@ def of_whole_batch(
     *,
     together: bool,
 ) -> Sums:
-    """The loss of each pair in the batch of all devices, summed, and how many pairs have one.
+    """Sums the losses of the pairs over the batch of all devices, and counts pairs that have one.
 
-    It is computed on every device alike. A pair has none where fewer than two examples have it.
+    Every device computes the same. A pair has no loss if fewer than two examples have it.
 
     Args:
       loss: (a [b d], b [b e], present_a [b], present_b [b]) -> scalar.
-      vectors: this device's part.
+      vectors: this device's part of the batch.
       pairs: of modalities.
       gather: collects the batch axis from all devices.
-      together: whether the examples must have both modalities, or enough of them have each.
+      together: whether two examples must have both modalities, or two each of them.
     """
-    everywhere = {m: Pooled(*map(gather, x)) for m, x in vectors.items()}
+    whole_batch = {m: Pooled(*map(gather, x)) for m, x in vectors.items()}
     losses, counts = [], []
     for m, n in pairs:
-        a, b = everywhere[m], everywhere[n]
+        a, b = whole_batch[m], whole_batch[n]
         both = a.present & b.present
-        here = (both, both) if together else (a.present, b.present)
-        enough = (here[0].sum() >= 2) & (here[1].sum() >= 2)
-        losses.append(jnp.where(enough, loss(a.values, b.values, *here), 0))
+        present = (both, both) if together else (a.present, b.present)
+        enough = (present[0].sum() >= 2) & (present[1].sum() >= 2)
+        losses.append(jnp.where(enough, loss(a.values, b.values, *present), 0))
         counts.append(enough.astype(jnp.float32))
     return jnp.stack(losses).sum(), jnp.stack(counts).sum()
 
@@ -112,7 +112,7 @@ def of_whole_batch(
 def centred(
     x: Float[Array, "b d"], present: Bool[Array, " b"]
 ) -> tuple[Float[Array, "b d"], Float[Array, ""]]:
-    """The present rows less their mean, zeros for the others; and how many they are."""
+    """Subtracts the mean of the present rows from them; zeros for the others. Also counts them."""
     count = present.sum().astype(x.dtype)
     x = jnp.where(present[:, None], x, 0)
     mean = x.sum(axis=0) / jnp.maximum(count, 1)
@@ -120,6 +120,7 @@ def centred(
 
 
 def normalised(x: Float[Array, "b d"]) -> Float[Array, "b d"]:
-    """Every row divided by its length; a row of zeros stays."""
+    """Divides every row by its Euclidean norm; a row of zeros stays."""
     square = (x**2).sum(axis=-1, keepdims=True)
+    # √0 has an infinite slope, so the square is made safe before the root.
     return x / jnp.sqrt(jnp.where(square > 0, square, 1))

@@ -1,4 +1,4 @@
-"""Contrastive alignment: the two modalities of one example are alike, those of two are not."""
+"""Contrastive alignment: two modalities of one example are similar, those of two are not."""
 
 import math
 
@@ -24,40 +24,51 @@ def info_nce(
     temperature: float | Float[Array, ""] = 0.07,
     gather: Gather = identity,
 ) -> Sums:
-    """Symmetric InfoNCE over the examples that have both: Σ_i ½(ℓ(a_i, b) + ℓ(b_i, a)), and n.
+    """Computes the sum of InfoNCE over the examples that have both, Σ_i ½(ℓ(a_i, b) + ℓ(b_i, a)).
 
-    ℓ(q_i, k) = log Σ_j exp(s_ij) - s_ii with s_ij = cos(q_i, k_j) / temperature, at least 0. The
-    keys come from all devices, the queries from this one. The loss knows no more than log n.
+    ℓ(q_i, k) = log Σ_j exp(s_ij) - s_ii with s_ij = cos(q_i, k_j) / τ, at least 0: the
+    cross-entropy of finding the key of the same example among n. So log n - E ℓ is a lower bound of
+    the mutual information, which cannot exceed log n. The keys come from all devices, the queries
+    from this one.
 
     Source: Radford et al., ICML 2021 (arXiv:2103.00020), figure 3; van den Oord et al. 2018
     (arXiv:1807.03748).
 
     Args:
-      a: one modality's vectors, of any length.
-      b: the other's, row by row of the same examples.
-      present_a: whether an example has the one.
-      present_b: whether it has the other.
-      temperature: divides the cosines.
+      a: one modality's vectors, of any norm.
+      b: the other's; row i of both is the same example.
+      present_a: whether an example has the first modality.
+      present_b: whether it has the second.
+      temperature: τ, divides the cosines.
       gather: collects the batch axis from all devices.
+
+    Returns:
+      The sum, and the number of examples that have both.
+
+    Example:
+      >>> a, present = jnp.eye(3), jnp.ones(3, bool)
+      >>> total, count = jax.jit(info_nce)(a, a, present, present, temperature=1.0)
+      >>> print(f"{total / count:.3f}")  # ln(e + 2) - 1
+      0.551
     """
     paired = present_a & present_b
-    a, b = (normalised(jnp.where(paired[:, None], x, 0)) for x in (a, b))
-    everywhere = gather(paired)
-    own = (a * b).sum(axis=1)
+    a = normalised(jnp.where(paired[:, None], a, 0))
+    b = normalised(jnp.where(paired[:, None], b, 0))
+    is_key = gather(paired)
+    positive = (a * b).sum(axis=1)
 
-    def spread(queries: Array, keys: Array) -> Array:
-        """How much the best matches among all keys outdo the own one."""
+    def cross_entropy(queries: Array, keys: Array) -> Array:
         logits = dot(queries, gather(keys).T) / temperature
-        logits = jnp.where(everywhere[None], logits, -1e30)
-        return jax.nn.logsumexp(logits, axis=1) - own / temperature
+        logits = jnp.where(is_key[None], logits, -1e30)
+        return jax.nn.logsumexp(logits, axis=1) - positive / temperature
 
-    each = (spread(a, b) + spread(b, a)) / 2
-    total = jnp.where(paired, jnp.maximum(each, 0), 0).sum()
+    losses = (cross_entropy(a, b) + cross_entropy(b, a)) / 2
+    total = jnp.where(paired, jnp.maximum(losses, 0), 0).sum()
     return total, paired.sum().astype(jnp.float32)
 
 
 class InfoNCE(nn.Module):
-    """CLIP's loss between the modalities: a linear projection each, then `info_nce` of each pair.
+    """CLIP's loss between the modalities: one linear projection each, then `info_nce` of each pair.
 
     The mean is over all pairs of modalities and all examples that have both. Modalities are taken
     as the mean of their tokens.
@@ -66,10 +77,24 @@ class InfoNCE(nn.Module):
 
     Attributes:
       width: of the projections.
-      temperature: what divides the cosines, at first.
-      learned: whether the temperature is learned. One below 1/100 counts as 1/100; its gradient is
-        then as if it did not, so that it can return.
-      modalities: which are aligned; None is all.
+      temperature: initial τ, which divides the cosines.
+      learned: whether τ is learned. A value below 1/100 counts as 1/100, but keeps its gradient, so
+        that it can increase again.
+      modalities: the aligned modalities; None is all.
+
+    Example:
+      >>> import functools
+      >>> from mmjax.types import Tokens
+      >>> x = jax.random.normal(jax.random.key(0), (4, 1, 3))
+      >>> tokens = Tokens(x, jnp.ones((4, 1), bool))
+      >>> seen = Seen({"image": tokens, "text": tokens}, None, {}, {})
+      >>> batch = Batch({}, {}, {}, {}, {})
+      >>> key, options = jax.random.key(1), {"train": False, "gather": lambda x: x}
+      >>> objective = InfoNCE(width=8)
+      >>> call = functools.partial(objective.init_with_output, batch=batch, **options)
+      >>> (total, count), _ = jax.jit(call)(key, seen, {})
+      >>> float(count)  # examples
+      4.0
     """
 
     width: int = 64
@@ -94,33 +119,29 @@ class InfoNCE(nn.Module):
         train: bool,
         gather: Gather,
     ) -> Sums:
-        """Total and count over this device's examples and all pairs of modalities."""
+        """Returns total and count over this device's examples and all pairs of modalities."""
         del predictions, batch, train
         couples = pairs(self, seen, self.modalities)
         vectors = pooled(seen, couples)
-        made = {
+        projected = {
             m: nn.Dense(self.width, use_bias=False, name=f"project_{m}")(x.values)
             for m, x in vectors.items()
         }
-        scale = self.scale()
-        sums = [
-            info_nce(
-                made[m],
-                made[n],
-                vectors[m].present,
-                vectors[n].present,
-                temperature=1 / scale,
-                gather=gather,
+        temperature, totals, counts = 1 / self.scale(), [], []
+        for m, n in couples:
+            present = vectors[m].present, vectors[n].present
+            total, count = info_nce(
+                projected[m], projected[n], *present, temperature=temperature, gather=gather
             )
-            for m, n in couples
-        ]
-        totals, counts = zip(*sums, strict=True)
+            totals.append(total)
+            counts.append(count)
         return jnp.stack(totals).sum(), jnp.stack(counts).sum()
 
     def scale(self) -> Float[Array, ""]:
-        """What multiplies the cosines, at most 100."""
-        start, most = -math.log(self.temperature), math.log(SHARPEST)
+        """Returns 1/τ, at most 100."""
+        initial, largest = -math.log(self.temperature), math.log(SHARPEST)
         if not self.learned:
-            return jnp.exp(jnp.asarray(start))
-        log: Array = self.param("log_scale", nn.initializers.constant(start), ())
-        return jnp.exp(log + jax.lax.stop_gradient(jnp.minimum(log, most) - log))
+            return jnp.exp(jnp.asarray(initial))
+        log: Array = self.param("log_scale", nn.initializers.constant(initial), ())
+        # The value of the minimum with the gradient of `log`.
+        return jnp.exp(log + jax.lax.stop_gradient(jnp.minimum(log, largest) - log))

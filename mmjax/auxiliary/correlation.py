@@ -1,4 +1,4 @@
-"""Deep canonical correlation analysis: linear maps of two modalities that correlate fully."""
+"""Deep canonical correlation analysis: maximally correlated linear maps of two modalities."""
 
 import functools
 from typing import Any
@@ -24,49 +24,58 @@ def cca(
     *,
     ridge: float = 1e-3,
 ) -> Float[Array, ""]:
-    """min(d, e) less the sum of the canonical correlations of a and b, which is at least 0.
+    """Computes min(d, e) less the sum of the canonical correlations of a and b; at least 0.
 
-    The correlations are the singular values of L_a⁻¹ C_ab L_b⁻ᵀ, with the covariances C over the
-    examples that have both and C_a + r mean(diag C_a) I = L_a L_aᵀ. The paper whitens by C^{-1/2},
-    which gives the same values, and adds a fixed r I, whose effect depends on the scale of the
-    vectors; here r is a share of their mean variance. Its gradient exists where correlations are
-    equal, unlike that of an eigendecomposition; those below 1e-6 have none.
+    CCA finds U, V that maximize tr(Uᵀ C_ab V) subject to Uᵀ C_a U = I and Vᵀ C_b V = I. The maximum
+    is the sum of the singular values of T = L_a⁻¹ C_ab L_b⁻ᵀ, the nuclear norm ‖T‖_*, with the
+    covariances C over the examples that have both and C_a + r mean(diag C_a) I = L_a L_aᵀ. The
+    paper whitens by C^{-1/2}, which gives the same values, and adds a fixed r I, whose effect
+    depends on the scale of the vectors; here r is a share of their mean variance. The gradient
+    exists if correlations are equal, unlike that of an eigendecomposition; those below 1e-6 have
+    none.
 
-    With fewer examples than d + e the correlations of any two sets are large: they say nothing.
+    With fewer examples than d + e the correlations of any two sets are large and meaningless.
 
     Source: Andrew et al., ICML 2013, section 3.
 
     Args:
       a: one modality's vectors.
-      b: the other's, row by row of the same examples.
-      present_a: whether an example has the one.
-      present_b: whether it has the other.
-      ridge: r, what is added to the covariances, in mean variances.
+      b: the other's; row i of both is the same example.
+      present_a: whether an example has the first modality.
+      present_b: whether it has the second.
+      ridge: r, the ridge of the covariances, in mean variances.
+
+    Example:
+      >>> a = jax.random.normal(jax.random.key(0), (50, 3))
+      >>> present = jnp.ones(50, bool)
+      >>> print(f"{jax.jit(cca)(a, 2 * a[:, ::-1] + 1, present, present):.2f}")  # fully correlated
+      0.00
     """
     paired = present_a & present_b
     a, count = centred(a, paired)
     b, _ = centred(b, paired)
-    free = jnp.maximum(count - 1, 1)
-    between = dot(a.T, b) / free
-    half = whitened(dot(a.T, a) / free, between, ridge)
-    both = whitened(dot(b.T, b) / free, half.T, ridge)
-    return jnp.maximum(min(a.shape[1], b.shape[1]) - nuclear_norm(both), 0)
+    dof = jnp.maximum(count - 1, 1)
+    C_ab = dot(a.T, b) / dof
+    half = whitened(dot(a.T, a) / dof, C_ab, ridge)
+    T_transposed = whitened(dot(b.T, b) / dof, half.T, ridge)
+    return jnp.maximum(min(a.shape[1], b.shape[1]) - nuclear_norm(T_transposed), 0)
 
 
 def whitened(
     covariance: Float[Array, "d d"], x: Float[Array, "d e"], ridge: float
 ) -> Float[Array, "d e"]:
-    """L⁻¹ x for the covariance with its ridge, L Lᵀ."""
+    """Computes L⁻¹ x for the covariance plus its ridge, L Lᵀ."""
     variance = jnp.trace(covariance) / len(covariance)
-    added = ridge * jnp.where(variance > 0, variance, 1)
-    return dot(inverse_root(covariance + added * jnp.eye(len(covariance))), x)
+    # Constant vectors have no variance; any positive ridge then keeps the matrix invertible.
+    diagonal = ridge * jnp.where(variance > 0, variance, 1)
+    return dot(inverse_root(covariance + diagonal * jnp.eye(len(covariance))), x)
 
 
 @jax.custom_jvp
 def nuclear_norm(x: Float[Array, "d e"]) -> Float[Array, ""]:
-    """Sum of the singular values s, as Σ √(s² + ε²) - ε with ε = 1e-6.
+    """Computes the sum of the singular values s, smoothed: Σ √(s² + ε²) - ε with ε = 1e-6.
 
-    The gradient is U diag(s / √(s² + ε²)) Vᵀ, which no equal values disturb.
+    The gradient is U diag(s / √(s² + ε²)) Vᵀ, which is well defined for equal singular values.
     """
     return _smooth(svd(x)[1])
 
@@ -74,9 +83,9 @@ def nuclear_norm(x: Float[Array, "d e"]) -> Float[Array, ""]:
 @nuclear_norm.defjvp
 def _nuclear_norm_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     (x,), (tangent,) = primals, tangents
-    left, s, right = svd(x)
+    U, s, Vt = svd(x)
     slope = s / jnp.sqrt(s**2 + TINY**2)
-    return _smooth(s), jnp.vdot(dot(left * slope[None], right), tangent)
+    return _smooth(s), jnp.vdot(dot(U * slope[None], Vt), tangent)
 
 
 def _smooth(s: Float[Array, " k"]) -> Float[Array, ""]:
@@ -84,18 +93,31 @@ def _smooth(s: Float[Array, " k"]) -> Float[Array, ""]:
 
 
 class DeepCCA(nn.Module):
-    """`cca` of every pair of modalities, over the batch of all devices, after a linear map each.
+    """`cca` of every pair of modalities, over the batch of all devices, after one linear map each.
 
-    The paper maximises the sum of correlations; the loss is what this lacks to its maximum, the
-    mean over the pairs. Modalities are taken as the mean of their tokens. The batch should be
-    several times larger than the width.
+    The paper maximizes the sum of correlations; the loss is the gap to its maximum, averaged over
+    the pairs. Modalities are taken as the mean of their tokens. The batch should be several times
+    larger than the width.
 
     Source: Andrew et al., ICML 2013.
 
     Attributes:
-      width: of the linear maps, and the most correlations that there can be.
-      ridge: what is added to the covariances, in mean variances.
-      modalities: which are correlated; None is all.
+      width: of the linear maps, and the number of correlations.
+      ridge: ridge of the covariances, in mean variances.
+      modalities: the correlated modalities; None is all.
+
+    Example:
+      >>> from mmjax.types import Tokens
+      >>> x = jax.random.normal(jax.random.key(0), (4, 1, 3))
+      >>> tokens = Tokens(x, jnp.ones((4, 1), bool))
+      >>> seen = Seen({"image": tokens, "text": tokens}, None, {}, {})
+      >>> batch = Batch({}, {}, {}, {}, {})
+      >>> key, options = jax.random.key(1), {"train": False, "gather": lambda x: x}
+      >>> objective = DeepCCA(width=2)
+      >>> call = functools.partial(objective.init_with_output, batch=batch, **options)
+      >>> (total, count), _ = jax.jit(call)(key, seen, {})
+      >>> float(count)  # pairs of modalities
+      1.0
     """
 
     width: int = 8
@@ -117,13 +139,13 @@ class DeepCCA(nn.Module):
         train: bool,
         gather: Gather,
     ) -> Sums:
-        """The losses of the pairs, summed, and how many pairs have two examples or more."""
+        """Returns the sum of the pairs' losses, and the number of pairs that have one."""
         del predictions, batch, train
         couples = pairs(self, seen, self.modalities)
-        made = {}
+        projected = {}
         for m, (values, present) in pooled(seen, couples).items():
-            # The mean is taken off, so a bias would have no effect.
+            # `cca` subtracts the mean, so a bias would have no effect.
             project = nn.Dense(self.width, use_bias=False, name=f"project_{m}")
-            made[m] = Pooled(project(values), present)
+            projected[m] = Pooled(project(values), present)
         loss = functools.partial(cca, ridge=self.ridge)
-        return of_whole_batch(loss, made, couples, gather, together=True)
+        return of_whole_batch(loss, projected, couples, gather, together=True)

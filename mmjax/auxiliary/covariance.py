@@ -1,4 +1,4 @@
-"""Correlation alignment: two modalities' vectors have the same covariance."""
+"""Correlation alignment: equal covariances of two modalities' vectors."""
 
 import dataclasses
 
@@ -24,7 +24,7 @@ def coral_distance(
     present_a: Bool[Array, " b"],
     present_b: Bool[Array, " c"],
 ) -> Float[Array, ""]:
-    """‖C_a - C_b‖² / (4 d²), in Frobenius' norm, of the covariances of the present rows.
+    """Computes ‖C_a - C_b‖²_F / (4 d²) of the covariances of the present rows.
 
     The two sets need not be of the same examples.
 
@@ -35,23 +35,42 @@ def coral_distance(
       b: the other's.
       present_a: which rows of a count.
       present_b: which rows of b count.
+
+    Example:
+      >>> a, present = jnp.array([[1.0], [3.0]]), jnp.ones(2, bool)
+      >>> float(coral_distance(a, 2 * a, present, present))  # variances 2 and 8
+      9.0
     """
-    a, of_a = centred(a, present_a)
-    b, of_b = centred(b, present_b)
-    apart = dot(a.T, a) / jnp.maximum(of_a - 1, 1) - dot(b.T, b) / jnp.maximum(of_b - 1, 1)
-    return (apart**2).sum() / (4 * a.shape[1] ** 2)
+    a, count_a = centred(a, present_a)
+    b, count_b = centred(b, present_b)
+    C_a = dot(a.T, a) / jnp.maximum(count_a - 1, 1)
+    C_b = dot(b.T, b) / jnp.maximum(count_b - 1, 1)
+    return ((C_a - C_b) ** 2).sum() / (4 * a.shape[1] ** 2)
 
 
 @dataclasses.dataclass(frozen=True)
 class CORAL:
     """`coral_distance` of every pair of modalities, over the batch of all devices; their mean.
 
-    Each modality, as the mean of its tokens, counts where it is present, be the other there or not.
+    Each modality, as the mean of its tokens, counts in every example that has it, with or without
+    the other.
 
     Source: Sun, Saenko, ECCV workshops 2016 (arXiv:1607.01719).
 
     Attributes:
-      modalities: which are aligned; None is all. Their encoders have one width.
+      modalities: the aligned modalities; None is all. Their encoders must have the same width.
+
+    Example:
+      >>> from mmjax.types import Tokens
+      >>> import jax
+      >>> x = jax.random.normal(jax.random.key(0), (4, 1, 3))
+      >>> tokens = Tokens(x, jnp.ones((4, 1), bool))
+      >>> seen = Seen({"image": tokens, "text": tokens}, None, {}, {})
+      >>> batch = Batch({}, {}, {}, {}, {})
+      >>> options = {"train": False, "gather": lambda x: x}
+      >>> total, count = CORAL()(seen, {}, batch, **options)
+      >>> float(total), float(count)  # pairs of modalities
+      (0.0, 1.0)
     """
 
     modalities: tuple[str, ...] | None = None
@@ -65,7 +84,7 @@ class CORAL:
         train: bool,
         gather: Gather,
     ) -> Sums:
-        """The losses of the pairs, summed, and how many pairs have two examples of each or more."""
+        """Returns the sum of the pairs' losses, and the number of pairs that have one."""
         del predictions, batch, train
         couples = pairs(self, seen, self.modalities)
         vectors = pooled(seen, couples)

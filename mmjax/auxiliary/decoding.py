@@ -1,4 +1,4 @@
-"""Decoders from vectors to inputs, and how well they do."""
+"""Decoders from vectors to inputs, and the likelihood of the inputs under them."""
 
 import dataclasses
 import math
@@ -22,11 +22,16 @@ Errors = dict[str, Float[Array, " b"]]
 def negative_log_likelihood(
     prediction: Float[Array, "..."], target: Num[Array, "..."], likelihood: Likelihood
 ) -> Float[Array, "..."]:
-    """-log p(target) of each element, in nats; at least 0.
+    """Computes -log p(target) of each element, in nats; at least 0.
 
     "gaussian": ½ (x - μ)², of variance 1 and without its constant; "bernoulli": the cross-entropy
     of sigmoid(logit) against a target in [0, 1]; "categorical": that of softmax(logits), along the
     last axis, against a class index.
+
+    Example:
+      >>> mean, x = jnp.array([1.0, 2.0]), jnp.array([1.0, 4.0])
+      >>> negative_log_likelihood(mean, x, "gaussian").tolist()
+      [0.0, 2.0]
     """
     if likelihood == "gaussian":
         return (prediction - target) ** 2 / 2
@@ -37,11 +42,16 @@ def negative_log_likelihood(
 
 
 class MLPDecoder(nn.Module):
-    """Dense + ReLU for each hidden width, then Dense to a shape.
+    """Dense + ReLU per hidden width, then Dense to a shape.
 
     Attributes:
-      shape: of what it makes of one vector.
+      shape: of the output for one vector.
       hidden: widths.
+
+    Example:
+      >>> decoder, z = MLPDecoder((4, 3)), jnp.zeros((2, 5))
+      >>> jax.eval_shape(decoder.init_with_output, jax.random.key(0), z)[0].shape
+      (2, 4, 3)
     """
 
     shape: tuple[int, ...]
@@ -49,14 +59,14 @@ class MLPDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Float[Array, "b d"]) -> Float[Array, "b ..."]:
-        """[b d] to [b *shape]."""
+        """Maps [b d] to [b *shape]."""
         for width in self.hidden:
             z = nn.relu(nn.Dense(width)(z))
         return nn.Dense(math.prod(self.shape))(z).reshape(len(z), *self.shape)
 
 
 class Decoders(nn.Module):
-    """A decoder a modality, and the likelihood by which what it makes is judged.
+    """One decoder and one likelihood per modality.
 
     The targets are the inputs: floats as they are, uint8 pixels brought to [0, 1], other integers
     as class indices.
@@ -68,6 +78,15 @@ class Decoders(nn.Module):
         for integer tokens and "gaussian" for all else.
       vocabularies: {modality: number of classes}, for "categorical" without a module.
       hidden: widths of every `MLPDecoder`.
+
+    Example:
+      >>> x = jnp.ones((2, 3))
+      >>> batch = Batch({"x": x}, {"x": jnp.array([True, False])}, {}, {}, {})
+      >>> vectors = {"x": jnp.zeros((2, 4))}
+      >>> call, key = jax.jit(Decoders().init_with_output), jax.random.key(0)
+      >>> (errors, elements), _ = call(key, vectors, batch)
+      >>> errors["x"].tolist(), elements["x"].tolist()
+      ([1.5, 0.0], [3.0, 0.0])
     """
 
     modules: Mapping[str, nn.Module] = dataclasses.field(default_factory=dict)
@@ -77,18 +96,19 @@ class Decoders(nn.Module):
 
     @nn.compact
     def __call__(self, vectors: dict[str, Float[Array, "b d"]], batch: Batch) -> tuple[Any, Any]:
-        """How badly each vector tells its modality's input.
+        """Computes the negative log-likelihood of each modality's input given its vector.
 
         Args:
-          vectors: {modality: what to decode}.
+          vectors: {modality: the vector to decode}.
           batch: the inputs, with zeros for what is missing.
 
         Returns:
-          {modality: negative log-likelihood [b], summed over the elements that are there}, and
-          {modality: how many these are [b]}; both are 0 for an absent modality and for padding.
+          {modality: negative log-likelihood [b], summed over the input's elements}, and
+          {modality: number of these elements [b]}; both are 0 for an absent modality, and padding
+          does not count.
 
         Raises:
-          ValueError: a likelihood that does not fit the input, or a decoder that misses its shape.
+          ValueError: if a likelihood does not fit the input, or a decoder makes another shape.
         """
         for part in ("modules", "likelihoods", "vocabularies"):
             if unknown := sorted(set(getattr(self, part)) - set(batch.inputs)):
@@ -96,13 +116,15 @@ class Decoders(nn.Module):
                     f"Decoders.{part} names {unknown[0]!r}, but the modalities are "
                     f"{sorted(batch.inputs)}."
                 )
-        made = {m: self.judge(m, z, batch) for m, z in sorted(vectors.items())}
-        return {m: x[0] for m, x in made.items()}, {m: x[1] for m, x in made.items()}
+        errors, elements = {}, {}
+        for m, z in sorted(vectors.items()):
+            errors[m], elements[m] = self.decode_and_compare(m, z, batch)
+        return errors, elements
 
-    def judge(
+    def decode_and_compare(
         self, modality: str, z: Float[Array, "b d"], batch: Batch
     ) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
-        """One modality's error and number of elements."""
+        """Returns one modality's negative log-likelihood and number of elements."""
         x = batch.inputs[modality]
         likelihood = likelihood_of(modality, x, self.likelihoods.get(modality))
         target = x if likelihood == "categorical" else to_float(x)
@@ -115,13 +137,13 @@ class Decoders(nn.Module):
                 + (", to be followed by the classes." if classes else ".")
             )
         errors = negative_log_likelihood(prediction, target, likelihood)
-        there = real(x, batch.present[modality], batch.lengths.get(modality))
-        there = jnp.broadcast_to(there, x.shape).reshape(len(x), -1)
-        errors = jnp.where(there, errors.reshape(len(x), -1), 0)
-        return errors.sum(axis=1), there.sum(axis=1).astype(errors.dtype)
+        mask = real(x, batch.present[modality], batch.lengths.get(modality))
+        mask = jnp.broadcast_to(mask, x.shape).reshape(len(x), -1)
+        errors = jnp.where(mask, errors.reshape(len(x), -1), 0)
+        return errors.sum(axis=1), mask.sum(axis=1).astype(errors.dtype)
 
     def decoder(self, modality: str, shape: tuple[int, ...], likelihood: Likelihood) -> nn.Module:
-        """The one that is given, or a small MLP."""
+        """Returns the given decoder, or a small MLP."""
         if modality in self.modules:
             return self.modules[modality]
         if likelihood == "categorical":
@@ -134,21 +156,21 @@ class Decoders(nn.Module):
         return MLPDecoder(shape, self.hidden, name=f"decode_{modality}")
 
 
-def likelihood_of(modality: str, x: Num[Array, "b ..."], asked: str | None) -> Likelihood:
-    """The likelihood that was asked for, or the one that fits.
+def likelihood_of(modality: str, x: Num[Array, "b ..."], likelihood: str | None) -> Likelihood:
+    """Returns the given likelihood, or the default for the input's type.
 
     Raises:
-      ValueError: if it does not fit the input's type, or there is no such likelihood.
+      ValueError: if it does not fit the input's type, or is unknown.
     """
     integers = jnp.issubdtype(x.dtype, jnp.integer)
     tokens = integers and x.dtype != jnp.uint8
-    if asked is None:
+    if likelihood is None:
         return "categorical" if tokens else "gaussian"
-    if asked == "categorical" and integers:
+    if likelihood == "categorical" and integers:
         return "categorical"
-    if asked in ("gaussian", "bernoulli") and not tokens:
-        return "gaussian" if asked == "gaussian" else "bernoulli"
+    if likelihood in ("gaussian", "bernoulli") and not tokens:
+        return "gaussian" if likelihood == "gaussian" else "bernoulli"
     fits = "'categorical'" if tokens else "'gaussian' or 'bernoulli'"
     raise ValueError(
-        f"The likelihood of {modality!r} is {asked!r}, but its input is {x.dtype}; use {fits}."
+        f"The likelihood of {modality!r} is {likelihood!r}, but its input is {x.dtype}; use {fits}."
     )

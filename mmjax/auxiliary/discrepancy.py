@@ -1,4 +1,4 @@
-"""Maximum mean discrepancy: two sets of vectors come from the same distribution."""
+"""Maximum mean discrepancy between the distributions of two sets of vectors."""
 
 import dataclasses
 import functools
@@ -23,35 +23,44 @@ def mmd(
     bandwidths: Bandwidths | None = None,
     unbiased: bool = False,
 ) -> Float[Array, ""]:
-    """MMD² = E k(x, x') + E k(y, y') - 2 E k(x, y) of the present rows x of a and y of b.
+    """Computes MMD² = E k(x, x') + E k(y, y') - 2 E k(x, y) of the present rows x of a, y of b.
 
-    k is the mean over the bandwidths σ of exp(-‖x - y‖² / 2σ²). The biased estimate takes its means
-    over all pairs, and is at least 0; the unbiased one leaves out those of a row with itself, and
-    may be negative.
+    It is the squared distance between the means of both sets in the kernel's feature space, 0 only
+    for equal distributions. k is the mean over the bandwidths σ of exp(-‖x - y‖² / 2σ²). The biased
+    estimate takes its means over all pairs, and is at least 0; the unbiased one excludes pairs of a
+    row with itself, and may be negative.
 
     Source: Gretton et al., JMLR 13 (2012), equations 3 and 5; section 8 for the median.
 
     Args:
       a: one modality's vectors.
-      b: the other's; they need not be of the same examples.
+      b: the other's; not necessarily of the same examples.
       present_a: which rows of a count.
       present_b: which rows of b count.
       bandwidths: σ; None is the median distance between any two rows of a and b together, which
         counts as a constant.
-      unbiased: which estimate. It takes two rows or more of each.
+      unbiased: whether the estimate is the unbiased one, which needs two rows or more of each.
+
+    Example:
+      >>> a, present = jnp.array([[0.0], [1.0]]), jnp.ones(2, bool)
+      >>> float(jax.jit(mmd)(a, a, present, present))
+      0.0
+      >>> mmd2 = jax.jit(mmd)(a, a + 9, present, present, bandwidths=(1.0,))
+      >>> print(f"{mmd2:.3f}")  # 1 + e^-0.5
+      1.607
     """
     both, present = jnp.concatenate([a, b]), jnp.concatenate([present_a, present_b])
-    squares = squared_distances(jnp.where(present[:, None], both, 0))
-    known = present[:, None] & present[None]
-    others = known & ~jnp.eye(len(both), dtype=bool)
-    widths = [median_of(squares, others)] if bandwidths is None else [s**2 for s in bandwidths]
-    kernel = jnp.stack([jnp.exp(-squares / (2 * w)) for w in widths]).mean(axis=0)
+    d2 = squared_distances(jnp.where(present[:, None], both, 0))
+    pairs = present[:, None] & present[None]
+    distinct_pairs = pairs & ~jnp.eye(len(both), dtype=bool)
+    sigma2 = [s**2 for s in bandwidths or ()] or [median_of(d2, distinct_pairs)]
+    k = jnp.stack([jnp.exp(-d2 / (2 * s2)) for s2 in sigma2]).mean(axis=0)
     n = len(a)
-    within = others if unbiased else known
+    within = distinct_pairs if unbiased else pairs
     value = (
-        mean_where(kernel[:n, :n], within[:n, :n])
-        + mean_where(kernel[n:, n:], within[n:, n:])
-        - 2 * mean_where(kernel[:n, n:], known[:n, n:])
+        mean_where(k[:n, :n], within[:n, :n])
+        + mean_where(k[n:, n:], within[n:, n:])
+        - 2 * mean_where(k[:n, n:], pairs[:n, n:])
     )
     return value if unbiased else jnp.maximum(value, 0)
 
@@ -59,23 +68,30 @@ def mmd(
 def mmd_to_normal(
     x: Float[Array, "b d"], present: Bool[Array, " b"], *, bandwidth: float | None = None
 ) -> Float[Array, ""]:
-    """The biased MMD² between the present rows of x and N(0, I), which is not sampled but exact.
+    """Computes the biased MMD² between the present rows of x and N(0, I), without sampling.
 
-    With s = σ², E k(x, y) over y is (s/(1+s))^{d/2} exp(-‖x‖² / 2(1+s)), and E k(y, y') over both
-    is (s/(2+s))^{d/2}. At least 0.
+    With s = σ² and y, y' ~ N(0, I), E_y k(x, y) = (s/(1+s))^{d/2} exp(-‖x‖² / 2(1+s)) and
+    E k(y, y') = (s/(2+s))^{d/2}. At least 0.
 
     Args:
       x: vectors.
       present: which rows count.
       bandwidth: σ; None is √(2d), the typical distance between two draws.
+
+    Example:
+      >>> x = jax.random.normal(jax.random.key(0), (100, 2))
+      >>> present = jnp.ones(100, bool)
+      >>> mmd2 = jax.jit(mmd_to_normal)
+      >>> bool(mmd2(x, present) < 0.1 < mmd2(x + 2, present))
+      True
     """
     d = x.shape[1]
     s = 2.0 * d if bandwidth is None else bandwidth**2
     x = jnp.where(present[:, None], x, 0)
-    kernel = jnp.exp(-squared_distances(x) / (2 * s))
+    k = jnp.exp(-squared_distances(x) / (2 * s))
     to_normal = (s / (1 + s)) ** (d / 2) * jnp.exp(-(x**2).sum(axis=1) / (2 * (1 + s)))
     return jnp.maximum(
-        mean_where(kernel, present[:, None] & present[None])
+        mean_where(k, present[:, None] & present[None])
         + (s / (2 + s)) ** (d / 2)
         - 2 * mean_where(to_normal, present),
         0,
@@ -83,36 +99,49 @@ def mmd_to_normal(
 
 
 def squared_distances(x: Float[Array, "b d"]) -> Float[Array, "b b"]:
-    """‖x_i - x_j‖² by one matrix product, of the rows less their mean, lest large ones cancel."""
+    """Computes ‖x_i - x_j‖² by one matrix product."""
+    # Differences do not depend on the mean, and without it large squares do not cancel.
     x = x - jax.lax.stop_gradient(x.mean(axis=0, keepdims=True))
     square = (x**2).sum(axis=1)
     return jnp.maximum(square[:, None] + square[None] - 2 * dot(x, x.T), 0)
 
 
-def median_of(squares: Float[Array, "b b"], where: Bool[Array, "b b"]) -> Float[Array, ""]:
-    """The square of the median distance, a constant; 1 where there is none, or where it is 0."""
-    median = jnp.nanmedian(jnp.where(where, jnp.sqrt(squares), jnp.nan)) ** 2
+def median_of(d2: Float[Array, "b b"], mask: Bool[Array, "b b"]) -> Float[Array, ""]:
+    """Returns the square of the median distance as a constant; 1 if it is 0 or undefined."""
+    median = jnp.nanmedian(jnp.where(mask, jnp.sqrt(d2), jnp.nan)) ** 2
     return jax.lax.stop_gradient(jnp.where(median > 0, median, 1))
 
 
-def mean_where(x: Float[Array, "*s"], where: Bool[Array, "*s"]) -> Float[Array, ""]:
-    """The mean over what is marked; 0 where nothing is."""
-    return jnp.where(where, x, 0).sum() / jnp.maximum(where.sum(), 1).astype(x.dtype)
+def mean_where(x: Float[Array, "*s"], mask: Bool[Array, "*s"]) -> Float[Array, ""]:
+    """Computes the mean over the marked entries; 0 if there is none."""
+    return jnp.where(mask, x, 0).sum() / jnp.maximum(mask.sum(), 1).astype(x.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
 class MMD:
     """`mmd` of every pair of modalities, over the batch of all devices; their mean.
 
-    Each modality, as the mean of its tokens, counts where it is present, be the other there or not.
+    Each modality, as the mean of its tokens, counts in every example that has it, with or without
+    the other.
 
     Source: Gretton et al., JMLR 13 (2012); as a loss, Long et al., ICML 2015 (arXiv:1502.02791).
 
     Attributes:
       bandwidths: σ of the Gaussian kernels, averaged; None is the median distance in the batch.
-      unbiased: which estimate; the unbiased one may be negative, so balancers that take logarithms
-        of losses cannot have it.
-      modalities: which are aligned; None is all. Their encoders have one width.
+      unbiased: whether the estimate is the unbiased one, which may be negative, so that balancers
+        that take logarithms of losses cannot weigh it.
+      modalities: the aligned modalities; None is all. Their encoders must have the same width.
+
+    Example:
+      >>> from mmjax.types import Tokens
+      >>> x = jax.random.normal(jax.random.key(0), (4, 1, 3))
+      >>> tokens = Tokens(x, jnp.ones((4, 1), bool))
+      >>> seen = Seen({"image": tokens, "text": tokens}, None, {}, {})
+      >>> batch = Batch({}, {}, {}, {}, {})
+      >>> options = {"train": False, "gather": lambda x: x}
+      >>> total, count = jax.jit(lambda seen: MMD()(seen, {}, batch, **options))(seen)
+      >>> float(total), float(count)  # pairs of modalities
+      (0.0, 1.0)
     """
 
     bandwidths: tuple[float, ...] | None = None
@@ -137,7 +166,7 @@ class MMD:
         train: bool,
         gather: Gather,
     ) -> Sums:
-        """The losses of the pairs, summed, and how many pairs have two examples of each or more."""
+        """Returns the sum of the pairs' losses, and the number of pairs that have one."""
         del predictions, batch, train
         couples = pairs(self, seen, self.modalities)
         vectors = pooled(seen, couples)

@@ -1,4 +1,4 @@
-"""Distillation: the model does as a teacher does that was trained before."""
+"""Distillation: the model imitates a teacher that was trained before."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -20,12 +20,12 @@ from mmjax.types import Batch, Params, Seen
 class Teacher:
     """A trained model. Its parameters are constants: they get no gradient and are not saved.
 
-    `train.teacher.trained` makes one of a run.
+    `mmjax.runs.teacher.trained` makes one from a run.
 
     Attributes:
       model: of one modality, or several.
       params: its parameters, as NumPy arrays.
-      modalities: {modality: the shape that it was trained on}.
+      modalities: {modality: description of the inputs that it was trained on}.
     """
 
     model: Model
@@ -40,17 +40,24 @@ def prediction_distance(
     *,
     exclusive: bool = True,
 ) -> Float[Array, " b"]:
-    """T² KL(p_teacher ‖ p_student) in nats, with p = softmax(logits / T); at least 0.
+    """Computes T² KL(p_teacher ‖ p_student) in nats, with p = softmax(logits / T); at least 0.
 
-    The factor keeps the gradient's size when T changes. With `exclusive=False` each logit stands
-    for a yes or no of its own, and the mean over them is taken.
+    The factor T² keeps the size of the gradient when T changes. With `exclusive=False` each logit
+    is that of a binary variable of its own, and the result is the mean over them.
 
     Source: Hinton et al. 2015 (arXiv:1503.02531), section 2.
+
+    Example:
+      >>> student, teacher = jnp.array([[0.0, 0.0]]), jnp.array([[0.0, 2.0]])
+      >>> prediction_distance(student, student, 2.0).tolist()
+      [0.0]
+      >>> print(f"{prediction_distance(student, teacher, 2.0)[0]:.3f}")
+      0.444
     """
     student, teacher = student / temperature, teacher / temperature
     if exclusive:
-        found, wanted = jax.nn.log_softmax(student), jax.nn.log_softmax(teacher)
-        divergence = (jnp.exp(wanted) * (wanted - found)).sum(axis=-1)
+        log_q, log_p = jax.nn.log_softmax(student), jax.nn.log_softmax(teacher)
+        divergence = (jnp.exp(log_p) * (log_p - log_q)).sum(axis=-1)
     else:
         yes = jax.nn.log_sigmoid(teacher) - jax.nn.log_sigmoid(student)
         no = jax.nn.log_sigmoid(-teacher) - jax.nn.log_sigmoid(-student)
@@ -63,20 +70,28 @@ def prediction_distance(
 class Distillation:
     """Compares the model's encoders, or its predictions, with those of a trained teacher.
 
-    For each example that has the teacher's modality: the mean squared difference of the encoders'
+    An example that has the teacher's modality adds the mean squared difference of the encoders'
     outputs, each the mean of its tokens, plus `prediction_distance` of each task. For a teacher of
-    several modalities, the differences are summed over those that are present. The loss is at
-    least 0.
+    several modalities, the differences are summed over the present ones. The loss is at least 0.
 
     Source: Du et al., "On uni-modal feature learning in supervised multi-modal learning", ICML
-    2023 (arXiv:2305.01233), section 4, for the encoders (one teacher a modality, so one objective a
+    2023 (arXiv:2305.01233), section 4, for the encoders (one teacher, and so one objective, per
     modality); Hinton et al. 2015 (arXiv:1503.02531) for the predictions.
 
     Attributes:
-      teacher: `train.teacher.trained(directory, arm)`.
-      features: whether the encoders are compared; they need one width.
+      teacher: `mmjax.runs.teacher.trained(directory, arm)`.
+      features: whether the encoders are compared; they need the same width.
       tasks: tasks whose predictions are compared, of classification or multi-label heads.
-      temperature: T, what divides their logits.
+      temperature: T, which divides their logits.
+
+    Example:
+      >>> from mmjax import encoders, fusion
+      >>> model = Model({"x": encoders.MLPEncoder((4,))}, fusion.Concat(), {"y": Classification(3)})
+      >>> inputs = {"x": jnp.zeros((2, 5))}, {"x": jnp.ones(2, bool)}, {}
+      >>> params = model.init(jax.random.key(0), *inputs, train=False)["params"]
+      >>> teacher = Teacher(model, params, {"x": Modality((5,))})
+      >>> objective = Distillation(teacher, tasks=("y",))
+      >>> student = model.clone(auxiliary={"imitate": objective})
     """
 
     teacher: Teacher
@@ -112,53 +127,48 @@ class Distillation:
         train: bool,
         gather: Gather,
     ) -> Sums:
-        """Total over this device's examples that the teacher can judge, and how many they are."""
+        """Returns the total over this device's examples that fit the teacher, and their number."""
         del train, gather
-        known = sorted(self.teacher.model.encoders)
+        modalities = sorted(self.teacher.model.encoders)
         check_inputs(self.teacher, seen, batch)
-        there = {m: seen.tokens[m].mask.any(axis=1) for m in known}
-        some = jnp.stack(list(there.values())).any(axis=0)
-        features, backbones = self.ask(batch)
+        present = {m: seen.tokens[m].mask.any(axis=1) for m in modalities}
+        any_present = jnp.stack(list(present.values())).any(axis=0)
+        features, backbones = self.run_teacher(batch)
         losses = []
         if self.features:
-            for m in known:
-                each = feature_distance(m, seen, backbones)
-                losses.append(jnp.where(there[m], each, 0))
+            for m in modalities:
+                distances = feature_distance(m, seen, backbones)
+                losses.append(jnp.where(present[m], distances, 0))
         if self.tasks:
-            wanted = self.predict(features)
+            teacher_predictions = self.predict_as_teacher(features)
             for t in self.tasks:
                 exclusive = isinstance(self.teacher.model.heads[t], Classification)
-                check_logits(t, predictions, wanted)
-                each = prediction_distance(
-                    predictions[t], wanted[t], self.temperature, exclusive=exclusive
+                check_logits(t, predictions, teacher_predictions)
+                distances = prediction_distance(
+                    predictions[t], teacher_predictions[t], self.temperature, exclusive=exclusive
                 )
-                losses.append(jnp.where(some, each, 0))
-        return jnp.stack(losses).sum(), some.sum().astype(jnp.float32)
+                losses.append(jnp.where(any_present, distances, 0))
+        return jnp.stack(losses).sum(), any_present.sum().astype(jnp.float32)
 
-    def ask(self, batch: Batch) -> tuple[Any, tuple[Seen, ...]]:
-        """What the teacher makes of the batch, as constants."""
-        own = self.teacher.model.encoders
-        inputs, present, lengths = ({m: part[m] for m in own if m in part} for part in batch[:3])
-        made: Any = self.teacher.model.apply(
-            {"params": self.teacher.params},
-            inputs,
-            present,
-            lengths,
-            train=False,
-            method="represent_and_record",
+    def run_teacher(self, batch: Batch) -> tuple[Any, tuple[Seen, ...]]:
+        """Returns the teacher's features and intermediate values for the batch, as constants."""
+        encoders = self.teacher.model.encoders
+        parts = [{m: part[m] for m in encoders if m in part} for part in batch[:3]]
+        outputs: Any = self.teacher.model.apply(
+            {"params": self.teacher.params}, *parts, train=False, method="represent_and_record"
         )
-        return jax.lax.stop_gradient(made)
+        return jax.lax.stop_gradient(outputs)
 
-    def predict(self, features: Any) -> dict[str, Array]:
-        """The teacher's predictions, as constants."""
-        made: Any = self.teacher.model.apply(
+    def predict_as_teacher(self, features: Any) -> dict[str, Array]:
+        """Returns the teacher's predictions, as constants."""
+        outputs: Any = self.teacher.model.apply(
             {"params": self.teacher.params}, features, train=False, method="predict"
         )
-        return jax.lax.stop_gradient(made)
+        return jax.lax.stop_gradient(outputs)
 
 
 def feature_distance(modality: str, seen: Seen, backbones: tuple[Seen, ...]) -> Float[Array, " b"]:
-    """Mean over the width of the squared difference between an encoder and the teacher's.
+    """Computes the mean over the width of the squared difference between two encoders' outputs.
 
     Raises:
       ValueError: if the teacher has several encoders of the modality, or one of another width.
@@ -169,14 +179,15 @@ def feature_distance(modality: str, seen: Seen, backbones: tuple[Seen, ...]) -> 
             "the backbone; take one with HardSharing, or compare predictions by "
             "features=False, tasks=(...)."
         )
-    found, wanted = (pool(s.tokens[modality]).values for s in (seen, backbones[0]))
-    if found.shape != wanted.shape:
+    student = pool(seen.tokens[modality]).values
+    teacher = pool(backbones[0].tokens[modality]).values
+    if student.shape != teacher.shape:
         raise ValueError(
-            f"The encoder of {modality!r} has width {found.shape[1]}, but the teacher's has "
-            f"{wanted.shape[1]}; make them equal, or compare predictions by features=False, "
+            f"The encoder of {modality!r} has width {student.shape[1]}, but the teacher's has "
+            f"{teacher.shape[1]}; make them equal, or compare predictions by features=False, "
             "tasks=(...)."
         )
-    return ((found - wanted) ** 2).mean(axis=1)
+    return ((student - teacher) ** 2).mean(axis=1)
 
 
 def check_inputs(teacher: Teacher, seen: Seen, batch: Batch) -> None:
@@ -197,15 +208,15 @@ def check_inputs(teacher: Teacher, seen: Seen, batch: Batch) -> None:
             )
 
 
-def check_logits(task: str, predictions: dict[str, Array], wanted: dict[str, Array]) -> None:
+def check_logits(task: str, predictions: dict[str, Array], teacher: dict[str, Array]) -> None:
     """Raises ValueError unless the model predicts the task with as many logits as the teacher."""
     if task not in predictions:
         raise ValueError(
             f"Distillation names the task {task!r}, but the model has only {sorted(predictions)}."
         )
-    found, given = (p[task].shape[1:] for p in (predictions, wanted))
-    if found != given:
+    student_shape, teacher_shape = predictions[task].shape[1:], teacher[task].shape[1:]
+    if student_shape != teacher_shape:
         raise ValueError(
-            f"The teacher predicts {given} logits of {task!r}, but the model {found}; train it on "
-            "the same task."
+            f"The teacher predicts {teacher_shape} logits of {task!r}, but the model "
+            f"{student_shape}; train it on the same task."
         )

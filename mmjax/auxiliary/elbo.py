@@ -14,9 +14,13 @@ from mmjax.types import Batch, Seen
 
 
 def gaussian_kl(mean: Float[Array, "*b d"], variance: Float[Array, "*b d"]) -> Float[Array, "*b"]:
-    """KL(N(μ, diag σ²) ‖ N(0, I)) = ½ Σ (μ² + σ² - ln σ² - 1) in nats, at least 0.
+    """Computes KL(N(μ, diag σ²) ‖ N(0, I)) = ½ Σ (μ² + σ² - ln σ² - 1) in nats, at least 0.
 
     Source: Kingma, Welling, ICLR 2014 (arXiv:1312.6114), appendix B.
+
+    Example:
+      >>> gaussian_kl(jnp.array([[0.0, 0.0], [2.0, 0.0]]), jnp.ones((2, 2))).tolist()
+      [0.0, 2.0]
     """
     return (mean**2 + variance - jnp.log(variance) - 1).sum(axis=-1) / 2
 
@@ -24,14 +28,15 @@ def gaussian_kl(mean: Float[Array, "*b d"], variance: Float[Array, "*b d"]) -> F
 class ELBO(nn.Module):
     """MVAE's loss: -ELBO of all present modalities together, plus that of each alone.
 
-    -ELBO(X) = β KL(q(z | X) ‖ N(0, I)) - Σ_{m in X} λ_m log p(x_m | z), with z drawn from q while
-    training and its mean at test. q is what `fusion.ProductOfExperts` makes of X; z of all together
-    is the fused vector, so that the tasks and the decoders see the same draw. Likelihoods are
-    summed over an input's elements; see `Decoders`. The loss is at least 0, since Gaussian
-    likelihoods leave out their constant.
+    log p(X) ≥ ELBO(X) = Σ_{m in X} λ_m E_q log p(x_m | z) - β KL(q(z | X) ‖ N(0, I)), for λ_m = 1
+    and β = 1. The expectation takes one z, drawn from q while training and its mean at test. q is
+    the Gaussian of `fusion.ProductOfExperts` for X; z of all modalities together is the fused
+    vector, so that the tasks and the decoders see the same draw. Likelihoods are summed over an
+    input's elements; see `Decoders`. The loss is at least 0, since Gaussian likelihoods omit their
+    constant.
 
-    Without the terms of each modality alone an expert would learn nothing for the case that it has
-    to do without the others. The paper adds random subsets too, for many modalities.
+    The terms of each modality alone train its expert for examples that lack the others. The paper
+    adds random subsets too, for many modalities.
 
     Source: Wu, Goodman, NeurIPS 2018 (arXiv:1802.05335).
 
@@ -39,7 +44,23 @@ class ELBO(nn.Module):
       beta: β, weight of the KL term.
       weights: {modality: λ_m}, 1 for the others.
       sample: whether to draw z of each modality alone while training.
-      decoders: how inputs are decoded.
+      decoders: decoders and likelihoods of the inputs.
+
+    Example:
+      >>> import functools
+      >>> from mmjax.types import Tokens
+      >>> x, present = jnp.ones((4, 3)), jnp.ones(4, bool)
+      >>> tokens = {"image": Tokens(x[:, None], present[:, None])}
+      >>> gaussian = expert = jnp.zeros((4, 5)), jnp.ones((4, 5))
+      >>> sown = {"fusion": {"gaussian": gaussian, "experts": {"image": expert}}}
+      >>> seen = Seen(tokens, jnp.zeros((4, 5)), {}, sown)
+      >>> batch = Batch({"image": x}, {"image": present}, {}, {}, {})
+      >>> key, options = jax.random.key(1), {"train": False, "gather": lambda x: x}
+      >>> objective = ELBO()
+      >>> call = functools.partial(objective.init_with_output, batch=batch, **options)
+      >>> (total, count), _ = jax.jit(call)(key, seen, {})
+      >>> float(count)  # examples
+      4.0
     """
 
     beta: float = 1.0
@@ -57,7 +78,7 @@ class ELBO(nn.Module):
         train: bool,
         gather: Gather,
     ) -> Sums:
-        """Total over this device's examples that have a modality, and how many they are.
+        """Returns the total over this device's examples with any modality, and their number.
 
         Raises:
           ValueError: if the fusion is not a product of experts.
@@ -72,26 +93,26 @@ class ELBO(nn.Module):
             )
         joint = fused_vector(self, seen)
         errors, elements = self.decoders(dict.fromkeys(sorted(sown["experts"]), joint), batch)
-        there = {m: elements[m] > 0 for m in errors}
-        some = jnp.stack(list(there.values())).any(axis=0)
-        losses = [jnp.where(some, self.beta * gaussian_kl(*sown["gaussian"]), 0)]
+        present = {m: elements[m] > 0 for m in errors}
+        any_present = jnp.stack(list(present.values())).any(axis=0)
+        losses = [jnp.where(any_present, self.beta * gaussian_kl(*sown["gaussian"]), 0)]
         losses += [self.weight(m) * errors[m] for m in errors]
 
         alone = {m: posterior(*expert) for m, expert in sorted(sown["experts"].items())}
         errors, _ = self.decoders({m: self.draw(*q, train=train) for m, q in alone.items()}, batch)
         for m, q in alone.items():
-            bound = self.weight(m) * errors[m] + self.beta * gaussian_kl(*q)
-            losses.append(jnp.where(there[m], bound, 0))
-        return jnp.stack(losses).sum(), some.sum().astype(jnp.float32)
+            negative_elbo = self.weight(m) * errors[m] + self.beta * gaussian_kl(*q)
+            losses.append(jnp.where(present[m], negative_elbo, 0))
+        return jnp.stack(losses).sum(), any_present.sum().astype(jnp.float32)
 
     def weight(self, modality: str) -> float:
-        """λ_m."""
+        """Returns λ_m."""
         return self.weights.get(modality, 1.0)
 
     def draw(
         self, mean: Float[Array, "b d"], variance: Float[Array, "b d"], *, train: bool
     ) -> Float[Array, "b d"]:
-        """From the Gaussian while training, with the key "dropout"; else its mean."""
+        """Draws from the Gaussian while training, with the key "dropout"; else returns its mean."""
         if not (train and self.sample):
             return mean
         noise = jax.random.normal(self.make_rng("dropout"), mean.shape, mean.dtype)
@@ -101,6 +122,6 @@ class ELBO(nn.Module):
 def posterior(
     mean: Float[Array, "b d"], precision: Float[Array, "b d"]
 ) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
-    """Mean and variance of one expert's Gaussian times N(0, I)."""
+    """Computes mean and variance of the Gaussian ∝ N(μ_m, σ_m²) N(0, I) of one expert."""
     variance = 1 / (1 + precision)
     return mean * precision * variance, variance

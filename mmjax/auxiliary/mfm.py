@@ -1,4 +1,4 @@
-"""Factorised reconstruction: what the tasks need, and what each modality has for itself."""
+"""Factorized reconstruction, from a common factor and one factor per modality."""
 
 import dataclasses
 
@@ -14,23 +14,38 @@ from mmjax.types import Batch, Seen
 
 
 class MFM(nn.Module):
-    """What the multimodal factorisation model adds: Σ_m error_m + λ MMD²(Z, N(0, I)).
+    """The loss of the multimodal factorization model: Σ_m error_m + λ MMD²(Z, N(0, I)).
 
-    Z holds z_y, what the fusion makes, from which the heads predict, and for each modality z_m, a
-    linear map of its own tokens' mean. An input is decoded from Dense + ReLU of z_m beside Dense +
-    ReLU of z_y, and its error is the mean negative log-likelihood of its elements; see `Decoders`.
-    The prior makes the factors independent of each other. Its MMD is exact, not sampled, over the
-    batch of all devices and those examples that have every modality. The loss is at least 0.
+    Z = [z_y; z_1; ...; z_M] holds the fused vector z_y, from which the heads predict, and per
+    modality z_m, a linear map of the mean of its tokens. An input is decoded from Dense + ReLU of
+    z_m concatenated with Dense + ReLU of z_y, and its error is the mean negative log-likelihood of
+    its elements; see `Decoders`. The prior makes the factors independent of each other. Its MMD is
+    exact, not sampled, over the examples of all devices that have every modality. The loss is at
+    least 0.
 
-    The paper has encoders of their own for z_m; here they share the model's.
+    The paper has separate encoders for z_m; here they share the model's.
 
     Source: Tsai et al., ICLR 2019 (arXiv:1806.06176).
 
     Attributes:
       width: of each z_m.
-      hidden: width of what is made of each factor for the decoders.
+      hidden: width of the Dense + ReLU of each factor.
       prior: λ.
-      decoders: how inputs are decoded.
+      decoders: decoders and likelihoods of the inputs.
+
+    Example:
+      >>> from mmjax.types import Tokens
+      >>> import functools, jax
+      >>> x, present = jnp.ones((4, 3)), jnp.ones(4, bool)
+      >>> tokens = {"image": Tokens(x[:, None], present[:, None])}
+      >>> seen = Seen(tokens, jnp.ones((4, 5)), {}, {"fusion": {}, "sharing": {}})
+      >>> batch = Batch({"image": x}, {"image": present}, {}, {}, {})
+      >>> key, options = jax.random.key(1), {"train": False, "gather": lambda x: x}
+      >>> objective = MFM(width=2, hidden=4)
+      >>> call = functools.partial(objective.init_with_output, batch=batch, **options)
+      >>> (total, count), _ = jax.jit(call)(key, seen, {})
+      >>> float(count)  # examples
+      4.0
     """
 
     width: int = 32
@@ -48,23 +63,24 @@ class MFM(nn.Module):
         train: bool,
         gather: Gather,
     ) -> Sums:
-        """Total over this device's examples that have a modality, and how many they are."""
+        """Returns the total over this device's examples with any modality, and their number."""
         del predictions, train
-        common = fused_vector(self, seen)
-        tokens = {m: pool(seen.tokens[m]) for m in chosen(self, seen, None)}
-        own = {m: nn.Dense(self.width, name=f"factor_{m}")(x.values) for m, x in tokens.items()}
+        z_y = fused_vector(self, seen)
+        pooled = {m: pool(seen.tokens[m]) for m in chosen(self, seen, None)}
+        z = {m: nn.Dense(self.width, name=f"factor_{m}")(x.values) for m, x in pooled.items()}
 
-        of_common = nn.relu(nn.Dense(self.hidden, name="common")(common))
-        decoded = {
-            m: jnp.concatenate([nn.relu(nn.Dense(self.hidden, name=f"own_{m}")(z)), of_common], 1)
-            for m, z in own.items()
-        }
-        errors, elements = self.decoders(decoded, batch)
-        means = [errors[m] / jnp.maximum(elements[m], 1) for m in own]
-        some = jnp.stack([elements[m] > 0 for m in own]).any(axis=0)
+        common = nn.relu(nn.Dense(self.hidden, name="common")(z_y))
+        decoder_inputs = {}
+        for m in z:
+            specific = nn.relu(nn.Dense(self.hidden, name=f"own_{m}")(z[m]))
+            decoder_inputs[m] = jnp.concatenate([specific, common], axis=1)
+        errors, elements = self.decoders(decoder_inputs, batch)
+        means = [errors[m] / jnp.maximum(elements[m], 1) for m in z]
+        any_present = jnp.stack([elements[m] > 0 for m in z]).any(axis=0)
 
-        factors = gather(jnp.concatenate([common, *own.values()], axis=1))
-        whole = gather(jnp.stack([x.present for x in tokens.values()]).all(axis=0))
-        apart = jnp.where(whole.any(), mmd_to_normal(factors, whole), 0)
-        count = some.sum().astype(jnp.float32)
-        return jnp.stack(means).sum() + self.prior * apart * count, count
+        Z = gather(jnp.concatenate([z_y, *z.values()], axis=1))
+        complete = gather(jnp.stack([x.present for x in pooled.values()]).all(axis=0))
+        mmd2 = jnp.where(complete.any(), mmd_to_normal(Z, complete), 0)
+        count = any_present.sum().astype(jnp.float32)
+        # The prior is a mean over the batch; times the count it is a total like the errors.
+        return jnp.stack(means).sum() + self.prior * mmd2 * count, count

@@ -1,4 +1,4 @@
-"""Reconstruction: the inputs can be told from what the model makes of them."""
+"""Reconstruction of the inputs from the model's representations."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from mmjax.types import Batch, Seen
 
 
 class Reconstruction(nn.Module):
-    """Decodes inputs from the fused vector, or from another modality.
+    """The loss of decoding inputs from the fused vector, or from another modality.
 
     The loss is the mean over examples and modalities of the mean negative log-likelihood of an
     input's elements; see `Decoders`. Padding and absent modalities do not count. It is at least 0.
@@ -22,9 +22,23 @@ class Reconstruction(nn.Module):
 
     Attributes:
       source: "fused", or the modality, as the mean of its tokens, from which the others are
-        decoded where both are present.
-      modalities: which are decoded; None is all but the source.
-      decoders: how.
+        decoded if both are present.
+      modalities: the decoded modalities; None is all but the source.
+      decoders: decoders and likelihoods of the inputs.
+
+    Example:
+      >>> from mmjax.types import Tokens
+      >>> import functools, jax
+      >>> x, present = jnp.ones((4, 3)), jnp.ones(4, bool)
+      >>> tokens = {"image": Tokens(x[:, None], present[:, None])}
+      >>> seen = Seen(tokens, jnp.ones((4, 5)), {}, {"fusion": {}, "sharing": {}})
+      >>> batch = Batch({"image": x}, {"image": present}, {}, {}, {})
+      >>> key, options = jax.random.key(1), {"train": False, "gather": lambda x: x}
+      >>> objective = Reconstruction()
+      >>> call = functools.partial(objective.init_with_output, batch=batch, **options)
+      >>> (total, count), _ = jax.jit(call)(key, seen, {})
+      >>> float(count)  # examples and modalities
+      4.0
     """
 
     source: str = "fused"
@@ -41,15 +55,15 @@ class Reconstruction(nn.Module):
         train: bool,
         gather: Gather,
     ) -> Sums:
-        """Total and count over this device's examples and their modalities."""
+        """Returns total and count over this device's examples and their modalities."""
         del predictions, train, gather
         targets = chosen(self, seen, self.modalities)
         if self.source == "fused":
             z = fused_vector(self, seen)
-            known = jnp.ones(len(z), bool)
+            has_source = jnp.ones(len(z), bool)
         else:
             chosen(self, seen, (self.source,))
-            z, known = pool(seen.tokens[self.source])
+            z, has_source = pool(seen.tokens[self.source])
             targets = tuple(m for m in targets if m != self.source)
         if not targets:
             raise ValueError(
@@ -57,7 +71,8 @@ class Reconstruction(nn.Module):
                 "another source, such as 'fused'."
             )
         errors, elements = self.decoders(dict.fromkeys(targets, z), batch)
-        counted = {m: known & (elements[m] > 0) for m in targets}
-        means = {m: errors[m] / jnp.maximum(elements[m], 1) for m in targets}
-        total = jnp.stack([jnp.where(counted[m], means[m], 0) for m in targets]).sum()
-        return total, jnp.stack(list(counted.values())).sum().astype(jnp.float32)
+        means, counts = [], []
+        for m in targets:
+            counts.append(has_source & (elements[m] > 0))
+            means.append(jnp.where(counts[-1], errors[m] / jnp.maximum(elements[m], 1), 0))
+        return jnp.stack(means).sum(), jnp.stack(counts).sum().astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""Refiner: each modality's representation can be told from the fused one."""
+"""Refiner: prediction of each modality's representation from the fused one."""
 
 import flax.linen as nn
 import jax
@@ -12,24 +12,43 @@ from mmjax.types import Batch, Seen
 
 
 def cosine_distance(a: Float[Array, "b d"], b: Float[Array, "b d"]) -> Float[Array, " b"]:
-    """1 - cos(a_i, b_i), from 0 to 2; 1 where a vector is all zeros."""
+    """Computes 1 - cos(a_i, b_i), from 0 to 2; 1 if a vector is all zeros.
+
+    Example:
+      >>> a, b = jnp.array([[1.0, 0.0], [2.0, 0.0]]), jnp.array([[3.0, 0.0], [0.0, 1.0]])
+      >>> cosine_distance(a, b).tolist()
+      [0.0, 1.0]
+    """
     return jnp.maximum(1 - (normalised(a) * normalised(b)).sum(axis=1), 0)
 
 
 class RefNet(nn.Module):
-    """The refiner fusion network's loss: the cosine distance between what a small MLP makes of the
-    fused vector and a modality's representation, the mean of its tokens.
+    """The refiner fusion network's loss: 1 - cos(MLP_m(fused vector), mean token of modality m).
 
-    The mean is over examples and their present modalities. The representation counts as a
-    constant, lest the encoders make it easy to tell by making it poor; they learn from what the
-    fusion takes of them. The loss is at least 0. The paper's further contrastive loss, which needs
-    labels, is not part of it.
+    It is the mean over examples and their present modalities. The modality's representation counts
+    as a constant, or the encoders could make it predictable by making it poor; they learn through
+    the fusion. The loss is at least 0. The paper's additional contrastive loss, which needs labels,
+    is not part of it.
 
     Source: Sankaran et al. 2021 (arXiv:2104.03435).
 
     Attributes:
       hidden: widths of every MLP.
-      modalities: which are told; None is all.
+      modalities: the predicted modalities; None is all.
+
+    Example:
+      >>> import functools
+      >>> from mmjax.types import Tokens
+      >>> x, present = jnp.ones((4, 3)), jnp.ones(4, bool)
+      >>> tokens = {"image": Tokens(x[:, None], present[:, None])}
+      >>> seen = Seen(tokens, jnp.ones((4, 5)), {}, {"fusion": {}, "sharing": {}})
+      >>> batch = Batch({"image": x}, {"image": present}, {}, {}, {})
+      >>> key, options = jax.random.key(1), {"train": False, "gather": lambda x: x}
+      >>> objective = RefNet(hidden=(4,))
+      >>> call = functools.partial(objective.init_with_output, batch=batch, **options)
+      >>> (total, count), _ = jax.jit(call)(key, seen, {})
+      >>> float(count)  # examples and modalities
+      4.0
     """
 
     hidden: tuple[int, ...] = (128,)
@@ -45,13 +64,13 @@ class RefNet(nn.Module):
         train: bool,
         gather: Gather,
     ) -> Sums:
-        """Total and count over this device's examples and their modalities."""
+        """Returns total and count over this device's examples and their modalities."""
         del predictions, batch, train, gather
         fused, totals, counts = fused_vector(self, seen), [], []
         for m in chosen(self, seen, self.modalities):
-            wanted, present = pool(seen.tokens[m])
-            decode = MLPDecoder(wanted.shape[1:], self.hidden, name=f"refine_{m}")
-            distance = cosine_distance(decode(fused), jax.lax.stop_gradient(wanted))
+            target, present = pool(seen.tokens[m])
+            decode = MLPDecoder(target.shape[1:], self.hidden, name=f"refine_{m}")
+            distance = cosine_distance(decode(fused), jax.lax.stop_gradient(target))
             totals.append(jnp.where(present, distance, 0).sum())
             counts.append(present.sum().astype(jnp.float32))
         return jnp.stack(totals).sum(), jnp.stack(counts).sum()

@@ -1,4 +1,4 @@
-"""A value that a part of the model sows, as a loss."""
+"""A loss that a part of the model sows."""
 
 import dataclasses
 from typing import Any, Literal
@@ -14,13 +14,21 @@ from mmjax.types import Batch, Seen
 class Sown:
     """The mean of a value that the fusion or the sharing sows.
 
-    `Sown("sharing", "entropy")`, which the balancer weighs by λ, is the regulariser of
+    `Sown("sharing", "entropy")`, which the balancer weighs by λ, is the regularizer of
     `sharing.DSelectK` (Hazimeh et al., NeurIPS 2021, section 3.3). An entropy is at least 0; other
     values may be negative.
 
     Attributes:
-      part: which of the two sows it.
-      name: what it is called there.
+      part: "fusion" or "sharing".
+      name: of the sown value.
+
+    Example:
+      >>> seen = Seen({}, None, {}, {"sharing": {"entropy": jnp.array([1.0, 3.0])}})
+      >>> batch = Batch({}, {}, {}, {}, {})
+      >>> objective = Sown("sharing", "entropy")
+      >>> total, count = objective(seen, {}, batch, train=False, gather=lambda x: x)
+      >>> float(total / count)
+      2.0
     """
 
     part: Literal["fusion", "sharing"]
@@ -39,21 +47,21 @@ class Sown:
         train: bool,
         gather: Gather,
     ) -> Sums:
-        """Sum and number of the value's elements on this device.
+        """Returns sum and number of the value's elements on this device.
 
         Raises:
-          ValueError: if nothing of that name is sown, or no array.
+          ValueError: if no value of that name is sown, or it is not an array.
         """
         del predictions, batch, train, gather
-        known: dict[str, Any] = seen.sown[self.part]
-        if self.name not in known:
+        sown: dict[str, Any] = seen.sown[self.part]
+        if self.name not in sown:
             raise ValueError(
-                f"Sown names {self.name!r}, but the model's {self.part} sows only {sorted(known)}."
+                f"Sown names {self.name!r}, but the model's {self.part} sows only {sorted(sown)}."
             )
-        value = known[self.name]
+        value = sown[self.name]
         if not isinstance(value, Array):
             raise ValueError(
-                f"Sown names {self.name!r}, but what the model's {self.part} sows by that name is "
-                "no array; write an objective of your own for it."
+                f"Sown names {self.name!r}, but the model's {self.part} sows under that name a "
+                f"{type(value).__name__}, not an array; write a custom objective for it."
             )
         return value.sum(), jnp.asarray(value.size, jnp.float32)

@@ -1,4 +1,8 @@
-"""Encoders: one modality's array becomes tokens."""
+"""Encoders: one modality's array becomes tokens.
+
+An encoder is a Flax module with the call of `mmjax.protocols.Encoder`:
+(x [b ...], length [b] or None, *, train) -> Tokens [b n d].
+"""
 
 from mmjax.encoders.conv import ConvEncoder
 from mmjax.encoders.conv1d import Conv1dEncoder

@@ -1,4 +1,4 @@
-"""A convolutional encoder that is fast on every platform, and the modules that it is made of."""
+"""A convolutional encoder of images, and the modules that it is made of."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,14 @@ import flax.linen as nn
 from jaxtyping import Array, Float, Int, Num
 
 from mmjax.encoders.mlp import one_token, to_float
-from mmjax.kernels.conv2d import Layer, Padding, Scale, conv2d, group_norm, lost, tower
+from mmjax.kernels.conv2d import Padding, conv2d, lost
+from mmjax.kernels.conv_layers import Layer, tower
+from mmjax.kernels.group_norm import Scale, group_norm
 from mmjax.types import Tokens
 
 
 class ConvEncoder(nn.Module):
-    """For each feature count: convolution, ReLU, 2x2 max pooling; flattened channel by channel.
+    """Convolution, ReLU and 2x2 max pooling per feature count, then one flat vector per image.
 
     The default is the textbook network: 32 3x3 filters, pool, 64 3x3 filters, pool. MultiBench's
     LeNets (Liang et al., NeurIPS 2021, arXiv:2107.07502) have `features=(6, 12, 24, 48)`,
@@ -19,11 +21,19 @@ class ConvEncoder(nn.Module):
 
     Attributes:
       features: filters of each layer.
-      kernel: side of the square filters, in pixels; one for all layers, or one a layer.
-      width: if given, a last Dense + ReLU of that width.
-      padding: "SAME" puts zeros around the image, so that a convolution leaves its size as it is;
-        "VALID" does not, as in LeNet, and takes kernel - 1 pixels off each side's length.
+      kernel: side of the square filters, in pixels; one for all layers, or one per layer.
+      width: if given, width of a last Dense + ReLU.
+      padding: "SAME" puts zeros around the image, so that a convolution keeps its size; "VALID"
+        does not, as in LeNet, and takes kernel - 1 pixels off each side's length.
       norm: whether a `GroupNorm` comes between convolution and ReLU.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> encoder, images = ConvEncoder((4, 8)), jnp.zeros((2, 28, 28, 1))
+      >>> call = functools.partial(encoder.init_with_output, train=False)
+      >>> tokens, _ = jax.eval_shape(call, jax.random.key(0), images)
+      >>> tokens.values.shape  # 7 * 7 pixels of 8 channels
+      (2, 1, 392)
     """
 
     features: tuple[int, ...] = (32, 64)
@@ -44,7 +54,7 @@ class ConvEncoder(nn.Module):
 
     @property
     def kernels(self) -> tuple[int, ...]:
-        """The side of each layer's filters."""
+        """Returns the side of each layer's filters."""
         if isinstance(self.kernel, int):
             return (self.kernel,) * len(self.features)
         return tuple(self.kernel)
@@ -53,7 +63,7 @@ class ConvEncoder(nn.Module):
     def __call__(
         self, x: Num[Array, "b ..."], length: Int[Array, " b"] | None = None, *, train: bool
     ) -> Tokens:
-        """Images [b h w c], uint8 or float, to one token [b 1 d]; `length` has no effect.
+        """Maps images [b h w c], uint8 or float, to one token [b 1 d]; `length` has no effect.
 
         Raises:
           ValueError: if x is not an image, or too small for the poolings.
@@ -61,13 +71,11 @@ class ConvEncoder(nn.Module):
         del length, train
         check_image(x.shape, [lost(kernel, self.padding) for kernel in self.kernels])
         channels = (x.shape[-1], *self.features)
-        layers = [
-            Layer(
-                *Filters(filters, kernel, name=f"conv_{i}")(channels[i]),
-                GroupNorm(name=f"norm_{i}").parameters(filters) if self.norm else None,
-            )
-            for i, (filters, kernel) in enumerate(zip(self.features, self.kernels, strict=True))
-        ]
+        layers = []
+        for i, (filters, side) in enumerate(zip(self.features, self.kernels, strict=True)):
+            kernel, bias = Filters(filters, side, name=f"conv_{i}")(channels[i])
+            norm = GroupNorm(name=f"norm_{i}").parameters(filters) if self.norm else None
+            layers.append(Layer(kernel, bias, norm))
         x = tower(to_float(x), layers, self.padding)
         if self.width is not None:
             x = nn.relu(nn.Dense(self.width, name="dense")(x))
@@ -75,21 +83,21 @@ class ConvEncoder(nn.Module):
 
 
 class Filters(nn.Module):
-    """The parameters of a convolution: kernel (LeCun normal) and bias (zeros)."""
+    """Holds the parameters of a convolution: kernel (LeCun normal) and bias (zeros)."""
 
     features: int
     kernel: int
 
     @nn.compact
     def __call__(self, channels: int) -> tuple[Float[Array, "k k c o"], Float[Array, " o"]]:
-        """The kernel and the bias for inputs of so many channels."""
+        """Returns the kernel and the bias for inputs with that number of channels."""
         shape = (self.kernel, self.kernel, channels, self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         return kernel, self.param("bias", nn.initializers.zeros, (self.features,))
 
 
 class Conv(nn.Module):
-    """`conv2d` with its parameters."""
+    """Applies `conv2d` with parameters of its own."""
 
     features: int
     kernel: int = 3
@@ -97,46 +105,46 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "c h w b"]) -> Float[Array, "o i j b"]:
-        """[c h w b] to [features i j b]; with SAME padding i = h and j = w."""
+        """Maps [c h w b] to [features i j b]; with SAME padding i = h and j = w."""
         nn.share_scope(self, filters := Filters(self.features, self.kernel))
         x, kernel, bias = nn.dtypes.promote_dtype(x, *filters(x.shape[0]))
         return conv2d(x, kernel, self.padding) + bias[:, None, None, None]
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation in eight groups, or as many as divide both eight and the channels.
+    """Normalizes groups of channels: eight groups, or gcd(8, channels).
 
     Source: Wu and He, ECCV 2018 (arXiv:1803.08494).
     """
 
     @nn.compact
     def parameters(self, channels: int) -> Scale:
-        """A factor of 1 for each channel, to which 0 is added."""
+        """Returns a factor and an offset per channel, 1 and 0 at first."""
         scale = self.param("scale", nn.initializers.ones, (channels,))
         return Scale(scale, self.param("bias", nn.initializers.zeros, (channels,)))
 
     def __call__(self, x: Float[Array, "c h w b"]) -> Float[Array, "c h w b"]:
-        """Each example's groups of channels to mean 0 and variance 1, then scaled and shifted."""
+        """Brings each example's groups to mean 0 and variance 1, then scales and shifts them."""
         x, *norm = nn.dtypes.promote_dtype(x, *self.parameters(x.shape[0]))
         return group_norm(x, Scale(*norm))
 
 
 def check_image(shape: tuple[int, ...], lost: Sequence[int], encoder: str = "ConvEncoder") -> None:
-    """Raises ValueError unless [b h w c] can be halved again and again.
+    """Raises ValueError unless the shape is [b h w c] and large enough for all poolings.
 
     Args:
       shape: of the images.
-      lost: for each halving, how many pixels go before it.
-      encoder: whose images they are.
+      lost: per pooling, how many pixels of a side the convolution before it takes off.
+      encoder: name of the encoder, for the message.
     """
     if len(shape) != 4:
         raise ValueError(
             f"{encoder} needs images [b h w c] but got shape {shape}; "
-            "give grey images a channel axis of 1."
+            "give gray images a channel axis of 1."
         )
-    need = 1
-    for less in reversed(lost):
-        need = 2 * need + less
+    need = 1  # pixels of a side that must be left after the last pooling
+    for pixels in reversed(lost):
+        need = 2 * need + pixels
     if min(shape[1:3]) < need:
         raise ValueError(
             f"An image of {shape[1]}x{shape[2]} is too small for {len(lost)} poolings, which need "

@@ -1,31 +1,40 @@
-"""Convolution over time, and the encoder of sequences made of it."""
+"""A convolutional encoder of sequences."""
 
-import functools
 from typing import Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
 from mmjax.dropout import Dropout
 from mmjax.encoders.mlp import one_token
 from mmjax.encoders.sequence import check_sequence, real_steps, time_mean
-from mmjax.kernels.max import largest
+from mmjax.kernels.conv1d import conv1d
+from mmjax.kernels.max import time_max
 from mmjax.types import Tokens
 
 
 class Conv1dEncoder(nn.Module):
-    """For each feature count: convolution over time, layer norm, ReLU and max pooling.
+    """Convolution over time, layer norm, ReLU and max pooling per feature count.
 
-    Time that is padding counts as the zeros around a convolution, so it has no effect.
+    Padding counts as the zeros around a convolution, so it has no effect.
 
     Attributes:
       features: filters of each layer.
       kernel: length of the filters, in time steps.
-      pool: steps of time that become one after each layer, a last part too; 1 is no pooling.
+      pool: number of steps that become one after each layer; an incomplete last group counts too.
+        1 is no pooling.
       dropout: rate after every layer, while training.
-      output: "mean" over the time that is left (n = 1), or "all" its steps.
+      output: "mean" over the remaining steps (n = 1), or "all" of them.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> encoder, x = Conv1dEncoder((4, 8), output="all"), jnp.zeros((2, 10, 3))
+      >>> length = jnp.array([10, 4])
+      >>> call = functools.partial(encoder.init_with_output, train=False)
+      >>> tokens, _ = jax.eval_shape(call, jax.random.key(0), x, length)
+      >>> tokens.values.shape, tokens.mask.shape
+      ((2, 3, 8), (2, 3))
     """
 
     features: tuple[int, ...] = (32, 64)
@@ -48,7 +57,7 @@ class Conv1dEncoder(nn.Module):
     def __call__(
         self, x: Num[Array, "b ..."], length: Int[Array, " b"] | None = None, *, train: bool
     ) -> Tokens:
-        """Sequences [b time d] of true `length` (None: all whole) to tokens.
+        """Maps sequences [b time d] of true `length` (None: no padding) to tokens.
 
         A sequence of length 0 gives zeros.
 
@@ -57,14 +66,14 @@ class Conv1dEncoder(nn.Module):
         """
         check_sequence(x.shape, "Conv1dEncoder")
         x, mask = real_steps(x, length)
-        # All the steps that the poolings will lack are added at once.
-        more = -x.shape[1] % self.pool ** len(self.features)
-        x, mask = jnp.pad(x, [(0, 0), (0, more), (0, 0)]), jnp.pad(mask, [(0, 0), (0, more)])
+        # Pads once, so that every pooling divides the time.
+        extra = -x.shape[1] % self.pool ** len(self.features)
+        x, mask = jnp.pad(x, [(0, 0), (0, extra), (0, 0)]), jnp.pad(mask, [(0, 0), (0, extra)])
         around = ((self.kernel - 1) // 2, self.kernel // 2)
         for i, filters in enumerate(self.features):
             x = Conv1d(filters, self.kernel, around, name=f"conv_{i}")(x)
             x = nn.relu(nn.LayerNorm(name=f"norm_{i}")(x))
-            # Nothing is negative here, so zeros are never the maximum of a part that is masked.
+            # After ReLU no entry is negative, so a masked zero is never above a real entry.
             x = time_max(jnp.where(mask[:, :, None], x, 0), self.pool)
             x = Dropout(self.dropout)(x, train=train)
             mask = mask[:, :: self.pool]
@@ -72,7 +81,7 @@ class Conv1dEncoder(nn.Module):
 
 
 class Conv1d(nn.Module):
-    """`conv1d` with its parameters: kernel (LeCun normal) and bias (zeros)."""
+    """Applies `conv1d` with parameters of its own: kernel (LeCun normal) and bias (zeros)."""
 
     features: int
     kernel: int
@@ -81,51 +90,9 @@ class Conv1d(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t c"]) -> Float[Array, "b s o"]:
-        """[b t c] to [b s features]."""
+        """Maps [b t c] to [b s features]."""
         shape = (self.kernel, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias)
         return conv1d(x, kernel, self.around, self.dilation) + bias[None, None]
-
-
-def conv1d(
-    x: Float[Array, "b t c"],
-    kernel: Float[Array, "k c o"],
-    around: tuple[int, int] = (0, 0),
-    dilation: int = 1,
-) -> Float[Array, "b s o"]:
-    """y_s = Σ_i x_{s + i * dilation} kernel_i, with `around` zeros put before and after x.
-
-    On CPU by shifted slices times a matrix, for the reasons that `conv2d` gives.
-    """
-    x = jnp.pad(x, [(0, 0), around, (0, 0)])
-    on_cpu = functools.partial(slices_conv1d, dilation=dilation)
-    elsewhere = functools.partial(native_conv1d, dilation=dilation)
-    return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
-
-
-def native_conv1d(
-    x: Float[Array, "b t c"], kernel: Float[Array, "k c o"], dilation: int = 1
-) -> Float[Array, "b s o"]:
-    """`conv1d` without zeros around, by XLA's own convolution."""
-    layout = ("NWC", "WIO", "NWC")
-    return jax.lax.conv_general_dilated(
-        x, kernel, (1,), "VALID", rhs_dilation=(dilation,), dimension_numbers=layout
-    )
-
-
-def slices_conv1d(
-    x: Float[Array, "b t c"], kernel: Float[Array, "k c o"], dilation: int = 1
-) -> Float[Array, "b s o"]:
-    """`conv1d` without zeros around, as the k shifted sequences, side by side, times a matrix."""
-    size, channels, features = kernel.shape
-    steps = x.shape[1] - dilation * (size - 1)
-    shifted = [x[:, i * dilation : i * dilation + steps] for i in range(size)]
-    return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(size * channels, features)
-
-
-def time_max(x: Float[Array, "b t c"], pool: int) -> Float[Array, "b s c"]:
-    """The maximum of every `pool` steps, which must divide the time."""
-    b, t, c = x.shape
-    return largest(x.reshape(b, t // pool, pool, c), axis=2)

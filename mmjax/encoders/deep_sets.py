@@ -1,4 +1,4 @@
-"""An encoder of sets: the order of the elements has no effect."""
+"""An encoder of sets, invariant to the order of the elements."""
 
 from typing import Literal
 
@@ -14,15 +14,23 @@ from mmjax.types import Tokens
 
 
 class DeepSetsEncoder(nn.Module):
-    """rho(pool of phi(element)), where phi and rho are Dense + ReLU for each width.
+    """ρ(pool over elements of φ(element)), where φ and ρ are Dense + ReLU per width.
 
     Source: Zaheer et al., NeurIPS 2017 (arXiv:1703.06114), theorem 2.
 
     Attributes:
-      each: widths of phi.
-      together: widths of rho.
+      each: widths of φ.
+      together: widths of ρ.
       pool: "sum", as in the theorem, "mean" or "max" over the elements.
       dropout: rate after every layer, while training.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> encoder, sets = DeepSetsEncoder((8,), (4,)), jnp.zeros((2, 5, 3))
+      >>> call = functools.partial(encoder.init_with_output, train=False)
+      >>> tokens, _ = jax.eval_shape(call, jax.random.key(0), sets)
+      >>> tokens.values.shape
+      (2, 1, 4)
     """
 
     each: tuple[int, ...] = (64, 64)
@@ -44,7 +52,7 @@ class DeepSetsEncoder(nn.Module):
     def __call__(
         self, x: Num[Array, "b ..."], length: Int[Array, " b"] | None = None, *, train: bool
     ) -> Tokens:
-        """Sets [b n d], of which the first `length` elements count (None: all), to one token.
+        """Maps sets [b n d], of which the first `length` elements count (None: all), to one token.
 
         An empty set gives zeros.
 
@@ -58,7 +66,7 @@ class DeepSetsEncoder(nn.Module):
             )
         x, mask = real_steps(x, length)
         x = jnp.where(mask[:, :, None], self.layers("each", self.each, x, train=train), 0)
-        # What phi returns is not negative, so the zeros of the padding are no maximum of their own.
+        # φ ends in ReLU, so the zeros of the padding never exceed the maximum of real elements.
         pooled = {"sum": x.sum(axis=1), "max": largest(x, 1), "mean": time_mean(x, mask)}[self.pool]
         pooled = self.layers("together", self.together, pooled, train=train)
         return one_token(jnp.where(mask.any(axis=1)[:, None], pooled, 0))
@@ -66,7 +74,7 @@ class DeepSetsEncoder(nn.Module):
     def layers(
         self, name: str, widths: tuple[int, ...], x: Float[Array, "... d"], *, train: bool
     ) -> Float[Array, "... e"]:
-        """Dense + ReLU for each width."""
+        """Applies Dense + ReLU per width."""
         for i, width in enumerate(widths):
             x = nn.relu(nn.Dense(width, name=f"{name}_{i}")(x))
             x = Dropout(self.dropout)(x, train=train)

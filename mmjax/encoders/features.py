@@ -1,4 +1,4 @@
-"""Features that were computed beforehand, as tokens."""
+"""Tokens from features that were computed beforehand."""
 
 import flax.linen as nn
 from jaxtyping import Array, Int, Num
@@ -9,13 +9,19 @@ from mmjax.types import Tokens
 
 
 class Features(nn.Module):
-    """Passes vectors, or sequences of vectors, through as they are; it has no parameters."""
+    """Passes vectors, or sequences of vectors, through unchanged; it has no parameters.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> Features().apply({}, jnp.zeros((2, 3)), train=False).values.shape
+      (2, 1, 3)
+    """
 
     @nn.compact
     def __call__(
         self, x: Num[Array, "b ..."], length: Int[Array, " b"] | None = None, *, train: bool
     ) -> Tokens:
-        """[b d] to one token [b 1 d], [b n d] to n tokens of which the first `length` count.
+        """Maps [b d] to one token, [b n d] to n tokens of which the first `length` count.
 
         Raises:
           ValueError: if x has another number of axes.

@@ -10,14 +10,22 @@ from mmjax.types import Tokens
 
 
 class MaxoutEncoder(nn.Module):
-    """Flattens everything after the batch axis; each layer is the maximum of several Dense layers.
+    """Layers h_j = max_k (W_jk x + b_jk) on everything after the batch axis, flattened.
 
     Source: Goodfellow et al., ICML 2013 (arXiv:1302.4389).
 
     Attributes:
       features: width of each layer.
-      pieces: Dense layers of which each layer takes the maximum.
+      pieces: number of Dense layers, k, of which each layer takes the maximum.
       dropout: rate after every layer, while training.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> encoder, x = MaxoutEncoder((8,), pieces=3), jnp.zeros((2, 5))
+      >>> call = functools.partial(encoder.init_with_output, train=False)
+      >>> tokens, _ = jax.eval_shape(call, jax.random.key(0), x)
+      >>> tokens.values.shape
+      (2, 1, 8)
     """
 
     features: tuple[int, ...] = (128,)
@@ -36,7 +44,7 @@ class MaxoutEncoder(nn.Module):
     def __call__(
         self, x: Num[Array, "b ..."], length: Int[Array, " b"] | None = None, *, train: bool
     ) -> Tokens:
-        """[b ...] to one token [b 1 features[-1]]; `length` has no effect."""
+        """Maps [b ...] to one token [b 1 features[-1]]; `length` has no effect."""
         del length
         x = to_float(x).reshape(x.shape[0], -1)
         for i, width in enumerate(self.features):

@@ -1,4 +1,4 @@
-"""A multi-layer perceptron over the flattened array, and what integer pixels become."""
+"""A multi-layer perceptron over the flattened array; conversions that other encoders share."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -9,11 +9,19 @@ from mmjax.types import Tokens
 
 
 class MLPEncoder(nn.Module):
-    """Flattens everything after the batch axis, then Dense + ReLU for each width.
+    """Flattens everything after the batch axis, then applies Dense + ReLU per width.
 
     Attributes:
       features: width of each layer.
       dropout: rate after every layer, while training.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> encoder, images = MLPEncoder((16, 8)), jnp.zeros((2, 28, 28, 1), jnp.uint8)
+      >>> call = functools.partial(encoder.init_with_output, train=False)
+      >>> tokens, _ = jax.eval_shape(call, jax.random.key(0), images)
+      >>> tokens.values.shape
+      (2, 1, 8)
     """
 
     features: tuple[int, ...] = (128,)
@@ -28,7 +36,7 @@ class MLPEncoder(nn.Module):
     def __call__(
         self, x: Num[Array, "b ..."], length: Int[Array, " b"] | None = None, *, train: bool
     ) -> Tokens:
-        """[b ...] to one token [b 1 features[-1]]; `length` has no effect."""
+        """Maps [b ...] to one token [b 1 features[-1]]; `length` has no effect."""
         del length
         x = to_float(x).reshape(x.shape[0], -1)
         for width in self.features:
@@ -38,12 +46,18 @@ class MLPEncoder(nn.Module):
 
 
 def one_token(x: Float[Array, "b d"]) -> Tokens:
-    """A vector an example as tokens: n = 1, none masked."""
+    """Returns one vector per example as tokens: n = 1, none masked."""
     return Tokens(x[:, None, :], jnp.ones((x.shape[0], 1), dtype=bool))
 
 
 def to_float(x: Num[Array, "..."]) -> Float[Array, "..."]:
-    """Brings uint8 pixels from 0..255 to [0, 1]; floats pass, other integers are only cast."""
+    """Brings uint8 pixels from 0..255 to [0, 1]; floats pass, other integers are only cast.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> to_float(jnp.array([0, 255], jnp.uint8))
+      Array([0., 1.], dtype=float32)
+    """
     if jnp.issubdtype(x.dtype, jnp.floating):
         return x
     scale = 255.0 if x.dtype == jnp.uint8 else 1.0

@@ -1,4 +1,4 @@
-"""A residual convolutional network with group norms, made smaller by pooling."""
+"""A residual convolutional network with group norms and pooling between its stages."""
 
 from typing import Literal
 
@@ -8,7 +8,8 @@ from jaxtyping import Array, Float, Int, Num
 
 from mmjax.encoders.conv import Conv, GroupNorm, check_image
 from mmjax.encoders.mlp import one_token, to_float
-from mmjax.kernels.conv2d import batch_first, batch_last, max_pool
+from mmjax.kernels.batch_last import batch_first, batch_last
+from mmjax.kernels.max import max_pool
 from mmjax.types import Tokens
 
 
@@ -21,8 +22,16 @@ class ResidualEncoder(nn.Module):
     Attributes:
       widths: channels of each stage.
       blocks: residual blocks in each stage.
-      output: "mean" over the last map (n = 1), or "all" its places as tokens, row after row
+      output: "mean" over the last map (n = 1), or "all" of its pixels as tokens, row after row
         (n = h/2^s * w/2^s after s poolings), for attention fusions and dense prediction.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> encoder, images = ResidualEncoder((4, 8), output="all"), jnp.zeros((2, 8, 8, 1))
+      >>> call = functools.partial(encoder.init_with_output, train=False)
+      >>> tokens, _ = jax.eval_shape(call, jax.random.key(0), images)
+      >>> tokens.values.shape
+      (2, 16, 8)
     """
 
     widths: tuple[int, ...] = (16, 32, 64)
@@ -32,7 +41,7 @@ class ResidualEncoder(nn.Module):
     def __post_init__(self) -> None:
         if not self.widths or self.blocks < 1:
             raise ValueError(
-                f"ResidualEncoder has widths {self.widths} and {self.blocks} blocks a stage; "
+                f"ResidualEncoder has widths {self.widths} and {self.blocks} blocks per stage; "
                 "give it at least one of each."
             )
         if self.output not in ("mean", "all"):
@@ -43,7 +52,7 @@ class ResidualEncoder(nn.Module):
     def __call__(
         self, x: Num[Array, "b ..."], length: Int[Array, " b"] | None = None, *, train: bool
     ) -> Tokens:
-        """Images [b h w c], uint8 or float, to tokens [b n widths[-1]]; `length` has no effect.
+        """Maps images [b h w c], uint8 or float, to tokens [b n widths[-1]]; ignores `length`.
 
         Raises:
           ValueError: if x is not an image, or too small for the poolings.
@@ -56,22 +65,22 @@ class ResidualEncoder(nn.Module):
             for i in range(self.blocks):
                 x = ResidualBlock(width, name=f"block_{stage}_{i}")(x)
         x = nn.relu(GroupNorm(name="norm")(x))
-        places = batch_first(x).reshape(x.shape[-1], -1, x.shape[0])
+        pixels = batch_first(x).reshape(x.shape[-1], -1, x.shape[0])
         if self.output == "mean":
-            return one_token(places.mean(axis=1))
-        return Tokens(places, jnp.ones(places.shape[:2], dtype=bool))
+            return one_token(pixels.mean(axis=1))
+        return Tokens(pixels, jnp.ones(pixels.shape[:2], dtype=bool))
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(relu(norm(conv(relu(norm(x)))))); where the width changes, x goes through a 1x1."""
+    """x + conv(relu(norm(conv(relu(norm(x)))))); if the width changes, x goes through a 1x1."""
 
     width: int
 
     @nn.compact
     def __call__(self, x: Float[Array, "c h w b"]) -> Float[Array, "o h w b"]:
-        """[c h w b] to [width h w b]."""
+        """Maps [c h w b] to [width h w b]."""
         y = nn.relu(GroupNorm(name="norm_0")(x))
         y = nn.relu(GroupNorm(name="norm_1")(Conv(self.width, name="conv_0")(y)))
         y = Conv(self.width, name="conv_1")(y)
-        same = x.shape[0] == self.width
-        return y + (x if same else Conv(self.width, kernel=1, name="shortcut")(x))
+        same_width = x.shape[0] == self.width
+        return y + (x if same_width else Conv(self.width, kernel=1, name="shortcut")(x))

@@ -1,4 +1,4 @@
-"""Sequences of different lengths: which of their steps are real, and what that means for a mean."""
+"""Masks, means and checks of sequences of different lengths."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
@@ -9,21 +9,21 @@ from mmjax.types import Tokens
 
 
 def real_steps(x: Num[Array, "b t ..."], length: Int[Array, " b"] | None) -> Tokens:
-    """The sequences as floats, with zeros behind their ends, and which steps are real."""
+    """Returns the sequences as floats with zeros behind their ends, and the mask of true steps."""
     mask = time_mask(x, length)
     real = jnp.expand_dims(mask, range(2, x.ndim))
     return Tokens(to_float(jnp.where(real, x, jnp.zeros((), x.dtype))), mask)
 
 
 def time_mask(x: Num[Array, "b t ..."], length: Int[Array, " b"] | None) -> Bool[Array, "b t"]:
-    """True where a sequence has not ended."""
+    """Marks the steps before the end of each sequence; all if there are no lengths."""
     if length is None:
         return jnp.ones(x.shape[:2], dtype=bool)
     return make_length_mask(length, x.shape[1], jnp)
 
 
 def time_mean(x: Float[Array, "b t d"], mask: Bool[Array, "b t"]) -> Float[Array, "b d"]:
-    """Mean over the unmasked times; zeros where there is none."""
+    """Computes the mean over the unmasked steps; zeros for a sequence without any."""
     count = jnp.maximum(mask.sum(axis=1), 1).astype(x.dtype)
     return jnp.where(mask[:, :, None], x, 0).sum(axis=1) / count[:, None]
 

@@ -1,4 +1,4 @@
-"""A temporal convolutional network: what comes out at a time depends on the past only."""
+"""A temporal convolutional network: each output depends on past inputs only."""
 
 import functools
 from typing import Literal
@@ -17,7 +17,7 @@ from mmjax.types import Tokens
 class TemporalConvEncoder(nn.Module):
     """Residual blocks of causal convolutions over time, whose dilation doubles from block to block.
 
-    With L blocks a step sees the 1 + 2 (kernel - 1) (2^L - 1) last steps.
+    With L blocks an output sees the last 1 + 2 (kernel - 1) (2^L - 1) steps.
 
     Source: Bai et al. 2018 (arXiv:1803.01271); its weight norms are layer norms here.
 
@@ -25,8 +25,16 @@ class TemporalConvEncoder(nn.Module):
       features: filters of each block.
       kernel: length of the filters, in time steps that are the dilation apart.
       dropout: rate of whole channels in every block, while training.
-      output: "last" is the last true step (n = 1), "mean" the mean over time (n = 1), "all" a
-        token for every step.
+      output: "last" is the last true step (n = 1), "mean" the mean over time (n = 1), "all" one
+        token per step.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> encoder, x = TemporalConvEncoder((4, 8)), jnp.zeros((2, 10, 3))
+      >>> call = functools.partial(encoder.init_with_output, train=False)
+      >>> tokens, _ = jax.eval_shape(call, jax.random.key(0), x)
+      >>> tokens.values.shape
+      (2, 1, 8)
     """
 
     features: tuple[int, ...] = (32, 32, 32)
@@ -50,7 +58,7 @@ class TemporalConvEncoder(nn.Module):
     def __call__(
         self, x: Num[Array, "b ..."], length: Int[Array, " b"] | None = None, *, train: bool
     ) -> Tokens:
-        """Sequences [b time d] of true `length` (None: all whole) to tokens.
+        """Maps sequences [b time d] of true `length` (None: no padding) to tokens.
 
         A sequence of length 0 gives zeros.
 
@@ -71,7 +79,7 @@ class TemporalConvEncoder(nn.Module):
 class TemporalBlock(nn.Module):
     """relu(x + f(f(x))), where f is convolution, norm, ReLU and dropout.
 
-    Where the width changes, x goes through a Dense layer first.
+    If the width changes, x goes through a Dense layer first.
     """
 
     features: int
@@ -81,18 +89,18 @@ class TemporalBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t c"], *, train: bool) -> Float[Array, "b t o"]:
-        """[b t c] to [b t features]."""
+        """Maps [b t c] to [b t features]."""
         drop = functools.partial(Dropout(self.dropout, shared=(1,)), train=train)
-        before = (self.dilation * (self.kernel - 1), 0)
+        before = (self.dilation * (self.kernel - 1), 0)  # zeros before only: causal
         y = x
         for i in range(2):
             conv = Conv1d(self.features, self.kernel, before, self.dilation, name=f"conv_{i}")
             y = drop(nn.relu(nn.LayerNorm(name=f"norm_{i}")(conv(y))))
-        same = x.shape[-1] == self.features
-        return nn.relu(y + (x if same else nn.Dense(self.features, name="shortcut")(x)))
+        same_width = x.shape[-1] == self.features
+        return nn.relu(y + (x if same_width else nn.Dense(self.features, name="shortcut")(x)))
 
 
 def last_step(x: Float[Array, "b t d"], mask: Bool[Array, "b t"]) -> Float[Array, "b d"]:
-    """The last unmasked step of each sequence; zeros where there is none."""
+    """Returns the last unmasked step of each sequence; zeros if there is none."""
     last = jnp.arange(x.shape[1])[None] == mask.sum(axis=1)[:, None] - 1
     return jnp.where(last[:, :, None], x, 0).sum(axis=1)

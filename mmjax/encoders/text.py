@@ -1,4 +1,4 @@
-"""Text as integer tokens: an embedding, then an encoder of sequences."""
+"""An encoder of text given as integer tokens."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -10,12 +10,21 @@ from mmjax.types import Tokens
 
 
 class TextEncoder(nn.Module):
-    """Embeds integer tokens and hands them to an encoder of sequences.
+    """Embeds integer tokens and passes them to an encoder of sequences.
 
     Attributes:
       vocabulary: number of different tokens, padding included; 257 is all bytes and a padding.
       embedding: width of a token's vector.
       encoder: any encoder of [b time d].
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> encoder, text = TextEncoder(vocabulary=30, embedding=4), jnp.array([[7, 2, 9], [5, 0, 0]])
+      >>> length = jnp.array([3, 1])
+      >>> call = functools.partial(encoder.init_with_output, train=False)
+      >>> tokens, _ = jax.eval_shape(call, jax.random.key(0), text, length)
+      >>> tokens.values.shape
+      (2, 1, 64)
     """
 
     vocabulary: int = 257
@@ -36,11 +45,11 @@ class TextEncoder(nn.Module):
     def __call__(
         self, x: Num[Array, "b ..."], length: Int[Array, " b"] | None = None, *, train: bool
     ) -> Tokens:
-        """Tokens [b time], each in 0..vocabulary-1, to the tokens of `encoder`."""
+        """Maps tokens [b time], each in 0..vocabulary-1, to the tokens of `encoder`."""
         if x.ndim != 2 or not jnp.issubdtype(x.dtype, jnp.integer):
             raise ValueError(
                 f"TextEncoder needs integer tokens [b time] but got {x.dtype}{list(x.shape)}; "
-                "use RecurrentEncoder or another encoder for what is no text."
+                "use RecurrentEncoder or another encoder for inputs that are not text."
             )
         embed = nn.Embed(self.vocabulary, self.embedding, name="embed")
         return self.encoder(embed(x), length, train=train)

@@ -15,7 +15,7 @@ from mmjax.types import Tokens
 
 
 class TransformerEncoder(nn.Module):
-    """A projection to one width and a position for every token, then pre-norm layers.
+    """Projects tokens to one width, adds a position to each, and applies pre-norm layers.
 
     Source: Vaswani et al., NeurIPS 2017 (arXiv:1706.03762), with the norms of Xiong et al., ICML
     2020 (arXiv:2002.04745); on patches Dosovitskiy et al., ICLR 2021 (arXiv:2010.11929).
@@ -24,13 +24,22 @@ class TransformerEncoder(nn.Module):
       width: of the tokens.
       layers: number of layers.
       heads: attention heads of each.
-      expansion: width of an MLP's hidden layer, in widths of the tokens.
-      dropout: rate on the tokens that go in and on what attention and MLP add, while training.
+      expansion: width of an MLP's hidden layer, in multiples of the tokens' width.
+      dropout: rate on the input tokens and on what attention and MLP add, while training.
       patch: rows and columns of a patch; x is [b h w c] then, and zeros fill the last patches. For
         a spectrogram the rows are time. None: x is [b time d].
-      learned_positions: number of places that have a learned vector; None is sines and cosines.
-      output: "mean" over the tokens (n = 1), "class" what becomes of a learned token put before
-        them (n = 1), "all" the tokens themselves.
+      learned_positions: number of positions with a learned vector; None is sines and cosines.
+      output: "mean" over the tokens (n = 1), "class" the output at a learned token put before them
+        (n = 1), "all" the tokens themselves.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> encoder = TransformerEncoder(width=8, layers=1, heads=2, patch=(4, 4), output="all")
+      >>> images = jnp.zeros((2, 8, 12, 1))
+      >>> call = functools.partial(encoder.init_with_output, train=False)
+      >>> tokens, _ = jax.eval_shape(call, jax.random.key(0), images)
+      >>> tokens.values.shape
+      (2, 6, 8)
     """
 
     width: int = 64
@@ -54,19 +63,19 @@ class TransformerEncoder(nn.Module):
     def __call__(
         self, x: Num[Array, "b ..."], length: Int[Array, " b"] | None = None, *, train: bool
     ) -> Tokens:
-        """Sequences [b time d], or images [b h w c], to tokens; `length` counts the first axis.
+        """Maps sequences [b time d] or images [b h w c] to tokens; `length` counts the first axis.
 
         A sequence of length 0 gives zeros.
 
         Raises:
           ValueError: if x has another shape, or more tokens than learned positions.
         """
-        tokens = self.cut(x, length)
+        tokens = self.make_tokens(x, length)
         values = nn.Dense(self.width, dot_general=dot_rows, name="embed")(tokens.values)
-        values = values + self.places(values.shape[1]).astype(values.dtype)[None]
+        values = values + self.get_positions(values.shape[1]).astype(values.dtype)[None]
         tokens = Tokens(values, tokens.mask)
         if self.output == "class":
-            tokens = self.with_class(tokens)
+            tokens = self.prepend_class_token(tokens)
         drop = functools.partial(Dropout(self.dropout), train=train)
         stack = Stack(self.layers, self.heads, self.expansion, self.dropout, name="stack")
         tokens = masked(stack(Tokens(drop(tokens.values), tokens.mask), train=train))
@@ -76,20 +85,20 @@ class TransformerEncoder(nn.Module):
             return one_token(tokens.values[:, 0])
         return one_token(time_mean(*tokens))
 
-    def cut(self, x: Num[Array, "b ..."], length: Int[Array, " b"] | None) -> Tokens:
-        """What the tokens are before they are embedded, with zeros where there is padding."""
+    def make_tokens(self, x: Num[Array, "b ..."], length: Int[Array, " b"] | None) -> Tokens:
+        """Returns the tokens before their embedding, with zeros for padding."""
         if self.patch is None:
             check_sequence(x.shape, "TransformerEncoder")
         elif x.ndim != 4:
             raise ValueError(
                 f"TransformerEncoder with patches needs [b h w c] but got shape {x.shape}; "
-                "give grey images and spectrograms a last axis of 1."
+                "give gray images and spectrograms a last axis of 1."
             )
         steps = real_steps(x, length)
         return steps if self.patch is None else patches(*steps, self.patch)
 
-    def places(self, count: int) -> Float[Array, "n d"]:
-        """A vector for each of the places."""
+    def get_positions(self, count: int) -> Float[Array, "n d"]:
+        """Returns one vector per position."""
         if self.learned_positions is None:
             return positions(count, self.width)
         if count > self.learned_positions:
@@ -100,20 +109,20 @@ class TransformerEncoder(nn.Module):
         shape = (self.learned_positions, self.width)
         return self.param("positions", nn.initializers.normal(0.02), shape)[:count]
 
-    def with_class(self, tokens: Tokens) -> Tokens:
-        """The tokens with a learned one before them, masked where there are no others."""
+    def prepend_class_token(self, tokens: Tokens) -> Tokens:
+        """Puts a learned token before the others; it is masked if all others are."""
         start = self.param("class", nn.initializers.normal(0.02), (self.width,))
         b = len(tokens.values)
         first = jnp.broadcast_to(start.astype(tokens.values.dtype)[None, None], (b, 1, self.width))
-        some = tokens.mask.any(axis=1, keepdims=True)
+        not_empty = tokens.mask.any(axis=1, keepdims=True)
         return Tokens(
             jnp.concatenate([first, tokens.values], axis=1),
-            jnp.concatenate([some, tokens.mask], axis=1),
+            jnp.concatenate([not_empty, tokens.mask], axis=1),
         )
 
 
 def patches(x: Float[Array, "b h w c"], mask: Bool[Array, "b h"], patch: tuple[int, int]) -> Tokens:
-    """Cuts images into patches, row after row; one is masked if all of its rows are."""
+    """Cuts images into patches, row after row; a patch is masked if its first row is."""
     rows, columns = patch
     b, h, w, c = x.shape
     x = jnp.pad(x, [(0, 0), (0, -h % rows), (0, -w % columns), (0, 0)])

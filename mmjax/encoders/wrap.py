@@ -13,15 +13,23 @@ from mmjax.types import Tokens
 
 
 class Wrap(nn.Module):
-    """Makes tokens of what a module x -> [b d] or [b n d] returns.
+    """Turns the output [b d] or [b n d] of any module into tokens.
 
     The module may have parameters but no other variables. If its `__call__` has an argument
-    `train` or `deterministic`, it is told whether this is training; if it has one `length`, it gets
-    the true lengths, or None.
+    `train`, `deterministic` or `length`, it gets whether this is training, the opposite, and the
+    true lengths or None.
 
     Attributes:
-      module: takes the modality's array as it is, integer pixels and tokens too, and returns a
-        vector an example, or one for every step of time.
+      module: takes the modality's array unchanged, integer pixels and tokens too, and returns one
+        vector per example, or one per time step.
+
+    Example:
+      >>> import functools, flax.linen as nn, jax, jax.numpy as jnp
+      >>> encoder, x = Wrap(nn.Dense(8)), jnp.zeros((2, 3))
+      >>> call = functools.partial(encoder.init_with_output, train=False)
+      >>> tokens, _ = jax.eval_shape(call, jax.random.key(0), x)
+      >>> tokens.values.shape
+      (2, 1, 8)
     """
 
     module: nn.Module
@@ -30,22 +38,22 @@ class Wrap(nn.Module):
     def __call__(
         self, x: Num[Array, "b ..."], length: Int[Array, " b"] | None = None, *, train: bool
     ) -> Tokens:
-        """[b ...] to tokens; with lengths, padding goes in as zeros and comes out masked.
+        """Maps [b ...] to tokens; with lengths, padding goes in as zeros and comes out masked.
 
         Raises:
-          ValueError: if the module returns something else, or keeps other variables.
+          ValueError: if the module returns another shape, or has other variables.
         """
         if length is not None:
             inside = jnp.expand_dims(time_mask(x, length), range(2, x.ndim))
             x = jnp.where(inside, x, jnp.zeros((), x.dtype))
-        known = {"train": train, "deterministic": not train, "length": length}
-        taken = inspect.signature(type(self.module).__call__).parameters
-        y = self.module(x, **{k: v for k, v in known.items() if k in taken})
+        options = {"train": train, "deterministic": not train, "length": length}
+        parameters = inspect.signature(type(self.module).__call__).parameters
+        y = self.module(x, **{k: v for k, v in options.items() if k in parameters})
         self.check_variables()
         return as_tokens(y, x, length, type(self.module).__name__)
 
     def check_variables(self) -> None:
-        """Raises ValueError if there are variables that no optimizer would train."""
+        """Raises ValueError if there are variables other than parameters."""
         others = sorted(set(self.variables) - {"params", "intermediates"})
         if others:
             raise ValueError(
@@ -55,7 +63,7 @@ class Wrap(nn.Module):
 
 
 def as_tokens(y: Any, x: Num[Array, "b ..."], length: Int[Array, " b"] | None, name: str) -> Tokens:
-    """What a module `name` made of x, as tokens; zeros where an example is empty."""
+    """Returns the output y of a module `name` as tokens; zeros for an example of length 0."""
     shape: tuple[int, ...] = getattr(y, "shape", ())
     if len(shape) not in (2, 3) or shape[0] != x.shape[0]:
         raise ValueError(
@@ -68,7 +76,7 @@ def as_tokens(y: Any, x: Num[Array, "b ..."], length: Int[Array, " b"] | None, n
         return one_token(jnp.where((length > 0)[:, None], y, 0))
     if shape[1] != x.shape[1]:
         raise ValueError(
-            f"{name} made {shape[1]} steps of {x.shape[1]}, so it is not known which of them are "
+            f"{name} made {shape[1]} steps of {x.shape[1]}, so it is unknown which of them are "
             "padding; let it return as many as it gets, or one vector [b d]."
         )
     mask = time_mask(y, length)

@@ -1,4 +1,9 @@
-"""Fusions: the tokens of all modalities become one vector an example."""
+"""Fusions: the tokens of all modalities become one vector per example.
+
+A fusion is a Flax module with the call of `mmjax.protocols.Fusion`:
+({modality: Tokens [b n d_m]}, *, train) -> Float[b d], or `Branches`. A modality that an example
+lacks has no unmasked token and must have no effect.
+"""
 
 from mmjax.fusion.attention import AttentionPool
 from mmjax.fusion.concat import Concat

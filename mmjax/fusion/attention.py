@@ -10,13 +10,25 @@ from mmjax.types import Tokens
 
 
 class AttentionPool(nn.Module):
-    """What a learned query finds among the modalities that are present; zeros where none is.
+    """Attention of a learned query q to the present modalities: Σ_m softmax_m(q·K x_m / √d) V x_m.
 
-    Each modality is one projected vector, to which a learned vector says which it is.
+    Each x_m is the tanh of the modality's projected mean token; the bias of the projection says
+    which modality it is. Without any modality the result is zeros.
 
     Attributes:
       width: size of the result.
       heads: number of attention heads.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> image = Tokens(jnp.ones((2, 1, 3)), jnp.ones((2, 1), bool))
+      >>> text = Tokens(jnp.ones((2, 4, 5)), jnp.ones((2, 4), bool))
+      >>> tokens = {"image": image, "text": text}
+      >>> fusion = AttentionPool(8, heads=2)
+      >>> call = functools.partial(fusion.init_with_output, train=False)
+      >>> fused, _ = jax.eval_shape(call, jax.random.key(0), tokens)
+      >>> fused.shape
+      (2, 8)
     """
 
     width: int
@@ -28,7 +40,7 @@ class AttentionPool(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
-        """{m: [b n d_m]} to [b width]."""
+        """Maps {m: [b n d_m]} to [b width]."""
         del train
         projected = project_all(pool_all(tokens), self.width)
         context = Tokens(

@@ -1,4 +1,4 @@
-"""Fusion entry by entry: the sum, the mean or the maximum of projections."""
+"""Elementwise fusions: the sum, the mean or the maximum of projections."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -10,34 +10,54 @@ from mmjax.types import Tokens
 
 
 class Sum(nn.Module):
-    """Sum of W_m x_m + b_m over the modalities that are present; zeros where none is.
+    """Sum of W_m x_m + b_m over the present modalities; zeros if there is none.
 
     Attributes:
       width: size of the result.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> image = Tokens(jnp.ones((2, 1, 3)), jnp.ones((2, 1), bool))
+      >>> text = Tokens(jnp.ones((2, 4, 5)), jnp.ones((2, 4), bool))
+      >>> tokens = {"image": image, "text": text}
+      >>> call = functools.partial(Sum(4).init_with_output, train=False)
+      >>> fused, _ = jax.eval_shape(call, jax.random.key(0), tokens)
+      >>> fused.shape
+      (2, 4)
     """
 
     width: int
 
     @nn.compact
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
-        """{m: [b n d_m]} to [b width]."""
+        """Maps {m: [b n d_m]} to [b width]."""
         del train
         projected = project_all(pool_all(tokens), self.width)
         return jnp.stack([x.values for x in projected.values()]).sum(axis=0)
 
 
 class Mean(nn.Module):
-    """Mean of W_m x_m + b_m over the modalities that are present; zeros where none is.
+    """Mean of W_m x_m + b_m over the present modalities; zeros if there is none.
 
     Attributes:
       width: size of the result.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> image = Tokens(jnp.ones((2, 1, 3)), jnp.ones((2, 1), bool))
+      >>> text = Tokens(jnp.ones((2, 4, 5)), jnp.ones((2, 4), bool))
+      >>> tokens = {"image": image, "text": text}
+      >>> call = functools.partial(Mean(4).init_with_output, train=False)
+      >>> fused, _ = jax.eval_shape(call, jax.random.key(0), tokens)
+      >>> fused.shape
+      (2, 4)
     """
 
     width: int
 
     @nn.compact
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
-        """{m: [b n d_m]} to [b width]."""
+        """Maps {m: [b n d_m]} to [b width]."""
         del train
         projected = project_all(pool_all(tokens), self.width).values()
         values = jnp.stack([x.values for x in projected])
@@ -45,21 +65,31 @@ class Mean(nn.Module):
 
 
 class Max(nn.Module):
-    """Largest entry of W_m x_m + b_m over the modalities that are present; zeros where none is.
+    """Elementwise maximum of W_m x_m + b_m over the present modalities; zeros if there is none.
 
     Attributes:
       width: size of the result.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> image = Tokens(jnp.ones((2, 1, 3)), jnp.ones((2, 1), bool))
+      >>> text = Tokens(jnp.ones((2, 4, 5)), jnp.ones((2, 4), bool))
+      >>> tokens = {"image": image, "text": text}
+      >>> call = functools.partial(Max(4).init_with_output, train=False)
+      >>> fused, _ = jax.eval_shape(call, jax.random.key(0), tokens)
+      >>> fused.shape
+      (2, 4)
     """
 
     width: int
 
     @nn.compact
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
-        """{m: [b n d_m]} to [b width]."""
+        """Maps {m: [b n d_m]} to [b width]."""
         del train
         projected = project_all(pool_all(tokens), self.width).values()
         values = jnp.stack([x.values for x in projected])
         present = jnp.stack([x.present for x in projected])
-        lowest = jnp.finfo(values.dtype).min
+        lowest = jnp.finfo(values.dtype).min  # finite: -inf would make NaN gradients
         entries = largest(jnp.where(present[:, :, None], values, lowest), axis=0)
         return jnp.where(present.any(axis=0)[:, None], entries, 0)

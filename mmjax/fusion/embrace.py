@@ -1,4 +1,4 @@
-"""Fusion by drawing: every entry of the result comes from one modality."""
+"""Fusion by sampling: every entry of the result comes from one modality."""
 
 import flax.linen as nn
 import jax
@@ -10,27 +10,38 @@ from mmjax.types import Tokens
 
 
 class Embrace(nn.Module):
-    """EmbraceNet: while training, each entry is drawn from one of the modalities present.
+    """EmbraceNet: while training, each entry comes from a random present modality.
 
-    All that are present are equally likely, entry by entry. At test the result is the mean over
-    the draws, where the paper draws there too. Each modality is projected by Dense + ReLU.
+    All present modalities are equally likely, independently per entry. At test the result is the
+    mean over the draws; the paper draws at test too. Each modality is projected by Dense + ReLU.
 
     Source: Choi, Lee, Information Fusion 2019 (arXiv:1904.09078).
 
     Attributes:
       width: size of the result.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> image = Tokens(jnp.ones((2, 1, 3)), jnp.ones((2, 1), bool))
+      >>> text = Tokens(jnp.ones((2, 4, 5)), jnp.ones((2, 4), bool))
+      >>> tokens = {"image": image, "text": text}
+      >>> call = functools.partial(Embrace(4).init_with_output, train=False)
+      >>> fused, _ = jax.eval_shape(call, jax.random.key(0), tokens)
+      >>> fused.shape
+      (2, 4)
     """
 
     width: int
 
     @nn.compact
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
-        """{m: [b n d_m]} to [b width]; draws with the key "dropout"."""
+        """Maps {m: [b n d_m]} to [b width]; draws with the key "dropout"."""
         docked = project_all(pool_all(tokens), self.width).values()
         values = nn.relu(jnp.stack([x.values for x in docked]))
         present = jnp.stack([x.present for x in docked])
         if not train:
             return mean_of_present(values, present)
         noise = jax.random.uniform(self.make_rng("dropout"), values.shape)
+        # The largest of independent uniform numbers is a uniform choice; -1 excludes the absent.
         chosen = jnp.where(present[:, :, None], noise, -1.0).argmax(axis=0)
         return jnp.take_along_axis(values, chosen[None], axis=0)[0]

@@ -9,13 +9,24 @@ from mmjax.types import Tokens
 
 
 class FiLM(nn.Module):
-    """γ(others) ⊙ W x + β(others), both affine; W x alone where all others are missing.
+    """γ(others) ⊙ W x + β(others), both affine; W x alone if all others are missing.
 
     Source: Perez et al., AAAI 2018 (arXiv:1709.07871), with 1 + Δγ as in its section 7.
 
     Attributes:
       width: size of the result.
       modulated: the modality that is scaled and shifted; None is the first by name.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> image = Tokens(jnp.ones((2, 1, 3)), jnp.ones((2, 1), bool))
+      >>> text = Tokens(jnp.ones((2, 4, 5)), jnp.ones((2, 4), bool))
+      >>> tokens = {"image": image, "text": text}
+      >>> fusion = FiLM(4, modulated="text")
+      >>> call = functools.partial(fusion.init_with_output, train=False)
+      >>> fused, _ = jax.eval_shape(call, jax.random.key(0), tokens)
+      >>> fused.shape
+      (2, 4)
     """
 
     width: int
@@ -23,7 +34,7 @@ class FiLM(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
-        """{m: [b n d_m]} to [b width].
+        """Maps {m: [b n d_m]} to [b width].
 
         Raises:
           ValueError: if there is no modality of the name `modulated`.
@@ -42,7 +53,7 @@ class FiLM(nn.Module):
         if not pooled:
             return x
         others = jnp.concatenate([p.values for p in pooled.values()], axis=-1)
-        there = jnp.stack([p.present for p in pooled.values()]).any(axis=0)[:, None]
+        any_other = jnp.stack([p.present for p in pooled.values()]).any(axis=0)[:, None]
         scale = nn.Dense(self.width, name="scale")(others)
         shift = nn.Dense(self.width, name="shift")(others)
-        return x + jnp.where(there, scale * x + shift, 0)
+        return x + jnp.where(any_other, scale * x + shift, 0)

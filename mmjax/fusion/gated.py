@@ -1,4 +1,4 @@
-"""Fusion by gates: each modality's share is decided from all of them."""
+"""Fusion by gates: each modality's gate is computed from all modalities."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -19,13 +19,23 @@ class Gated(nn.Module):
 
     Attributes:
       width: size of the result.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> image = Tokens(jnp.ones((2, 1, 3)), jnp.ones((2, 1), bool))
+      >>> text = Tokens(jnp.ones((2, 4, 5)), jnp.ones((2, 4), bool))
+      >>> tokens = {"image": image, "text": text}
+      >>> call = functools.partial(Gated(4).init_with_output, train=False)
+      >>> fused, _ = jax.eval_shape(call, jax.random.key(0), tokens)
+      >>> fused.shape
+      (2, 4)
     """
 
     width: int
 
     @nn.compact
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
-        """{m: [b n d_m]} to [b width]."""
+        """Maps {m: [b n d_m]} to [b width]."""
         del train
         pooled = pool_all(tokens)
         everything = jnp.concatenate([x.values for x in pooled.values()], axis=-1)

@@ -1,4 +1,4 @@
-"""Late fusion: every modality predicts for itself, and the predictions are averaged."""
+"""Late fusion: every modality makes a prediction of its own, and the predictions are averaged."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -9,14 +9,23 @@ from mmjax.types import Branches, Tokens
 
 
 class Late(nn.Module):
-    """Dense + ReLU a modality, and the weights with which the branches' predictions are averaged.
+    """Dense + ReLU per modality, and the weights with which their predictions are averaged.
 
-    An example with no modality at all has weights of zero.
+    An example without any modality has weights of zero.
 
     Attributes:
       width: size of every branch.
-      learned: False averages over the modalities that are present; True weights them by the
-        softmax, over those present, of one learned number a modality.
+      learned: False averages over the present modalities; True weights them by the softmax, over
+        those present, of one learned logit per modality.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> image = Tokens(jnp.ones((2, 1, 3)), jnp.ones((2, 1), bool))
+      >>> text = Tokens(jnp.ones((2, 4, 5)), jnp.array([[True] * 4, [False] * 4]))
+      >>> tokens = {"image": image, "text": text}
+      >>> branches, _ = Late(8).init_with_output(jax.random.key(0), tokens, train=False)
+      >>> branches.values["text"].shape, branches.weights["text"].tolist()
+      ((2, 8), [0.5, 0.0])
     """
 
     width: int
@@ -24,7 +33,7 @@ class Late(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Branches:
-        """{m: [b n d_m]} to branches [b width] and weights [b] for each modality."""
+        """Maps {m: [b n d_m]} to one branch [b width] and one weight [b] per modality."""
         del train
         pooled = pool_all(tokens)
         values = {
@@ -37,14 +46,14 @@ class Late(nn.Module):
         return Branches(values, dict(zip(pooled, weights, strict=True)))
 
     def logit(self, modality: str) -> Float[Array, ""]:
-        """The modality's learned number, or 0, which makes the softmax a mean."""
+        """Returns the modality's learned logit, or 0, which makes the softmax a mean."""
         if not self.learned:
             return jnp.zeros(())
         return self.param(f"logit_{modality}", nn.initializers.zeros, ())
 
 
 def masked_softmax(logits: Float[Array, " m"], present: Bool[Array, "m b"]) -> Float[Array, "m b"]:
-    """Softmax over the modalities present in each example; zeros where none is."""
-    lowest = jnp.finfo(logits.dtype).min
+    """Computes the softmax over each example's present modalities; zeros if there is none."""
+    lowest = jnp.finfo(logits.dtype).min  # finite: -inf only would make NaN
     share = nn.softmax(jnp.where(present, logits[:, None], lowest), axis=0)
     return jnp.where(present, share, 0)

@@ -1,4 +1,4 @@
-"""Fusion by multiplicative interactions: one modality makes the linear map of another."""
+"""Fusion by multiplicative interactions: one modality generates the linear map of another."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ class Multiplicative(nn.Module):
     """f(x, z) = zᵀ𝐖x + Ux + Vz + b, a generated matrix (zᵀ𝐖 + U) and bias (Vz + b) for x.
 
     More than two modalities are folded: f(f(x_1, x_2), x_3), in the order of their names. The form
-    says how much of the generated matrix is free: "matrix" all of it, "vector" its diagonal,
+    says which part of the generated matrix is free: "matrix" all of it, "vector" its diagonal,
     "scalar" one factor; the last two act on a projection Ux. A missing modality gives zeros, which
     leaves the part of f that is linear in the other.
 
@@ -22,6 +22,17 @@ class Multiplicative(nn.Module):
     Attributes:
       width: size of the result.
       form: "matrix", "vector" or "scalar".
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> image = Tokens(jnp.ones((2, 1, 3)), jnp.ones((2, 1), bool))
+      >>> text = Tokens(jnp.ones((2, 4, 5)), jnp.ones((2, 4), bool))
+      >>> tokens = {"image": image, "text": text}
+      >>> fusion = Multiplicative(4, "vector")
+      >>> call = functools.partial(fusion.init_with_output, train=False)
+      >>> fused, _ = jax.eval_shape(call, jax.random.key(0), tokens)
+      >>> fused.shape
+      (2, 4)
     """
 
     width: int
@@ -36,7 +47,7 @@ class Multiplicative(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
-        """{m: [b n d_m]} to [b width]."""
+        """Maps {m: [b n d_m]} to [b width]."""
         del train
         (first, x), *others = pool_all(tokens).items()
         fused = x.values
@@ -49,13 +60,13 @@ class Multiplicative(nn.Module):
     def interact(
         self, x: Float[Array, "b d"], z: Float[Array, "b e"], name: str
     ) -> Float[Array, "b o"]:
-        """f(x, z)."""
+        """Computes f(x, z)."""
         linear = nn.Dense(self.width, use_bias=False, name=f"linear_before_{name}")(x)
         shift = nn.Dense(self.width, name=f"shift_{name}")(z)
         if self.form == "matrix":
             init = nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=(0, 1))
             tensor = self.param(f"tensor_{name}", init, (z.shape[1], x.shape[1], self.width))
-            # The matrix that z makes of the tensor is smaller than the outer product of x and z.
+            # zᵀ𝐖 first: it is smaller than the outer product of x and z.
             matrix = z @ tensor.reshape(z.shape[1], -1).astype(z.dtype)
             of_x = x[:, :, None] * matrix.reshape(len(x), x.shape[1], self.width)
             return of_x.sum(axis=1) + linear + shift

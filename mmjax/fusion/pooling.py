@@ -1,4 +1,4 @@
-"""From any number of tokens to one vector an example."""
+"""Pooling of tokens to one vector per example, and projections of these."""
 
 from typing import NamedTuple
 
@@ -11,45 +11,51 @@ from mmjax.types import Tokens
 
 
 class Pooled(NamedTuple):
-    """One vector an example, zeros where the modality is not present."""
+    """One vector per example, zeros if the modality is absent; and whether it is present."""
 
     values: Float[Array, "b d"]
     present: Bool[Array, " b"]
 
 
 def pool(tokens: Tokens) -> Pooled:
-    """Mean over the unmasked tokens. A modality is present where it has at least one.
+    """Computes the mean over the unmasked tokens; a modality with at least one is present.
 
-    What stands under the mask, NaN included, has no effect on the result or its gradient.
+    Masked values, NaN included, have no effect on the result or its gradient.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> values = jnp.array([[[1.0], [3.0]], [[5.0], [jnp.nan]]])
+      >>> pooled = pool(Tokens(values, jnp.array([[True, True], [True, False]])))
+      >>> pooled.values.tolist(), pooled.present.tolist()
+      ([[2.0], [5.0]], [True, True])
     """
-    kept = masked(tokens).values
-    count = jnp.maximum(tokens.mask.sum(axis=1), 1).astype(kept.dtype)
-    return Pooled(kept.sum(axis=1) / count[:, None], tokens.mask.any(axis=1))
+    values = masked(tokens).values
+    count = jnp.maximum(tokens.mask.sum(axis=1), 1).astype(values.dtype)
+    return Pooled(values.sum(axis=1) / count[:, None], tokens.mask.any(axis=1))
 
 
 def pool_all(tokens: dict[str, Tokens]) -> dict[str, Pooled]:
-    """Every modality pooled, in the order of the names."""
+    """Pools every modality, in the order of the names."""
     return {m: pool(tokens[m]) for m in sorted(tokens)}
 
 
 def project_all(pooled: dict[str, Pooled], width: int) -> dict[str, Pooled]:
-    """A Dense layer a modality, `project_M`, to one width; zeros where it is not present.
+    """Projects each modality to one width by a Dense layer `project_M`; zeros if it is absent.
 
     For a compact method.
     """
-    return {
-        m: Pooled(
-            jnp.where(x.present[:, None], nn.Dense(width, name=f"project_{m}")(x.values), 0),
-            x.present,
-        )
-        for m, x in pooled.items()
-    }
+    projected = {}
+    for m, (values, present) in pooled.items():
+        values = nn.Dense(width, name=f"project_{m}")(values)
+        # The bias must not speak for an absent modality.
+        projected[m] = Pooled(jnp.where(present[:, None], values, 0), present)
+    return projected
 
 
 def mean_of_present(
     values: Float[Array, "m b ..."], present: Bool[Array, "m b"]
 ) -> Float[Array, "b ..."]:
-    """Mean over the modalities that are present; zeros where none is."""
-    there = jnp.expand_dims(present, range(2, values.ndim))
-    count = jnp.maximum(there.sum(axis=0), 1).astype(values.dtype)
-    return jnp.where(there, values, 0).sum(axis=0) / count
+    """Computes the mean over the present modalities; zeros if there is none."""
+    mask = jnp.expand_dims(present, range(2, values.ndim))
+    count = jnp.maximum(mask.sum(axis=0), 1).astype(values.dtype)
+    return jnp.where(mask, values, 0).sum(axis=0) / count

@@ -1,4 +1,4 @@
-"""Fusion by the outer product of all modalities, whole or at a low rank."""
+"""Fusion by the outer product of all modalities, in full or of low rank."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from mmjax.types import Tokens
 
 
 class Tensor(nn.Module):
-    """⊗_m [1; W_m x_m + b_m], flattened: all products of entries, one factor at most a modality.
+    """⊗_m [1; W_m x_m + b_m], flattened: all products of entries, at most one per modality.
 
     A missing modality gives zeros, so the products of the others remain.
 
@@ -17,33 +17,54 @@ class Tensor(nn.Module):
 
     Attributes:
       width: size to which each modality is projected; the result has (width + 1)^M entries.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> image = Tokens(jnp.ones((2, 1, 3)), jnp.ones((2, 1), bool))
+      >>> text = Tokens(jnp.ones((2, 4, 5)), jnp.ones((2, 4), bool))
+      >>> tokens = {"image": image, "text": text}
+      >>> call = functools.partial(Tensor(2).init_with_output, train=False)
+      >>> fused, _ = jax.eval_shape(call, jax.random.key(0), tokens)
+      >>> fused.shape
+      (2, 9)
     """
 
     width: int
 
     @nn.compact
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
-        """{m: [b n d_m]} to [b (width + 1)^M]."""
+        """Maps {m: [b n d_m]} to [b (width + 1)^M]."""
         del train
         first, *others = project_all(pool_all(tokens), self.width).values()
         product = with_one(first.values)
         for x in others:
-            one = with_one(x.values)
-            product = (product[:, :, None] * one[:, None, :]).reshape(len(one), -1)
+            factor = with_one(x.values)
+            product = (product[:, :, None] * factor[:, None, :]).reshape(len(factor), -1)
         return product
 
 
 class LowRankTensor(nn.Module):
     """Σ_r ∏_m [1; x_m] F_m,r + b: a linear map of the outer product, of rank `rank`.
 
-    A missing modality gives zeros, and so a factor that is learned but constant.
+    A missing modality has x_m = 0, which leaves the learned constant in its factor.
 
-    Source: Liu et al., ACL 2018 (arXiv:1806.00064). The rank's terms are summed with learned
-    weights in the paper's code; the factors contain them.
+    Source: Liu et al., ACL 2018 (arXiv:1806.00064). The authors' code sums the terms with learned
+    weights; here the factors contain them.
 
     Attributes:
       width: size of the result.
       rank: number of terms.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> image = Tokens(jnp.ones((2, 1, 3)), jnp.ones((2, 1), bool))
+      >>> text = Tokens(jnp.ones((2, 4, 5)), jnp.ones((2, 4), bool))
+      >>> tokens = {"image": image, "text": text}
+      >>> fusion = LowRankTensor(4, rank=3)
+      >>> call = functools.partial(fusion.init_with_output, train=False)
+      >>> fused, _ = jax.eval_shape(call, jax.random.key(0), tokens)
+      >>> fused.shape
+      (2, 4)
     """
 
     width: int
@@ -51,10 +72,11 @@ class LowRankTensor(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
-        """{m: [b n d_m]} to [b width]."""
+        """Maps {m: [b n d_m]} to [b width]."""
         del train
         factors = []
         for m, x in pool_all(tokens).items():
+            # The bias is the row of F for the constant 1.
             layer = nn.Dense(
                 self.rank * self.width, bias_init=nn.initializers.ones, name=f"factor_{m}"
             )
@@ -65,5 +87,5 @@ class LowRankTensor(nn.Module):
 
 
 def with_one(x: Float[Array, "b d"]) -> Float[Array, "b e"]:
-    """[1; x]."""
+    """Returns [1; x]."""
     return jnp.concatenate([jnp.ones_like(x[:, :1]), x], axis=-1)

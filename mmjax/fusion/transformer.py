@@ -14,14 +14,24 @@ from mmjax.types import Tokens
 class EarlyTransformer(nn.Module):
     """One transformer over the tokens of all modalities, then their mean.
 
-    Each modality's tokens are projected to one width and get a learned vector that says which
-    modality they are of.
+    Each modality's tokens are projected to one width; the bias says which modality they are of.
 
     Attributes:
       width: size of tokens and result.
       layers: number of layers.
       heads: number of attention heads.
       dropout: rate within the layers, while training.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> image = Tokens(jnp.ones((2, 1, 3)), jnp.ones((2, 1), bool))
+      >>> text = Tokens(jnp.ones((2, 4, 5)), jnp.ones((2, 4), bool))
+      >>> tokens = {"image": image, "text": text}
+      >>> fusion = EarlyTransformer(8, layers=1, heads=2)
+      >>> call = functools.partial(fusion.init_with_output, train=False)
+      >>> fused, _ = jax.eval_shape(call, jax.random.key(0), tokens)
+      >>> fused.shape
+      (2, 8)
     """
 
     width: int
@@ -35,7 +45,7 @@ class EarlyTransformer(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
-        """{m: [b n d_m]} to [b width]."""
+        """Maps {m: [b n d_m]} to [b width]."""
         together = joined(list(embedded(tokens, self.width).values()))
         stack = Stack(self.layers, self.heads, dropout=self.dropout, name="stack")
         return pool(stack(together, train=train)).values
@@ -44,9 +54,9 @@ class EarlyTransformer(nn.Module):
 class CrossModal(nn.Module):
     """MulT: every modality attends to each other one; the results attend to themselves.
 
-    For each ordered pair (m, s) a stack of layers in which the tokens of m attend to those of s;
-    for each m, the results side by side through a stack of self-attention, then their mean; the
-    result is the concatenation over m. The paper takes the last token in place of the mean.
+    Each ordered pair (m, s) has a stack of layers in which the tokens of m attend to those of s.
+    Per m, their outputs side by side go through a stack of self-attention, then become their mean;
+    the result is the concatenation over m. The paper takes the last token in place of the mean.
 
     Source: Tsai et al., ACL 2019 (arXiv:1906.00295), section 3.
 
@@ -56,6 +66,17 @@ class CrossModal(nn.Module):
       layers: number of layers in every stack.
       heads: number of attention heads.
       dropout: rate within the layers, while training.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> image = Tokens(jnp.ones((2, 1, 3)), jnp.ones((2, 1), bool))
+      >>> text = Tokens(jnp.ones((2, 4, 5)), jnp.ones((2, 4), bool))
+      >>> tokens = {"image": image, "text": text}
+      >>> fusion = CrossModal(8, layers=1, heads=2)
+      >>> call = functools.partial(fusion.init_with_output, train=False)
+      >>> fused, _ = jax.eval_shape(call, jax.random.key(0), tokens)
+      >>> fused.shape
+      (2, 16)
     """
 
     width: int
@@ -69,7 +90,7 @@ class CrossModal(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
-        """{m: [b n d_m]} to [b d].
+        """Maps {m: [b n d_m]} to [b d].
 
         Raises:
           ValueError: if there are several modalities of one token each.
@@ -78,17 +99,18 @@ class CrossModal(nn.Module):
         inputs = embedded(tokens, self.width)
         results = []
         for m, x in inputs.items():
-            found = [
-                self.stack(f"{m}_from_{s}")(x, context, train=train)
+            attended = [
+                self.stack(f"{m}_from_{s}")(x, context, train=train).values
                 for s, context in inputs.items()
                 if s != m
-            ] or [x]
-            together = Tokens(jnp.concatenate([f.values for f in found], axis=-1), x.mask)
-            results.append(pool(self.stack(f"memory_{m}")(together, train=train)).values)
+            ]
+            side_by_side = jnp.concatenate(attended or [x.values], axis=-1)
+            memory = self.stack(f"memory_{m}")(Tokens(side_by_side, x.mask), train=train)
+            results.append(pool(memory).values)
         return jnp.concatenate(results, axis=-1)
 
     def stack(self, name: str) -> Stack:
-        """A stack of layers."""
+        """Makes a stack of layers."""
         return Stack(self.layers, self.heads, dropout=self.dropout, name=name)
 
 
@@ -96,9 +118,9 @@ class Bottleneck(nn.Module):
     """MBT: modalities have transformers of their own and exchange through a few shared tokens.
 
     In each fusion layer every modality's layer runs over its own tokens and the shared ones; the
-    new shared tokens are the mean of what the modalities that are present made of them. The result
-    is the mean, over the modalities present, of their tokens' mean; the paper averages the
-    predictions of one class token each.
+    new shared tokens are the mean of the present modalities' outputs for them. The result is the
+    mean, over the present modalities, of their tokens' mean; the paper averages the predictions of
+    one class token each.
 
     Source: Nagrani et al., NeurIPS 2021 (arXiv:2107.00135), section 3.3.
 
@@ -106,9 +128,20 @@ class Bottleneck(nn.Module):
       width: size of tokens and result.
       bottlenecks: number of shared tokens.
       layers: number of layers.
-      separate: how many of them, the first ones, run without shared tokens.
+      separate: number of first layers that run without shared tokens.
       heads: number of attention heads.
       dropout: rate within the layers, while training.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> image = Tokens(jnp.ones((2, 1, 3)), jnp.ones((2, 1), bool))
+      >>> text = Tokens(jnp.ones((2, 4, 5)), jnp.ones((2, 4), bool))
+      >>> tokens = {"image": image, "text": text}
+      >>> fusion = Bottleneck(8, layers=1, heads=2)
+      >>> call = functools.partial(fusion.init_with_output, train=False)
+      >>> fused, _ = jax.eval_shape(call, jax.random.key(0), tokens)
+      >>> fused.shape
+      (2, 8)
     """
 
     width: int
@@ -129,7 +162,7 @@ class Bottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
-        """{m: [b n d_m]} to [b width].
+        """Maps {m: [b n d_m]} to [b width].
 
         Raises:
           ValueError: if there are several modalities of one token each, in separate layers.
@@ -143,33 +176,32 @@ class Bottleneck(nn.Module):
         shared = shared.astype(next(iter(x.values())).values.dtype)
         for i in range(self.layers):
             x, shared = self.exchange(i, x, shared, train=train)
-        vectors = {
-            m: pool(Tokens(nn.LayerNorm(name=f"norm_{m}")(t.values), t.mask)) for m, t in x.items()
-        }
-        return mean_of_present(
-            jnp.stack([v.values for v in vectors.values()]),
-            jnp.stack([v.present for v in vectors.values()]),
-        )
+        vectors, present = [], []
+        for m, t in x.items():
+            pooled = pool(Tokens(nn.LayerNorm(name=f"norm_{m}")(t.values), t.mask))
+            vectors.append(pooled.values)
+            present.append(pooled.present)
+        return mean_of_present(jnp.stack(vectors), jnp.stack(present))
 
     def exchange(
         self, i: int, x: dict[str, Tokens], shared: Float[Array, "b k d"], *, train: bool
     ) -> tuple[dict[str, Tokens], Float[Array, "b k d"]]:
-        """Layer i of every modality."""
-        found, made = {}, []
+        """Applies layer i of every modality."""
+        outputs, shared_outputs = {}, []
         for m, t in x.items():
             layer = Layer(self.heads, dropout=self.dropout, name=f"layer_{i}_{m}")
             if i < self.separate:
-                found[m] = layer(t, train=train)
+                outputs[m] = layer(t, train=train)
                 continue
-            there = jnp.ones(shared.shape[:2], bool)
-            out = layer(joined([t, Tokens(shared, there)]), train=train).values
+            bottleneck = Tokens(shared, jnp.ones(shared.shape[:2], bool))
+            values = layer(joined([t, bottleneck]), train=train).values
             n = t.values.shape[1]
-            found[m] = Tokens(out[:, :n], t.mask)
-            made.append(out[:, n:])
-        if made:
+            outputs[m] = Tokens(values[:, :n], t.mask)
+            shared_outputs.append(values[:, n:])
+        if shared_outputs:
             present = jnp.stack([t.mask.any(axis=1) for t in x.values()])
-            shared = mean_of_present(jnp.stack(made), present)
-        return found, shared
+            shared = mean_of_present(jnp.stack(shared_outputs), present)
+        return outputs, shared
 
 
 class Perceiver(nn.Module):
@@ -181,10 +213,21 @@ class Perceiver(nn.Module):
     Attributes:
       width: size of latents, tokens and result.
       latents: number of latent vectors.
-      rounds: how often they look at the tokens.
-      layers: self-attention layers after each look.
+      rounds: number of times that the latents attend to the tokens.
+      layers: number of self-attention layers after each of these.
       heads: number of attention heads.
       dropout: rate within the layers, while training.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> image = Tokens(jnp.ones((2, 1, 3)), jnp.ones((2, 1), bool))
+      >>> text = Tokens(jnp.ones((2, 4, 5)), jnp.ones((2, 4), bool))
+      >>> tokens = {"image": image, "text": text}
+      >>> fusion = Perceiver(8, latents=3, heads=2)
+      >>> call = functools.partial(fusion.init_with_output, train=False)
+      >>> fused, _ = jax.eval_shape(call, jax.random.key(0), tokens)
+      >>> fused.shape
+      (2, 8)
     """
 
     width: int
@@ -200,21 +243,21 @@ class Perceiver(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
-        """{m: [b n d_m]} to [b width]; zeros where no modality is present."""
+        """Maps {m: [b n d_m]} to [b width]; zeros if no modality is present."""
         context = joined(list(embedded(tokens, self.width).values()))
         learned = self.param("latents", nn.initializers.normal(1.0), (self.latents, self.width))
         size = len(context.mask)
         values = jnp.broadcast_to(learned, (size, *learned.shape)).astype(context.values.dtype)
         x = Tokens(values, jnp.ones((size, self.latents), bool))
         for i in range(self.rounds):
-            look = Layer(self.heads, dropout=self.dropout, name=f"look_{i}")
-            think = Stack(self.layers, self.heads, dropout=self.dropout, name=f"think_{i}")
-            x = think(look(x, context, train=train), train=train)
+            cross = Layer(self.heads, dropout=self.dropout, name=f"look_{i}")
+            latent = Stack(self.layers, self.heads, dropout=self.dropout, name=f"think_{i}")
+            x = latent(cross(x, context, train=train), train=train)
         return jnp.where(context.mask.any(axis=1)[:, None], pool(x).values, 0)
 
 
 def embedded(tokens: dict[str, Tokens], width: int) -> dict[str, Tokens]:
-    """Each modality's tokens projected to one width, in the order of the names.
+    """Projects each modality's tokens to one width, in the order of the names.
 
     The projection's bias says which modality a token is of. For a compact method.
     """
@@ -225,14 +268,14 @@ def embedded(tokens: dict[str, Tokens], width: int) -> dict[str, Tokens]:
     }
 
 
-def check_several(fusion: nn.Module, tokens: dict[str, Tokens], mend: str) -> None:
-    """Refuses modalities of one token each: attention to one token learns no queries and keys.
+def check_several(fusion: nn.Module, tokens: dict[str, Tokens], alternative: str) -> None:
+    """Raises ValueError if there are several modalities of one token each.
 
-    A modality on its own passes, since there is nothing to fuse.
+    Attention to a single token learns no queries and keys.
     """
     if len(tokens) > 1 and all(t.mask.shape[1] == 1 for t in tokens.values()):
         raise ValueError(
             f"{type(fusion).__name__} has attention to the tokens of one modality, but every "
             "encoder returns one token, so there is nothing to choose from; let an encoder return "
-            f"several, as by output='all', or {mend}"
+            f"several, as by output='all', or {alternative}"
         )

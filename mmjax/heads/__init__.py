@@ -1,13 +1,14 @@
 """Heads: a task's features become a prediction, with the loss and the metrics of the task.
 
-Besides `__call__`, a head has pure methods that need no parameters and work on the module as it
-stands: `example_loss` and `statistics` for ONE example, `summary` for the statistics' sums, and
-`check` against the task that the data set declares. `summary` reads its own statistics by name and
-ignores other entries, such as the "loss" and "examples" that evaluation adds. Predictions and
-losses are float32 (or wider), whatever the compute type. A target of zeros is valid for every head.
+A head is a Flax module with the methods of `mmjax.protocols.Head`. Besides `__call__` they are pure
+and need no parameters: `example_loss` and `statistics` for ONE example, `summary` for the
+statistics' sums, and `check` against the task that the data set declares. `summary` reads its own
+statistics by name and ignores other entries, such as the "loss" and "examples" that evaluation
+adds. Predictions and losses are at least float32 for every compute type. A target of zeros is valid
+for every head.
 
 A head's `features` says what it is called with: "vector" [b d], "tokens" [b n d], or "any" of both.
-Those that take tokens have an attribute `tokens`, the modality that these stem from.
+Those that take tokens have an attribute `tokens`, the modality of these tokens.
 """
 
 from mmjax.heads.base import Better, Loss

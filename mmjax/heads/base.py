@@ -1,4 +1,4 @@
-"""What several heads need: their layers, the mean over labelled places, the checks."""
+"""Layers, the mean loss over labeled positions, and checks that several heads share."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -19,14 +19,14 @@ HEADS = {
     "multilabel": "MultiLabel",
     "regression": "Regression",
     "ordinal": "Ordinal",
-    "sequence": "SequenceLabelling",
+    "sequence": "SequenceLabeling",
     "segmentation": "Segmentation",
     "depth": "Depth",
 }
 
 
 def output(x: Float[Array, "... d"], hidden: tuple[int, ...], width: int) -> Float[Array, "... o"]:
-    """Dense + ReLU for each hidden width, then Dense, at least float32. For a compact method."""
+    """Applies Dense + ReLU per hidden width, then Dense, at least float32. For a compact method."""
     for i, size in enumerate(hidden):
         x = nn.relu(nn.Dense(size, name=f"hidden_{i}")(x))
     x = nn.Dense(width, name="output")(x)
@@ -39,32 +39,33 @@ def mean_loss(
     target: Shaped[Array, "..."],
     labeled: Shaped[Array, "..."],
 ) -> Float[Array, ""]:
-    """Mean of `loss` over the labelled places of one example; 0 where none is.
+    """Computes the mean loss over the labeled positions of one example; 0 if there is none.
 
     Args:
-      loss: (prediction of a place, target of a place) -> scalar.
-      prediction: [*places, ...].
-      target: [*places], with 0 where there is no label, lest the loss have no gradient.
-      labeled: Bool[*places].
+      loss: (prediction, target) of one position -> scalar.
+      prediction: [*positions, ...].
+      target: [*positions], with the valid class 0 instead of a missing label: a masked loss of an
+        invalid target would still have a NaN gradient.
+      labeled: Bool[*positions].
     """
-    places = labeled.size
-    each = jax.vmap(loss)(
-        prediction.reshape(places, *prediction.shape[labeled.ndim :]), target.reshape(places)
+    count = labeled.size
+    values = jax.vmap(loss)(
+        prediction.reshape(count, *prediction.shape[labeled.ndim :]), target.reshape(count)
     )
-    total = jnp.where(labeled.reshape(places), each, 0).sum()
+    total = jnp.where(labeled.reshape(count), values, 0).sum()
     return total / jnp.maximum(labeled.sum(), 1).astype(total.dtype)
 
 
 def labelled(target: Shaped[Array, "..."]) -> tuple[Shaped[Array, "..."], Bool[Array, "..."]]:
-    """Class indices with 0 instead of -1, and whether each is a label."""
+    """Returns class indices with 0 instead of -1, and whether each is a label."""
     return jnp.maximum(target, 0), target >= 0
 
 
-def check_places(prediction: tuple[int, ...], target: tuple[int, ...], mend: str) -> None:
-    """Raises ValueError unless predictions and targets have the same places."""
+def check_places(prediction: tuple[int, ...], target: tuple[int, ...], fix: str) -> None:
+    """Raises ValueError unless predictions and targets have the same positions."""
     if prediction != target:
         raise ValueError(
-            f"A head predicts places {prediction} but its targets have {target}; {mend}"
+            f"A head predicts positions {prediction} but its targets have {target}; {fix}"
         )
 
 

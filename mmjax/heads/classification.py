@@ -20,6 +20,15 @@ class Classification(nn.Module):
       classes: number of classes.
       hidden: widths of Dense + ReLU layers before the last.
       loss: (logits [c], class index) -> scalar.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> head = Classification(classes=3)
+      >>> prediction, _ = head.init_with_output(jax.random.key(0), jnp.zeros((2, 5)))
+      >>> prediction.shape
+      (2, 3)
+      >>> print(f"{head.example_loss(prediction[0], jnp.array(1)):.3f}")  # ln 3
+      1.099
     """
 
     classes: int
@@ -31,24 +40,24 @@ class Classification(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b d"], *, train: bool = False) -> Float[Array, "b c"]:
-        """Features [b d] to logits [b classes]."""
+        """Maps features [b d] to logits [b classes]."""
         return output(x, self.hidden, self.classes)
 
     @nn.nowrap
     def example_loss(
         self, prediction: Float[Array, " c"], target: Integer[Array, ""]
     ) -> Float[Array, ""]:
-        """The loss of one example."""
+        """Computes the loss of one example."""
         return self.loss(prediction, target)
 
     @nn.nowrap
     def statistics(self, prediction: Float[Array, " c"], target: Integer[Array, ""]) -> Statistics:
-        """One example's confusion matrix."""
+        """Computes one example's confusion matrix."""
         return {"confusion": metrics.confusion(prediction, target)}
 
     @nn.nowrap
     def summary(self, statistics: Mapping[str, Any]) -> dict[str, float]:
-        """Accuracy and macro F1 of summed statistics."""
+        """Computes accuracy and macro F1 from summed statistics."""
         confusion = np.asarray(statistics["confusion"])
         return {
             "accuracy": metrics.accuracy(confusion),

@@ -1,4 +1,4 @@
-"""A convolutional decoder: from a vector, or a small map of features, to an image's size."""
+"""A convolutional decoder from a vector, or a small map of features, to the size of an image."""
 
 import math
 
@@ -7,20 +7,27 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmjax.encoders.conv import Conv, GroupNorm
-from mmjax.kernels.conv2d import batch_first, batch_last
+from mmjax.kernels.batch_last import batch_first, batch_last
 
 
 class Decoder(nn.Module):
-    """For each width: twice the size, convolution, group norm and ReLU; at last a convolution.
+    """Per width doubles the size and applies convolution, group norm, ReLU; then a convolution.
 
-    A vector first becomes a map by a Dense layer. Tokens are taken for the places of a map, row
-    after row, as `ResidualEncoder(output="all")` and a transformer of patches return them.
+    A vector first becomes a map by a Dense layer. Tokens are the pixels of a map, row after row, as
+    `ResidualEncoder(output="all")` and a transformer of patches return them.
 
     Attributes:
-      shape: rows and columns of what comes out.
-      channels: of what comes out.
-      features: channels after each doubling; the map that goes in has the shape divided by
+      shape: rows and columns of the output.
+      channels: of the output.
+      features: channels after each doubling; the input map has the shape divided by
         2^len(features), rounded up.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> decoder, x = Decoder((6, 8), channels=3, features=(4,)), jnp.zeros((2, 5))
+      >>> y, _ = jax.eval_shape(decoder.init_with_output, jax.random.key(0), x)
+      >>> y.shape
+      (2, 6, 8, 3)
     """
 
     shape: tuple[int, int]
@@ -34,10 +41,10 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b ..."]) -> Float[Array, "b h w o"]:
-        """[b d] or [b n d] to [b *shape channels], at least float32.
+        """Maps [b d] or [b n d] to [b *shape channels], at least float32.
 
         Raises:
-          ValueError: if there are not as many tokens as the map has places.
+          ValueError: if the number of tokens is not that of the map's pixels.
         """
         x = batch_last(self.small_map(x))
         for i, width in enumerate(self.features):
@@ -48,7 +55,7 @@ class Decoder(nn.Module):
         return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
     def small_map(self, x: Float[Array, "b ..."]) -> Float[Array, "b i j c"]:
-        """What goes in, as a map."""
+        """Returns the input as a map."""
         rows, columns = (math.ceil(side / 2 ** len(self.features)) for side in self.shape)
         if x.ndim == 2:
             x = nn.relu(nn.Dense(rows * columns * self.features[0], name="map")(x))
@@ -62,6 +69,6 @@ class Decoder(nn.Module):
 
 
 def doubled(x: Float[Array, "c h w b"]) -> Float[Array, "c i j b"]:
-    """Every pixel as 2x2 pixels."""
+    """Repeats every pixel as 2x2 pixels."""
     c, h, w, b = x.shape
     return jnp.broadcast_to(x[:, :, None, :, None], (c, h, 2, w, 2, b)).reshape(c, 2 * h, 2 * w, b)

@@ -14,19 +14,29 @@ from mmjax.metrics import Statistics
 
 
 class Depth(nn.Module):
-    """A positive number for every pixel; a target of 0 is no measurement.
+    """A positive number per pixel; a target of 0 is not a measurement.
 
-    As in `Regression`, the loss sees standardised values (y - mean) / scale. An example's loss is
-    the mean over its measured pixels; the metrics count pixels.
+    As in `Regression`, the loss sees standardized values (y - mean) / scale. An example's loss is
+    the mean over its measured pixels; the metrics are means over pixels.
 
     Attributes:
       shape: rows and columns of the target.
-      tokens: a modality whose tokens are a map of the image, decoded beside the task's features;
-        None decodes the features alone.
+      tokens: a modality whose tokens are a map of the image, decoded together with the task's
+        features; None decodes the features alone.
       decoder: as `Decoder.features`.
       mean: mean of the measured training targets, in their unit.
       scale: their standard deviation, in the same unit.
-      loss: (standardised prediction, standardised target) of ONE pixel -> scalar.
+      loss: (standardized prediction, standardized target) of ONE pixel -> scalar.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> head = Depth((6, 8), decoder=(4,), mean=2.0, scale=0.5)
+      >>> x = jnp.zeros((2, 5))
+      >>> prediction, _ = jax.eval_shape(head.init_with_output, jax.random.key(0), x)
+      >>> prediction.shape
+      (2, 6, 8)
+      >>> sorted(head.metrics)
+      ['absolute_error', 'relative_error', 'rmse']
     """
 
     shape: tuple[int, int]
@@ -50,7 +60,7 @@ class Depth(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b ..."], *, train: bool = False) -> Float[Array, "b h w"]:
-        """A vector [b d] or a map's tokens [b n d] to depths [b h w] in the target's unit."""
+        """Maps a vector [b d] or a map's tokens [b n d] to depths [b h w] in the target's unit."""
         values = Decoder(self.shape, 1, self.decoder, name="decoder")(x)[..., 0]
         return self.mean + self.scale * values
 
@@ -58,20 +68,20 @@ class Depth(nn.Module):
     def example_loss(
         self, prediction: Float[Array, "h w"], target: Float[Array, "h w"]
     ) -> Float[Array, ""]:
-        """The loss of one example, on standardised values."""
-        near, far = ((y - self.mean) / self.scale for y in (prediction, target))
-        return mean_loss(self.loss, near, far, target > 0)
+        """Computes the loss of one example, on standardized values."""
+        standardized = (prediction - self.mean) / self.scale, (target - self.mean) / self.scale
+        return mean_loss(self.loss, *standardized, target > 0)
 
     @nn.nowrap
     def statistics(
         self, prediction: Float[Array, "h w"], target: Float[Array, "h w"]
     ) -> Statistics:
-        """The errors of one example's measured pixels, divided by `scale`."""
+        """Computes the errors of one example's measured pixels, divided by `scale`."""
         return metrics.depth_errors(prediction, target, self.scale)
 
     @nn.nowrap
     def summary(self, statistics: Mapping[str, Any]) -> dict[str, float]:
-        """Mean absolute and root mean squared error in the target's unit, and |error| / target."""
+        """Computes MAE and RMSE in the target's unit, and the mean of |error| / target."""
         sums = {name: float(value) for name, value in statistics.items()}
         count = sums["pixels"]
         return {

@@ -1,4 +1,4 @@
-"""A head for any number of several classes."""
+"""A head for any subset of several classes."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -14,12 +14,21 @@ from mmjax.metrics import Statistics
 
 
 class MultiLabel(nn.Module):
-    """Any number of several classes.
+    """Any subset of several classes.
 
     Attributes:
       classes: number of classes.
       hidden: widths of Dense + ReLU layers before the last.
       loss: (logits [c], 0 or 1 [c]) -> scalar.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> head = MultiLabel(classes=3)
+      >>> prediction, _ = head.init_with_output(jax.random.key(0), jnp.zeros((2, 5)))
+      >>> prediction.shape
+      (2, 3)
+      >>> print(f"{head.example_loss(prediction[0], jnp.array([0, 1, 1])):.3f}")  # ln 2
+      0.693
     """
 
     classes: int
@@ -31,32 +40,32 @@ class MultiLabel(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b d"], *, train: bool = False) -> Float[Array, "b c"]:
-        """Features [b d] to logits [b classes]; a class is predicted where its logit is over 0."""
+        """Maps features [b d] to logits [b classes], which predict a class above 0."""
         return output(x, self.hidden, self.classes)
 
     @nn.nowrap
     def example_loss(
         self, prediction: Float[Array, " c"], target: Shaped[Array, " c"]
     ) -> Float[Array, ""]:
-        """The loss of one example."""
+        """Computes the loss of one example."""
         return self.loss(prediction, target)
 
     @nn.nowrap
     def statistics(self, prediction: Float[Array, " c"], target: Shaped[Array, " c"]) -> Statistics:
-        """One example's hits and misses, class by class."""
+        """Computes one example's hits and misses per class."""
         return metrics.hits(prediction, target)
 
     @nn.nowrap
     def summary(self, statistics: Mapping[str, Any]) -> dict[str, float]:
-        """Macro and micro F1 of summed statistics.
+        """Computes macro and micro F1 from summed statistics.
 
-        A class that is neither in a target nor predicted counts as F1 = 0 in the macro mean, as
-        scikit-learn has it for label indicators.
+        A class that is neither in a target nor predicted counts as F1 = 0 in the macro mean, as in
+        scikit-learn for label indicators.
         """
-        counts = [np.asarray(statistics[name]) for name in ("tp", "fp", "fn")]
+        counts = np.stack([statistics["tp"], statistics["fp"], statistics["fn"]])
         return {
             "macro_f1": float(metrics.f1(*counts).mean()),
-            "micro_f1": float(metrics.f1(*(c.sum(keepdims=True) for c in counts))[0]),
+            "micro_f1": float(metrics.f1(*counts.sum(axis=1, keepdims=True))[0]),
         }
 
     @nn.nowrap

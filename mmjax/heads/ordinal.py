@@ -16,11 +16,11 @@ from mmjax.metrics import Statistics
 
 
 class Ordinal(nn.Module):
-    """One of several classes in an order, by a cumulative link: P(y > k) = sigmoid(f(x) - t_k).
+    """One of several ordered classes, by a cumulative link: P(y > k) = σ(f(x) - t_k).
 
-    The thresholds t_k increase by construction, so no class has a negative probability. The class
-    predicted is the median, the number of logits over 0. `loss=losses.coral` trains the ranks as
-    binary tasks of their own instead.
+    The thresholds t_k increase by construction, so no class has a negative probability. The
+    predicted class is the median, the number of logits over 0. `loss=losses.coral` trains the ranks
+    as separate binary tasks instead.
 
     Source: McCullagh, "Regression models for ordinal data", 1980 (proportional odds).
 
@@ -28,6 +28,15 @@ class Ordinal(nn.Module):
       classes: number of classes.
       hidden: widths of Dense + ReLU layers before the last.
       loss: (logits of y > k [c-1], class index) -> scalar.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> head = Ordinal(classes=4)
+      >>> prediction, _ = head.init_with_output(jax.random.key(0), jnp.zeros((2, 5)))
+      >>> prediction.shape
+      (2, 3)
+      >>> print(f"{head.example_loss(prediction[0], jnp.array(2)):.3f}")  # ln 4
+      1.386
     """
 
     classes: int
@@ -44,27 +53,28 @@ class Ordinal(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b d"], *, train: bool = False) -> Float[Array, "b k"]:
-        """Features [b d] to the logits [b classes-1] of being over each class but the last."""
-        place = output(x, self.hidden, 1)
-        raw = self.param("thresholds", even_thresholds, (self.classes - 1,)).astype(place.dtype)
+        """Maps features [b d] to logits [b classes-1] of P(y > k) for each class k but the last."""
+        f = output(x, self.hidden, 1)
+        raw = self.param("thresholds", even_thresholds, (self.classes - 1,)).astype(f.dtype)
+        # t_0 is free, and every gap to the next threshold is positive.
         gaps = jnp.concatenate([raw[:1], jax.nn.softplus(raw[1:])])
-        return place - jnp.cumsum(gaps)[None]
+        return f - jnp.cumsum(gaps)[None]
 
     @nn.nowrap
     def example_loss(
         self, prediction: Float[Array, " k"], target: Integer[Array, ""]
     ) -> Float[Array, ""]:
-        """The loss of one example."""
+        """Computes the loss of one example."""
         return self.loss(prediction, target)
 
     @nn.nowrap
     def statistics(self, prediction: Float[Array, " k"], target: Integer[Array, ""]) -> Statistics:
-        """One example's confusion matrix."""
+        """Computes one example's confusion matrix."""
         return {"confusion": metrics.at(target, (prediction > 0).sum(), self.classes)}
 
     @nn.nowrap
     def summary(self, statistics: Mapping[str, Any]) -> dict[str, float]:
-        """Accuracy, mean absolute error in classes, and quadratic weighted kappa."""
+        """Computes accuracy, mean absolute error in classes, and quadratic weighted kappa."""
         confusion = np.asarray(statistics["confusion"])
         return {
             "accuracy": metrics.accuracy(confusion),
@@ -82,8 +92,8 @@ class Ordinal(nn.Module):
 def even_thresholds(
     key: Key[Array, ""], shape: tuple[int], dtype: type = jnp.float32
 ) -> Float[Array, " k"]:
-    """Initialiser of the first threshold and, under softplus, the gaps: all classes are alike."""
+    """Initializes the first threshold and, under softplus⁻¹, the gaps: P(y) is uniform at f = 0."""
     del key
     count = shape[0] + 1
-    at = jax.scipy.special.logit(jnp.arange(1, count, dtype=dtype) / count)
-    return jnp.concatenate([at[:1], jnp.log(jnp.expm1(jnp.diff(at)))])
+    thresholds = jax.scipy.special.logit(jnp.arange(1, count, dtype=dtype) / count)
+    return jnp.concatenate([thresholds[:1], jnp.log(jnp.expm1(jnp.diff(thresholds)))])

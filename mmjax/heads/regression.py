@@ -15,14 +15,23 @@ from mmjax.metrics import Statistics
 class Regression(nn.Module):
     """A real number.
 
-    The network predicts, and the loss sees, standardised values (y - mean) / scale, so the loss is
-    about 1 at first whatever the unit; predictions and errors are in the target's unit.
+    The network predicts, and the loss sees, standardized values (y - mean) / scale, so the loss is
+    about 1 at first for any unit; predictions and errors are in the target's unit.
 
     Attributes:
       hidden: widths of Dense + ReLU layers before the last.
       mean: mean of the training targets, in their unit.
       scale: their standard deviation, in the same unit.
-      loss: (standardised prediction, standardised target) -> scalar.
+      loss: (standardized prediction, standardized target) -> scalar.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> head = Regression(mean=150.0, scale=20.0)
+      >>> prediction, _ = head.init_with_output(jax.random.key(0), jnp.zeros((2, 5)))
+      >>> prediction.shape
+      (2,)
+      >>> float(head.example_loss(prediction[0], jnp.array(190.0)))  # ((190 - 150) / 20)²
+      4.0
     """
 
     hidden: tuple[int, ...] = ()
@@ -40,29 +49,29 @@ class Regression(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b d"], *, train: bool = False) -> Float[Array, " b"]:
-        """Features [b d] to numbers [b] in the target's unit."""
+        """Maps features [b d] to numbers [b] in the target's unit."""
         return self.mean + self.scale * output(x, self.hidden, 1)[:, 0]
 
     @nn.nowrap
-    def standardise(self, value: Num[Array, ""]) -> Float[Array, ""]:
-        """(value - mean) / scale."""
+    def standardize(self, value: Num[Array, ""]) -> Float[Array, ""]:
+        """Returns (value - mean) / scale."""
         return (value - self.mean) / self.scale
 
     @nn.nowrap
     def example_loss(
         self, prediction: Float[Array, ""], target: Num[Array, ""]
     ) -> Float[Array, ""]:
-        """The loss of one example, on standardised values."""
-        return self.loss(self.standardise(prediction), self.standardise(target))
+        """Computes the loss of one example, on standardized values."""
+        return self.loss(self.standardize(prediction), self.standardize(target))
 
     @nn.nowrap
     def statistics(self, prediction: Float[Array, ""], target: Num[Array, ""]) -> Statistics:
-        """One example's errors and moments, on standardised values."""
-        return metrics.residuals(self.standardise(prediction), self.standardise(target))
+        """Computes one example's errors and moments, on standardized values."""
+        return metrics.residuals(self.standardize(prediction), self.standardize(target))
 
     @nn.nowrap
     def summary(self, statistics: Mapping[str, Any]) -> dict[str, float]:
-        """Mean absolute and root mean squared error, in the target's unit, and R²."""
+        """Computes MAE and RMSE, in the target's unit, and R²."""
         sums = {name: float(value) for name, value in statistics.items()}
         count, squared = sums["count"], sums["squared"]
         return {

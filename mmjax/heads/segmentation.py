@@ -24,17 +24,27 @@ from mmjax.metrics import Statistics
 
 
 class Segmentation(nn.Module):
-    """One of several classes for every pixel; a target of -1 is no label.
+    """One of several classes per pixel; a target of -1 marks a pixel without a label.
 
-    An example's loss is the mean over its labelled pixels; the metrics count pixels.
+    An example's loss is the mean over its labeled pixels; the metrics count pixels.
 
     Attributes:
       classes: number of classes.
       shape: rows and columns of the target.
-      tokens: a modality whose tokens are a map of the image, decoded beside the task's features;
-        None decodes the features alone.
+      tokens: a modality whose tokens are a map of the image, decoded together with the task's
+        features; None decodes the features alone.
       decoder: as `Decoder.features`.
       loss: (logits [c], class index) of ONE pixel -> scalar.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> head = Segmentation(classes=3, shape=(6, 8), decoder=(4,))
+      >>> x = jnp.zeros((2, 5))
+      >>> prediction, _ = jax.eval_shape(head.init_with_output, jax.random.key(0), x)
+      >>> prediction.shape
+      (2, 6, 8, 3)
+      >>> sorted(head.metrics)
+      ['mean_iou', 'pixel_accuracy']
     """
 
     classes: int
@@ -48,26 +58,26 @@ class Segmentation(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b ..."], *, train: bool = False) -> Float[Array, "b h w c"]:
-        """A vector [b d] or a map's tokens [b n d] to logits [b h w classes]."""
+        """Maps a vector [b d] or a map's tokens [b n d] to logits [b h w classes]."""
         return Decoder(self.shape, self.classes, self.decoder, name="decoder")(x)
 
     @nn.nowrap
     def example_loss(
         self, prediction: Float[Array, "h w c"], target: Integer[Array, "h w"]
     ) -> Float[Array, ""]:
-        """The loss of one example."""
+        """Computes the loss of one example."""
         return mean_loss(self.loss, prediction, *labelled(target))
 
     @nn.nowrap
     def statistics(
         self, prediction: Float[Array, "h w c"], target: Integer[Array, "h w"]
     ) -> Statistics:
-        """The confusion matrix of one example's labelled pixels."""
+        """Computes the confusion matrix of one example's labeled pixels."""
         return {"confusion": metrics.confusions(prediction, target)}
 
     @nn.nowrap
     def summary(self, statistics: Mapping[str, Any]) -> dict[str, float]:
-        """Mean intersection over union, and accuracy, of summed statistics."""
+        """Computes mean intersection over union, and accuracy, from summed statistics."""
         confusion = np.asarray(statistics["confusion"])
         return {
             "mean_iou": metrics.mean_iou(confusion),

@@ -1,4 +1,4 @@
-"""A head for a label of every token."""
+"""A head for one label per token."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -24,17 +24,27 @@ from mmjax.metrics import Statistics
 
 
 class SequenceLabelling(nn.Module):
-    """One of several classes for every token; a target of -1 is no label, as behind the end.
+    """One of several classes per token; a target of -1 marks a token without a label, or padding.
 
-    The encoder must keep every step of time, as a recurrent one does with output="all".
+    The encoder must return one token per time step, as a recurrent one does with output="all".
 
-    An example's loss is the mean over its labelled tokens; the metrics count tokens.
+    An example's loss is the mean over its labeled tokens; the metrics count tokens.
 
     Attributes:
       classes: number of classes.
-      tokens: the modality whose tokens are labelled. A token is seen beside the task's features.
+      tokens: the modality whose tokens are labeled; each is concatenated with the task's features.
       hidden: widths of Dense + ReLU layers before the last.
       loss: (logits [c], class index) of ONE token -> scalar.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> head = SequenceLabeling(classes=3, tokens="text")
+      >>> prediction, _ = head.init_with_output(jax.random.key(0), jnp.zeros((2, 4, 5)))
+      >>> prediction.shape
+      (2, 4, 3)
+      >>> target = jnp.array([0, 2, -1, -1])  # two labels, then padding
+      >>> print(f"{head.example_loss(prediction[0], target):.3f}")  # ln 3
+      1.099
     """
 
     classes: int
@@ -47,17 +57,17 @@ class SequenceLabelling(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"], *, train: bool = False) -> Float[Array, "b n c"]:
-        """Tokens [b n d] to logits [b n classes]."""
+        """Maps tokens [b n d] to logits [b n classes]."""
         return output(x, self.hidden, self.classes)
 
     @nn.nowrap
     def example_loss(
         self, prediction: Float[Array, "n c"], target: Integer[Array, " t"]
     ) -> Float[Array, ""]:
-        """The loss of one example.
+        """Computes the loss of one example.
 
         Raises:
-          ValueError: if there are not as many tokens as targets.
+          ValueError: if the number of tokens is not that of the targets.
         """
         check_places(prediction.shape[:1], target.shape, "let the encoder keep every step of time.")
         return mean_loss(self.loss, prediction, *labelled(target))
@@ -66,12 +76,12 @@ class SequenceLabelling(nn.Module):
     def statistics(
         self, prediction: Float[Array, "n c"], target: Integer[Array, " t"]
     ) -> Statistics:
-        """The confusion matrix of one example's labelled tokens."""
+        """Computes the confusion matrix of one example's labeled tokens."""
         return {"confusion": metrics.confusions(prediction, target)}
 
     @nn.nowrap
     def summary(self, statistics: Mapping[str, Any]) -> dict[str, float]:
-        """Accuracy and macro F1 of summed statistics."""
+        """Computes accuracy and macro F1 from summed statistics."""
         confusion = np.asarray(statistics["confusion"])
         return {
             "accuracy": metrics.accuracy(confusion),

@@ -14,22 +14,31 @@ from mmjax.types import Tokens
 
 
 class Attention(nn.Module):
-    """Multi-head scaled dot-product attention.
+    """Multi-head scaled dot-product attention: softmax(Q Kᵀ / √d_h) V per head, then a projection.
 
-    Queries get zeros where there is nothing to attend to. The projections have no biases: one of
+    Queries get zeros where there is no token to attend to. The projections have no biases: one of
     the keys would change nothing.
 
     Source: Vaswani et al., NeurIPS 2017 (arXiv:1706.03762), section 3.2.
 
     Attributes:
       heads: number of heads; it divides the width of the queries.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> queries = jnp.zeros((2, 3, 8))
+      >>> context = Tokens(jnp.zeros((2, 5, 4)), jnp.ones((2, 5), bool))
+      >>> attention = Attention(heads=2)
+      >>> y, _ = jax.eval_shape(attention.init_with_output, jax.random.key(0), queries, context)
+      >>> y.shape
+      (2, 3, 8)
     """
 
     heads: int
 
     @nn.compact
     def __call__(self, queries: Float[Array, "b q d"], context: Tokens) -> Float[Array, "b q d"]:
-        """What each query [b q d] finds in the context's tokens [b n e]: [b q d].
+        """Maps queries [b q d] and the context's tokens [b n e] to [b q d].
 
         Raises:
           ValueError: if the heads do not divide the width.
@@ -43,19 +52,20 @@ class Attention(nn.Module):
             out_dot_general=dot_rows,
             name="heads",
         )
-        found = attend(queries, context.values, mask=context.mask[:, None, None, :])
-        seen = context.mask.any(axis=1)[:, None, None]
-        return jnp.where(seen, found, 0).astype(queries.dtype)
+        y = attend(queries, context.values, mask=context.mask[:, None, None, :])
+        # A softmax over no token is uniform over all of them; the result must not show it.
+        has_context = context.mask.any(axis=1)[:, None, None]
+        return jnp.where(has_context, y, 0).astype(queries.dtype)
 
 
 class Layer(nn.Module):
     """Pre-norm transformer layer: x + attention(norm(x)), then x + mlp(norm(x)).
 
-    Source: Xiong et al., ICML 2020 (arXiv:2002.04745), on where the norms stand.
+    Source: Xiong et al., ICML 2020 (arXiv:2002.04745), on the place of the norms.
 
     Attributes:
       heads: number of attention heads.
-      expansion: width of the MLP's hidden layer, in widths of the tokens.
+      expansion: width of the MLP's hidden layer, in multiples of the tokens' width.
       dropout: rate on what attention and MLP add, while training.
     """
 
@@ -65,7 +75,7 @@ class Layer(nn.Module):
 
     @nn.compact
     def __call__(self, x: Tokens, context: Tokens | None = None, *, train: bool) -> Tokens:
-        """Tokens [b n d] to [b n d]; they attend to `context` [b k e], or to themselves."""
+        """Maps tokens [b n d] to [b n d]; they attend to `context` [b k e], or to themselves."""
         drop = functools.partial(Dropout(self.dropout), train=train)
         queries = nn.LayerNorm(name="norm_queries")(x.values)
         if context is None:
@@ -83,13 +93,13 @@ class Layer(nn.Module):
 
 
 class Stack(nn.Module):
-    """Several layers, and a norm at the end.
+    """Several transformer layers, and a norm at the end.
 
     Attributes:
-      layers: how many.
-      heads: as in `Layer`.
-      expansion: as in `Layer`.
-      dropout: as in `Layer`.
+      layers: number of layers.
+      heads: as in `TransformerLayer`.
+      expansion: as in `TransformerLayer`.
+      dropout: as in `TransformerLayer`.
     """
 
     layers: int
@@ -99,7 +109,7 @@ class Stack(nn.Module):
 
     @nn.compact
     def __call__(self, x: Tokens, context: Tokens | None = None, *, train: bool) -> Tokens:
-        """Tokens [b n d] to [b n d]; every layer attends to the same `context`, if any."""
+        """Maps tokens [b n d] to [b n d]; every layer attends to the same `context`, if any."""
         for i in range(self.layers):
             layer = Layer(self.heads, self.expansion, self.dropout, name=f"layer_{i}")
             x = layer(x, context, train=train)
@@ -109,10 +119,11 @@ class Stack(nn.Module):
 def dot_rows(
     x: Float[Array, "..."], kernel: Float[Array, "..."], axes: Any, **options: Any
 ) -> Array:
-    """`jax.lax.dot_general` of x's last axes and the kernel's first, as a product of two matrices.
+    """Computes `jax.lax.dot_general` of x's last and the kernel's first axes as a matrix product.
 
     All other axes of x become one. A product's gradient by the kernel sums over them, and where
-    they are several, XLA's CPU compiler first copies its operands into another order.
+    they are several, XLA's CPU compiler first copies its operands into another order. The plain
+    version is `jax.lax.dot_general`.
 
     Args:
       x: [... k...].
@@ -125,14 +136,14 @@ def dot_rows(
     """
     (contracted, _), _ = axes
     outer, inner = x.shape[: -len(contracted)], math.prod(kernel.shape[: len(contracted)])
-    found = jax.lax.dot_general(
+    y = jax.lax.dot_general(
         x.reshape(-1, inner), kernel.reshape(inner, -1), (((1,), (0,)), ((), ())), **options
     )
-    return found.reshape(*outer, *kernel.shape[len(contracted) :])
+    return y.reshape(*outer, *kernel.shape[len(contracted) :])
 
 
 def positions(count: int, width: int) -> Float[Array, "{count} {width}"]:
-    """Sines and cosines of the place, with wavelengths from 2 pi to 20000 pi.
+    """Computes sines and cosines of the position, with wavelengths from 2 pi to 20000 pi.
 
     Source: Vaswani et al., NeurIPS 2017, section 3.5, with all sines before all cosines.
     """
@@ -145,16 +156,19 @@ def positions(count: int, width: int) -> Float[Array, "{count} {width}"]:
 def check_heads(width: int, heads: int) -> None:
     """Raises ValueError unless the heads divide the width."""
     if width % heads:
-        raise ValueError(f"A width of {width} cannot be shared by {heads} attention heads.")
+        raise ValueError(
+            f"A width of {width} cannot be shared by {heads} attention heads; "
+            "choose a number that divides it."
+        )
 
 
 def masked(tokens: Tokens) -> Tokens:
-    """The tokens with zeros under the mask, where NaN might stand."""
+    """Returns the tokens with zeros under the mask, where the values may be NaN."""
     return Tokens(jnp.where(tokens.mask[:, :, None], tokens.values, 0), tokens.mask)
 
 
 def joined(parts: list[Tokens]) -> Tokens:
-    """All tokens one after the other: [b n_i d] to [b (sum of n_i) d]."""
+    """Concatenates tokens [b n_i d] to [b (sum of n_i) d]."""
     return Tokens(
         jnp.concatenate([p.values for p in parts], axis=1),
         jnp.concatenate([p.mask for p in parts], axis=1),

@@ -3,7 +3,8 @@
 On CPU they take one matrix after another, on other platforms a batch at once: in jaxlib 0.10.2 (no
 longer in 0.11.2), the CPU's kernel of a batch of matrices blocks a thread of XLA's pool until other
 threads of that pool have done its parts. As many such kernels at once as the pool has threads,
-which are two on two cores, wait for ever.
+which are two on two cores, wait forever. Each function is that of `jax.numpy.linalg` or
+`jax.scipy.linalg`, the plain version, with `loop_over_batch_on_cpu`.
 """
 
 from collections.abc import Callable
@@ -19,9 +20,15 @@ dot = partial(jnp.dot, precision=jax.lax.Precision.HIGHEST)
 
 
 def unbatched(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function of arrays, with a loop in place of a batch under `vmap` on CPU.
+    """Returns the function of arrays with a loop in place of a batch under `vmap` on CPU.
 
     It cannot be differentiated.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> det = loop_over_batch_on_cpu(jnp.linalg.det)
+      >>> jax.vmap(det)(jnp.stack([jnp.eye(2), 3 * jnp.eye(2)]))
+      Array([1., 9.], dtype=float32)
     """
     one_by_one = jax.custom_batching.sequential_vmap(function)
     either = jax.custom_batching.custom_vmap(function)
@@ -29,75 +36,76 @@ def unbatched(function: Callable[..., Any]) -> Callable[..., Any]:
     @either.def_vmap
     def of_batch(size: int, batched: list[bool], *arrays: Array) -> tuple[Any, Any]:
         del size
-        axes = [0 if some else None for some in batched]
+        axes = [0 if is_batched else None for is_batched in batched]
         loop, batch = jax.vmap(one_by_one, axes), jax.vmap(function, axes)
-        found = jax.lax.platform_dependent(*arrays, cpu=loop, default=batch)
-        return found, jax.tree.map(lambda _: True, found)
+        results = jax.lax.platform_dependent(*arrays, cpu=loop, default=batch)
+        return results, jax.tree.map(lambda _: True, results)
 
     return either
 
 
 @unbatched
 def eigh(x: Float[Array, "d d"]) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
-    """Eigenvalues in ascending order, and their vectors as columns."""
+    """Computes the eigenvalues in ascending order, and the eigenvectors as columns."""
     values, vectors = jnp.linalg.eigh(x)
     return values, vectors
 
 
 @unbatched
 def svd(x: Float[Array, "d e"]) -> tuple[Float[Array, "d k"], Float[Array, " k"], Array]:
-    """U, s, Vᵀ with k = min(d, e)."""
-    left, s, right = jnp.linalg.svd(x, full_matrices=False)
-    return left, s, right
+    """Computes U, s, Vᵀ with k = min(d, e)."""
+    U, s, Vt = jnp.linalg.svd(x, full_matrices=False)
+    return U, s, Vt
 
 
 @unbatched
 def cholesky(x: Float[Array, "d d"]) -> Float[Array, "d d"]:
-    """The lower triangle L of a positive definite matrix L Lᵀ."""
+    """Computes the lower triangle L of a positive definite matrix L Lᵀ."""
     return jnp.linalg.cholesky(x)
 
 
 @unbatched
-def cho_solve(root: Float[Array, "d d"], right: Float[Array, " d"]) -> Float[Array, " d"]:
-    """The x with L Lᵀ x = right."""
-    return jax.scipy.linalg.cho_solve((root, True), right)
+def cho_solve(L: Float[Array, "d d"], b: Float[Array, " d"]) -> Float[Array, " d"]:
+    """Solves L Lᵀ x = b for x."""
+    return jax.scipy.linalg.cho_solve((L, True), b)
 
 
 @unbatched
 def lu_factor(x: Float[Array, "d d"]) -> tuple[Float[Array, "d d"], Int[Array, " d"]]:
-    """Triangles of a matrix, and the rows that changed places."""
-    triangles, rows = jax.scipy.linalg.lu_factor(x)
-    return triangles, rows
+    """Computes the triangles L and U of a matrix in one array, and the pivots."""
+    lu, pivots = jax.scipy.linalg.lu_factor(x)
+    return lu, pivots
 
 
 @unbatched
 def lu_solve(
-    triangles: Float[Array, "d d"], rows: Int[Array, " d"], right: Float[Array, " d"]
+    lu: Float[Array, "d d"], pivots: Int[Array, " d"], b: Float[Array, " d"]
 ) -> Float[Array, " d"]:
-    """The y with x y = right, for the matrix x of `lu_factor`."""
-    return jax.scipy.linalg.lu_solve((triangles, rows), right)
+    """Solves A x = b for x, given what `lu_factor` returns for A."""
+    return jax.scipy.linalg.lu_solve((lu, pivots), b)
 
 
 @jax.custom_jvp
 def inverse_root(x: Float[Array, "d d"]) -> Float[Array, "d d"]:
-    """L⁻¹ for a positive definite matrix L Lᵀ.
+    """Computes L⁻¹ for a positive definite matrix X = L Lᵀ.
 
-    Its derivative is -Φ(L⁻¹ dX L⁻ᵀ) L⁻¹, where Φ keeps the lower triangle with half the diagonal.
+    Its derivative is -Φ(L⁻¹ dX L⁻ᵀ) L⁻¹, where Φ keeps the lower triangle with half the diagonal:
+    from L⁻¹ dX L⁻ᵀ = L⁻¹ dL + (L⁻¹ dL)ᵀ, whose first term is lower triangular.
     """
-    root: Array = _inverse_root(x)
-    return root
+    L_inverse: Array = _inverse_root(x)
+    return L_inverse
 
 
 @unbatched
 def _inverse_root(x: Float[Array, "d d"]) -> Float[Array, "d d"]:
-    root = jnp.linalg.cholesky(x)
-    return jax.scipy.linalg.solve_triangular(root, jnp.eye(len(x), dtype=x.dtype), lower=True)
+    L = jnp.linalg.cholesky(x)
+    return jax.scipy.linalg.solve_triangular(L, jnp.eye(len(x), dtype=x.dtype), lower=True)
 
 
 @inverse_root.defjvp
 def _inverse_root_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
-    (x,), (tangent,) = primals, tangents
-    inverse = inverse_root(x)
-    inner = dot(dot(inverse, (tangent + tangent.T) / 2), inverse.T)
-    half = jnp.tril(inner) - jnp.diag(jnp.diag(inner)) / 2
-    return inverse, -dot(half, inverse)
+    (x,), (dX,) = primals, tangents
+    L_inverse = inverse_root(x)
+    inner = dot(dot(L_inverse, (dX + dX.T) / 2), L_inverse.T)
+    phi = jnp.tril(inner) - jnp.diag(jnp.diag(inner)) / 2
+    return L_inverse, -dot(phi, L_inverse)

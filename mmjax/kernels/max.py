@@ -1,4 +1,4 @@
-"""The maximum over an axis, with a gradient that can be relied on."""
+"""The maximum over an axis, with a gradient that is right and fast on CPU; max pooling by it."""
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +8,18 @@ FEW = 4  # entries that are split all at once: XLA merges concatenations in one 
 
 
 def largest(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
-    """The maximum over one axis; of equal entries one gets the gradient.
+    """Returns the maximum over one axis; of equal entries one gets the gradient.
 
-    In place of `max`, whose gradient looks for the entries that equal the maximum: XLA on CPU
+    It replaces `jnp.max`, whose gradient looks for the entries that equal the maximum: XLA on CPU
     (jaxlib 0.10.2) made gradients of that after a layer norm that were wrong by their own size.
     Here the entries are compared with each other, in halves until few are left, and those in
     pairs. On CPU the backward pass is much faster than that of `reduce_window`, too: what `split`
     takes apart, it puts together again.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> jax.grad(lambda x: max_over_axis(x, axis=0))(jnp.array([1.0, 3.0, 3.0]))
+      Array([0., 1., 0.], dtype=float32)
     """
     while (size := x.shape[axis]) > FEW:
         parts = (size // 2, size // 2, size % 2)[: 2 + size % 2]
@@ -28,5 +33,22 @@ def largest(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
 
 
 def larger(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The larger of two entries, the first of equal ones."""
+    """Returns the larger of two entries, the first of equal ones."""
     return jnp.where(a >= b, a, b)
+
+
+def max_pool(x: Float[Array, "c h w b"]) -> Float[Array, "c p q b"]:
+    """Computes 2x2 max pooling of stride 2; an odd last row or column is dropped.
+
+    Rows come first, so that the gradient puts whole rows together, and single pixels only where
+    half of them are left.
+    """
+    c, h, w, b = x.shape
+    x = x[:, : h // 2 * 2, : w // 2 * 2]
+    return largest(largest(x.reshape(c, h // 2, 2, w // 2, 2, b), axis=2), axis=3)
+
+
+def time_max(x: Float[Array, "b t c"], pool: int) -> Float[Array, "b s c"]:
+    """Computes the maximum of every `pool` steps; `pool` must divide the number of steps."""
+    b, t, c = x.shape
+    return largest(x.reshape(b, t // pool, pool, c), axis=2)

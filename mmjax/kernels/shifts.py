@@ -1,6 +1,6 @@
 """Shifted copies of an array: what a convolution multiplies, and what its gradient adds up.
 
-Two linear primitives, each the other's transpose. Left to XLA, the gradient would be a sum of
+Two linear primitives, each the transpose of the other. Left to XLA, the gradient would be a sum of
 padded arrays, which it merges with the next such sum and with what follows, into a loop that reads
 every number many times over. Here each copy is added in place.
 """
@@ -16,37 +16,43 @@ from jaxtyping import Array, Float
 
 
 def shifted(x: Float[Array, "c ..."], size: int, axis: int) -> Float[Array, "d ..."]:
-    """`size` copies of x along the first axis, each shifted by one more along another axis.
+    """Concatenates `size` copies of x along the first axis, each shifted by one more.
 
     Args:
-      x: the array, of length n along that axis.
-      size: how many copies.
-      axis: which axis, not the first; it becomes n - size + 1 long.
+      x: the array, of length n along the shifted axis.
+      size: number of copies.
+      axis: the shifted axis, not the first; it becomes n - size + 1 long.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> concatenate_shifts(jnp.array([[1, 2, 3, 4]], jnp.float32), 2, axis=1)
+      Array([[1., 2., 3.],
+             [2., 3., 4.]], dtype=float32)
     """
     return shift_p.bind(x, size=size, axis=axis, into=0)
 
 
 def shift(x: Array, *, size: int, axis: int, into: int) -> Array:
-    """The copies, one after the other along the axis `into`."""
+    """Concatenates the copies along the axis `into`."""
     length = x.shape[axis] - size + 1
     copies = [jax.lax.slice_in_dim(x, i, i + length, axis=axis) for i in range(size)]
     return jnp.concatenate(copies, axis=into)
 
 
 def unshift(x: Array, *, size: int, axis: int, into: int) -> Array:
-    """The sum of the copies, each shifted back; where a copy has nothing, it counts as zero."""
+    """Sums the copies, each shifted back; where a copy has no entry, it counts as zero."""
     copies = jnp.split(x, size, axis=into)
     length, shape = x.shape[axis], list(copies[0].shape)
     shape[axis] += size - 1
     total = jnp.zeros(shape, x.dtype)
     for i, copy in enumerate(copies):
-        own = jax.lax.slice_in_dim(total, i, i + length, axis=axis)
-        total = jax.lax.dynamic_update_slice_in_dim(total, own + copy, i, axis)
+        window = jax.lax.slice_in_dim(total, i, i + length, axis=axis)
+        total = jax.lax.dynamic_update_slice_in_dim(total, window + copy, i, axis)
     return total
 
 
 def linear(name: str, function: Any) -> Primitive:
-    """A primitive that does what a linear function of one array does."""
+    """Makes a primitive of a linear function of one array."""
     primitive = Primitive(name)
 
     def abstract(x: Any, **params: int) -> Any:

@@ -1,4 +1,9 @@
-"""Sharing: how the tasks use one fused representation, or copies of the whole backbone."""
+"""Sharings: from one fused representation, or copies of the whole backbone, to features per task.
+
+A sharing is a Flax module with the call of `mmjax.protocols.Sharing`:
+(x [b d] or `Copies`, tasks, *, train) -> {task: [b e]}. Parameters whose name begins with own_
+belong to one task, so gradient balancers leave them alone.
+"""
 
 from mmjax.sharing.cgc import CGC
 from mmjax.sharing.copies import Copies, copied

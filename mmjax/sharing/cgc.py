@@ -1,4 +1,4 @@
-"""Customized gate control: experts that all tasks share beside experts of one task."""
+"""Customized gate control: shared experts beside experts of one task."""
 
 import functools
 from collections.abc import Sequence
@@ -23,8 +23,16 @@ class CGC(nn.Module):
       own: number of experts of each task.
       features: width of each expert's layers.
       backbones: whether each expert has a copy of the whole backbone below its layers; a task's
-        gate then reads what the copies make that it mixes.
+        gate then reads the outputs of the copies that it mixes.
       dropout: rate after every layer, while training.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> sharing, x = CGC(shared=2, own=1, features=(4,)), jnp.zeros((2, 6))
+      >>> call = functools.partial(sharing.init_with_output, tasks=("a", "b"), train=False)
+      >>> features, _ = jax.eval_shape(call, jax.random.key(0), x)
+      >>> {task: value.shape for task, value in features.items()}
+      {'a': (2, 4), 'b': (2, 4)}
     """
 
     shared: int
@@ -38,14 +46,14 @@ class CGC(nn.Module):
         super().__post_init__()
 
     def copies(self, tasks: Sequence[str]) -> Copies | None:
-        """One an expert, if wanted."""
+        """Returns one copy per expert if `backbones`, else None."""
         return Copies(self.shared, len(tasks) * self.own) if self.backbones else None
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b d"] | Copies, tasks: Sequence[str], *, train: bool
     ) -> dict[str, Float[Array, "b e"]]:
-        """[b d], or copies [n b d], to {task: [b features[-1]]}."""
+        """Maps [b d], or copies [n b d], to {task: [b features[-1]]}."""
         inputs = x if isinstance(x, Copies) else Copies(x, x)
         expert = functools.partial(Expert, self.features, self.dropout)
         shared = experts(expert(name="shared_experts"), self.shared, inputs.shared, train=train)
@@ -59,7 +67,7 @@ class CGC(nn.Module):
 def read(
     x: Float[Array, "b d"] | Copies, tasks: int
 ) -> Float[Array, "b d"] | Float[Array, "t b e"]:
-    """What the tasks' gates read: the fused vector, or each the copies that it mixes."""
+    """Returns the gates' inputs: the fused vector, or per task the copies that its gate mixes."""
     if not isinstance(x, Copies):
         return x
     own = x.own.reshape(tasks, -1, *x.own.shape[1:])
@@ -70,7 +78,8 @@ def read(
 def mix(
     gates: Float[Array, "t b n"], own: Float[Array, "to b e"], shared: Float[Array, "s b e"]
 ) -> Float[Array, "t b e"]:
-    """Each task's own experts and the shared ones, weighted by its gate."""
+    """Sums each task's own experts and the shared ones, weighted by its gate."""
     own = own.reshape(len(gates), -1, *own.shape[1:])
-    of_own, of_shared = jnp.split(gates, [own.shape[1]], axis=-1)
-    return jnp.einsum("tbo,tobe->tbe", of_own, own) + jnp.einsum("tbs,sbe->tbe", of_shared, shared)
+    own_gates, shared_gates = jnp.split(gates, [own.shape[1]], axis=-1)
+    from_own = jnp.einsum("tbo,tobe->tbe", own_gates, own)
+    return from_own + jnp.einsum("tbs,sbe->tbe", shared_gates, shared)

@@ -7,16 +7,21 @@ import flax.linen as nn
 
 
 class Copies(NamedTuple):
-    """How many copies of the backbone a sharing asks for, or what they make of a batch.
+    """Numbers of copies of the backbone that a sharing requests, or their outputs for a batch.
 
-    The backbone is all that comes before the sharing: encoders and fusion. A sharing whose method
-    `copies(tasks)` returns numbers gets these stacks in place of one fused representation; where
+    The backbone is everything before the sharing: encoders and fusion. A sharing whose method
+    `copies(tasks)` returns numbers gets stacks of outputs in place of one fused representation; if
     the method is missing, or returns None, there is one backbone.
 
     Attributes:
-      shared: copies that may serve every task: how many, or their stack [n b d].
-      own: copies that serve one task alone, as many for each: how many in all, or their stack
-        [n b d], those of the first task first. Balancers leave their parameters alone.
+      shared: copies that may serve every task: their number, or their stack [n b d].
+      own: copies that serve one task alone, equally many per task: their total number, or their
+        stack [n b d], those of the first task first. Balancers leave their parameters alone.
+
+    Example:
+      >>> from mmjax.sharing import TaskSpecific
+      >>> TaskSpecific().copies(("a", "b"))
+      Copies(shared=None, own=2)
     """
 
     shared: Any = None
@@ -26,11 +31,26 @@ class Copies(NamedTuple):
 def copied(
     call: Callable[..., Any], count: int, in_axes: int | tuple[int | None, ...] | None = None
 ) -> Callable[..., Any]:
-    """`call(module, ...)` for `count` copies of the module at once; the results are stacked.
+    """Returns a function that calls `count` copies of a module at once and stacks their results.
 
     The parameters, and values sown as "intermediates", have the copies as their leading axis, and
-    so have the inputs if `in_axes` is 0; if it is None, all copies get the same. Each draws its own
-    dropout.
+    so have the inputs if `in_axes` is 0; if it is None, all copies get the same inputs. Dropout is
+    independent per copy.
+
+    Args:
+      call: (module, *inputs) -> result of one copy.
+      count: number of copies.
+      in_axes: axis of the copies in each input, or None.
+
+    Example:
+      >>> import flax.linen as nn, jax, jax.numpy as jnp
+      >>> class Heads(nn.Module):
+      ...     @nn.compact
+      ...     def __call__(self, x):
+      ...         return copied(lambda dense, x: dense(x), 3)(nn.Dense(5, name="dense"), x)
+      >>> y, _ = Heads().init_with_output(jax.random.key(0), jnp.zeros((2, 4)))
+      >>> y.shape
+      (3, 2, 5)
     """
     return nn.vmap(
         call,

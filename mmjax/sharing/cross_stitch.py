@@ -1,4 +1,4 @@
-"""Cross-stitch networks: a column of layers for each task, mixed after every layer."""
+"""Cross-stitch networks: one column of layers per task, mixed after every layer."""
 
 from collections.abc import Sequence
 
@@ -11,18 +11,26 @@ from mmjax.sharing.experts import Expert, by_task, check_experts, experts
 
 
 class CrossStitch(nn.Module):
-    """Dense + ReLU in each task's column, then x_t <- Σ_s α_ts x_s; again for each width.
+    """Dense + ReLU in each task's column, then x_t <- Σ_s α_ts x_s; repeated per width.
 
-    There is one α [t t] a layer. It starts near the identity, so that the columns learn different
-    things before they are mixed.
+    There is one α [t t] per layer. It starts near the identity, so that the columns learn different
+    features before they are mixed.
 
     Source: Misra et al., CVPR 2016 (arXiv:1604.03539), section 3.
 
     Attributes:
       features: width of each layer.
       backbones: whether each column begins with a copy of the whole backbone, mixed after it.
-      keep: share α_tt of its own with which each column starts; the others share the rest.
+      keep: initial weight α_tt of each column for itself; the others share the rest.
       dropout: rate after every layer, while training.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> sharing, x = CrossStitch((4,)), jnp.zeros((2, 6))
+      >>> call = functools.partial(sharing.init_with_output, tasks=("a", "b"), train=False)
+      >>> features, _ = jax.eval_shape(call, jax.random.key(0), x)
+      >>> {task: value.shape for task, value in features.items()}
+      {'a': (2, 4), 'b': (2, 4)}
     """
 
     features: tuple[int, ...] = ()
@@ -35,32 +43,32 @@ class CrossStitch(nn.Module):
         super().__post_init__()
 
     def copies(self, tasks: Sequence[str]) -> Copies | None:
-        """One a column, if wanted."""
+        """Returns one copy per column if `backbones`, else None."""
         return Copies(shared=len(tasks)) if self.backbones else None
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b d"] | Copies, tasks: Sequence[str], *, train: bool
     ) -> dict[str, Float[Array, "b e"]]:
-        """[b d], or copies [t b d], to {task: [b features[-1]]}."""
+        """Maps [b d], or copies [t b d], to {task: [b features[-1]]}."""
         last = len(self.features)
         if isinstance(x, Copies):
             x = self.stitch(x.shared, "stitch" if last else "own_stitch")
         for i, width in enumerate(self.features, start=1):
             layer = Expert((width,), self.dropout, name=f"columns_{i}")
             x = experts(layer, len(tasks), x, train=train)
-            # A row of the last matrix reaches one task alone.
+            # A row of the last matrix reaches one task alone, so the row is that task's own.
             x = self.stitch(x, f"stitch_{i}" if i < last else "own_stitch")
         return by_task(x, tasks)
 
     def stitch(self, columns: Float[Array, "t b d"], name: str) -> Float[Array, "t b d"]:
-        """Every column becomes a mixture of all."""
+        """Replaces every column by a mixture of all."""
         alpha = self.param(name, near_identity, len(columns), self.keep)
         return jnp.einsum("ts,sbd->tbd", alpha.astype(columns.dtype), columns)
 
 
 def near_identity(key: Array, size: int, keep: float) -> Float[Array, "t t"]:
-    """`keep` on the diagonal, and beside it what is left to 1 in equal shares."""
+    """Initializes α_tt = keep; the rest of each row's sum of 1 is shared equally."""
     del key
     if size == 1:
         return jnp.ones((1, 1))

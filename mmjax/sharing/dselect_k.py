@@ -1,4 +1,4 @@
-"""Sparse mixture of experts whose selection can be differentiated."""
+"""A sparse mixture of experts with differentiable selection."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,14 @@ from mmjax.sharing.experts import Expert, by_task, check_experts, experts, linea
 
 
 class DSelectK(nn.Module):
-    """For each task a mixture of at most k shared experts, chosen by k selectors.
+    """Per task a mixture of at most k shared experts, chosen by k selectors.
 
-    A selector writes an expert's number in bits, each bit a smooth step of a linear map of x:
-    r(x)_s = Π_j (S(z_j) where bit j of s is 1, else 1 - S(z_j)). The steps reach 0 and 1, and then
-    the selector stands on one expert. The gate is Σ_i softmax(α(x))_i r_i(x). The linear maps have
-    biases, so that a gate may also ignore x, which the paper calls static.
+    The problem is to choose k of n experts, min over gates g with ‖g‖₀ ≤ k, Σ g = 1, g ≥ 0. It is
+    relaxed: a selector i encodes an expert's index s in m = log₂ n bits, each bit a smooth step S
+    of a linear map z_ij of x, so that its distribution over the experts is
+    r_i(x)_s = Π_j (S(z_ij) if bit j of s is 1, else 1 - S(z_ij)). S reaches 0 and 1, at which
+    the selector chooses one expert. The gate is g(x) = Σ_i softmax(α(x))_i r_i(x). The linear maps
+    have biases, so that a gate may also ignore x, which the paper calls static.
 
     The gates are sown as "gates" [t b n], and as "entropy" [t b] the sum over selectors of the
     entropy of r. A multiple of its mean, in the loss, drives the selectors to single experts.
@@ -24,13 +26,21 @@ class DSelectK(nn.Module):
     Source: Hazimeh et al., NeurIPS 2021 (arXiv:2106.03760), section 3.
 
     Attributes:
-      experts: how many; a power of two.
-      k: the most experts that a task uses, in the end.
+      experts: n, number of experts, a power of two.
+      k: number of selectors: the most experts that a task uses once they have converged.
       features: width of each expert's layers.
       backbones: whether each expert has a copy of the whole backbone below its layers; the gates
-        then read what all copies make.
+        then read the outputs of all copies.
       width: γ, the width of the smooth step.
       dropout: rate after every layer, while training.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> sharing, x = DSelectK(experts=4, k=2, features=(4,)), jnp.zeros((2, 6))
+      >>> call = functools.partial(sharing.init_with_output, tasks=("a", "b"), train=False)
+      >>> features, _ = jax.eval_shape(call, jax.random.key(0), x)
+      >>> {task: value.shape for task, value in features.items()}
+      {'a': (2, 4), 'b': (2, 4)}
     """
 
     experts: int
@@ -51,7 +61,7 @@ class DSelectK(nn.Module):
         super().__post_init__()
 
     def copies(self, tasks: Sequence[str]) -> Copies | None:
-        """One an expert, if wanted."""
+        """Returns one copy per expert if `backbones`, else None."""
         del tasks
         return Copies(shared=self.experts) if self.backbones else None
 
@@ -59,45 +69,44 @@ class DSelectK(nn.Module):
     def __call__(
         self, x: Float[Array, "b d"] | Copies, tasks: Sequence[str], *, train: bool
     ) -> dict[str, Float[Array, "b e"]]:
-        """[b d], or copies [n b d], to {task: [b features[-1]]}."""
+        """Maps [b d], or copies [n b d], to {task: [b features[-1]]}."""
         x = x.shared if isinstance(x, Copies) else x
         expert = Expert(self.features, self.dropout, name="shared_experts")
-        made = experts(expert, self.experts, x, train=train)
-        selectors = self.select(side_by_side(x), len(tasks))
-        weight = nn.Dense(self.k, name="own_weights")
-        weights = nn.softmax(linear(weight, len(tasks), side_by_side(x)))
-        gates = jnp.einsum("tbk,tbkn->tbn", weights, selectors)
+        outputs = experts(expert, self.experts, x, train=train)
+        r = self.select(side_by_side(x), len(tasks))
+        alpha = linear(nn.Dense(self.k, name="own_weights"), len(tasks), side_by_side(x))
+        gates = jnp.einsum("tbk,tbkn->tbn", nn.softmax(alpha), r)
         self.sow("intermediates", "gates", gates)
-        self.sow("intermediates", "entropy", entropy(selectors).sum(axis=-1))
-        return by_task(jnp.einsum("tbn,nbe->tbe", gates, made), tasks)
+        self.sow("intermediates", "entropy", entropy(r).sum(axis=-1))
+        return by_task(jnp.einsum("tbn,nbe->tbe", gates, outputs), tasks)
 
     def select(self, x: Float[Array, "b d"], tasks: int) -> Float[Array, "t b k n"]:
-        """Each selector's distribution over the experts."""
+        """Computes r, each selector's distribution over the experts."""
         table = binary(self.experts)
         bits = table.shape[1]
-        # Near 0 all bits are undecided and have a gradient.
+        # At z = 0, S = 1/2 has its steepest slope: all bits are undecided and learn.
         near_zero = nn.initializers.normal(self.width / 100)
         layer = nn.Dense(
             self.k * bits, kernel_init=near_zero, bias_init=near_zero, name="own_selectors"
         )
         z = linear(layer, tasks, x).reshape(tasks, len(x), self.k, 1, bits)
-        ones = smooth_step(z, self.width)
-        return jnp.where(table, ones, 1 - ones).prod(axis=-1)
+        S = smooth_step(z, self.width)
+        return jnp.where(table, S, 1 - S).prod(axis=-1)
 
 
 def smooth_step(t: Float[Array, "..."], width: float) -> Float[Array, "..."]:
-    """0 below -width/2, 1 above width/2, and the cubic with a continuous slope between them."""
+    """Computes S(t): 0 below -γ/2, 1 above γ/2, and the cubic with a continuous slope between."""
     t = jnp.clip(t / width, -0.5, 0.5)
     return (1.5 - 2 * t**2) * t + 0.5
 
 
 def binary(count: int) -> Bool[Array, "n m"]:
-    """The numbers below `count`, a power of two, in bits."""
+    """Returns the numbers below `count`, a power of two, in bits."""
     bits = count.bit_length() - 1
     return (jnp.arange(count)[:, None] >> jnp.arange(bits)[None, :]) % 2 == 1
 
 
 def entropy(p: Float[Array, "*s n"]) -> Float[Array, "*s"]:
-    """-Σ p ln p over the last axis; the slope at p = 0 is taken to be 0."""
+    """Computes -Σ p ln p over the last axis, in nats; the slope at p = 0 is taken to be 0."""
     log = jnp.log(jnp.where(p > 0, p, 1))
     return -(p * log).sum(axis=-1)

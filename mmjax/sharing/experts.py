@@ -1,4 +1,4 @@
-"""Experts: small networks side by side, and the gates that mix what they make."""
+"""Experts, small networks side by side, and the gates that mix their outputs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from mmjax.sharing.copies import copied
 
 
 class Expert(nn.Module):
-    """Dense + ReLU for each width.
+    """Dense + ReLU per width.
 
     Attributes:
       features: width of each layer.
@@ -24,7 +24,7 @@ class Expert(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b d"], *, train: bool) -> Float[Array, "b e"]:
-        """[b d] to [b features[-1]]."""
+        """Maps [b d] to [b features[-1]]."""
         for i, width in enumerate(self.features):
             x = nn.relu(nn.Dense(width, name=f"dense_{i}")(x))
             x = Dropout(self.dropout)(x, train=train)
@@ -34,24 +34,25 @@ class Expert(nn.Module):
 def experts(
     expert: Expert, count: int, x: Float[Array, "b d"] | Float[Array, "n b d"], *, train: bool
 ) -> Float[Array, "n b e"]:
-    """What `count` copies of the expert make of the same input, or of one input each."""
+    """Applies `count` copies of the expert to the same input, or to one input each."""
     if not expert.features:
         return x
     run = copied(lambda e, x: e(x, train=train), count, None if x.ndim == 2 else 0)
-    made: Array = run(expert, x)
-    return made
+    outputs: Array = run(expert, x)
+    return outputs
 
 
 def linear(
     layer: nn.Dense, count: int, x: Float[Array, "b d"] | Float[Array, "n b d"]
 ) -> Float[Array, "n b e"]:
-    """What `count` copies of a linear layer make of the same input, or of one input each."""
-    made: Array = copied(lambda d, x: d(x), count, None if x.ndim == 2 else 0)(layer, x)
-    return made
+    """Applies `count` copies of a linear layer to the same input, or to one input each."""
+    in_axes = None if x.ndim == 2 else 0
+    outputs: Array = copied(lambda dense, x: dense(x), count, in_axes)(layer, x)
+    return outputs
 
 
 def side_by_side(x: Float[Array, "b d"] | Float[Array, "*t n b d"]) -> Float[Array, "*t b e"]:
-    """What a gate reads: the fused vector, or the vectors of all copies as one: [b (n d)]."""
+    """Returns the input of a gate: the fused vector, or all copies' vectors as one [b n*d]."""
     if x.ndim == 2:
         return x
     moved = jnp.moveaxis(x, -3, -2)
@@ -59,15 +60,17 @@ def side_by_side(x: Float[Array, "b d"] | Float[Array, "*t n b d"]) -> Float[Arr
 
 
 def by_task(x: Float[Array, "t b d"], tasks: Sequence[str]) -> dict[str, Float[Array, "b d"]]:
-    """One row for each task."""
+    """Returns one row per task."""
     return dict(zip(tasks, x, strict=True))
 
 
 def check_experts(module: Any, *counts: str) -> None:
-    """Refuses numbers below 1, and experts that would all be the same input again.
+    """Checks that counts are at least 1, and that the experts have layers or backbones.
+
+    Without either, all experts would be the identity.
 
     Raises:
-      ValueError: saying which attribute must change.
+      ValueError: naming the attribute to change.
     """
     kind = type(module).__name__
     for name in counts:

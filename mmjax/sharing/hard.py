@@ -9,13 +9,21 @@ from mmjax.dropout import Dropout
 
 
 class HardSharing(nn.Module):
-    """One trunk for all tasks: Dense + ReLU for each width, the same features for every head.
+    """One trunk for all tasks: Dense + ReLU per width, the same features for every head.
 
     Source: Caruana, "Multitask learning", Machine Learning 1997.
 
     Attributes:
-      features: width of each layer; none hands the fused representation on as it is.
+      features: width of each layer; without any, heads get the fused representation itself.
       dropout: rate after every layer, while training.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> sharing, x = HardSharing((4,)), jnp.zeros((2, 6))
+      >>> call = functools.partial(sharing.init_with_output, tasks=("a", "b"), train=False)
+      >>> features, _ = jax.eval_shape(call, jax.random.key(0), x)
+      >>> {task: value.shape for task, value in features.items()}
+      {'a': (2, 4), 'b': (2, 4)}
     """
 
     features: tuple[int, ...] = ()
@@ -25,7 +33,7 @@ class HardSharing(nn.Module):
     def __call__(
         self, x: Float[Array, "b d"], tasks: Sequence[str], *, train: bool
     ) -> dict[str, Float[Array, "b e"]]:
-        """[b d] to {task: [b features[-1]]}."""
+        """Maps [b d] to {task: [b features[-1]]}."""
         for i, width in enumerate(self.features):
             x = nn.relu(nn.Dense(width, name=f"dense_{i}")(x))
             x = Dropout(self.dropout)(x, train=train)

@@ -1,4 +1,4 @@
-"""Learning to branch: which tasks share which layers is itself learned."""
+"""Learning to branch: the model learns which tasks share which layers."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,10 @@ from mmjax.sharing.experts import Expert, by_task, check_experts, experts
 class LTB(nn.Module):
     """Layers of n nodes; each node takes its input from ONE node below, each task from one on top.
 
-    Which one is a categorical variable with learned logits. While training it is drawn by the
-    Gumbel-max trick, example by example, and the gradient is that of the softmax at `temperature`
-    (straight-through); at test the likeliest is taken. So a training step sees trees only, as a
-    test does, and needs no schedule of the temperature as the paper's mixtures do.
+    The choice of a parent is a categorical variable with learned logits. While training it is drawn
+    by the Gumbel-max trick, independently per example, with the gradient of the softmax at
+    `temperature` (straight-through); at test it is the most likely parent. So training, like
+    testing, uses trees only, and needs no schedule of the temperature as the paper's mixtures do.
 
     The tasks' choices are sown as "gates" [t b n].
 
@@ -27,8 +27,16 @@ class LTB(nn.Module):
       nodes: number of nodes in each layer.
       features: width of each layer.
       backbones: whether the nodes of the lowest layer are copies of the whole backbone.
-      temperature: of the softmax whose gradient the logits get.
+      temperature: of the softmax that gives the logits their gradient.
       dropout: rate after every layer, while training.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> sharing, x = LTB(nodes=3, features=(4,)), jnp.zeros((2, 6))
+      >>> call = functools.partial(sharing.init_with_output, tasks=("a", "b"), train=False)
+      >>> features, _ = jax.eval_shape(call, jax.random.key(0), x)
+      >>> {task: value.shape for task, value in features.items()}
+      {'a': (2, 4), 'b': (2, 4)}
     """
 
     nodes: int
@@ -44,7 +52,7 @@ class LTB(nn.Module):
         super().__post_init__()
 
     def copies(self, tasks: Sequence[str]) -> Copies | None:
-        """One a node, if wanted."""
+        """Returns one copy per node if `backbones`, else None."""
         del tasks
         return Copies(shared=self.nodes) if self.backbones else None
 
@@ -52,7 +60,7 @@ class LTB(nn.Module):
     def __call__(
         self, x: Float[Array, "b d"] | Copies, tasks: Sequence[str], *, train: bool
     ) -> dict[str, Float[Array, "b e"]]:
-        """[b d], or copies [n b d], to {task: [b features[-1]]}; draws with the key "dropout"."""
+        """Maps [b d], or copies [n b d], to {task: [b features[-1]]}; draws with key "dropout"."""
         x = x.shared if isinstance(x, Copies) else x
         for i, width in enumerate(self.features):
             if x.ndim == 3:
@@ -64,22 +72,23 @@ class LTB(nn.Module):
     def branch(
         self, parents: Float[Array, "n b d"], children: int, name: str, *, train: bool
     ) -> Float[Array, "c b d"]:
-        """What each child takes from the parent of its choice."""
+        """Returns per child the output of the parent that it chooses."""
         logits = self.param(name, nn.initializers.zeros, (children, len(parents)))
         shape = (children, parents.shape[1], len(parents))
-        wide = jnp.broadcast_to(logits[:, None, :], shape).astype(jnp.float32)
+        logits = jnp.broadcast_to(logits[:, None, :], shape).astype(jnp.float32)
         noise = jax.random.gumbel(self.make_rng("dropout"), shape) if train else jnp.zeros(shape)
-        chosen = choose(wide, noise, self.temperature).astype(parents.dtype)
+        one_hot = choose(logits, noise, self.temperature).astype(parents.dtype)
         if name.startswith("own_"):
-            self.sow("intermediates", "gates", chosen)
-        return jnp.einsum("cbn,nbd->cbd", chosen, parents)
+            self.sow("intermediates", "gates", one_hot)
+        return jnp.einsum("cbn,nbd->cbd", one_hot, parents)
 
 
 def choose(
     logits: Float[Array, "*s n"], noise: Float[Array, "*s n"], temperature: float
 ) -> Float[Array, "*s n"]:
-    """One-hot at the largest of logits + noise, with the gradient of their softmax."""
+    """Returns one-hot vectors at the largest of logits + noise, with the gradient of a softmax."""
     noisy = logits + noise
     soft = nn.softmax(noisy / temperature)
     hard = jax.nn.one_hot(noisy.argmax(axis=-1), logits.shape[-1])
+    # The value is `hard`, the derivative that of `soft`.
     return hard + (soft - jax.lax.stop_gradient(soft))

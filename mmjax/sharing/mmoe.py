@@ -11,18 +11,26 @@ from mmjax.sharing.experts import Expert, by_task, check_experts, experts, linea
 
 
 class MMoE(nn.Module):
-    """Shared experts, mixed for each task by a gate of its own: Σ_i g_i(x) f_i(x), g = softmax(Wx).
+    """Shared experts f_i, mixed by one gate per task t: Σ_i g_ti(x) f_i(x), g_t = softmax(W_t x).
 
     The gates are sown as "gates" [t b n].
 
     Source: Ma et al., KDD 2018, section 4.2.
 
     Attributes:
-      experts: how many.
+      experts: number of experts.
       features: width of each expert's layers.
       backbones: whether each expert has a copy of the whole backbone below its layers; the gates
-        then read what all copies make.
+        then read the outputs of all copies.
       dropout: rate after every layer, while training.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> sharing, x = MMoE(experts=3, features=(4,)), jnp.zeros((2, 6))
+      >>> call = functools.partial(sharing.init_with_output, tasks=("a", "b"), train=False)
+      >>> features, _ = jax.eval_shape(call, jax.random.key(0), x)
+      >>> {task: value.shape for task, value in features.items()}
+      {'a': (2, 4), 'b': (2, 4)}
     """
 
     experts: int
@@ -35,7 +43,7 @@ class MMoE(nn.Module):
         super().__post_init__()
 
     def copies(self, tasks: Sequence[str]) -> Copies | None:
-        """One an expert, if wanted."""
+        """Returns one copy per expert if `backbones`, else None."""
         del tasks
         return Copies(shared=self.experts) if self.backbones else None
 
@@ -43,11 +51,11 @@ class MMoE(nn.Module):
     def __call__(
         self, x: Float[Array, "b d"] | Copies, tasks: Sequence[str], *, train: bool
     ) -> dict[str, Float[Array, "b e"]]:
-        """[b d], or copies [n b d], to {task: [b features[-1]]}."""
+        """Maps [b d], or copies [n b d], to {task: [b features[-1]]}."""
         x = x.shared if isinstance(x, Copies) else x
         expert = Expert(self.features, self.dropout, name="shared_experts")
-        made = experts(expert, self.experts, x, train=train)
+        outputs = experts(expert, self.experts, x, train=train)
         gate = nn.Dense(self.experts, use_bias=False, name="own_gates")
         gates = nn.softmax(linear(gate, len(tasks), side_by_side(x)))
         self.sow("intermediates", "gates", gates)
-        return by_task(jnp.einsum("tbn,nbe->tbe", gates, made), tasks)
+        return by_task(jnp.einsum("tbn,nbe->tbe", gates, outputs), tasks)

@@ -22,8 +22,16 @@ class MTAN(nn.Module):
     Source: Liu et al., CVPR 2019 (arXiv:1803.10704), section 3.2.
 
     Attributes:
-      features: width of each block of the trunk; none masks the fused representation only.
+      features: width of each block of the trunk; without any, only the fused vector is masked.
       dropout: rate after every block, while training.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> sharing, x = MTAN((4,)), jnp.zeros((2, 6))
+      >>> call = functools.partial(sharing.init_with_output, tasks=("a", "b"), train=False)
+      >>> features, _ = jax.eval_shape(call, jax.random.key(0), x)
+      >>> {task: value.shape for task, value in features.items()}
+      {'a': (2, 4), 'b': (2, 4)}
     """
 
     features: tuple[int, ...] = ()
@@ -33,16 +41,16 @@ class MTAN(nn.Module):
     def __call__(
         self, x: Float[Array, "b d"], tasks: Sequence[str], *, train: bool
     ) -> dict[str, Float[Array, "b e"]]:
-        """[b d] to {task: [b features[-1]]}."""
-        attend = copied(lambda mask, *args: mask(*args), len(tasks), None)
-        again = copied(lambda mask, *args: mask(*args), len(tasks), (None, None, 0))
-        taken = attend(Mask(name="own_mask_0"), x, x)
+        """Maps [b d] to {task: [b features[-1]]}."""
+        mask_first = copied(lambda mask, *args: mask(*args), len(tasks), None)
+        mask_next = copied(lambda mask, *args: mask(*args), len(tasks), (None, None, 0))
+        y = mask_first(Mask(name="own_mask_0"), x, x)
         for i, width in enumerate(self.features, start=1):
             u = nn.relu(nn.Dense(width, name=f"first_{i}")(x))
             x = nn.relu(nn.Dense(width, name=f"second_{i}")(u))
             x = Dropout(self.dropout)(x, train=train)
-            taken = again(Mask(name=f"own_mask_{i}"), u, x, taken)
-        return by_task(taken, tasks)
+            y = mask_next(Mask(name=f"own_mask_{i}"), u, x, y)
+        return by_task(y, tasks)
 
 
 class Mask(nn.Module):
@@ -55,7 +63,7 @@ class Mask(nn.Module):
         p: Float[Array, "b d"],
         before: Float[Array, "b e"] | None = None,
     ) -> Float[Array, "b d"]:
-        """Block p under the mask that u, and what the task took of the block before, make."""
+        """Returns block p under the mask made of u and of the task's y of the block before."""
         width = p.shape[-1]
         if before is not None:
             u = jnp.concatenate([u, nn.relu(nn.Dense(width, name="before")(before))], axis=-1)

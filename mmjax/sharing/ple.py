@@ -14,19 +14,27 @@ from mmjax.sharing.experts import Expert, by_task, check_experts, experts, linea
 class PLE(nn.Module):
     """Levels of CGC. Between two levels, a common gate mixes the experts of all tasks as well.
 
-    A task's experts get what that task's gate made one level below, the shared experts what the
-    common gate made; at the first level all get x. One level is CGC.
+    A task's experts get the output of that task's gate one level below, the shared experts that of
+    the common gate; at the first level all get x. One level is CGC.
 
     The tasks' gates of each level are sown as "gates" [t b n], a task's own experts first.
 
     Source: Tang et al., RecSys 2020, section 4.2.
 
     Attributes:
-      levels: how many.
+      levels: number of levels.
       shared: number of shared experts at each level.
       own: number of experts of each task at each level.
       features: width of each expert's layers.
       dropout: rate after every layer, while training.
+
+    Example:
+      >>> import functools, jax, jax.numpy as jnp
+      >>> sharing, x = PLE(levels=2, shared=1, own=1, features=(4,)), jnp.zeros((2, 6))
+      >>> call = functools.partial(sharing.init_with_output, tasks=("a", "b"), train=False)
+      >>> features, _ = jax.eval_shape(call, jax.random.key(0), x)
+      >>> {task: value.shape for task, value in features.items()}
+      {'a': (2, 4), 'b': (2, 4)}
     """
 
     levels: int
@@ -43,13 +51,13 @@ class PLE(nn.Module):
     def __call__(
         self, x: Float[Array, "b d"], tasks: Sequence[str], *, train: bool
     ) -> dict[str, Float[Array, "b e"]]:
-        """[b d] to {task: [b features[-1]]}."""
+        """Maps [b d] to {task: [b features[-1]]}."""
         common, streams = x, jnp.broadcast_to(x, (len(tasks), *x.shape))
         for level in range(self.levels):
-            streams, made = self.extract(level, common, streams, train=train)
+            streams, outputs = self.extract(level, common, streams, train=train)
             if level < self.levels - 1:
-                gate = nn.Dense(len(made), use_bias=False, name=f"common_gate_{level}")
-                common = jnp.einsum("bn,nbe->be", nn.softmax(gate(common)), made)
+                gate = nn.Dense(len(outputs), use_bias=False, name=f"common_gate_{level}")
+                common = jnp.einsum("bn,nbe->be", nn.softmax(gate(common)), outputs)
         return by_task(streams, tasks)
 
     def extract(
@@ -60,17 +68,21 @@ class PLE(nn.Module):
         *,
         train: bool,
     ) -> tuple[Float[Array, "t b e"], Float[Array, "n b e"]]:
-        """What the tasks' gates of one level make, and what all of its experts make."""
+        """Returns the outputs of one level's task gates, and those of all of its experts."""
         tasks, above = len(streams), self.levels - 1 - level
-        # What a common gate mixes, here or one level up, reaches every task: it is no task's own.
-        of_experts, of_gates = ("own" if above <= i else "task" for i in (0, 1))
+        # Whatever a common gate mixes, at this level or one above, reaches every task, so only the
+        # top level's experts and the top two levels' gates are a task's own.
+        experts_prefix = "own" if above == 0 else "task"
+        gates_prefix = "own" if above <= 1 else "task"
         expert = functools.partial(Expert, self.features, self.dropout)
         inputs = jnp.repeat(streams, self.own, axis=0)
         own = experts(
-            expert(name=f"{of_experts}_experts_{level}"), len(inputs), inputs, train=train
+            expert(name=f"{experts_prefix}_experts_{level}"), len(inputs), inputs, train=train
         )
         shared = experts(expert(name=f"shared_experts_{level}"), self.shared, common, train=train)
-        gate = nn.Dense(self.own + self.shared, use_bias=False, name=f"{of_gates}_gates_{level}")
+        gate = nn.Dense(
+            self.own + self.shared, use_bias=False, name=f"{gates_prefix}_gates_{level}"
+        )
         gates = nn.softmax(linear(gate, tasks, streams))
         self.sow("intermediates", "gates", gates)
         return mix(gates, own, shared), jnp.concatenate([own, shared])

@@ -80,7 +80,7 @@ PAIR = ("picture", "vector")
             (
                 kind(),
                 {"modalities": PAIR, "fusion": Late(3)},
-                f"{kind.__name__} needs one fused vector an example, but late fusion makes",
+                f"{kind.__name__} needs one fused vector per example, but late fusion makes",
             )
             for kind in (Reconstruction, MFM, RefNet)
         ),
@@ -151,7 +151,7 @@ PAIR = ("picture", "vector")
         (
             Sown("fusion", "gaussian"),
             {"fusion": ProductOfExperts(4)},
-            "'gaussian', but what the model's fusion sows by that name is no array",
+            "'gaussian', but the model's fusion sows under that name a tuple, not an array",
         ),
     ],
 )

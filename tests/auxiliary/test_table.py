@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from mmjax import balance
+from mmjax import auxiliary, balance
 from mmjax.auxiliary import (
     CORAL,
     ELBO,
@@ -19,6 +19,7 @@ from mmjax.auxiliary import (
     DeepCCA,
     Distillation,
     InfoNCE,
+    MLPDecoder,
     Reconstruction,
     RefNet,
     Sown,
@@ -338,3 +339,9 @@ def test_of_several_backbones_the_loss_is_the_mean():
         parts.append(jax.jit(functools.partial(sums, single))(one, batch))
     np.testing.assert_allclose(total, sum(p[0] for p in parts), rtol=1e-5)
     assert count == sum(p[1] for p in parts)
+
+
+def test_every_objective_is_in_the_table():
+    public = {getattr(auxiliary, name) for name in auxiliary.__all__}
+    classes = {c for c in public if isinstance(c, type)} - {Decoders, MLPDecoder, Teacher}
+    assert classes == {type(objective) for objective, _ in TABLE.values()}

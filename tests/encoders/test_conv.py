@@ -10,7 +10,10 @@ import pytest
 
 from mmjax.encoders import ConvEncoder, MLPEncoder
 from mmjax.kernels import conv2d as conv2d_file
-from mmjax.kernels.conv2d import batch_first, batch_last
+from mmjax.kernels import conv2d_in_blocks, conv_layers
+from mmjax.kernels.batch_last import batch_first, batch_last
+from mmjax.kernels.group_norm import Scale, group_norm
+from mmjax.kernels.max import max_pool as max_pool_batch_last
 from tests.tolerance import assert_equal_sums, assert_within, bound_difference, bound_sum_error
 
 
@@ -52,7 +55,7 @@ chunk_conv2d = images(
     lambda x, kernel, padding="SAME": conv2d_file.chunk_conv2d(x, kernel, padding)
 )
 native_conv2d = images(conv2d_file.native_conv2d)
-max_pool = images(conv2d_file.max_pool)
+max_pool = images(max_pool_batch_last)
 
 
 @pytest.fixture
@@ -212,7 +215,7 @@ def as_plain_layers(encoder, x):
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 def test_chunks_of_a_batch_are_as_plain_layers(padding, batch, cache, set_cache_bytes, monkeypatch):
     set_cache_bytes(cache)
-    monkeypatch.setattr(conv2d_file, "NARROWEST", 8)
+    monkeypatch.setattr(conv_layers, "MIN_CHUNK", 8)
     encoder = ConvEncoder((3, 26), padding=padding)  # few filters, then many
     assert "scan[" in as_plain_layers(encoder, random(0, batch, 12, 12, 2))
 
@@ -235,7 +238,7 @@ def test_blocks_hold_what_pooling_compares(conv, size, sides, padding):
     rows, columns = (n // 2 for n in conv2d_file.native_conv2d(x, kernel, padding).shape[1:3])
 
     def of_blocks(x, kernel):
-        return conv2d_file.blocks_conv2d(x, kernel, padding, conv)
+        return conv2d_in_blocks.blocks_conv2d(x, kernel, padding, conv)
 
     def plain(x, kernel):
         pixels = conv2d_file.native_conv2d(x, kernel, padding)[:, : 2 * rows, : 2 * columns]
@@ -270,7 +273,7 @@ def test_few_filters_take_blocks_and_many_do_not():
 @pytest.mark.parametrize("channels", [3, 6, 16])
 def test_group_norm_is_flaxs_with_its_first_and_second_derivatives(channels):
     """The mean is far from zero, as that of an input's channels can be."""
-    x, norm = random(0, channels, 6, 5, 3) + 3, conv2d_file.Scale(*random(1, 2, channels))
+    x, norm = random(0, channels, 6, 5, 3) + 3, Scale(*random(1, 2, channels))
     added = random(2, channels)
     flax_norm = nn.GroupNorm(math.gcd(8, channels), use_fast_variance=False)
 
@@ -289,8 +292,8 @@ def test_group_norm_is_flaxs_with_its_first_and_second_derivatives(channels):
         return jax.jit(both)
 
     same = functools.partial(assert_equal_sums, terms=x[0].size)
-    jax.tree.map(same, of(conv2d_file.group_norm)(x, norm, added), of(plain)(x, norm, added))
-    same(conv2d_file.group_norm(x, norm), plain(x, norm, 0))
+    jax.tree.map(same, of(group_norm)(x, norm, added), of(plain)(x, norm, added))
+    same(group_norm(x, norm), plain(x, norm, 0))
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
@@ -324,34 +327,34 @@ def test_strips_of_images_are_as_xla_has_it(
 
 
 @pytest.mark.parametrize(
-    "count, room, least, expected",
+    "count, cache_share, least, expected",
     [
-        (9, 2**20, 16, 9),
-        (9, 2**19, 1, 9),
-        (10, 2**20, 16, 16),
-        (128, 2**20, 16, 16),
-        (128, 2**20, 1, 4),
-        (128, 2**19, 1, 2),
-        (128, 2**20, 3, 3),
-        (127, 2**20, 2, 4),
+        (9, 1.0, 16, 9),
+        (9, 0.5, 1, 9),
+        (10, 1.0, 16, 16),
+        (128, 1.0, 16, 16),
+        (128, 1.0, 1, 4),
+        (128, 0.5, 1, 2),
+        (128, 1.0, 3, 3),
+        (127, 1.0, 2, 4),
     ],
 )
-def test_as_many_go_together_as_fit_the_cache(count, room, least, expected):
+def test_as_many_go_together_as_fit_the_cache(count, cache_share, least, expected):
     """Patches of one image of the textbook: 9 * 32 * 14 * 14 * 4 = 225,792 of 1,048,576 bytes."""
-    of_one = conv2d_file.bytes_of_patches((count, 28, 28, 1), layers(3, 1, 32, 64), "SAME")
+    of_one = conv_layers.bytes_of_patches((count, 28, 28, 1), layers(3, 1, 32, 64), "SAME")
     assert of_one == 225_792
-    assert conv2d_file.fitting(count, of_one, room, least) == expected
+    assert conv2d_file.fitting(count, of_one, cache_share, least) == expected
 
 
 def test_blocks_have_fewer_patches():
     """LeNet's second layer: windows of 3x3 blocks, 40 numbers a block, 4x4 blocks."""
     lenet = layers(5, 1, 10, 20)
-    assert conv2d_file.bytes_of_patches((1, 28, 28, 1), lenet, "VALID") == 3 * 3 * 40 * 4 * 4 * 4
+    assert conv_layers.bytes_of_patches((1, 28, 28, 1), lenet, "VALID") == 3 * 3 * 40 * 4 * 4 * 4
 
 
 def layers(side, *channels):
     return [
-        conv2d_file.Layer(jnp.zeros((side, side, c, o)), jnp.zeros(o))
+        conv_layers.Layer(jnp.zeros((side, side, c, o)), jnp.zeros(o))
         for c, o in itertools.pairwise(channels)
     ]
 

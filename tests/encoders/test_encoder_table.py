@@ -268,10 +268,16 @@ def test_an_empty_sequence_gives_zeros(encoder, x, length, shape):
     assert (apply(encoder, params, x, length).values[2] == 0).all()
 
 
-def test_every_encoder_is_in_the_table():
-    known = {type(encoder) for encoder, *_ in TABLE.values()}
-    exported = {getattr(encoders, name) for name in encoders.__all__}
-    assert {e for e in exported if isinstance(e, type) and issubclass(e, nn.Module)} <= known
+def test_every_encoder_and_cell_is_in_the_table():
+    listed = [encoder for encoder, *_ in TABLE.values()]
+    listed += [e.encoder for e in listed if isinstance(e, TextEncoder)]
+    cells = {e.cell.step.__qualname__ for e in listed if isinstance(e, RecurrentEncoder)}
+    for name in set(encoders.__all__) - {"Cell"}:
+        public = getattr(encoders, name)
+        if isinstance(public, type):
+            assert public in map(type, listed), name
+        else:
+            assert public().step.__qualname__ in cells, name
 
 
 @pytest.mark.slow

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from mmjax.encoders import RecurrentEncoder, gru, lstm
-from mmjax.encoders.conv1d import conv1d
 from mmjax.kernels.attention import Attention, Layer
+from mmjax.kernels.conv1d import conv1d
 from mmjax.types import Tokens
 from tests.tolerance import bound_difference
 

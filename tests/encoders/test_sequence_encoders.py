@@ -15,8 +15,8 @@ from mmjax.encoders import (
     TransformerEncoder,
     Wrap,
 )
-from mmjax.encoders.conv1d import conv1d, native_conv1d, slices_conv1d
 from mmjax.encoders.transformer import patches
+from mmjax.kernels.conv1d import conv1d, native_conv1d, slices_conv1d
 from tests.tolerance import bound_difference
 
 X = np.random.default_rng(0).normal(size=(3, 7, 2)).astype(np.float32)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmjax import fusion as fusions
 from mmjax.fusion import (
     AttentionPool,
     Bottleneck,
@@ -294,3 +295,8 @@ def test_pool_by_hand():
     got = pool(Tokens(values, mask))
     np.testing.assert_array_equal(got.values, [[2, 6], [0, 0]])
     np.testing.assert_array_equal(got.present, [True, False])
+
+
+def test_every_fusion_is_in_the_table():
+    public = {getattr(fusions, name) for name in fusions.__all__} - {pool}
+    assert public == {type(fusion) for fusion in TABLE.values()}

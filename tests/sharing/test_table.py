@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from mmjax import balance
+from mmjax import sharing as sharings
 from mmjax.balance.pullback import differentiate, weighted_sum
 from mmjax.data.pipeline import split_devices
 from mmjax.encoders import MLPEncoder
@@ -27,6 +28,7 @@ from mmjax.sharing import (
     HardSharing,
     MMoE,
     TaskSpecific,
+    copied,
 )
 from mmjax.train.forward import loss_sums, predict, represent
 from mmjax.train.parallel import AXIS, train_program
@@ -300,3 +302,8 @@ def test_eight_devices_train_as_one(name):
         results.append(program(state, data, split_devices(indices, n))[0].params)
     for a, b in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_every_sharing_is_in_the_table():
+    public = {getattr(sharings, name) for name in sharings.__all__} - {Copies, copied}
+    assert public == {type(sharing) for sharing in TABLE.values()}

@@ -1,0 +1,54 @@
+"""Convolution over time, fast on CPU inside `lax.scan` and `vmap` too."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def conv1d(
+    x: Float[Array, "b t c"],
+    kernel: Float[Array, "k c o"],
+    around: tuple[int, int] = (0, 0),
+    dilation: int = 1,
+) -> Float[Array, "b s o"]:
+    """Computes y_s = Σ_i x_{s + i * dilation} kernel_i, with zeros put before and after x.
+
+    On CPU by shifted slices times a matrix, for the reasons that `conv2d` gives.
+
+    Args:
+      x: sequences.
+      kernel: the filters.
+      around: numbers of zeros before and after each sequence.
+      dilation: distance, in steps, between the steps that a filter sees.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> conv1d(jnp.zeros((2, 10, 3)), jnp.zeros((5, 3, 7)), around=(2, 2)).shape
+      (2, 10, 7)
+    """
+    x = jnp.pad(x, [(0, 0), around, (0, 0)])
+    on_cpu = functools.partial(slices_conv1d, dilation=dilation)
+    elsewhere = functools.partial(native_conv1d, dilation=dilation)
+    return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
+
+
+def native_conv1d(
+    x: Float[Array, "b t c"], kernel: Float[Array, "k c o"], dilation: int = 1
+) -> Float[Array, "b s o"]:
+    """Computes `conv1d` without zeros around by XLA's own convolution: the plain version."""
+    layout = ("NWC", "WIO", "NWC")
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1,), "VALID", rhs_dilation=(dilation,), dimension_numbers=layout
+    )
+
+
+def slices_conv1d(
+    x: Float[Array, "b t c"], kernel: Float[Array, "k c o"], dilation: int = 1
+) -> Float[Array, "b s o"]:
+    """Computes `conv1d` without zeros around as the k shifted sequences times one matrix."""
+    size, channels, features = kernel.shape
+    steps = x.shape[1] - dilation * (size - 1)
+    slices = [x[:, i * dilation : i * dilation + steps] for i in range(size)]
+    return jnp.concatenate(slices, axis=-1) @ kernel.reshape(size * channels, features)
