@@ -32,8 +32,8 @@ BOUND = 21.0
 SCALE = 0.1
 NAMES = """
     equal uncertainty dwa geometric scale_invariant stch log_stch imtl_l famo pbi cosmos gradnorm
-    mgda imtl_g cagrad nash fairgrad aligned upgrad dualproj config db_mtl moco modo sdmgrad
-    excess_mtl krum trimmed_mean
+    mgda imtl_g cagrad nash fairgrad aligned upgrad dualproj conflict_free db_mtl moco modo
+    sdmgrad excess_mtl krum trimmed_mean
 """
 METHODS: dict[str, Callable[[], Balancer]] = {n: getattr(balance, n) for n in NAMES.split()}
 # As its paper has it here: the objectives do not change, so nothing need be forgotten.

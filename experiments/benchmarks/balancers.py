@@ -19,7 +19,7 @@ from typing import Any
 
 GRAMIAN = (
     *("pcgrad", "gradvac", "mgda", "imtl_g", "cagrad", "nash", "fairgrad", "aligned", "upgrad"),
-    *("dualproj", "config", "krum", "gradnorm"),
+    *("dualproj", "conflict_free", "krum", "gradnorm"),
 )
 
 

@@ -52,7 +52,7 @@ def default(name: str) -> Callable[[], Balancer]:
 TABLE = {
     "aligned": Line(),
     "cagrad": Line(safe=lambda: balance.cagrad(c=1.0)),
-    "config": Line(),
+    "conflict_free": Line(),
     "cosmos": Line(),
     "db_mtl": Line(),
     "dualproj": Line(safe=True),
@@ -75,7 +75,7 @@ TABLE = {
     "nash": Line(safe=True),
     "pbi": Line(),
     "pcgrad": Line(draws=True),
-    "random": Line(draws=True),
+    "rlw": Line(draws=True),
     "scale_invariant": Line(),
     "sdmgrad": Line(),
     "static": Line(lambda: balance.static(dict.fromkeys(NAMES, 0.5))),

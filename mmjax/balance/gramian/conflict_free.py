@@ -1,7 +1,4 @@
-"""ConFIG: the update with the same angle to every gradient.
-
-The factory is `config`, as the paper calls it; nothing here has to do with configurations.
-"""
+"""ConFIG, "conflict-free inverse gradients": the update with the same angle to every gradient."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key

@@ -11,11 +11,11 @@ def imtl_g(*, wrt: Wrt = "params", weigh_heads: bool = False, rescale: bool = Fa
     """The update's projections on the unit gradients are equal, and the weights sum to 1.
 
     Weights can be negative. Where the closed form's sum is negative too, dividing by it turns the
-    update around, so that it climbs every loss: that is the published rule, and `config` is the
+    update around, so that it climbs every loss: that is the published rule, and `conflict_free` is the
     rule with the same direction that never does. Where no update has equal projections other than
     0, as between opposed gradients, the weights are 0. Near that, where the closed form's weights
     nearly cancel in their sum, weights grow up to 8e5, beyond which they are 0 too: the published
-    rule has no better bound, and `config` has the same direction with a length that has one.
+    rule has no better bound, and `conflict_free` has the same direction with a length that has one.
 
     Source: Liu et al., "Towards Impartial Multi-task Learning", ICLR 2021, equation 6. The paper
     inverts a matrix that is singular for dependent gradients; the pseudo-inverse here is that of
