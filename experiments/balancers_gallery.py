@@ -66,7 +66,7 @@ def paths(balancer: Balancer, steps: int, rate: float) -> Float[Array, "5 k 2"]:
         # Nothing is drawn here, so that independent batches would give the same gradients.
         parts = (pullback,) * balancer.parts if balancer.parts > 1 else ()
         options = {"key": jax.random.key(0), "labeled": jnp.ones(2, bool)}
-        gradient, state, _ = balancer.update(
+        gradient, _, state = balancer.update(
             losses, pullback._replace(parts=parts), state, **options
         )
         updates, opt_state = optimizer.update(gradient["x"], opt_state)

@@ -90,7 +90,7 @@ def weights_seconds(balancer: Any, tasks: int, rounds: int, repeats: int = 20) -
         def one(state: Any, key: Any) -> Any:
             rows = {"p": jax.random.normal(key, (tasks, 64))}
             pullback = of_jacobian(rows, shared)
-            grads, state, _ = balancer.update(losses, pullback, state, key=key, labeled=labeled)
+            grads, _, state = balancer.update(losses, pullback, state, key=key, labeled=labeled)
             return state, grads
 
         return jax.lax.scan(one, balancer.init(names, {"p": jnp.zeros(64)}), keys)

@@ -77,7 +77,7 @@ def to_aggregator(balancer: Balancer, tasks: Sequence[str], seed: int = 0) -> An
 
     def update(per_elt_updates, state, params=None, *, losses=None, labeled=None, **extra_args):
         pullback = of_jacobian(per_elt_updates, jax.tree.map(lambda _: True, per_elt_updates))
-        gradient, new, _ = balancer.update(
+        gradient, _, new = balancer.update(
             jnp.ones(len(tasks)) if losses is None else losses,
             pullback,
             state.balancer,

@@ -32,7 +32,7 @@ class Pullback(NamedTuple):
       gradient: weights w -> gradient of sum_t w_t loss_t over all parameters. Calling the pullback
         itself does the same.
       shared: w -> that over the shared parameters.
-      own: w -> that over the parameters of one task alone.
+      task_specific: w -> that over the parameters of one task alone.
       jacobian: () -> each task's gradient over the shared parameters: leaves [t, ...].
       feature_gram: () -> inner products [t t] of the tasks' gradients at the shared features.
       parts: pullbacks and losses of independent parts of the batch, for balancers with `parts` > 1.
@@ -40,7 +40,7 @@ class Pullback(NamedTuple):
 
     gradient: Callable[[Weights], Params]
     shared: Callable[[Weights], Params]
-    own: Callable[[Weights], Params]
+    task_specific: Callable[[Weights], Params]
     jacobian: Callable[[], Params]
     feature_gram: Callable[[], Float[Array, "t t"]]
     parts: tuple["Pullback", ...] = ()
@@ -88,7 +88,7 @@ def differentiate(
     pullback = Pullback(
         gradient=gradient,
         shared=lambda w: reduce(of_shared(w)),
-        own=lambda w: reduce(partition(local(w), shared)[1]),
+        task_specific=lambda w: reduce(partition(local(w), shared)[1]),
         jacobian=lambda: reduce(each(of_shared, jnp.eye(len(tasks), dtype=losses.dtype))),
         feature_gram=lambda: reduce(feature_gram(features, of_features, tasks)),
     )
@@ -115,7 +115,7 @@ def of_jacobian(jacobian: Params, shared: PyTree[bool]) -> Pullback:
     return Pullback(
         gradient=gradient,
         shared=lambda w: partition(gradient(w), shared)[0],
-        own=lambda w: partition(gradient(w), shared)[1],
+        task_specific=lambda w: partition(gradient(w), shared)[1],
         jacobian=lambda: rows,
         feature_gram=lambda: gramian(rows),
     )

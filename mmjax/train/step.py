@@ -240,7 +240,7 @@ def make_train_step(
             rows = pullback.jacobian()
             pullback = pullback._replace(jacobian=lambda: rows)
             gradients = diagnose(gramian(rows), names, counts > 0)
-        gradient, balancer_state, weights = balancer.update(
+        gradient, weights, balancer_state = balancer.update(
             losses, pullback, state.balancer_state, key=balancer_key, labeled=counts > 0
         )
         loss = jnp.dot(weights, losses)

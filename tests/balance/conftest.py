@@ -112,7 +112,7 @@ def run():
                 rows, losses, labeled, key = x
                 heads = jnp.diag(labeled.astype(jnp.float32))
                 pullback = of_jacobian({"s": rows, "o": heads}, {"s": True, "o": False})
-                gradient, state, w = balancer.update(
+                gradient, w, state = balancer.update(
                     losses, pullback, state, key=key, labeled=labeled
                 )
                 return state, (gradient["s"], gradient["o"], w)

@@ -14,7 +14,7 @@ def run(balancer, losses, labeled):
     tasks = [f"task{i}" for i in range(losses.shape[1])]
 
     def step(state, x):
-        _, state, w = balancer.update(
+        _, w, state = balancer.update(
             x[0], of_jacobian(rows, {"p": True}), state, key=jax.random.key(0), labeled=x[1]
         )
         return state, w

@@ -498,7 +498,7 @@ def run_steps(balancer, rows, losses, labeled, key):
         pullback = pullback._replace(parts=(pullback,) * balancer.parts)
 
     def step(state, key):
-        gradient, state, w = balancer.update(losses, pullback, state, key=key, labeled=labeled)
+        gradient, w, state = balancer.update(losses, pullback, state, key=key, labeled=labeled)
         return state, (gradient["shared"], w)
 
     state = balancer.init(NAMES, {"shared": jnp.zeros(SIZE), "head": None})

@@ -18,7 +18,7 @@ def names(tasks):
 def step(balancer, losses, labeled, state, key):
     """Gradient, weights and state; the gradients are unit vectors, so the sum is the weights."""
     rows = {"p": jnp.eye(losses.shape[-1])}
-    gradient, state, w = balancer.update(
+    gradient, w, state = balancer.update(
         losses, of_jacobian(rows, {"p": True}), state, key=key, labeled=labeled
     )
     return gradient["p"], w, state

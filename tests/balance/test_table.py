@@ -200,7 +200,7 @@ def steps(balancer: Balancer, one: Case, key: jax.Array, state: object = None) -
     def step(carry, k):
         state, losses = carry
         options = {"key": jax.random.fold_in(key, k), "labeled": one.labeled}
-        gradient, state, w = balancer.update(losses, pullback, state, **options)
+        gradient, w, state = balancer.update(losses, pullback, state, **options)
         after = losses * (0.5 + 0.4 / (1 + losses))
         if balancer.after is not None:
             state = balancer.after(state, losses, after, labeled=one.labeled)
@@ -411,9 +411,9 @@ def battery(balancers: dict[str, Balancer]) -> Balancer:
         kept = {}
         for name, b in balancers.items():
             own = once._replace(parts=pullback.parts[: b.parts])
-            gradient, state, w = b.update(losses, own, states[name].state, key=key, labeled=labeled)
+            gradient, w, state = b.update(losses, own, states[name].state, key=key, labeled=labeled)
             kept[name] = Kept(state, flat(gradient, rows), w)
-        return pullback(ones), kept, ones
+        return pullback(ones), ones, kept
 
     def after(states, before, now, *, labeled):
         later = {

@@ -56,8 +56,8 @@ def db_mtl(beta: float = 0.9, decay: float = 0.5) -> Balancer:
         means = jax.tree.map(mean, state.means, pullback.jacobian())
         means = keep_unlabeled_rows(means, state.means, labeled)
         w = to_the_longest(jnp.where(labeled, row_norms(means), 0.0))
-        gradient = merge(weighted_sum(means, w), pullback.own(slopes))
-        return gradient, DbMtlState(means, steps), w
+        gradient = merge(weighted_sum(means, w), pullback.task_specific(slopes))
+        return gradient, w, DbMtlState(means, steps)
 
     return Balancer(init, update)
 

@@ -61,7 +61,7 @@ def sdmgrad(
             return project_simplex(w - learning_rate * velocity, labeled), velocity
 
         w = jax.lax.fori_loop(0, steps, step, (w, jnp.zeros_like(w)))[0]
-        return w, w + pull * mean
+        return w + pull * mean, w
 
     return double_sampling(weights, weigh_heads=weigh_heads, rescale=rescale)
 
@@ -102,7 +102,7 @@ def double_sampling(
     weigh_heads: bool,
     rescale: bool,
 ) -> Balancer:
-    """Lifts `weights(cross Gramian, w on the simplex, labeled) -> (new w, weights)` to a balancer.
+    """Lifts `weights(cross Gramian, w on the simplex, labeled) -> (weights, new w)` to a balancer.
 
     The state is w, at first 1/T. A task without labels keeps its own, and the others see what is
     theirs scaled to sum to 1. Where the pullback has no parts, as on a toy problem whose gradients
@@ -116,11 +116,11 @@ def double_sampling(
         one, two = pullback.parts or (pullback, pullback)
         gram = cross_gramian(one.jacobian(), two.jacobian())
         old, mass = on_labeled(state, labeled)
-        new, w = weights(gram, old, labeled)
+        w, new = weights(gram, old, labeled)
         w = jnp.where(labeled, w, 0.0)
         w = rescaled(w, labeled) if rescale else w
-        own = pullback.own(w if weigh_heads else jnp.ones_like(w))
-        return merge(pullback.shared(w), own), jnp.where(labeled, mass * new, state), w
+        own = pullback.task_specific(w if weigh_heads else jnp.ones_like(w))
+        return merge(pullback.shared(w), own), w, jnp.where(labeled, mass * new, state)
 
     return Balancer(init, update, parts=2)
 

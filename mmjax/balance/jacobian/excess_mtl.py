@@ -61,9 +61,9 @@ def excess_mtl(
         log_weights = grown(state.log_weights, growth, labeled)
         w = jax.nn.softmax(log_weights, where=labeled)
         w = rescaled(w, labeled) if rescale else w
-        own = pullback.own(w if weigh_heads else jnp.ones_like(w))
+        own = pullback.task_specific(w if weigh_heads else jnp.ones_like(w))
         gradient = merge(weighted_sum(jacobian, w), own)
-        return gradient, ExcessMtlState(squares, first, log_weights), w
+        return gradient, w, ExcessMtlState(squares, first, log_weights)
 
     return Balancer(init, update)
 

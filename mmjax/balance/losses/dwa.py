@@ -57,7 +57,7 @@ def dwa(temperature: float = 2.0, steps: int = 100) -> Balancer:
     def update(losses, pullback, state, *, key, labeled):
         ratio = positive(state.last) / positive(state.before)
         w = shares(ratio / temperature, labeled) * labeled.sum()
-        return pullback(w), advance(state, losses, labeled, steps), w
+        return pullback(w), w, advance(state, losses, labeled, steps)
 
     return Balancer(init, update)
 

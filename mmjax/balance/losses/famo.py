@@ -46,7 +46,7 @@ def famo(
 
     def update(losses, pullback, state, *, key, labeled):
         w = shares(state.logits - jnp.log(positive(losses - state.bounds)), labeled)
-        return pullback(w), state, w
+        return pullback(w), w, state
 
     def after(state, before, after, *, labeled):
         fall = jnp.log(positive(before - state.bounds)) - jnp.log(positive(after - state.bounds))

@@ -76,7 +76,7 @@ def learned(
         gradient = jnp.where(labeled, slope(w, losses.astype(jnp.float32)), 0)
         updates, new = optimizer.update(gradient, opt_state, s)
         moved = LearnedState(jnp.clip(s + updates, -LIMIT, LIMIT), new)
-        return pullback(w), keep_unlabeled(moved, state, labeled), w
+        return pullback(w), w, keep_unlabeled(moved, state, labeled)
 
     return Balancer(init, update)
 

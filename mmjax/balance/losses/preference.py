@@ -73,7 +73,7 @@ def scalarization(
     def update(losses, pullback, state, *, key, labeled):
         excess = jnp.where(labeled, losses - state.ideal, 0)
         w = weights(excess, among(state.preference, labeled), labeled)
-        return pullback(w), state, w
+        return pullback(w), w, state
 
     return Balancer(init, update)
 

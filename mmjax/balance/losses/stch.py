@@ -73,7 +73,7 @@ def log_stch(mu: float = 1.0, warmup: int = 400) -> Balancer:
         fallen = jnp.log(positive(losses)) - jnp.log(positive(nadir))
         smooth = shares(fallen / mu, labeled) * labeled.sum()
         w = jnp.where(warm, labeled, smooth) / positive(losses)
-        return pullback(w), LogStchState(state.step + 1, total, count), w
+        return pullback(w), w, LogStchState(state.step + 1, total, count)
 
     return Balancer(init, update)
 
