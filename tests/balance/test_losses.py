@@ -105,19 +105,19 @@ def test_losses_along_the_preference_need_no_penalty(name):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: balance.random("uniform"), "'uniform', not"),
+        (lambda: balance.random("uniform"), "'uniform'; it must be"),
         (lambda: balance.dwa(0.0), "temperature=0.0 and steps=100 must be positive"),
         (lambda: balance.dwa(steps=0), "steps=0"),
         (lambda: balance.stch(0.0), "stch: mu=0.0 must be positive"),
         (lambda: balance.log_stch(warmup=0), "warmup=0 must be at least 1"),
         (lambda: balance.pbi({"a": 1.0}).init(TASKS, None), r"pbi: .*\['a'\].*\['a', 'b', 'c'\]"),
-        (lambda: balance.stch(ideal={"x": 1.0}).init(TASKS, None), r"ideal losses for \['x'\]"),
+        (lambda: balance.stch(ideal={"x": 1.0}).init(TASKS, None), r"ideal losses are given for \['x'\]"),
         (lambda: balance.cosmos({"a": 0.0}).init(TASKS, None), r"\{'a': 0.0\} must be positive"),
-        (lambda: balance.famo(bounds={"a": 1.0}).init(TASKS, None), r"famo: there are bounds for"),
+        (lambda: balance.famo(bounds={"a": 1.0}).init(TASKS, None), "famo: bounds are given for"),
         (lambda: balance.static({"a": 1.0}).init(TASKS, None), r"the tasks are \['a', 'b', 'c'\]"),
         (
             lambda: balance.static(dict.fromkeys("abcx", 1.0)).init(TASKS, None),
-            r"weights for \['a', 'b', 'c', 'x'\]",
+            r"weights are given for \['a', 'b', 'c', 'x'\]",
         ),
         (lambda: balance.static({"a": 1.0, "b": -1.0}), r"'b': -1"),
     ],

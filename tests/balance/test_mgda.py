@@ -84,5 +84,5 @@ def test_normalized_gradients(normalization, divisors):
 
 
 def test_an_unknown_normalization_is_refused():
-    with pytest.raises(ValueError, match="'l3' is none of"):
+    with pytest.raises(ValueError, match="'l3'; it must be one of"):
         balance.mgda("l3")

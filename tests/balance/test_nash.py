@@ -112,7 +112,7 @@ def test_weights_are_kept_between(weigh_heads):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: balance.nash(every=0), "every 0 steps"),
+        (lambda: balance.nash(every=0), "every is 0"),
         (lambda: balance.fairgrad(alpha=0.0), "alpha is 0.0; it must be positive"),
     ],
 )

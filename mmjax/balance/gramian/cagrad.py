@@ -49,9 +49,11 @@ def cagrad(
       By symmetry g_w is parallel to g_0, so that d = (1 + c) g_0.
 
       >>> import jax.numpy as jnp
+      >>> import numpy as np
       >>> from mmjax.balance import cagrad, to_aggregator
       >>> aggregator = to_aggregator(cagrad(c=0.5), ("a", "b"))
-      >>> print(aggregator.update(jnp.eye(2), aggregator.init(jnp.zeros(2)))[0].round(3))
+      >>> gradient, _ = aggregator.update(jnp.eye(2), aggregator.init(jnp.zeros(2)))
+      >>> print(np.asarray(gradient).round(3))
       [0.75 0.75]
     """
     if not c >= 0:

@@ -43,10 +43,11 @@ def nash(
       For orthogonal gradients w_i = 1 / |g_i|, so that d is the sum of the unit gradients.
 
       >>> import jax.numpy as jnp
+      >>> import numpy as np
       >>> from mmjax.balance import nash, to_aggregator
       >>> aggregator = to_aggregator(nash(), ("a", "b"))
       >>> gradients = jnp.array([[10.0, 0.0], [0.0, 0.1]])
-      >>> print(aggregator.update(gradients, aggregator.init(jnp.zeros(2)))[0].round(3))
+      >>> print(np.asarray(aggregator.update(gradients, aggregator.init(jnp.zeros(2)))[0]).round(3))
       [1. 1.]
     """
     if every < 1:
@@ -85,10 +86,11 @@ def fairgrad(
       For orthogonal gradients w_i = |g_i|^(-2 alpha / (1 + alpha)), here 8^(-4 / 3) = 1 / 16.
 
       >>> import jax.numpy as jnp
+      >>> import numpy as np
       >>> from mmjax.balance import fairgrad, to_aggregator
       >>> aggregator = to_aggregator(fairgrad(alpha=2.0), ("a", "b"))
       >>> gradients = jnp.array([[1.0, 0.0], [0.0, 8.0]])
-      >>> print(aggregator.update(gradients, aggregator.init(jnp.zeros(2)))[0].round(3))
+      >>> print(np.asarray(aggregator.update(gradients, aggregator.init(jnp.zeros(2)))[0]).round(3))
       [1.  0.5]
     """
     if not alpha > 0:

@@ -77,7 +77,9 @@ def min_norm_point(gram: Float[Array, "t t"], mask: Bool[Array, " t"]) -> Float[
     Example:
       The weights of orthogonal gradients are proportional to 1 / G_ii.
 
-      >>> print(min_norm_point(jnp.diag(jnp.array([1.0, 4.0])), jnp.ones(2, bool)).round(3))
+      >>> import numpy as np
+      >>> x = min_norm_point(jnp.diag(jnp.array([1.0, 4.0])), jnp.ones(2, bool))
+      >>> print(np.asarray(x).round(3))
       [0.8 0.2]
     """
     cosines, norms, nonzero = unit_gram(gram)
@@ -128,7 +130,8 @@ def nonnegative_qp(
     Source: Mehrotra, SIAM Journal on Optimization 1992.
 
     Example:
-      >>> print(solve_nonnegative_qp(jnp.eye(2), jnp.array([-2.0, 1.0])).round(3))
+      >>> import numpy as np
+      >>> print(np.asarray(solve_nonnegative_qp(jnp.eye(2), jnp.array([-2.0, 1.0]))).round(3))
       [2. 0.]
     """
     ridge = ridge_of(a)
@@ -193,7 +196,9 @@ def power_equation(
     Example:
       x = x^-1 4 in the first entry, x = x^-1 in the second.
 
-      >>> print(solve_power_equation(jnp.eye(2), jnp.log(jnp.array([4.0, 1.0])), 1.0).round(3))
+      >>> import numpy as np
+      >>> x = solve_power_equation(jnp.eye(2), jnp.log(jnp.array([4.0, 1.0])), 1.0)
+      >>> print(np.asarray(x).round(3))
       [2. 1.]
     """
     ridge = ridge_of(a)

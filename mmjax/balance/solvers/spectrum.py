@@ -43,7 +43,9 @@ def pseudo_solve(gram: Float[Array, "t t"], right: Float[Array, " t"]) -> Float[
     """Multiplies a vector by the pseudo-inverse of a Gramian.
 
     Example:
-      >>> print(pinv_solve(jnp.ones((2, 2)), jnp.array([2.0, 2.0])).round(3))
+      >>> import numpy as np
+      >>> x = pinv_solve(jnp.ones((2, 2)), jnp.array([2.0, 2.0]))
+      >>> print(np.asarray(x).round(3))
       [1. 1.]
     """
     values, vectors, _ = spectrum(gram)
