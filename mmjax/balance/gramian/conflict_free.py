@@ -53,7 +53,7 @@ def equal_cosines(
 ) -> tuple[Float[Array, " t"], Float[Array, "t t"], Float[Array, " t"]]:
     """Returns (v, cosines C, norms) with C v = 1, so that U^T v has equal cosines to all gradients.
 
-    It is the least-squares solution if there is no other, and 0 if that is zero up to rounding. A
+    If no v solves it, v is the least-squares solution, and 0 if that is zero up to rounding. A
     zero gradient takes no part.
     """
     cosines, norms, nonzero = unit_gram(gram)

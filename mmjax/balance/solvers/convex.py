@@ -191,7 +191,7 @@ def power_equation(
       a: the matrix.
       log_p: log p.
       power: a positive number.
-      iterations: the largest number of steps; ten are usual.
+      iterations: the largest number of steps; ten are typical.
 
     Example:
       x = x^-1 4 in the first entry, x = x^-1 in the second.
