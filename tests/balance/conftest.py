@@ -17,7 +17,7 @@ SLOTS, SIZE = 40, 48
 
 @dataclass(frozen=True)
 class Problems:
-    """n problems with 1 to SLOTS tasks in random places; the other places are unlabelled."""
+    """n problems with 1 to SLOTS tasks in random places; the other places are unlabeled."""
 
     rows: np.ndarray  # Float32[n SLOTS SIZE]
     losses: np.ndarray  # Float32[n SLOTS]

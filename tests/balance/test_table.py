@@ -117,7 +117,7 @@ class Run(NamedTuple):
 
 
 def case(seed: int = 0, rows=None, losses=None, labeled=(True,) * TASKS, scale=1.0) -> Case:
-    """Ordinary where nothing else is asked for; what is not labelled has no loss or gradient."""
+    """Ordinary where nothing else is asked for; what is not labeled has no loss or gradient."""
     rng, mask = np.random.default_rng(seed), np.array(labeled)
     ordinary = rng.normal(size=(TASKS, SIZE))
     heads = np.diag(rng.normal(size=TASKS))

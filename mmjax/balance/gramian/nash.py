@@ -154,9 +154,7 @@ def occasionally(balancer: Balancer, every: int, weigh_heads: bool) -> Balancer:
             task_specific = pullback.task_specific(w if weigh_heads else jnp.ones_like(w))
             return merge(pullback.shared(w), task_specific), state.weights, state.inner
 
-        gradient, w, inner = jax.lax.cond(
-            state.steps % every == 0, update_weights, keep_weights
-        )
+        gradient, w, inner = jax.lax.cond(state.steps % every == 0, update_weights, keep_weights)
         new = OccasionalState(state.steps + 1, w, inner)
         return gradient, jnp.where(labeled, w, 0.0), new
 
