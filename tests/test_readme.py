@@ -46,7 +46,7 @@ def test_the_example_balancer_gives_gradients_of_one_length(example):
     gram = np.array([[4.0, 1.0], [1.0, 9.0]])
     update = names["unit_gradients"]().update
     gradients = np.linalg.cholesky(gram)  # rows whose Gramian is the one above
-    _, _, weights = update(
+    _, weights, _ = update(
         np.ones(2, np.float32),
         of_jacobian({"p": jnp.asarray(gradients, jnp.float32)}, {"p": True}),
         (),

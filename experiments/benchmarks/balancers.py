@@ -1,11 +1,11 @@
-"""What a balancer costs: the time of a training step over that of a step with equal weights.
+"""Measures the cost of balancers: the time of a training step relative to equal weights.
 
     python experiments/benchmarks/balancers.py --tasks 2 8 40 --methods mgda upgrad --threads 1
 
 The model is LeNet on 28x28 images, batch 256: conv 10 k5, conv 20 k5, dense 50, and a head
-50 -> 50 -> 10 a task. Every method's step alternates with the equal one in one process, and the
-ratio is the median of the ratios of neighbours, so that a busy machine slows both. "weights" is the
-time that a method takes from the Gramian to its weights, over that of its step.
+50 -> 50 -> 10 per task. Every method's step alternates with the equal one in one process, and the
+ratio is the median of the ratios of neighbors, so that a busy machine slows both. "weights" is the
+time that a method takes from the Gramian to its weights, relative to its step.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from typing import Any
 
 GRAMIAN = (
     *("pcgrad", "gradvac", "mgda", "imtl_g", "cagrad", "nash", "fairgrad", "aligned", "upgrad"),
-    *("dualproj", "config", "krum", "gradnorm"),
+    *("dualproj", "conflict_free", "krum", "gradnorm"),
 )
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    # Before JAX starts its threads, which are as many as the cores that it sees.
+    # Before JAX starts, since it starts as many threads as there are cores that it sees.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
     rows = []
     print("| method | wrt | tasks | ratio | weights | equal step (ms) |")
@@ -51,32 +51,32 @@ def main() -> None:
 
 
 def compare(
-    methods: Sequence[str], ways: Sequence[str], tasks: int, rounds: int
+    methods: Sequence[str], wrts: Sequence[str], tasks: int, rounds: int
 ) -> Iterator[dict[str, Any]]:
-    """A line for every method and way to take its gradients."""
+    """Yields one row per method and value of `wrt`."""
     from mmjax import balance
 
     plain = step_of(balance.equal(), tasks)
     plain()  # compile
-    for wrt in ways:
+    for wrt in wrts:
         for method in methods:
             balancer = getattr(balance, method)(wrt=wrt)
             balanced = step_of(balancer, tasks)
             balanced()
             pairs = [(timed(plain), timed(balanced)) for _ in range(rounds)]
-            step = statistics.median(other for _, other in pairs)
+            step = statistics.median(seconds for _, seconds in pairs)
             yield {
                 "method": method,
                 "wrt": wrt,
                 "tasks": tasks,
-                "ratio": statistics.median(other / one for one, other in pairs),
+                "ratio": statistics.median(balanced_s / plain_s for plain_s, balanced_s in pairs),
                 "weights": weights_seconds(balancer, tasks, rounds) / step,
-                "equal_ms": 1e3 * statistics.median(one for one, _ in pairs),
+                "equal_ms": 1e3 * statistics.median(seconds for seconds, _ in pairs),
             }
 
 
 def weights_seconds(balancer: Any, tasks: int, rounds: int, repeats: int = 20) -> float:
-    """Seconds from a Gramian to weights: an update whose gradients have only 64 entries."""
+    """Measures seconds from a Gramian to weights: an update of gradients with only 64 entries."""
     import jax
     import jax.numpy as jnp
 
@@ -86,23 +86,23 @@ def weights_seconds(balancer: Any, tasks: int, rounds: int, repeats: int = 20) -
     losses, labeled = jnp.ones(tasks), jnp.ones(tasks, bool)
 
     @jax.jit
-    def many(keys: Any) -> Any:
-        def one(state: Any, key: Any) -> Any:
+    def run_updates(keys: Any) -> Any:
+        def update(state: Any, key: Any) -> Any:
             rows = {"p": jax.random.normal(key, (tasks, 64))}
             pullback = of_jacobian(rows, shared)
-            grads, state, _ = balancer.update(losses, pullback, state, key=key, labeled=labeled)
+            grads, _, state = balancer.update(losses, pullback, state, key=key, labeled=labeled)
             return state, grads
 
-        return jax.lax.scan(one, balancer.init(names, {"p": jnp.zeros(64)}), keys)
+        return jax.lax.scan(update, balancer.init(names, {"p": jnp.zeros(64)}), keys)
 
     keys = jax.random.split(jax.random.key(0), repeats)
-    jax.block_until_ready(many(keys))
-    calls = [timed(lambda: jax.block_until_ready(many(keys))) for _ in range(rounds)]
+    jax.block_until_ready(run_updates(keys))
+    calls = [timed(lambda: jax.block_until_ready(run_updates(keys))) for _ in range(rounds)]
     return statistics.median(calls) / repeats
 
 
 def step_of(balancer: Any, tasks: int) -> Callable[[], None]:
-    """A function that makes one training step and waits for it."""
+    """Returns a function that runs one training step and waits for it."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -123,7 +123,7 @@ def step_of(balancer: Any, tasks: int) -> Callable[[], None]:
         heads={name: Classification(10, hidden=(50,)) for name in names},
     )
     rng = np.random.default_rng(0)
-    everywhere = np.ones(256, bool)
+    everywhere = np.ones(256, bool)  # present, and labeled
     batch = Batch(
         inputs={"image": rng.random((256, 28, 28, 1), np.float32)},
         present={"image": everywhere},
@@ -143,7 +143,7 @@ def step_of(balancer: Any, tasks: int) -> Callable[[], None]:
 
 
 def timed(run: Callable[[], Any]) -> float:
-    """Seconds of one call."""
+    """Measures the seconds of one call."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start

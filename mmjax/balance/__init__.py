@@ -1,4 +1,9 @@
-"""Balancers: weightings by losses and balancing by gradients, under one protocol."""
+"""Balancers: weightings by losses and balancing by gradients, under one protocol.
+
+Every name below but `Balancer`, the `from_...` and the `to_...` is a factory that returns a
+`Balancer`. Its folder says what the method needs: `losses`, the `gramian` of the tasks' gradients,
+or their `jacobian`.
+"""
 
 from mmjax.balance.base import Balancer, from_gram, from_jacobian, from_losses, from_stateful_gram
 from mmjax.balance.gramian.aligned import aligned

@@ -1,9 +1,13 @@
-"""The balancer: how the gradients of several losses become one update.
+"""The balancer protocol: how the gradients of several losses become one gradient.
 
-A balancer is a pair of pure functions, like an optax transformation. It is handed the losses and a
-`Pullback`, which gives gradients on demand. A loss weighting asks for one gradient, that of the
-weighted sum; a gradient method asks for the Jacobian. All of it is reduced over devices already, so
-that a non-linear method is right under data parallelism without knowing of it.
+A balancer is a pair of pure functions, like an optax transformation. Its input is the losses and a
+`Pullback`, which computes gradients on demand. A loss weighting needs one gradient, that of the
+weighted sum; a gradient method needs the Jacobian. Everything is already reduced over devices, so a
+nonlinear method is correct under data parallelism and contains no code for it.
+
+Results have one order everywhere: (gradient, weights, state), without those that a function does
+not compute. T (`t` in shapes) is the number of tasks, J [T P] the Jacobian, whose rows are the
+tasks' gradients g_t, and G = J J^T [T T] their Gramian.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +26,7 @@ Wrt = str | tuple[str, ...]
 
 @runtime_checkable
 class Update(Protocol):
-    """Turns losses and their pullback into one gradient."""
+    """The signature of `Balancer.update`."""
 
     def __call__(
         self,
@@ -32,23 +36,42 @@ class Update(Protocol):
         *,
         key: Key[Array, ""],
         labeled: Bool[Array, " t"],
-    ) -> tuple[Params, State, Float[Array, " t"]]:
-        """See `Balancer`."""
+    ) -> tuple[Params, Float[Array, " t"], State]:
+        """Returns (gradient, weights, state); see `Balancer`."""
         ...
 
 
 class Balancer(NamedTuple):
-    """Pure functions.
+    """A way to balance tasks, as pure functions.
 
     Attributes:
       init: (names of the tasks in the order of the losses, shared parameters) -> state.
-      update: (losses, pullback, state, *, key, labeled) -> (gradient, state, weights). `key` is
-        fresh each step; `labeled` says which tasks have a label in this batch (the loss and the
-        gradient of the others are 0). The weights are those that the step used, for the log.
+      update: (losses, pullback, state, *, key, labeled) -> (gradient, weights, state). The gradient
+        covers all parameters. The weights [t] are those that the step used, for the log. `key` is
+        fresh in each step; `labeled` marks the tasks that have a label in this batch (the loss and
+        the gradient of the others are 0).
       after: (state, losses before, losses after the step on the SAME batch, *, labeled) -> state,
-        for methods that learn from what the step did; it costs another forward pass.
-      parts: into how many independent parts a batch is split, for methods that need several
+        for methods that learn from the effect of the step; it costs another forward pass.
+      parts: number of independent parts that a batch is split into, for methods that need several
         estimates of the gradients; see `Pullback.parts`.
+
+    Example:
+      With the identity as the Jacobian, the gradient equals the weights.
+
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from mmjax.balance import geometric
+      >>> from mmjax.balance.pullback import pullback_from_jacobian
+      >>> balancer = geometric()
+      >>> gradient, weights, state = balancer.update(
+      ...     jnp.array([1.0, 4.0]),
+      ...     pullback_from_jacobian({"x": jnp.eye(2)}, {"x": True}),
+      ...     balancer.init(("a", "b"), {"x": jnp.zeros(2)}),
+      ...     key=jax.random.key(0),
+      ...     labeled=jnp.array([True, True]),
+      ... )
+      >>> print(weights, gradient["x"])
+      [1.   0.25] [1.   0.25]
     """
 
     init: Callable[[Sequence[str], Params], State]
@@ -58,7 +81,7 @@ class Balancer(NamedTuple):
 
 
 def no_state(tasks: Sequence[str], params: Params) -> State:
-    """The state of a balancer without memory."""
+    """Returns the state of a balancer without memory: `Balancer.init`."""
     return ()
 
 
@@ -66,11 +89,21 @@ def from_losses(weights: Callable[..., Float[Array, " t"]]) -> Balancer:
     """Lifts `weights(losses, *, key, labeled) -> Float[t]` to a balancer without memory.
 
     No gradient flows through the weights.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from mmjax.balance import from_losses, to_aggregator
+      >>> balancer = from_losses(lambda losses, *, key, labeled: losses / losses.sum())
+      >>> aggregator = to_aggregator(balancer, ("a", "b"))
+      >>> state = aggregator.init(jnp.zeros(2))
+      >>> gradient, _ = aggregator.update(jnp.eye(2), state, losses=jnp.array([1.0, 3.0]))
+      >>> print(gradient)
+      [0.25 0.75]
     """
 
     def update(losses, pullback, state, *, key, labeled):
         w = weights(losses, key=key, labeled=labeled)
-        return pullback(w), state, w
+        return pullback(w), w, state
 
     return Balancer(no_state, update)
 
@@ -84,20 +117,31 @@ def from_gram(
 ) -> Balancer:
     """Lifts `weights(gram, *, key, labeled) -> Float[t]` to a balancer without memory.
 
-    The Gramian [t t] holds the inner products of the tasks' gradients. An unlabelled task has a row
-    and a column of zeros there, and weight 0 whatever `weights` says.
+    The Gramian G [t t] holds the inner products of the tasks' gradients. An unlabeled task has a
+    row and a column of zeros in it, and its weight is set to 0 whatever `weights` returns.
 
     Args:
       weights: the method.
-      wrt: what the gradients are taken over. "params": all shared parameters, one backward pass a
-        task. "features": the features that the heads share, one backward pass in all (Sener,
-        Koltun, NeurIPS 2018, call it MGDA-UB). A tuple of patterns of parameters' paths, such as
-        ("sharing/*",): those of the shared parameters, a backward pass a task as far down as these
-        lie and one in all; the weights apply to all of them.
-      weigh_heads: whether parameters of one task alone are weighted too. By default they keep their
-        own task's gradient, since there is nothing to balance there.
-      rescale: whether the weights are scaled to sum to the number of labelled tasks, so that
-        methods can be compared at the same learning rate.
+      wrt: what the gradients are taken with respect to. "params": all shared parameters, one
+        backward pass per task. "features": the features that the heads share, one backward pass in
+        all (called MGDA-UB by Sener, Koltun, NeurIPS 2018). A tuple of patterns of parameter paths,
+        such as ("sharing/*",): the matching shared parameters, one backward pass per task down to
+        them and one through the rest; the weights apply to all shared parameters.
+      weigh_heads: whether task-specific parameters are weighted too. By default they keep their
+        task's gradient, since there is nothing to balance.
+      rescale: whether the weights are scaled to sum to the number of labeled tasks, so that methods
+        can be compared at the same learning rate.
+
+    Example:
+      Gradients of lengths 1 and 2 are normalized.
+
+      >>> import jax.numpy as jnp
+      >>> from mmjax.balance import from_gram, to_aggregator
+      >>> balancer = from_gram(lambda gram, *, key, labeled: 1 / jnp.sqrt(jnp.diag(gram)))
+      >>> aggregator = to_aggregator(balancer, ("a", "b"))
+      >>> gradients = jnp.array([[1.0, 0.0], [0.0, 2.0]])
+      >>> print(aggregator.update(gradients, aggregator.init(jnp.zeros(2)))[0])
+      [1. 1.]
     """
 
     def stateless(gram, losses, state, *, key, labeled):
@@ -118,15 +162,28 @@ def from_stateful_gram(
 ) -> Balancer:
     """Lifts `weights(gram, losses, state, *, key, labeled) -> (Float[t], state)` to a balancer.
 
-    As `from_gram`, for methods with memory.
+    It is `from_gram` for methods with memory.
 
     Raises:
-      ValueError: if `wrt` is neither "params", nor "features", nor patterns.
+      ValueError: if `wrt` is neither "params", nor "features", nor a tuple of patterns.
+
+    Example:
+      Weights that count the steps.
+
+      >>> import jax.numpy as jnp
+      >>> from mmjax.balance import from_stateful_gram, to_aggregator
+      >>> def count_steps(gram, losses, state, *, key, labeled):
+      ...     return jnp.full(2, state + 1.0), state + 1
+      >>> balancer = from_stateful_gram(lambda tasks, params: 0, count_steps)
+      >>> aggregator = to_aggregator(balancer, ("a", "b"))
+      >>> _, state = aggregator.update(jnp.eye(2), aggregator.init(jnp.zeros(2)))
+      >>> print(aggregator.update(jnp.eye(2), state)[0])
+      [2. 2.]
     """
     if isinstance(wrt, str) and wrt not in ("params", "features"):
         raise ValueError(
-            f'wrt is {wrt!r}; it must be "params", "features" or a tuple of patterns of '
-            'parameters\' paths, such as ("sharing/*",).'
+            f'wrt is {wrt!r}; it must be "params", "features" or a tuple of patterns of parameter '
+            'paths, such as ("sharing/*",).'
         )
 
     def update(losses, pullback, state, *, key, labeled):
@@ -138,10 +195,10 @@ def from_stateful_gram(
         w, state = weights(gram, losses, state, key=key, labeled=labeled)
         w = jnp.where(labeled, w, 0.0)
         w = rescaled(w, labeled) if rescale else w
-        # With patterns the rows of the other parameters are never used, so they cost nothing.
+        # With patterns, XLA removes the unused rows of the other parameters, so they cost nothing.
         shared = weighted_sum(rows, w) if wrt == "params" else pullback.shared(w)
-        own = pullback.own(w if weigh_heads else jnp.ones_like(w))
-        return merge(shared, own), state, w
+        task_specific = pullback.task_specific(w if weigh_heads else jnp.ones_like(w))
+        return merge(shared, task_specific), w, state
 
     return Balancer(init, update)
 
@@ -152,21 +209,34 @@ def from_jacobian(
 ) -> Balancer:
     """Lifts `direction(jacobian, losses, state, *, key, labeled) -> (gradient, weights, state)`.
 
-    For methods that need more of the Jacobian than its Gramian. Its leaves are [t, ...], over the
-    shared parameters, and the gradient has the same leaves [...]. Parameters of one task alone keep
-    their own task's gradient.
+    It is for methods that need more than the Gramian. The Jacobian covers the shared parameters:
+    leaves [t, ...]; the gradient has leaves [...]. Task-specific parameters keep their task's
+    gradient.
+
+    Example:
+      In each entry, the largest of the tasks' gradients.
+
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from mmjax.balance import from_jacobian, to_aggregator
+      >>> def take_largest(jacobian, losses, state, *, key, labeled):
+      ...     return jax.tree.map(lambda rows: rows.max(0), jacobian), jnp.ones(2), state
+      >>> aggregator = to_aggregator(from_jacobian(lambda tasks, params: (), take_largest), "ab")
+      >>> state = aggregator.init(jnp.zeros(2))
+      >>> print(aggregator.update(jnp.array([[1.0, -1.0], [0.0, 2.0]]), state)[0])
+      [1. 2.]
     """
 
     def update(losses, pullback, state, *, key, labeled):
         jacobian = pullback.jacobian()
         shared, w, state = direction(jacobian, losses, state, key=key, labeled=labeled)
-        return merge(shared, pullback.own(jnp.ones_like(losses))), state, w
+        return merge(shared, pullback.task_specific(jnp.ones_like(losses))), w, state
 
     return Balancer(init, update)
 
 
 def rescaled(weights: Float[Array, " t"], labeled: Bool[Array, " t"]) -> Float[Array, " t"]:
-    """The weights, scaled to sum to the number of labelled tasks where their sum is positive."""
+    """Scales the weights to sum to the number of labeled tasks if their sum is positive."""
     total = weights.sum()
     safe = jnp.where(total > 0, total, 1.0)
     return jnp.where(total > 0, weights * (labeled.sum() / safe), weights)

@@ -1,4 +1,4 @@
-"""What the tasks' gradients look like: their angles, lengths and conflicts."""
+"""Diagnostics of the tasks' gradients: their angles, norms and conflicts."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,22 @@ Totals = dict[str, tuple[Array, Array]]
 
 
 def diagnose(gram: Float[Array, "t t"], tasks: Sequence[str], labeled: Bool[Array, " t"]) -> Totals:
-    """Metrics (total, count) of the Gramian of the tasks' gradients, over the labelled tasks.
+    """Computes metrics (total, count) of the Gramian of the gradients, over the labeled tasks.
 
     Returns:
-      "gradient_norm/TASK"; "cosine/A,B" for every pair of tasks, 0 where a gradient is zero;
-      "conflicts", the share of pairs whose cosine is negative; "condition", the ratio of the
-      largest to the smallest eigenvalue of the Gramian over its numerical rank.
+      "gradient_norm/TASK"; "cosine/A,B" for every pair of tasks, 0 if a gradient is zero;
+      "conflicts", the share of pairs with a negative cosine; "condition", the ratio of the
+      largest to the smallest significant eigenvalue of the Gramian.
+
+    Example:
+      >>> gram = jnp.array([[4.0, -1.0], [-1.0, 1.0]])
+      >>> metrics = diagnose_gradients(gram, ("a", "b"), jnp.array([True, True]))
+      >>> for name in ("gradient_norm/a", "cosine/a,b", "conflicts"):
+      ...     total, count = metrics[name]
+      ...     print(name, total / count)
+      gradient_norm/a 2.0
+      cosine/a,b -0.5
+      conflicts 1.0
     """
     t = len(tasks)
     cosines, norms, nonzero = unit_gram(gram)
@@ -33,9 +43,9 @@ def diagnose(gram: Float[Array, "t t"], tasks: Sequence[str], labeled: Bool[Arra
 
 
 def condition(gram: Float[Array, "t t"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The condition number over the numerical rank, and 1; (0, 0) of a Gramian of rank 0."""
+    """Returns (condition number over the numerical rank, 1), or (0, 0) for a Gramian of rank 0."""
     scale = jnp.trace(gram)
-    values, _, kept = spectrum(gram / jnp.where(scale > 0, scale, 1))
-    some = kept.any()
-    smallest = jnp.where(kept, values, jnp.inf).min()
-    return jnp.where(some, values[-1] / smallest, 0), some.astype(jnp.float32)
+    values, _, significant = spectrum(gram / jnp.where(scale > 0, scale, 1))
+    nonzero = significant.any()
+    smallest = jnp.where(significant, values, jnp.inf).min()
+    return jnp.where(nonzero, values[-1] / smallest, 0), nonzero.astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""To and from the aggregators that optax has for stacked gradients (experimental there)."""
+"""Conversion to and from optax's (experimental) aggregators of stacked gradients."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -16,14 +16,23 @@ Aggregator = aggregating.Aggregator
 
 
 def from_aggregator(aggregator: Any) -> Balancer:
-    """A balancer that hands the tasks' gradients over the shared parameters to an aggregator.
+    """Converts an aggregator to a balancer of the gradients of the shared parameters.
 
-    An aggregator knows nothing of missing labels: it is given the mean of the other tasks'
-    gradients in place of one that is missing, so that an average is that of the others. Nor does it
-    tell what weights it gave: 1 is logged.
+    An aggregator does not support missing labels: in place of a missing gradient it gets the mean
+    of the other tasks' gradients, so that an average is that of the others. It does not return
+    weights either: 1 is logged.
 
     Args:
       aggregator: optax's `Aggregator` (init, update), of gradients stacked along axis 0.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from optax.experimental import aggregating
+      >>> from mmjax.balance import from_aggregator, to_aggregator
+      >>> balancer = from_aggregator(aggregating.average_per_element_updates(0))
+      >>> aggregator = to_aggregator(balancer, ("a", "b"))
+      >>> print(aggregator.update(2 * jnp.eye(2), aggregator.init(jnp.zeros(2)))[0])
+      [1. 1.]
     """
 
     def init(tasks: Sequence[str], params: Params) -> State:
@@ -38,33 +47,42 @@ def from_aggregator(aggregator: Any) -> Balancer:
 
 
 def fill(leaf: Float[Array, "t ..."], labeled: Bool[Array, " t"]) -> Float[Array, "t ..."]:
-    """The rows, with the mean of the labelled ones in place of the others."""
+    """Replaces the rows of unlabeled tasks by the mean of the others."""
     mask = jnp.expand_dims(labeled, range(1, leaf.ndim))
     mean = jnp.where(mask, leaf, 0).sum(0, keepdims=True) / jnp.maximum(labeled.sum(), 1)
     return jnp.where(mask, leaf, mean.astype(leaf.dtype))
 
 
 class AggregatorState(NamedTuple):
-    """State of a balancer as an aggregator: its own, and the number of updates made."""
+    """State of a balancer as an aggregator: its own state, and the number of updates."""
 
     balancer: State
     step: Int[Array, ""]
 
 
 def to_aggregator(balancer: Balancer, tasks: Sequence[str], seed: int = 0) -> Any:
-    """A balancer as an optax aggregator of gradients stacked along axis 0, one row a task.
+    """Converts a balancer to an optax aggregator of gradients stacked along axis 0, a row per task.
 
-    All parameters are shared ones to it. Its `update` takes, beside what optax prescribes, the
-    keyword arguments `losses` [t], ones by default, and `labeled` [t], all by default. For a method
-    that is a function of the Gramian, give `from_gram(weights)`.
+    All parameters count as shared. Its `update` takes, besides optax's arguments, the keyword
+    arguments `losses` [t], ones by default, and `labeled` [t], all true by default. For a method
+    that is a function of the Gramian, use `from_gram(weights)`.
 
     Args:
-      balancer: any that needs neither several batches nor a second evaluation.
+      balancer: one that needs neither several batches nor a second evaluation of the losses.
       tasks: the tasks' names in the order of the rows.
-      seed: of its random draws.
+      seed: seed of its random draws.
 
     Raises:
-      ValueError: if the balancer needs more than an aggregator is given.
+      ValueError: if the balancer needs more than an aggregator gets.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from mmjax.balance import static, to_aggregator
+      >>> aggregator = to_aggregator(static({"a": 1.0, "b": 2.0}), ("a", "b"))
+      >>> gradients = jnp.array([[1.0, 0.0], [3.0, 4.0]])
+      >>> gradient, state = aggregator.update(gradients, aggregator.init(jnp.zeros(2)))
+      >>> print(gradient)
+      [7. 8.]
     """
     if balancer.parts > 1 or balancer.after is not None:
         raise ValueError(
@@ -77,7 +95,7 @@ def to_aggregator(balancer: Balancer, tasks: Sequence[str], seed: int = 0) -> An
 
     def update(per_elt_updates, state, params=None, *, losses=None, labeled=None, **extra_args):
         pullback = of_jacobian(per_elt_updates, jax.tree.map(lambda _: True, per_elt_updates))
-        gradient, new, _ = balancer.update(
+        gradient, _, new = balancer.update(
             jnp.ones(len(tasks)) if losses is None else losses,
             pullback,
             state.balancer,

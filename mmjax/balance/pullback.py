@@ -1,10 +1,9 @@
-"""The pullback: from weights of the losses to gradients, by as little work as a method needs.
+"""The pullback: from weights of the losses to gradients, with as few backward passes as possible.
 
-The model is differentiated in two stages. The first makes every task's features from all
-parameters that tasks share; the second, the heads, makes each task's loss from that task's features
-alone. So ONE backward pass of all heads gives every task's gradient at its features, and what a
-method pays for is only the backward passes of the first stage: one for a weighting, one a task for
-a Jacobian.
+The model is differentiated in two stages. The first computes every task's features from the shared
+parameters; the second, the heads, computes each task's loss from that task's features alone. So ONE
+backward pass through all heads gives every task's gradient at its features, and a method only pays
+for the backward passes through the first stage: one for a weighting, one per task for a Jacobian.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,30 +22,30 @@ Features = dict[str, PyTree[Array]]
 
 
 class Pullback(NamedTuple):
-    """Gradients of the losses, reduced over devices.
+    """Functions that compute gradients of the losses, reduced over devices.
 
-    Trees of shared parameters have None in place of the parameters that belong to one task, and the
-    other way round; `merge` puts them together.
+    Trees of shared parameters have None in place of the task-specific parameters, which belong to
+    one task, and vice versa; `mmjax.parameters.merge` combines them.
 
     Attributes:
-      gradient: weights w -> gradient of sum_t w_t loss_t over all parameters. Calling the pullback
-        itself does the same.
-      shared: w -> that over the shared parameters.
-      own: w -> that over the parameters of one task alone.
-      jacobian: () -> each task's gradient over the shared parameters: leaves [t, ...].
+      gradient: weights w -> gradient of sum_t w_t loss_t with respect to all parameters. Calling
+        the pullback itself does the same.
+      shared: w -> the part of it for the shared parameters.
+      task_specific: w -> the part of it for the task-specific parameters.
+      jacobian: () -> each task's gradient for the shared parameters: leaves [t, ...].
       feature_gram: () -> inner products [t t] of the tasks' gradients at the shared features.
-      parts: pullbacks and losses of independent parts of the batch, for balancers with `parts` > 1.
+      parts: pullbacks of independent parts of the batch, for balancers with `parts` > 1.
     """
 
     gradient: Callable[[Weights], Params]
     shared: Callable[[Weights], Params]
-    own: Callable[[Weights], Params]
+    task_specific: Callable[[Weights], Params]
     jacobian: Callable[[], Params]
     feature_gram: Callable[[], Float[Array, "t t"]]
     parts: tuple["Pullback", ...] = ()
 
     def __call__(self, weights: Weights) -> Params:
-        """The gradient of the weighted sum of the losses, over all parameters."""
+        """Returns the gradient of the weighted sum of the losses, for all parameters."""
         return self.gradient(weights)
 
 
@@ -59,53 +58,73 @@ def differentiate(
     shared: PyTree[bool],
     reduce: Callable[[Any], Any] = lambda x: x,
 ) -> tuple[Float[Array, " t"], Pullback, Any]:
-    """The losses, their pullback, and what else `head_losses` tells.
+    """Returns (losses, their pullback, auxiliary output of `head_losses`).
 
     Args:
       represent: parameters -> each task's features.
-      head_losses: (parameters, features) -> losses, each from its own task's features; and
-        whatever else is not to be differentiated.
-      params: where to differentiate.
+      head_losses: (parameters, features) -> (losses, auxiliary output that is not differentiated);
+        each loss depends on the features of its own task only.
+      params: the point at which to differentiate.
       tasks: the tasks' names in the order of the losses.
-      shared: marks, leaf by leaf, the parameters that tasks share.
+      shared: a tree of parameters that marks those that tasks share.
       reduce: sums over devices.
+
+    Example:
+      Two quadratic losses of a shared parameter p; task b has a scale s of its own.
+
+      >>> losses, pullback, _ = differentiate_losses(
+      ...     lambda params: {"a": params["p"], "b": params["p"]},
+      ...     lambda params, x: (jnp.stack([x["a"] ** 2, params["s"] * x["b"] ** 2]), None),
+      ...     {"p": 3.0, "s": 2.0},
+      ...     tasks=("a", "b"),
+      ...     shared={"p": True, "s": False},
+      ... )
+      >>> print(losses, pullback.jacobian()["p"], pullback.task_specific(jnp.ones(2))["s"])
+      [ 9. 18.] [ 6. 12.] 9.0
     """
-    features, to_params = jax.vjp(represent, params)
-    losses, to_features, others = jax.vjp(head_losses, params, features, has_aux=True)
-    of_features = to_features(jnp.ones_like(losses))[1]
+    features, params_vjp = jax.vjp(represent, params)
+    losses, heads_vjp, aux = jax.vjp(head_losses, params, features, has_aux=True)
+    # A loss depends on its own task's features only, so the cotangent of the features of task t
+    # under weights w is w_t times this one.
+    feature_gradients = heads_vjp(jnp.ones_like(losses))[1]
 
     def gradient(w: Weights) -> Params:
-        direct, cotangent = to_features(w)
-        return reduce(jax.tree.map(jnp.add, direct, to_params(cotangent)[0]))
+        direct, cotangent = heads_vjp(w)
+        return reduce(jax.tree.map(jnp.add, direct, params_vjp(cotangent)[0]))
 
-    def local(w: Weights) -> Params:
-        cotangent = {t: scale(of_features[t], w[i]) for i, t in enumerate(tasks)}
-        return jax.tree.map(jnp.add, to_features(w)[0], to_params(cotangent)[0])
+    def local_gradient(w: Weights) -> Params:
+        cotangent = {t: scale(feature_gradients[t], w[i]) for i, t in enumerate(tasks)}
+        return jax.tree.map(jnp.add, heads_vjp(w)[0], params_vjp(cotangent)[0])
 
-    def of_shared(w: Weights) -> Params:
-        return partition(local(w), shared)[0]
+    def local_shared(w: Weights) -> Params:
+        return partition(local_gradient(w), shared)[0]
 
     pullback = Pullback(
         gradient=gradient,
-        shared=lambda w: reduce(of_shared(w)),
-        own=lambda w: reduce(partition(local(w), shared)[1]),
-        jacobian=lambda: reduce(each(of_shared, jnp.eye(len(tasks), dtype=losses.dtype))),
-        feature_gram=lambda: reduce(feature_gram(features, of_features, tasks)),
+        shared=lambda w: reduce(local_shared(w)),
+        task_specific=lambda w: reduce(partition(local_gradient(w), shared)[1]),
+        jacobian=lambda: reduce(each(local_shared, jnp.eye(len(tasks), dtype=losses.dtype))),
+        feature_gram=lambda: reduce(feature_gram(features, feature_gradients, tasks)),
     )
-    return reduce(losses), pullback, others
+    return reduce(losses), pullback, aux
 
 
 def each(function: Callable[[Array], Any], rows: Float[Array, "t d"]) -> Any:
-    """The function of every row, stacked: in turn on CPU, where that is faster, else at once."""
+    """Maps the function over the rows: one by one on CPU, where that is faster, else at once."""
     return jax.lax.platform_dependent(
         rows, cpu=lambda x: jax.lax.map(function, x), default=jax.vmap(function)
     )
 
 
 def of_jacobian(jacobian: Params, shared: PyTree[bool]) -> Pullback:
-    """The pullback of gradients that are known: leaves [t, ...], one row a task.
+    """Makes the pullback of given gradients: leaves [t, ...], one row per task.
 
-    For toy problems and tests; its feature Gramian is that of the shared parameters.
+    It is for toy problems and tests; its feature Gramian is that of the shared parameters.
+
+    Example:
+      >>> pullback = pullback_from_jacobian({"x": jnp.array([[1.0, 0.0], [1.0, 2.0]])}, {"x": True})
+      >>> print(pullback(jnp.array([1.0, 0.5]))["x"])
+      [1.5 1. ]
     """
 
     def gradient(w: Weights) -> Params:
@@ -115,55 +134,64 @@ def of_jacobian(jacobian: Params, shared: PyTree[bool]) -> Pullback:
     return Pullback(
         gradient=gradient,
         shared=lambda w: partition(gradient(w), shared)[0],
-        own=lambda w: partition(gradient(w), shared)[1],
+        task_specific=lambda w: partition(gradient(w), shared)[1],
         jacobian=lambda: rows,
         feature_gram=lambda: gramian(rows),
     )
 
 
 def scale(tree: PyTree[Array], factor: Float[Array, ""]) -> PyTree[Array]:
-    """The tree times a number, in the tree's own types; masks have no gradient to scale."""
+    """Scales the leaves in their own types; the float0 gradients of masks stay as they are."""
     return jax.tree.map(
         lambda x: x if x.dtype == jax.dtypes.float0 else x * factor.astype(x.dtype), tree
     )
 
 
 def feature_gram(
-    features: Features, of_features: Features, tasks: Sequence[str]
+    features: Features, feature_gradients: Features, tasks: Sequence[str]
 ) -> Float[Array, "t t"]:
-    """Inner products of the tasks' gradients at features that they share.
+    """Returns the inner products of the tasks' gradients at features that they share.
 
     Raises:
       ValueError: if the tasks' features are not the same.
     """
-    one, *others = (jax.tree.leaves(features[t]) for t in tasks)
-    if any(x is not y for other in others for x, y in zip(one, other, strict=False)):
+    first, *others = (jax.tree.leaves(features[t]) for t in tasks)
+    # Shared features are the same traced arrays.
+    if any(x is not y for other in others for x, y in zip(first, other, strict=False)):
         raise ValueError(
             'wrt="features" needs features that all tasks share, but the model\'s sharing, or its '
             'auxiliary objectives, have features of their own; use wrt="params", or HardSharing '
             "alone."
         )
-    rows = [of_features[t] for t in tasks]
+    rows = [feature_gradients[t] for t in tasks]
     return gramian(jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows))
 
 
 def gramian(rows: PyTree[Array]) -> Float[Array, "t t"]:
-    """Inner products [t t] of a tree's rows: leaves [t, ...].
+    """Returns the inner products [t t] of a tree's rows: leaves [t, ...].
 
-    Computed in float32 at the highest precision that the device has, since a Gramian squares the
-    condition number.
+    They are computed in float32 or better, at the highest precision of the device, since a Gramian
+    squares the condition number.
+
+    Raises:
+      ValueError: if the tree has no leaves.
+
+    Example:
+      >>> print(gramian({"x": jnp.array([[1.0], [2.0]]), "y": jnp.array([[0.0], [3.0]])}))
+      [[ 1.  2.]
+       [ 2. 13.]]
     """
 
-    def one(leaf: Array) -> Float[Array, "t t"]:
+    def leaf_gramian(leaf: Array) -> Float[Array, "t t"]:
         flat = leaf.reshape(len(leaf), -1).astype(jnp.promote_types(leaf.dtype, jnp.float32))
         return dot(flat, flat.T)
 
     leaves = jax.tree.leaves(rows)
     if not leaves:
         raise ValueError("The tasks share no parameters, so there are no gradients to balance.")
-    return sum(map(one, leaves[1:]), start=one(leaves[0]))
+    return sum(map(leaf_gramian, leaves[1:]), start=leaf_gramian(leaves[0]))
 
 
 def weighted_sum(rows: PyTree[Array], weights: Weights) -> PyTree[Array]:
-    """The rows' sum with these weights: leaves [t, ...] to [...]."""
+    """Sums the rows with these weights: leaves [t, ...] to [...]."""
     return jax.tree.map(lambda leaf: jnp.tensordot(weights, leaf, axes=1), rows)

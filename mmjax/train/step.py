@@ -132,7 +132,7 @@ def make_train_step(
             rows = pullback.jacobian()
             pullback = pullback._replace(jacobian=lambda: rows)  # the balancer need not repeat it
             gradient_metrics = diagnose(gramian(rows), names, counts > 0)
-        gradient, balancer_state, weights = balancer.update(
+        gradient, weights, balancer_state = balancer.update(
             losses, pullback, state.balancer_state, key=balancer_key, labeled=counts > 0
         )
         loss = jnp.dot(weights, losses)

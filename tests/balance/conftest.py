@@ -17,7 +17,7 @@ SLOTS, SIZE = 40, 48
 
 @dataclass(frozen=True)
 class Problems:
-    """n problems with 1 to SLOTS tasks in random places; the other places are unlabelled."""
+    """n problems with 1 to SLOTS tasks in random places; the other places are unlabeled."""
 
     rows: np.ndarray  # Float32[n SLOTS SIZE]
     losses: np.ndarray  # Float32[n SLOTS]
@@ -112,7 +112,7 @@ def run():
                 rows, losses, labeled, key = x
                 heads = jnp.diag(labeled.astype(jnp.float32))
                 pullback = of_jacobian({"s": rows, "o": heads}, {"s": True, "o": False})
-                gradient, state, w = balancer.update(
+                gradient, w, state = balancer.update(
                     losses, pullback, state, key=key, labeled=labeled
                 )
                 return state, (gradient["s"], gradient["o"], w)

@@ -28,7 +28,7 @@ def seen(rows, labeled):
     return {k: np.asarray(v) for k, v in diagnose(gram, TASKS, jnp.asarray(labeled)).items()}
 
 
-def test_cosines_norms_and_conflicts_of_the_labelled_tasks():
+def test_cosines_norms_and_conflicts_of_the_labeled_tasks():
     rows = np.random.default_rng(0).normal(size=(4, 6)) * [[1], [1e-9], [1e9], [0]]
     rows[0] = 1e-9 * rows[2] - rows[0] * 0.1
     found = seen(rows, [True, True, True, False])
@@ -38,8 +38,8 @@ def test_cosines_norms_and_conflicts_of_the_labelled_tasks():
         np.testing.assert_allclose(found[f"cosine/{TASKS[i]},{TASKS[j]}"], [cosine, 1], atol=1e-5)
     for i in range(3):
         np.testing.assert_allclose(found[f"gradient_norm/{TASKS[i]}"], [norms[i], 1], rtol=1e-5)
-    for unlabelled in ("cosine/a,d", "gradient_norm/d"):
-        np.testing.assert_array_equal(found[unlabelled], [0, 0])
+    for unlabeled in ("cosine/a,d", "gradient_norm/d"):
+        np.testing.assert_array_equal(found[unlabeled], [0, 0])
     negative = sum(c < 0 for c in pairs.values())
     assert 0 < negative < 3
     np.testing.assert_array_equal(found["conflicts"], [negative, 3])

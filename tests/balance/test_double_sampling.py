@@ -72,7 +72,7 @@ def test_weights_follow_the_cross_gramian(make, by_hand, weigh_heads):
     for _ in range(20):
         whole, one, two = (jacobian(rng) for _ in range(3))
         one["x"] *= 10.0  # so that MoDo's weights move
-        gradient, state, found = update(whole, one, two, state)
+        gradient, found, state = update(whole, one, two, state)
         expected, w = by_hand(one["x"] @ two["x"].T, expected)
         np.testing.assert_allclose(state, expected, atol=2e-5)
         np.testing.assert_allclose(found, w, atol=2e-5)
@@ -113,7 +113,7 @@ def test_random_gradients_of_two_to_forty_tasks(make, by_hand, tasks):
             for _ in range(2)
         )
         before = rng.dirichlet(np.ones(tasks))
-        state, found = update(*(jnp.asarray(x, jnp.float32) for x in (one, two, before)))
+        found, state = update(*(jnp.asarray(x, jnp.float32) for x in (one, two, before)))
         expected, w = by_hand(one @ two.T, before)
         np.testing.assert_allclose(state, expected, atol=1e-4)
         np.testing.assert_allclose(found, w, atol=1e-4)
@@ -134,7 +134,7 @@ def test_sdmgrad_tends_to_the_shifted_least_point():
     )
     balancer = balance.sdmgrad(steps=400)
     exact = pullback({"x": rows, "head": np.eye(3)})  # no parts: the gradients are exact
-    state = jax.jit(lambda s: balancer.update(jnp.ones(3), exact, s, **OPTIONS)[1])(
+    state = jax.jit(lambda s: balancer.update(jnp.ones(3), exact, s, **OPTIONS)[2])(
         balancer.init(TASKS, {})
     )
     np.testing.assert_allclose(state, least.x, atol=1e-3)
@@ -154,8 +154,8 @@ def test_a_task_without_labels_keeps_its_weight(make):
         options = {"key": jax.random.key(0), "labeled": labeled}
         return balancer.update(jnp.ones(len(labeled)), pullback(rows), state, **options)[1:]
 
-    new, w = update(silent, jnp.array([0.2, 0.3, 0.5]), jnp.array([True, True, False]))
-    alone, expected = update(two, jnp.array([0.4, 0.6]), jnp.ones(2, bool))
+    w, new = update(silent, jnp.array([0.2, 0.3, 0.5]), jnp.array([True, True, False]))
+    expected, alone = update(two, jnp.array([0.4, 0.6]), jnp.ones(2, bool))
     np.testing.assert_allclose(w, [*expected, 0], atol=1e-6)
     np.testing.assert_allclose(new, [*(alone / 2), 0.5], atol=1e-6)
 

@@ -14,7 +14,7 @@ def run(balancer, losses, labeled):
     tasks = [f"task{i}" for i in range(losses.shape[1])]
 
     def step(state, x):
-        _, state, w = balancer.update(
+        _, w, state = balancer.update(
             x[0], of_jacobian(rows, {"p": True}), state, key=jax.random.key(0), labeled=x[1]
         )
         return state, w
@@ -24,7 +24,7 @@ def run(balancer, losses, labeled):
 
 
 def test_weights_follow_the_last_two_periods():
-    """Means over the labelled steps of a period; a task without any keeps its ratio."""
+    """Means over the labeled steps of a period; a task without any keeps its ratio."""
     rng = np.random.default_rng(0)
     losses = np.exp(rng.normal(size=(30, 3))).astype(np.float32)
     labeled = rng.random((30, 3)) < 0.8

@@ -42,7 +42,7 @@ def test_it_follows_the_algorithm():
     pullback, everything = of_jacobian({"p": jnp.eye(3)}, {"p": True}), jnp.ones(3, bool)
 
     def step(state, losses):
-        _, state, w = balancer.update(
+        _, w, state = balancer.update(
             losses[0], pullback, state, key=jax.random.key(0), labeled=everything
         )
         return balancer.after(state, *losses, labeled=everything), w

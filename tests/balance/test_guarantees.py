@@ -369,7 +369,7 @@ TABLE = {
         lambda: balance.cagrad(c=1.5),
         (weighted, in_the_ball(1.5), serves_the_worst, little_conflict, cagrad_weights_within(1.5)),
     ),
-    "config": Line(
+    "conflict_free": Line(
         balance.config,
         (
             weighted,
@@ -454,7 +454,7 @@ TABLE = {
             weights_within(lambda r: np.maximum(r.norms.sum() * inverse(r.norms), 1)),
         ),
     ),
-    "random": Line(balance.random, (weighted, simplex(lambda t: t))),
+    "rlw": Line(balance.random, (weighted, simplex(lambda t: t))),
     "scale_invariant": by_losses(balance.scale_invariant, lambda r: 1 / r.losses),
     "sdmgrad": Line(
         balance.sdmgrad,
@@ -478,8 +478,8 @@ TABLE = {
 
 
 BY_GRAMIAN = [
-    *("aligned", "cagrad", "cagrad, c = 1", "config", "dualproj", "imtl_g", "krum", "mgda"),
-    *("nash", "pcgrad", "upgrad"),
+    *("aligned", "cagrad", "cagrad, c = 1", "conflict_free", "dualproj", "imtl_g", "krum"),
+    *("mgda", "nash", "pcgrad", "upgrad"),
 ]
 """The methods that a Gramian's rounding can lead astray: those of the fast test."""
 DRAWS = 200
@@ -498,7 +498,7 @@ def run_steps(balancer, rows, losses, labeled, key):
         pullback = pullback._replace(parts=(pullback,) * balancer.parts)
 
     def step(state, key):
-        gradient, state, w = balancer.update(losses, pullback, state, key=key, labeled=labeled)
+        gradient, w, state = balancer.update(losses, pullback, state, key=key, labeled=labeled)
         return state, (gradient["shared"], w)
 
     state = balancer.init(NAMES, {"shared": jnp.zeros(SIZE), "head": None})

@@ -24,7 +24,7 @@ def init(balancer):
 def update(balancer, losses, labeled, state):
     pullback = of_jacobian({"p": jnp.eye(3)}, {"p": True})
     key = jax.random.key(0)
-    _, state, w = balancer.update(losses, pullback, state, key=key, labeled=labeled)
+    _, w, state = balancer.update(losses, pullback, state, key=key, labeled=labeled)
     return w, state
 
 

@@ -18,7 +18,7 @@ def names(tasks):
 def step(balancer, losses, labeled, state, key):
     """Gradient, weights and state; the gradients are unit vectors, so the sum is the weights."""
     rows = {"p": jnp.eye(losses.shape[-1])}
-    gradient, state, w = balancer.update(
+    gradient, w, state = balancer.update(
         losses, of_jacobian(rows, {"p": True}), state, key=key, labeled=labeled
     )
     return gradient["p"], w, state
@@ -68,7 +68,7 @@ SCALARIZATIONS = {
 
 @pytest.mark.parametrize("name", SCALARIZATIONS)
 def test_weights_are_the_derivative_of_the_scalarization(name):
-    """200 cases of 1 to 40 labelled tasks among 40; the others have weight 0."""
+    """200 cases of 1 to 40 labeled tasks among 40; the others have weight 0."""
     factory, function = SCALARIZATIONS[name]
     balancer, rng = factory(), np.random.default_rng(0)
     labeled = rng.random((200, 40)) < rng.random((200, 1))
@@ -105,19 +105,22 @@ def test_losses_along_the_preference_need_no_penalty(name):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: balance.random("uniform"), "'uniform', not"),
+        (lambda: balance.random("uniform"), "'uniform'; it must be"),
         (lambda: balance.dwa(0.0), "temperature=0.0 and steps=100 must be positive"),
         (lambda: balance.dwa(steps=0), "steps=0"),
         (lambda: balance.stch(0.0), "stch: mu=0.0 must be positive"),
         (lambda: balance.log_stch(warmup=0), "warmup=0 must be at least 1"),
         (lambda: balance.pbi({"a": 1.0}).init(TASKS, None), r"pbi: .*\['a'\].*\['a', 'b', 'c'\]"),
-        (lambda: balance.stch(ideal={"x": 1.0}).init(TASKS, None), r"ideal losses for \['x'\]"),
+        (
+            lambda: balance.stch(ideal={"x": 1.0}).init(TASKS, None),
+            r"ideal losses are given for \['x'\]",
+        ),
         (lambda: balance.cosmos({"a": 0.0}).init(TASKS, None), r"\{'a': 0.0\} must be positive"),
-        (lambda: balance.famo(bounds={"a": 1.0}).init(TASKS, None), r"famo: there are bounds for"),
+        (lambda: balance.famo(bounds={"a": 1.0}).init(TASKS, None), "famo: bounds are given for"),
         (lambda: balance.static({"a": 1.0}).init(TASKS, None), r"the tasks are \['a', 'b', 'c'\]"),
         (
             lambda: balance.static(dict.fromkeys("abcx", 1.0)).init(TASKS, None),
-            r"weights for \['a', 'b', 'c', 'x'\]",
+            r"weights are given for \['a', 'b', 'c', 'x'\]",
         ),
         (lambda: balance.static({"a": 1.0, "b": -1.0}), r"'b': -1"),
     ],
@@ -135,7 +138,7 @@ def test_equal_sums_and_static_weighs():
 
 @pytest.mark.parametrize("distribution", ["normal", "dirichlet"])
 def test_random_weights_are_drawn_from_their_distribution(distribution):
-    """Second moments of 20,000 draws over two labelled tasks of three, against quadrature."""
+    """Second moments of 20,000 draws over two labeled tasks of three, against quadrature."""
     balancer, labeled = balance.random(distribution), jnp.array([True, False, True])
     keys = jax.random.split(jax.random.key(0), 20_000)
     w = jax.vmap(lambda k: step(balancer, jnp.ones(3), labeled, (), k)[1])(keys)

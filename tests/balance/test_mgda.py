@@ -78,11 +78,11 @@ def test_normalized_gradients(normalization, divisors):
         pull = of_jacobian({"x": rows}, {"x": True})
         return balance.mgda(normalization).update(losses, pull, (), **options)
 
-    gradient, _, w = update(rows.astype(np.float32), LOSSES.astype(np.float32))
+    gradient, w, _ = update(rows.astype(np.float32), LOSSES.astype(np.float32))
     np.testing.assert_allclose(gradient["x"], expected, atol=1e-4 * np.abs(expected).max())
     np.testing.assert_allclose((w * by).sum(), 1, rtol=1e-5)
 
 
 def test_an_unknown_normalization_is_refused():
-    with pytest.raises(ValueError, match="'l3' is none of"):
+    with pytest.raises(ValueError, match="'l3'; it must be one of"):
         balance.mgda("l3")

@@ -103,7 +103,7 @@ def test_weights_are_kept_between(weigh_heads):
     both, first = jnp.array([True, True]), jnp.array([True, False])
     expected = [(2.0, both, [0.5, 0.5]), (4.0, both, [0.5, 0.5]), (4.0, first, [0.25, 0])]
     for scale, labeled, w in [*expected, (8.0, both, [0.25, 0.5])]:
-        gradient, state, found = step(scale, labeled, state)
+        gradient, found, state = step(scale, labeled, state)
         np.testing.assert_allclose(found, w, rtol=1e-5)
         np.testing.assert_allclose(gradient["x"], scale * np.array(w), rtol=1e-5)
         np.testing.assert_allclose(gradient["head"], w if weigh_heads else labeled, rtol=1e-5)
@@ -112,7 +112,7 @@ def test_weights_are_kept_between(weigh_heads):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: balance.nash(every=0), "every 0 steps"),
+        (lambda: balance.nash(every=0), "every is 0"),
         (lambda: balance.fairgrad(alpha=0.0), "alpha is 0.0; it must be positive"),
     ],
 )

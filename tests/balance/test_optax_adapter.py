@@ -27,7 +27,7 @@ def update(balancer, labeled=(True, True, True), state=None):
     state = (
         balancer.init(TASKS, {"backbone": jnp.zeros(4), "head": None}) if state is None else state
     )
-    gradient, state, _ = balancer.update(
+    gradient, _, state = balancer.update(
         jnp.ones(3) * mask,
         of_jacobian(rows, {"backbone": True, "head": False}),
         state,

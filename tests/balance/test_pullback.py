@@ -52,7 +52,7 @@ def test_every_way_to_a_gradient_is_the_gradient(toy, fusion):
     @jax.jit
     def ours(params):
         values, pull = pulled(params)
-        return values, pull(w), pull.shared(w), pull.own(w), pull.jacobian()
+        return values, pull(w), pull.shared(w), pull.task_specific(w), pull.jacobian()
 
     values, gradient, of_shared, of_own, jacobian = ours(params)
     rows = jax.jit(jax.jacrev(losses))(params)

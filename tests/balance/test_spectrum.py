@@ -17,7 +17,7 @@ def test_the_rank_is_found_and_the_pseudo_inverse_with_it(problems):
     @jax.vmap
     def program(rows):
         gram = gramian(rows)
-        return spectrum(gram).kept.sum(), pseudo_solve(gram, rows @ y)
+        return spectrum(gram).significant.sum(), pseudo_solve(gram, rows @ y)
 
     ranks, solutions = (np.asarray(x, np.float64) for x in program(drawn.rows))
     for rank, w, here, (rows, _) in zip(ranks, solutions, drawn.labeled, drawn.each(), strict=True):
@@ -28,5 +28,5 @@ def test_the_rank_is_found_and_the_pseudo_inverse_with_it(problems):
 
 
 def test_a_gramian_of_zeros_has_rank_zero():
-    assert not spectrum(jnp.zeros((3, 3))).kept.any()
+    assert not spectrum(jnp.zeros((3, 3))).significant.any()
     np.testing.assert_array_equal(pseudo_solve(jnp.zeros((3, 3)), jnp.ones(3)), 0)

@@ -17,7 +17,7 @@ def test_log_stch_warms_up_and_then_weighs_the_fall_since():
     pullback = of_jacobian({"p": jnp.eye(3)}, {"p": True})
 
     def step(state, x):
-        _, state, w = balancer.update(x[0], pullback, state, key=jax.random.key(0), labeled=x[1])
+        _, w, state = balancer.update(x[0], pullback, state, key=jax.random.key(0), labeled=x[1])
         return state, w
 
     known = jnp.asarray(np.where(labeled, losses, 0), jnp.float32)

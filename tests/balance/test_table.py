@@ -53,7 +53,7 @@ def default(name: str) -> Callable[[], Balancer]:
 TABLE = {
     "aligned": Line(),
     "cagrad": Line(safe=lambda: balance.cagrad(c=1.0)),
-    "config": Line(),
+    "conflict_free": Line(),
     "cosmos": Line(),
     "db_mtl": Line(),
     "dualproj": Line(safe=True),
@@ -76,7 +76,7 @@ TABLE = {
     "nash": Line(safe=True),
     "pbi": Line(),
     "pcgrad": Line(draws=True),
-    "random": Line(draws=True),
+    "rlw": Line(draws=True),
     "scale_invariant": Line(),
     "sdmgrad": Line(),
     "static": Line(lambda: balance.static(dict.fromkeys(NAMES, 0.5))),
@@ -118,7 +118,7 @@ class Run(NamedTuple):
 
 
 def case(seed: int = 0, rows=None, losses=None, labeled=(True,) * TASKS, scale=1.0) -> Case:
-    """Ordinary where nothing else is asked for; what is not labelled has no loss or gradient."""
+    """Ordinary where nothing else is asked for; what is not labeled has no loss or gradient."""
     rng, mask = np.random.default_rng(seed), np.array(labeled)
     ordinary = rng.normal(size=(TASKS, SIZE))
     heads = np.diag(rng.normal(size=TASKS))
@@ -201,7 +201,7 @@ def steps(balancer: Balancer, one: Case, key: jax.Array, state: object = None) -
     def step(carry, k):
         state, losses = carry
         options = {"key": jax.random.fold_in(key, k), "labeled": one.labeled}
-        gradient, state, w = balancer.update(losses, pullback, state, **options)
+        gradient, w, state = balancer.update(losses, pullback, state, **options)
         after = losses * (0.5 + 0.4 / (1 + losses))
         if balancer.after is not None:
             state = balancer.after(state, losses, after, labeled=one.labeled)
@@ -412,9 +412,9 @@ def battery(balancers: dict[str, Balancer]) -> Balancer:
         kept = {}
         for name, b in balancers.items():
             own = once._replace(parts=pullback.parts[: b.parts])
-            gradient, state, w = b.update(losses, own, states[name].state, key=key, labeled=labeled)
+            gradient, w, state = b.update(losses, own, states[name].state, key=key, labeled=labeled)
             kept[name] = Kept(state, flat(gradient, rows), w)
-        return pullback(ones), kept, ones
+        return pullback(ones), ones, kept
 
     def after(states, before, now, *, labeled):
         later = {

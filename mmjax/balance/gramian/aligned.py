@@ -1,4 +1,4 @@
-"""Aligned-MTL: the gradients made orthogonal and equally long, then averaged."""
+"""Aligned-MTL: gradients are made orthogonal and equally long, and then averaged."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
@@ -16,15 +16,17 @@ def aligned(
     weigh_heads: bool = False,
     rescale: bool = False,
 ) -> Balancer:
-    """The mean of the orthogonal gradients that are nearest to the tasks' gradients.
+    """Averages the orthogonal gradients of equal length that are nearest to the tasks' gradients.
 
-    With the Gramian V L V^T the weights are s V L^(-1/2) V^T u over the eigenvalues above
-    round-off, where u is 1/T and s is the length that all principal components are given.
+    With the singular value decomposition J = V S U^T, the problem min |J' - J|_F subject to
+    J' J'^T = s^2 I is an orthogonal Procrustes problem, which J' = s V U^T = s V S^-1 V^T J solves.
+    So the weights of the gradients in the mean of J' are s V S^-1 V^T u, with u = 1/T in all
+    entries and the singular values that are above rounding errors.
 
-    Norms may differ by a factor of 10^4 with errors below 10^-4. What is dropped as round-off are
+    Norms may differ by a factor of 10^4 with errors below 10^-4. Left out as rounding errors are
     singular values below about 10^-5 of the largest, as of gradients that are shorter by that
-    factor, and directions in which the UNIT gradients differ by less than about 1/1000, as two that
-    are parallel or opposed up to such an angle.
+    factor, and directions in which the UNIT gradients differ by less than about 1/1000, as of two
+    gradients that are parallel or opposed up to such an angle.
 
     Args:
       scale: s. "min": the smallest singular value, as in the paper; "median": the median (the
@@ -38,6 +40,17 @@ def aligned(
 
     Source: Senushkin et al., CVPR 2023 (arXiv:2305.19000), algorithm 1. The authors' code takes the
     sum over tasks where the paper has weights that average; the mean is taken here.
+
+    Example:
+      Orthogonal gradients of lengths 3 and 1 both get length 1; their mean has half of each.
+
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from mmjax.balance import aligned, to_aggregator
+      >>> aggregator = to_aggregator(aligned(), ("a", "b"))
+      >>> gradients = jnp.array([[3.0, 0.0], [0.0, 1.0]])
+      >>> print(np.asarray(aggregator.update(gradients, aggregator.init(jnp.zeros(2)))[0]).round(3))
+      [0.5 0.5]
     """
     if scale not in ("min", "median", "rmse"):
         raise ValueError(f'aligned: scale is {scale!r}; it must be "min", "median" or "rmse".')
@@ -55,46 +68,51 @@ def aligned_weights(
     labeled: Bool[Array, " t"],
     scale: str = "min",
 ) -> Float[Array, " t"]:
-    """Weights of the tasks' gradients in the mean of the aligned ones."""
-    singular, right, kept = decompose_gradients(gram)
-    principal = dot(right, uniform(labeled))
-    shrink = jnp.where(kept, common_value(singular, kept, scale) / singular, 0.0)
-    return dot(principal * shrink, right)
+    """Returns the weights of the tasks' gradients in the mean of the aligned gradients."""
+    singular_values, V_T, significant = decompose_gradients(gram)
+    # (V s S^-1 V^T u)^T, from left to right.
+    principal = dot(V_T, uniform(labeled))
+    s = common_value(singular_values, significant, scale)
+    return dot(principal * jnp.where(significant, s / singular_values, 0.0), V_T)
 
 
 def decompose_gradients(
     gram: Float[Array, "t t"],
 ) -> tuple[Float[Array, " t"], Float[Array, "t t"], Bool[Array, " t"]]:
-    """Singular values of the gradients, descending; their vectors over the tasks; which are real.
+    """Returns (singular values of J, descending, V^T, which are significant) for J = V S U^T.
 
-    The eigenvalues of the Gramian D C D, where C has the cosines and D the norms, are the squares,
-    of which float32 loses those of gradients that are short beside others. So the rank is that of
-    C, and the rest comes from R = L^(1/2) V^T D, where C = V L V^T and R^T R = D C D.
+    The eigenvalues of the Gramian G = D C D, with the cosines C and the norms D, are the squares of
+    the singular values; float32 loses those of gradients that are short beside others. So the rank
+    is that of C = Q L Q^T, and the rest is the decomposition of R = L^(1/2) Q^T D, since
+    R^T R = D C D = G. Insignificant singular values are replaced by 1.
     """
     cosines, norms, nonzero = unit_gram(gram)
-    values, basis, independent = spectrum(
+    eigenvalues, Q, independent = spectrum(
         jnp.where(nonzero[:, None] & nonzero[None, :], cosines, 0.0)
     )
-    roots = jnp.where(independent, jnp.sqrt(values), 0.0)
-    factor = roots[:, None] * basis.T * jnp.where(nonzero, norms, 0.0)[None, :]
-    # Column by column from the longest to the shortest, a decomposition finds small singular values
-    # and their vectors to about the same relative precision as large ones.
+    roots = jnp.where(independent, jnp.sqrt(eigenvalues), 0.0)
+    R = roots[:, None] * Q.T * jnp.where(nonzero, norms, 0.0)[None, :]
+    # With columns from the longest to the shortest, a decomposition finds small singular values and
+    # their vectors to about the same relative precision as large ones.
     order = jnp.argsort(norms, descending=True)
-    _, singular, right = svd(factor[:, order])
-    right = right[:, jnp.argsort(order)]
-    # Vectors of values below some 10^-5 of the largest are wrong by more than a few percent.
-    kept = singular > 64 * jnp.finfo(gram.dtype).eps * singular[0]
-    kept = kept & (jnp.arange(len(gram)) < independent.sum())
-    return jnp.where(kept, singular, 1.0), right, kept
+    _, singular_values, V_T = svd(R[:, order])
+    V_T = V_T[:, jnp.argsort(order)]
+    # Vectors of values below about 10^-5 of the largest are wrong by more than a few percent.
+    significant = singular_values > 64 * jnp.finfo(gram.dtype).eps * singular_values[0]
+    significant = significant & (jnp.arange(len(gram)) < independent.sum())
+    return jnp.where(significant, singular_values, 1.0), V_T, significant
 
 
 def common_value(
-    singular: Float[Array, " t"], kept: Bool[Array, " t"], scale: str
+    singular_values: Float[Array, " t"], significant: Bool[Array, " t"], scale: str
 ) -> Float[Array, ""]:
-    """The singular value that all kept ones become."""
-    rank = jnp.maximum(kept.sum(), 1)
+    """Returns s, the singular value that replaces all significant ones."""
+    rank = jnp.maximum(significant.sum(), 1)
     if scale == "rmse":
-        largest = singular[0]
-        return largest * jnp.sqrt(jnp.where(kept, (singular / largest) ** 2, 0.0).sum() / rank)
-    # Singular values descend, so those that are kept stand first.
-    return singular[rank - 1 - (rank - 1) // 2] if scale == "median" else singular[rank - 1]
+        # In units of the largest, since squares can overflow.
+        largest = singular_values[0]
+        squares = jnp.where(significant, (singular_values / largest) ** 2, 0.0)
+        return largest * jnp.sqrt(squares.sum() / rank)
+    # Singular values descend, so the significant ones come first.
+    index = rank - 1 - (rank - 1) // 2 if scale == "median" else rank - 1
+    return singular_values[index]

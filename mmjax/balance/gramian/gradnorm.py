@@ -12,11 +12,11 @@ from mmjax.balance.losses.learned_weights import keep_unlabeled
 from mmjax.types import Params
 
 FLOOR = 1e-4
-"""The smallest weight, lest one overshooting step should make a weight negative for good."""
+"""The smallest weight, so that an overshooting step cannot make a weight negative for good."""
 
 
 class GradNormState(NamedTuple):
-    """State of `gradnorm`: a weight and the first positive loss a task, the optimizer's state."""
+    """State of `gradnorm`: per task its weight and first positive loss; the optimizer's state."""
 
     weights: Float[Array, " t"]
     initial: Float[Array, " t"]
@@ -31,17 +31,18 @@ def gradnorm(
     weigh_heads: bool = True,
     rescale: bool = False,
 ) -> Balancer:
-    """Learns weights under which slower tasks have longer gradients.
+    """Learns weights that give tasks that train slowly longer gradients.
 
     The weights descend sum_t |w_t n_t - mean(w n) r_t^alpha|, where n are the norms of the
     gradients and r the relative losses: each loss over its initial value, divided by the mean of
-    those. The target, mean(w n) r^alpha, is a constant. Then the weights are scaled to sum to T.
+    these ratios. The target, mean(w n) r^alpha, counts as constant. Then the weights are scaled to
+    sum to T.
 
-    A task's initial loss is its first that is positive; until there is one its relative loss is 1.
-    A task without labels keeps its weight, and the others together theirs.
+    A task's initial loss is its first positive one; until then its relative loss is 1. A task
+    without labels keeps its weight, and the sum of the other weights stays.
 
     Args:
-      alpha: how strongly tasks that lag are pulled along; 0 makes all norms equal.
+      alpha: how strongly tasks that lag are accelerated; 0 makes all norms equal.
       optimizer: what learns the weights; by default `optax.adam(0.025)`.
       wrt: see `from_gram`. The paper takes the kernel of the last shared layer, such as
         ("sharing/*/kernel",), which saves the backward pass below it.
@@ -49,6 +50,20 @@ def gradnorm(
       rescale: see `from_gram`.
 
     Source: Chen et al., ICML 2018 (arXiv:1711.02257), algorithm 1.
+
+    Example:
+      One step of size 0.1: the longer gradient loses weight, by 0.1 times its length, the shorter
+      gains; from (0.7, 1.1) they are scaled to sum to 2.
+
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> import optax
+      >>> from mmjax.balance import gradnorm, to_aggregator
+      >>> aggregator = to_aggregator(gradnorm(optimizer=optax.sgd(0.1)), ("a", "b"))
+      >>> gradients = jnp.array([[3.0, 0.0], [0.0, 1.0]])
+      >>> _, state = aggregator.update(gradients, aggregator.init(jnp.zeros(2)))
+      >>> print(np.asarray(state.balancer.weights).round(3))
+      [0.778 1.222]
     """
     optimizer = optimizer or optax.adam(0.025)
 
@@ -74,7 +89,7 @@ def gradnorm(
 def relative(
     losses: Float[Array, " t"], initial: Float[Array, " t"], labeled: Bool[Array, " t"]
 ) -> Float[Array, " t"]:
-    """Each loss over its initial value, divided by the mean of those over the labelled tasks."""
+    """Divides each loss by its initial value, and by the mean of that over the labeled tasks."""
     known = labeled & (initial > 0)
     ratios = jnp.where(known, jnp.maximum(losses, 0) / jnp.where(known, initial, 1.0), 0.0)
     mean = ratios.sum() / jnp.maximum(known.sum(), 1)
@@ -87,7 +102,7 @@ def slope(
     rates: Float[Array, " t"],
     labeled: Bool[Array, " t"],
 ) -> Float[Array, " t"]:
-    """Derivative of the objective by the weights; 0 for tasks without labels."""
+    """Differentiates the objective with respect to the weights; 0 for tasks without labels."""
     lengths = jnp.where(labeled, weights * norms, 0.0)
     target = lengths.sum() / jnp.maximum(labeled.sum(), 1) * rates
     return jnp.where(labeled, jnp.sign(lengths - target) * norms, 0.0)

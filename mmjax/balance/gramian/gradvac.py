@@ -1,4 +1,4 @@
-"""GradVac: gradients are turned toward each other, up to the cosines that they usually have."""
+"""GradVac: gradients are turned toward each other, up to their average cosines."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -14,7 +14,7 @@ from mmjax.kernels.linear_algebra import dot
 from mmjax.types import Params
 
 LIMIT = 1 - 1e-6
-"""The largest target: to reach a cosine of 1 would take an infinite share of the other gradient."""
+"""The largest target: a cosine of 1 takes an infinite multiple of the other gradient."""
 
 
 def gradvac(
@@ -24,10 +24,10 @@ def gradvac(
     weigh_heads: bool = False,
     rescale: bool = False,
 ) -> Balancer:
-    """Each gradient, in random order, is turned to at least a target cosine with the others.
+    """Turns each gradient to at least a target cosine with the others, in random order.
 
-    The target of a pair is the running mean of the cosines that were found, from 0 on; the first
-    step is PCGrad's. Its state are the targets [t t]; those of an unlabelled task stay.
+    The target of a pair is the running mean of its cosines, starting at 0, so that the first step
+    equals that of PCGrad. The state holds the targets [t t]; those of an unlabeled task stay.
 
     Args:
       beta: weight of the newest cosine in the running mean.
@@ -35,9 +35,20 @@ def gradvac(
       weigh_heads: see `from_gram`.
       rescale: see `from_gram`.
 
-    Source: Wang et al., ICLR 2021 (arXiv:2010.05874), algorithm 1. The paper can keep targets a
-    layer; here they are for all that `wrt` names. As in the paper a running mean takes every
-    cosine; some implementations take those that led to a correction only, with beta = 0.5.
+    Source: Wang et al., ICLR 2021 (arXiv:2010.05874), algorithm 1. The paper can have targets per
+    layer; here they are for everything that `wrt` covers. As in the paper the running mean includes
+    every cosine; some implementations include only those that led to a correction, with beta = 0.5.
+
+    Example:
+      The first step removes the conflict: (1, 0) becomes (0.5, 0.5), and (-1, 1) becomes (0, 1).
+
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from mmjax.balance import gradvac, to_aggregator
+      >>> aggregator = to_aggregator(gradvac(), ("a", "b"))
+      >>> gradients = jnp.array([[1.0, 0.0], [-1.0, 1.0]])
+      >>> print(np.asarray(aggregator.update(gradients, aggregator.init(jnp.zeros(2)))[0]).round(3))
+      [0.5 1.5]
     """
     if not 0 <= beta <= 1:
         raise ValueError(f"gradvac: beta is {beta}; it must be between 0 and 1.")
@@ -59,29 +70,38 @@ def gradvac_weights(
     labeled: Bool[Array, " t"],
     beta: float = 0.01,
 ) -> tuple[Float[Array, " t"], Float[Array, "t t"]]:
-    """(weights of the tasks' gradients in the sum of the turned gradients, new targets)."""
+    """Returns (weights of the tasks' gradients in the sum of the turned gradients, new targets)."""
     t = len(gram)
-    unit, norms, nonzero = unit_gram(gram)
+    cosines, norms, nonzero = unit_gram(gram)
     orders = random_orders(key, t)
-    turned, targets = jax.vmap(partial(turn, unit, nonzero, beta))(jnp.arange(t), targets, orders)
-    # Row i holds coefficients of unit gradients, and is as many times too small as g_i is long.
+    turned, targets = jax.vmap(partial(turn, cosines, nonzero, beta))(
+        jnp.arange(t), targets, orders
+    )
+    # Row i holds the coefficients of the unit gradients in the turned g_i / |g_i|.
     return dot(jnp.where(nonzero, norms, 0.0), turned) / norms, targets
 
 
 def turn(
-    unit: Float[Array, "t t"],
+    cosines: Float[Array, "t t"],
     nonzero: Bool[Array, " t"],
     beta: float,
     i: Int[Array, ""],
     targets: Float[Array, " t"],
     order: Int[Array, " t"],
 ) -> tuple[Float[Array, " t"], Float[Array, " t"]]:
-    """Turns unit gradient i toward the others: (coefficients of the unit gradients, targets)."""
+    """Turns unit gradient i toward the others: (coefficients of the unit gradients, targets).
 
-    def toward(carry, j):
-        c, inner, targets = carry  # coefficients, inner products with all unit gradients
+    For the turned gradient g and the unit gradient u_j with cosine phi below the target phi_T, the
+    a that gives g + a u_j the cosine phi_T with u_j is (equation 3 of the paper, |u_j| = 1)
+
+        a = |g| (phi_T sqrt(1 - phi^2) - phi sqrt(1 - phi_T^2)) / sqrt(1 - phi_T^2)
+    """
+
+    def turn_toward(carry, j):
+        # c: coefficients of g in the unit gradients; inner: its inner products with them.
+        c, inner, targets = carry
         square = dot(c, inner)
-        # What is left of a gradient that another cancels is round-off and has no direction.
+        # What remains of a gradient that another cancels is rounding errors without a direction.
         possible = nonzero[i] & nonzero[j] & (i != j) & (square > 1e-6 * jnp.abs(c).sum() ** 2)
         norm = jnp.sqrt(jnp.where(possible, square, 1.0))
         cosine = jnp.clip(inner[j] / norm, -1, 1)
@@ -90,14 +110,14 @@ def turn(
         step = norm * (target * sine / target_sine - cosine)
         step = jnp.where(possible & (cosine < target), step, 0.0)
         mean = jnp.where(possible, (1 - beta) * targets[j] + beta * cosine, targets[j])
-        return (c.at[j].add(step), inner + step * unit[j], targets.at[j].set(mean)), None
+        return (c.at[j].add(step), inner + step * cosines[j], targets.at[j].set(mean)), None
 
-    start = (jnp.eye(len(unit), dtype=unit.dtype)[i], unit[i], targets)
-    (c, _, targets), _ = jax.lax.scan(toward, start, order)
+    start = (jnp.eye(len(cosines), dtype=cosines.dtype)[i], cosines[i], targets)
+    (c, _, targets), _ = jax.lax.scan(turn_toward, start, order)
     return c, targets
 
 
 def sine_of(cosine: Float[Array, ""]) -> Float[Array, ""]:
-    """The sine; 0 for vectors that are parallel up to round-off, of which it would be the root."""
+    """Returns the sine; 0 if it is below 1/1000, where it is the root of rounding errors."""
     square = 1 - cosine**2
     return jnp.sqrt(jnp.where(square > 1e-6, square, 0.0))

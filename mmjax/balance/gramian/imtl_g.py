@@ -8,19 +8,33 @@ from mmjax.balance.gramian.conflict_free import equal_cosines
 
 
 def imtl_g(*, wrt: Wrt = "params", weigh_heads: bool = False, rescale: bool = False) -> Balancer:
-    """The update's projections on the unit gradients are equal, and the weights sum to 1.
+    """Makes the projections of the update on all gradients equal, with weights that sum to 1.
 
-    Weights can be negative. Where the closed form's sum is negative too, dividing by it turns the
-    update around, so that it climbs every loss: that is the published rule, and `config` is the
-    rule with the same direction that never does. Where no update has equal projections other than
-    0, as between opposed gradients, the weights are 0. Near that, where the closed form's weights
-    nearly cancel in their sum, weights grow up to 8e5, beyond which they are 0 too: the published
-    rule has no better bound, and `config` has the same direction with a length that has one.
+    With d = sum_i w_i g_i it solves d . g_i / |g_i| = constant and sum_i w_i = 1, so that
+    w = D^-1 v / sum(D^-1 v) with C v = 1, for the cosines C and the norms D of the gradients.
+
+    Weights can be negative. If the sum of D^-1 v is negative, dividing by it reverses the update,
+    which then increases every loss: that is the published rule. `conflict_free` has the same
+    direction and never reverses it. If only 0 has equal projections, as between opposed gradients,
+    the weights are 0. Close to that, where D^-1 v nearly cancels in its sum, weights grow up to
+    8e5, beyond which they are 0 too: the published rule has no better bound; that of
+    `conflict_free` is the sum of the gradients' lengths.
 
     Source: Liu et al., "Towards Impartial Multi-task Learning", ICLR 2021, equation 6. The paper
-    inverts a matrix that is singular for dependent gradients; the pseudo-inverse here is that of
-    the cosines between gradients, which equals the paper's rule where that is defined and does not
-    depend on the gradients' scales.
+    inverts a matrix that is singular for dependent gradients; here it is the pseudo-inverse of the
+    cosines, which equals the paper's rule where that is defined and does not depend on the scales
+    of the gradients.
+
+    Example:
+      The weights of orthogonal gradients of lengths 1 and 3 are proportional to 1 and 1/3.
+
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from mmjax.balance import imtl_g, to_aggregator
+      >>> aggregator = to_aggregator(imtl_g(), ("a", "b"))
+      >>> gradients = jnp.array([[1.0, 0.0], [0.0, 3.0]])
+      >>> print(np.asarray(aggregator.update(gradients, aggregator.init(jnp.zeros(2)))[0]).round(3))
+      [0.75 0.75]
     """
     return from_gram(imtl_g_weights, wrt=wrt, weigh_heads=weigh_heads, rescale=rescale)
 
@@ -28,9 +42,9 @@ def imtl_g(*, wrt: Wrt = "params", weigh_heads: bool = False, rescale: bool = Fa
 def imtl_g_weights(
     gram: Float[Array, "t t"], *, key: Key[Array, ""], labeled: Bool[Array, " t"]
 ) -> Float[Array, " t"]:
-    """Weights proportional to G^+ sqrt(diag G), with the sum 1."""
+    """Returns weights proportional to D^-1 v, with C v = 1, and with the sum 1."""
     v, _, norms = equal_cosines(gram)
-    # In units of the smallest norm that counts, since the weights of long gradients are small.
+    # In units of the smallest active norm, since the weights of long gradients can underflow.
     w = v * (jnp.min(jnp.where(v != 0, norms, jnp.inf)) / norms)
     total = w.sum()
     enough = jnp.abs(total) > 10 * jnp.finfo(w.dtype).eps * jnp.abs(w).sum()

@@ -1,4 +1,4 @@
-"""MGDA: the least convex combination of the gradients."""
+"""MGDA: the shortest convex combination of the gradients."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
@@ -16,16 +16,17 @@ def mgda(
     weigh_heads: bool = False,
     rescale: bool = False,
 ) -> Balancer:
-    """The point of the least norm in the convex hull of the gradients.
+    """Finds the point of least norm in the convex hull of the gradients.
 
-    It is a direction of descent of all losses, or zero where there is none. The weights are 0 or
-    more with sum 1 ("none"), or such weights divided by what the gradients were divided by.
+    It is a direction of descent of all losses, or zero if there is none. The weights minimize
+    |sum_i w_i g_i|^2 = w^T G w over the simplex; they are divided by the divisors of the gradients
+    unless `normalization` is "none".
 
     Args:
-      normalization: what each gradient is divided by first: "none", its norm ("l2"), its loss
-        ("loss"), or the product of both ("loss+"). Not in the papers but in the second's code,
-        where the weights then go to the losses that were NOT normalised; here the result is the
-        least point of the normalised gradients, which is still a direction of descent.
+      normalization: what each gradient is divided by first: nothing ("none"), its norm ("l2"), its
+        loss ("loss"), or the product of both ("loss+"). Not in the papers but in the code of the
+        second, which applies the weights to the losses that were NOT normalized; here the result is
+        the least point of the normalized gradients, which is still a direction of descent.
       wrt: see `from_gram`; "features" is what the second paper calls MGDA-UB.
       weigh_heads: see `from_gram`.
       rescale: see `from_gram`.
@@ -35,9 +36,22 @@ def mgda(
 
     Raises:
       ValueError: if the normalization is unknown.
+
+    Example:
+      Between orthogonal gradients the weights are proportional to 1 / |g_i|^2: 0.2 and 0.8.
+
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from mmjax.balance import mgda, to_aggregator
+      >>> aggregator = to_aggregator(mgda(), ("a", "b"))
+      >>> gradients = jnp.array([[2.0, 0.0], [0.0, 1.0]])
+      >>> print(np.asarray(aggregator.update(gradients, aggregator.init(jnp.zeros(2)))[0]).round(3))
+      [0.4 0.8]
     """
     if normalization not in NORMALIZATIONS:
-        raise ValueError(f"mgda: the normalization {normalization!r} is none of {NORMALIZATIONS}.")
+        raise ValueError(
+            f"mgda: normalization is {normalization!r}; it must be one of {NORMALIZATIONS}."
+        )
 
     def weights(gram, losses, state, *, key, labeled):
         divisors = normalizers(gram, losses, normalization)
@@ -50,19 +64,19 @@ def mgda(
 def mgda_weights(
     gram: Float[Array, "t t"], *, key: Key[Array, ""], labeled: Bool[Array, " t"]
 ) -> Float[Array, " t"]:
-    """Weights of the gradients, 0 or more with sum 1, of the least norm of their sum."""
+    """Returns the weights on the simplex that minimize the norm of the weighted sum."""
     return min_norm_point(gram, labeled)
 
 
 def normalizers(
     gram: Float[Array, "t t"], losses: Float[Array, " t"], normalization: str
 ) -> Float[Array, " t"]:
-    """What the gradients are divided by; 1 in place of 0."""
+    """Returns what the gradients are divided by; 1 in place of 0."""
     norms = jnp.sqrt(jnp.diagonal(gram))
-    by = {
+    divisors = {
         "none": jnp.ones_like(norms),
         "l2": norms,
         "loss": jnp.abs(losses),
         "loss+": jnp.abs(losses) * norms,
     }[normalization]
-    return jnp.where(by > 0, by, 1.0)
+    return jnp.where(divisors > 0, divisors, 1.0)

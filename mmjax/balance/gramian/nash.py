@@ -1,4 +1,4 @@
-"""Nash-MTL and FairGrad: the gradients bargain for the direction."""
+"""Nash-MTL and FairGrad: the update as a bargain between the tasks."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,29 +16,42 @@ from mmjax.types import Params
 def nash(
     every: int = 1, *, wrt: Wrt = "params", weigh_heads: bool = False, rescale: bool = False
 ) -> Balancer:
-    """The direction of the greatest product of the tasks' gains: gram w = 1 / w, w > 0.
+    """Maximizes the product of the tasks' gains, prod_i g_i . d, over directions d of one length.
 
-    It does not change with the scale of any loss, and its square norm is the number of tasks,
-    whatever the gradients' norms: its length says nothing of how far there is to go. Where the
-    gradients have a mean of zero there is no bargain; the direction then fades to rounding errors.
+    With d = sum_i w_i g_i the optimality condition is g_i . d = 1 / w_i, or G w = 1 / w with w > 0
+    (claim 3.1 of the paper): see `fairgrad` with alpha = 1. The direction does not change with the
+    scale of any loss. |d|^2 = w^T G w is the number of tasks, whatever the norms of the gradients,
+    so its length does not show the distance to a stationary point. If a mean of the gradients is
+    zero, no direction improves all tasks, and d vanishes up to rounding errors.
 
     Args:
-      every: weights are made anew every so many steps, and kept between; the steps between cost
-        no more than equal weights, except under vmap over seeds, where nothing can be left out.
+      every: number of steps between updates of the weights; the steps between cost no more than
+        with equal weights, except under vmap over seeds, which computes both.
       wrt: see `from_gram`.
       weigh_heads: see `from_gram`. The paper bargains for the shared parameters; the authors'
-        code weighs the losses, so that heads are weighted too.
+        code weights the losses, so that heads are weighted too.
       rescale: see `from_gram`.
 
     Source: Navon et al., ICML 2022 (arXiv:2202.01017). The authors' code solves for the Gramian
-    divided by its norm, only nearly, by a sequence of convex problems, and clips the gradient of
-    the shared parameters to norm 1, which `optax.clip_by_global_norm(1.0)` comes near to.
+    divided by its norm, approximately, by a sequence of convex problems, and clips the gradient of
+    the shared parameters to norm 1, similar to `optax.clip_by_global_norm(1.0)`.
 
     Raises:
       ValueError: if `every` is less than 1.
+
+    Example:
+      For orthogonal gradients w_i = 1 / |g_i|, so that d is the sum of the unit gradients.
+
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from mmjax.balance import nash, to_aggregator
+      >>> aggregator = to_aggregator(nash(), ("a", "b"))
+      >>> gradients = jnp.array([[10.0, 0.0], [0.0, 0.1]])
+      >>> print(np.asarray(aggregator.update(gradients, aggregator.init(jnp.zeros(2)))[0]).round(3))
+      [1. 1.]
     """
     if every < 1:
-        raise ValueError(f"nash: weights are made every {every} steps; that must be 1 or more.")
+        raise ValueError(f"nash: every is {every}; it must be 1 or more.")
     always = from_gram(nash_weights, wrt=wrt, weigh_heads=weigh_heads, rescale=rescale)
     return always if every == 1 else occasionally(always, every, weigh_heads)
 
@@ -46,12 +59,16 @@ def nash(
 def fairgrad(
     alpha: float = 2.0, *, wrt: Wrt = "params", weigh_heads: bool = False, rescale: bool = False
 ) -> Balancer:
-    """The direction that is fair in the sense of alpha: gram w = w^(-1 / alpha), w > 0.
+    """Maximizes the alpha-fair utility of the gains g_i . d over directions d of one length.
 
-    Where the gradients depend on each other and their norms differ by many powers of ten, its
-    solver may stall (see `power_equation`): of 200 draws of 2 to 8 dependent gradients with norms
-    a factor of up to 10^12 apart, one did with alpha = 2. The direction is finite then, and its
-    gains far from fair; other draws with such norms, and all with norms alike, were solved.
+    The utility is sum_i (g_i . d)^(1 - alpha) / (1 - alpha), with log in place of the power for
+    alpha = 1. With d = sum_i w_i g_i its optimality condition is (g_i . d)^(-alpha) = w_i, or
+    G w = w^(-1 / alpha) with w > 0.
+
+    If the gradients are linearly dependent and their norms differ by many powers of ten, the solver
+    can stall (see `solve_power_equation`): of 200 draws of 2 to 8 dependent gradients with norms a
+    factor of up to 10^12 apart, it did once with alpha = 2. The direction is finite then, but its
+    gains are far from fair. Other draws with such norms, and all with similar norms, were solved.
 
     Args:
       alpha: 1 is `nash`; towards 0 the sum of the gains counts, for large values the least gain.
@@ -64,6 +81,17 @@ def fairgrad(
 
     Raises:
       ValueError: if alpha is not positive.
+
+    Example:
+      For orthogonal gradients w_i = |g_i|^(-2 alpha / (1 + alpha)), here 8^(-4 / 3) = 1 / 16.
+
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from mmjax.balance import fairgrad, to_aggregator
+      >>> aggregator = to_aggregator(fairgrad(alpha=2.0), ("a", "b"))
+      >>> gradients = jnp.array([[1.0, 0.0], [0.0, 8.0]])
+      >>> print(np.asarray(aggregator.update(gradients, aggregator.init(jnp.zeros(2)))[0]).round(3))
+      [1.  0.5]
     """
     if not alpha > 0:
         raise ValueError(f"fairgrad: alpha is {alpha}; it must be positive.")
@@ -77,26 +105,27 @@ def fairgrad(
 def nash_weights(
     gram: Float[Array, "t t"], *, key: Key[Array, ""], labeled: Bool[Array, " t"]
 ) -> Float[Array, " t"]:
-    """The w > 0 with gram w = 1 / w; 0 where a gradient is zero, for nothing can be won there."""
+    """Solves G w = 1 / w for w > 0; 0 for zero gradients, whose tasks nothing can improve."""
     return fairgrad_weights(gram, key=key, labeled=labeled, alpha=1.0)
 
 
 def fairgrad_weights(
     gram: Float[Array, "t t"], *, key: Key[Array, ""], labeled: Bool[Array, " t"], alpha: float
 ) -> Float[Array, " t"]:
-    """The w > 0 with gram w = w^(-1 / alpha); 0 where a gradient is zero."""
+    """Solves G w = w^(-1 / alpha) for w > 0; 0 for zero gradients."""
     power = 1 / alpha
     cosines, norms, nonzero = unit_gram(gram)
     active = labeled & nonzero
-    # With w = x / norms, the equation of unit gradients is C x = norms^(power - 1) x^-power.
+    # With G_ij = n_i C_ij n_j and w = x / n, it is C x = p x^-power with p = n^(power - 1). Scaling
+    # p by a constant s scales x by s^(1 / (1 + power)), so p is centered in the solver's range.
     log_p = (power - 1) * jnp.where(active, jnp.log(norms), 0.0)
-    middle = log_p.sum() / jnp.maximum(active.sum(), 1)
-    x = power_equation(cosines, jnp.where(active, log_p - middle, 0.0), power)
-    return jnp.where(active, x * jnp.exp(middle / (1 + power)) / norms, 0.0)
+    mean_log_p = log_p.sum() / jnp.maximum(active.sum(), 1)
+    x = power_equation(cosines, jnp.where(active, log_p - mean_log_p, 0.0), power)
+    return jnp.where(active, x * jnp.exp(mean_log_p / (1 + power)) / norms, 0.0)
 
 
 class OccasionalState(NamedTuple):
-    """State of `occasionally`: steps, the present weights, and the balancer's own state."""
+    """State of `nash` with `every` > 1: steps, current weights, and state of the inner balancer."""
 
     steps: Int[Array, ""]
     weights: Float[Array, " t"]
@@ -104,9 +133,9 @@ class OccasionalState(NamedTuple):
 
 
 def occasionally(balancer: Balancer, every: int, weigh_heads: bool) -> Balancer:
-    """The balancer at every `every`-th step, and its last weights between.
+    """Applies the balancer in every `every`-th step, and its last weights in the others.
 
-    A task without labels when the weights are made keeps those it had, at first 1.
+    A task without labels in a step that updates the weights keeps its weight, initially 1.
     """
 
     def init(tasks: Sequence[str], params: Params) -> OccasionalState:
@@ -114,19 +143,19 @@ def occasionally(balancer: Balancer, every: int, weigh_heads: bool) -> Balancer:
         return OccasionalState(jnp.zeros((), jnp.int32), ones, balancer.init(tasks, params))
 
     def update(losses, pullback, state, *, key, labeled):
-        def fresh():
-            gradient, inner, w = balancer.update(
+        def update_weights():
+            gradient, w, inner = balancer.update(
                 losses, pullback, state.inner, key=key, labeled=labeled
             )
-            return gradient, inner, jnp.where(labeled, w, state.weights)
+            return gradient, jnp.where(labeled, w, state.weights), inner
 
-        def kept():
+        def keep_weights():
             w = jnp.where(labeled, state.weights, 0.0)
-            own = pullback.own(w if weigh_heads else jnp.ones_like(w))
-            return merge(pullback.shared(w), own), state.inner, state.weights
+            task_specific = pullback.task_specific(w if weigh_heads else jnp.ones_like(w))
+            return merge(pullback.shared(w), task_specific), state.weights, state.inner
 
-        gradient, inner, w = jax.lax.cond(state.steps % every == 0, fresh, kept)
+        gradient, w, inner = jax.lax.cond(state.steps % every == 0, update_weights, keep_weights)
         new = OccasionalState(state.steps + 1, w, inner)
-        return gradient, new, jnp.where(labeled, w, 0.0)
+        return gradient, jnp.where(labeled, w, 0.0), new
 
     return Balancer(init, update)

@@ -1,4 +1,4 @@
-"""PCGrad: conflicting gradients lose the components that conflict."""
+"""PCGrad: each gradient is projected so that it conflicts with no other."""
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +9,22 @@ from mmjax.kernels.linear_algebra import dot
 
 
 def pcgrad(*, wrt: Wrt = "params", weigh_heads: bool = False, rescale: bool = False) -> Balancer:
-    """Each gradient loses, in random order, its components against the others; then the sum.
+    """Sums the gradients after each has lost, in random order, its components against the others.
 
-    All happens in the coefficients of the gradients: no work of the parameters' size.
+    It computes with coefficients of the gradients, at no cost that grows with the parameters.
 
     Source: Yu et al., NeurIPS 2020 (arXiv:2001.06782), algorithm 1.
+
+    Example:
+      (1, 0) loses its component against (-1, 1) and becomes (0.5, 0.5); (-1, 1) becomes (0, 1).
+
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from mmjax.balance import pcgrad, to_aggregator
+      >>> aggregator = to_aggregator(pcgrad(), ("a", "b"))
+      >>> gradients = jnp.array([[1.0, 0.0], [-1.0, 1.0]])
+      >>> print(np.asarray(aggregator.update(gradients, aggregator.init(jnp.zeros(2)))[0]).round(3))
+      [0.5 1.5]
     """
     return from_gram(pcgrad_weights, wrt=wrt, weigh_heads=weigh_heads, rescale=rescale)
 
@@ -21,24 +32,24 @@ def pcgrad(*, wrt: Wrt = "params", weigh_heads: bool = False, rescale: bool = Fa
 def pcgrad_weights(
     gram: Float[Array, "t t"], *, key: Key[Array, ""], labeled: Bool[Array, " t"]
 ) -> Float[Array, " t"]:
-    """Weights of the tasks' gradients in the sum of the projected gradients."""
+    """Returns the weights of the tasks' gradients in the sum of the projected gradients."""
     t = len(gram)
 
     def project(carry, j):
         i, coefficients = carry
         # The component along the ORIGINAL gradient of task j; a zero gradient has none.
         inner = dot(coefficients, gram[j])
-        norm = gram[j, j]
-        against = (inner < 0) & (norm > 0) & (i != j)
-        step = jnp.where(against, inner / jnp.where(norm > 0, norm, 1.0), 0.0)
+        square = gram[j, j]
+        conflict = (inner < 0) & (square > 0) & (i != j)
+        step = jnp.where(conflict, inner / jnp.where(square > 0, square, 1.0), 0.0)
         return (i, coefficients.at[j].add(-step)), None
 
-    def one(i, order):
+    def project_gradient(i, order):
         return jax.lax.scan(project, (i, jnp.eye(t, dtype=gram.dtype)[i]), order)[0][1]
 
-    return jax.vmap(one)(jnp.arange(t), random_orders(key, t)).sum(0)
+    return jax.vmap(project_gradient)(jnp.arange(t), random_orders(key, t)).sum(0)
 
 
 def random_orders(key: Key[Array, ""], tasks: int) -> Int[Array, "t t"]:
-    """One random order of all tasks a task."""
+    """Draws one random order of all tasks per task."""
     return jax.vmap(lambda k: jax.random.permutation(k, tasks))(jax.random.split(key, tasks))

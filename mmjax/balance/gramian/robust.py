@@ -1,4 +1,4 @@
-"""Aggregations that withstand some wrong gradients: Krum and the trimmed mean."""
+"""Aggregations that are robust to some wrong gradients: Krum and the trimmed mean."""
 
 from collections.abc import Sequence
 
@@ -20,17 +20,17 @@ def krum(
     weigh_heads: bool = False,
     rescale: bool = False,
 ) -> Balancer:
-    """The mean of the gradients that are nearest to their neighbours.
+    """Averages the gradients that are nearest to their neighbors.
 
-    A gradient's score is the sum of its squared distances to the T - byzantine - 2 others that are
-    nearest to it; those with the lowest scores are taken. Gradients with the same score up to
-    round-off, as the two nearest of three always have, share their places evenly, where the paper
-    takes the first of them.
+    The score of a gradient is the sum of its squared distances to the T - byzantine - 2 others
+    nearest to it; the gradients with the lowest scores are selected. Gradients with equal scores up
+    to rounding, as the two nearest of three always have, share their places evenly, while the paper
+    selects the first of them.
 
     Args:
-      byzantine: how many gradients may be wrong, below T/2 - 1; by default the most of them.
-        Where fewer tasks have labels than that takes, the score is the nearest distance.
-      selected: how many gradients are averaged; more than 1 is the paper's Multi-Krum.
+      byzantine: number of gradients that may be wrong, below T/2 - 1; by default the largest. If
+        too few tasks have labels for it, the score is the smallest distance.
+      selected: number of gradients that are averaged; more than 1 is the paper's Multi-Krum.
       wrt: see `from_gram`.
       weigh_heads: see `from_gram`.
       rescale: see `from_gram`.
@@ -39,6 +39,17 @@ def krum(
       ValueError: if `byzantine` or `selected` does not fit, with all tasks counted.
 
     Source: Blanchard et al., NeurIPS 2017 (arXiv:1703.02757).
+
+    Example:
+      The first two are the nearest, with equal scores; the outlier has no influence.
+
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from mmjax.balance import krum, to_aggregator
+      >>> aggregator = to_aggregator(krum(), ("a", "b", "c"))
+      >>> gradients = jnp.array([[1.0, 0.0], [1.0, 2.0], [9.0, 9.0]])
+      >>> print(np.asarray(aggregator.update(gradients, aggregator.init(jnp.zeros(2)))[0]).round(3))
+      [1. 1.]
     """
     if (byzantine or 0) < 0 or selected < 1:
         raise ValueError(
@@ -49,8 +60,8 @@ def krum(
     def init(tasks: Sequence[str], params: Params) -> tuple[()]:
         if byzantine is not None and 2 * byzantine + 2 >= len(tasks):
             raise ValueError(
-                f"krum: of {len(tasks)} gradients fewer than {len(tasks) / 2 - 1:g} may be wrong, "
-                f"but byzantine is {byzantine}."
+                f"krum: byzantine is {byzantine}; with {len(tasks)} tasks it must be below "
+                f"{len(tasks) / 2 - 1:g}."
             )
         if selected > len(tasks):
             raise ValueError(f"krum: selected is {selected}, but there are {len(tasks)} tasks.")
@@ -71,56 +82,66 @@ def krum_weights(
     byzantine: int | None = None,
     selected: int = 1,
 ) -> Float[Array, " t"]:
-    """1 / selected for the selected gradients, 0 for the others."""
+    """Returns 1 / selected for the selected gradients, 0 for the others."""
     n = labeled.sum()
     wrong = jnp.maximum((n - 3) // 2, 0) if byzantine is None else byzantine
-    neighbours = jnp.maximum(n - wrong - 2, 1)
+    neighbors = jnp.maximum(n - wrong - 2, 1)
     distances = jnp.where(
         labeled[:, None] & labeled[None] & ~jnp.eye(len(gram), dtype=bool),
         squared_distances(gram),
         jnp.inf,
     )
-    scores = nearest_sum(distances, neighbours)
-    noise = 16 * jnp.finfo(gram.dtype).eps * (neighbours * jnp.diag(gram) + scores)
+    scores = nearest_sum(distances, neighbors)
+    # The rounding error of a score: that of squared lengths, and of their sum.
+    noise = 16 * jnp.finfo(gram.dtype).eps * (neighbors * jnp.diag(gram) + scores)
     w = places(jnp.where(labeled, scores, jnp.inf), noise, selected)
     w = jnp.where(labeled, w, 0.0)
     return w / jnp.maximum(w.sum(), jnp.finfo(w.dtype).tiny)
 
 
 def squared_distances(gram: Float[Array, "t t"]) -> Float[Array, "t t"]:
-    """Squared distances between the gradients."""
+    """Returns the squared distances |g_i|^2 + |g_j|^2 - 2 g_i . g_j between the gradients."""
     square = jnp.diag(gram)
     return jnp.maximum(square[:, None] + square[None] - gram - gram.T, 0.0)
 
 
-def nearest_sum(distances: Float[Array, "t t"], neighbours: Int[Array, ""]) -> Float[Array, " t"]:
-    """The sum of each row's smallest finite entries."""
+def nearest_sum(distances: Float[Array, "t t"], neighbors: Int[Array, ""]) -> Float[Array, " t"]:
+    """Sums the smallest finite entries of each row."""
     ordered = jnp.sort(distances, axis=1)
-    near = (jnp.arange(len(distances)) < neighbours)[None] & jnp.isfinite(ordered)
+    near = (jnp.arange(len(distances)) < neighbors)[None] & jnp.isfinite(ordered)
     return jnp.where(near, ordered, 0.0).sum(1)
 
 
 def places(
     scores: Float[Array, " t"], noise: Float[Array, " t"], selected: int
 ) -> Float[Array, " t"]:
-    """Each one's share of the first places; equal scores share theirs evenly."""
-    apart = jnp.maximum(noise[:, None], noise[None])
-    better = (scores[None] < scores[:, None] - apart).sum(1)
-    equal = (jnp.abs(scores[:, None] - scores[None]) <= apart).sum(1)
-    equal = jnp.maximum(equal, 1)  # infinite scores equal not even themselves
+    """Returns each task's share of the selected places; equal scores share places evenly."""
+    tolerance = jnp.maximum(noise[:, None], noise[None])
+    better = (scores[None] < scores[:, None] - tolerance).sum(1)
+    equal = (jnp.abs(scores[:, None] - scores[None]) <= tolerance).sum(1)
+    # The difference of infinite scores is NaN, so that they do not even equal themselves.
+    equal = jnp.maximum(equal, 1)
     return jnp.clip((selected - better) / equal, 0.0, 1.0)
 
 
 def trimmed_mean(trim: int = 1) -> Balancer:
-    """Entry by entry, the mean of the gradients without the `trim` largest and smallest.
+    """Averages each entry of the gradients without its `trim` largest and smallest values.
 
-    Where that would leave none, the median is taken: with 2 tasks, their mean. Parameters of one
-    task alone keep their own gradient, and the weights in the log are 1/T.
+    If that would leave none, it takes the median: with 2 tasks, their mean. Task-specific
+    parameters keep their gradient, and the weights in the log are 1/T.
 
     Raises:
       ValueError: if `trim` is negative.
 
     Source: Yin et al., ICML 2018 (arXiv:1803.01498), definition 2, where `trim` is a share of T.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from mmjax.balance import to_aggregator, trimmed_mean
+      >>> aggregator = to_aggregator(trimmed_mean(), ("a", "b", "c"))
+      >>> gradients = jnp.array([[1.0, 5.0], [2.0, -9.0], [99.0, 3.0]])
+      >>> print(aggregator.update(gradients, aggregator.init(jnp.zeros(2)))[0])
+      [2. 3.]
     """
     if trim < 0:
         raise ValueError(f"trimmed_mean: trim is {trim}; it must be 0 or more.")
@@ -133,23 +154,23 @@ def trimmed_mean(trim: int = 1) -> Balancer:
 
 
 def trimmed(rows: Array, labeled: Bool[Array, " t"], trim: int) -> Array:
-    """[t, ...] to [...]: the mean of the labelled rows between the extremes."""
+    """Averages the labeled rows between the extremes, per entry: [t, ...] to [...]."""
     n = labeled.sum()
     cut = jnp.minimum(trim, jnp.maximum(n - 1, 0) // 2)
-    place = ranks(rows, labeled)
-    kept = a_row(labeled, rows) & (place >= cut) & (place < n - cut)
-    return jnp.where(kept, rows, 0.0).sum(0) / jnp.maximum(n - 2 * cut, 1)
+    rank = ranks(rows, labeled)
+    inside = a_row(labeled, rows) & (rank >= cut) & (rank < n - cut)
+    return jnp.where(inside, rows, 0.0).sum(0) / jnp.maximum(n - 2 * cut, 1)
 
 
 def ranks(rows: Array, labeled: Bool[Array, " t"]) -> Array:
-    """How many labelled rows have a smaller entry in the same place; of equals the first is less.
+    """Counts the labeled rows with a smaller entry in the same place; of equals the first is less.
 
-    By comparing all pairs, which for few rows takes a tenth of the time of XLA's sorting on CPU.
+    It compares all pairs, which for few rows takes a tenth of the time of XLA's sort on CPU.
     """
     index = a_row(jnp.arange(len(rows)), rows)
 
-    def count(j: Int[Array, ""], found: Array) -> Array:
+    def count_smaller(j: Int[Array, ""], counts: Array) -> Array:
         other = rows[j][None]
-        return found + (((other < rows) | ((other == rows) & (j < index))) & labeled[j])
+        return counts + (((other < rows) | ((other == rows) & (j < index))) & labeled[j])
 
-    return jax.lax.fori_loop(0, len(rows), count, jnp.zeros(rows.shape, jnp.int32))
+    return jax.lax.fori_loop(0, len(rows), count_smaller, jnp.zeros(rows.shape, jnp.int32))

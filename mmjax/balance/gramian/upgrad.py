@@ -1,4 +1,12 @@
-"""UPGrad and DualProj: projections onto the directions that no gradient opposes."""
+"""UPGrad and DualProj: projections onto the directions that conflict with no gradient.
+
+The projection of a vector g on the dual cone {d: J d >= 0} solves
+
+    minimize |d - g|^2 / 2  subject to  J d >= 0
+
+Its Karush-Kuhn-Tucker conditions with multipliers v are d = g + J^T v, v >= 0, J d >= 0 and
+v_i g_i . d = 0. So v solves the dual problem: minimize v^T G v / 2 + (J g)^T v over v >= 0.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -12,18 +20,29 @@ from mmjax.kernels.linear_algebra import dot
 def upgrad(
     ridge: float = 0.0, *, wrt: Wrt = "params", weigh_heads: bool = False, rescale: bool = False
 ) -> Balancer:
-    """The mean of the gradients' projections onto {d: no inner product with a gradient is < 0}.
+    """Averages the projections of the gradients on {d: no inner product with a gradient is < 0}.
 
-    No loss rises to first order, and a gradient that grows pulls the more.
+    No loss increases to first order, and a longer gradient has more influence.
 
     Args:
-      ridge: what is added to the Gramian's diagonal, in units of its trace. The paper has none;
-        its library, TorchJD, adds 1e-4, for the sake of its solver, and so projects a little off.
+      ridge: what is added to the Gramian's diagonal, in units of its trace. The paper has none; its
+        library, TorchJD, adds 1e-4 for its solver, which makes its projections slightly inexact.
       wrt: see `from_gram`.
       weigh_heads: see `from_gram`.
       rescale: see `from_gram`.
 
     Source: Quinton, Rey, Jacobian Descent, 2024 (arXiv:2406.16232).
+
+    Example:
+      (1, 0) is projected on (0.5, 0.5) and (-1, 1) on (0, 1).
+
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from mmjax.balance import to_aggregator, upgrad
+      >>> aggregator = to_aggregator(upgrad(), ("a", "b"))
+      >>> gradients = jnp.array([[1.0, 0.0], [-1.0, 1.0]])
+      >>> print(np.asarray(aggregator.update(gradients, aggregator.init(jnp.zeros(2)))[0]).round(3))
+      [0.25 0.75]
     """
 
     def weights(gram, *, key, labeled):
@@ -35,7 +54,7 @@ def upgrad(
 def dualproj(
     ridge: float = 0.0, *, wrt: Wrt = "params", weigh_heads: bool = False, rescale: bool = False
 ) -> Balancer:
-    """The projection of the mean gradient onto {d: no inner product with a gradient is < 0}.
+    """Projects the mean gradient on {d: no inner product with a gradient is < 0}.
 
     Args:
       ridge: as in `upgrad`.
@@ -45,6 +64,17 @@ def dualproj(
 
     Source: Lopez-Paz, Ranzato, Gradient Episodic Memory, NeurIPS 2017 (arXiv:1706.08840), for one
     gradient; Quinton, Rey 2024 (arXiv:2406.16232), for the mean.
+
+    Example:
+      The mean (-1, 0.5) of (1, 1) and (-3, 0) conflicts with (1, 1), and becomes (-0.75, 0.75).
+
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from mmjax.balance import dualproj, to_aggregator
+      >>> aggregator = to_aggregator(dualproj(), ("a", "b"))
+      >>> gradients = jnp.array([[1.0, 1.0], [-3.0, 0.0]])
+      >>> print(np.asarray(aggregator.update(gradients, aggregator.init(jnp.zeros(2)))[0]).round(3))
+      [-0.75  0.75]
     """
 
     def weights(gram, *, key, labeled):
@@ -56,29 +86,33 @@ def dualproj(
 def upgrad_weights(
     gram: Float[Array, "t t"], *, key: Key[Array, ""], labeled: Bool[Array, " t"]
 ) -> Float[Array, " t"]:
-    """Weights of the gradients in the mean of the projections; 0 or more."""
+    """Returns the weights of the gradients in the mean of the projections; 0 or more."""
     cosines, norms, nonzero = unit_gram(gram)
-    added = jax.vmap(nonnegative_qp, (None, 0))(cosines, cosines)
-    # Nothing is to be added to a zero gradient, whose norm counts as 1: what the solver leaves of
-    # it, some 1e-6, would be much for gradients that are small.
-    added = jnp.where(nonzero[:, None], added, 0.0)
-    shares = jnp.where(labeled, norms, 0.0)
-    projections = jnp.eye(len(gram), dtype=gram.dtype) + added
-    return dot(shares / jnp.maximum(labeled.sum(), 1), projections) / norms
+    # Row i holds the multipliers v for g = the unit gradient i, whose J g is row i of the cosines.
+    multipliers = jax.vmap(nonnegative_qp, (None, 0))(cosines, cosines)
+    # A zero gradient, whose norm counts as 1, gets nothing: what the solver leaves in its row,
+    # about 1e-6, would be large beside short gradients.
+    multipliers = jnp.where(nonzero[:, None], multipliers, 0.0)
+    lengths = jnp.where(labeled, norms, 0.0)
+    projections = jnp.eye(len(gram), dtype=gram.dtype) + multipliers
+    return dot(lengths / jnp.maximum(labeled.sum(), 1), projections) / norms
 
 
 def dualproj_weights(
     gram: Float[Array, "t t"], *, key: Key[Array, ""], labeled: Bool[Array, " t"]
 ) -> Float[Array, " t"]:
-    """Weights of the gradients in the projection of their mean; 0 or more."""
+    """Returns the weights of the gradients in the projection of their mean; 0 or more."""
     cosines, norms, nonzero = unit_gram(gram)
     mean = uniform(labeled)
     largest = jnp.max(jnp.where(nonzero, norms, 0.0))
-    unit = norms / jnp.where(largest > 0, largest, 1.0)
-    added = nonnegative_qp(cosines, jnp.where(nonzero, dot(cosines, mean * unit), 1.0))
-    return mean + jnp.where(nonzero, added / unit, 0.0)
+    relative_norms = norms / jnp.where(largest > 0, largest, 1.0)
+    # J g for the unit gradients as the rows of J and the mean g, in units of the largest norm. A
+    # positive entry for a zero gradient keeps its multiplier at 0.
+    inner_products = jnp.where(nonzero, dot(cosines, mean * relative_norms), 1.0)
+    multipliers = nonnegative_qp(cosines, inner_products)
+    return mean + jnp.where(nonzero, multipliers / relative_norms, 0.0)
 
 
 def ridged(gram: Float[Array, "t t"], ridge: float) -> Float[Array, "t t"]:
-    """The Gramian with a multiple of its trace added to its diagonal."""
+    """Adds a multiple of the trace of the Gramian to its diagonal."""
     return gram + ridge * jnp.trace(gram) * jnp.eye(len(gram), dtype=gram.dtype)

@@ -1,8 +1,9 @@
 """SDMGrad and MoDo: weights that descend along unbiased estimates from two independent samples.
 
-With weights w on the simplex, the gradient of |J' w|^2 / 2 is J J' w. If both J come from one
-sample, the noise of the gradients does not cancel in the mean; with J_1 J_2' of independent samples
-it does. That matrix is not symmetric, nor are its eigenvalues 0 or more.
+MGDA minimizes |J^T w|^2 / 2 over w on the simplex, with the gradient J J^T w. If both J come from
+one sample, the noise of J enters its expectation as a variance; the estimate J_1 J_2^T w from two
+independent samples is unbiased. The cross Gramian J_1 J_2^T is not symmetric, and it can have
+negative eigenvalues.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,40 +29,60 @@ def sdmgrad(
     weigh_heads: bool = False,
     rescale: bool = False,
 ) -> Balancer:
-    """The least point of the gradients' hull, shifted by a multiple of the mean gradient.
+    """Minimizes |g_w + pull g_0|^2 / 2 over the simplex, where g_w = J^T w and g_0 is the mean.
 
-    In each step the weights w on the simplex take projected gradient steps for
-    |g_w + pull g_0|^2 / 2, g_0 the mean gradient, from where they stood; the direction is
-    g_w + pull g_0. Each half of the batch is one sample, and the direction comes from the whole;
-    the paper draws a third sample for it, and its code has one sample for all.
+    In each update the weights w take projected gradient steps, from those of the last update, along
+    J_1 J_2^T (w + pull u) with u = 1/T; the direction is g_w + pull g_0. Each half of the batch is
+    one sample, and the direction comes from the whole batch. The paper draws a third sample for it,
+    and its code has one sample for everything.
 
     Args:
       pull: the weight of the mean gradient; 0 is MGDA, large values follow the mean.
       learning_rate: step size for the weights, for a matrix of Frobenius norm 1, to which it is
         scaled; steps of 2 and more need not converge. The code has 5, or 10, for gradients of a
-        mean norm of 1, where the weights jump about and rounding errors decide.
-      momentum: of these steps; the code's, while the paper has none.
-      steps: how many.
+        mean norm of 1, where the weights oscillate and rounding errors decide.
+      momentum: of these steps, as in the code; the paper has none.
+      steps: number of these steps per update.
       weigh_heads: see `from_gram`.
       rescale: see `from_gram`. The code divides by 1 + pull, so that weights sum to 1.
 
     Source: Xiao, Ban, Ji, NeurIPS 2023 (arXiv:2305.18409), algorithm 1.
+
+    Example:
+      With exact gradients and without the mean it is MGDA: weights proportional to 1 / |g_i|^2.
+
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from mmjax.balance import sdmgrad
+      >>> from mmjax.balance.pullback import pullback_from_jacobian
+      >>> balancer = sdmgrad(pull=0.0)
+      >>> gradient, weights, state = balancer.update(
+      ...     jnp.ones(2),
+      ...     pullback_from_jacobian({"x": jnp.array([[2.0, 0.0], [0.0, 1.0]])}, {"x": True}),
+      ...     balancer.init(("a", "b"), {"x": jnp.zeros(2)}),
+      ...     key=jax.random.key(0),
+      ...     labeled=jnp.array([True, True]),
+      ... )
+      >>> print(np.asarray(weights).round(3))
+      [0.2 0.8]
     """
 
     def weights(gram, w, labeled):
         mean = uniform(labeled)
+        # In two steps, since the squares in the Frobenius norm can overflow.
         size = jnp.max(jnp.abs(gram))
         gram = gram / jnp.where(size > 0, size, 1.0)
         gram = gram / jnp.maximum(jnp.sqrt((gram**2).sum()), 1.0)
-        toward_mean = pull * dot(gram, mean)
+        mean_slope = pull * dot(gram, mean)
 
         def step(_, carry):
             w, velocity = carry
-            velocity = momentum * velocity + dot(gram, w) + toward_mean
+            velocity = momentum * velocity + dot(gram, w) + mean_slope
             return project_simplex(w - learning_rate * velocity, labeled), velocity
 
         w = jax.lax.fori_loop(0, steps, step, (w, jnp.zeros_like(w)))[0]
-        return w, w + pull * mean
+        return w + pull * mean, w
 
     return double_sampling(weights, weigh_heads=weigh_heads, rescale=rescale)
 
@@ -73,24 +94,45 @@ def modo(
     weigh_heads: bool = False,
     rescale: bool = False,
 ) -> Balancer:
-    """Weights w on the simplex that take one step a step: w - rate (J_1 J_2' w + reg w), projected.
+    """Descends |J^T w|^2 / 2 + regularization |w|^2 / 2 over the simplex by one step per update.
 
-    Each half of the batch is one sample, and the direction J' w comes from the whole, which is
-    both, as in the paper; the authors' code has an option that draws a third sample for it.
+    The step is w <- projection of w - learning_rate (J_1 J_2^T w + regularization w). Each half of
+    the batch is one sample, and the direction J^T w comes from the whole batch, both of them, as in
+    the paper; the authors' code has an option that draws a third sample for it.
 
     Args:
       learning_rate: step size for the weights.
-      regularization: strength of the pull of the weights to each other.
+      regularization: strength of the regularization, which pulls the weights toward each other.
       weigh_heads: see `from_gram`.
       rescale: see `from_gram`.
 
     Source: Chen, Fernando, Ying, Chen, NeurIPS 2023, JMLR 2024 (arXiv:2305.20057), algorithm 2;
     the defaults are those of the authors' code, as it is in LibMTL.
+
+    Example:
+      With exact gradients the gradient of w is (2, 0.5), and the step leads from (0.5, 0.5) to
+      (0.3, 0.45) and, projected, to (0.425, 0.575).
+
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from mmjax.balance import modo
+      >>> from mmjax.balance.pullback import pullback_from_jacobian
+      >>> balancer = modo(learning_rate=0.1, regularization=0.0)
+      >>> gradient, weights, state = balancer.update(
+      ...     jnp.ones(2),
+      ...     pullback_from_jacobian({"x": jnp.array([[2.0, 0.0], [0.0, 1.0]])}, {"x": True}),
+      ...     balancer.init(("a", "b"), {"x": jnp.zeros(2)}),
+      ...     key=jax.random.key(0),
+      ...     labeled=jnp.array([True, True]),
+      ... )
+      >>> print(np.asarray(weights).round(3))
+      [0.425 0.575]
     """
 
     def weights(gram, w, labeled):
-        down = dot(gram, w) + regularization * w
-        w = project_simplex(w - learning_rate * down, labeled)
+        slope = dot(gram, w) + regularization * w
+        w = project_simplex(w - learning_rate * slope, labeled)
         return w, w
 
     return double_sampling(weights, weigh_heads=weigh_heads, rescale=rescale)
@@ -102,36 +144,35 @@ def double_sampling(
     weigh_heads: bool,
     rescale: bool,
 ) -> Balancer:
-    """Lifts `weights(cross Gramian, w on the simplex, labeled) -> (new w, weights)` to a balancer.
+    """Lifts `weights(cross Gramian, w on the simplex, labeled) -> (weights, new w)` to a balancer.
 
-    The state is w, at first 1/T. A task without labels keeps its own, and the others see what is
-    theirs scaled to sum to 1. Where the pullback has no parts, as on a toy problem whose gradients
-    are exact, both samples are those gradients.
+    The state is w, initially 1/T. A task without labels keeps its entry; `weights` gets the others
+    scaled to sum to 1. If the pullback has no parts, as on a toy problem whose gradients are exact,
+    both samples are those gradients.
     """
 
     def init(tasks: Sequence[str], params: Params) -> Float[Array, " t"]:
         return jnp.full(len(tasks), 1 / len(tasks), jnp.float32)
 
     def update(losses, pullback, state, *, key, labeled):
-        one, two = pullback.parts or (pullback, pullback)
-        gram = cross_gramian(one.jacobian(), two.jacobian())
+        first, second = pullback.parts or (pullback, pullback)
+        gram = cross_gramian(first.jacobian(), second.jacobian())
         old, mass = on_labeled(state, labeled)
-        new, w = weights(gram, old, labeled)
+        w, new = weights(gram, old, labeled)
         w = jnp.where(labeled, w, 0.0)
         w = rescaled(w, labeled) if rescale else w
-        own = pullback.own(w if weigh_heads else jnp.ones_like(w))
-        return merge(pullback.shared(w), own), jnp.where(labeled, mass * new, state), w
+        task_specific = pullback.task_specific(w if weigh_heads else jnp.ones_like(w))
+        gradient = merge(pullback.shared(w), task_specific)
+        return gradient, w, jnp.where(labeled, mass * new, state)
 
     return Balancer(init, update, parts=2)
 
 
-def cross_gramian(one: PyTree[Array], two: PyTree[Array]) -> Float[Array, "t t"]:
-    """Inner products [t t] of one tree's rows with another's, as in `gramian`."""
+def cross_gramian(first: PyTree[Array], second: PyTree[Array]) -> Float[Array, "t t"]:
+    """Returns the inner products [t t] of the rows of two Jacobians, as in `gramian`."""
 
-    def of(a: Array, b: Array) -> Float[Array, "t t"]:
-        a, b = (
-            x.reshape(len(x), -1).astype(jnp.promote_types(x.dtype, jnp.float32)) for x in (a, b)
-        )
-        return dot(a, b.T)
+    def flatten(leaf: Array) -> Float[Array, "t p"]:
+        return leaf.reshape(len(leaf), -1).astype(jnp.promote_types(leaf.dtype, jnp.float32))
 
-    return jax.tree.reduce(jnp.add, jax.tree.map(of, one, two))
+    products = jax.tree.map(lambda a, b: dot(flatten(a), flatten(b).T), first, second)
+    return jax.tree.reduce(jnp.add, products)

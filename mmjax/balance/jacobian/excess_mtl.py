@@ -1,4 +1,4 @@
-"""ExcessMTL: weights grow with what training can still remove from a loss."""
+"""ExcessMTL: weights grow with the part of a loss that training can still remove."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from mmjax.parameters import merge
 from mmjax.types import Params
 
 LOWEST = -1e6
-"""The lowest log weight: as good as minus infinity, and it can still be reckoned with."""
+"""The smallest log weight: its weight is 0, and unlike minus infinity it has finite sums."""
 
 
 class ExcessMtlState(NamedTuple):
@@ -37,14 +37,25 @@ def excess_mtl(
 
     Args:
       learning_rate: of the log weights.
-      weigh_heads: whether parameters of one task alone are weighted too; true by default, since
-        this is a weighting of the losses.
-      rescale: whether the weights are scaled to sum to the number of labelled tasks, as in the
+      weigh_heads: whether task-specific parameters are weighted too; true by default, since this is
+        a weighting of the losses.
+      rescale: whether the weights are scaled to sum to the number of labeled tasks, as in the
         authors' code.
 
-    Source: He et al., ICML 2024 (arXiv:2402.02009), algorithm 1; the division by the first value is
-    the paper's way to tasks of different scales. The code adds 1e-7 to h; here an entry whose
+    Source: He et al., ICML 2024 (arXiv:2402.02009), algorithm 1; with the division by the first
+    value the paper handles tasks of different scales. The code adds 1e-7 to h; here an entry whose
     gradients were all 0 counts 0, so that the estimate is exact at any scale.
+
+    Example:
+      In the first step all relative risks are 1, so that the weights stay equal.
+
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from mmjax.balance import excess_mtl, to_aggregator
+      >>> aggregator = to_aggregator(excess_mtl(), ("a", "b"))
+      >>> gradients = jnp.array([[2.0, 0.0], [0.0, 1.0]])
+      >>> print(np.asarray(aggregator.update(gradients, aggregator.init(jnp.zeros(2)))[0]).round(3))
+      [1.  0.5]
     """
 
     def init(tasks: Sequence[str], params: Params) -> ExcessMtlState:
@@ -61,27 +72,27 @@ def excess_mtl(
         log_weights = grown(state.log_weights, growth, labeled)
         w = jax.nn.softmax(log_weights, where=labeled)
         w = rescaled(w, labeled) if rescale else w
-        own = pullback.own(w if weigh_heads else jnp.ones_like(w))
-        gradient = merge(weighted_sum(jacobian, w), own)
-        return gradient, ExcessMtlState(squares, first, log_weights), w
+        task_specific = pullback.task_specific(w if weigh_heads else jnp.ones_like(w))
+        gradient = merge(weighted_sum(jacobian, w), task_specific)
+        return gradient, w, ExcessMtlState(squares, first, log_weights)
 
     return Balancer(init, update)
 
 
 def excess_risk(jacobian: PyTree[Array], squares: PyTree[Array]) -> Float[Array, " t"]:
-    """The gradients' squared lengths in the metric 1 / sqrt(sums of squares)."""
+    """Returns sum_p g_p^2 / sqrt(h_p) per task, for the gradients g and the sums of squares h."""
 
-    def one(g: Array, h: Array) -> Float[Array, " t"]:
+    def leaf_risk(g: Array, h: Array) -> Float[Array, " t"]:
         terms = jnp.where(h > 0, g * (g / jnp.sqrt(jnp.where(h > 0, h, 1.0))), 0.0)
         return terms.reshape(len(g), -1).sum(1)
 
-    return jnp.stack(jax.tree.leaves(jax.tree.map(one, jacobian, squares))).sum(0)
+    return jnp.stack(jax.tree.leaves(jax.tree.map(leaf_risk, jacobian, squares))).sum(0)
 
 
 def grown(
     log_weights: Float[Array, " t"], growth: Float[Array, " t"], labeled: Bool[Array, " t"]
 ) -> Float[Array, " t"]:
-    """The labelled tasks' log weights plus growth, with the sum of their weights unchanged."""
+    """Adds the growth to the labeled tasks' log weights and keeps the sum of their weights."""
     moved = log_weights + jnp.minimum(growth, -LOWEST)
     total = jax.nn.logsumexp(log_weights, where=labeled)
     moved = moved - jax.nn.logsumexp(moved, where=labeled) + total

@@ -1,4 +1,4 @@
-"""GradDrop: in every entry only the gradients of one sign survive."""
+"""GradDrop: in every entry only gradients of one sign are kept."""
 
 import jax
 import jax.numpy as jnp
@@ -9,21 +9,32 @@ from mmjax.balance.base import Balancer, from_jacobian, no_state
 
 
 def graddrop() -> Balancer:
-    """Sums the positive or the negative entries of the tasks' gradients, drawn entry by entry.
+    """Sums either the positive or the negative entries of the gradients, drawn for each parameter.
 
-    An entry keeps the positive ones with probability P = (1 + sum_t g_t / sum_t |g_t|) / 2, and
-    otherwise the negative ones.
+    The positive ones are kept with probability P = (1 + sum_t g_t / sum_t |g_t|) / 2, and otherwise
+    the negative ones.
 
-    The entries are those of the gradients over the shared parameters, already summed over the
-    batch. The paper masks the gradients of features, example by example, with their signs taken
-    relative to the features' own, which other libraries leave out too. Parameters of one task alone
-    keep their own gradient, and the weights in the log are 1.
+    The gradients are those of the shared parameters, already summed over the batch. The paper masks
+    the gradients of features, for each example, with signs relative to those of the features, which
+    other libraries leave out too. Task-specific parameters keep their gradient, and the weights in
+    the log are 1.
 
     Source: Chen et al., NeurIPS 2020 (arXiv:2010.06711), algorithm 1, with f(p) = p and no leak.
+
+    Example:
+      The second entry is 1 or -3, with probabilities 1/4 and 3/4.
+
+      >>> import jax.numpy as jnp
+      >>> from mmjax.balance import graddrop, to_aggregator
+      >>> aggregator = to_aggregator(graddrop(), ("a", "b"))
+      >>> gradients = jnp.array([[2.0, 1.0], [3.0, -3.0]])
+      >>> gradient, _ = aggregator.update(gradients, aggregator.init(jnp.zeros(2)))
+      >>> print(gradient[0], gradient[1] in (1.0, -3.0))
+      5.0 True
     """
 
     def direction(jacobian, losses, state, *, key, labeled):
-        # One draw for all entries: a generator a leaf would take long to compile.
+        # One draw for all entries: one generator per leaf would take long to compile.
         flat, to_tree = ravel_pytree(jax.tree.map(lambda rows: jnp.float32(rows[0]), jacobian))
         draws = to_tree(jax.random.uniform(key, flat.shape))
         return jax.tree.map(one_sign, jacobian, draws), labeled.astype(jnp.float32), state
@@ -32,8 +43,8 @@ def graddrop() -> Balancer:
 
 
 def one_sign(rows: Array, draw: Array) -> Array:
-    """[t, ...] to [...]: the sum of the positive or of the negative entries; `draw` in [0, 1)."""
+    """Sums the positive or the negative entries: [t, ...] to [...]; `draw` is in [0, 1)."""
     rows = rows.astype(jnp.float32)
     positive, negative = jnp.maximum(rows, 0).sum(0), jnp.minimum(rows, 0).sum(0)
-    # P = positive / (positive - negative), without its 0 / 0.
+    # draw < P = positive / (positive - negative), without a division of 0 by 0.
     return jnp.where(draw * (positive - negative) < positive, positive, negative)

@@ -16,7 +16,7 @@ from mmjax.types import Params
 
 
 class MocoState(NamedTuple):
-    """State of `moco`: estimates of the gradients, weights, and steps, a task."""
+    """State of `moco`: per task the estimate of its gradient, its weight, and its steps."""
 
     estimates: PyTree[Array]
     weights: Float[Array, " t"]
@@ -31,24 +31,43 @@ def moco(
     *,
     rescale: bool = False,
 ) -> Balancer:
-    """Sums running estimates Y of the gradients with weights on the simplex, which descend too.
+    """Sums running estimates Y of the gradients with weights that descend toward those of MGDA.
 
-    In step k, first y <- y - beta / k^decay (y - g), then
-    w <- projection of w - gamma / k^decay (Y Y^T + rho I) w on the simplex; the update is Y^T w.
-    Estimates start at 0 and weights at 1/T. The state is as large as the Jacobian. A task without
-    labels keeps its estimate and its weight; the weights that the step uses sum to 1 over the
-    others.
+    The weights follow projected gradient descent for
+
+        minimize |Y^T w|^2 / 2 + rho |w|^2 / 2  over the simplex,
+
+    whose gradient is (Y Y^T + rho I) w. Step k makes, in this order,
+
+        Y <- Y - beta / k^decay (Y - J)
+        w <- projection of w - gamma / k^decay (Y Y^T + rho I) w on the simplex
+
+    and the update is Y^T w. Y starts at 0 and w at 1/T. The state is as large as the Jacobian. A
+    task without labels keeps its estimate and its weight; the weights that the step uses sum to 1
+    over the others.
 
     Args:
       beta: step size of the estimates.
       gamma: step size of the weights.
-      rho: strength of the pull of the weights to each other.
-      decay: how fast both step sizes fall; 0 keeps them.
-      rescale: whether the weights are scaled to sum to the number of labelled tasks.
+      rho: strength of the regularization, which pulls the weights toward each other.
+      decay: how fast both step sizes fall; 0 keeps them constant.
+      rescale: whether the weights are scaled to sum to the number of labeled tasks.
 
     Source: Fernando et al., ICLR 2023 (arXiv:2210.12624), algorithm 1. The authors' code, as it
     is in LibMTL, takes a softmax where the paper projects, and gradients scaled to the length of
     their losses; the paper's rule is taken here, without its bound on the estimates' norms.
+
+    Example:
+      Y = J; from w = (0.5, 0.5) the gradient (2, 0.5) with step size 0.1 leads to (0.3, 0.45) and,
+      projected, to (0.425, 0.575).
+
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from mmjax.balance import moco, to_aggregator
+      >>> aggregator = to_aggregator(moco(beta=1.0, gamma=0.1), ("a", "b"))
+      >>> gradients = jnp.array([[2.0, 0.0], [0.0, 1.0]])
+      >>> print(np.asarray(aggregator.update(gradients, aggregator.init(jnp.zeros(2)))[0]).round(3))
+      [0.85  0.575]
     """
 
     def init(tasks: Sequence[str], params: Params) -> MocoState:
@@ -57,15 +76,14 @@ def moco(
 
     def direction(jacobian, losses, state, *, key, labeled):
         steps = state.steps + labeled
-        slower = jnp.maximum(steps, 1.0) ** decay
+        slowdown = jnp.maximum(steps, 1.0) ** decay
         estimates = jax.tree.map(
-            lambda y, g: y - a_row(beta / slower, y) * (y - g), state.estimates, jacobian
+            lambda y, g: y - a_row(beta / slowdown, y) * (y - g), state.estimates, jacobian
         )
         estimates = keep_unlabeled_rows(estimates, state.estimates, labeled)
         old, mass = on_labeled(state.weights, labeled)
-        pull = dot(gramian(estimates), old) + rho * old
-        moved = old - gamma / slower * pull
-        w = project_simplex(moved, labeled)
+        slope = dot(gramian(estimates), old) + rho * old
+        w = project_simplex(old - gamma / slowdown * slope, labeled)
         new = MocoState(estimates, jnp.where(labeled, mass * w, state.weights), steps)
         used = rescaled(w, labeled) if rescale else w
         return weighted_sum(estimates, used), used, new
@@ -76,7 +94,7 @@ def moco(
 def on_labeled(
     weights: Float[Array, " t"], labeled: Bool[Array, " t"]
 ) -> tuple[Float[Array, " t"], Float[Array, ""]]:
-    """(weights of the labelled tasks, scaled to sum to 1; their sum before)."""
+    """Returns (weights of the labeled tasks, scaled to sum to 1; their sum before)."""
     mass = jnp.where(labeled, weights, 0.0).sum()
     scaled = jnp.where(labeled, weights, 0.0) / jnp.where(mass > 0, mass, 1.0)
     return jnp.where(mass > 0, scaled, uniform(labeled)), mass

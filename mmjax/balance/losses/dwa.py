@@ -1,4 +1,4 @@
-"""Weights by how fast the losses fall."""
+"""DWA: weights that depend on how fast the losses fall."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,12 +15,12 @@ class DwaState(NamedTuple):
     """State of `dwa`.
 
     Attributes:
-      step: steps in the current period.
-      total: each task's losses, summed over the period's steps in which it had labels.
-      steps: the number of those steps.
-      last: its mean loss in its last period.
-      before: that in the period before; equal to `last` while there is none.
-      seen: whether it had a label in any finished period.
+      step: number of completed steps of the current period.
+      total: sum of each task's losses over the steps of the period in which it had labels.
+      steps: number of those steps.
+      last: each task's mean loss in its last period with labels.
+      before: its mean loss in the period before that; equal to `last` if there is none.
+      seen: whether the task had a label in any completed period.
     """
 
     step: Int[Array, ""]
@@ -32,20 +32,33 @@ class DwaState(NamedTuple):
 
 
 def dwa(temperature: float = 2.0, steps: int = 100) -> Balancer:
-    """Weights T softmax(r / temperature), with r the ratio of a task's last two mean losses.
+    """Weights losses by T softmax(r / temperature), r the ratio of a task's last two mean losses.
 
     A task whose loss falls slowly has a large ratio. In the first two periods all weights are 1. A
     task without any label in a period keeps its ratio.
 
     Args:
       temperature: the higher, the more equal the weights.
-      steps: length of a period. The paper's is an epoch, which a balancer does not know of: give
-        the number of steps of an epoch to have the paper's rule.
+      steps: length of a period. In the paper it is an epoch, which a balancer cannot see; for the
+        paper's rule give the number of steps per epoch.
 
     Raises:
       ValueError: if either is not positive.
 
     Source: Liu, Johns, Davison, CVPR 2019 (arXiv:1803.10704), "dynamic weight average".
+
+    Example:
+      With periods of one step, losses that fall at the same rate keep equal weights.
+
+      >>> import jax.numpy as jnp
+      >>> from mmjax.balance import dwa, to_aggregator
+      >>> aggregator = to_aggregator(dwa(steps=1), ("a", "b"))
+      >>> state = aggregator.init(jnp.zeros(2))
+      >>> for scale in (1.0, 0.5, 0.25):
+      ...     losses = scale * jnp.array([1.0, 9.0])
+      ...     weights, state = aggregator.update(jnp.eye(2), state, losses=losses)
+      >>> print(weights)
+      [1. 1.]
     """
     if temperature <= 0 or steps < 1:
         raise ValueError(f"dwa: temperature={temperature} and steps={steps} must be positive.")
@@ -57,7 +70,7 @@ def dwa(temperature: float = 2.0, steps: int = 100) -> Balancer:
     def update(losses, pullback, state, *, key, labeled):
         ratio = positive(state.last) / positive(state.before)
         w = shares(ratio / temperature, labeled) * labeled.sum()
-        return pullback(w), advance(state, losses, labeled, steps), w
+        return pullback(w), w, advance(state, losses, labeled, steps)
 
     return Balancer(init, update)
 
@@ -65,7 +78,7 @@ def dwa(temperature: float = 2.0, steps: int = 100) -> Balancer:
 def advance(
     state: DwaState, losses: Float[Array, " t"], labeled: Bool[Array, " t"], steps: int
 ) -> DwaState:
-    """The state with one step's losses; after the period's last step, with its means."""
+    """Adds the losses of one step to the state; the last step of a period stores the means."""
     total = state.total + jnp.where(labeled, losses, 0).astype(jnp.float32)
     count = state.steps + labeled
     mean = total / jnp.maximum(count, 1)

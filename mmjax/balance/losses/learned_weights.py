@@ -1,4 +1,4 @@
-"""Weights that are learned beside the model, by descending an objective of their own."""
+"""Weights that are learned alongside the model, by descending an objective of their own."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -12,11 +12,11 @@ from mmjax.balance.base import Balancer
 from mmjax.types import Params
 
 LIMIT = 30.0
-"""How far a logarithm may go, lest a loss that stays 0 should drive its weight to infinity."""
+"""Bound of |s|, so that a loss that stays 0 does not drive its weight to infinity."""
 
 
 class LearnedState(NamedTuple):
-    """State of `uncertainty` and `imtl_l`: a logarithm `s` a task, and its optimizer's state."""
+    """State of `uncertainty` and `imtl_l`: one logarithm `s` per task, their optimizer's state."""
 
     s: Float[Array, " t"]
     opt_state: optax.OptState
@@ -25,16 +25,23 @@ class LearnedState(NamedTuple):
 def uncertainty(
     optimizer: optax.GradientTransformation | None = None, log_variance: float = 0.0
 ) -> Balancer:
-    """Weights exp(-s) / 2 with log variances s learned by minimising exp(-s) loss / 2 + s / 2.
+    """Weights the losses by exp(-s) / 2, where the log variance s minimizes (exp(-s) loss + s) / 2.
 
-    The log variance of a task that has no label in the batch stays as it is.
+    The log variance of a task without labels in the batch does not change.
 
     Args:
-      optimizer: what learns s; by default `optax.adam(1e-3)`.
-      log_variance: where every s starts.
+      optimizer: the optimizer of s; by default `optax.adam(1e-3)`.
+      log_variance: initial value of every s.
 
     Source: Kendall, Gal, Cipolla, CVPR 2018 (arXiv:1705.07115). The paper gives 1 / (2 sigma^2) to
     regression and 1 / sigma^2 to classification; as in its successors all tasks have the first.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from mmjax.balance import to_aggregator, uncertainty
+      >>> aggregator = to_aggregator(uncertainty(), ("a", "b"))
+      >>> print(aggregator.update(jnp.eye(2), aggregator.init(jnp.zeros(2)))[0])
+      [0.5 0.5]
     """
     return learned(
         lambda s: 0.5 * jnp.exp(-s), lambda w, losses: 0.5 - w * losses, optimizer, log_variance
@@ -44,15 +51,27 @@ def uncertainty(
 def imtl_l(
     optimizer: optax.GradientTransformation | None = None, log_scale: float = 0.0
 ) -> Balancer:
-    """Weights exp(s) with scales s learned by minimising exp(s) loss - s: all losses become 1.
+    """Weights the losses by exp(s), where s minimizes exp(s) loss - s: weighted losses become 1.
 
-    The scale of a task that has no label in the batch stays as it is.
+    The log scale s of a task without labels in the batch does not change.
 
     Args:
-      optimizer: what learns s; by default `optax.adam(1e-3)`.
-      log_scale: where every s starts.
+      optimizer: the optimizer of s; by default `optax.adam(1e-3)`.
+      log_scale: initial value of every s.
 
     Source: Liu et al., ICLR 2021, "Towards impartial multi-task learning".
+
+    Example:
+      A gradient step of 1 moves s by 1 - loss, here to 0 and 0.5.
+
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> from mmjax.balance import imtl_l, to_aggregator
+      >>> aggregator = to_aggregator(imtl_l(optax.sgd(1.0)), ("a", "b"))
+      >>> state = aggregator.init(jnp.zeros(2))
+      >>> weights, state = aggregator.update(jnp.eye(2), state, losses=jnp.array([1.0, 0.5]))
+      >>> print(weights, state.balancer.s)
+      [1. 1.] [0.  0.5]
     """
     return learned(jnp.exp, lambda w, losses: w * losses - 1, optimizer, log_scale)
 
@@ -63,7 +82,7 @@ def learned(
     optimizer: optax.GradientTransformation | None,
     start: float,
 ) -> Balancer:
-    """Weights(s), with s moved along slope(weights, losses), the derivative of its objective."""
+    """Lifts weights(s) to a balancer; slope(weights, losses) is the derivative of s's objective."""
     optimizer = optimizer or optax.adam(1e-3)
 
     def init(tasks: Sequence[str], params: Params) -> LearnedState:
@@ -76,7 +95,7 @@ def learned(
         gradient = jnp.where(labeled, slope(w, losses.astype(jnp.float32)), 0)
         updates, new = optimizer.update(gradient, opt_state, s)
         moved = LearnedState(jnp.clip(s + updates, -LIMIT, LIMIT), new)
-        return pullback(w), keep_unlabeled(moved, state, labeled), w
+        return pullback(w), w, keep_unlabeled(moved, state, labeled)
 
     return Balancer(init, update)
 
@@ -84,7 +103,7 @@ def learned(
 def keep_unlabeled(
     new: PyTree[Array], old: PyTree[Array], labeled: Bool[Array, " t"]
 ) -> PyTree[Array]:
-    """The new state, with the old entries of tasks without labels in arrays of one entry a task."""
+    """Returns the new state, but with the old entries of unlabeled tasks in arrays of shape [t]."""
     return jax.tree.map(
         lambda n, o: jnp.where(labeled, n, o) if n.shape == labeled.shape else n, new, old
     )

@@ -1,4 +1,4 @@
-"""Scalarizations of the losses that aim at a preferred point of the Pareto front."""
+"""Scalarizations of the losses whose minimum is a preferred point of the Pareto front."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -14,24 +14,36 @@ Preference = Mapping[str, float] | None
 
 
 class Aim(NamedTuple):
-    """What a scalarization aims at: how much each task matters, and its ideal loss."""
+    """State of a scalarization: the preference for each task, and its ideal loss."""
 
     preference: Float[Array, " t"]
     ideal: Float[Array, " t"]
 
 
 def pbi(preference: Preference = None, penalty: float = 5.0, ideal: Preference = None) -> Balancer:
-    """Distance from the ideal along the preference, plus the penalty times that across it.
+    """Minimizes the losses' distance from the ideal along the preference, plus penalty * across it.
 
-    A task's weight is negative where its loss is too low for the preference.
+    A task's weight is negative if its loss is too low for the preference.
 
     Args:
       preference: {task: component}, the direction from the ideal; all equal by default.
       penalty: how strictly the losses are kept in that direction.
-      ideal: {task: least loss possible}; 0 by default.
+      ideal: {task: smallest possible loss}; 0 by default.
 
     Source: penalty-based boundary intersection, Zhang and Li, IEEE Transactions on Evolutionary
     Computation 2007, section II C.
+
+    Example:
+      Losses along the preference: the weights are the unit vector of the preference.
+
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from mmjax.balance import pbi, to_aggregator
+      >>> aggregator = to_aggregator(pbi({"a": 3.0, "b": 4.0}), ("a", "b"))
+      >>> state = aggregator.init(jnp.zeros(2))
+      >>> gradient, _ = aggregator.update(jnp.eye(2), state, losses=jnp.array([3.0, 4.0]))
+      >>> print(np.asarray(gradient).round(3))
+      [0.6 0.8]
     """
     return scalarization(
         "pbi", preference, ideal, lambda excess, p, labeled: pbi_weights(excess, p, penalty)
@@ -39,17 +51,29 @@ def pbi(preference: Preference = None, penalty: float = 5.0, ideal: Preference =
 
 
 def cosmos(preference: Preference = None, penalty: float = 2.0) -> Balancer:
-    """The preference's weighted sum, less the penalty times its cosine with the losses.
+    """Minimizes preference . losses - penalty * cosine(preference, losses).
 
-    A task's weight is negative where its loss is too low for the preference.
+    A task's weight is negative if its loss is too low for the preference.
 
     Args:
-      preference: {task: weight}, scaled to sum 1; all equal by default. The paper draws one a batch
-        and feeds it to the model; here it is that of the run.
-      penalty: how strictly the losses are kept in proportion to the preference; the paper's for
-        MultiMNIST by default.
+      preference: {task: weight}, scaled to sum to 1; all equal by default. The paper draws one per
+        batch as an input of the model; here it is fixed.
+      penalty: how strictly the losses are kept in proportion to the preference; by default the
+        paper's value for MultiMNIST.
 
     Source: Ruchte and Grabocka, ICDM 2021 (arXiv:2103.13392).
+
+    Example:
+      Losses along the preference: the cosine is largest, so that its derivative is 0.
+
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from mmjax.balance import cosmos, to_aggregator
+      >>> aggregator = to_aggregator(cosmos({"a": 1.0, "b": 3.0}), ("a", "b"))
+      >>> state = aggregator.init(jnp.zeros(2))
+      >>> gradient, _ = aggregator.update(jnp.eye(2), state, losses=jnp.array([2.0, 6.0]))
+      >>> print(np.asarray(gradient).round(3))
+      [0.25 0.75]
     """
     return scalarization(
         "cosmos", preference, None, lambda losses, p, labeled: cosmos_weights(losses, p, penalty)
@@ -64,7 +88,7 @@ def scalarization(
 ) -> Balancer:
     """Lifts `weights(losses - ideal, preference, labeled)`, the derivative of a scalarization.
 
-    An unlabelled task has an excess and a preference of 0 there; the preferences sum to 1.
+    For an unlabeled task both arguments are 0; the preferences sum to 1.
     """
 
     def init(tasks: Sequence[str], params: Params) -> Aim:
@@ -73,16 +97,16 @@ def scalarization(
     def update(losses, pullback, state, *, key, labeled):
         excess = jnp.where(labeled, losses - state.ideal, 0)
         w = weights(excess, among(state.preference, labeled), labeled)
-        return pullback(w), state, w
+        return pullback(w), w, state
 
     return Balancer(init, update)
 
 
 def aim(name: str, preference: Preference, ideal: Preference, tasks: Sequence[str]) -> Aim:
-    """The preference and the ideal as arrays.
+    """Returns the preference and the ideal as arrays.
 
     Raises:
-      ValueError: if they do not fit the tasks, or a preference is not positive.
+      ValueError: if they do not match the tasks, or a preference is not positive.
     """
     wanted = dict.fromkeys(tasks, 1.0) if preference is None else preference
     wrong = {t: p for t, p in wanted.items() if not p > 0}
@@ -90,13 +114,13 @@ def aim(name: str, preference: Preference, ideal: Preference, tasks: Sequence[st
         raise ValueError(f"{name}: the preferences {wrong} must be positive.")
     least = dict.fromkeys(tasks, 0.0) if ideal is None else ideal
     return Aim(
-        by_task(f"{name}: there are preferences", wanted, tasks),
-        by_task(f"{name}: there are ideal losses", least, tasks),
+        by_task(f"{name}: preferences", wanted, tasks),
+        by_task(f"{name}: ideal losses", least, tasks),
     )
 
 
 def among(preference: Float[Array, " t"], labeled: Bool[Array, " t"]) -> Float[Array, " t"]:
-    """The preferences of the labelled tasks, scaled to sum 1."""
+    """Scales the preferences of the labeled tasks to sum to 1; 0 for the others."""
     labeled_only = jnp.where(labeled, preference, 0)
     return labeled_only / jnp.where(labeled.any(), labeled_only.sum(), 1)
 
@@ -104,7 +128,7 @@ def among(preference: Float[Array, " t"], labeled: Bool[Array, " t"]) -> Float[A
 def pbi_weights(
     excess: Float[Array, " t"], preference: Float[Array, " t"], penalty: float
 ) -> Float[Array, " t"]:
-    """The derivative of |excess along u| + penalty * |excess across u|, u the preference's unit."""
+    """Differentiates |excess along u| + penalty * |excess across u|, u the unit preference."""
     u, _ = direction(preference)
     e, _ = direction(excess)
     along = jnp.dot(e, u)
@@ -115,14 +139,15 @@ def pbi_weights(
 def cosmos_weights(
     losses: Float[Array, " t"], preference: Float[Array, " t"], penalty: float
 ) -> Float[Array, " t"]:
-    """The derivative of preference . losses - penalty * cosine(preference, losses)."""
+    """Differentiates preference . losses - penalty * cosine(preference, losses)."""
     u, _ = direction(preference)
     e, length = direction(losses)
     return preference - penalty * (u - jnp.dot(u, e) * e) / jnp.maximum(length, FLOOR)
 
 
 def direction(x: Float[Array, " t"]) -> tuple[Float[Array, " t"], Float[Array, ""]]:
-    """A vector's unit, 0 for that of 0, and its length, without overflow."""
+    """Returns (x / |x|, or 0 for 0; |x|)."""
+    # In units of the largest entry, so that the squares cannot overflow.
     scale = jnp.abs(x).max()
     y = x / jnp.where(scale > 0, scale, 1)
     length = jnp.linalg.norm(y)

@@ -1,4 +1,4 @@
-"""Weightings that follow from the losses of the step alone: one backward pass, no memory."""
+"""Weightings that depend only on the losses of the current step, or on nothing."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,29 +10,45 @@ from mmjax.balance.base import Balancer, State, from_losses
 from mmjax.types import Params
 
 FLOOR = 1e-12
-"""Methods that take a loss's logarithm or divide by it count smaller losses as this one."""
+"""Methods that take the logarithm of a loss or divide by it clip smaller losses to this."""
 
 
 def equal() -> Balancer:
-    """The plain sum of the losses."""
+    """Sums the losses: all weights are 1.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from mmjax.balance import equal, to_aggregator
+      >>> aggregator = to_aggregator(equal(), ("a", "b"))
+      >>> gradients = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+      >>> print(aggregator.update(gradients, aggregator.init(jnp.zeros(2)))[0])
+      [4. 6.]
+    """
     return from_losses(lambda losses, *, key, labeled: jnp.ones_like(losses))
 
 
 def static(weights: Mapping[str, float]) -> Balancer:
-    """Fixed weights.
+    """Weights the losses by constants.
 
     Args:
       weights: {task: weight}, one for every task, none negative.
 
     Raises:
-      ValueError: if a weight is negative, or a task has none.
+      ValueError: if a weight is negative, or if the names are not those of the tasks.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from mmjax.balance import static, to_aggregator
+      >>> aggregator = to_aggregator(static({"a": 1.0, "b": 0.5}), ("a", "b"))
+      >>> print(aggregator.update(jnp.eye(2), aggregator.init(jnp.zeros(2)))[0])
+      [1.  0.5]
     """
     negative = {t: w for t, w in weights.items() if not w >= 0}
     if negative:
         raise ValueError(f"static: the weights {negative} must be 0 or more.")
 
     def init(tasks: Sequence[str], params: Params) -> State:
-        return by_task("static: there are weights", weights, tasks)
+        return by_task("static: weights", weights, tasks)
 
     def update(losses, pullback, state, *, key, labeled):
         return pullback(state), state, state
@@ -41,9 +57,21 @@ def static(weights: Mapping[str, float]) -> Balancer:
 
 
 def geometric() -> Balancer:
-    """The geometric mean of the labelled tasks' losses, which must be positive.
+    """Minimizes the geometric mean of the labeled tasks' losses, which must be positive.
 
     Source: Chennupati et al., CVPR workshops 2019 (arXiv:1904.08492), "geometric loss strategy".
+
+    Example:
+      The derivative of the mean m = 2 by a loss is m / (2 loss).
+
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from mmjax.balance import geometric, to_aggregator
+      >>> aggregator = to_aggregator(geometric(), ("a", "b"))
+      >>> state = aggregator.init(jnp.zeros(2))
+      >>> gradient, _ = aggregator.update(jnp.eye(2), state, losses=jnp.array([1.0, 4.0]))
+      >>> print(np.asarray(gradient).round(3))
+      [1.   0.25]
     """
 
     def weights(losses, *, key, labeled):
@@ -55,10 +83,18 @@ def geometric() -> Balancer:
 
 
 def scale_invariant() -> Balancer:
-    """The sum of the losses' logarithms: no task's scale matters. They must be positive.
+    """Minimizes the sum of the logarithms of the losses, which must be positive, at any scale.
 
     Source: the logarithmic transformation of Navon et al., ICML 2022 (arXiv:2202.01017), section 5,
     where it is called "scale-invariant".
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from mmjax.balance import scale_invariant, to_aggregator
+      >>> aggregator = to_aggregator(scale_invariant(), ("a", "b"))
+      >>> state = aggregator.init(jnp.zeros(2))
+      >>> print(aggregator.update(jnp.eye(2), state, losses=jnp.array([2.0, 4.0]))[0])
+      [0.5  0.25]
     """
 
     def weights(losses, *, key, labeled):
@@ -68,23 +104,24 @@ def scale_invariant() -> Balancer:
 
 
 def positive(losses: Float[Array, " t"]) -> Float[Array, " t"]:
-    """The losses in float32, none below `FLOOR`, ready for a logarithm or a division."""
+    """Clips the losses to `MIN_LOSS`, in float32, for a logarithm or a division."""
     return jnp.maximum(losses.astype(jnp.float32), FLOOR)
 
 
 def shares(logits: Float[Array, " t"], labeled: Bool[Array, " t"]) -> Float[Array, " t"]:
-    """Softmax over the labelled tasks; 0 for the others."""
+    """Returns the softmax over the labeled tasks; 0 for the others."""
     return jnp.where(labeled, jax.nn.softmax(jnp.where(labeled, logits, -jnp.inf)), 0)
 
 
 def by_task(what: str, values: Mapping[str, float], tasks: Sequence[str]) -> Float[Array, " t"]:
-    """The values in the order of the tasks.
+    """Returns the values in the order of the tasks.
 
     Raises:
-      ValueError: if a task has no value or a value no task; it begins with `what`.
+      ValueError: if a task has no value or a value has no task; the message begins with `what`.
     """
     if set(values) != set(tasks):
         raise ValueError(
-            f"{what} for {sorted(values)}, but the tasks are {sorted(tasks)}; give one a task."
+            f"{what} are given for {sorted(values)}, but the tasks are {sorted(tasks)}; give one "
+            "per task."
         )
     return jnp.array([values[t] for t in tasks], jnp.float32)

@@ -1,4 +1,4 @@
-"""Smooth Tchebycheff scalarization: the largest loss counts, smoothly."""
+"""STCH: smooth Tchebycheff scalarization, a smooth maximum of the losses."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,18 +13,29 @@ from mmjax.types import Params
 
 
 def stch(mu: float = 1.0, preference: Preference = None, ideal: Preference = None) -> Balancer:
-    """A smooth maximum of the losses: mu log sum exp(preference (loss - ideal) / mu).
+    """Minimizes a smooth maximum of the losses: mu log sum exp(preference (loss - ideal) / mu).
 
     Args:
-      mu: how smooth; towards 0 only the largest counts.
-      preference: {task: weight}, scaled to sum 1; all equal by default.
-      ideal: {task: least loss possible}; 0 by default.
+      mu: smoothness; towards 0 only the largest term counts.
+      preference: {task: weight}, scaled to sum to 1; all equal by default.
+      ideal: {task: smallest possible loss}; 0 by default.
 
     Raises:
       ValueError: if `mu` is not positive.
 
     Source: Lin et al., ICML 2024 (arXiv:2402.19078). The code that accompanies the paper's
-    multi-task experiments does otherwise: see `log_stch`.
+    multi-task experiments differs: see `log_stch`.
+
+    Example:
+      The weights are preference * softmax(preference * loss / mu); for equal losses half of 1/2.
+
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from mmjax.balance import stch, to_aggregator
+      >>> aggregator = to_aggregator(stch(), ("a", "b"))
+      >>> gradient, _ = aggregator.update(jnp.eye(2), aggregator.init(jnp.zeros(2)))
+      >>> print(np.asarray(gradient).round(3))
+      [0.25 0.25]
     """
     check_mu("stch", mu)
 
@@ -35,7 +46,7 @@ def stch(mu: float = 1.0, preference: Preference = None, ideal: Preference = Non
 
 
 class LogStchState(NamedTuple):
-    """State of `log_stch`: steps made; the losses' sums over the warm-up, and their counts."""
+    """State of `log_stch`: completed steps; sums of the losses over the warm-up, their counts."""
 
     step: Int[Array, ""]
     total: Float[Array, " t"]
@@ -43,17 +54,31 @@ class LogStchState(NamedTuple):
 
 
 def log_stch(mu: float = 1.0, warmup: int = 400) -> Balancer:
-    """`stch` as the paper's code has it: of log(loss / nadir), times the number of tasks.
+    """Minimizes T mu log sum exp(log(loss / nadir) / mu): `stch` as in the code of its paper.
 
-    The nadir is the mean loss over the warm-up, in which the sum of the log losses is minimised.
+    The nadir is the mean loss over the warm-up, in which the sum of the log losses is minimized.
     The losses must be positive.
 
     Args:
-      mu: how smooth; towards 0 only the loss that fell least counts.
-      warmup: steps of the warm-up; the code's is four epochs, with the mean over the last.
+      mu: smoothness; towards 0 only the loss that fell least counts.
+      warmup: steps of the warm-up; in the code four epochs, with the mean over the last one.
 
     Raises:
       ValueError: if either is not positive.
+
+    Example:
+      After the warm-up, equal relative losses have the weights 1 / loss.
+
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from mmjax.balance import log_stch, to_aggregator
+      >>> aggregator = to_aggregator(log_stch(warmup=1), ("a", "b"))
+      >>> state = aggregator.init(jnp.zeros(2))
+      >>> for scale in (1.0, 0.5):
+      ...     losses = scale * jnp.array([2.0, 8.0])
+      ...     weights, state = aggregator.update(jnp.eye(2), state, losses=losses)
+      >>> print(np.asarray(weights).round(3))
+      [1.   0.25]
     """
     check_mu("log_stch", mu)
     if warmup < 1:
@@ -68,17 +93,17 @@ def log_stch(mu: float = 1.0, warmup: int = 400) -> Balancer:
         seen = labeled & warm
         count = state.steps + seen
         total = state.total + jnp.where(seen, losses, 0)
-        # A task that had no label in the warm-up counts as at its nadir.
+        # The nadir of a task that had no label in the warm-up is its current loss.
         nadir = jnp.where(count > 0, total / jnp.maximum(count, 1), losses)
         fallen = jnp.log(positive(losses)) - jnp.log(positive(nadir))
         smooth = shares(fallen / mu, labeled) * labeled.sum()
         w = jnp.where(warm, labeled, smooth) / positive(losses)
-        return pullback(w), LogStchState(state.step + 1, total, count), w
+        return pullback(w), w, LogStchState(state.step + 1, total, count)
 
     return Balancer(init, update)
 
 
 def check_mu(name: str, mu: float) -> None:
-    """Refuses a `mu` that is not positive."""
+    """Raises ValueError if `mu` is not positive."""
     if not mu > 0:
         raise ValueError(f"{name}: mu={mu} must be positive.")

@@ -2,7 +2,7 @@
 
 All run under jit and vmap, in the precision of their input, and take few iterations of few
 operations. A Gramian squares the condition number, so every problem is posed in unit gradients:
-then neither the scale of the losses nor that of one loss against another is left in it.
+then it depends neither on the scale of the losses nor on the scale of one loss against another.
 """
 
 from typing import NamedTuple
@@ -15,29 +15,44 @@ from mmjax.kernels.linear_algebra import cho_solve, cholesky, dot
 
 
 def uniform(mask: Bool[Array, " t"]) -> Float[Array, " t"]:
-    """Equal weights with sum 1 on the mask, 0 elsewhere; all 0 where the mask is empty."""
+    """Returns equal weights with sum 1 on the mask, 0 elsewhere; all 0 if the mask is empty."""
     return mask / jnp.maximum(mask.sum(), 1).astype(float)
 
 
 def unit_gram(
     gram: Float[Array, "t t"],
 ) -> tuple[Float[Array, "t t"], Float[Array, " t"], Bool[Array, " t"]]:
-    """The Gramian of the unit gradients, the norms, and which gradients are not zero.
+    """Splits a Gramian into (cosines C, norms n, nonzero) with G_ij = n_i C_ij n_j.
 
-    A zero gradient is given norm 1 and a direction of its own, at right angles to all others.
+    `nonzero` marks the gradients that are not zero. A zero gradient gets norm 1 and a direction of
+    its own, orthogonal to all others, so that C has the diagonal 1.
+
+    Example:
+      >>> cosines, norms, nonzero = unit_gram(jnp.array([[4.0, 1.0], [1.0, 1.0]]))
+      >>> print(cosines[0, 1], norms, nonzero)
+      0.5 [2. 1.] [ True  True]
     """
     squares = jnp.diagonal(gram)
     nonzero = squares > 0
     norms = jnp.sqrt(jnp.where(nonzero, squares, 1.0))
     cosines = jnp.where(nonzero[:, None] & nonzero[None, :], gram, 0.0)
+    # One division after the other, since the product of two norms can overflow.
     cosines = cosines / norms[:, None] / norms[None, :]
     return jnp.where(jnp.eye(len(gram), dtype=bool), 1.0, cosines), norms, nonzero
 
 
 def project_simplex(x: Float[Array, " t"], mask: Bool[Array, " t"]) -> Float[Array, " t"]:
-    """The nearest point with w >= 0 and sum w = 1, of those that are 0 off the mask.
+    """Projects x on the simplex {w >= 0, sum w = 1} of the entries in the mask; 0 off the mask.
+
+    The optimality conditions of min |w - x|^2 / 2 are w = max(x - theta, 0) and sum w = 1. With
+    the k largest entries positive, theta = (their sum - 1) / k; k is the largest number for which
+    the k-th largest entry is above theta.
 
     Source: Held, Wolfe, Crowder, Mathematical Programming 1974.
+
+    Example:
+      >>> print(project_simplex(jnp.array([1.0, 0.5, -3.0]), jnp.ones(3, bool)))
+      [0.75 0.25 0.  ]
     """
     # A shift changes no projection, and keeps huge numbers from drowning the sum of 1.
     x = x - jnp.where(mask.any(), jnp.max(jnp.where(mask, x, -jnp.inf)), 0.0)
@@ -49,16 +64,29 @@ def project_simplex(x: Float[Array, " t"], mask: Bool[Array, " t"]) -> Float[Arr
 
 
 def min_norm_point(gram: Float[Array, "t t"], mask: Bool[Array, " t"]) -> Float[Array, " t"]:
-    """The w >= 0 with sum w = 1, 0 off the mask, of the least w' gram w.
+    """Minimizes w^T G w over w >= 0 with sum w = 1, and w = 0 off the mask.
 
-    With x = w / (1 + w' gram w) it is the least squares problem of x >= 0 for
-    [gradients; 1 ... 1]' x = [0; 1], which has one solution even where 0 is a mean of gradients.
-    Of several solutions the one in their middle is given. Where a gradient of the mask is zero,
-    all weight is on it.
+    The optimality conditions are (G w)_i >= w^T G w, with equality where w_i > 0: no gradient has
+    a smaller inner product with the least point than the least point itself.
+
+    The scaled solution x = w / (1 + w^T G w) solves the nonnegative least squares problem
+    min |J^T x|^2 + (sum x - 1)^2, which has one solution even if 0 is a mean of gradients. Of
+    several solutions w the one in their middle is returned. If a gradient in the mask is zero, all
+    weight is on it.
+
+    Example:
+      The weights of orthogonal gradients are proportional to 1 / G_ii.
+
+      >>> import numpy as np
+      >>> x = min_norm_point(jnp.diag(jnp.array([1.0, 4.0])), jnp.ones(2, bool))
+      >>> print(np.asarray(x).round(3))
+      [0.8 0.2]
     """
     cosines, norms, nonzero = unit_gram(gram)
     active = mask & nonzero
     smallest = jnp.min(jnp.where(active, norms, jnp.inf), initial=jnp.inf)
+    # In the variables z = x / t, with t_i = smallest norm / norm_i, the problem is
+    # min z^T (C + t t^T) z / 2 - t^T z. Inactive entries have a cost of 1 and end at 0.
     t = jnp.where(active, jnp.where(active, smallest, 1.0) / norms, 0.0)
     cosines = jnp.where(active[:, None] == active[None, :], cosines, 0.0)
     x = t * nonnegative_qp(cosines + t[:, None] * t[None, :], jnp.where(active, -t, 1.0))
@@ -69,7 +97,14 @@ def min_norm_point(gram: Float[Array, "t t"], mask: Bool[Array, " t"]) -> Float[
 
 
 class Interior(NamedTuple):
-    """A point inside x >= 0, the multipliers of these bounds, and how the search stands."""
+    """The state of an interior point method.
+
+    Attributes:
+      x: the variables, > 0.
+      slack: s, the multipliers of x >= 0; > 0.
+      step: number of completed steps.
+      searching: whether the search continues.
+    """
 
     x: Float[Array, " t"]
     slack: Float[Array, " t"]
@@ -80,35 +115,51 @@ class Interior(NamedTuple):
 def nonnegative_qp(
     a: Float[Array, "t t"], b: Float[Array, " t"], *, iterations: int = 25
 ) -> Float[Array, " t"]:
-    """The x >= 0 of the least x' a x / 2 + b' x, for a positive semidefinite `a` of diagonal 1.
+    """Minimizes x^T a x / 2 + b^T x over x >= 0, for a positive semidefinite `a` of diagonal 1.
 
-    A primal-dual interior point method: ten iterations are usual, whatever the size and the rank.
-    Of several solutions it gives the one in their middle, so that equal tasks have equal weights.
+    A primal-dual interior point method with Mehrotra's predictor and corrector. It follows the
+    solutions of the Karush-Kuhn-Tucker conditions, relaxed by mu,
+
+        a x + b - s = 0      stationarity; s are the multipliers of x >= 0
+        x_i s_i = mu         complementarity
+        x > 0, s > 0
+
+    as mu falls to 0, which usually takes ten steps, whatever the size and the rank. Of several
+    solutions it finds the one in their middle, so that equal tasks have equal weights.
 
     Source: Mehrotra, SIAM Journal on Optimization 1992.
+
+    Example:
+      >>> import numpy as np
+      >>> print(np.asarray(solve_nonnegative_qp(jnp.eye(2), jnp.array([-2.0, 1.0]))).round(3))
+      [2. 0.]
     """
     ridge = ridge_of(a)
 
-    def step(now: Interior) -> Interior:
-        x, slack = now.x, now.slack
-        residual = dot(a, x) + b - slack
-        gap = dot(x, slack) / len(x)
+    def step(state: Interior) -> Interior:
+        x, slack = state.x, state.slack
+        dual_residual = dot(a, x) + b - slack
+        mu = dot(x, slack) / len(x)
         curvature = slack / x
         root = cholesky(a + jnp.diag(curvature + ridge))
 
-        def direction(target):
-            right = target - slack - residual
-            dx = cho_solve(root, right)
+        def newton_direction(target):
+            # Linearized complementarity gives ds = target - s - s / x dx with target = mu / x;
+            # stationarity becomes (a + diag(s / x)) dx = target - s - dual_residual.
+            rhs = target - slack - dual_residual
+            dx = cho_solve(root, rhs)
             return dx, target - slack - curvature * dx
 
-        dx, ds = direction(jnp.zeros_like(x))
+        # Predictor: the step to mu = 0 shows by how much mu can fall. Corrector: mu falls by the
+        # cube of that, and the predictor's second-order error dx ds is compensated.
+        dx, ds = newton_direction(jnp.zeros_like(x))
         length = jnp.minimum(room(x, dx), room(slack, ds))
-        ahead = dot(x + length * dx, slack + length * ds) / len(x)
-        dx, ds = direction(((ahead / gap) ** 3 * gap - dx * ds) / x)
+        mu_predicted = dot(x + length * dx, slack + length * ds) / len(x)
+        dx, ds = newton_direction(((mu_predicted / mu) ** 3 * mu - dx * ds) / x)
         length = jnp.minimum(
             1.0, 0.99 * jnp.minimum(room(x, dx, jnp.inf), room(slack, ds, jnp.inf))
         )
-        return proceed(now, x + length * dx, slack + length * ds, gap > 1e-10)
+        return proceed(state, x + length * dx, slack + length * ds, mu > 1e-10)
 
     start = Interior(jnp.ones_like(b), jnp.ones_like(b), jnp.array(0), jnp.array(True))
     end = jax.lax.while_loop(lambda s: s.searching & (s.step < iterations), step, start)
@@ -118,37 +169,57 @@ def nonnegative_qp(
 def power_equation(
     a: Float[Array, "t t"], log_p: Float[Array, " t"], power: float, *, iterations: int = 40
 ) -> Float[Array, " t"]:
-    """The x > 0 with a x = p x^-power, for a positive semidefinite `a` of diagonal 1.
+    """Solves a x = p x^-power for x > 0, for a positive semidefinite `a` of diagonal 1.
 
-    It is where a convex function, x' a x / 2 less an integral of p x^-power, is least. Found by
-    damped Newton steps on a x = s, log s + power log x = log p. Where there is no solution, since
-    some mean of the columns of `a` is zero, x grows until a x is lost in rounding.
+    It is the optimality condition of the convex problem
 
-    The steps keep x and s positive but seek no central path. Where `a` is singular and p ranges
-    over many powers of ten, an entry may come so near to 0 that steps shrink to nothing; more
-    iterations, or float64, do not help then.
+        minimize x^T a x / 2 - sum_i p_i F(x_i)  over x > 0,  with F'(x) = x^-power
+
+    (F = log for power = 1). Newton's method with damped steps solves the equivalent system
+
+        a x - s = 0
+        log s + power log x = log p
+
+    whose second line varies less than powers do. If there is no solution, since some convex
+    combination of the columns of `a` is zero, x grows until a x is lost in rounding.
+
+    The steps keep x and s positive but follow no central path. If `a` is singular and p spans many
+    powers of ten, an entry can come so close to 0 that steps shrink to nothing; more iterations, or
+    float64, do not help then.
 
     Args:
       a: the matrix.
       log_p: log p.
       power: a positive number.
-      iterations: at most so many steps are taken; ten are usual.
+      iterations: the largest number of steps; ten are typical.
+
+    Example:
+      x = x^-1 4 in the first entry, x = x^-1 in the second.
+
+      >>> import numpy as np
+      >>> x = solve_power_equation(jnp.eye(2), jnp.log(jnp.array([4.0, 1.0])), 1.0)
+      >>> print(np.asarray(x).round(3))
+      [2. 1.]
     """
     ridge = ridge_of(a)
+    # Keeps the problem itself solvable where rounding makes `a` indefinite.
     a = a + 4 * jnp.finfo(a.dtype).eps * jnp.eye(len(a), dtype=a.dtype)
 
-    def step(now: Interior) -> Interior:
-        x, slack = now.x, now.slack
+    def step(state: Interior) -> Interior:
+        x, slack = state.x, state.slack
         residual = dot(a, x) - slack
-        error = slack * (log_p - jnp.log(slack) - power * jnp.log(x))
+        log_residual = slack * (log_p - jnp.log(slack) - power * jnp.log(x))
+        # The second line gives ds = log_residual - power s / x dx; the first becomes
+        # (a + diag(power s / x)) dx = log_residual - residual.
         curvature = power * slack / x
         root = cholesky(a + jnp.diag(curvature + ridge))
-        dx = cho_solve(root, error - residual)
-        ds = error - curvature * dx
+        dx = cho_solve(root, log_residual - residual)
+        ds = log_residual - curvature * dx
         length = jnp.minimum(1.0, 0.9 * jnp.minimum(room(x, dx, jnp.inf), room(slack, ds, jnp.inf)))
-        moved = jnp.max(jnp.abs(dx / x)) > 1e-6
-        return proceed(now, x + length * dx, slack + length * ds, moved)
+        moving = jnp.max(jnp.abs(dx / x)) > 1e-6
+        return proceed(state, x + length * dx, slack + length * ds, moving)
 
+    # The solution for a = I.
     first = jnp.exp(log_p / (1 + power))
     start = Interior(first, first, jnp.array(0), jnp.array(True))
     end = jax.lax.while_loop(lambda s: s.searching & (s.step < iterations), step, start)
@@ -156,24 +227,24 @@ def power_equation(
 
 
 def room(x: Float[Array, " t"], dx: Float[Array, " t"], most: float = 1.0) -> Float[Array, ""]:
-    """The largest step along dx, up to `most`, that leaves x >= 0."""
+    """Returns the largest step along dx, up to `most`, that keeps x >= 0."""
     falling = dx < 0
     return jnp.min(jnp.where(falling, -x / jnp.where(falling, dx, -1.0), most), initial=most)
 
 
 def proceed(
-    now: Interior, x: Float[Array, " t"], slack: Float[Array, " t"], searching: Bool[Array, ""]
+    state: Interior, x: Float[Array, " t"], slack: Float[Array, " t"], searching: Bool[Array, ""]
 ) -> Interior:
-    """Takes the step if it is finite; otherwise the search is over."""
-    finite = jnp.isfinite(x).all() & jnp.isfinite(slack).all() & (x > 0).all() & (slack > 0).all()
+    """Accepts the step if it is finite and positive; otherwise ends the search."""
+    valid = jnp.isfinite(x).all() & jnp.isfinite(slack).all() & (x > 0).all() & (slack > 0).all()
     return Interior(
-        jnp.where(finite, x, now.x),
-        jnp.where(finite, slack, now.slack),
-        now.step + 1,
-        searching & finite,
+        jnp.where(valid, x, state.x),
+        jnp.where(valid, slack, state.slack),
+        state.step + 1,
+        searching & valid,
     )
 
 
 def ridge_of(a: Float[Array, "t t"]) -> Float[Array, ""]:
-    """What makes `a` definite in spite of rounding; added to a Newton matrix, not to a problem."""
+    """Returns what makes `a` definite despite rounding, to add to Newton matrices, not to `a`."""
     return 4 * jnp.finfo(a.dtype).eps * jnp.trace(a)
