@@ -79,9 +79,7 @@ def test_folders_reach_the_function(arguments):
     assert sys.modules["mine_flowers"].ASKED[-1] == "kept"
 
 
-@pytest.mark.parametrize(
-    "name", ["digit_pairs", "data.digit_pairs", "mmjax.data.digit_pairs"]
-)
+@pytest.mark.parametrize("name", ["digit_pairs", "data.digit_pairs", "mmjax.data.digit_pairs"])
 @pytest.mark.parametrize("arguments", ["", "(train=5, validation=3, test=2)"])
 def test_names_of_mmjax(name, arguments, capsys):
     cli.script(["data", "prepare", name + arguments])

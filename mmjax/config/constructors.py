@@ -15,6 +15,8 @@ from functools import cache
 from types import FunctionType
 from typing import Any, NamedTuple
 
+from mmjax.old_names import find_current_name
+
 # mmjax's packages list their public names themselves, in `__all__`.
 PACKAGES = (
     "mmjax.encoders",
@@ -127,7 +129,8 @@ def constructors() -> dict[tuple[str, str], Constructor]:
 
 def find_constructor(module: str, name: str) -> Constructor | None:
     """Returns what a stored configuration means by a name of a module; None if not listed."""
-    return constructors().get((module, name))
+    listed = constructors()
+    return listed.get((module, name)) or listed.get(find_current_name(module, name))
 
 
 def constructor_of(value: Any) -> Constructor | None:

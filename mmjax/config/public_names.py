@@ -9,12 +9,14 @@ module, so it may be imported. Names without a module must be on the list of
 import difflib
 import importlib
 import importlib.util
+import logging
 import types
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from mmjax.config import constructors
 from mmjax.config.errors import ConfigError
+from mmjax.old_names import find_current_name
 
 BLOCKS = (
     "encoders",
@@ -51,23 +53,22 @@ def resolve(name: str) -> Callable[..., Any]:
     """
     if ":" in name:
         return _of_module(*name.split(":", 1))
-    head, _, rest = name.rpartition(".")
-    module = _namespace(head)
-    value: Any = getattr(module, rest, None) if module and not rest.startswith("_") else None
-    if module is None and not head:
-        value = _block_member(name)
-    if not constructors.is_constructor(value):
+    value = _look_up(name)
+    if constructors.is_constructor(value):
+        return value
+    renamed = _look_up_old(name)
+    if renamed is None:
         raise ConfigError(_unknown(name))
-    return value
+    logging.getLogger("mmjax").warning("%s is now %s; please write that.", name, renamed.name)
+    return renamed.value
 
 
 def is_public(name: str) -> bool:
-    """Whether `resolve` finds the name."""
+    """Checks whether a name without a module is that of a public callable."""
     try:
-        resolve(name)
+        return constructors.is_constructor(_look_up(name))
     except ConfigError:
         return False
-    return True
 
 
 def public_name(value: Any) -> str:
@@ -111,6 +112,25 @@ def _of_module(module: str, name: str) -> Callable[..., Any]:
             raise ConfigError(f"module '{module}' has no '{name}'.{near}")
         value = getattr(value, part)
     return value
+
+
+def _look_up(name: str) -> Any:
+    """Returns what a bare or dotted name stands for; None if nothing."""
+    head, _, rest = name.rpartition(".")
+    module = _namespace(head)
+    if module is None:
+        return None if head else _block_member(name)
+    return None if rest.startswith("_") else getattr(module, rest, None)
+
+
+def _look_up_old(name: str) -> constructors.Constructor | None:
+    """Returns the constructor that had the bare or dotted name before it was renamed."""
+    head, _, rest = name.removeprefix("mmjax.").rpartition(".")
+    for block in BLOCKS if not head else [head]:
+        current = find_current_name(f"mmjax.{block}", rest)
+        if current[1] != rest:
+            return constructors.find_constructor(*current)
+    return None
 
 
 def _namespace(dotted: str) -> types.ModuleType | None:

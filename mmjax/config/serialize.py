@@ -23,6 +23,7 @@ from mmjax.config import constructors, public_names
 from mmjax.config.absolute_paths import with_absolute_paths
 from mmjax.config.check_calls import check_calls
 from mmjax.config.errors import ConfigError
+from mmjax.old_names import find_current_name
 
 OWN = "<experiment>"
 # What the format itself is made of.
@@ -157,6 +158,7 @@ def _resolve_reference(
       ConfigError: it names nothing, or what neither the list nor the user permits.
     """
     module, name = reference["module"], reference["name"]
+    current = find_current_name(module, name)
     if module == OWN:
         found = _own_name(name, own), name
         _check_definition(own, name, [found[0], *allow])
@@ -164,9 +166,9 @@ def _resolve_reference(
         found = module, name
     elif constructor := constructors.find_constructor(module, name):
         found = constructor.module, constructor.name
-    elif public_names.inside(module, allow):
-        found = module, name
-        _check_definition(_import_allowed(module), name, allow)
+    elif public_names.inside(module, allow) or public_names.inside(current[0], allow):
+        found = current
+        _check_definition(_import_allowed(found[0]), found[1], [*allow, found[0]])
     else:
         raise ConfigError(f"the configuration uses {name} of module '{module}', {_reason(module)}")
     reference.update(module=found[0], name=found[1])
