@@ -5,7 +5,7 @@ from typing import Any
 
 from mmjax import study
 
-__all__ = study.__all__  # noqa: PLE0605
+__all__ = study.__all__
 
 
 def __getattr__(name: str) -> Any:

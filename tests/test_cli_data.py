@@ -142,8 +142,7 @@ def test_what_is_refused(argv, message, capsys, workplace):
     assert not list(workplace.glob("*.png"))
 
 
-def test_what_is_no_function_is_refused(capsys, monkeypatch):
-    monkeypatch.setattr(command.names, "resolve", lambda name: [])
+def test_what_is_not_a_function_is_refused(capsys):
     error, code = failed(capsys, "prepare", "mine_flowers:ASKED")
     assert "mine_flowers:ASKED is a list; name a function" in error and code == 2
 

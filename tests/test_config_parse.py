@@ -11,6 +11,7 @@ import pytest
 
 from mmjax import Experiment, Model, encoders, fusion, heads
 from mmjax.config import ConfigError, apply, auto_config, build, describe, parse, type_hints
+from mmjax.config.literal_limits import shorten
 from mmjax.data.dataset import Dataset, Modality, Task
 
 
@@ -147,9 +148,9 @@ def test_refused_in_one_short_line(setting, said):
 
 
 def test_texts_are_shortened_for_messages():
-    assert parse.shorten("a\nb") == r"'a\nb'"
-    assert parse.shorten("x" * 301) == "x" * 300 + "..."
-    assert parse.shorten("äö") == "äö"
+    assert shorten("a\nb") == r"'a\nb'"
+    assert shorten("x" * 301) == "x" * 300 + "..."
+    assert shorten("äö") == "äö"
 
 
 def make_part(size: int = 0) -> Any:

@@ -1,4 +1,4 @@
-"""Public names: how a user writes what a configuration may call.
+"""Public names: how users write what a configuration may call.
 
 `encoders.ConvEncoder` or `ConvEncoder` is mmjax's, `optax.adamw`, `nn.Dense` (flax.linen),
 `jax.nn.gelu` and `jnp.tanh` are the libraries', and `module:name` is anybody's: the user typed the
@@ -41,15 +41,19 @@ LIBRARIES = {
 
 
 def inside(module: str, packages: Iterable[str]) -> bool:
-    """Whether a dotted module name is one of the packages or lies in one."""
+    """Checks whether a dotted module name is one of the packages or lies in one."""
     return any(module == p or module.startswith(p + ".") for p in packages)
 
 
 def resolve(name: str) -> Callable[..., Any]:
-    """The public callable that a user means by `name`.
+    """Finds the public callable that a user means by `name`.
 
     Raises:
       ConfigError: there is none; the message lists the nearest.
+
+    Example:
+      >>> resolve("optax.adam").__name__
+      'adam'
     """
     if ":" in name:
         return _of_module(*name.split(":", 1))
@@ -72,7 +76,7 @@ def is_public(name: str) -> bool:
 
 
 def public_name(value: Any) -> str:
-    """The name under which a user would write a callable, or its own name."""
+    """Returns the name by which a user would write a callable, or its own name."""
     name = getattr(value, "__name__", None) or repr(value)
     for prefix, module in LIBRARIES.items():
         if vars(importlib.import_module(module)).get(name) is value:
@@ -81,22 +85,22 @@ def public_name(value: Any) -> str:
 
 
 def nearest(word: str, valid: Iterable[str], count: int = 3) -> list[str]:
-    """The valid names most like a misspelt one, those with the same last part first."""
+    """Returns the valid names closest to a misspelled one, those with the same last part first."""
     valid = sorted(set(valid))
     last = word.lower().rpartition(".")[2]
     same_end = [v for v in valid if v.lower().rpartition(".")[2] == last]
     lower = [v.lower() for v in valid]
     close = difflib.get_close_matches(word.lower(), lower, n=count, cutoff=0.6)
-    found = [v for c in close for v in valid if v.lower() == c]
-    return list(dict.fromkeys([*same_end, *found]))[:count]
+    similar = [v for c in close for v in valid if v.lower() == c]
+    return list(dict.fromkeys([*same_end, *similar]))[:count]
 
 
 def did_you_mean(word: str, valid: Iterable[str]) -> str:
-    """' Did you mean a, b or c?' or nothing."""
-    found = nearest(word, valid)
-    if not found:
+    """Formats the nearest names as " Did you mean a, b or c?"; "" if there are none."""
+    names = nearest(word, valid)
+    if not names:
         return ""
-    *rest, last = found
+    *rest, last = names
     return f" Did you mean {', '.join(rest) + ' or ' if rest else ''}{last}?"
 
 
@@ -134,7 +138,7 @@ def _look_up_old(name: str) -> constructors.Constructor | None:
 
 
 def _namespace(dotted: str) -> types.ModuleType | None:
-    """The module that a dotted prefix stands for, if it is a public one."""
+    """Returns the module that a dotted prefix stands for, if it is a public one."""
     if not dotted or "._" in dotted:
         return None
     known = LIBRARIES | {block: f"mmjax.{block}" for block in BLOCKS} | {"mmjax": "mmjax"}
@@ -154,10 +158,13 @@ def _block_member(name: str) -> Any:
     Raises:
       ConfigError: two blocks use the name for different things.
     """
-    found = {b: vars(m)[name] for b, m in _blocks() if name in _public(m)}
-    if len({id(v) for v in found.values()}) > 1:
-        raise ConfigError(f"'{name}' is ambiguous: write one of {[f'{b}.{name}' for b in found]}.")
-    return next(iter(found.values()), None)
+    members = {}
+    for block, module in _blocks():
+        if name in _public(module):
+            members[f"{block}.{name}"] = vars(module)[name]
+    if len(set(map(id, members.values()))) > 1:
+        raise ConfigError(f"'{name}' is ambiguous: write one of {list(members)}.")
+    return next(iter(members.values()), None)
 
 
 def _blocks() -> Iterable[tuple[str, types.ModuleType]]:
@@ -167,7 +174,7 @@ def _blocks() -> Iterable[tuple[str, types.ModuleType]]:
 
 
 def _public(module: types.ModuleType) -> list[str]:
-    """The names of a module that stand for public constructors."""
+    """Lists the names of a module that stand for public constructors."""
     return [
         name
         for name, value in vars(module).items()
@@ -176,7 +183,7 @@ def _public(module: types.ModuleType) -> list[str]:
 
 
 def _unknown(name: str) -> str:
-    """The message for a name that nothing public has."""
+    """Describes that a name is unknown, with the nearest public names."""
     valid = [f"{b}.{n}" for b, module in _blocks() for n in _public(module)]
     if "." not in name:
         valid += [n.split(".", 1)[1] for n in valid]
