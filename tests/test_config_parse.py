@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from mmjax import Experiment, Model, encoders, fusion, heads
-from mmjax.config import ConfigError, apply, auto_config, build, describe, parse, type_hints
+from mmjax.config import ConfigError, apply, auto_config, build, describe, parse, type_checks
 from mmjax.config.literal_limits import shorten
 from mmjax.data.dataset import Dataset, Modality, Task
 
@@ -75,7 +75,7 @@ def test_a_name_of_a_module_is_imported_where_a_function_is_taken(bait):
     ],
 )  # fmt: skip
 def test_which_places_take_objects(annotation, takes):
-    assert type_hints.takes_objects(annotation) == takes
+    assert type_checks.takes_objects(annotation) == takes
 
 
 DEEP = 10_000

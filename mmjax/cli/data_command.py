@@ -41,7 +41,7 @@ def describe(options: argparse.Namespace) -> None:
 def check_picture(path: Path | None) -> None:
     """Refuses a path to which no figure can be written, before the data set is made."""
     if path is not None and not path.absolute().parent.is_dir():
-        raise ConfigError(f"--out {path}: there is no folder {path.parent}.")
+        raise ConfigError(f"--out {path}: the folder {path.parent} does not exist.")
     if path is not None and path.suffix.lower() != ".png":
         raise ConfigError(f"--out {path}: the figure is a PNG file; its name must end in .png.")
 
@@ -98,8 +98,8 @@ def public(name: str) -> str:
     if bare not in known:
         near = public_names.did_you_mean(bare, known)
         raise ConfigError(
-            f"there is no data set {bare!r}.{near} There are {', '.join(known)}; one of your own "
-            "is written module:name."
+            f"unknown data set {bare!r}.{near} There are {', '.join(known)}; write your own as "
+            "module:name."
         )
     return f"data.{bare}"
 

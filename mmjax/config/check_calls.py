@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import fiddle as fdl
 
-from mmjax.config import constructors, public_names, type_hints
+from mmjax.config import constructors, public_names, type_checks, type_hints
 from mmjax.config.errors import ConfigError
 
 # What handles configurations is recursive, with several calls of Python per level.
@@ -33,7 +33,7 @@ def check_fields(config: fdl.Buildable, path: str = "") -> None:
     known = type_hints.parameters(fdl.get_callable(config))
     for name, value in config.__arguments__.items():
         annotation = known[name].annotation if name in known else Any
-        if not type_hints.accepts(annotation, value):
+        if not type_checks.accepts(annotation, value):
             raise _unfit(f"{path}.{name}".strip("."), annotation, value)
 
 
@@ -101,7 +101,7 @@ def _check_place(path: str, annotation: Any, config: fdl.Buildable, listed: bool
                 f"{path or 'the configuration'} is {_show(config)}, which reads files; a stored "
                 "configuration may only call it for an experiment's data."
             )
-    elif not type_hints.accepts(annotation, config):
+    elif not type_checks.accepts(annotation, config):
         raise _unfit(path, annotation, config)
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import fiddle as fdl
 
-from mmjax.config import public_names, type_hints
+from mmjax.config import public_names, type_checks, type_hints
 from mmjax.config.errors import ConfigError
 
 
@@ -115,7 +115,7 @@ def _parts(annotation: Any, value: Any) -> Iterator[tuple[Any, Any, Any]]:
         yield from _arguments(value)
     elif isinstance(value, Mapping):
         yield from ((k, type_hints.element(annotation, k), v) for k, v in value.items())
-    elif isinstance(value, list | tuple) and type_hints.holds_buildable(value):
+    elif isinstance(value, list | tuple) and type_checks.holds_buildable(value):
         yield from ((i, type_hints.element(annotation, i), v) for i, v in enumerate(value))
 
 

@@ -5,7 +5,7 @@ is imported because a configuration names it, and a name that is not listed is r
 module it belongs to. All of the list is free of side effects, except for the functions that make
 data sets: they read files, and write only as `mmjax.config.trust` permits.
 
-A name goes on the list only if it neither opens files or connections, nor imports or runs code
+A name may be listed only if it neither opens files or connections, nor imports or runs code
 that its arguments name, nor changes the state of a library.
 """
 

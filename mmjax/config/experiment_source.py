@@ -93,7 +93,7 @@ def of_target(target: str) -> Source:
 def import_file(path: Path) -> ModuleType:
     """Runs a file as a module; as under `python FILE`, it may import what lies beside it."""
     if not path.is_file():
-        raise ConfigError(f"there is no file {path}.")
+        raise ConfigError(f"the file {path} does not exist.")
     name = f"{FILE_PREFIX}{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec and spec.loader
@@ -112,7 +112,7 @@ def import_module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name and public_names.inside(name, [error.name]):
             hint = f" Did you mean {name}.py?" if Path(f"{name}.py").is_file() else ""
-            raise ConfigError(f"there is no module {name}.{hint}") from error
+            raise ConfigError(f"the module {name} does not exist.{hint}") from error
         raise
 
 

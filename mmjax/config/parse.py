@@ -10,7 +10,7 @@ from typing import Any
 import fiddle as fdl
 from fiddle.experimental import auto_config as fiddle_auto_config
 
-from mmjax.config import public_names, type_hints
+from mmjax.config import public_names, type_checks, type_hints
 from mmjax.config.errors import ConfigError
 from mmjax.config.literal_limits import MAX_DEPTH, MAX_LENGTH, check_literal, shorten
 
@@ -62,7 +62,7 @@ def _readings(text: str, annotation: Any) -> list[Any]:
     if not WORD.fullmatch(text):
         return [_value(_tree(text), annotation)]
     if ":" in text:
-        imports = OF_MODULE.fullmatch(text) and type_hints.takes_objects(annotation)
+        imports = OF_MODULE.fullmatch(text) and type_checks.takes_objects(annotation)
         return [text, *([resolve(text)] if imports else [])]
     return [text, *([resolve(text)] if public_names.is_public(text) else [])]
 
@@ -139,7 +139,11 @@ def _literal(node: ast.expr) -> Any:
 
 def _named(name: str, annotation: Any) -> Any:
     """Returns what a name inside of a call or a container stands for."""
-    if ":" in name and annotation not in (Any, object) and not type_hints.takes_objects(annotation):
+    if (
+        ":" in name
+        and annotation not in (Any, object)
+        and not type_checks.takes_objects(annotation)
+    ):
         raise ConfigError(
             f"{name} stands where {type_hints.show_type(annotation)} is expected; a string needs "
             "quotes."
@@ -214,7 +218,7 @@ def _check_types(name: str, config: fdl.Buildable) -> None:
 
 def check_type(path: str, annotation: Any, value: Any) -> None:
     """Refuses a value that the annotation does not accept."""
-    if not type_hints.accepts(annotation, value):
+    if not type_checks.accepts(annotation, value):
         expected = type_hints.show_type(annotation)
         raise ConfigError(f"{path} is {shorten(_show(value))}; expected {expected}.")
 

@@ -9,7 +9,7 @@ from typing import Any
 import fiddle as fdl
 from fiddle import daglish
 
-from mmjax.config import config_table, parse, public_names, type_hints
+from mmjax.config import config_table, parse, public_names, type_checks, type_hints
 from mmjax.config.errors import ConfigError
 from mmjax.config.literal_limits import check_text, shorten
 
@@ -179,7 +179,7 @@ def _read(text: str, annotation: Any, current: Any, path: str) -> Any:
     if _holds_call(current) and not _takes_strings(annotation):
         candidates = [c for c in candidates if not isinstance(c, str)] or [parse.resolve(text)]
     for value in candidates:
-        if type_hints.accepts(annotation, value):
+        if type_checks.accepts(annotation, value):
             return value
     value = candidates[-1]
     if callable(value) and _holds_call(current):
@@ -205,4 +205,4 @@ def _holds_call(current: Any) -> bool:
 
 def _takes_strings(annotation: Any) -> bool:
     """Checks whether an annotation names strings; an unknown type does not."""
-    return annotation not in (Any, object) and type_hints.accepts(annotation, "")
+    return annotation not in (Any, object) and type_checks.accepts(annotation, "")
