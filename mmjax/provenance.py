@@ -96,6 +96,7 @@ def check_unchanged(
     except files.DamagedFileError:
         return  # which `append` reports
     with files.naming_damage(directory / FILE):
+        # The newest record with digests; those of older versions of mmjax have none.
         known: dict[str, Any] = next((old for old in reversed(past) if "code" in old), {})
         used = {arm: int(count) for arm, count in known.get("devices", {}).get("used", {}).items()}
         lines = _code_changes(known.get("code", {}), new["code"], module)

@@ -120,5 +120,6 @@ def _is_user_file(name: str) -> bool:
 
 
 def _raised_in_mmjax(error: Exception) -> bool:
+    # The innermost frame is the one that raised the error.
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     return bool(frames) and frames[-1].f_globals.get("__name__", "").startswith("mmjax.")

@@ -111,7 +111,12 @@ def cache_directory() -> Path | None:
 
 
 def natural(text: str) -> int:
-    """Parses a whole number from 0 on."""
+    """Parses a whole number from 0 on.
+
+    Example:
+      >>> natural("12")
+      12
+    """
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
     return int(text)

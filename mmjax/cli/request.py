@@ -95,6 +95,7 @@ def build_arms(
     """
     data = base.__arguments__.get("data")
     data_set = configs.build(data, at="data") if isinstance(data, fdl.Buildable) else data
+    # Built once and then looked up: training asks for an experiment when its turn comes.
     experiments = {}
     for name, arm in arms.items():
         experiments[name] = configs.build(_with_data(arm, data, data_set))

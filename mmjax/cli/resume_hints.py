@@ -26,7 +26,13 @@ def tell_how_to_resume(command: str, directory: Path) -> Iterator[None]:
 
 
 def resume_command(command: str, directory: Path) -> str:
-    """Returns the command that continues a run."""
+    """Returns the command that continues a run.
+
+    Example:
+      >>> resume_command("mmjax run mine.py --workdir old", Path("runs/mine"))
+      'mmjax run mine.py --resume --workdir runs/mine'
+    """
+    # --workdir and --resume are replaced, in both spellings of options.
     words, arguments = shlex.split(command), []
     while words:
         word = words.pop(0)
@@ -50,7 +56,7 @@ def end_command(code: int) -> None:
     if is_compiling():
         for child in multiprocessing.active_children():
             child.kill()
-        sys.stdout.flush()
+        sys.stdout.flush()  # os._exit flushes nothing
         sys.stderr.flush()
         os._exit(code)
     if code:

@@ -39,6 +39,7 @@ def protect_streams() -> None:
         if stream is not getattr(sys, f"__{name}__") or not isinstance(raw, io.FileIO):
             continue
         stream.flush()
+        # Python's own handlers of encoding errors raise, or write bytes that no terminal shows.
         strict = stream.errors in ("strict", "surrogateescape")
         surviving = SurvivingFile(stream.fileno(), "wb", closefd=False)
         replacement = io.TextIOWrapper(

@@ -30,6 +30,7 @@ def with_absolute_paths(config: Any) -> Any:
             return value
         new = state.map_children(value)
         if isinstance(new, fdl.Config) and fdl.get_callable(new) in PATH_CALLS:
+            # Only if all arguments are plain: other calls are not made before they are checked.
             arguments = new.__arguments__.values()
             return _absolute(fdl.build(new)) if all(map(_is_path, arguments)) else new
         if isinstance(new, fdl.Buildable):

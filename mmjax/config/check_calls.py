@@ -59,6 +59,7 @@ def _check(
         if not callable(function) or isinstance(function, fdl.Buildable):
             raise ConfigError(f"the stored configuration is damaged: {path} calls no function.")
         _check_place(path, annotation, value, listed)
+        # A shared call is checked once; else nested sharing would take exponential time.
         if id(value) not in seen:
             seen.add(id(value))
             _check_arguments(path, value, seen, depth + 1)

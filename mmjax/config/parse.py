@@ -19,6 +19,7 @@ OF_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\
 # A string, which is left alone, or module:name outside of strings.
 STRING = r"""('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")"""
 MODULE_NAME = re.compile(STRING + r"|(\b[A-Za-z_][\w.]*):(?=[A-Za-z_])")
+# The colon of module:name is not Python, so it is parsed as an attribute of this name.
 COLON = "__colon__"
 
 
@@ -168,6 +169,7 @@ def _call(node: ast.Call, depth: int) -> fdl.Buildable:
             raise ConfigError(f"{name} has the parameter {keyword!r} twice.")
         kind = known[keyword].annotation if keyword in known else Any
         keywords[keyword] = _value(given.value, kind, depth + 1)
+    # A function under `auto_config` is replaced by its own calls, so that their paths can be set.
     if isinstance(function, fiddle_auto_config.AutoConfig):
         try:
             return function.as_buildable(*arguments, **keywords)
@@ -178,6 +180,7 @@ def _call(node: ast.Call, depth: int) -> fdl.Buildable:
         config = fdl.Config(function, *arguments, **keywords)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{name}: {str(error).rpartition(': ')[2]}.") from error
+    # Again, since fiddle gives positional arguments their names.
     _check_names(name, function, [k for k in config.__arguments__ if isinstance(k, str)])
     _check_types(name, config)
     return config

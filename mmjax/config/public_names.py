@@ -78,6 +78,7 @@ def is_public(name: str) -> bool:
 def public_name(value: Any) -> str:
     """Returns the name by which a user would write a callable, or its own name."""
     name = getattr(value, "__name__", None) or repr(value)
+    # A library may export a function of a private module under its own name.
     for prefix, module in LIBRARIES.items():
         if vars(importlib.import_module(module)).get(name) is value:
             return f"{prefix}.{name}"

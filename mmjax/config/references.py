@@ -123,6 +123,7 @@ def _check_definition(module: Any, name: str, homes: Sequence[str]) -> None:
 
     Without this, `my_module.os.system` could be called because `my_module` imports `os`.
     """
+    # Attributes of the module that are modules themselves, or private, lead elsewhere.
     value = module
     for part in name.split("."):
         if part.startswith("__") or (isinstance(value, ModuleType) and value is not module):

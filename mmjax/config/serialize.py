@@ -51,6 +51,7 @@ def dump(config: Any, own: ModuleType | None = None) -> str:
         ) from error
     except RecursionError:
         raise ConfigError("this configuration cannot be stored: it is nested too deeply.") from None
+    # fiddle stores the place of definition; users and later versions know the public name.
     own_modules = {"__main__", own.__name__ if own else "__main__"}
     for reference in references_in(data):
         reference.update(to_public_reference(reference["module"], reference["name"], own_modules))

@@ -92,6 +92,7 @@ def _set(
     """Sets a path inside of a node, and returns the node; immutable containers are rebuilt."""
     segment, *rest = segments
     key, inner = _find(node, segment, declared.annotation, last=not rest, at=at)
+    # A default is made explicit before a path inside of it is set.
     if rest:
         value = _set(type_hints.opened(_get(node, key, inner)), rest, inner, read, at)
     else:
@@ -157,6 +158,7 @@ def _put(node: Any, key: Any, value: Any) -> Any:
     if isinstance(node, fdl.Buildable) and isinstance(key, str):
         setattr(node, key, value)
         return node
+    # Tuples are immutable, so the parent gets a new one.
     if isinstance(node, tuple):
         items = [*node[:key], value, *node[key + 1 :]]
         return type(node)(*items) if hasattr(node, "_fields") else tuple(items)

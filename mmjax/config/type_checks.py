@@ -61,6 +61,7 @@ def _accepts(annotation: Any, value: Any) -> bool:
         return not _is_plain_class(origin) or (
             isinstance(value, origin) and _accepts_items(annotation, value)
         )
+    # In Python a bool is an int; as a number of epochs it is a mistake.
     if isinstance(value, bool) and annotation in (int, float):
         return False
     return _is_bearable(annotation, value) and _accepts_items(annotation, value)
@@ -79,6 +80,7 @@ def _is_bearable(annotation: Any, value: Any) -> bool:
     from beartype import BeartypeConf
     from beartype.door import is_bearable
 
+    # The numeric tower of PEP 484 accepts an int as a float.
     try:
         return is_bearable(value, annotation, conf=BeartypeConf(is_pep484_tower=True))
     except Exception:  # An annotation that beartype does not know forbids nothing.

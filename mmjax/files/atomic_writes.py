@@ -16,10 +16,12 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
       OSError: naming `path`, if it cannot be written.
     """
+    # Beside the file, since a rename is atomic only inside of one file system.
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with naming_file(path):
         try:
             yield draft
+            # Without this, a crash of the machine could leave an empty file under the final name.
             with draft.open("rb+") as file:
                 os.fsync(file.fileno())
             os.replace(draft, path)

@@ -44,6 +44,7 @@ def unseal(value: Any) -> Any:
     rest = {name: item for name, item in value.items() if name != SEAL}
     if SEAL in value and value[SEAL] != _checksum(rest):
         raise ValueError("its checksum does not match")
+    # A damaged key would hide the checksum, so look for a value that has the form of one.
     if SEAL not in value and any(isinstance(x, str) and len(x) == 64 for x in rest.values()):
         raise ValueError("the name of its checksum is damaged")
     return rest

@@ -27,7 +27,12 @@ class Log(NamedTuple):
 
 
 def log_line(record: Mapping[str, Any]) -> str:
-    """Formats a record as a line of a log, with its checksum."""
+    """Formats a record as a line of a log, with its checksum.
+
+    Example:
+      >>> log_line({"step": 1, "loss": 0.5})
+      '{"step": 1, "loss": 0.5, "crc32": "878c5e53"}'
+    """
     text = json.dumps(record)
     return f'{text[:-1]}, "crc32": "{zlib.crc32(text.encode()):08x}"}}'
 

@@ -67,6 +67,7 @@ def lock_directory(directory: Path) -> Iterator[None]:
     Raises:
       LockedError: another process works there; the message names it.
     """
+    # The file lock is not reentrant, so this process remembers what it has locked.
     key = directory.resolve()
     if key in _held:
         yield
@@ -86,6 +87,7 @@ def lock_directory(directory: Path) -> Iterator[None]:
         try:
             yield
         finally:
+            # The lock file stays: if it were removed, two processes could lock different files.
             _held.remove(key)
             with contextlib.suppress(OSError):
                 holder.unlink()

@@ -132,6 +132,7 @@ def run_copy(copy: Copy) -> ModuleType:
     print_text(f"Running the stored copy of the experiment's code: {path}", file=sys.stderr)
     name = copy.module or f"{FILE_PREFIX}{path.stem}"
     modules = {**copy.modules, name: copy.main}
+    # Modules of the same names would be returned from the cache instead of the copies.
     for known in modules:
         sys.modules.pop(known, None)
     importlib.invalidate_caches()

@@ -31,7 +31,12 @@ def read_config(path: Path) -> str:
 
 
 def is_directory_name(name: Any) -> bool:
-    """Checks whether a name can be that of a directory in a run's or study's directory."""
+    """Checks whether a name can be that of a directory in a run's or study's directory.
+
+    Example:
+      >>> is_directory_name("lr=0.1"), is_directory_name("../other")
+      (True, False)
+    """
     return (
         isinstance(name, str) and name[:1] not in ("", ".") and not {"/", os.sep, "\0"} & set(name)
     )

@@ -82,6 +82,7 @@ def write(directory: Path, run: Run, table: str, module: ModuleType | None, reco
     Raises:
       ConfigError: it cannot be written.
     """
+    # Written beside the directory and renamed, so that a kill leaves no incomplete run.
     path = directory.resolve()  # "." has no name
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -208,6 +209,7 @@ def config_differences(old: str, new: str, own: ModuleType | None) -> list[str]:
     """Describes the differences of two stored configurations, one per line."""
     if old == new:
         return []
+    # What the run asked for uses is executed anyway; the stored one may use no more than that.
     allow = sorted(references.modules_of(new))
     first, second = (
         with_absolute_paths(configs.load(text, allow=allow, own=own)) for text in (old, new)
