@@ -1,8 +1,8 @@
-"""Signals that ask a process to end: SIGTERM, SIGHUP and SIGINT (Ctrl-C).
+"""Handles the signals that ask a process to end: SIGTERM, SIGHUP and SIGINT (Ctrl-C).
 
-A command turns them into the exception `Interrupted`. While `fit` trains, they wait until the
-running dispatch has ended, or data are no longer waited for, and a checkpoint is saved. A second
-signal ends the process at once.
+A command turns them into the exception `Interrupted`. While `fit` trains, they are deferred until
+the running dispatch or the wait for data has ended and a checkpoint is saved. A second signal ends
+the process at once.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ T = TypeVar("T")
 SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
 
 CALLS = itertools.count(1)
-"""Numbers the calls of JAX's preemption service, which names one of them as the place to stop."""
+"""Numbers the calls of JAX's preemption service, which chooses the number at which to stop."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -37,7 +37,7 @@ class Interrupted(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def raise_on_signals() -> Iterator[None]:
-    """Raises `Interrupted` in the main thread where a signal arrives; for a whole command."""
+    """Raises `Interrupted` in the main thread if a signal arrives; for a whole command."""
     previous = install_handler(_raise_interrupted, SIGNALS)
     try:
         yield
@@ -48,7 +48,7 @@ def raise_on_signals() -> Iterator[None]:
 def _raise_interrupted(signum: int, frame: FrameType | None) -> None:
     for other in SIGNALS:
         if signal.getsignal(other) is _raise_interrupted:  # ignored ones stay ignored
-            signal.signal(other, signal.SIG_DFL)  # the second one need not wait for Python
+            signal.signal(other, signal.SIG_DFL)  # a second signal need not wait for Python
     raise Interrupted(signum=signum)
 
 
@@ -74,10 +74,10 @@ def restore_handlers(previous: dict[signal.Signals, Any]) -> None:
 
 
 class StopRequest:
-    """Notes signals instead of letting them end the process; a context manager.
+    """Records signals instead of letting them end the process; a context manager.
 
-    Of several processes any one may get SIGTERM; JAX's preemption service then tells all of them
-    the step at which all save. Its own handler of SIGTERM is left alone.
+    If one of several processes gets SIGTERM, JAX's preemption service chooses the step at which
+    all of them save. Its own handler of SIGTERM is left alone.
     """
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class StopRequest:
         restore_handlers(self.previous)
 
     def defer_signals(self) -> None:
-        """Begins to note signals: until here they end the process, as nothing would be lost."""
+        """Begins to record signals: until now they end the process, as nothing would be lost."""
         import jax
 
         if jax.process_count() == 1:
@@ -102,7 +102,7 @@ class StopRequest:
         """Lets signals end the process again, since the checkpoint of the last step is saved.
 
         Raises:
-          Interrupted: a signal arrived, and nobody has asked for it yet.
+          Interrupted: a signal arrived that has not been handled yet.
         """
         restore_handlers(self.previous)
         self.previous = {}
@@ -110,10 +110,7 @@ class StopRequest:
             raise self.interruption(step)
 
     def watch(self, items: Iterable[T]) -> Iterator[T | None]:
-        """Yields what there is to wait for, or None in its place where a signal arrives meanwhile.
-
-        After None there is no more.
-        """
+        """Yields the items; if a signal arrives while waiting for one, yields None and ends."""
         iterator = iter(items)
         while True:
             try:
@@ -148,7 +145,7 @@ class StopRequest:
             raise Interrupted(signum=signum)
 
     def has_arrived(self) -> bool:
-        """Whether to stop at the end of this dispatch, which is the same one in all processes."""
+        """Checks whether to stop after this dispatch, which is the same one in all processes."""
         import jax
 
         service = jax.config.jax_enable_preemption_service  # type: ignore[attr-defined]
@@ -160,7 +157,7 @@ class StopRequest:
         return self.signum is not None
 
     def interruption(self, step: int) -> Interrupted:
-        """The exception that ends the run after its checkpoint is saved."""
+        """Makes the exception that ends the run after its checkpoint is saved."""
         assert self.signum is not None
         name = signal.Signals(self.signum).name
         return Interrupted(

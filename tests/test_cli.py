@@ -18,12 +18,14 @@ import jax
 import pytest
 
 from mmjax import cli, files
-from mmjax.cli import experiment_commands
-from mmjax.cli.experiment_commands import check_experiments, set_compilation_cache
+from mmjax.cli import experiment_commands, jax_setup
+from mmjax.cli.experiment_commands import check_experiments
 from mmjax.cli.failures import guarded
+from mmjax.cli.jax_setup import set_compilation_cache
 from mmjax.cli.options import steps_or_time
 from mmjax.interrupts import SIGNALS
 from mmjax.runs import workdir
+from mmjax.train import run_arms
 
 FILE = '''"""A stand-in experiment."""
 
@@ -113,7 +115,7 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("MMJAX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
-    monkeypatch.setattr(experiment_commands, "set_compilation_cache", lambda directory: None)
+    monkeypatch.setattr(jax_setup, "set_compilation_cache", lambda directory: None)
     monkeypatch.setattr(experiment_commands, "check_experiments", lambda experiments, devices: None)
     (tmp_path / "beside.py").write_text(BESIDE)
     write_experiment("single_modality")
@@ -134,13 +136,13 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     noted: list[Call] = []
 
     def train(
-        experiments: dict[str, Callable[[], Any]], directory: Path, seeds: Sequence[int], *,
-        resuming: bool, devices: int | None, checkpoint_every: Any
+        experiments: dict[str, Callable[[], Any]], *, workdir: Path, seeds: Sequence[int],
+        resume: bool, devices: int | None, checkpoint_every: Any
     ) -> None:  # fmt: skip
         built = {arm: make() for arm, make in experiments.items()}
-        noted.append(Call(built, directory, tuple(seeds), resuming, devices))
+        noted.append(Call(built, workdir, tuple(seeds), resume, devices))
 
-    monkeypatch.setattr(experiment_commands, "train", train)
+    monkeypatch.setattr(run_arms, "run", train)
     return noted
 
 
@@ -305,9 +307,9 @@ def test_a_directory_of_another_run_is_refused(
         (["run", "mine.py", "--from-run", "nowhere"], "nowhere holds no run"),
         (["run", "mine.py:other"], "mine.py defines no function 'other'"),
         (["run", "mine.py:experimant"], "Did you mean experiment"),
-        (["run", "mine.py:make_data"], "make_data is no experiment: decorate it"),
-        (["run", "no.py"], "there is no file no.py"),
-        (["run", "no_such"], "there is no module no_such"),
+        (["run", "mine.py:make_data"], "'make_data' is not an experiment; decorate it"),
+        (["run", "no.py"], "the file no.py does not exist"),
+        (["run", "no_such"], "the module no_such does not exist"),
         (["run"], "name an experiment"),
         (["run", "mine.py", "--seed", "1"], "unrecognized arguments"),
         (["evaluate", "nowhere"], "nowhere holds no run"),
@@ -419,7 +421,7 @@ def test_names_of_arms_must_do_as_directories(
     name: str, calls: list[Call], capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_experiment(f"lambda config: {{{name!r}: config}}")
-    assert "must do as a directory's" in refused(capsys, "run", "mine.py")
+    assert "cannot be the name of a directory" in refused(capsys, "run", "mine.py")
 
 
 def test_help_shows_the_experiments_own_paths(
@@ -451,7 +453,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     def train(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiment_commands, "train", train)
+    monkeypatch.setattr(run_arms, "run", train)
     settings = ["--set", "model.fusion=Gated(width=3)"]
     for more in ([], ["--resume", "--workdir", "w"], ["--workdir=w", "--resume"]):
         with pytest.raises(SystemExit) as ended:
@@ -484,7 +486,7 @@ def test_bugs_keep_their_traceback(
 ) -> None:
     scope = {"__name__": where, "error": error}
     exec("def train(*args, **kwargs): raise error('what happened')", scope)
-    monkeypatch.setattr(experiment_commands, "train", scope["train"])
+    monkeypatch.setattr(run_arms, "run", scope["train"])
     with pytest.raises(error if code is None else SystemExit) as ended:
         cli.script(["run", "mine.py"])
     if code is not None:

@@ -191,11 +191,11 @@ def test_resume_refuses_other_code_and_other_data(
     del sys.modules["beside"]
     error = failing(capsys, *command)
     assert "w was made with has changed since: the file beside.py, the data of 'train', " in error
-    assert "--allow-changes goes on all the same" in error
+    assert "add --allow-changes to continue anyway" in error
     assert len(provenance.read(Path("w"))) == 2, "a refusal writes nothing"
 
     cli.script([*command, "--allow-changes"])
-    assert "The run goes on with changed parts: the file beside.py" in caplog.text
+    assert "The run continues with changed parts: the file beside.py" in caplog.text
     assert files.read_json(Path("w/summary.json")) == before, "what was finished is kept"
     cli.script(command)  # what was allowed once is the state to compare with
 

@@ -111,7 +111,7 @@ def test_one_task_needs_no_arms_and_none_may_be_called_all() -> None:
     del config.model.heads["left"]
     assert list(single_task(config)) == ["all"]
     config.model.heads["all"] = fdl.Config(heads.Regression)
-    with pytest.raises(ConfigError, match="a task is called 'all'"):
+    with pytest.raises(ConfigError, match="the task name 'all' is reserved"):
         single_task(config)
 
 

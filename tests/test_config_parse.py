@@ -10,7 +10,8 @@ import optax
 import pytest
 
 from mmjax import Experiment, Model, encoders, fusion, heads
-from mmjax.config import ConfigError, apply, auto_config, build, describe, parse, type_hints
+from mmjax.config import ConfigError, apply, auto_config, build, describe, parse, type_checks
+from mmjax.config.literal_limits import shorten
 from mmjax.data.dataset import Dataset, Modality, Task
 
 
@@ -74,7 +75,7 @@ def test_a_name_of_a_module_is_imported_where_a_function_is_taken(bait):
     ],
 )  # fmt: skip
 def test_which_places_take_objects(annotation, takes):
-    assert type_hints.takes_objects(annotation) == takes
+    assert type_checks.takes_objects(annotation) == takes
 
 
 DEEP = 10_000
@@ -147,9 +148,9 @@ def test_refused_in_one_short_line(setting, said):
 
 
 def test_texts_are_shortened_for_messages():
-    assert parse.shorten("a\nb") == r"'a\nb'"
-    assert parse.shorten("x" * 301) == "x" * 300 + "..."
-    assert parse.shorten("äö") == "äö"
+    assert shorten("a\nb") == r"'a\nb'"
+    assert shorten("x" * 301) == "x" * 300 + "..."
+    assert shorten("äö") == "äö"
 
 
 def make_part(size: int = 0) -> Any:

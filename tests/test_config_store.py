@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from mmjax import Experiment, balance, data, encoders, fusion, heads, losses
 from mmjax.config import ConfigError, auto_config, build, constructors, dump, load, type_hints
-from mmjax.config.serialize import modules_of, uses_own_file
+from mmjax.config.references import modules_of, own_names
 from mmjax.data import augment, missing
 from mmjax.model import Model
 
@@ -104,7 +104,7 @@ def test_names_of_the_experiments_own_file_follow_the_file(
 ) -> None:
     config = own.as_buildable()
     text = dump(config, OWN)
-    assert uses_own_file(text) and __name__ not in text
+    assert own_names(text) and __name__ not in text
     assert load(text, own=OWN) == config
     twin = ModuleType("twin")
     code = "def own_activation(x): return x\nclass OwnFusion:\n  def __init__(self, width): ..."
@@ -122,7 +122,7 @@ def test_main_is_always_the_experiments_own_file(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(own_activation, "__module__", "__main__")
     monkeypatch.setattr(main, "own_activation", own_activation, raising=False)
     text = dump({"f": own_activation, "c": fdl.Config(optax.sgd, 1.0)})
-    assert uses_own_file(text) and '"__main__"' not in text
+    assert own_names(text) and '"__main__"' not in text
     assert load(text, own=main)["f"] is own_activation
 
 

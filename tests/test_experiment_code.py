@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 import mmjax
-from mmjax import cli, files, provenance
+from mmjax import cli, files, loaded_code
 from mmjax.cli import experiment_commands
 from mmjax.runs.experiment_code import find_copy, run_copy
 from mmjax.runs.run_files import read_config, write_config
+from mmjax.train import run_arms
 
 EXPERIMENT = """
 from pathlib import Path
@@ -75,7 +76,7 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]
     def collect(experiments: Mapping[str, Callable[[], Any]], *_: Any, **__: Any) -> None:
         made.extend(make() for make in experiments.values())
 
-    monkeypatch.setattr(experiment_commands, "train", collect)
+    monkeypatch.setattr(run_arms, "run", collect)
     monkeypatch.setattr(experiment_commands, "evaluate_run", collect)
     yield made
     forget()
@@ -274,13 +275,13 @@ def test_the_files_of_a_copy_are_those_of_the_original(built: list[Any], tmp_pat
     write('own("table.csv")', "import helpers\ndef own(name): return helpers.load(name)")
     command("run", "mine.py", "--workdir", str(tmp_path / "run"))
     module = sys.modules["experiment_file_mine"]
-    assert list(provenance.experiment_files(module)) == ["helpers.py", "mine.py"]
+    assert list(loaded_code.experiment_files(module)) == ["helpers.py", "mine.py"]
     forget()
     copy = find_copy(tmp_path / "run")
     assert copy is not None
     module = run_copy(copy)
     assert module.__file__ == str(tmp_path / "lab" / "mine.py")
-    found = provenance.experiment_files(module)
+    found = loaded_code.experiment_files(module)
     assert found == {n: tmp_path / "run" / "code" / n for n in ("helpers.py", "mine.py")}
 
 

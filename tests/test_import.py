@@ -1,5 +1,7 @@
 """Importing mmjax touches no device and drags in nothing heavy."""
 
+import ast
+import graphlib
 import json
 import os
 import subprocess
@@ -131,3 +133,61 @@ def test_reading_runs_imports_nothing_that_takes_long(command, tmp_path):
         (tmp_path / name / "result.json").write_text(json.dumps(result))
     runs = [tmp_path / "one", tmp_path / "two"]
     assert imported_by(command, *runs[: 1 + (command == "compare")]) == []
+
+
+ROOT = Path(__file__).parents[1]
+LAYERS = ("train", "study report runs", "cli")  # each may import itself and those before it
+UPWARDS = {
+    ("mmjax.train.teacher", "mmjax.runs.teacher"),  # a deprecated alias, imported by nothing
+    ("mmjax.train.run_arms", "mmjax.runs.run_files"),  # one file of functions, which imports files
+    ("mmjax.train.run_report", "mmjax.runs.run_files"),
+}
+
+
+def is_for_type_checkers(node):
+    return isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+
+
+def imports_of(node, modules):
+    """Lists the modules of mmjax that a syntax tree imports, at any depth."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names if alias.name in modules)
+        elif isinstance(child, ast.ImportFrom):
+            for alias in child.names:
+                names = (f"{child.module}.{alias.name}", child.module)
+                yield from [name for name in names if name in modules][:1]
+        elif not is_for_type_checkers(child):
+            yield from imports_of(child, modules)
+
+
+@pytest.fixture(scope="module")
+def graph():
+    """Maps every module of mmjax to the modules that it imports, in functions too."""
+    paths = {}
+    for path in (ROOT / "mmjax").rglob("*.py"):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        paths[name.removesuffix(".__init__")] = path
+    return {name: set(imports_of(ast.parse(path.read_text()), paths)) - {name}
+            for name, path in paths.items()}  # fmt: skip
+
+
+def test_no_modules_import_each_other(graph):
+    list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
+
+
+def layer_of(module):
+    """Returns the layer of a module; -1 for the parts below training."""
+    package = module.partition(".")[2].partition(".")[0]
+    return next((i for i, names in enumerate(LAYERS) if package in names.split()), -1)
+
+
+def test_imports_point_down_the_layers(graph):
+    root = {"mmjax", "mmjax.ablate", "mmjax.summary"}  # the entry points of users
+    upwards = {
+        (module, other)
+        for module in graph.keys() - root
+        for other in graph[module]
+        if layer_of(other) > layer_of(module)
+    }
+    assert upwards <= UPWARDS

@@ -15,61 +15,61 @@ from mmjax.console import NO_BREAK, print_paragraph, print_table, print_text
 
 def add_command(commands: Any) -> None:
     """Adds the command to those of `mmjax`."""
-    told = "run a study: every arm with every seed; --dry-run shows what it would take"
-    parser = commands.add_parser("ablate", help=told, allow_abbrev=False)
+    summary = "run a study: every arm with every seed; --dry-run estimates its time"
+    parser = commands.add_parser("ablate", help=summary, allow_abbrev=False)
     parser.add_argument("target", metavar="FILE[:STUDY]")
     add = parser.add_argument
     setting = "set one path of the base experiment, as in mmjax run; repeatable"
     add("--set", action="append", default=[], metavar="PATH=VALUE", dest="settings", help=setting)
-    seeds = "seeds of every arm, trained together as one program (default: the study's)"
+    seeds = "seeds of every arm, trained together in one program (default: the study's)"
     add("--seeds", nargs="+", type=options.natural, metavar="N", help=seeds)
     add("--workdir", type=Path, metavar="DIR", help="where results go (default: runs/NAME/TIME)")
     add("--resume", action="store_true", help="continue the study in --workdir, if there is one")
     options.add_allow_changes(parser)
-    add("--dry-run", action="store_true", help="print arms, programs and estimated time; stop")
-    lanes = "most trainings that run as one program (default: as many as the memory holds)"
-    add("--lanes", type=options.positive, metavar="N", help=lanes)
+    add("--dry-run", action="store_true", help="print arms, programs and estimated time, and stop")
+    replicas = "maximum number of trainings in one program (default: as many as fit in memory)"
+    add("--lanes", type=options.positive, metavar="N", help=replicas)
     options.add_checkpoint_option(parser)
     options.add_shared_options(parser)
 
 
-def action(asked: argparse.Namespace) -> None:
+def action(arguments: argparse.Namespace) -> None:
     """Runs the study that the command names.
 
     Raises:
-      ConfigError: whatever is wrong, before anything runs.
-      SystemExit: arms failed; the others have their results.
+      ConfigError: invalid input, before anything runs.
+      SystemExit: some arms failed; the others have their results.
     """
     import jax
 
     from mmjax import provenance
-    from mmjax.cli.experiment_commands import prepare_jax
+    from mmjax.cli.jax_setup import prepare_jax
     from mmjax.config import ConfigError
     from mmjax.runs import workdir as workdirs
     from mmjax.study import cost_estimate
     from mmjax.study import run_study as studies
     from mmjax.study import study_directory as directories
 
-    study, file = find(asked.target)
-    if asked.seeds:
-        study = dataclasses.replace(study, seeds=tuple(asked.seeds))
-    if asked.resume and asked.workdir is None:
+    study, file = find(arguments.target)
+    if arguments.seeds:
+        study = dataclasses.replace(study, seeds=tuple(arguments.seeds))
+    if arguments.resume and arguments.workdir is None:
         raise ConfigError("--resume needs --workdir DIR, the study to continue.")
     module = sys.modules.get(study.base.func.__module__)
-    prepare_jax(asked)
-    plan = studies.make_plan(file.stem, study, asked.settings, own=module)
-    directory = asked.workdir or workdirs.fresh(plan.name)
-    directories.check(plan, directory, resume=asked.resume)
-    devices = asked.devices and jax.devices()[: asked.devices]
-    used, data = studies.check(plan, devices)
-    if asked.dry_run:
-        return cost_estimate.describe(plan, devices, asked.lanes)
+    prepare_jax(arguments)
+    plan = studies.make_plan(file.stem, study, arguments.settings, own=module)
+    directory = arguments.workdir or workdirs.fresh(plan.name)
+    directories.check(plan, directory, resume=arguments.resume)
+    devices = arguments.devices and jax.devices()[: arguments.devices]
+    device_counts, data = studies.check(plan, devices)
+    if arguments.dry_run:
+        return cost_estimate.describe(plan, devices, arguments.lanes)
     command = shlex.join(["mmjax", *sys.argv[1:]])
     code = provenance.digest_code(module)
-    record = provenance.record(command, file, code=code, data=data, devices_used=used)
+    record = provenance.record(command, file, code=code, data=data, devices_used=device_counts)
     directory.mkdir(parents=True, exist_ok=True)
     with workdirs.lock(directory):
-        provenance.check_unchanged(directory, record, module, allow=asked.allow_changes)
+        provenance.check_unchanged(directory, record, module, allow=arguments.allow_changes)
         directories.start(plan, directory, file, record)
         print_text(f"Work directory: {directory}")
         with tell_how_to_resume(command, directory):
@@ -77,8 +77,8 @@ def action(asked: argparse.Namespace) -> None:
                 plan,
                 directory,
                 devices=devices,
-                most=asked.lanes,
-                checkpoint_every=asked.checkpoint_every,
+                most=arguments.lanes,
+                checkpoint_every=arguments.checkpoint_every,
             )
         print_results(directory)
     print_text(f"\nResults: {directory}\nReport: {shlex.join(['mmjax', 'report', str(directory)])}")
@@ -90,14 +90,16 @@ def action(asked: argparse.Namespace) -> None:
 
 
 def print_results(directory: Path) -> None:
-    """Prints the test metrics of the arms, the best one first, and the arms that failed."""
+    """Prints the test metrics of the arms, the best first, and the arms that failed."""
     from mmjax.report import study_results as records
     from mmjax.report import tables
 
     record = records.read(directory)
     table = tables.results(record)
     if table.rows:
-        heads = [NO_BREAK.join(name.rsplit(" ", 1)) for name in table.header]  # keeps the arrow
+        heads = [
+            NO_BREAK.join(name.rsplit(" ", 1)) for name in table.header
+        ]  # keeps the arrow on the line
         rows = [["", *heads[table.texts :]]]
         for cells in table.rows:
             labels = [cell.text for cell in cells[: table.texts] if cell.text]
@@ -111,7 +113,7 @@ def print_results(directory: Path) -> None:
 
 
 def find(target: str) -> tuple[Any, Path]:
-    """The study that FILE[:NAME] holds, by default STUDY, and its file.
+    """Finds the study that FILE[:NAME] defines, by default STUDY; returns it and its file.
 
     Raises:
       ConfigError: there is none.
@@ -119,19 +121,17 @@ def find(target: str) -> tuple[Any, Path]:
     from mmjax.config import ConfigError, experiment_source
     from mmjax.study.study import Study
 
-    place, _, name = target.partition(":")
-    path = place.endswith(".py")
-    module = (
-        experiment_source.import_file(Path(place))
-        if path
-        else experiment_source.import_module(place)
-    )
+    file_or_module, _, name = target.partition(":")
+    if file_or_module.endswith(".py"):
+        module = experiment_source.import_file(Path(file_or_module))
+    else:
+        module = experiment_source.import_module(file_or_module)
     study = getattr(module, name or "STUDY", None)
     if not isinstance(study, Study):
         known = [n for n, value in vars(module).items() if isinstance(value, Study)]
-        there = f"; it has {', '.join(known)}" if known else ""
+        choices = f"; it has {', '.join(known)}" if known else ""
         raise ConfigError(
-            f"{place} holds no study called {name or 'STUDY'}{there}. "
+            f"{file_or_module} holds no study called {name or 'STUDY'}{choices}. "
             "End it with STUDY = Study(base=experiment, axes={...})."
         )
     return study, Path(inspect.getfile(module))

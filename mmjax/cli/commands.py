@@ -1,4 +1,4 @@
-"""The commands of `mmjax` and their options; what a command does is imported when it runs.
+"""The commands of `mmjax` and their options; a command's code is imported when it runs.
 
     python experiments/mine.py --set epochs=20 --seeds 0 1 2
     mmjax run experiments/mine.py --help
@@ -37,7 +37,7 @@ from mmjax.cli.streams import protect_streams
 
 
 def script(argv: Sequence[str] | None = None) -> None:
-    """Runs the console script `mmjax`."""
+    """Runs the console script `mmjax`: parses the arguments and calls the command."""
     protect_streams()
     argv = sys.argv[1:] if argv is None else argv
     description = "Runs, compares and reports experiments, and makes their data."
@@ -49,68 +49,54 @@ def script(argv: Sequence[str] | None = None) -> None:
     )
     run_parser.add_argument("target", nargs="?", metavar="FILE_OR_MODULE[:FUNCTION]")
     add_run_options(run_parser)
-    again = commands.add_parser("evaluate", help="print a run's test results again")
-    again.add_argument("run", type=Path, metavar="RUN_DIR")
-    own = "your own file of the run's experiment, to be used instead of the stored copy"
-    again.add_argument("--experiment", metavar="FILE_OR_MODULE[:FUNCTION]", help=own)
-    add_trust_options(again)
-    add_shared_options(again)
+    evaluate = commands.add_parser("evaluate", help="print a run's test results again")
+    evaluate.add_argument("run", type=Path, metavar="RUN_DIR")
+    own_file = "your own file of the run's experiment, to be used instead of the stored copy"
+    evaluate.add_argument("--experiment", metavar="FILE_OR_MODULE[:FUNCTION]", help=own_file)
+    add_trust_options(evaluate)
+    add_shared_options(evaluate)
     ablate_command.add_command(commands)
     report_commands.add_commands(commands)
-    add_data_commands(commands.add_parser("data", help="make a data set, or tell what it holds"))
+    add_data_commands(commands.add_parser("data", help="make a data set, or describe it"))
 
     def action() -> None:
         options = parser.parse_args(argv)
-        others = {
-            "evaluate": evaluate_run,
-            "ablate": ablate_command.action,
-            "report": report_commands.report,
-            "show": report_commands.show,
-            "compare": report_commands.compare,
-            "data": run_data,
-        }
-        if options.command in others:
-            others[options.command](options)
-        elif options.target is None and options.from_run is None and options.help:
-            run_parser.print_help()
-        else:
-            run_experiment(options, run_parser, shlex.join(["mmjax", *argv]))
+        match options.command:
+            case "ablate":
+                ablate_command.action(options)
+            case "report":
+                report_commands.report(options)
+            case "show":
+                report_commands.show(options)
+            case "compare":
+                report_commands.compare(options)
+            case "data":
+                from mmjax.cli import data_command
+
+                is_describe = options.action == "describe"
+                (data_command.describe if is_describe else data_command.prepare)(options)
+            case "evaluate":
+                from mmjax.cli import experiment_commands
+
+                experiment_commands.evaluate(options)
+            case "run" if options.help and options.target is None and options.from_run is None:
+                run_parser.print_help()
+            case "run":
+                from mmjax.cli import experiment_commands, request
+
+                source = request.of_options(options)
+                experiment_commands.run(source, options, run_parser, shlex.join(["mmjax", *argv]))
 
     end_command(guarded(action))
-
-
-def run_experiment(
-    options: argparse.Namespace, parser: argparse.ArgumentParser, command: str
-) -> None:
-    """Runs the command `run`."""
-    from mmjax.cli import experiment_commands, request
-
-    experiment_commands.run(request.of_options(options), options, parser, command)
-
-
-def evaluate_run(options: argparse.Namespace) -> None:
-    """Runs the command `evaluate`."""
-    from mmjax.cli import experiment_commands
-
-    experiment_commands.evaluate(options)
-
-
-def run_data(options: argparse.Namespace) -> None:
-    """Runs the commands `data prepare` and `data describe`."""
-    from mmjax.cli import data_command
-
-    data_command.describe(options) if options.action == "describe" else data_command.prepare(
-        options
-    )
 
 
 def add_data_commands(parser: argparse.ArgumentParser) -> None:
     """Adds the commands `data prepare` and `data describe`."""
     actions = parser.add_subparsers(dest="action", required=True)
-    prepare = actions.add_parser("prepare", help="make a data set's files", allow_abbrev=False)
-    describe_help = "print what a data set holds and draw examples, preparing it first if need be"
+    prepare = actions.add_parser("prepare", help="make the files of a data set", allow_abbrev=False)
+    describe_help = "describe a data set and draw examples, preparing it first if necessary"
     describe = actions.add_parser("describe", help=describe_help, allow_abbrev=False)
     for action in (prepare, describe):
         add_data_options(action)
-    out = "the picture of examples (default: NAME.png)"
+    out = "path of the figure of examples (default: NAME.png)"
     describe.add_argument("--out", type=Path, metavar="FILE", help=out)

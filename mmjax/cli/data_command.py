@@ -10,6 +10,7 @@ import fiddle as fdl
 
 from mmjax import config as configs
 from mmjax.config import ConfigError, experiment_source, parse, public_names, type_hints
+from mmjax.config.literal_limits import shorten
 from mmjax.console import print_text
 from mmjax.data.dataset import Dataset
 
@@ -17,14 +18,14 @@ FOLDERS = ("manual_dir", "data_dir")
 
 
 def prepare(options: argparse.Namespace) -> None:
-    """Makes a data set, so that its files are there when it is used."""
+    """Prepares the files of a data set."""
     data = load(options.name, folders(options))
     sizes = ", ".join(f"{len(source):,} {split}" for split, source in data.splits.items())
     print_text(f"{data.name} is ready: {sizes}.")
 
 
 def describe(options: argparse.Namespace) -> None:
-    """Prints what a data set holds and draws some examples."""
+    """Prints the description of a data set and draws some examples."""
     check_picture(options.out)
     data = load(options.name, folders(options))
     from mmjax.data.describe import tables as description
@@ -38,27 +39,30 @@ def describe(options: argparse.Namespace) -> None:
 
 
 def check_picture(path: Path | None) -> None:
-    """Refuses a place that no picture can be written to, before anything is made."""
+    """Refuses a path to which no figure can be written, before the data set is made."""
     if path is not None and not path.absolute().parent.is_dir():
-        raise ConfigError(f"--out {path}: there is no folder {path.parent}.")
+        raise ConfigError(f"--out {path}: the folder {path.parent} does not exist.")
     if path is not None and path.suffix.lower() != ".png":
-        raise ConfigError(f"--out {path}: the picture is a PNG; its name must end in .png.")
+        raise ConfigError(f"--out {path}: the figure is a PNG file; its name must end in .png.")
 
 
 def folders(options: argparse.Namespace) -> dict[str, Path]:
-    """The folders that the options name."""
-    given = {name: getattr(options, name) for name in FOLDERS}
-    return {name: folder for name, folder in given.items() if folder is not None}
+    """Returns {parameter: folder} of the folders that the options name."""
+    given = {}
+    for name in FOLDERS:
+        if (folder := getattr(options, name)) is not None:
+            given[name] = folder
+    return given
 
 
 def load(name: str, given: Mapping[str, Path]) -> Dataset:
-    """The data set that the user names, with the folders that the options name.
+    """Builds the data set that the user names, with the folders that the options name.
 
     Raises:
-      ConfigError: there is no such data set, or it takes no such folder.
+      ConfigError: there is no such data set, or it has no such parameter.
     """
-    found = find(name)
-    config = found if isinstance(found, fdl.Buildable) else _config(name, found)
+    function = find(name)
+    config = function if isinstance(function, fdl.Buildable) else _config(name, function)
     for option, folder in given.items():
         if option not in type_hints.parameters(fdl.get_callable(config)):
             raise ConfigError(f"{name} takes no --{option.replace('_', '-')}; leave it out.")
@@ -70,15 +74,15 @@ def load(name: str, given: Mapping[str, Path]) -> Dataset:
 
 
 def find(name: str) -> Any:
-    """What `name` stands for: a function, or a call of one as a configuration.
+    """Finds what `name` stands for: a function, or a call of one as a configuration.
 
     Raises:
-      ConfigError: there is no such thing; the message lists the nearest data sets.
+      ConfigError: there is none; the message lists the nearest data sets.
     """
     function, bracket, arguments = name.partition("(")
     if ":" in function:
         if not parse.OF_MODULE.fullmatch(function):
-            raise ConfigError(f"{parse.shorten(name)} is not of the form module:name.")
+            raise ConfigError(f"{shorten(name)} is not of the form module:name.")
         experiment_source.import_module(function.partition(":")[0])
     if not bracket:
         return public_names.resolve(public(function))
@@ -86,7 +90,7 @@ def find(name: str) -> Any:
 
 
 def public(name: str) -> str:
-    """A data set's name under its full one; the user's own names are left as they are."""
+    """Completes the name of a data set of mmjax; the user's own names stay as they are."""
     known = data_sets()
     bare = name.strip().removeprefix("mmjax.").removeprefix("data.")
     if ":" in name or "." in bare:
@@ -94,19 +98,21 @@ def public(name: str) -> str:
     if bare not in known:
         near = public_names.did_you_mean(bare, known)
         raise ConfigError(
-            f"there is no data set {bare!r}.{near} There are {', '.join(known)}; one of your own "
-            "is written module:name."
+            f"unknown data set {bare!r}.{near} There are {', '.join(known)}; write your own as "
+            "module:name."
         )
     return f"data.{bare}"
 
 
 def data_sets() -> list[str]:
-    """The names of the functions in mmjax.data that make data sets and can do so by default."""
+    """Lists the functions of mmjax.data that return data sets."""
     from mmjax import data
 
-    return sorted(
-        n for n in data.__all__ if type_hints.annotations(getattr(data, n)).get("return") is Dataset
-    )
+    names = []
+    for name in data.__all__:
+        if type_hints.annotations(getattr(data, name)).get("return") is Dataset:
+            names.append(name)
+    return sorted(names)
 
 
 def _config(name: str, function: Any) -> fdl.Buildable:

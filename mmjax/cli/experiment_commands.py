@@ -1,9 +1,7 @@
-"""Trains, summarizes and evaluates what a command names; see `mmjax.cli.commands`."""
+"""Trains, summarizes and evaluates the experiment that a command names."""
 
 import argparse
 import contextlib
-import gc
-import logging
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from mmjax import config as configs
-from mmjax import files, provenance
-from mmjax.cli import request as plans
+from mmjax import loaded_code, provenance
+from mmjax.cli import request as requests
 from mmjax.cli.failures import EPILOG, guarded
+from mmjax.cli.jax_setup import prepare_jax
 from mmjax.cli.options import add_run_options
 from mmjax.cli.request import Plan
 from mmjax.cli.resume_hints import end_command, tell_how_to_resume
@@ -41,64 +40,82 @@ def main(experiment: Any, arms: Arms | None = None, argv: Sequence[str] | None =
     add_run_options(parser)
 
     def action() -> None:
-        found = experiment_source.of_function(experiment, arms)
+        source = experiment_source.of_function(experiment, arms)
         options = parser.parse_args(argv)
-        run(found, options, parser, shlex.join([*program.split(), *argv]))
+        run(source, options, parser, shlex.join([*program.split(), *argv]))
 
     end_command(guarded(action))
 
 
 def run(
-    found: Source, options: argparse.Namespace, parser: argparse.ArgumentParser, command: str
+    source: Source, options: argparse.Namespace, parser: argparse.ArgumentParser, command: str
 ) -> None:
-    """Trains what the options ask for; whatever is wrong is refused before anything is written."""
+    """Trains what the options ask for; refuses invalid input before anything is written."""
     with contextlib.ExitStack() as stack:
-        with plans.opening(options):
-            plan = plans.make_plan(found, options)
+        with requests.opening(options):
+            plan = requests.make_plan(source, options)
             if options.help:
                 return print_help(parser, plan)
-            stored = plans.as_stored(plan)
+            stored = requests.as_stored(plan)
             if options.summary:
                 prepare_jax(options)
-                return summarize(plans.build_arms(plan.arms, plan.config), options.devices)
+                return summarize(requests.build_arms(plan.arms, plan.config), options.devices)
             if options.resume and options.workdir is None:
                 raise ConfigError("--resume needs --workdir DIR, the run to continue.")
             directory = options.workdir or workdirs.fresh(plan.source.name)
-            resuming = workdirs.may_resume(directory, stored, found.module, resume=options.resume)
+            resuming = workdirs.may_resume(directory, stored, source.module, resume=options.resume)
             prepare_jax(options)
+            # A new run has no directory yet; it is locked as soon as `start` has made it.
             if resuming:
                 stack.enter_context(workdirs.lock(directory))
-            experiments = plans.build_arms(plan.arms, plan.config)
+            experiments = requests.build_arms(plan.arms, plan.config)
             record = describe_start(plan, experiments, options.devices, command)
         if resuming:
             allow = options.allow_changes
-            provenance.check_unchanged(directory, record, found.module, allow=allow)
+            provenance.check_unchanged(directory, record, source.module, allow=allow)
         start(directory, stored, plan, record, resuming=resuming)
         stack.enter_context(workdirs.lock(directory))
         print_text(f"Work directory: {directory}")
+        from mmjax.train import run_arms
+
         with tell_how_to_resume(command, directory):
-            train(
+            run_arms.run(
                 experiments,
-                directory,
-                plan.seeds,
-                resuming=resuming,
+                workdir=directory,
+                seeds=plan.seeds,
                 devices=options.devices,
+                resume=resuming,
                 checkpoint_every=options.checkpoint_every,
+                checked=True,
             )
 
 
 def evaluate(options: argparse.Namespace) -> None:
     """Prints the test results of a run's best parameters again."""
-    with plans.opening(options):
-        arms, config = plans.of_run(options)
+    with requests.opening(options):
+        stored = workdirs.read(options.run)
+        arms, config = requests.of_run(stored, options)
         prepare_jax(options)
-        experiments = plans.build_arms(arms, config)
+        experiments = requests.build_arms(arms, config)
         check_experiments(experiments, options.devices)
-    seeds = workdirs.read(options.run).seeds
-    evaluate_run(experiments, options.run, seeds, devices=options.devices)
+    evaluate_run(experiments, options.run, stored.seeds, options.devices)
 
 
-# The seams to the training code.
+def evaluate_run(
+    experiments: Mapping[str, Callable[[], Any]],
+    directory: Path,
+    seeds: Sequence[int],
+    devices: int | None,
+) -> None:
+    """Evaluates every arm's best parameters on the test split, and prints the metrics."""
+    from mmjax.train import run_arms, run_report
+
+    tests = {}
+    for arm, make in experiments.items():
+        tests[arm] = run_arms.retest(
+            make(), directory / arm, seeds=seeds, devices=devices, checked=True
+        )
+    run_report.show(run_report.metric_table(tests))
 
 
 def check_experiments(
@@ -112,12 +129,12 @@ def check_experiments(
     from mmjax.train.devices import choose_devices
     from mmjax.train.experiment_check import check
 
-    used = {}
+    device_counts = {}
     for arm, make in experiments.items():
         experiment = make()
-        used[arm] = len(choose_devices(experiment, devices))
-        check(experiment, used[arm])
-    return used
+        device_counts[arm] = len(choose_devices(experiment, devices))
+        check(experiment, device_counts[arm])
+    return device_counts
 
 
 def summarize(experiments: Mapping[str, Callable[[], Any]], devices: int | None) -> None:
@@ -125,53 +142,12 @@ def summarize(experiments: Mapping[str, Callable[[], Any]], devices: int | None)
     from mmjax import summary
 
     check_experiments(experiments, devices)
-    for arm, experiment in experiments.items():
-        summary.show(summary.summarize(experiment()), arm)
-
-
-def train(
-    experiments: Mapping[str, Callable[[], Any]],
-    directory: Path,
-    seeds: Sequence[int],
-    *,
-    resuming: bool,
-    devices: int | None,
-    checkpoint_every: Any,
-) -> None:
-    """Trains and tests every arm, each in its directory."""
-    from mmjax.train.run_arms import run as train_run
-
-    train_run(
-        dict(experiments),
-        workdir=directory,
-        seeds=seeds,
-        resume=resuming,
-        devices=devices,
-        checkpoint_every=checkpoint_every,
-        checked=True,
-    )
-
-
-def evaluate_run(
-    experiments: Mapping[str, Callable[[], Any]],
-    directory: Path,
-    seeds: Sequence[int],
-    *,
-    devices: int | None,
-) -> None:
-    """Tests every arm's best parameters."""
-    from mmjax.train import run_report
-    from mmjax.train.run_arms import retest
-
-    tests = {
-        arm: retest(make(), directory / arm, seeds=seeds, devices=devices, checked=True)
-        for arm, make in experiments.items()
-    }
-    run_report.show(run_report.metric_table(tests))
+    for arm, make in experiments.items():
+        summary.show(summary.summarize(make()), arm)
 
 
 def print_help(parser: argparse.ArgumentParser, plan: Plan) -> None:
-    """The experiment's own words, the options, and every path with its type and value."""
+    """Prints the experiment's docstring, the options, and every path with its type and value."""
     print_text(plan.source.doc() + "\n")
     print(parser.format_help())
     print("paths:")
@@ -184,27 +160,22 @@ def describe_start(
     devices: int | None,
     command: str,
 ) -> dict[str, Any]:
-    """Checks the experiments, and makes the provenance record of this start.
-
-    The data are hashed meanwhile, by a thread.
-    """
-    made = {arm: make() for arm, make in experiments.items()}
-    with ThreadPoolExecutor(1) as another:
-        data = another.submit(
-            provenance.digest_data, {arm: getattr(e, "data", None) for arm, e in made.items()}
-        )
-        used = check_experiments(experiments, devices)
+    """Checks the experiments, and makes the provenance record of this start."""
+    data_sets = {arm: getattr(make(), "data", None) for arm, make in experiments.items()}
+    with ThreadPoolExecutor(1) as thread:  # hashes the data during the checks
+        data = thread.submit(provenance.digest_data, data_sets)
+        device_counts = check_experiments(experiments, devices)
         code = provenance.digest_code(plan.source.module)
         digests = data.result()
     module = plan.source.module
-    file = None if module is None else provenance.source_file(module)
-    return provenance.record(command, file, code=code, data=digests, devices_used=used)
+    file = None if module is None else loaded_code.source_file(module)
+    return provenance.record(command, file, code=code, data=digests, devices_used=device_counts)
 
 
 def start(
     directory: Path, run: workdirs.Run, plan: Plan, record: dict[str, Any], *, resuming: bool
 ) -> None:
-    """Writes what makes the run into its directory; of several processes the first one does it."""
+    """Writes the run's configuration and provenance; of several processes only the first does."""
     import jax
 
     from mmjax.train.multihost import wait_for_all
@@ -215,47 +186,6 @@ def start(
     if resuming:
         provenance.append(directory, record)
     else:
-        shown = config_table.format_rows(configs.describe(plan.config))
-        workdirs.write(directory, run, shown, plan.source.module, record)
+        table = config_table.format_rows(configs.describe(plan.config))
+        workdirs.write(directory, run, table, plan.source.module, record)
     wait_for_all("the directory is written")
-
-
-# JAX, which is asked only after all else is in order.
-
-
-def prepare_jax(options: argparse.Namespace) -> None:
-    """Opens the devices and the compilation cache.
-
-    Tracing makes many objects that stay: looking for garbage as often as Python does by itself
-    takes 0.3 s of the main job's start.
-
-    Raises:
-      ConfigError: there are fewer devices than were asked for.
-    """
-    import jax
-
-    from mmjax.train.devices import open_cores
-
-    gc.set_threshold(50_000)
-    set_compilation_cache(options.compilation_cache)
-    open_cores()
-    if options.devices is not None and options.devices > jax.device_count():
-        raise ConfigError(f"--devices {options.devices}: there is only {jax.device_count()}.")
-
-
-def set_compilation_cache(directory: Path | None) -> None:
-    """Keeps compiled programs on disk, so that the next start need not compile them again.
-
-    Where the directory cannot be written to, it warns, and none are kept.
-    """
-    import jax
-
-    if directory is not None and files.is_writable(directory):
-        jax.config.update("jax_compilation_cache_dir", str(directory))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    elif directory is not None:
-        logging.getLogger("mmjax").warning(
-            "%s cannot be written to, so compiled programs are not kept for the next start; choose "
-            "another folder by --compilation-cache or MMJAX_CACHE.",
-            directory,
-        )

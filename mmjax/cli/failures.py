@@ -1,4 +1,4 @@
-"""How a command ends that cannot go on: one line and an exit code, or a bug's traceback."""
+"""Ends a command that fails: with one line and an exit code, or with a bug's traceback."""
 
 import linecache
 import os
@@ -27,17 +27,17 @@ class Place(NamedTuple):
     function: str
 
     def __str__(self) -> str:
-        """The place and the line itself, as tracebacks show them."""
+        """Formats the location and the line itself, as tracebacks show them."""
         within = f", in {self.function}" if self.function else ""
         source = linecache.getline(self.file, self.line).strip()
         return f'  File "{self.file}", line {self.line}{within}' + (source and f"\n    {source}")
 
 
 def guarded(action: Callable[[], None]) -> int:
-    """Does something and gives the exit code; bad input ends in one line instead of a traceback.
+    """Runs an action and returns the exit code; invalid input is reported in one line.
 
-    Where the user's own code failed, its last line is shown too. The environment variable
-    MMJAX_TRACEBACK=1 brings the tracebacks back.
+    If the user's own code failed, its last line is shown too. The environment variable
+    MMJAX_TRACEBACK=1 shows the traceback instead.
     """
     try:
         with raise_on_signals(), clean_warnings():
@@ -46,11 +46,11 @@ def guarded(action: Callable[[], None]) -> int:
         print_text(f"\n{str(interrupt) or 'Interrupted.'}", file=sys.stderr)
         return 128 + getattr(interrupt, "signum", signal.SIGINT)
     except Exception as error:
-        place = find_user_place(error)
-        code = exit_code(error) or (1 if place else None)
+        line = find_user_place(error)
+        code = exit_code(error) or (1 if line else None)
         if code is None or os.environ.get("MMJAX_TRACEBACK") == "1":
             raise
-        print_text(describe_error(error, place), file=sys.stderr)
+        print_text(describe_error(error, line), file=sys.stderr)
         return code
     if reason := lost_output():
         print_text(f"error: some of the output could not be written: {reason}.", file=sys.stderr)
@@ -59,12 +59,12 @@ def guarded(action: Callable[[], None]) -> int:
 
 
 def exit_code(error: Exception) -> int | None:
-    """2 for bad input, 1 for what went wrong while running, None for a bug.
+    """Returns 2 for invalid input, 1 for an error while running, None for a bug.
 
-    Bad input is what mmjax itself refuses, and what the system refuses is the system's: other
-    errors from deeper down are bugs until shown otherwise.
+    Errors that mmjax raises itself are about the input, and errors of the operating system about
+    the system; all others count as bugs.
     """
-    from mmjax.config.errors import ConfigError  # imports much, and only errors need it
+    from mmjax.config.errors import ConfigError  # here because importing mmjax.config is slow
 
     if isinstance(error, ConfigError):
         return 2
@@ -76,27 +76,27 @@ def exit_code(error: Exception) -> int | None:
     return next((code for kind, code in kinds if isinstance(error, kind)), None)
 
 
-def describe_error(error: Exception, place: Place | None) -> str:
-    """Formats an error: what mmjax says of it, or else its type too; the user's line; the hint."""
+def describe_error(error: Exception, line: Place | None) -> str:
+    """Formats an error: its message, its type unless mmjax raised it, the user's line, the hint."""
     from mmjax.config.build import CONTEXT
     from mmjax.config.errors import ConfigError
 
     text = CONTEXT.sub("", str(error)).strip()
     known = isinstance(error, ConfigError) or _raised_in_mmjax(error)
     if isinstance(error, UnicodeEncodeError):
-        text += "; PYTHONUTF8=1 lets file names be of any language"
+        text += "; set PYTHONUTF8=1 to use file names of any language"
     if not known and not isinstance(error, OSError | UnicodeEncodeError):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    lines = [f"error: {text}", *([str(place)] if place else [])]
-    return "\n".join(lines if known and not place else [*lines, HINT])
+    lines = [f"error: {text}", *([str(line)] if line else [])]
+    return "\n".join(lines if known and not line else [*lines, HINT])
 
 
 def find_user_place(error: BaseException) -> Place | None:
-    """The innermost line of the user's code that an error, or what caused it, went through."""
-    for one in reversed(list(_causes(error))):
-        if isinstance(one, SyntaxError) and one.filename and _is_user_file(one.filename):
-            return Place(one.filename, one.lineno or 0, "")
-        frames = traceback.extract_tb(one.__traceback__)
+    """Finds the innermost line of the user's code in the traceback of an error or its causes."""
+    for cause in reversed(list(_causes(error))):
+        if isinstance(cause, SyntaxError) and cause.filename and _is_user_file(cause.filename):
+            return Place(cause.filename, cause.lineno or 0, "")
+        frames = traceback.extract_tb(cause.__traceback__)
         places = [f for f in frames if _is_user_file(f.filename)]
         if places:
             return Place(places[-1].filename, places[-1].lineno or 0, places[-1].name)
@@ -104,21 +104,22 @@ def find_user_place(error: BaseException) -> Place | None:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, and what it was raised from, to the first."""
+    """Yields an error and its causes, back to the first."""
     while error is not None:
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def _is_user_file(name: str) -> bool:
-    """Whether a file is neither mmjax's, nor Python's, nor of an installed package."""
+    """Checks that a file is neither of mmjax, nor of Python, nor of an installed package."""
     if name.startswith("<") or {"site-packages", "dist-packages"} & set(Path(name).parts):
         return False
     library = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
-    own = str(Path(__file__).parents[1])
-    return not os.path.abspath(name).startswith((own + os.sep, *library))
+    mmjax_folder = str(Path(__file__).parents[1])
+    return not os.path.abspath(name).startswith((mmjax_folder + os.sep, *library))
 
 
 def _raised_in_mmjax(error: Exception) -> bool:
+    # The innermost frame is the one that raised the error.
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     return bool(frames) and frames[-1].f_globals.get("__name__", "").startswith("mmjax.")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """The options of training."""
+    """Adds the options of training."""
     add = parser.add_argument
     add(
         "--set",
@@ -19,9 +19,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help="set one path, such as epochs=20 or 'model.fusion=Gated(width=64)'; PATH=None "
         "removes an entry of a dict; repeatable",
     )
-    seeds = "seeds, trained together as one program (default: 0, or those of --from-run)"
+    seeds = "seeds, trained together in one program (default: 0, or those of --from-run)"
     add("--seeds", nargs="+", type=natural, metavar="N", help=seeds)
-    workdir = "where results go (default: runs/NAME/TIME)"
+    workdir = "directory of the results (default: runs/NAME/TIME)"
     add("--workdir", type=Path, metavar="DIR", help=workdir)
     add("--resume", action="store_true", help="continue the run in --workdir, if there is one")
     add_allow_changes(parser)
@@ -30,10 +30,10 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "print the model of every arm (shapes, parameters, FLOPs), in Markdown to a file; stop"
     )
     add("--summary", action="store_true", help=summary)
-    add("--from-run", type=Path, metavar="DIR", help="take the configuration of that run")
+    add("--from-run", type=Path, metavar="DIR", help="use the configuration of that run")
     add_trust_options(parser)
     add_shared_options(parser)
-    add("-h", "--help", action="store_true", help="show this and the experiment's paths")
+    add("-h", "--help", action="store_true", help="show this help and the experiment's paths")
 
 
 def add_allow_changes(parser: argparse.ArgumentParser) -> None:
@@ -47,17 +47,17 @@ def add_trust_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     allow = "trust a module that a stored configuration names; repeatable"
     add("--allow", action="append", default=[], metavar="MODULE", help=allow)
-    code = "run the stored copy of an experiment's code where a stored configuration needs it"
+    code = "run the stored copy of an experiment's code if a stored configuration needs it"
     add("--allow-code", action="store_true", help=code)
     writes = "let a stored configuration prepare its data, in the folders that it names"
     add("--allow-writes", action="store_true", help=writes)
 
 
 def add_checkpoint_option(parser: argparse.ArgumentParser) -> None:
-    """Adds --checkpoint-every, which is no part of an experiment: it does not change the result."""
+    """Adds --checkpoint-every: not part of an experiment, since it does not change the result."""
     text = (
-        "save a checkpoint after so many steps, such as 500, or so much time, such as 90s, 10min "
-        "or 2h, besides those of the validations (default: 10min)"
+        "interval of checkpoints in steps, such as 500, or in time, such as 90s, 10min or 2h, "
+        "besides those of the validations (default: 10min)"
     )
     default = datetime.timedelta(minutes=10)
     parser.add_argument(
@@ -66,19 +66,25 @@ def add_checkpoint_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_shared_options(parser: argparse.ArgumentParser) -> None:
-    """The options of training and evaluation."""
+    """Adds the options of devices and of the compilation cache."""
     add = parser.add_argument
-    devices = "how many devices (default: all; of a CPU's cores those that a batch keeps busy)"
+    devices = "number of devices (default: all; on CPU, as many cores as a batch can keep busy)"
     add("--devices", type=positive, metavar="N", help=devices)
-    cache = "where compiled programs are kept for the next start (default: %(default)s)"
+    cache = "folder of compiled programs for the next start (default: %(default)s)"
     default = cache_directory()
     add("--compilation-cache", type=Path, metavar="DIR", default=default, help=cache)
     off = "--no-compilation-cache"
-    add(off, action="store_const", const=None, dest="compilation_cache", help="keep none")
+    add(
+        off,
+        action="store_const",
+        const=None,
+        dest="compilation_cache",
+        help="do not store compiled programs",
+    )
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
-    """A data set and the folders that it is made from and kept in."""
+    """Adds the data set and the folders of its original and prepared files."""
     name = (
         "a data set of mmjax such as multi_mnist, module:name of your own, or a call, such as "
         "'multi_mnist(seed=3)'"
@@ -86,33 +92,38 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help=name)
     manual = "folder with the original files (default: download them)"
     parser.add_argument("--manual-dir", type=Path, metavar="DIR", help=manual)
-    kept = "folder of prepared data sets (default: TFDS's own, or TFDS_DATA_DIR)"
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help=kept)
+    prepared = "folder of prepared data sets (default: TFDS's own, or TFDS_DATA_DIR)"
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help=prepared)
 
 
 def cache_directory() -> Path | None:
-    """Where compiled programs are kept: by default in mmjax/xla in the user's cache.
+    """Returns the folder of compiled programs: by default mmjax/xla in the user's cache.
 
-    The environment may say otherwise by MMJAX_CACHE or JAX's own JAX_COMPILATION_CACHE_DIR. None
-    where a user has no home.
+    The environment variables MMJAX_CACHE and JAX_COMPILATION_CACHE_DIR override it. None if the
+    user has no home folder.
     """
-    if own := os.environ.get("MMJAX_CACHE"):
-        return Path(own) / "xla"
-    if jax_own := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        return Path(jax_own)
+    if mmjax_cache := os.environ.get("MMJAX_CACHE"):
+        return Path(mmjax_cache) / "xla"
+    if jax_cache := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return Path(jax_cache)
     cache = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     return None if cache.startswith("~") else Path(cache) / "mmjax" / "xla"
 
 
 def natural(text: str) -> int:
-    """A whole number from 0 on."""
+    """Parses a whole number from 0 on.
+
+    Example:
+      >>> natural("12")
+      12
+    """
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
     return int(text)
 
 
 def positive(text: str) -> int:
-    """A whole number from 1 on."""
+    """Parses a whole number from 1 on."""
     if natural(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not at least 1")
     return int(text)
@@ -121,8 +132,9 @@ def positive(text: str) -> int:
 def steps_or_time(text: str) -> int | datetime.timedelta:
     """Parses a number of steps, or a time with its unit.
 
-    >>> steps_or_time("500"), steps_or_time("1.5h")
-    (500, datetime.timedelta(seconds=5400))
+    Example:
+      >>> steps_or_time("500"), steps_or_time("1.5h")
+      (500, datetime.timedelta(seconds=5400))
     """
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *(s|min|h|)", text, re.ASCII)
     if not match or not float(match[1]) or (not match[2] and "." in match[1]):
@@ -136,4 +148,4 @@ def steps_or_time(text: str) -> int | datetime.timedelta:
             seconds=float(match[1]) * {"s": 1, "min": 60, "h": 3600}[match[2]]
         )
     except OverflowError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is too long a time") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is too long") from error

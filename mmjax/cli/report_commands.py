@@ -1,4 +1,4 @@
-"""`mmjax report DIR`, `mmjax show RUN` and `mmjax compare RUN RUN ...`: what is read, not run."""
+"""`mmjax report DIR`, `mmjax show RUN` and `mmjax compare RUN RUN ...`: they only read runs."""
 
 import argparse
 import importlib.util
@@ -15,7 +15,7 @@ def add_commands(commands: Any) -> None:
     report_help = "write a study's tables and figures: Markdown, LaTeX, one HTML page"
     parser = commands.add_parser("report", help=report_help, allow_abbrev=False)
     parser.add_argument("directory", type=Path, metavar="STUDY_DIR")
-    show_help = "print what a run was and what it gave"
+    show_help = "print the settings and the results of a run"
     parser = commands.add_parser("show", help=show_help, allow_abbrev=False)
     parser.add_argument("directory", type=Path, metavar="RUN_DIR")
     compare_help = "print how runs differ in configuration and in their test metrics"
@@ -38,16 +38,16 @@ def show(options: argparse.Namespace) -> None:
     from mmjax.report import number_format
     from mmjax.runs import read, stored_settings
 
-    found = read.find(options.directory)
+    arms = read.find(options.directory)
     print_text(str(options.directory))
     for line in starts(options.directory):
         print_text(line)
     print("\nSettings (whatever is not listed has its default)")
-    print_aligned([[path, value] for path, value in found[0].settings.items()])
-    for run in found:
+    print_aligned([[path, value] for path, value in arms[0].settings.items()])
+    for run in arms:
         print_text(f"\n{run.name}: {run.state}")
-        if run is not found[0]:
-            both = {found[0].name: found[0].settings, run.name: run.settings}
+        if run is not arms[0]:
+            both = {arms[0].name: arms[0].settings, run.name: run.settings}
             print_aligned(stored_settings.differences(both))
         if run.tests:
             print_table(read.metrics(run), "Test split")
@@ -57,31 +57,31 @@ def show(options: argparse.Namespace) -> None:
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Prints where runs differ: configuration, test metrics, paired tests against the first."""
+    """Prints how runs differ: in settings, in test metrics, and in paired tests."""
     from mmjax.runs import read, stored_settings
 
-    found = read.distinct(options.directories)
-    differences = stored_settings.differences({run.name: run.settings for run in found})
+    runs = read.distinct(options.directories)
+    differences = stored_settings.differences({run.name: run.settings for run in runs})
     if len(differences) > 1:
         print_table(differences, "Settings that differ", words=len(differences[0]))
     else:
         print("The runs have the same settings.")
-    for run in found:
+    for run in runs:
         if run.state != "finished":
             print_text(f"{run.name} is {run.state}")
-    print_table(read.side_by_side(found), "Test split: mean ± half the 95% interval over seeds")
-    tested = read.tests(found)
+    print_table(read.side_by_side(runs), "Test split: mean ± half the 95% interval over seeds")
+    tested = read.tests(runs)
     if tested:
-        what = f"Difference to {found[0].name} on common seeds (paired t-test, Holm's p)"
-        print_table(tested, what)
+        title = f"Difference to {runs[0].name} on common seeds (paired t-test, Holm's p)"
+        print_table(tested, title)
     else:
         print("No paired tests: they need two seeds that a run has in common with the first.")
 
 
 def starts(directory: Path) -> list[str]:
-    """When and by which command a run was started, and resumed."""
+    """Lists the times and commands by which a run was started and resumed."""
     try:
-        return [f"{one['time']}  {one['command']}" for one in provenance.read(directory)]
+        return [f"{start['time']}  {start['command']}" for start in provenance.read(directory)]
     except files.DamagedFileError as error:
         return [f"(when it was started is not known: {error})"]
 
@@ -95,7 +95,7 @@ def print_aligned(rows: Sequence[Sequence[str]]) -> None:
 
 
 def check_links(directory: Path) -> None:
-    """Refuses a study whose report would be written through links, to somewhere else.
+    """Refuses a study whose report would be written through links to other folders.
 
     Raises:
       ConfigError: naming the link.
@@ -107,14 +107,16 @@ def check_links(directory: Path) -> None:
         written += [folder, *folder.glob("*")]
     for path in written:
         if path.is_symlink():
-            raise ConfigError(f"{path} is a link, and a report is not written through links.")
+            raise ConfigError(
+                f"{path} is a link, and reports are not written through links; remove it."
+            )
 
 
 def check_installed(*packages: str) -> None:
-    """Refuses where packages of the report are missing.
+    """Checks that the packages of the report are installed.
 
     Raises:
-      ConfigError: naming them, and the mend.
+      ConfigError: naming the missing ones and how to install them.
     """
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:

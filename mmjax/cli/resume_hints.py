@@ -1,4 +1,4 @@
-"""How a command ends on SIGINT (Ctrl-C), SIGTERM or SIGHUP: it says how to go on."""
+"""Ends a command on SIGINT (Ctrl-C), SIGTERM or SIGHUP with the command that resumes it."""
 
 import contextlib
 import multiprocessing
@@ -26,31 +26,37 @@ def tell_how_to_resume(command: str, directory: Path) -> Iterator[None]:
 
 
 def resume_command(command: str, directory: Path) -> str:
-    """The command that continues a run."""
-    words, kept = shlex.split(command), []
+    """Returns the command that continues a run.
+
+    Example:
+      >>> resume_command("mmjax run mine.py --workdir old", Path("runs/mine"))
+      'mmjax run mine.py --resume --workdir runs/mine'
+    """
+    # --workdir and --resume are replaced, in both spellings of options.
+    words, arguments = shlex.split(command), []
     while words:
         word = words.pop(0)
         if word == "--workdir" and words:
             words.pop(0)
         elif word != "--resume" and not word.startswith("--workdir="):
-            kept.append(word)
-    return shlex.join([*kept, "--resume", "--workdir", str(directory)])
+            arguments.append(word)
+    return shlex.join([*arguments, "--resume", "--workdir", str(directory)])
 
 
 def is_compiling() -> bool:
-    """Checks whether a thread still compiles a program that nothing waits for any more."""
+    """Checks whether a thread still compiles a program for which nothing waits anymore."""
     return any(thread.name == "mmjax-compile" for thread in threading.enumerate())
 
 
 def end_command(code: int) -> None:
-    """Ends the process with an exit code, or returns where that is 0.
+    """Ends the process with an exit code, or returns if that is 0.
 
-    It does not wait for a thread that compiles, which XLA does not let go.
+    It does not wait for a thread that compiles, which cannot be interrupted inside of XLA.
     """
     if is_compiling():
         for child in multiprocessing.active_children():
             child.kill()
-        sys.stdout.flush()
+        sys.stdout.flush()  # os._exit flushes nothing
         sys.stderr.flush()
         os._exit(code)
     if code:

@@ -1,4 +1,4 @@
-"""Standard output and error that no reader and no encoding can make a command fail by."""
+"""Standard output and error whose closed readers and encodings do not make a command fail."""
 
 import errno
 import io
@@ -7,18 +7,18 @@ import sys
 from typing import Any
 
 GONE = (errno.EPIPE, errno.EIO)
-"""The reader of a pipe has ended, or the terminal is closed."""
+"""Errors of a pipe whose reader has ended, or of a closed terminal."""
 _failures: list[OSError] = []
 
 
 class SurvivingFile(io.FileIO):
-    """A file descriptor whose write errors are noted instead of raised.
+    """A file descriptor whose write errors are recorded instead of raised.
 
-    What a run prints is worth less than the run: `mmjax run FILE | head` must train to its end.
+    The run matters more than what it prints: `mmjax run FILE | head` must train to its end.
     """
 
     def write(self, data: Any) -> int:
-        """Writes what can be written; the rest is dropped."""
+        """Writes what can be written, and drops the rest."""
         try:
             return super().write(data) or 0
         except OSError as error:
@@ -28,9 +28,9 @@ class SurvivingFile(io.FileIO):
 
 
 def protect_streams() -> None:
-    """Lets standard output and error survive closed pipes, and replace what they cannot encode.
+    """Makes standard output and error survive closed pipes, and replace what they cannot encode.
 
-    Streams that somebody else has put in their place are left alone.
+    Streams that other code has replaced are left alone.
     """
     for name in ("stdout", "stderr"):
         stream: Any = getattr(sys, name)
@@ -39,6 +39,7 @@ def protect_streams() -> None:
         if stream is not getattr(sys, f"__{name}__") or not isinstance(raw, io.FileIO):
             continue
         stream.flush()
+        # Python's own handlers of encoding errors raise, or write bytes that no terminal shows.
         strict = stream.errors in ("strict", "surrogateescape")
         surviving = SurvivingFile(stream.fileno(), "wb", closefd=False)
         replacement = io.TextIOWrapper(
@@ -52,7 +53,7 @@ def protect_streams() -> None:
 
 
 def lost_output() -> str | None:
-    """Describes why output was lost, if it was for another reason than that nobody reads it."""
+    """Describes why output was lost, unless only its reader was closed."""
     if sys.stdout is not None:
         sys.stdout.flush()
     return os.strerror(_failures[0].errno or 0) if _failures else None

@@ -1,4 +1,4 @@
-"""What a command says on the side: warnings, one clean line each."""
+"""Prints the warnings of a command, one line each."""
 
 import contextlib
 import logging
@@ -14,8 +14,8 @@ from mmjax.console import print_text
 def clean_warnings() -> Iterator[None]:
     """Prints every warning as "warning: ..." on one line of stderr, the same text only once.
 
-    Those of the package `warnings` lose their file, line and source; those of mmjax's logger get
-    the same form.
+    Warnings of the package `warnings` and of mmjax's logger get the same form, without file, line
+    and source.
     """
     printed: set[str] = set()
 

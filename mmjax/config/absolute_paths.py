@@ -1,4 +1,4 @@
-"""Paths of files in a configuration: made absolute, so that it means the same everywhere."""
+"""Makes the file paths in a configuration absolute, so that it means the same everywhere."""
 
 import os
 from collections.abc import Callable
@@ -20,7 +20,7 @@ def with_absolute_paths(config: Any) -> Any:
 
     A value is a path if it is a `Path`, or a string at a parameter whose annotation names
     `os.PathLike`, as those of the functions in `mmjax.data` do. Calls that only put paths together
-    are made. "~/..." and addresses such as "gs://..." are left as they are.
+    are evaluated. "~/..." and addresses such as "gs://..." are left as they are.
     """
 
     def copied(value: Any, state: daglish.State) -> Any:
@@ -30,6 +30,7 @@ def with_absolute_paths(config: Any) -> Any:
             return value
         new = state.map_children(value)
         if isinstance(new, fdl.Config) and fdl.get_callable(new) in PATH_CALLS:
+            # Only if all arguments are plain: other calls are not made before they are checked.
             arguments = new.__arguments__.values()
             return _absolute(fdl.build(new)) if all(map(_is_path, arguments)) else new
         if isinstance(new, fdl.Buildable):
@@ -59,7 +60,7 @@ def _is_path_type(annotation: Any) -> bool:
 
 
 def _resolved(value: Any, annotation: Any) -> Any:
-    """Makes the paths in a value absolute, where the annotation says that there are some."""
+    """Makes the paths in a value absolute, if the annotation says that it has some."""
     union = get_origin(annotation) in (Union, UnionType)
     members = get_args(annotation) if union else (annotation,)
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Arms: the variants of an experiment that run beside it, for comparison."""
+"""Functions that make arms: variants of an experiment that run beside it, for comparison."""
 
 import copy
 
@@ -8,25 +8,37 @@ from mmjax.config.errors import ConfigError
 
 
 def single_modality(config: fdl.Buildable) -> dict[str, fdl.Buildable]:
-    """The experiment as it is, under "all", and once with each of its encoders alone."""
+    """Returns the experiment as the arm "all", and one arm per modality with its encoder alone.
+
+    Example:
+      >>> from mmjax.encoders import MLPEncoder
+      >>> from mmjax.experiment import Experiment
+      >>> from mmjax.model import Model
+      >>> encoders = {"image": fdl.Config(MLPEncoder), "sound": fdl.Config(MLPEncoder)}
+      >>> config = fdl.Config(Experiment, model=fdl.Config(Model, encoders=encoders))
+      >>> list(single_modality(config))
+      ['all', 'image', 'sound']
+    """
     return _each_alone(config, "encoders", "modality")
 
 
 def single_task(config: fdl.Buildable) -> dict[str, fdl.Buildable]:
-    """The experiment as it is, under "all", and once with each of its heads alone."""
+    """Returns the experiment as the arm "all", and one arm per task with its head alone."""
     return _each_alone(config, "heads", "task")
 
 
 def _each_alone(config: fdl.Buildable, part: str, unit: str) -> dict[str, fdl.Buildable]:
     modules = getattr(config.model, part)
     if "all" in modules:
-        raise ConfigError(f"a {unit} is called 'all', which is the name of the arm with all.")
+        raise ConfigError(
+            f"the {unit} name 'all' is reserved for the arm that uses every {unit}; rename it."
+        )
     alone = {name: _with(config, part, {name: module}) for name, module in modules.items()}
     return {"all": config, **(alone if len(alone) > 1 else {})}
 
 
 def _with(config: fdl.Buildable, part: str, modules: dict) -> fdl.Buildable:
-    """A copy that shares all but the model, so that its data are made once."""
+    """Copies a configuration with other modules; the rest is shared, so data are built once."""
     new, model = copy.copy(config), copy.copy(config.model)
     setattr(model, part, modules)
     new.model = model

@@ -8,21 +8,21 @@ import fiddle as fdl
 
 from mmjax.config.errors import ConfigError
 
-# What fiddle adds to the message of an error: the path of the call that failed.
+# Fiddle adds the path of the call that failed to the message of an error.
 CONTEXT = re.compile(r"\n\nFiddle context: failed to .* at <root>(\S*) with.*", re.DOTALL)
 
-# How these fail, besides, where they are given an object of another kind or a damaged name.
+# Errors that libraries raise besides if they get an object of another kind or a damaged name.
 MISUSE = (AttributeError, SyntaxError, LookupError, ArithmeticError)
 LIBRARIES = ("mmjax", "optax", "flax", "jax")
 LINES = re.compile(r"\s*\n\s*")  # a refusal is one line
 
 
 def build(config: Any, at: str = "") -> Any:
-    """Calls everything in a configuration, the innermost first; what is shared is called once.
+    """Makes all calls of a configuration, the innermost first; a shared call is made once.
 
     Args:
       config: a configuration, or a container of some.
-      at: its path, for messages, where it is a part of a larger one.
+      at: its path, for messages, if it is a part of a larger one.
 
     Raises:
       ConfigError: a constructor refused its arguments; the message names its path.
@@ -44,7 +44,7 @@ def build(config: Any, at: str = "") -> Any:
 
 
 def _raised_in(error: Exception, packages: tuple[str, ...]) -> bool:
-    """Returns whether the code of one of some packages raised an error, or was called for it."""
+    """Checks whether one of the packages raised an error, or was called by fiddle for it."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     homes = [frame.f_globals.get("__name__", "").partition(".")[0] for frame in frames]
     called = len(homes) - homes[::-1].index("fiddle") if "fiddle" in homes else -1
@@ -52,5 +52,5 @@ def _raised_in(error: Exception, packages: tuple[str, ...]) -> bool:
 
 
 def _dotted(path: str) -> str:
-    """Fiddle's path .model.encoders['image'] in the form that --set takes."""
+    """Converts fiddle's path .model.encoders['image'] to the form that --set takes."""
     return re.sub(r"\[['\"]?(.*?)['\"]?\]", r".\1", path).removeprefix(".")

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import fiddle as fdl
 
-from mmjax.config import constructors, public_names, type_hints
+from mmjax.config import constructors, public_names, type_checks, type_hints
 from mmjax.config.errors import ConfigError
 
 # What handles configurations is recursive, with several calls of Python per level.
@@ -13,10 +13,10 @@ MAX_DEPTH = 50
 
 
 def check_calls(config: Any) -> None:
-    """Refuses calls that the parameters which get their results do not take.
+    """Refuses calls whose results do not fit the parameters that get them.
 
     Functions that make data sets read files, so they may be called only where a data set is
-    wanted. Arguments of functions that the user allows are those functions' own business.
+    expected. Arguments of functions that the user allows are not checked.
 
     Raises:
       ConfigError: naming the path of the call, or the configuration is nested too deeply.
@@ -25,7 +25,7 @@ def check_calls(config: Any) -> None:
 
 
 def check_fields(config: fdl.Buildable, path: str = "") -> None:
-    """Refuses arguments of a call, literals too, that its parameters do not take.
+    """Refuses arguments of a call, literals too, that its parameters do not accept.
 
     Raises:
       ConfigError: naming the path of the argument.
@@ -33,22 +33,22 @@ def check_fields(config: fdl.Buildable, path: str = "") -> None:
     known = type_hints.parameters(fdl.get_callable(config))
     for name, value in config.__arguments__.items():
         annotation = known[name].annotation if name in known else Any
-        if not type_hints.accepts(annotation, value):
+        if not type_checks.accepts(annotation, value):
             raise _unfit(f"{path}.{name}".strip("."), annotation, value)
 
 
 def _check(
     path: str, annotation: Any, value: Any, *, listed: bool, seen: set[int], depth: int = 0
 ) -> None:
-    """Checks a value and what lies in it.
+    """Checks a value and, recursively, its parts.
 
     Args:
-      path: where it is.
-      annotation: that of the parameter that gets it.
+      path: its path in the configuration.
+      annotation: the annotation of the parameter that gets it.
       value: the value.
       listed: whether the function that gets it is a public one, not one that the user allows.
       seen: identities of the calls whose arguments have been checked.
-      depth: how many calls and containers it lies in.
+      depth: number of calls and containers around it.
     """
     if depth > MAX_DEPTH:
         raise ConfigError(
@@ -59,6 +59,7 @@ def _check(
         if not callable(function) or isinstance(function, fdl.Buildable):
             raise ConfigError(f"the stored configuration is damaged: {path} calls no function.")
         _check_place(path, annotation, value, listed)
+        # A shared call is checked once; else nested sharing would take exponential time.
         if id(value) not in seen:
             seen.add(id(value))
             _check_arguments(path, value, seen, depth + 1)
@@ -74,8 +75,8 @@ def _check(
             _check(at, inner, item, listed=listed, seen=seen, depth=depth + 1)
     elif listed and callable(value) and constructors.makes_data(value):
         raise ConfigError(
-            f"{path} is the function {public_names.public_name(value)}, which reads files; a stored "
-            "configuration may only call it for an experiment's data."
+            f"{path} is the function {public_names.public_name(value)}, which reads files; a "
+            "stored configuration may only call it for an experiment's data."
         )
 
 
@@ -90,7 +91,7 @@ def _check_arguments(path: str, config: fdl.Buildable, seen: set[int], depth: in
 
 
 def _check_place(path: str, annotation: Any, config: fdl.Buildable, listed: bool) -> None:
-    """Refuses a call where its result is not wanted."""
+    """Refuses a call whose result does not fit its parameter."""
     if not listed:
         return
     if constructors.makes_data(fdl.get_callable(config)):
@@ -101,13 +102,13 @@ def _check_place(path: str, annotation: Any, config: fdl.Buildable, listed: bool
                 f"{path or 'the configuration'} is {_show(config)}, which reads files; a stored "
                 "configuration may only call it for an experiment's data."
             )
-    elif not type_hints.accepts(annotation, config):
+    elif not type_checks.accepts(annotation, config):
         raise _unfit(path, annotation, config)
 
 
 def _unfit(path: str, annotation: Any, value: Any) -> ConfigError:
-    shown = _show(value) if isinstance(value, fdl.Buildable) else repr(value)[:60]
-    return ConfigError(f"{path} is {shown}; expected {type_hints.show_type(annotation)}.")
+    text = _show(value) if isinstance(value, fdl.Buildable) else repr(value)[:60]
+    return ConfigError(f"{path} is {text}; expected {type_hints.show_type(annotation)}.")
 
 
 def _show(config: fdl.Buildable) -> str:

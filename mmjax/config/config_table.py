@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import fiddle as fdl
 
-from mmjax.config import public_names, type_hints
+from mmjax.config import public_names, type_checks, type_hints
 from mmjax.config.errors import ConfigError
 
 
@@ -27,10 +27,15 @@ class Difference(NamedTuple):
 
 
 def describe(config: fdl.Buildable) -> list[Row]:
-    """Every path of a configuration, in the order of its parameters.
+    """Lists every path of a configuration, in the order of its parameters.
 
     Raises:
       ConfigError: it is nested too deeply, as only a damaged one is.
+
+    Example:
+      >>> import optax
+      >>> describe(fdl.Config(optax.sgd, 0.1))[0]
+      Row(path='learning_rate', type='float | Callable', value='0.1')
     """
     try:
         return [row for row in _rows("", Any, config) if row.path]
@@ -39,26 +44,26 @@ def describe(config: fdl.Buildable) -> list[Row]:
 
 
 def flatten(config: fdl.Buildable) -> dict[str, str]:
-    """{path: value}, defaults included; a call's value is the name of what it calls."""
+    """Returns {path: value}, defaults included; a call's value is the name of its function."""
     return {"": show(config)} | {row.path: row.value for row in describe(config)}
 
 
 def difference(first: fdl.Buildable, second: fdl.Buildable) -> list[Difference]:
-    """The paths at which two configurations differ."""
+    """Lists the paths at which two configurations differ."""
     a, b = flatten(first), flatten(second)
     paths = list(dict.fromkeys([*a, *b]))
     return [Difference(p, a.get(p), b.get(p)) for p in paths if a.get(p) != b.get(p)]
 
 
 def format_rows(rows: list[Row]) -> str:
-    """The rows as aligned columns, one a line."""
+    """Formats the rows as aligned columns, one row per line."""
     paths = max((len(row.path) for row in rows), default=0)
     types = max((len(row.type) for row in rows), default=0)
     return "\n".join(f"{r.path:{paths}}  {r.type:{types}}  {r.value}".rstrip() for r in rows)
 
 
 def show(value: Any) -> str:
-    """A value as a user would type it."""
+    """Formats a value as a user would type it."""
     if value is fdl.NO_VALUE:
         return "(required)"
     if isinstance(value, fdl.Buildable):
@@ -75,11 +80,11 @@ def show(value: Any) -> str:
 
 
 def _show_call(config: fdl.Buildable) -> str:
-    """A call without its arguments, which have rows of their own."""
+    """Formats a call without its arguments, which have rows of their own."""
     function = fdl.get_callable(config)
     inside = "..." if config.__arguments__ or type_hints.parameters(function) else ""
-    shown = f"{public_names.public_name(function)}({inside})"
-    return shown if isinstance(config, fdl.Config) else f"partial {shown}"
+    call = f"{public_names.public_name(function)}({inside})"
+    return call if isinstance(config, fdl.Config) else f"partial {call}"
 
 
 def _is_record(value: Any) -> bool:
@@ -89,13 +94,13 @@ def _is_record(value: Any) -> bool:
 
 
 def _show_record(value: Any) -> str:
-    """A data class or named tuple as the call that makes it, without what is at its default."""
+    """Formats a data class or named tuple as the call that makes it, without default fields."""
     given = (f"{k}={show(v)}" for k, v in type_hints.changed_fields(value).items())
     return f"{type(value).__name__}({', '.join(given)})"
 
 
 def _rows(path: str, annotation: Any, value: Any) -> Iterator[Row]:
-    """The row of a value, then those of its parts."""
+    """Yields the row of a value, then those of its parts."""
     value = type_hints.opened(value)
     parts = list(_parts(annotation, value))
     if isinstance(value, fdl.Buildable) or not parts:
@@ -105,17 +110,17 @@ def _rows(path: str, annotation: Any, value: Any) -> Iterator[Row]:
 
 
 def _parts(annotation: Any, value: Any) -> Iterator[tuple[Any, Any, Any]]:
-    """(key, annotation, value) of what lies in a call, or in a container that holds calls."""
+    """Yields (key, annotation, value) of the parts of a call, or of a container with calls."""
     if isinstance(value, fdl.Buildable):
         yield from _arguments(value)
     elif isinstance(value, Mapping):
         yield from ((k, type_hints.element(annotation, k), v) for k, v in value.items())
-    elif isinstance(value, list | tuple) and type_hints.holds_buildable(value):
+    elif isinstance(value, list | tuple) and type_checks.holds_buildable(value):
         yield from ((i, type_hints.element(annotation, i), v) for i, v in enumerate(value))
 
 
 def _arguments(config: fdl.Buildable) -> Iterator[tuple[Any, Any, Any]]:
-    """What a call is given, and the defaults of what it is not."""
+    """Yields (key, annotation, value) of a call's arguments, defaults included."""
     known = type_hints.parameters(fdl.get_callable(config))
     for key, parameter in known.items():
         default = type_hints.made(parameter.factory) if parameter.factory else parameter.default

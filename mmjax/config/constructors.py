@@ -5,7 +5,7 @@ is imported because a configuration names it, and a name that is not listed is r
 module it belongs to. All of the list is free of side effects, except for the functions that make
 data sets: they read files, and write only as `mmjax.config.trust` permits.
 
-A name goes on the list only if it neither opens files or connections, nor imports or runs code
+A name may be listed only if it neither opens files or connections, nor imports or runs code
 that its arguments name, nor changes the state of a library.
 """
 
@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from functools import cache
 from types import FunctionType
 from typing import Any, NamedTuple
+
+from mmjax.old_names import find_current_name
 
 # mmjax's packages list their public names themselves, in `__all__`.
 PACKAGES = (
@@ -94,7 +96,7 @@ NAMES = {
     + ACTIVATIONS,
     "flax.linen.initializers": INITIALIZERS + " zeros_init ones_init",
 }
-# What makes the arms of a run of its configuration.
+# The functions that make the arms of a run from its configuration.
 ARMS = {
     ("mmjax.config.arms", "single_modality"),
     ("mmjax.config.arms", "single_task"),
@@ -126,12 +128,13 @@ def constructors() -> dict[tuple[str, str], Constructor]:
 
 
 def find_constructor(module: str, name: str) -> Constructor | None:
-    """Returns what a stored configuration means by a name of a module; None if not listed."""
-    return constructors().get((module, name))
+    """Returns the constructor that a stored configuration names; None if it is not listed."""
+    listed = constructors()
+    return listed.get((module, name)) or listed.get(find_current_name(module, name))
 
 
 def constructor_of(value: Any) -> Constructor | None:
-    """Returns the entry of an object, under its first public name; None if it is not listed."""
+    """Returns the constructor of an object, by its first public name; None if not listed."""
     return _by_identity().get(id(value))
 
 
@@ -154,10 +157,10 @@ def makes_data(function: Any) -> bool:
 
 @cache
 def _by_identity() -> dict[int, Constructor]:
-    found: dict[int, Constructor] = {}
+    index: dict[int, Constructor] = {}
     for constructor in _listed():
-        found.setdefault(id(constructor.value), constructor)
-    return found
+        index.setdefault(id(constructor.value), constructor)
+    return index
 
 
 def _listed() -> Iterator[Constructor]:

@@ -2,4 +2,4 @@
 
 
 class ConfigError(ValueError):
-    """Bad input of the user, told in words that name the thing and the mend."""
+    """Invalid user input. The message names the value and how to fix it."""

@@ -13,19 +13,19 @@ from fiddle.experimental import auto_config as fiddle_auto_config
 
 from mmjax.config import constructors, public_names
 from mmjax.config.errors import ConfigError
-from mmjax.config.serialize import OWN
-from mmjax.provenance import FILE_PREFIX
+from mmjax.config.references import OWN
+from mmjax.loaded_code import FILE_PREFIX
 
 Arms = Callable[[fdl.Buildable], dict[str, fdl.Buildable]]
 
 
 class Source(NamedTuple):
-    """Where an experiment comes from.
+    """The origin of an experiment.
 
     Attributes:
-      name: what its runs are called: the name of its file.
-      function: the experiment function; None where only a stored configuration is at hand.
-      module: its module, in which names of its own are looked up.
+      name: the name of its runs: that of its file.
+      function: the experiment function; None if there is only a stored configuration.
+      module: its module, in which its own names are looked up.
       arms: makes its variants for comparison, if it has any.
       allow: modules that were stored beside the experiment's file and that the user allows.
     """
@@ -37,53 +37,63 @@ class Source(NamedTuple):
     allow: tuple[str, ...] = ()
 
     def config(self) -> fdl.Buildable:
-        """The experiment as a configuration."""
+        """Makes the configuration of the experiment."""
         if self.function is None:
             raise ConfigError("name an experiment, or a run by --from-run DIR.")
         return self.function.as_buildable()
 
     def doc(self) -> str:
-        """What the experiment's file says of itself."""
-        said = [getattr(thing, "__doc__", None) for thing in (self.module, self.function)]
-        return next((text.strip() for text in said if text), self.name)
+        """Returns the docstring of the experiment's file or function, else its name."""
+        for thing in (self.module, self.function):
+            text = getattr(thing, "__doc__", None)
+            if text:
+                return str(text.strip())
+        return self.name
 
 
 def of_function(function: Any, arms: Arms | None) -> Source:
-    """The source of an experiment function.
+    """Makes the source of an experiment function.
 
     Raises:
       ConfigError: the function is not under `auto_config`.
     """
     if not isinstance(function, fiddle_auto_config.AutoConfig):
         name = getattr(function, "__name__", repr(function))
-        raise ConfigError(f"{name} is no experiment: decorate it with @mmjax.config.auto_config.")
+        raise ConfigError(
+            f"{name!r} is not an experiment; decorate it with @mmjax.config.auto_config."
+        )
     module = sys.modules[function.func.__module__]
     name = Path(getattr(module, "__file__", None) or "experiment").stem
-    own = function.func.__name__
-    return Source(name if own == "experiment" else f"{name}-{own}", function, module, arms)
+    function_name = function.func.__name__
+    if function_name != "experiment":
+        name = f"{name}-{function_name}"
+    return Source(name, function, module, arms)
 
 
 def of_target(target: str) -> Source:
-    """The source of FILE_OR_MODULE[:function]; a module-level ARMS gives its arms.
+    """Loads the source of FILE_OR_MODULE[:function]; a module-level ARMS makes its arms.
 
     Raises:
       ConfigError: no such file, module or function.
     """
-    place, _, name = target.partition(":")
-    module = import_file(Path(place)) if place.endswith(".py") else import_module(place)
+    file_or_module, _, name = target.partition(":")
+    if file_or_module.endswith(".py"):
+        module = import_file(Path(file_or_module))
+    else:
+        module = import_module(file_or_module)
     function = getattr(module, name or "experiment", None)
     if function is None:
         kind = fiddle_auto_config.AutoConfig
         known = [n for n, value in vars(module).items() if isinstance(value, kind)]
         near = public_names.did_you_mean(name or "experiment", known)
-        raise ConfigError(f"{place} defines no function '{name or 'experiment'}'.{near}")
+        raise ConfigError(f"{file_or_module} defines no function '{name or 'experiment'}'.{near}")
     return of_function(function, getattr(module, "ARMS", None))
 
 
 def import_file(path: Path) -> ModuleType:
     """Runs a file as a module; as under `python FILE`, it may import what lies beside it."""
     if not path.is_file():
-        raise ConfigError(f"there is no file {path}.")
+        raise ConfigError(f"the file {path} does not exist.")
     name = f"{FILE_PREFIX}{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec and spec.loader
@@ -101,13 +111,13 @@ def import_module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and public_names.inside(name, [error.name]):
-            mend = f" Did you mean {name}.py?" if Path(f"{name}.py").is_file() else ""
-            raise ConfigError(f"there is no module {name}.{mend}") from error
+            hint = f" Did you mean {name}.py?" if Path(f"{name}.py").is_file() else ""
+            raise ConfigError(f"the module {name} does not exist.{hint}") from error
         raise
 
 
 def reference(arms: Arms | None, module: ModuleType | None) -> str | None:
-    """An arms function as `module:name`, for the record; None if it cannot be found again."""
+    """Returns an arms function as `module:name`; None if it could not be found again."""
     home, name = getattr(arms, "__module__", ""), getattr(arms, "__qualname__", "<none>")
     if arms is None or "<" in name:
         return None
@@ -115,10 +125,10 @@ def reference(arms: Arms | None, module: ModuleType | None) -> str | None:
 
 
 def dereference(text: str | None, module: ModuleType | None, allow: tuple[str, ...]) -> Arms | None:
-    """The arms function that `reference` recorded.
+    """Finds the arms function that `reference` recorded.
 
     Raises:
-      ConfigError: it is of a module that is not trusted, or it is not there.
+      ConfigError: its module is not trusted, or does not define it.
     """
     if text is None:
         return None
@@ -132,8 +142,8 @@ def dereference(text: str | None, module: ModuleType | None, allow: tuple[str, .
     arms = getattr(module, name, None)
     if not callable(arms):
         raise ConfigError(f"the run's arms are made by {name} of module '{home}', which has none.")
-    found: Arms = arms
-    return found
+    function: Arms = arms
+    return function
 
 
 def _search(directory: Path) -> None:

@@ -1,8 +1,7 @@
-"""Reads VALUE of `--set PATH=VALUE`: a literal, a word, or a call. Nothing is ever evaluated."""
+"""Parses VALUE of `--set PATH=VALUE`: a literal, a word, or a call. Nothing is evaluated."""
 
 import ast
 import inspect
-import math
 import re
 import warnings
 from collections.abc import Iterable
@@ -11,35 +10,36 @@ from typing import Any
 import fiddle as fdl
 from fiddle.experimental import auto_config as fiddle_auto_config
 
-from mmjax.config import public_names, type_hints
+from mmjax.config import public_names, type_checks, type_hints
 from mmjax.config.errors import ConfigError
+from mmjax.config.literal_limits import MAX_DEPTH, MAX_LENGTH, check_literal, shorten
 
 WORD = re.compile(r"[\w./:+@-]+")
 OF_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 # A string, which is left alone, or module:name outside of strings.
 STRING = r"""('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")"""
 MODULE_NAME = re.compile(STRING + r"|(\b[A-Za-z_][\w.]*):(?=[A-Za-z_])")
+# The colon of module:name is not Python, so it is parsed as an attribute of this name.
 COLON = "__colon__"
-# What follows a value through a configuration is recursive, and takes time for each character.
-MAX_LENGTH = 10_000
-MAX_DEPTH = 30
-MAX_BITS = 1024  # of a whole number; no float is larger
-SHOWN = 300  # characters of a value in a message
 
 
 def readings(text: str, annotation: Any = Any) -> list[Any]:
-    """What the text may mean, the likeliest first.
+    """Lists the values that a text may mean, the likeliest first.
 
-    A literal means itself, and a call a `fdl.Config`. A word is a string; where a public callable
-    has that name, it may be the callable too. The module of `module:name` is imported only where
-    the annotation takes objects and no strings.
+    A literal means itself, and a call a `fdl.Config`. A word is a string; if a public callable has
+    that name, it may be the callable too. The module of `module:name` is imported only if the
+    annotation accepts objects and no strings.
 
     Args:
       text: the value.
-      annotation: of the place that it is for; Any if unknown.
+      annotation: the annotation of the parameter that gets it; Any if unknown.
 
     Raises:
       ConfigError: malformed text, or a call of an unknown name or with a wrong argument.
+
+    Example:
+      >>> readings("[1, 2.5]"), readings("word")
+      ([[1, 2.5]], ['word'])
     """
     text = text.strip()
     if len(text) > MAX_LENGTH:
@@ -58,18 +58,18 @@ def _readings(text: str, annotation: Any) -> list[Any]:
     except (ValueError, SyntaxError, TypeError):
         pass
     else:
-        _check_literal(value)
+        check_literal(value)
         return [value]
     if not WORD.fullmatch(text):
         return [_value(_tree(text), annotation)]
     if ":" in text:
-        imports = OF_MODULE.fullmatch(text) and type_hints.takes_objects(annotation)
+        imports = OF_MODULE.fullmatch(text) and type_checks.takes_objects(annotation)
         return [text, *([resolve(text)] if imports else [])]
     return [text, *([resolve(text)] if public_names.is_public(text) else [])]
 
 
 def resolve(name: str) -> Any:
-    """The public callable that a name stands for, or what `module:name` does.
+    """Returns the public callable that a name stands for, or the object `module:name`.
 
     Raises:
       ConfigError: there is none, or the name has another form.
@@ -77,39 +77,6 @@ def resolve(name: str) -> Any:
     if ":" in name and not OF_MODULE.fullmatch(name):
         raise ConfigError(f"{shorten(name)} is not of the form module:name.")
     return public_names.resolve(name)
-
-
-def _check_literal(value: Any, depth: int = 0) -> None:
-    """Refuses literals that cannot be stored, shown or computed with."""
-    if depth > MAX_DEPTH:
-        raise ConfigError(f"the value is nested too deeply; {MAX_DEPTH} levels are the most.")
-    if isinstance(value, int) and value.bit_length() > MAX_BITS:
-        raise ConfigError(
-            f"the value has a number of {value.bit_length()} bits, which is too large."
-        )
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError("the value has a number that is too large for a float.")
-    if isinstance(value, str):
-        check_text("the value", value)
-    if isinstance(value, dict):
-        value = [*value.keys(), *value.values()]
-    if isinstance(value, list | tuple | set):
-        for item in value:
-            _check_literal(item, depth + 1)
-
-
-def check_text(what: str, text: str) -> None:
-    """Refuses text that is not Unicode, such as arguments in the encoding of another terminal."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ConfigError(f"{what} is not valid Unicode: {shorten(text)}.") from None
-
-
-def shorten(text: str) -> str:
-    """Returns text for a message of one line: no control characters, and not too much of it."""
-    shown = text if text.isprintable() else ascii(text)
-    return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
 
 
 def _tree(text: str) -> ast.expr:
@@ -124,7 +91,7 @@ def _tree(text: str) -> ast.expr:
 
 
 def _value(node: ast.expr, annotation: Any, depth: int = 0) -> Any:
-    """The value of a parsed expression made of literals, containers, names and calls."""
+    """Converts a parsed expression made of literals, containers, names and calls to its value."""
     if depth > MAX_DEPTH:
         raise ConfigError(f"the value is nested too deeply; {MAX_DEPTH} levels are the most.")
 
@@ -151,7 +118,7 @@ def _value(node: ast.expr, annotation: Any, depth: int = 0) -> Any:
 
 
 def _element(annotation: Any, key: Any) -> Any:
-    """The annotation of what stands under `key` in a container; its own, if it takes none."""
+    """Returns the annotation of a container's element, or its own if it is not a container's."""
     inner = [
         type_hints.element(m, key)
         for m in type_hints.members(annotation)
@@ -167,21 +134,26 @@ def _literal(node: ast.expr) -> Any:
         raise ConfigError(
             f"cannot read {_source(node)!r}: a value is a literal, a name or a call."
         ) from None
-    _check_literal(value)
+    check_literal(value)
     return value
 
 
 def _named(name: str, annotation: Any) -> Any:
-    """What a name inside of a call or a container stands for."""
-    if ":" in name and annotation not in (Any, object) and not type_hints.takes_objects(annotation):
+    """Returns what a name inside of a call or a container stands for."""
+    if (
+        ":" in name
+        and annotation not in (Any, object)
+        and not type_checks.takes_objects(annotation)
+    ):
         raise ConfigError(
-            f"{name} stands where {type_hints.show_type(annotation)} is expected; a string needs quotes."
+            f"{name} stands where {type_hints.show_type(annotation)} is expected; a string needs "
+            "quotes."
         )
     return resolve(name)
 
 
 def _call(node: ast.Call, depth: int) -> fdl.Buildable:
-    """A call as a configuration, its arguments checked by name and type."""
+    """Converts a call to a configuration, and checks its arguments by name and type."""
     name = _dotted(node.func)
     function = resolve(name)
     if any(isinstance(a, ast.Starred) for a in node.args) or any(not k.arg for k in node.keywords):
@@ -197,6 +169,7 @@ def _call(node: ast.Call, depth: int) -> fdl.Buildable:
             raise ConfigError(f"{name} has the parameter {keyword!r} twice.")
         kind = known[keyword].annotation if keyword in known else Any
         keywords[keyword] = _value(given.value, kind, depth + 1)
+    # A function under `auto_config` is replaced by its own calls, so that their paths can be set.
     if isinstance(function, fiddle_auto_config.AutoConfig):
         try:
             return function.as_buildable(*arguments, **keywords)
@@ -207,6 +180,7 @@ def _call(node: ast.Call, depth: int) -> fdl.Buildable:
         config = fdl.Config(function, *arguments, **keywords)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{name}: {str(error).rpartition(': ')[2]}.") from error
+    # Again, since fiddle gives positional arguments their names.
     _check_names(name, function, [k for k in config.__arguments__ if isinstance(k, str)])
     _check_types(name, config)
     return config
@@ -219,7 +193,7 @@ def _parameters(name: str, function: Any) -> dict[str, type_hints.Parameter]:
         return type_hints.parameters(function)
     except (TypeError, ValueError):
         raise ConfigError(
-            f"{name} does not tell its parameters; call it in a function of your own."
+            f"the parameters of {name} are unknown; call it in a function of your own."
         ) from None
 
 
@@ -246,12 +220,10 @@ def _check_types(name: str, config: fdl.Buildable) -> None:
 
 
 def check_type(path: str, annotation: Any, value: Any) -> None:
-    """Refuses a value that the annotation does not take."""
-    if not type_hints.accepts(annotation, value):
-        shown = _show(value)
-        raise ConfigError(
-            f"{path} is {shorten(shown)}; expected {type_hints.show_type(annotation)}."
-        )
+    """Refuses a value that the annotation does not accept."""
+    if not type_checks.accepts(annotation, value):
+        expected = type_hints.show_type(annotation)
+        raise ConfigError(f"{path} is {shorten(_show(value))}; expected {expected}.")
 
 
 def _show(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Public names: how a user writes what a configuration may call.
+"""Public names: how users write what a configuration may call.
 
 `encoders.ConvEncoder` or `ConvEncoder` is mmjax's, `optax.adamw`, `nn.Dense` (flax.linen),
 `jax.nn.gelu` and `jnp.tanh` are the libraries', and `module:name` is anybody's: the user typed the
@@ -9,12 +9,14 @@ module, so it may be imported. Names without a module must be on the list of
 import difflib
 import importlib
 import importlib.util
+import logging
 import types
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from mmjax.config import constructors
 from mmjax.config.errors import ConfigError
+from mmjax.old_names import find_current_name
 
 BLOCKS = (
     "encoders",
@@ -39,40 +41,44 @@ LIBRARIES = {
 
 
 def inside(module: str, packages: Iterable[str]) -> bool:
-    """Whether a dotted module name is one of the packages or lies in one."""
+    """Checks whether a dotted module name is one of the packages or lies in one."""
     return any(module == p or module.startswith(p + ".") for p in packages)
 
 
 def resolve(name: str) -> Callable[..., Any]:
-    """The public callable that a user means by `name`.
+    """Finds the public callable that a user means by `name`.
 
     Raises:
       ConfigError: there is none; the message lists the nearest.
+
+    Example:
+      >>> resolve("optax.adam").__name__
+      'adam'
     """
     if ":" in name:
         return _of_module(*name.split(":", 1))
-    head, _, rest = name.rpartition(".")
-    module = _namespace(head)
-    value: Any = getattr(module, rest, None) if module and not rest.startswith("_") else None
-    if module is None and not head:
-        value = _block_member(name)
-    if not constructors.is_constructor(value):
+    value = _look_up(name)
+    if constructors.is_constructor(value):
+        return value
+    renamed = _look_up_old(name)
+    if renamed is None:
         raise ConfigError(_unknown(name))
-    return value
+    logging.getLogger("mmjax").warning("%s is now %s; please write that.", name, renamed.name)
+    return renamed.value
 
 
 def is_public(name: str) -> bool:
-    """Whether `resolve` finds the name."""
+    """Checks whether a name without a module is that of a public callable."""
     try:
-        resolve(name)
+        return constructors.is_constructor(_look_up(name))
     except ConfigError:
         return False
-    return True
 
 
 def public_name(value: Any) -> str:
-    """The name under which a user would write a callable, or its own name."""
+    """Returns the name by which a user would write a callable, or its own name."""
     name = getattr(value, "__name__", None) or repr(value)
+    # A library may export a function of a private module under its own name.
     for prefix, module in LIBRARIES.items():
         if vars(importlib.import_module(module)).get(name) is value:
             return f"{prefix}.{name}"
@@ -80,22 +86,22 @@ def public_name(value: Any) -> str:
 
 
 def nearest(word: str, valid: Iterable[str], count: int = 3) -> list[str]:
-    """The valid names most like a misspelt one, those with the same last part first."""
+    """Returns the valid names closest to a misspelled one, those with the same last part first."""
     valid = sorted(set(valid))
     last = word.lower().rpartition(".")[2]
     same_end = [v for v in valid if v.lower().rpartition(".")[2] == last]
     lower = [v.lower() for v in valid]
     close = difflib.get_close_matches(word.lower(), lower, n=count, cutoff=0.6)
-    found = [v for c in close for v in valid if v.lower() == c]
-    return list(dict.fromkeys([*same_end, *found]))[:count]
+    similar = [v for c in close for v in valid if v.lower() == c]
+    return list(dict.fromkeys([*same_end, *similar]))[:count]
 
 
 def did_you_mean(word: str, valid: Iterable[str]) -> str:
-    """' Did you mean a, b or c?' or nothing."""
-    found = nearest(word, valid)
-    if not found:
+    """Formats the nearest names as " Did you mean a, b or c?"; "" if there are none."""
+    names = nearest(word, valid)
+    if not names:
         return ""
-    *rest, last = found
+    *rest, last = names
     return f" Did you mean {', '.join(rest) + ' or ' if rest else ''}{last}?"
 
 
@@ -113,8 +119,27 @@ def _of_module(module: str, name: str) -> Callable[..., Any]:
     return value
 
 
+def _look_up(name: str) -> Any:
+    """Returns what a bare or dotted name stands for; None if nothing."""
+    head, _, rest = name.rpartition(".")
+    module = _namespace(head)
+    if module is None:
+        return None if head else _block_member(name)
+    return None if rest.startswith("_") else getattr(module, rest, None)
+
+
+def _look_up_old(name: str) -> constructors.Constructor | None:
+    """Returns the constructor that had the bare or dotted name before it was renamed."""
+    head, _, rest = name.removeprefix("mmjax.").rpartition(".")
+    for block in BLOCKS if not head else [head]:
+        current = find_current_name(f"mmjax.{block}", rest)
+        if current[1] != rest:
+            return constructors.find_constructor(*current)
+    return None
+
+
 def _namespace(dotted: str) -> types.ModuleType | None:
-    """The module that a dotted prefix stands for, if it is a public one."""
+    """Returns the module that a dotted prefix stands for, if it is a public one."""
     if not dotted or "._" in dotted:
         return None
     known = LIBRARIES | {block: f"mmjax.{block}" for block in BLOCKS} | {"mmjax": "mmjax"}
@@ -134,10 +159,13 @@ def _block_member(name: str) -> Any:
     Raises:
       ConfigError: two blocks use the name for different things.
     """
-    found = {b: vars(m)[name] for b, m in _blocks() if name in _public(m)}
-    if len({id(v) for v in found.values()}) > 1:
-        raise ConfigError(f"'{name}' is ambiguous: write one of {[f'{b}.{name}' for b in found]}.")
-    return next(iter(found.values()), None)
+    members = {}
+    for block, module in _blocks():
+        if name in _public(module):
+            members[f"{block}.{name}"] = vars(module)[name]
+    if len(set(map(id, members.values()))) > 1:
+        raise ConfigError(f"'{name}' is ambiguous: write one of {list(members)}.")
+    return next(iter(members.values()), None)
 
 
 def _blocks() -> Iterable[tuple[str, types.ModuleType]]:
@@ -147,7 +175,7 @@ def _blocks() -> Iterable[tuple[str, types.ModuleType]]:
 
 
 def _public(module: types.ModuleType) -> list[str]:
-    """The names of a module that stand for public constructors."""
+    """Lists the names of a module that stand for public constructors."""
     return [
         name
         for name, value in vars(module).items()
@@ -156,7 +184,7 @@ def _public(module: types.ModuleType) -> list[str]:
 
 
 def _unknown(name: str) -> str:
-    """The message for a name that nothing public has."""
+    """Describes that a name is unknown, with the nearest public names."""
     valid = [f"{b}.{n}" for b, module in _blocks() for n in _public(module)]
     if "." not in name:
         valid += [n.split(".", 1)[1] for n in valid]

@@ -7,10 +7,8 @@ that defines it), and those of the experiment's own file under a marker, since t
 allows. Calls must fit the parameters that they are given to, before any of them is made.
 """
 
-import importlib
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -19,36 +17,20 @@ from typing import Any
 from fiddle import daglish
 from fiddle.experimental import serialization
 
-from mmjax.config import constructors, public_names
 from mmjax.config.absolute_paths import with_absolute_paths
 from mmjax.config.check_calls import check_calls
 from mmjax.config.errors import ConfigError
-
-OWN = "<experiment>"
-# What the format itself is made of.
-BUILTINS = {"dict", "list", "tuple", "set", "frozenset", "bytes", "slice", "NoneType"}
-FORMAT = {
-    "builtins": BUILTINS,
-    "fiddle._src.config": {"Config", "BuildableTraverserMetadata", "NoValue"},
-    "fiddle._src.partial": {"Partial"},
-    "fiddle._src.signatures": {"NoValue"},
-    "pathlib": {"PosixPath"},
-}
-# What loading damaged text may end in: fiddle takes its form for granted.
-DAMAGE = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-    serialization.DeserializationError,
+from mmjax.config.references import (
+    DAMAGE,
+    parse_stored_text,
+    references_in,
+    resolve_reference,
+    to_public_reference,
 )
 
 
 def dump(config: Any, own: ModuleType | None = None) -> str:
-    """The configuration as JSON text; equal configurations made in one way give equal text.
+    """Converts a configuration to JSON text; equal configurations made alike give equal text.
 
     Relative paths of data are stored as absolute ones.
 
@@ -69,14 +51,15 @@ def dump(config: Any, own: ModuleType | None = None) -> str:
         ) from error
     except RecursionError:
         raise ConfigError("this configuration cannot be stored: it is nested too deeply.") from None
-    mine = {"__main__", own.__name__ if own else "__main__"}
-    for reference in _references(data):
-        reference.update(_public_reference(reference["module"], reference["name"], mine))
+    # fiddle stores the place of definition; users and later versions know the public name.
+    own_modules = {"__main__", own.__name__ if own else "__main__"}
+    for reference in references_in(data):
+        reference.update(to_public_reference(reference["module"], reference["name"], own_modules))
     return json.dumps(data, indent=1)
 
 
 def load(text: str, *, allow: Sequence[str] = (), own: ModuleType | None = None) -> Any:
-    """The configuration that `dump` stored.
+    """Loads the configuration that `dump` stored.
 
     Args:
       text: the JSON text.
@@ -85,54 +68,21 @@ def load(text: str, *, allow: Sequence[str] = (), own: ModuleType | None = None)
 
     Raises:
       ConfigError: damaged text, or a name of a module that is not allowed.
+
+    Example:
+      >>> import fiddle as fdl
+      >>> import optax
+      >>> load(dump(fdl.Config(optax.sgd, 0.1))).learning_rate
+      0.1
     """
-    data, references = _parse(text)
-    known = [_resolve_reference(reference, allow, own) for reference in references]
+    data, references = parse_stored_text(text)
+    known = [resolve_reference(reference, allow, own) for reference in references]
     try:
         config = serialization.load_json(json.dumps(data), _Policy(known))
     except DAMAGE as error:
         raise ConfigError(f"the stored configuration is damaged: {error!r}.") from error
     check_calls(config)
     return config
-
-
-def modules_of(text: str) -> set[str]:
-    """The modules that a stored configuration names, but for those that need no leave."""
-    return {
-        module
-        for reference in _parse(text)[1]
-        for module, name in [(reference["module"], reference["name"])]
-        if module != OWN
-        and not _is_format(module, name)
-        and constructors.find_constructor(module, name) is None
-    }
-
-
-def own_names(text: str) -> list[str]:
-    """The names that a stored configuration uses of its experiment's own file, sorted."""
-    return sorted({r["name"] for r in _parse(text)[1] if r["module"] == OWN})
-
-
-def uses_own_file(text: str) -> bool:
-    """Whether a stored configuration names something that its experiment's file defines."""
-    return bool(own_names(text))
-
-
-def _parse(text: str) -> tuple[Any, list[dict[str, Any]]]:
-    """Reads a stored configuration; returns it and the references to Python objects in it.
-
-    Raises:
-      ConfigError: it is damaged.
-    """
-    try:
-        data = json.loads(text)
-        references = list(_references(data))
-    except DAMAGE as error:
-        raise ConfigError(f"the stored configuration is damaged: {error}.") from error
-    for reference in references:
-        if not all(isinstance(reference.get(key), str) for key in ("module", "name")):
-            raise ConfigError("the stored configuration is damaged: a reference names no object.")
-    return data, references
 
 
 class _Policy(serialization.PyrefPolicy):
@@ -148,120 +98,9 @@ class _Policy(serialization.PyrefPolicy):
         return True
 
 
-def _resolve_reference(
-    reference: dict[str, Any], allow: Sequence[str], own: ModuleType | None
-) -> tuple[str, str]:
-    """Replaces a reference by one that can be looked up safely, and returns its two parts.
-
-    Raises:
-      ConfigError: it names nothing, or what neither the list nor the user permits.
-    """
-    module, name = reference["module"], reference["name"]
-    if module == OWN:
-        found = _own_name(name, own), name
-        _check_definition(own, name, [found[0], *allow])
-    elif _is_format(module, name):
-        found = module, name
-    elif constructor := constructors.find_constructor(module, name):
-        found = constructor.module, constructor.name
-    elif public_names.inside(module, allow):
-        found = module, name
-        _check_definition(_import_allowed(module), name, allow)
-    else:
-        raise ConfigError(f"the configuration uses {name} of module '{module}', {_reason(module)}")
-    reference.update(module=found[0], name=found[1])
-    return found
-
-
-def _reason(module: str) -> str:
-    """Says why a stored configuration may not use a module, and what to do about it."""
-    if module.partition(".")[0] in sys.stdlib_module_names:
-        return (
-            "which is not trusted: by Python's own library a run could do anything. If you know "
-            f"what it calls, add --allow {module}."
-        )
-    is_home = any(module == home for home, _ in constructors.constructors())
-    reason = "is not there or not public" if is_home else "is not trusted"
-    return f"which {reason}. If you trust it, add --allow {module}."
-
-
-def _import_allowed(module: str) -> ModuleType:
-    """Imports a module that the user allows."""
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"the configuration uses module '{module}', which is not there: {error}. If it lies "
-            "beside the experiment's file, add its folder to PYTHONPATH."
-        ) from error
-
-
-def _check_definition(module: Any, name: str, homes: Sequence[str]) -> None:
-    """Refuses a name that leads out of the modules that the user allows.
-
-    Without this, `my_module.os.system` could be called because `my_module` imports `os`.
-    """
-    value = module
-    for part in name.split("."):
-        if part.startswith("__") or (isinstance(value, ModuleType) and value is not module):
-            raise ConfigError(f"the configuration uses {name!r}, which is not trusted.")
-        if not hasattr(value, part):
-            raise ConfigError(
-                f"the stored configuration uses what is not there: module '{module.__name__}' "
-                f"defines no {name!r}."
-            )
-        value = getattr(value, part)
-    home = getattr(value, "__module__", None)
-    is_theirs = isinstance(home, str) and public_names.inside(home, homes)
-    if not (constructors.is_constructor(value) or is_theirs):
-        raise ConfigError(
-            f"the configuration uses {name!r} of module '{module.__name__}', which is "
-            f"{value!r} of elsewhere and not trusted."
-        )
-
-
-def _is_format(module: str, name: str) -> bool:
-    return name in FORMAT.get(module, ())
-
-
-def _references(data: Any) -> Iterator[dict[str, Any]]:
-    """The names of Python objects in a configuration as JSON."""
-    if isinstance(data, dict):
-        if data.get("type") == "pyref":
-            yield data
-        for value in data.values():
-            yield from _references(value)
-    elif isinstance(data, list):
-        for value in data:
-            yield from _references(value)
-
-
-def _public_reference(module: str, name: str, own: set[str]) -> dict[str, str]:
-    """A name's marker if it is of the experiment's file, or its public home if it has one."""
-    if module in own:
-        return {"module": OWN, "name": name}
-    if module.startswith("pathlib"):  # Python 3.13 defines it in pathlib._local.
-        return {"module": "pathlib", "name": name}
-    value: Any = sys.modules[module]
-    for part in name.split("."):
-        value = getattr(value, part)
-    if constructor := constructors.constructor_of(value):
-        module, name = constructor.module, constructor.name
-    return {"module": module, "name": name}
-
-
-def _own_name(name: str, own: ModuleType | None) -> str:
-    if own is None:
-        raise ConfigError(
-            f"the configuration uses {name} of its experiment's own file; "
-            "name that file: mmjax run FILE --from-run DIR."
-        )
-    return own.__name__
-
-
 @cache
 def _register_constants() -> None:
-    """Tells fiddle of paths, and of functions that are not plain ones, such as jax.nn.relu."""
+    """Registers with fiddle paths and callables that are not functions, such as jax.nn.relu."""
     serialization.register_node_traverser(
         type(Path()),
         flatten_fn=lambda path: ((str(path),), None),

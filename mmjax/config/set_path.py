@@ -9,41 +9,49 @@ from typing import Any
 import fiddle as fdl
 from fiddle import daglish
 
-from mmjax.config import config_table, parse, public_names, type_hints
+from mmjax.config import config_table, parse, public_names, type_checks, type_hints
 from mmjax.config.errors import ConfigError
+from mmjax.config.literal_limits import check_text, shorten
 
 Reader = Callable[[Any, Any, Any], Any]  # (node, annotation, current value) -> new value
 
 
 def apply(config: fdl.Buildable, setting: str) -> fdl.Buildable:
-    """A copy of the configuration with one path set.
+    """Returns a copy of the configuration with one path set.
 
     A path is written with dots: parameters by name, entries of a dict by key, those of a list or
     tuple and variable arguments by number, as in `optimizer.0.max_norm=1.0`. The value is a
     literal, a word, or a call of a public name. `None` removes an entry of a dict.
 
     Raises:
-      ConfigError: no such path, or a value that it does not take.
+      ConfigError: no such path, or a value that it does not accept.
+
+    Example:
+      >>> import optax
+      >>> config = fdl.Config(optax.sgd, 0.1)
+      >>> apply(config, "momentum=0.9").momentum
+      0.9
     """
     path, equals, text = setting.partition("=")
     path = path.strip()
-    shown = parse.shorten(setting)
-    parse.check_text("--set", setting)
+    shortened = shorten(setting)
+    check_text("--set", setting)
     if not equals or not path or not text.strip():
-        raise ConfigError(f"--set {shown!r}: expected PATH=VALUE, as in epochs=20.")
+        raise ConfigError(f"--set {shortened!r}: expected PATH=VALUE, as in epochs=20.")
     if "" in path.split("."):
-        raise ConfigError(f"--set {shown}: the path has an empty part; expected PATH=VALUE.")
+        raise ConfigError(f"--set {shortened}: the path has an empty part; expected PATH=VALUE.")
     new = _copied(config)
-    place = _Place(new, path)
+    destination = _Place(new, path)
     try:
-        _set(new, path.split("."), type_hints.Parameter(Any), _reader(text.strip(), path), place)
+        read = _reader(text.strip(), path)
+        _set(new, path.split("."), type_hints.Parameter(Any), read, destination)
     except ConfigError as error:
-        raise ConfigError(f"--set {shown}: {error}") from error
+        raise ConfigError(f"--set {shortened}: {error}") from error
     return new
 
 
 def put(config: fdl.Buildable, path: str, value: Any) -> fdl.Buildable:
-    """A copy of the configuration with a value at one path, whatever types that path takes.
+    """Returns a copy of the configuration with a value at one path; its type is not checked.
 
     Raises:
       ConfigError: no such path.
@@ -54,7 +62,7 @@ def put(config: fdl.Buildable, path: str, value: Any) -> fdl.Buildable:
 
 
 def _copied(config: fdl.Buildable) -> fdl.Buildable:
-    """A copy of the calls and containers; what they hold, such as functions, stays the same."""
+    """Copies the calls and containers of a configuration, but not the objects that they hold."""
 
     def copied(value: Any, state: daglish.State) -> Any:
         return state.map_children(value) if state.is_traversable(value) else value
@@ -64,26 +72,27 @@ def _copied(config: fdl.Buildable) -> fdl.Buildable:
 
 @dataclasses.dataclass(frozen=True)
 class _Place:
-    """Where a setting goes, for messages."""
+    """The path that a setting sets, for messages."""
 
     root: fdl.Buildable
     path: str
 
     def unknown(self, segment: str, valid: list[str]) -> ConfigError:
-        """The error for a path that is not there."""
+        """Makes the error for a path that does not exist."""
         paths = [row.path for row in config_table.describe(self.root)]
         near = public_names.did_you_mean(self.path, paths)
-        shown, path = parse.shorten(segment), parse.shorten(self.path)
-        here = f" Valid instead of '{shown}': {', '.join(valid) or 'nothing'}."
-        return ConfigError(f"no path '{path}'.{near}{here}")
+        segment, path = shorten(segment), shorten(self.path)
+        choices = f" Valid instead of '{segment}': {', '.join(valid) or 'nothing'}."
+        return ConfigError(f"no path '{path}'.{near}{choices}")
 
 
 def _set(
     node: Any, segments: list[str], declared: type_hints.Parameter, read: Reader, at: _Place
 ) -> Any:
-    """The node with the path inside it set; what is immutable is rebuilt."""
+    """Sets a path inside of a node, and returns the node; immutable containers are rebuilt."""
     segment, *rest = segments
     key, inner = _find(node, segment, declared.annotation, last=not rest, at=at)
+    # A default is made explicit before a path inside of it is set.
     if rest:
         value = _set(type_hints.opened(_get(node, key, inner)), rest, inner, read, at)
     else:
@@ -96,7 +105,7 @@ def _set(
 def _find(
     node: Any, segment: str, annotation: Any, *, last: bool, at: _Place
 ) -> tuple[str | int, type_hints.Parameter]:
-    """The key that a segment of a path stands for, and what is declared of it."""
+    """Returns the key that a segment of a path stands for, and its declared parameter."""
     if isinstance(node, fdl.Buildable):
         return _find_parameter(node, segment, at)
     if isinstance(node, Mapping):
@@ -137,7 +146,7 @@ def _find_parameter(
 
 
 def _get(node: Any, key: str | int, declared: type_hints.Parameter) -> Any:
-    """What is at the key: set, or by default, or `fdl.NO_VALUE`."""
+    """Returns the value at a key: the one set, or the default, or `fdl.NO_VALUE`."""
     if not isinstance(node, fdl.Buildable):
         return node.get(key, fdl.NO_VALUE) if isinstance(node, Mapping) else node[key]
     if key in node.__arguments__:
@@ -149,6 +158,7 @@ def _put(node: Any, key: Any, value: Any) -> Any:
     if isinstance(node, fdl.Buildable) and isinstance(key, str):
         setattr(node, key, value)
         return node
+    # Tuples are immutable, so the parent gets a new one.
     if isinstance(node, tuple):
         items = [*node[:key], value, *node[key + 1 :]]
         return type(node)(*items) if hasattr(node, "_fields") else tuple(items)
@@ -166,22 +176,22 @@ def _removed(node: dict[Any, Any], key: Any, at: _Place) -> dict[Any, Any]:
 
 
 def _read(text: str, annotation: Any, current: Any, path: str) -> Any:
-    """Reads a value in the way that its place asks for."""
-    found = parse.readings(text, annotation)
+    """Parses a value by the annotation and the current value of its path."""
+    candidates = parse.readings(text, annotation)
     if _holds_call(current) and not _takes_strings(annotation):
-        found = [r for r in found if not isinstance(r, str)] or [parse.resolve(text)]
-    for value in found:
-        if type_hints.accepts(annotation, value):
+        candidates = [c for c in candidates if not isinstance(c, str)] or [parse.resolve(text)]
+    for value in candidates:
+        if type_checks.accepts(annotation, value):
             return value
-    value = found[-1]
+    value = candidates[-1]
     if callable(value) and _holds_call(current):
         raise ConfigError(f"{path} takes what {text} makes: write {text}().")
-    parse.check_type(path, annotation, found[0])
+    parse.check_type(path, annotation, candidates[0])
     return value
 
 
 def _reader(text: str, path: str) -> Reader:
-    """Reads a text as the place of a path asks for; for an entry of a dict "None" is None."""
+    """Makes a function that parses the text for a path; for an entry of a dict "None" is None."""
 
     def read(node: Any, annotation: Any, current: Any) -> Any:
         if isinstance(node, dict) and text == "None":
@@ -196,5 +206,5 @@ def _holds_call(current: Any) -> bool:
 
 
 def _takes_strings(annotation: Any) -> bool:
-    """Whether an annotation, if there is one, names strings."""
-    return annotation not in (Any, object) and type_hints.accepts(annotation, "")
+    """Checks whether an annotation names strings; an unknown type does not."""
+    return annotation not in (Any, object) and type_checks.accepts(annotation, "")

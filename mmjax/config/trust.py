@@ -1,7 +1,7 @@
-"""What the user lets a stored run do while it is opened.
+"""What the user permits a stored run while it is opened.
 
-A run may come from anybody. While one is open, code that would run what it names or write where it
-says asks here first.
+A run may come from anybody. While one is open, code that would execute what it names or write to
+the folders that it names asks here first.
 """
 
 import contextlib
@@ -36,8 +36,8 @@ def opening(trust: Trust) -> Iterator[None]:
     """Marks that a stored run is being opened, with what the user permits.
 
     Raises:
-      ConfigError: whatever goes wrong while objects of a stored configuration are built, since its
-        values are not checked as thoroughly as those that a user types.
+      ConfigError: any unexpected error while objects of a stored configuration are built, since
+        its values are not checked as thoroughly as those that a user types.
     """
     token = _open.set(trust)
     try:

@@ -1,4 +1,4 @@
-"""Types: which values the parameters of a callable take."""
+"""Type annotations: which values the parameters of a callable accept."""
 
 import collections.abc
 import dataclasses
@@ -21,7 +21,7 @@ class Parameter(NamedTuple):
 
 
 def parameters(function: Callable[..., Any]) -> dict[str, Parameter]:
-    """The named parameters of a callable that a configuration may set."""
+    """Lists the named parameters of a callable that a configuration may set."""
     hints = annotations(function)
     fields = getattr(function, "__dataclass_fields__", {})
     return {
@@ -32,7 +32,7 @@ def parameters(function: Callable[..., Any]) -> dict[str, Parameter]:
 
 
 def variable(function: Callable[..., Any], kind: Any) -> Any:
-    """The annotation of *args or **kwargs, which kind is VAR_POSITIONAL or VAR_KEYWORD."""
+    """Returns the annotation of *args (kind VAR_POSITIONAL) or **kwargs (kind VAR_KEYWORD)."""
     known = annotations(function)
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is kind:
@@ -41,12 +41,12 @@ def variable(function: Callable[..., Any], kind: Any) -> Any:
 
 
 def takes(function: Callable[..., Any], kind: Any) -> bool:
-    """Whether a callable has a parameter of a kind such as `VAR_KEYWORD`."""
+    """Checks whether a callable has a parameter of a kind such as `VAR_KEYWORD`."""
     return any(p.kind is kind for p in inspect.signature(function).parameters.values())
 
 
 def annotations(function: Callable[..., Any]) -> dict[str, Any]:
-    """The annotations of a callable's parameters; those that cannot be resolved become Any."""
+    """Returns the annotations of a callable's parameters; unresolvable ones become Any."""
     target: Any = function
     if isinstance(function, type) and not _declares_fields(function):
         target = function.__init__  # type: ignore[misc]
@@ -57,38 +57,8 @@ def annotations(function: Callable[..., Any]) -> dict[str, Any]:
         return {k: Any if isinstance(v, str) else v for k, v in raw.items()}
 
 
-def accepts(annotation: Any, value: Any) -> bool:
-    """Whether a parameter of that annotation takes the value: yes, where the type is unknown.
-
-    An int is taken for a float; a bool is not taken for an int. A configured call is judged by
-    the class that it makes.
-    """
-    return any(_accepts(member, value) for member in members(annotation))
-
-
-def takes_objects(annotation: Any) -> bool:
-    """Whether a parameter takes functions, classes or what they make, and no strings.
-
-    Numbers, strings and containers are typed as literals; where the type is unknown, nothing tells
-    that an object is meant.
-    """
-    return not accepts(annotation, "") and any(map(_is_object_type, members(annotation)))
-
-
-def _is_object_type(annotation: Any) -> bool:
-    kind = typing.get_origin(annotation) or annotation
-    if not isinstance(kind, type):
-        return kind is collections.abc.Callable
-    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
-        return True
-    if hasattr(kind, "dtype") or hasattr(kind, "array_type"):  # arrays, which are typed as numbers
-        return False
-    plain = (str, bytes, int, float, complex, types.NoneType, collections.abc.Collection)
-    return not issubclass(kind, plain)
-
-
 def is_container(annotation: Any) -> bool:
-    """Whether an annotation is that of a list, a tuple, a dict or the like."""
+    """Checks whether an annotation is that of a list, tuple, dict or other container."""
     kind = typing.get_origin(annotation) or annotation
     return (
         isinstance(kind, type)
@@ -98,7 +68,7 @@ def is_container(annotation: Any) -> bool:
 
 
 def element(annotation: Any, key: Any) -> Any:
-    """The annotation of what a container holds under `key`."""
+    """Returns the annotation of the element of a container under `key`."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if not isinstance(origin, type) or not arguments:
         return Any
@@ -110,7 +80,12 @@ def element(annotation: Any, key: Any) -> Any:
 
 
 def show_type(annotation: Any) -> str:
-    """An annotation in the short form that tells a user what to type; "" if unknown."""
+    """Formats an annotation for users, without module names; "" if it is unknown.
+
+    Example:
+      >>> show_type(tuple[int, ...] | None)
+      'tuple[int, ...] | None'
+    """
     origin = typing.get_origin(annotation)
     if origin is typing.Literal:
         return " | ".join(map(repr, typing.get_args(annotation)))
@@ -127,23 +102,15 @@ def show_type(annotation: Any) -> str:
 
 
 def _show_union(members: tuple[Any, ...]) -> str:
-    """A union; where a float will do, the other kinds of number and arrays go without saying."""
-    shown = list(dict.fromkeys(show_type(m) for m in members))
-    if "float" in shown:
-        shown = [s for s in shown if s in ("float", "str", "None", "Callable")]
-    return "" if "" in shown else " | ".join(shown)
-
-
-def holds_buildable(value: Any) -> bool:
-    """Whether a value is a configured call or a container of some."""
-    if isinstance(value, fdl.Buildable):
-        return True
-    values = value.values() if isinstance(value, Mapping) else value
-    return isinstance(value, Mapping | list | tuple) and any(map(holds_buildable, values))
+    """Formats a union; if it has float, other numbers and arrays are left out as obvious."""
+    names = list(dict.fromkeys(map(show_type, members)))
+    if "float" in names:
+        names = [name for name in names if name in ("float", "str", "None", "Callable")]
+    return "" if "" in names else " | ".join(names)
 
 
 def made(factory: Callable[[], Any]) -> Any:
-    """A default that is made anew each time: as a call, where the factory has a name."""
+    """Makes a default from its factory: as a configured call, if the factory has a name."""
     named = inspect.isfunction(factory) or isinstance(factory, type)
     if named and factory.__module__ != "builtins" and factory.__name__ != "<lambda>":
         return fdl.Config(factory)
@@ -151,17 +118,21 @@ def made(factory: Callable[[], Any]) -> Any:
 
 
 def opened(value: Any) -> Any:
-    """A default that is an object, as the call that would make it, so that its parts show."""
+    """Converts a data class instance to the call that would make it, so that its fields show."""
     if isinstance(value, fdl.Buildable | type) or not dataclasses.is_dataclass(value):
         return value
     return fdl.Config(type(value), **changed_fields(value))
 
 
 def changed_fields(value: Any) -> dict[str, Any]:
-    """What a data class or named tuple holds that is not the default."""
+    """Returns the fields of a data class or named tuple that differ from their defaults."""
     known = parameters(type(value))
-    now = {name: getattr(value, name) for name in known}
-    return {k: v for k, v in now.items() if known[k].factory or v != known[k].default}
+    changed = {}
+    for name, parameter in known.items():
+        current = getattr(value, name)
+        if parameter.factory or current != parameter.default:
+            changed[name] = current
+    return changed
 
 
 def _parameter(parameter: inspect.Parameter, annotation: Any, field: Any) -> Parameter:
@@ -173,7 +144,7 @@ def _parameter(parameter: inspect.Parameter, annotation: Any, field: Any) -> Par
 
 
 def _hidden(function: Callable[..., Any], name: str) -> bool:
-    """Flax gives each module a parent and a name: they are not the user's to set."""
+    """Checks whether Flax sets a parameter itself: each module's parent and name."""
     import flax.linen as nn
 
     is_module = isinstance(function, type) and issubclass(function, nn.Module)
@@ -185,66 +156,7 @@ def _declares_fields(cls: type) -> bool:
 
 
 def members(annotation: Any) -> tuple[Any, ...]:
-    """The alternatives of a union, or the annotation alone."""
+    """Lists the alternatives of a union, or the annotation alone."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return typing.get_args(annotation)
     return (annotation,)
-
-
-def _accepts(annotation: Any, value: Any) -> bool:
-    if isinstance(value, fdl.Buildable):
-        return _accepts_result(annotation, value)
-    if holds_buildable(value):
-        origin = typing.get_origin(annotation) or annotation
-        return not _is_plain_class(origin) or (
-            isinstance(value, origin) and _accepts_items(annotation, value)
-        )
-    if isinstance(value, bool) and annotation in (int, float):
-        return False
-    return _is_bearable(annotation, value) and _accepts_items(annotation, value)
-
-
-def _accepts_items(annotation: Any, value: Any) -> bool:
-    """Every item, since beartype looks at one of them only."""
-    if isinstance(value, Mapping):
-        return all(accepts(element(annotation, k), v) for k, v in value.items())
-    if isinstance(value, list | tuple):
-        return all(accepts(element(annotation, i), v) for i, v in enumerate(value))
-    return True
-
-
-def _is_bearable(annotation: Any, value: Any) -> bool:
-    from beartype import BeartypeConf
-    from beartype.door import is_bearable
-
-    try:
-        return is_bearable(value, annotation, conf=BeartypeConf(is_pep484_tower=True))
-    except Exception:  # An annotation that beartype does not know forbids nothing.
-        return True
-
-
-def _accepts_result(annotation: Any, config: fdl.Buildable) -> bool:
-    """Whether a configured call makes what the annotation asks, as far as classes can tell."""
-    made = _result(config)
-    wanted = typing.get_origin(annotation) or annotation
-    if wanted is typing.Literal:
-        return False
-    return made is None or not _is_plain_class(wanted) or issubclass(made, wanted)
-
-
-def _is_plain_class(kind: Any) -> bool:
-    """Whether a subclass test says all: not so for Any, protocols and jaxtyping's arrays."""
-    if kind is Any or not isinstance(kind, type) or hasattr(kind, "array_type"):
-        return False
-    return not getattr(kind, "_is_protocol", False)
-
-
-def _result(config: fdl.Buildable) -> type | None:
-    """The class that a configured call makes, if it is known."""
-    function: Any = fdl.get_callable(config)
-    if not isinstance(config, fdl.Config):
-        return None
-    made = function if isinstance(function, type) else annotations(function).get("return")
-    if typing.get_origin(made) is collections.abc.Callable:
-        return typing.get_origin(made)
-    return made if _is_plain_class(made) else None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmjax.config.experiment_source import import_file
-from mmjax.provenance import FILE_PREFIX
+from mmjax.loaded_code import FILE_PREFIX
 
 KILLED = "Worker process was terminated unexpectedly"  # how grain's message begins
 

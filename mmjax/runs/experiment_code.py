@@ -1,8 +1,8 @@
-"""The code of an experiment, stored with its run: what is copied, and how the copy is run.
+"""Stores the code of an experiment with its run, and runs the stored copy.
 
-DIR/experiment.py  the experiment's file, to be read; older runs have nothing else
-DIR/code/          the same, and the modules beside or below it that it had loaded
-DIR/code.json      their names, and the folder that they came from
+DIR/experiment.py  the experiment's file, for readers; older runs have nothing else
+DIR/code/          the same, and the loaded modules beside or below it
+DIR/code.json      their names, and the folder that they were copied from
 """
 
 import contextlib
@@ -17,19 +17,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from mmjax import files, provenance
+from mmjax import files, loaded_code, provenance
 from mmjax.config.errors import ConfigError
-from mmjax.provenance import FILE_PREFIX
 from mmjax.console import print_text
+from mmjax.loaded_code import FILE_PREFIX
 
-FOLDER, NOTE = "code", "code.json"
+FOLDER = "code"
+NOTE = "code.json"
 
 
 class Copy(NamedTuple):
     """The copy of an experiment's code in a run's directory.
 
     Attributes:
-      folder: where the copies lie.
+      folder: the folder of the copies.
       main: the experiment's file, relative to the folder.
       module: the name under which the experiment was imported; None if it was run as a file.
       root: the folder that the files were copied from.
@@ -50,24 +51,24 @@ def store_code(directory: Path, module: ModuleType | None) -> None:
       directory: the run's or the study's.
       module: the module of the experiment's file.
     """
-    file = None if module is None else provenance.source_file(module)
+    file = None if module is None else loaded_code.source_file(module)
     if module is None or file is None:
         return
     shutil.copyfile(file, directory / "experiment.py")
-    copied = provenance.experiment_files(module)
+    copied = loaded_code.experiment_files(module)
     for relative, path in copied.items():
         target = directory / FOLDER / relative
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     names = {path: relative for relative, path in copied.items()}
     main = names[file]
-    name = provenance.module_name(module)
+    name = loaded_code.module_name(module)
     loaded = {
         other: names[path]
-        for other, path in provenance.own_modules()
+        for other, path in loaded_code.own_modules()
         if path in names and not other.startswith((FILE_PREFIX, "__"))
     }
-    # The folder of the originals, which is not that of the files where a copy was run.
+    # The folder of the originals: if a stored copy was run, the files lie in another one.
     root = Path(str(module.__file__)).absolute().parents[main.count("/")]
     note = {
         "main": main,
@@ -99,17 +100,17 @@ def find_copy(directory: Path) -> Copy | None:
 
 
 def warn_of_changes(directory: Path, copy: Copy) -> None:
-    """Warns of stored files that differ from what `provenance.json` says the run began with."""
+    """Warns of stored files whose checksums differ from those in `provenance.json`."""
     logger = logging.getLogger("mmjax")
     try:
         with files.naming_damage(directory / provenance.FILE):
-            records = [dict(one.get("code", {})) for one in provenance.read(directory)]
+            records = [dict(start.get("code", {})) for start in provenance.read(directory)]
     except files.DamagedFileError as error:
         logger.warning("%s The copy of the experiment's code is not checked.", error)
         return
     for relative in sorted({copy.main, *copy.modules.values()}):
         path = copy.folder / relative
-        # A resumed run may have gone on with other code, but the copy is that of a start.
+        # A resumed run may have continued with other code, but the copy is that of a start.
         known = {record[relative] for record in records if relative in record}
         if known and path.is_file() and files.checksum_file(path) not in known:
             logger.warning(
@@ -122,8 +123,7 @@ def warn_of_changes(directory: Path, copy: Copy) -> None:
 def run_copy(copy: Copy) -> ModuleType:
     """Runs a stored copy of an experiment's code as a module, with the modules stored beside it.
 
-    `__file__` is the path of the original in all of them, so that data which lie beside the
-    original are found.
+    In all of them `__file__` is the path of the original, so that data beside it are found.
 
     Raises:
       ConfigError: the code cannot be run; the message names the copy.
@@ -132,6 +132,7 @@ def run_copy(copy: Copy) -> ModuleType:
     print_text(f"Running the stored copy of the experiment's code: {path}", file=sys.stderr)
     name = copy.module or f"{FILE_PREFIX}{path.stem}"
     modules = {**copy.modules, name: copy.main}
+    # Modules of the same names would be returned from the cache instead of the copies.
     for known in modules:
         sys.modules.pop(known, None)
     importlib.invalidate_caches()
@@ -150,7 +151,7 @@ def run_copy(copy: Copy) -> ModuleType:
 
 @contextlib.contextmanager
 def separate_modules() -> Iterator[None]:
-    """Brings back the modules that copies of the same name have taken the place of."""
+    """Restores, after the block, the modules that copies of the same name have replaced."""
     modules, path, finders = dict(sys.modules), list(sys.path), list(sys.meta_path)
     try:
         yield
@@ -193,4 +194,4 @@ class _CopyLoader(importlib.machinery.SourceFileLoader):
         super().exec_module(module)
 
     def set_data(self, path: str, data: Any, *, _mode: int = 0o666) -> None:
-        """Keeps the run's directory as it is."""
+        """Writes no bytecode into the run's directory."""

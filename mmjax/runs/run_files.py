@@ -1,4 +1,4 @@
-"""Reads and writes the files of a run that several parts need: configurations and results."""
+"""Reads and writes the files of a run that several modules need: configurations and results."""
 
 import json
 import os
@@ -31,7 +31,12 @@ def read_config(path: Path) -> str:
 
 
 def is_directory_name(name: Any) -> bool:
-    """Checks whether a name can be that of a directory in a run's or a study's directory."""
+    """Checks whether a name can be that of a directory in a run's or study's directory.
+
+    Example:
+      >>> is_directory_name("lr=0.1"), is_directory_name("../other")
+      (True, False)
+    """
     return (
         isinstance(name, str) and name[:1] not in ("", ".") and not {"/", os.sep, "\0"} & set(name)
     )
@@ -45,7 +50,7 @@ def check_arms(names: Iterable[Any]) -> None:
     """
     for name in names:
         if not is_directory_name(name):
-            raise ValueError(f"the arm {name!r} has no name of a directory")
+            raise ValueError(f"the arm name {name!r} cannot be the name of a directory")
 
 
 def read_result(path: Path) -> dict[str, Any]:
@@ -58,9 +63,10 @@ def read_result(path: Path) -> dict[str, Any]:
     stored: dict[str, Any] = files.read_json(path)
     with files.naming_damage(path):
         _check_numbers(stored["cost"] | {"total": stored["parameters"]["total"]})
-        for seed, one in stored["seeds"].items():
-            _check_numbers({"seed": int(seed), "step": one["best_step"], "steps": one["steps"]})
-            _check_numbers(one["test"] | one["validation"])
+        for seed, values in stored["seeds"].items():
+            steps = {"step": values["best_step"], "steps": values["steps"]}
+            _check_numbers({"seed": int(seed)} | steps)
+            _check_numbers(values["test"] | values["validation"])
     return stored
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmjax import files
+from mmjax.old_names import find_current_name
 
 ELEMENT = re.compile(r"^\w+\(\w+=(?P<key>.*)\)$", re.DOTALL)  # Attr(name='x'), Key(key='x')
 CALLS = ("Config", "Partial")
@@ -82,7 +83,7 @@ def _called(node: Any, objects: Mapping[str, Any]) -> str:
 
 def _name(reference: Mapping[str, str]) -> str:
     """A function or class: with its module, unless that is mmjax's or the experiment's file."""
-    module, name = reference["module"], reference["name"]
+    module, name = find_current_name(reference["module"], reference["name"])
     own = module == "<experiment>" or module.partition(".")[0] == "mmjax"
     return name if own else f"{module}.{name}"
 

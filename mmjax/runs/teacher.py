@@ -1,4 +1,4 @@
-"""A teacher for `auxiliary.Distillation`: the best parameters that a run left, with their model."""
+"""Loads a teacher for `auxiliary.Distillation`: a run's model with its best parameters."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -6,7 +6,14 @@ from pathlib import Path
 
 import jax
 
+from mmjax import config as configs
 from mmjax.auxiliary.distillation import Teacher
+from mmjax.config import trust
+from mmjax.experiment import Experiment
+from mmjax.runs import workdir
+from mmjax.runs.experiment_code import separate_modules
+from mmjax.runs.stored_experiment import load_experiment, open_code
+from mmjax.train.run_arms import load_best
 
 
 def trained(
@@ -17,16 +24,16 @@ def trained(
     allow: Sequence[str] = (),
     allow_code: bool = False,
 ) -> Teacher:
-    """The model of one arm of a run, with its best parameters.
+    """Loads the model of one arm of a run, with its best parameters.
 
     A configuration that calls it stores only these arguments. It reads another run's files, so a
-    stored configuration may call it only where the user says `--allow mmjax.runs.teacher`, or
-    names the experiment's file that does. What the other run may use is then for the options
-    `--allow` and `--allow-code` to say, not for the arguments stored.
+    stored configuration may call it only if the user says `--allow mmjax.runs.teacher`, or
+    names the experiment's file that does. What the other run may use is then decided by the
+    options `--allow` and `--allow-code`, not by the stored arguments.
 
     Args:
-      directory: the run's, as `mmjax run --workdir` was given it.
-      arm: which of its arms, such as the name of its only modality.
+      directory: the directory of the run, as given to `mmjax run --workdir`.
+      arm: the name of its arm, such as that of its only modality.
       seed: which of the run's seeds; None is the first.
       allow: modules beyond mmjax's that the run's configuration may use.
       allow_code: whether the run's copy of its experiment's code may be run, if its configuration
@@ -35,14 +42,6 @@ def trained(
     Raises:
       ValueError: no such run, arm or seed, no checkpoint, or a configuration that is not trusted.
     """
-    from mmjax import config as configs
-    from mmjax.cli import request
-    from mmjax.runs import workdir
-    from mmjax.config import trust
-    from mmjax.experiment import Experiment
-    from mmjax.runs.experiment_code import separate_modules
-    from mmjax.train.run_arms import load_best
-
     directory = Path(directory)
     stored = workdir.read(directory)
     if arm not in stored.arms:
@@ -52,20 +51,20 @@ def trained(
         raise ValueError(f"The run {directory} has no seed {seed}, only {list(stored.seeds)}.")
     permitted = trust.current() or trust.Trust(tuple(allow), allow_code)
     with separate_modules():
-        mend = "If you trust it, add --allow-code, or write trained(..., allow_code=True)."
-        code = request.open_code(directory, [stored.arms[arm]], permitted, mend)
+        fix = "If you trust it, add --allow-code, or write trained(..., allow_code=True)."
+        code = open_code(directory, [stored.arms[arm]], permitted, fix)
         path = workdir.config_path(directory, arm)
-        config = request.load_experiment(path, stored.arms[arm], code.allow, code.own)
+        config = load_experiment(path, stored.arms[arm], code.allow, code.own)
 
     def build() -> Experiment:
         with trust.opening(permitted):
             experiment: Experiment = configs.build(config)
             return experiment
 
-    # This is called while the student is built, and a thread builds one configuration at a time.
-    with ThreadPoolExecutor(1) as another:
-        experiment = another.submit(build).result()
+    # The student is being built now, and fiddle builds one configuration per thread at a time.
+    with ThreadPoolExecutor(1) as thread:
+        experiment = thread.submit(build).result()
     best = load_best(experiment, directory / arm, seeds=stored.seeds)
-    place = stored.seeds.index(seed)
-    params = jax.device_get(jax.tree.map(lambda x: x[place], best))
+    index = stored.seeds.index(seed)
+    params = jax.device_get(jax.tree.map(lambda x: x[index], best))
     return Teacher(experiment.model, params, experiment.data.modalities)

@@ -1,7 +1,7 @@
-"""The directory of a run: what made it, in files beside its results.
+"""The directory of a run: the files that say what made it, beside its results.
 
 config.json       the resolved configuration
-config.txt        the same for the eye, defaults included
+config.txt        the same as a table, defaults included
 ARM/config.json   the configuration of each arm
 run.json          the experiment's name, the seeds and the arms
 experiment.py     the experiment's file, as it was
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from mmjax import config as configs
 from mmjax import files, provenance
-from mmjax.config import ConfigError, serialize
+from mmjax.config import ConfigError, references
 from mmjax.config.absolute_paths import with_absolute_paths
 from mmjax.runs.experiment_code import store_code
 from mmjax.runs.run_files import is_directory_name, read_config, write_config
@@ -30,13 +30,13 @@ LISTED = 10  # differences that an error lists
 
 
 class Run(NamedTuple):
-    """What a run is asked to do, as it is stored.
+    """The definition of a run, as it is stored.
 
     Attributes:
       name: the experiment's name.
       config: the resolved configuration, as JSON text.
       arms: {arm: its configuration as JSON text}.
-      arms_function: `module:name` of what made the arms; None if it cannot be found again.
+      arms_function: `module:name` of the function that made the arms; None if unknown.
       seeds: the seeds.
     """
 
@@ -48,21 +48,25 @@ class Run(NamedTuple):
 
 
 def fresh(name: str, root: Path = Path("runs")) -> Path:
-    """A directory that does not exist yet, named by the time."""
+    """Chooses a directory that does not exist yet, named by the time."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    tries = itertools.chain([stamp], (f"{stamp}-{i}" for i in itertools.count(2)))
-    return next(path for path in (root / name / t for t in tries) if not path.exists())
+    path = root / name / stamp
+    for number in itertools.count(2):
+        if not path.exists():
+            break
+        path = root / name / f"{stamp}-{number}"
+    return path
 
 
 def is_free(directory: Path) -> bool:
-    """Whether a run may start there: there is nothing, or an empty directory."""
+    """Checks whether a run may start there: the directory is missing or empty."""
     if directory.exists() and not directory.is_dir():
         raise ConfigError(f"--workdir {directory} is a file; choose a directory.")
     return files.is_free(directory)
 
 
 def lock(directory: Path) -> contextlib.AbstractContextManager[None]:
-    """Makes the directory this run's own; of several processes of one run the first one does it.
+    """Locks the directory for this run; of several processes of one run the first does it.
 
     Raises:
       LockedError: another run works there.
@@ -78,8 +82,9 @@ def write(directory: Path, run: Run, table: str, module: ModuleType | None, reco
     Raises:
       ConfigError: it cannot be written.
     """
-    place = directory.resolve()  # "." has no name
-    draft = place.with_name(f".{place.name}.{os.getpid()}")
+    # Written beside the directory and renamed, so that a kill leaves no incomplete run.
+    path = directory.resolve()  # "." has no name
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         _write_all(draft, run, table, module, record)
         _move(draft, directory)
@@ -92,7 +97,7 @@ def write(directory: Path, run: Run, table: str, module: ModuleType | None, reco
 
 
 def read(directory: Path) -> Run:
-    """What `write` stored.
+    """Reads what `write` stored.
 
     Raises:
       ConfigError: there is no run.
@@ -108,7 +113,7 @@ def read(directory: Path) -> Run:
 
 
 def config_path(directory: Path, arm: str = "") -> Path:
-    """Returns where the configuration of a run or of one of its arms lies."""
+    """Returns the path of the configuration of a run or of one of its arms."""
     return directory / arm / "config.json"
 
 
@@ -120,17 +125,17 @@ def _read_config(path: Path) -> str:
     """
     text = read_config(path)
     with files.naming_damage(path):
-        serialize.modules_of(text)
+        references.modules_of(text)
     return text
 
 
 def read_facts(directory: Path) -> dict[str, Any]:
     """Reads run.json: the experiment's name, the seeds and the arms.
 
-    Its names become directories, so that a path there could point out of the run.
+    Its names become directories, so they must not lead out of the run.
 
     Raises:
-      DamagedFileError: it is damaged, or holds what cannot have been written.
+      DamagedFileError: it is damaged, or holds invalid values.
     """
     path = directory / "run.json"
     facts: dict[str, Any] = files.read_json(path)
@@ -147,17 +152,17 @@ def read_facts(directory: Path) -> dict[str, Any]:
 
 
 def check_directory_name(name: Any) -> None:
-    """Refuses what cannot be the name of a directory in a run's directory.
+    """Refuses an arm whose name cannot be that of a directory.
 
     Raises:
       ConfigError: naming it.
     """
     if not is_directory_name(name):
-        raise ConfigError(f"an arm is called {name!r}; its name must do as a directory's.")
+        raise ConfigError(f"the arm name {name!r} cannot be the name of a directory; rename it.")
 
 
 def may_resume(directory: Path, asked: Run, own: ModuleType | None, *, resume: bool) -> bool:
-    """Whether the directory holds this very run, to be continued.
+    """Checks whether the directory holds this very run, to be continued.
 
     Raises:
       ConfigError: it holds another run, or this one and --resume is not given.
@@ -184,29 +189,28 @@ def may_resume(directory: Path, asked: Run, own: ModuleType | None, *, resume: b
 
 
 def differences(stored: Run, asked: Run, own: ModuleType | None) -> list[str]:
-    """Where a stored run differs from the one asked for, a line each."""
-    lines = [
-        f"{what}: stored {old}, asked {new}"
-        for what, old, new in (
-            ("seeds", stored.seeds, asked.seeds),
-            ("arms", list(stored.arms), list(asked.arms)),
-        )
-        if old != new
-    ]
+    """Describes the differences of a stored run from the one asked for, one per line."""
+    lines = []
+    if stored.seeds != asked.seeds:
+        lines.append(f"seeds: stored {stored.seeds}, asked {asked.seeds}")
+    if list(stored.arms) != list(asked.arms):
+        lines.append(f"arms: stored {list(stored.arms)}, asked {list(asked.arms)}")
     changed = config_differences(stored.config, asked.config, own)
     if changed:  # The arms differ in the same paths again.
         return lines + changed
-    for arm in [a for a in asked.arms if a in stored.arms]:
-        found = config_differences(stored.arms[arm], asked.arms[arm], own)
-        lines += [f"{arm}: {line}" for line in found]
+    for arm, config in asked.arms.items():
+        if arm in stored.arms:
+            changes = config_differences(stored.arms[arm], config, own)
+            lines += [f"{arm}: {change}" for change in changes]
     return lines
 
 
 def config_differences(old: str, new: str, own: ModuleType | None) -> list[str]:
-    """The same for two configurations as stored."""
+    """Describes the differences of two stored configurations, one per line."""
     if old == new:
         return []
-    allow = sorted(serialize.modules_of(new))
+    # What the run asked for uses is executed anyway; the stored one may use no more than that.
+    allow = sorted(references.modules_of(new))
     first, second = (
         with_absolute_paths(configs.load(text, allow=allow, own=own)) for text in (old, new)
     )
@@ -234,13 +238,13 @@ def _write_all(draft: Path, run: Run, table: str, module: ModuleType | None, rec
 
 
 def _move(draft: Path, directory: Path) -> None:
-    """Renames at one stroke, or, where an empty directory waits (it may be a mount), fills it."""
+    """Renames the draft in one step; if there is an empty directory (maybe a mount), fills it."""
     if not directory.exists():
         draft.rename(directory)
         return
     if not files.is_free(directory):
         raise ConfigError(
-            f"another process has started a run in {directory} just now; choose another --workdir."
+            f"another process has just started a run in {directory}; choose another --workdir."
         )
     for item in draft.iterdir():
         shutil.move(item, directory)

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmjax import config as configs
 from mmjax import files, provenance
-from mmjax.config import ConfigError, serialize
+from mmjax.config import ConfigError, references
 from mmjax.runs.experiment_code import store_code
 from mmjax.runs.run_files import read_config, write_config
 from mmjax.study.run_study import Plan
@@ -77,7 +77,7 @@ def is_same(old: str, new: str, own: ModuleType | None) -> bool:
     if old == new:
         return True
     try:
-        config = configs.load(old, allow=sorted(serialize.modules_of(new)), own=own)
+        config = configs.load(old, allow=sorted(references.modules_of(new)), own=own)
     except ConfigError:
         return False
     return configs.dump(config, own) == new

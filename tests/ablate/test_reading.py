@@ -302,5 +302,5 @@ def test_reading_runs_needs_neither_pandas_nor_matplotlib():
 @pytest.mark.parametrize("name", ["..", "/etc", "a/b", "", 3])
 def test_stored_names_of_arms_lead_nowhere_else(tmp_path, name):
     (tmp_path / "run.json").write_text(json.dumps({"arms": [name]}))
-    with pytest.raises(DamagedFileError, match="has no name of a directory"):
+    with pytest.raises(DamagedFileError, match="cannot be the name of a directory"):
         read.find(tmp_path)

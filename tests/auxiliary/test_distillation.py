@@ -10,7 +10,7 @@ import pytest
 
 from mmjax import cli
 from mmjax.auxiliary import Distillation, Teacher
-from mmjax.cli import experiment_commands
+from mmjax.cli import jax_setup
 from mmjax.data.dataset import Modality
 from mmjax.encoders import MLPEncoder
 from mmjax.fusion import Concat, Mean
@@ -67,7 +67,7 @@ def first(tmp_path_factory):
     place = tmp_path_factory.mktemp("distillation")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        patch.setattr(experiment_commands, "set_compilation_cache", lambda directory: None)
+        patch.setattr(jax_setup, "set_compilation_cache", lambda directory: None)
         Path("mine.py").write_text(FILE)
         command("run", "mine.py", "--workdir", "first", "--seeds", "0", "1")
         yield place

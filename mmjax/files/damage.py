@@ -1,0 +1,48 @@
+"""The error of damaged files, whose message names the file."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmjax.files.atomic_writes import naming_file
+
+DAMAGE = (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
+"""Errors that reading or interpreting a damaged file can raise."""
+
+
+class DamagedFileError(ValueError):
+    """A file of a run is damaged. The message names the file, and the line if it has lines."""
+
+
+@contextlib.contextmanager
+def naming_damage(path: Path | str) -> Iterator[None]:
+    """Raises what reading and interpreting a damaged file raises as one error that names it."""
+    try:
+        yield
+    except DamagedFileError:
+        raise
+    except DAMAGE as error:
+        raise DamagedFileError(f"{path} is damaged: {describe_damage(error)}.") from error
+
+
+def set_aside(path: Path) -> Path:
+    """Renames a damaged file to NAME.damaged, or NAME.damaged-2 and so on; returns the new path."""
+    taken = len(list(path.parent.glob(f"{path.name}.damaged*")))
+    aside = path.with_name(f"{path.name}.damaged" + (f"-{taken + 1}" if taken else ""))
+    with naming_file(path):
+        os.replace(path, aside)
+    return aside
+
+
+def describe_damage(error: BaseException) -> str:
+    """Describes in a few words why a file cannot be read or interpreted."""
+    if isinstance(error, KeyError):
+        return f"it lacks {error.args[0]!r}" if error.args else "it lacks something"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, json.JSONDecodeError) and not error.doc.strip():
+        return "it is empty"
+    text = (str(error).splitlines() or [type(error).__name__])[0]
+    return text[:200].rstrip(".")

@@ -1,0 +1,78 @@
+"""Names that stored configurations may hold for what has moved or been renamed since.
+
+Configurations stored before constructors had public places hold the module of definition. The
+table is explicit: a name that is not in it stands for itself, and what it gives still has to pass
+the checks of `mmjax.config.serialize`.
+"""
+
+# {old module: (current module, the names that moved)}
+_MOVED = {
+    "mmjax.balance": ("mmjax.balance", "config random"),
+    "mmjax.balance.aligned": ("mmjax.balance", "aligned"),
+    "mmjax.balance.cagrad": ("mmjax.balance", "cagrad"),
+    "mmjax.balance.db_mtl": ("mmjax.balance", "db_mtl"),
+    "mmjax.balance.double_sampling": ("mmjax.balance", "modo sdmgrad"),
+    "mmjax.balance.dwa": ("mmjax.balance", "dwa"),
+    "mmjax.balance.equal_angle": ("mmjax.balance", "config"),
+    "mmjax.balance.excess_mtl": ("mmjax.balance", "excess_mtl"),
+    "mmjax.balance.famo": ("mmjax.balance", "famo"),
+    "mmjax.balance.graddrop": ("mmjax.balance", "graddrop"),
+    "mmjax.balance.gradnorm": ("mmjax.balance", "gradnorm"),
+    "mmjax.balance.gradvac": ("mmjax.balance", "gradvac"),
+    "mmjax.balance.imtl_g": ("mmjax.balance", "imtl_g"),
+    "mmjax.balance.learned": ("mmjax.balance", "imtl_l uncertainty"),
+    "mmjax.balance.losses": ("mmjax.balance", "equal geometric scale_invariant static"),
+    "mmjax.balance.mgda": ("mmjax.balance", "mgda"),
+    "mmjax.balance.moco": ("mmjax.balance", "moco"),
+    "mmjax.balance.nash": ("mmjax.balance", "fairgrad nash"),
+    "mmjax.balance.pcgrad": ("mmjax.balance", "pcgrad"),
+    "mmjax.balance.preference": ("mmjax.balance", "cosmos pbi"),
+    "mmjax.balance.random": ("mmjax.balance", "random"),
+    "mmjax.balance.robust": ("mmjax.balance", "krum trimmed_mean"),
+    "mmjax.balance.stch": ("mmjax.balance", "log_stch stch"),
+    "mmjax.balance.upgrad": ("mmjax.balance", "dualproj upgrad"),
+    "mmjax.data.av_mnist": ("mmjax.data", "av_mnist"),
+    "mmjax.data.columns": ("mmjax.data", "Audio Image Label Labels Numbers Text Value"),
+    "mmjax.data.digit_pairs": ("mmjax.data", "digit_pairs"),
+    "mmjax.data.from_arrays": ("mmjax.data", "from_arrays"),
+    "mmjax.data.from_table": ("mmjax.data", "from_table"),
+    "mmjax.data.from_tfds": ("mmjax.data", "from_tfds"),
+    "mmjax.data.interactions": ("mmjax.data", "interactions"),
+    "mmjax.data.multi_digits": (
+        "mmjax.data",
+        "Pairing fashion_mnist_pairs multi_fashion multi_mnist",
+    ),
+    "mmjax.data.polyglot_digits": ("mmjax.data", "polyglot_digits"),
+    "mmjax.data.spectrogram": ("mmjax.data.audio.spectrogram", "Spectrogram"),
+    "mmjax.fusion.pool": ("mmjax.fusion", "pool"),
+    "mmjax.heads": ("mmjax.heads", "SequenceLabelling"),
+    "mmjax.heads.sequence": ("mmjax.heads", "SequenceLabelling"),
+    "mmjax.train.teacher": ("mmjax.runs.teacher", "trained"),
+}
+_RENAMED = {
+    "mmjax.balance:config": "conflict_free",
+    "mmjax.balance:random": "rlw",
+    "mmjax.heads:SequenceLabelling": "SequenceLabeling",
+}
+# Two classes of the same name, in modules of their own.
+_NOISES = {
+    ("mmjax.data.av_mnist", "Noise"): ("mmjax.data.builtin.av_mnist", "Noise"),
+    ("mmjax.data.polyglot_digits", "Noise"): ("mmjax.data.builtin.polyglot_digits", "Noise"),
+}
+
+
+def find_current_name(module: str, name: str) -> tuple[str, str]:
+    """Returns the module and the name that stand today for those of a stored configuration.
+
+    Example:
+      >>> find_current_name("mmjax.balance.equal_angle", "config")
+      ('mmjax.balance', 'conflict_free')
+      >>> find_current_name("optax", "adam")
+      ('optax', 'adam')
+    """
+    if (module, name) in _NOISES:
+        return _NOISES[module, name]
+    current, names = _MOVED.get(module, (module, ""))
+    if name not in names.split():
+        return module, name
+    return current, _RENAMED.get(f"{current}:{name}", name)

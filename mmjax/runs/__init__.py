@@ -1,0 +1,1 @@
+"""Run directories: what makes a run, written, read back and reused."""
