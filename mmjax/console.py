@@ -19,12 +19,26 @@ NARROW = 24  # a column of words is not made narrower than this, unless its word
 NO_BREAK = "\u00a0"  # a space at which a cell is not broken into lines
 
 
-def console() -> Any:
-    """Makes the console of progress bars: as wide as the screen, or as they need in a file."""
-    from rich.console import Console
+def make_progress(*columns: Any, stderr: bool = False, disable: bool = False) -> Any:
+    """Makes a progress display whose tasks show their description, a bar and the given columns.
 
-    made = Console()
-    return made if made.is_terminal else Console(width=FILE_WIDTH)
+    Args:
+      *columns: formats of text, such as "{task.completed}", or columns of rich.
+      stderr: whether it is shown on the error stream.
+      disable: whether nothing is shown.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    console = Console(stderr=stderr)
+    if not stderr and not console.is_terminal:
+        console = Console(width=FILE_WIDTH)
+    texts = [TextColumn(c, markup=False) if isinstance(c, str) else c for c in columns]
+    description = TextColumn("{task.description}", markup=False)
+    bar = BarColumn(bar_width=20)
+    return Progress(
+        description, bar, *texts, refresh_per_second=4, console=console, disable=disable
+    )
 
 
 def print_text(text: str = "", *, file: Any = None) -> None:
@@ -47,6 +61,20 @@ def print_paragraph(text: str) -> None:
 def terminal_width() -> int:
     """Returns how many characters a line of the terminal holds, or a line of a file is given."""
     return shutil.get_terminal_size((FILE_WIDTH, 24)).columns
+
+
+def align_columns(rows: Rows) -> list[str]:
+    """Formats rows of text as lines whose columns are aligned to the left, without a header.
+
+    Example:
+      >>> align_columns([["seed", "int", "0"], ["batch_size", "int", "64"]])
+      ['seed        int  0', 'batch_size  int  64']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        GAP.join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def print_table(rows: Rows, title: str = "", *, words: int = 1) -> None:

@@ -7,6 +7,7 @@ act on the terminal nor become markup.
 import html
 import re
 import unicodedata
+from collections.abc import Sequence
 
 JOINERS = "\u200c\u200d"  # invisible, but words and emoji are written with them
 MARKDOWN = re.compile(
@@ -90,12 +91,24 @@ def escape_latex(text: str) -> str:
     return "".join(LATEX.get(c, c) for c in text)
 
 
-def format_markdown_table(rows: list[list[str]], words: int = 1) -> str:
-    """Formats rows of Markdown, the header first, as a table.
+def format_markdown_table(
+    rows: Sequence[Sequence[str]], words: int = 1, *, escape: bool = True
+) -> str:
+    r"""Formats rows of text, the header first, as a table of Markdown.
 
     Args:
-      rows: cells that are escaped already.
-      words: how many of the first columns hold words; the others are numbers, to the right.
+      rows: the cells.
+      words: number of columns, the first ones, that hold words (the others hold numbers and are
+        aligned to the right).
+      escape: False if the cells are Markdown already.
+
+    Example:
+      >>> print(format_markdown_table([["", "accuracy"], ["a|b", "0.9"]]), end="")
+      |  | accuracy |
+      | :-- | --: |
+      | a\|b | 0.9 |
     """
+    if escape:
+        rows = [[escape_markdown(cell) for cell in row] for row in rows]
     rule = [":--"] * words + ["--:"] * (len(rows[0]) - words)
     return "".join(f"| {' | '.join(row)} |\n" for row in (rows[0], rule, *rows[1:]))

@@ -206,7 +206,7 @@ def cells(rows: Iterable[Row]) -> list[list[str]]:
 def markdown(summary: Summary) -> str:
     """The table in Markdown, its notes below it."""
     rows = [list(HEADER), *cells(summary.rows)]
-    table = format_markdown_table([[escape_markdown(cell) for cell in row] for row in rows], 4)
+    table = format_markdown_table(rows, 4)
     return f"{table}\n{' '.join(summary.notes)}\n"
 
 

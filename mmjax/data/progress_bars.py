@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+from mmjax.console import make_progress
 from mmjax.escapes import escape_control_characters
 
 T = TypeVar("T")
@@ -11,10 +12,7 @@ T = TypeVar("T")
 
 def tracked(items: Iterable[T], title: str, total: int) -> Iterator[T]:
     """Passes the items on and shows how many of them have gone by."""
-    from rich.progress import TextColumn
-
-    count = TextColumn("{task.completed:,.0f} of {task.total:,.0f}")
-    with _progress(count) as bar:
+    with _progress("{task.completed:,.0f} of {task.total:,.0f}") as bar:
         task = bar.add_task(escape_control_characters(title), total=total)
         for item in items:
             yield item
@@ -32,9 +30,6 @@ def downloaded(title: str, total: int | None) -> Iterator[Callable[[int], None]]
 
 
 def _progress(count: Any) -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), count)
-    console = Console(stderr=True)
-    return Progress(*columns, TimeRemainingColumn(), console=console, refresh_per_second=4)
+    return make_progress(count, TimeRemainingColumn(), stderr=True)

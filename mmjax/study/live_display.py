@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from mmjax.console import console
+from mmjax.console import make_progress
 from mmjax.escapes import escape_control_characters
 from mmjax.study.packing import steps
 from mmjax.train.progress_bar import Report
@@ -25,8 +25,6 @@ class Display:
     """
 
     def __init__(self, plan: Any, homes: Mapping[str, Path]) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn
-
         self.homes, self.begin = homes, time.perf_counter()
         lanes, tuning = len(plan.study.seeds), plan.study.tuning
         trials = tuning.trials * len(tuning.seeds) if tuning else 0
@@ -34,13 +32,7 @@ class Display:
         waiting = [n for n in plan.arms if not (homes[n] / "result.json").exists()]
         self.left = float(sum(each[name] * (lanes + trials) for name in waiting))
         self.made, self.running = 0.0, ""
-        self.bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[told]}", markup=False),
-            refresh_per_second=4,
-            console=console(),
-        )
+        self.bar = make_progress("{task.fields[told]}")
         self.whole = self.bar.add_task("study", total=max(self.left, 1), told="")
         self.program = self.bar.add_task("", total=1, told="", visible=False)
 

@@ -283,8 +283,8 @@ def test_report_needs_its_packages(monkeypatch, tmp_path):
 def test_reading_runs_needs_neither_pandas_nor_matplotlib():
     """Only `report` does."""
     program = (
-        "import sys; from mmjax.report import number_format, statistics; from mmjax.runs import read, stored_settings; "
-        "from mmjax.cli import reports; "
+        "import sys; from mmjax.report import number_format, statistics; "
+        "from mmjax.runs import read, stored_settings; from mmjax.cli import report_commands; "
         "print([m for m in ('pandas', 'matplotlib') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
