@@ -49,6 +49,7 @@ def action(asked: argparse.Namespace) -> None:
     from mmjax.study import cost_estimate
     from mmjax.study import run_study as studies
     from mmjax.study import study_directory as directories
+    from mmjax.study import study_plan as plans
 
     study, file = find(asked.target)
     if asked.seeds:
@@ -57,11 +58,11 @@ def action(asked: argparse.Namespace) -> None:
         raise ConfigError("--resume needs --workdir DIR, the study to continue.")
     module = sys.modules.get(study.base.func.__module__)
     prepare_jax(asked)
-    plan = studies.make_plan(file.stem, study, asked.settings, own=module)
+    plan = plans.make_plan(file.stem, study, asked.settings, own=module)
     directory = asked.workdir or workdirs.fresh(plan.name)
     directories.check(plan, directory, resume=asked.resume)
     devices = asked.devices and jax.devices()[: asked.devices]
-    used, data = studies.check(plan, devices)
+    used, data = plans.check(plan, devices)
     if asked.dry_run:
         return cost_estimate.describe(plan, devices, asked.lanes)
     command = shlex.join(["mmjax", *sys.argv[1:]])
@@ -77,7 +78,7 @@ def action(asked: argparse.Namespace) -> None:
                 plan,
                 directory,
                 devices=devices,
-                most=asked.lanes,
+                max_replicas=asked.lanes,
                 checkpoint_every=asked.checkpoint_every,
             )
         print_results(directory)
