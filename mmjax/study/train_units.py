@@ -53,10 +53,10 @@ class Trainer(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A trained replica: the results of its program, and its index there."""
+    """A trained replica: the results of its program, and its position there."""
 
     fitted: Fitted
-    index: int
+    position: int
 
 
 def train(trainer: Trainer, units: Sequence[Unit], *, test: bool) -> None:
@@ -169,17 +169,17 @@ def units_of(replicas: Sequence[Lane]) -> list[Unit]:
 
 def finish(trainer: Trainer, unit: Unit, pieces: Sequence[Piece], *, test: bool) -> None:
     """Writes the result, or the failure, of a unit whose replicas have all ended."""
-    for fitted, index in pieces:
-        if index in fitted.failed:
-            return fail(trainer, unit, fitted.failed[index])
+    for fitted, position in pieces:
+        if position in fitted.failed:
+            return fail(trainer, unit, fitted.failed[position])
     experiment = trainer.build(unit.config)
     parts = [
-        result(experiment, fitted, [seed], [index])
-        for (fitted, index), seed in zip(pieces, unit.seeds, strict=True)
+        result(experiment, fitted, [seed], [position])
+        for (fitted, position), seed in zip(pieces, unit.seeds, strict=True)
     ]
     if test:
         # The checkpoint of a unit has the layout of a run's: its replicas on one device.
-        states = [jax.tree.map(lambda x, i=p.index: x[i], p.fitted.state) for p in pieces]
+        states = [jax.tree.map(lambda x, i=p.position: x[i], p.fitted.state) for p in pieces]
         states = [jax.device_put(state, jax.devices()[0]) for state in states]
         checkpoints = Checkpoints(unit.home / "checkpoints")
         stacked = jax.tree.map(lambda *x: jnp.stack(x), *states)

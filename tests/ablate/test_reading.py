@@ -198,12 +198,12 @@ def test_arms_of_several_runs_have_names_that_tell_them_apart(tmp_path):
 
 
 def test_one_run_alone_is_not_compared(tmp_path):
-    with pytest.raises(ValueError, match=r"one run only"):
+    with pytest.raises(ValueError, match=r"only one run"):
         read.distinct([write_arm(tmp_path / "arm", accuracies(0.5))])
 
 
 def test_what_is_no_run_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no run: it has neither"):
+    with pytest.raises(ValueError, match=r"does not hold a run: it has neither"):
         read.find(tmp_path)
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(ValueError, match=r"run\.json is damaged"):
