@@ -22,10 +22,8 @@ NO_BREAK = "\u00a0"  # a space at which cells are not broken into lines
 def make_progress(*columns: Any, stderr: bool = False, disable: bool = False) -> Any:
     """Makes a progress display whose tasks show their description, a bar and the given columns.
 
-    Args:
-      *columns: formats of text, such as "{task.completed}", or columns of rich.
-      stderr: whether it is shown on the error stream.
-      disable: whether nothing is shown.
+    Columns are formats of text, such as "{task.completed}", or columns of rich. If `disable` is
+    True, nothing is shown.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
@@ -33,12 +31,9 @@ def make_progress(*columns: Any, stderr: bool = False, disable: bool = False) ->
     console = Console(stderr=stderr)
     if not stderr and not console.is_terminal:
         console = Console(width=FILE_WIDTH)
-    texts = [TextColumn(c, markup=False) if isinstance(c, str) else c for c in columns]
-    description = TextColumn("{task.description}", markup=False)
-    bar = BarColumn(bar_width=20)
-    return Progress(
-        description, bar, *texts, refresh_per_second=4, console=console, disable=disable
-    )
+    parts = ["{task.description}", BarColumn(bar_width=20), *columns]
+    parts = [TextColumn(part, markup=False) if isinstance(part, str) else part for part in parts]
+    return Progress(*parts, refresh_per_second=4, console=console, disable=disable)
 
 
 def print_text(text: str = "", *, file: Any = None) -> None:

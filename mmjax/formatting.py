@@ -42,7 +42,7 @@ def example_shapes(x: Any) -> str:
 
     Example:
       >>> format_example_shapes({"image": np.zeros((64, 1, 256), np.float32)})
-      'image 1×256'
+      '1×256'
     """
     if isinstance(x, Tokens | Branches):
         return example_shapes(x.values)

@@ -95,7 +95,7 @@ def _no_annotations():
 
 @pytest.mark.usefixtures("_no_annotations")
 def test_the_display_of_a_study(everywhere, tmp_path, capsys):
-    plan = make_plan("small", small_study.STUDY, own=small_study)
+    plan = make_plan("small", small_study.STUDY, module=small_study)
     homes = {name: tmp_path / name for name in plan.arms}
     for name in NAMES:
         display = Display(plan, homes)

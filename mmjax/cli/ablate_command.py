@@ -58,7 +58,7 @@ def action(asked: argparse.Namespace) -> None:
         raise ConfigError("--resume needs --workdir DIR, the study to continue.")
     module = sys.modules.get(study.base.func.__module__)
     prepare_jax(asked)
-    plan = plans.make_plan(file.stem, study, asked.settings, own=module)
+    plan = plans.make_plan(file.stem, study, asked.settings, module=module)
     directory = asked.workdir or workdirs.fresh(plan.name)
     directories.check(plan, directory, resume=asked.resume)
     devices = asked.devices and jax.devices()[: asked.devices]

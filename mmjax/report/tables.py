@@ -53,8 +53,15 @@ class Table(NamedTuple):
 
 def tables(record: Record) -> list[Table]:
     """Returns all tables of results that apply to the study."""
-    made = [arms(record), grid(record), tests(record), gains(record), others(record), gaps(record)]
-    return [table for table in made if table is not None and table.rows]
+    candidates = [
+        arms(record),
+        grid(record),
+        tests(record),
+        gains(record),
+        others(record),
+        gaps(record),
+    ]
+    return [table for table in candidates if table is not None and table.rows]
 
 
 def arms(record: Record) -> Table:

@@ -99,11 +99,11 @@ def check_vmapped(vmapped: Sequence[str], rows: Sequence[Mapping[str, str]]) -> 
             raise ConfigError(f"vmapped names {path}, which is not a number but {values[0]}.")
 
 
-def grouped(units: Sequence[Unit], own: ModuleType | None) -> list[list[Lane]]:
+def grouped(units: Sequence[Unit], module: ModuleType | None) -> list[list[Lane]]:
     """Returns the replicas of each program: units whose configurations differ in numbers only."""
     groups: dict[str, list[Lane]] = {}
     for unit in units:
-        groups.setdefault(_but_for_numbers(unit, own), []).extend(
+        groups.setdefault(_but_for_numbers(unit, module), []).extend(
             Lane(unit, seed) for seed in unit.seeds
         )
     return list(groups.values())
@@ -162,9 +162,9 @@ def _literal(text: str) -> float | None:
     return float(value) if type(value) in (int, float) else None
 
 
-def _but_for_numbers(unit: Unit, own: ModuleType | None) -> str:
+def _but_for_numbers(unit: Unit, module: ModuleType | None) -> str:
     """Returns a unit's stored configuration with its vmapped numbers set to zero."""
     config = unit.config
     for path in unit.numbers:
         config = configs.put(config, path, 0.0)
-    return configs.dump(config, own)
+    return configs.dump(config, module)

@@ -12,7 +12,7 @@ programs/        checkpoints of programs that are being trained
 
 import datetime
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -58,7 +58,6 @@ def run(
     homes = {name: directory / "arms" / name for name in plan.arms}
     units = {name: plan.unit(homes[name], arm.config) for name, arm in plan.arms.items()}
     completed = {name for name, home in homes.items() if read_or_set_aside(home) is not None}
-    waiting = [name for name in plan.arms if name not in completed]
     labels = {name: arm.labels for name, arm in plan.arms.items()}
 
     with Display(plan, homes) as display:
@@ -71,7 +70,7 @@ def run(
         trainer = Trainer(
             programs=directory / "programs",
             build=plan.build,
-            own=plan.own,
+            module=plan.module,
             devices=devices,
             max_replicas=max_replicas,
             memory=memory,
@@ -79,22 +78,34 @@ def run(
             show=display.show,
             record_end=record_end,
         )
-        if plan.study.tuning is not None:
-            configurations = {homes[name]: plan.arms[name].config for name in waiting}
-            metrics = {homes[name]: judged_by(plan, arm) for name, arm in plan.arms.items()}
-            vmapped = plan.study.vmapped
-            tuned = tune(trainer, plan.study.tuning, configurations, vmapped, metrics)
-            for name in waiting:
-                units[name] = plan.unit(homes[name], tuned[homes[name]])
-        for name in waiting:
-            homes[name].mkdir(parents=True, exist_ok=True)
-            text = configs.dump(units[name].config, plan.own)
-            write_config(homes[name] / "config.json", text)
+        waiting_homes = {name: homes[name] for name in plan.arms if name not in completed}
+        units |= _tune_and_store_arms(plan, trainer, waiting_homes)
         train(trainer, list(units.values()), test=True)
     write_results.write(directory, labels, plan.facts["axes"])
     if not any((directory / "programs").glob("*")):
         shutil.rmtree(directory / "programs", ignore_errors=True)
     return [name for name, home in homes.items() if not (home / "result.json").exists()]
+
+
+def _tune_and_store_arms(
+    plan: Plan, trainer: Trainer, homes: Mapping[str, Path]
+) -> dict[str, Unit]:
+    """Tunes the arms {name: directory}, if the study asks for it, and writes their configurations.
+
+    Returns {name: unit to be trained}.
+    """
+    configurations = {home: plan.arms[name].config for name, home in homes.items()}
+    if plan.study.tuning is not None:
+        metrics = {home: judged_by(plan, plan.arms[name]) for name, home in homes.items()}
+        vmapped = plan.study.vmapped
+        configurations = tune(trainer, plan.study.tuning, configurations, vmapped, metrics)
+    units = {}
+    for name, home in homes.items():
+        units[name] = plan.unit(home, configurations[home])
+        home.mkdir(parents=True, exist_ok=True)
+        text = configs.dump(units[name].config, plan.module)
+        write_config(home / "config.json", text)
+    return units
 
 
 def judged_by(plan: Plan, arm: Arm) -> tuple[str, str]:

@@ -30,8 +30,8 @@ def start(plan: Plan, directory: Path, source: Path | None, record: Mapping[str,
     provenance.append(directory, record)
     if (directory / "study.json").is_file():
         return
-    write_config(directory / "config.json", configs.dump(plan.base, plan.own))
-    store_code(directory, plan.own)
+    write_config(directory / "config.json", configs.dump(plan.base, plan.module))
+    store_code(directory, plan.module)
     if source is not None:
         shutil.copyfile(source, directory / "experiment.py")
     files.write_json(directory / "study.json", plan.facts)
@@ -66,7 +66,7 @@ def check(plan: Plan, directory: Path, *, resume: bool) -> None:
             if stored[key] != value:
                 differing.append(key)
     base = read_config(directory / "config.json")
-    if not is_same(base, configs.dump(plan.base, plan.own), plan.own):
+    if not is_same(base, configs.dump(plan.base, plan.module), plan.module):
         differing.append("the base experiment")
     if differing:
         lines = []
@@ -80,7 +80,7 @@ def check(plan: Plan, directory: Path, *, resume: bool) -> None:
         )
 
 
-def is_same(old: str, new: str, own: ModuleType | None) -> bool:
+def is_same(old: str, new: str, module: ModuleType | None) -> bool:
     """Returns whether two stored configurations are equal.
 
     Loading resolves relative paths, which older versions stored.
@@ -88,7 +88,7 @@ def is_same(old: str, new: str, own: ModuleType | None) -> bool:
     if old == new:
         return True
     try:
-        config = configs.load(old, allow=sorted(serialize.modules_of(new)), own=own)
+        config = configs.load(old, allow=sorted(serialize.modules_of(new)), own=module)
     except ConfigError:
         return False
-    return configs.dump(config, own) == new
+    return configs.dump(config, module) == new

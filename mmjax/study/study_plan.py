@@ -42,7 +42,7 @@ class Plan(NamedTuple):
       arms: {name: arm}.
       facts: the content of `study.json`.
       build: builds experiments from configurations.
-      own: the module of the base experiment's file.
+      module: the module of the base experiment's file.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Plan(NamedTuple):
     arms: dict[str, Arm]
     facts: dict[str, Any]
     build: Build
-    own: ModuleType | None
+    module: ModuleType | None
 
     def unit(self, home: Path, config: fdl.Buildable) -> Unit:
         """Returns the unit that trains a configuration with the study's seeds."""
@@ -61,11 +61,11 @@ class Plan(NamedTuple):
     def groups(self) -> list[list[Lane]]:
         """Returns the replicas of each program, before tuning and if memory is no limit."""
         units = [self.unit(Path(name), arm.config) for name, arm in self.arms.items()]
-        return grouped(units, self.own)
+        return grouped(units, self.module)
 
 
 def make_plan(
-    name: str, study: Study, settings: Sequence[str] = (), own: ModuleType | None = None
+    name: str, study: Study, settings: Sequence[str] = (), module: ModuleType | None = None
 ) -> Plan:
     """Makes the arms of a study and checks its metric, seeds, numbers and search space.
 
@@ -73,7 +73,7 @@ def make_plan(
       name: the name of the study.
       study: the study.
       settings: PATH=VALUE, applied to the base experiment first.
-      own: the module of the base experiment's file.
+      module: the module of the base experiment's file.
 
     Raises:
       ConfigError: the study is invalid.
@@ -119,7 +119,7 @@ def make_plan(
             "batch_size": experiment.batch_size,
         },
     }
-    return Plan(name, study, base, arms, facts, build, own)
+    return Plan(name, study, base, arms, facts, build, module)
 
 
 def told(tuning: Tuning) -> dict[str, Any]:

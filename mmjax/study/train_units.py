@@ -32,7 +32,7 @@ class Trainer(NamedTuple):
     Attributes:
       programs: the directory of the programs' checkpoints during training.
       build: builds experiments from configurations.
-      own: the module of the base experiment's file.
+      module: the module of the base experiment's file.
       devices: the devices that train; None leaves the choice to `choose_devices`.
       max_replicas: largest number of replicas per program; None for as many as the memory holds.
       memory: bytes available on each device; None for what the device reports.
@@ -43,7 +43,7 @@ class Trainer(NamedTuple):
 
     programs: Path
     build: Build
-    own: ModuleType | None
+    module: ModuleType | None
     devices: Sequence[jax.Device] | None
     max_replicas: int | None
     memory: int | None
@@ -75,7 +75,7 @@ def train(trainer: Trainer, units: Sequence[Unit], *, test: bool) -> None:
     for unit in units:
         unit.home.mkdir(parents=True, exist_ok=True)
         read_or_set_aside(unit.home)  # a damaged result is set aside and trained again
-    for replicas in grouped(units, trainer.own):
+    for replicas in grouped(units, trainer.module):
         waiting = [unit for unit in units_of(replicas) if not is_done(unit)]
         if not waiting:
             continue

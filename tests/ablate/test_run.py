@@ -47,7 +47,7 @@ def small(**fields):
     """Two arms in one program."""
     fields = {"single_task": False, "single_modality": False, "seeds": (0, 1), **fields}
     study = dataclasses.replace(STUDY, axes={"optimizer.learning_rate": ["0.01", "0.03"]}, **fields)
-    return plans.make_plan("small", study, own=small_study)
+    return plans.make_plan("small", study, module=small_study)
 
 
 def start_and_run(plan, directory, **options):
@@ -172,7 +172,7 @@ def test_a_failed_arm_is_recorded_and_the_rest_go_on(tmp_path):
     study = dataclasses.replace(
         STUDY, axes=axes, single_task=False, single_modality=False, seeds=(0,)
     )
-    plan = plans.make_plan("failing", study, own=small_study)
+    plan = plans.make_plan("failing", study, module=small_study)
     assert start_and_run(plan, tmp_path) == ["rate=wild", "rate=alone"]
     for name in ("rate=wild", "rate=alone"):
         told = (tmp_path / "arms" / name / "error.txt").read_text()
@@ -190,7 +190,7 @@ def test_another_study_is_not_taken_for_this_one(done, tmp_path):
     other = small(single_modality=True, seeds=(0, 2))
     with pytest.raises(ConfigError, match=r"seeds: stored \[0, 1\], requested \[0, 2\]"):
         directories.check(other, directory, resume=True)
-    longer = plans.make_plan("small", plan.study, ["epochs=9"], own=small_study)
+    longer = plans.make_plan("small", plan.study, ["epochs=9"], module=small_study)
     with pytest.raises(ConfigError, match="the base experiment"):
         directories.check(longer, directory, resume=True)
     (tmp_path / "x").write_text("")
@@ -200,7 +200,7 @@ def test_another_study_is_not_taken_for_this_one(done, tmp_path):
 
 def test_an_arm_that_does_not_fit_is_named_before_anything_runs():
     plan = dataclasses.replace(STUDY, axes={"batch_size": ["8", "100"]}, vmapped=())
-    made = plans.make_plan("small", plan, own=small_study)
+    made = plans.make_plan("small", plan, module=small_study)
     with pytest.raises(ConfigError, match="arm batch_size=100: batch_size=100 is more than the 64"):
         plans.check(made, jax.devices()[:1])
 

@@ -25,7 +25,7 @@ def changed(**fields):
 
 
 def plan(study):
-    return make_plan("study", study, own=small_study)
+    return make_plan("study", study, module=small_study)
 
 
 def test_the_grid_has_every_combination_in_order():
@@ -103,7 +103,7 @@ def test_the_plan_says_what_is_trained_on():
 
 def test_settings_come_before_the_axes():
     study = changed(single_modality=True)
-    arms = make_plan("study", study, ["epochs=7"], own=small_study).arms
+    arms = make_plan("study", study, ["epochs=7"], module=small_study).arms
     epochs = {name: build(arm.config).epochs for name, arm in arms.items()}
     assert epochs["fusion=concat,balancer=equal"] == epochs["single_modality=left"] == 7
     assert epochs["fusion=gated,balancer=equal"] == 3

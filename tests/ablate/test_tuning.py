@@ -44,7 +44,7 @@ def made(**options):
         single_task=False,
         tuning=Tuning(space=SPACE, seeds=(7, 8), **options),
     )
-    return plans.make_plan("tuned", study, own=small_study)
+    return plans.make_plan("tuned", study, module=small_study)
 
 
 @pytest.fixture(scope="module")
