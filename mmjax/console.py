@@ -120,7 +120,7 @@ def format_table(rows: Rows, width: int, *, words: int = 1) -> str:
 
 
 class Block(NamedTuple):
-    """A part of a table: its cells, and how many of its columns, the first ones, hold words."""
+    """Part of a table: its cells, and how many of its columns, the first ones, hold words."""
 
     cells: list[list[str]]
     words: int

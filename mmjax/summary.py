@@ -49,7 +49,7 @@ class Row(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """The summary of a model.
+    """Summary of a model.
 
     Attributes:
       rows: the parts, then their sum "prediction"; the auxiliary objectives, which only training

@@ -1,4 +1,4 @@
-"""The findings of a study as data frames, which the tables and figures show."""
+"""Findings of a study as data frames, which the tables and figures show."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""A self-contained HTML page with embedded figures and tables that sort by click or key.
+"""Self-contained HTML page with embedded figures and tables that sort by click or key.
 
 Its security policy forbids every request, so that the page can be sent and opened anywhere.
 """

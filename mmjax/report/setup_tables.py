@@ -1,4 +1,4 @@
-"""The tables of a report that describe what was run: setup, settings and changes."""
+"""Tables of what was run: setup, settings and changes."""
 
 from collections.abc import Mapping
 from typing import Any

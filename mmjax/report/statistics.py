@@ -1,4 +1,4 @@
-"""The statistics of a study, based on SciPy: intervals, tests, the best arms, ranks and Δm.
+"""Statistics of studies, based on SciPy: intervals, tests, the best arms, ranks and Δm.
 
 Values are arrays [arms seeds], NaN if a seed was not run. A seed is the unit of every statement:
 the same data set and protocol, another training.
@@ -44,7 +44,7 @@ LEVEL = 0.05
 
 
 class Comparison(NamedTuple):
-    """The comparison of arms with a baseline.
+    """Comparison of arms with a baseline.
 
     Attributes:
       seeds: number of seeds that each arm has in common with the baseline.

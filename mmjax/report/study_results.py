@@ -39,7 +39,7 @@ class Arm(NamedTuple):
 
 
 class Record(NamedTuple):
-    """The current state of a study.
+    """Current state of a study.
 
     Attributes:
       name: the name of the study.

@@ -1,4 +1,4 @@
-"""The cells and columns of a report's tables, as text with sort keys and marks."""
+"""Cells and columns of a report's tables, as text with sort keys and marks."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -15,7 +15,7 @@ MARKS = {"better": "⁺", "worse": "⁻", "baseline": "°"}
 
 
 class Cell(NamedTuple):
-    """A cell: its text, the value by which it is sorted, whether it is bold, and its mark."""
+    """Cell: its text, the value by which it is sorted, whether it is bold, and its mark."""
 
     text: str = ""
     value: float | str = ""

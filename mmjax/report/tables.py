@@ -1,4 +1,4 @@
-"""The tables of a study's results, as cells of text that `render` formats."""
+"""Tables of a study's results, as cells of text that `render` formats."""
 
 import textwrap
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ WIDEST = 5  # largest number of columns of a grid whose cells show intervals
 
 
 class Table(NamedTuple):
-    """A table.
+    """Table of a report.
 
     Attributes:
       name: a short name for files.

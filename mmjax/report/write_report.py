@@ -26,7 +26,7 @@ from mmjax.report.tables import Table
 
 
 class Drawing(NamedTuple):
-    """The file name, the title and the caption of a figure."""
+    """File name, title and caption of a figure."""
 
     name: str
     title: str
@@ -34,7 +34,7 @@ class Drawing(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """The parts of a report in order: name, introduction, results, figures, and what was run."""
+    """Parts of a report in order: name, introduction, results, figures, and what was run."""
 
     name: str
     intro: str

@@ -1,4 +1,4 @@
-"""The arms of a study: every combination of labels as a configuration, and the baselines."""
+"""Makes the arms of a study: every combination of labels as a configuration, and the baselines."""
 
 import itertools
 import re

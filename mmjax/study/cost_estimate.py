@@ -1,4 +1,4 @@
-"""The estimate of `mmjax ablate --dry-run`: a study's arms, programs and training time."""
+"""Estimates for `mmjax ablate --dry-run` a study's arms, programs and training time."""
 
 import time
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The live display of a study: number of completed, running and failed arms, and time left."""
+"""Live display of a study: number of completed, running and failed arms, and time left."""
 
 import time
 from collections.abc import Iterator, Mapping

@@ -16,7 +16,7 @@ from mmjax.experiment import Experiment
 from mmjax.train.traced_hparams import Sweep
 
 TRACED = ("model", "optimizer", "balancer", "augment", "modality_dropout")
-"""The fields of an experiment whose numbers are traced by the compiled program."""
+"""Fields of an experiment whose numbers are traced by the compiled program."""
 
 
 class Unit(NamedTuple):

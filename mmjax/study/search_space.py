@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Uniform(NamedTuple):
-    """A uniform distribution of numbers from `low` to `high`.
+    """Uniform distribution of numbers from `low` to `high`.
 
     Example:
       >>> Uniform(0.0, 0.5)
@@ -19,7 +19,7 @@ class Uniform(NamedTuple):
 
 
 class LogUniform(NamedTuple):
-    """A uniform distribution of the logarithms of numbers from `low` to `high`.
+    """Uniform distribution of the logarithms of numbers from `low` to `high`.
 
     Example:
       >>> LogUniform(1e-4, 1e-2)
@@ -31,7 +31,7 @@ class LogUniform(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """A uniform distribution over values, written as for `--set`.
+    """Uniform distribution over values, written as for `--set`.
 
     Example:
       >>> Choice(("Concat()", "Gated(width=64)")).values[0]

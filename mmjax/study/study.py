@@ -30,7 +30,7 @@ Labels = Mapping[str, str]
 
 @dataclasses.dataclass(frozen=True)
 class Tuning:
-    """A hyperparameter search with the same number of trials for every arm.
+    """Hyperparameter search with the same number of trials for every arm.
 
     A trial trains with values drawn from the space. The arm is then trained for the report with
     the values of the trial whose validation metric, averaged over its seeds, is best. No trial
@@ -67,7 +67,7 @@ class Tuning:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """A comparison of experiments.
+    """Comparison of experiments.
 
     Attributes:
       base: the base experiment, a function decorated with `auto_config`.

@@ -1,4 +1,4 @@
-"""The directory of a study: its first files, and the check before it is resumed."""
+"""Writes the first files of a study's directory, and checks it before a resume."""
 
 import shutil
 from collections.abc import Mapping

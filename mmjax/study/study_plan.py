@@ -1,4 +1,4 @@
-"""The plan of a study: its arms, units and programs, checked before anything is trained."""
+"""Plans studies: their arms, units and programs, checked before anything is trained."""
 
 import dataclasses
 import json
@@ -33,7 +33,7 @@ from mmjax.train.programs import check as check_experiment
 
 
 class Plan(NamedTuple):
-    """A study with everything that follows from it.
+    """Study with everything that follows from it.
 
     Attributes:
       name: the name of the study.

@@ -53,7 +53,7 @@ class Trainer(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A trained replica: the results of its program, and its position there."""
+    """Trained replica: the results of its program, and its position there."""
 
     fitted: Fitted
     position: int
