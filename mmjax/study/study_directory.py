@@ -80,7 +80,7 @@ def check(plan: Plan, directory: Path, *, resume: bool) -> None:
         )
 
 
-def is_same(old: str, new: str, module: ModuleType | None) -> bool:
+def is_same(old: str, new: str, own: ModuleType | None) -> bool:
     """Returns whether two stored configurations are equal.
 
     Loading resolves relative paths, which older versions stored.
@@ -88,7 +88,7 @@ def is_same(old: str, new: str, module: ModuleType | None) -> bool:
     if old == new:
         return True
     try:
-        config = configs.load(old, allow=sorted(serialize.modules_of(new)), own=module)
+        config = configs.load(old, allow=sorted(serialize.modules_of(new)), own=own)
     except ConfigError:
         return False
-    return configs.dump(config, module) == new
+    return configs.dump(config, own) == new

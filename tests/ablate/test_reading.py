@@ -212,7 +212,7 @@ def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"gone/config\.json is missing"):
         read.find(tmp_path)
     (tmp_path / "study.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"is a study: mmjax report"):
+    with pytest.raises(ValueError, match=r"is a study; report it with mmjax report"):
         read.find(tmp_path)
 
 
@@ -223,7 +223,12 @@ def run_command(*argv):
     parser = argparse.ArgumentParser()
     report_commands.add_commands(parser.add_subparsers(dest="command", required=True))
     options = parser.parse_args([str(word) for word in argv])
-    getattr(report_commands, options.command)(options)
+    actions = {
+        "report": report_commands.report,
+        "show": report_commands.show,
+        "compare": report_commands.compare,
+    }
+    actions[options.command](options)
 
 
 def test_show(tmp_path, capsys):
