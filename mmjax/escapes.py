@@ -106,7 +106,7 @@ def escape_latex(text: str) -> str:
 
 
 def format_markdown_table(
-    rows: Sequence[Sequence[str]], words: int = 1, *, escape: bool = True
+    rows: Sequence[Sequence[str]], words: int = 1, *, escape: bool = False
 ) -> str:
     r"""Formats rows of text, the header first, as a table of Markdown.
 
@@ -114,10 +114,10 @@ def format_markdown_table(
       rows: the cells.
       words: number of columns, the first ones, that hold words (the others hold numbers and are
         aligned to the right).
-      escape: False if the cells are Markdown already.
+      escape: whether the cells are plain text that is escaped first.
 
     Example:
-      >>> print(format_markdown_table([["", "accuracy"], ["a|b", "0.9"]]), end="")
+      >>> print(format_markdown_table([["", "accuracy"], ["a|b", "0.9"]], escape=True), end="")
       |  | accuracy |
       | :-- | --: |
       | a\|b | 0.9 |

@@ -207,7 +207,7 @@ def cells(rows: Iterable[Row]) -> list[list[str]]:
 def markdown(summary: Summary) -> str:
     """Formats the table in Markdown, followed by its notes."""
     rows = [list(HEADER), *cells(summary.rows)]
-    table = format_markdown_table(rows, 4)
+    table = format_markdown_table(rows, 4, escape=True)
     return f"{table}\n{' '.join(summary.notes)}\n"
 
 

@@ -12,7 +12,10 @@ T = TypeVar("T")
 
 def tracked(items: Iterable[T], title: str, total: int) -> Iterator[T]:
     """Passes the items on and shows how many of them have gone by."""
-    with _progress("{task.completed:,.0f} of {task.total:,.0f}") as bar:
+    from rich.progress import TextColumn
+
+    count = TextColumn("{task.completed:,.0f} of {task.total:,.0f}")
+    with _progress(count) as bar:
         task = bar.add_task(escape_control_characters(title), total=total)
         for item in items:
             yield item

@@ -21,7 +21,7 @@ def markdown(table: Table) -> str:
     rows = [[*map(escape_markdown, table.header)]]
     rows += [[_mark_down(cell) for cell in row] for row in table.rows]
     note = f"\n{escape_markdown(table.note)}\n" if table.note else ""
-    return format_markdown_table(rows, table.texts, escape=False) + note
+    return format_markdown_table(rows, table.texts) + note
 
 
 def latex(table: Table) -> str:

@@ -95,10 +95,10 @@ def _called(node: Any, objects: Mapping[str, Any]) -> str:
 
 
 def _name(reference: Mapping[str, str]) -> str:
-    """Formats a function or class, with its module unless mmjax or the experiment defines it."""
+    """A function or class: with its module, unless that is mmjax's or the experiment's file."""
     module, name = reference["module"], reference["name"]
-    is_local = module == "<experiment>" or module.partition(".")[0] == "mmjax"
-    return name if is_local else f"{module}.{name}"
+    own = module == "<experiment>" or module.partition(".")[0] == "mmjax"
+    return name if own else f"{module}.{name}"
 
 
 def _show(value: Any, objects: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from mmjax import files
 from mmjax.console import print_table, print_text
-from mmjax.escapes import escape_control_characters, format_markdown_table
+from mmjax.escapes import escape_control_characters, escape_markdown, format_markdown_table
 from mmjax.experiment import Experiment
 from mmjax.intervals import format_mean as cell
 from mmjax.runs.run_files import read_result
@@ -78,7 +78,7 @@ def show(rows: list[list[str]]) -> None:
 
 def markdown(rows: list[list[str]]) -> str:
     """The table in Markdown."""
-    return format_markdown_table(rows)
+    return format_markdown_table([[escape_markdown(cell) for cell in row] for row in rows])
 
 
 def curves(workdir: Path, arms: Sequence[str], seeds: Sequence[int]) -> None:

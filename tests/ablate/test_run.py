@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -145,7 +144,7 @@ def test_smaller_programs_give_the_same(done, tmp_path, capsys):
     start_and_run(plan, tmp_path / "memory", memory=int(needed - 1))
     check_same(directory, tmp_path / "memory", rtol=2e-3, atol=1e-4)
     said = capsys.readouterr().out
-    assert re.search(r"A program of 4 \w+ needs", said) and "in programs of 2 at most" in said
+    assert "A program of 4 replicas needs" in said and "in programs of 2 at most" in said
 
 
 def test_what_is_done_is_kept_and_the_rest_is_made(done, tmp_path):

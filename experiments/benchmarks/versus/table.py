@@ -3,8 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from mmjax.escapes import format_markdown_table
-
 Row = dict[str, Any]
 Column = tuple[str, Callable[[Row], str]]  # a title and what stands under it
 
@@ -147,6 +145,9 @@ def sections(rows: Sequence[Row]) -> Iterator[str]:
 
 def grid(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     """A Markdown table."""
-    header = [title for title, _ in columns]
-    cells = [[show(row) for _, show in columns] for row in rows]
-    return format_markdown_table([header, *cells], escape=False)
+    lines = [
+        [title for title, _ in columns],
+        [":--" if i == 0 else "--:" for i in range(len(columns))],
+        *([show(row) for _, show in columns] for row in rows),
+    ]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
