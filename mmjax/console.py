@@ -1,7 +1,7 @@
-"""Prints text and tables; the only place that stored text reaches a terminal from.
+"""Prints text, tables and progress bars; all stored text reaches the terminal through this module.
 
-Control characters are made visible, nothing is read as markup, and no table is cut: one that is too
-wide is transposed, split into blocks of columns, or written as one list per row.
+Control characters are made visible, nothing is interpreted as markup, and no table is truncated: a
+table that is too wide is transposed, split into blocks of columns, or written as one list per row.
 """
 
 import shutil
@@ -13,24 +13,33 @@ from mmjax.escapes import escape_control_characters
 
 Rows = Sequence[Sequence[str]]
 
-FILE_WIDTH = 120  # characters per line where the output is no terminal
+FILE_WIDTH = 120  # characters per line if the output is not a terminal
 GAP = "  "
-NARROW = 24  # a column of words is not made narrower than this, unless its words are
-NO_BREAK = "\u00a0"  # a space at which a cell is not broken into lines
+NARROW = 24  # characters; a column of words gets at least this, or its longest text if shorter
+NO_BREAK = "\u00a0"  # a space at which cells are not broken into lines
 
 
-def console() -> Any:
-    """Makes the console of progress bars: as wide as the screen, or as they need in a file."""
+def make_progress(*columns: Any, stderr: bool = False, disable: bool = False) -> Any:
+    """Makes a progress display whose tasks show their description, a bar and the given columns.
+
+    Columns are formats of text, such as "{task.completed}", or columns of rich. If `disable` is
+    True, nothing is shown.
+    """
     from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
 
-    made = Console()
-    return made if made.is_terminal else Console(width=FILE_WIDTH)
+    console = Console(stderr=stderr)
+    if not stderr and not console.is_terminal:
+        console = Console(width=FILE_WIDTH)
+    parts = ["{task.description}", BarColumn(bar_width=20), *columns]
+    parts = [TextColumn(part, markup=False) if isinstance(part, str) else part for part in parts]
+    return Progress(*parts, refresh_per_second=4, console=console, disable=disable)
 
 
 def print_text(text: str = "", *, file: Any = None) -> None:
     """Prints text of several lines with its control characters made visible.
 
-    What the terminal's encoding lacks is escaped too.
+    Characters that the terminal's encoding lacks are escaped too.
     """
     file = file or sys.stdout
     encoding = getattr(file, "encoding", None) or "utf-8"
@@ -39,14 +48,28 @@ def print_text(text: str = "", *, file: Any = None) -> None:
 
 
 def print_paragraph(text: str) -> None:
-    """Prints text whose lines are broken at spaces."""
+    """Prints text and breaks its lines at spaces."""
     width = terminal_width()
     print_text("\n".join(part for line in text.split("\n") for part in break_lines(line, width)))
 
 
 def terminal_width() -> int:
-    """Returns how many characters a line of the terminal holds, or a line of a file is given."""
+    """Returns the characters per line of the terminal, or of a file."""
     return shutil.get_terminal_size((FILE_WIDTH, 24)).columns
+
+
+def align_columns(rows: Rows) -> list[str]:
+    """Formats rows of text as lines whose columns are aligned to the left, without a header.
+
+    Example:
+      >>> align_columns([["seed", "int", "0"], ["batch_size", "int", "64"]])
+      ['seed        int  0', 'batch_size  int  64']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        GAP.join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def print_table(rows: Rows, title: str = "", *, words: int = 1) -> None:
@@ -54,8 +77,8 @@ def print_table(rows: Rows, title: str = "", *, words: int = 1) -> None:
 
     Args:
       rows: the header, and the rows; the first column names them.
-      title: what stands above it.
-      words: how many columns, the first ones, are words; the others are numbers.
+      title: the text above it.
+      words: number of columns, the first ones, that hold words; the others hold numbers.
     """
     print_text()
     if title:
@@ -64,46 +87,54 @@ def print_table(rows: Rows, title: str = "", *, words: int = 1) -> None:
 
 
 def format_table(rows: Rows, width: int, *, words: int = 1) -> str:
-    """Lays a table out in lines of at most `width` characters, with every cell in full.
+    """Formats a table in lines of at most `width` characters, without truncating any cell.
 
-    Columns of words break into lines at spaces, and so do headers; numbers do not. A table that
-    is still too wide is transposed if that fits, or else split into blocks of columns that repeat
-    the first one; the metrics of one task stay together where they can. Only a single name or value
-    that is itself wider than the screen makes a longer line.
+    Columns of words and headers break into lines at spaces; numbers do not. A table that is still
+    too wide is transposed if that fits, or else split into blocks of columns that repeat the first
+    one; the metrics of one task stay together if possible. Lines are longer only if a single name
+    or value is wider than `width`.
 
     Args:
       rows: the header, and the rows; the first column names them.
       width: characters per line.
-      words: how many columns, the first ones, are words; the others are numbers.
+      words: number of columns, the first ones, that hold words; the others hold numbers.
+
+    Example:
+      >>> print(format_table([["", "accuracy"], ["image", "0.97"]], width=80))
+             accuracy
+      ───────────────
+      image      0.97
     """
     cells = [[escape_control_characters(cell) for cell in row] for row in rows]
-    forms = [split_columns(cells, width, words)]
-    if words == 1 and len(forms[0]) != 1:
-        forms.append(split_columns([list(row) for row in zip(*cells, strict=True)], width, 1))
-    fitting = [blocks for blocks in forms if blocks]
+    layouts = [split_columns(cells, width, words)]
+    if words == 1 and len(layouts[0]) != 1:
+        transposed = [list(row) for row in zip(*cells, strict=True)]
+        layouts.append(split_columns(transposed, width, 1))
+    fitting = [blocks for blocks in layouts if blocks]
     if not fitting:
         return format_records(cells, width)
+    # A single block is best, then the layout with the fewest lines.
     best = min(fitting, key=lambda blocks: (len(blocks) > 1, sum(len(b.cells) for b in blocks)))
     lines = [format_block(block, width) for block in best]
     return "\n\n".join(lines).replace(NO_BREAK, " ")
 
 
 class Block(NamedTuple):
-    """A part of a table: its cells, and how many of its columns, the first ones, are words."""
+    """Part of a table: its cells, and how many of its columns, the first ones, hold words."""
 
     cells: list[list[str]]
     words: int
 
 
 def split_columns(cells: list[list[str]], width: int, words: int) -> list[Block]:
-    """Splits a table into blocks of columns that fit; [] where one column beside the names fails.
+    """Splits a table into blocks of columns that fit; [] if the names and one column do not.
 
     Columns whose headers differ in the last word only, such as the metrics of a task, are a group.
     """
     columns = [list(column) for column in zip(*cells, strict=True)]
-    least = [least_width(column, i < words) for i, column in enumerate(columns)]
-    room = width - least[0]
-    if any(len(GAP) + w > room for w in least[1:]):
+    widths = [least_width(column, i < words) for i, column in enumerate(columns)]
+    available = width - widths[0]
+    if any(len(GAP) + w > available for w in widths[1:]):
         return []
     groups: list[list[int]] = []
     for i in range(1, len(columns)):
@@ -114,8 +145,8 @@ def split_columns(cells: list[list[str]], width: int, words: int) -> list[Block]
             groups.append([i])
     blocks: list[list[int]] = [[]]
     for group in groups:
-        for part in [group] if _total(group, least) <= room else [[i] for i in group]:
-            if blocks[-1] and _total(blocks[-1] + part, least) > room:
+        for part in [group] if _total(group, widths) <= available else [[i] for i in group]:
+            if blocks[-1] and _total(blocks[-1] + part, widths) > available:
                 blocks.append([])
             blocks[-1] += part
     return [
@@ -125,18 +156,18 @@ def split_columns(cells: list[list[str]], width: int, words: int) -> list[Block]
 
 
 def _total(columns: Sequence[int], widths: Sequence[int]) -> int:
-    """Characters that some columns take behind the first one."""
+    """Returns the characters that these columns take to the right of the first one."""
     return sum(len(GAP) + widths[i] for i in columns)
 
 
 def least_width(column: Sequence[str], is_words: bool) -> int:
-    """Returns the fewest characters in which a column can be written, its header on top."""
+    """Returns the smallest width of a column, its header included."""
     header, *cells = column
     word = max((display_width(word) for word in header.split(" ")), default=0)
     if not is_words:
         return max([word, *map(display_width, cells)])
-    longest = max([word, *(display_width(w) for cell in cells for w in cell.split(" "))])
-    return max(longest, min(NARROW, max(map(display_width, column))))
+    longest_word = max([word, *(display_width(w) for cell in cells for w in cell.split(" "))])
+    return max(longest_word, min(NARROW, max(map(display_width, column))))
 
 
 def format_block(block: Block, width: int) -> str:
@@ -145,19 +176,20 @@ def format_block(block: Block, width: int) -> str:
     columns = list(zip(*cells, strict=True))
     widths = [least_width(column, i < words) for i, column in enumerate(columns)]
     spare = width - sum(widths) - len(GAP) * (len(widths) - 1)
-    for i in range(words):  # columns of words take what is left
+    for i in range(words):  # columns of words share the rest of the line
         wanted = max(map(display_width, columns[i])) - widths[i]
-        widths[i] += (more := max(0, min(wanted, spare)))
-        spare -= more
-    heads = [max(w, display_width(cells[0][i])) for i, w in enumerate(widths)]
-    if sum(heads) - sum(widths) <= spare:
-        widths = heads  # no header need be broken
+        widths[i] += (added := max(0, min(wanted, spare)))
+        spare -= added
+    header_widths = [max(w, display_width(cells[0][i])) for i, w in enumerate(widths)]
+    if sum(header_widths) - sum(widths) <= spare:
+        widths = header_widths  # no header has to be broken
     lines: list[str] = []
     for number, row in enumerate(cells):
         broken = [break_lines(cell, w) for cell, w in zip(row, widths, strict=True)]
         height = max(map(len, broken))
         blanks = [[""] * (height - len(part)) for part in broken]
-        parts = zip(blanks, broken, strict=True)  # headers stand on the rule, cells hang from above
+        parts = zip(blanks, broken, strict=True)
+        # Headers are aligned to the bottom, cells to the top.
         padded = [blank + part if number == 0 else part + blank for blank, part in parts]
         lines += [_join(texts, widths, words) for texts in zip(*padded, strict=True)]
         if number == 0:
@@ -174,20 +206,19 @@ def _join(texts: Sequence[str], widths: Sequence[int], words: int) -> str:
 
 
 def format_records(cells: list[list[str]], width: int) -> str:
-    """Formats a list per row: its name, and below it each header with its value."""
+    """Formats one list per row: its name, and below it each header with its value."""
     header, *rows = cells
     indent = max(map(display_width, header[1:]), default=0)
     lines = []
     for name, *values in rows:
         lines.append(name)
-        for head, value in zip(header[1:], values, strict=True):
-            beside = len(GAP) * 2 + indent + display_width(value) <= width
+        for title, value in zip(header[1:], values, strict=True):
             if not value:
                 continue
-            if beside:
-                lines.append(f"{GAP}{head}{' ' * (indent - display_width(head))}{GAP}{value}")
+            if len(GAP) * 2 + indent + display_width(value) <= width:
+                lines.append(f"{GAP}{title}{' ' * (indent - display_width(title))}{GAP}{value}")
             else:
-                lines += [f"{GAP}{head}", f"{GAP}{GAP}{value}"]
+                lines += [f"{GAP}{title}", f"{GAP}{GAP}{value}"]
         lines.append("")
     return "\n".join(lines).rstrip("\n").replace(NO_BREAK, " ")
 
@@ -205,7 +236,12 @@ def break_lines(text: str, width: int) -> list[str]:
 
 
 def display_width(text: str) -> int:
-    """Returns how many columns of a terminal a text takes; wide characters take two."""
+    """Returns the number of terminal columns that a text takes; wide characters take two.
+
+    Example:
+      >>> display_width("Δm"), display_width("数")
+      (2, 2)
+    """
     if text.isascii():
         return len(text)
     from rich.cells import cell_len

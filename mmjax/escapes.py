@@ -1,24 +1,27 @@
-"""Escapes of text that others wrote (names, settings, commands, errors), one function per format.
+"""Escapes text from outside (names, settings, commands, errors), with one function per format.
 
-Whatever is printed or written into a report goes through one of these, so that a name can neither
-act on the terminal nor become markup.
+All text that is printed or written into a report passes through one of these functions, so that a
+name can neither control the terminal nor become markup.
 """
 
 import html
 import re
 import unicodedata
+from collections.abc import Sequence
 
-JOINERS = "\u200c\u200d"  # invisible, but words and emoji are written with them
+JOINERS = "\u200c\u200d"  # invisible, but needed in words and emoji
 MARKDOWN = re.compile(
     r"[\\`*\[\]|$~]"  # always markup
-    r"|(?<![^\W_])_|_(?![^\W_])"  # an underscore within a word is none
+    r"|(?<![^\W_])_|_(?![^\W_])"  # not within a word, where it is literal
     r"|<(?=[A-Za-z/!?])|&(?=#?\w+;)"  # the start of a tag, and of an entity
 )
 ENTITIES = {"<": "&lt;", "&": "&amp;"}
 LATEX = {
     "\\": r"\textbackslash{}",
     **{c: "\\" + c for c in "&%$#_{}"},
-    **{c: "{" + c + "}" for c in "[]*"},  # at the start of a row they would belong to the last one
+    **{
+        c: "{" + c + "}" for c in "[]*"
+    },  # at the start of a row LaTeX reads them as arguments of the row break
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "`": r"\textasciigrave{}",
@@ -40,15 +43,16 @@ LATEX = {
 def escape_control_characters(text: str, keep: str = "") -> str:
     r"""Makes control characters visible, as Python writes them: `\x1b`, `\n`, `\u202e`.
 
-    These are the characters that move a terminal's cursor, color or rename it, turn the direction
-    of writing, break lines, or cannot be encoded (lone surrogates).
+    These are the characters that move the cursor, color or rename the terminal, change the writing
+    direction, break lines, or cannot be encoded (lone surrogates).
 
     Args:
       text: any text.
-      keep: characters that are left as they are, such as a line break.
+      keep: characters that are not escaped, such as a line break.
 
-    >>> escape_control_characters("red: \x1b[31m")
-    'red: \\x1b[31m'
+    Example:
+      >>> escape_control_characters("red: \x1b[31m")
+      'red: \\x1b[31m'
     """
     if text.isprintable():
         return text
@@ -70,32 +74,55 @@ def escape_character(character: str) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    r"""Escapes text for one line of GitHub's Markdown, in a table's cell or outside of it.
+    r"""Escapes text for one line of GitHub's Markdown, inside or outside of a table.
 
-    >>> escape_markdown("a|b <script> low_rank _x_")
-    'a\\|b &lt;script> low_rank \\_x\\_'
+    Example:
+      >>> escape_markdown("a|b <script> low_rank _x_")
+      'a\\|b &lt;script> low_rank \\_x\\_'
     """
     text = escape_control_characters(text.replace("\n", " "))
     return MARKDOWN.sub(lambda match: ENTITIES.get(match[0], "\\" + match[0]), text)
 
 
 def escape_html(text: str) -> str:
-    """Escapes text for HTML, within elements and within quoted attributes."""
+    """Escapes text for HTML, in elements and in quoted attributes.
+
+    Example:
+      >>> escape_html('<a href="x">')
+      '&lt;a href=&quot;x&quot;&gt;'
+    """
     return html.escape(escape_control_characters(text.replace("\n", " ")))
 
 
 def escape_latex(text: str) -> str:
-    """Escapes text for LaTeX, in a table's cell or outside of it."""
+    r"""Escapes text for LaTeX, inside or outside of a table.
+
+    Example:
+      >>> escape_latex("5% ± 1")
+      '5\\% $\\pm$ 1'
+    """
     text = escape_control_characters(text.replace("\n", " "))
     return "".join(LATEX.get(c, c) for c in text)
 
 
-def format_markdown_table(rows: list[list[str]], words: int = 1) -> str:
-    """Formats rows of Markdown, the header first, as a table.
+def format_markdown_table(
+    rows: Sequence[Sequence[str]], words: int = 1, *, escape: bool = False
+) -> str:
+    r"""Formats rows of text, the header first, as a table of Markdown.
 
     Args:
-      rows: cells that are escaped already.
-      words: how many of the first columns hold words; the others are numbers, to the right.
+      rows: the cells.
+      words: number of columns, the first ones, that hold words (the others hold numbers and are
+        aligned to the right).
+      escape: whether the cells are plain text that is escaped first.
+
+    Example:
+      >>> print(format_markdown_table([["", "accuracy"], ["a|b", "0.9"]], escape=True), end="")
+      |  | accuracy |
+      | :-- | --: |
+      | a\|b | 0.9 |
     """
+    if escape:
+        rows = [[escape_markdown(cell) for cell in row] for row in rows]
     rule = [":--"] * words + ["--:"] * (len(rows[0]) - words)
     return "".join(f"| {' | '.join(row)} |\n" for row in (rows[0], rule, *rows[1:]))

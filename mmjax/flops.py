@@ -1,8 +1,8 @@
-"""Floating-point operations of a function, counted without running it.
+"""Counts the floating-point operations of a function without running it.
 
-XLA's own cost analysis counts the body of a loop once, however often it runs, so a recurrent
-network seems to cost one step of time. Here the operations are counted on the jaxpr, where the
-length of every scan is known.
+XLA's cost analysis counts the body of a loop once, regardless of the number of iterations, so that
+a recurrent network seems to cost a single time step. This module counts on the jaxpr, which knows
+the length of every scan.
 """
 
 import collections
@@ -20,23 +20,23 @@ Shape = tuple[int, ...]
 
 
 def names(text: str) -> frozenset[str]:
-    """The words of a text."""
+    """Splits a text into the set of its words."""
     return frozenset(text.split())
 
 
-# One operation an element of the result; (1 + x)(1 - x), spelled out before JAX 0.12, takes three.
+# One operation per element of the result, but three for one_minus_square: (1 + x)(1 - x).
 ELEMENTWISE = names(
     """abs acos acosh add add_any asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp
     cos cosh cumlogsumexp cummax cummin cumprod cumsum digamma div erf erf_inv erfc exp exp2 expm1
     floor igamma igammac integer_pow lgamma log log1p log2 logistic max min mul neg nextafter
     one_minus_square polygamma pow rem round rsqrt sign sin sinh sqrt square sub tan tanh zeta"""
 )
-# One operation for every element but the first of those that become one.
+# One operation per element except the first of each group that is reduced.
 REDUCTIONS = names("reduce_max reduce_min reduce_prod reduce_sum unshift")
 WINDOWS = names("reduce_window_max reduce_window_min reduce_window_sum")
-# One operation for every number that meets the operand.
+# One operation per element of the updates.
 SCATTERS = names("scatter-add scatter-max scatter-min scatter-mul scatter-sub")
-# Numbers are moved, chosen, drawn or converted.
+# Elements are moved, selected, sampled or converted: no operations.
 FREE = names(
     """all_gather all_to_all approx_top_k bitcast_convert_type broadcast_in_dim complex concatenate
     conj convert_element_type copy copy_p device_put dynamic_slice dynamic_update_slice empty2
@@ -45,7 +45,7 @@ FREE = names(
     sharding_constraint shift slice sort split squeeze stack stop_gradient top_k transpose unstack
     """
 )
-# What holds a jaxpr that runs once.
+# Primitives whose inner jaxpr runs once.
 CALLS = names(
     """call checkpoint closed_call core_call custom_jvp_call custom_vjp_call custom_vmap_call
     eval_jaxpr jit pjit remat2"""
@@ -53,34 +53,37 @@ CALLS = names(
 
 
 def flops(function: Callable[..., Any], *args: Any) -> int:
-    """How many floating-point operations a call of a function takes; nothing is computed.
+    """Counts the floating-point operations of a function call without computing anything.
 
     A product of matrices [m k] and [k n] counts 2mnk. A convolution counts every tap of the kernel
-    at every place, the zeros around the image included, as is the custom; where its input has fewer
-    places than its result, as in gradients, it counts those, and so no zeros between them.
-    Arithmetic and functions such as exp count one an element, a sum of n numbers n - 1, and
-    factorisations of matrices their cubic term. Comparisons, integers, random bits and moving
-    numbers are free, and so is all that the results do not need. A scan counts its body as often as
-    it runs, a choice of branches the one that costs most. Where platforms go about a thing in
-    different ways, the default is counted, so that the figure does not depend on the machine.
+    at every position, padding included, as is usual; if its input has fewer positions than its
+    result, as in gradients, it counts those, and thus no zeros between them. Arithmetic and
+    functions such as exp count one per element, a sum of n numbers n - 1, and factorizations of
+    matrices their cubic term. Comparisons, integers, random bits and data movement count nothing,
+    nor does anything that the results do not need. A scan counts its body once per iteration, a
+    conditional its most expensive branch. If the implementation depends on the platform, the
+    default one is counted, so that the result does not depend on the machine.
 
-    A `while_loop` counts as if it ran once, with a warning, since nobody knows how often it runs.
-    Operations that have no rule here, such as eigenvalues, count nothing, with a warning that names
-    them.
+    A `while_loop` counts as one iteration, with a warning, because the number is unknown.
+    Operations without a rule, such as eigenvalues, count nothing, with a warning that names them.
 
     Args:
-      function: any function that JAX can trace, with gradients and `vmap` in it too.
+      function: any function that JAX can trace, gradients and `vmap` included.
       *args: its arguments; arrays may be `jax.ShapeDtypeStruct`s.
+
+    Example:
+      >>> count_flops(jnp.matmul, jnp.zeros((2, 3)), jnp.zeros((3, 4)))
+      48
     """
     return sum(flops_by_scope(function, *args).values())
 
 
 def flops_by_scope(function: Callable[..., Any], *args: Any) -> dict[str, int]:
-    """The operations that `flops` counts, apart for each `jax.named_scope` of the function.
+    """Counts operations as `count_flops` does, separately for each `jax.named_scope`.
 
     Returns:
-      {names of the scopes, the outer ones first: operations}; under `vmap` a name has brackets
-      around it.
+      {names of the scopes, the outer ones first: operations}; under `vmap` a name is in
+      parentheses.
     """
     jaxpr = jax.make_jaxpr(function)(*args).jaxpr
     needed, _ = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
@@ -91,18 +94,18 @@ def flops_by_scope(function: Callable[..., Any], *args: Any) -> dict[str, int]:
 
 
 def of_jaxpr(jaxpr: Jaxpr | ClosedJaxpr) -> int:
-    """The operations of a jaxpr."""
+    """Counts the operations of a jaxpr."""
     inner = jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
     return sum(of_equation(eqn) for eqn in inner.eqns)
 
 
 def of_equation(eqn: JaxprEqn) -> int:
-    """The operations of one equation, with those of the jaxprs that it holds."""
+    """Counts the operations of one equation, its inner jaxprs included."""
     name, params = eqn.primitive.name, eqn.params
     if name == "scan":
         return params["length"] * of_jaxpr(params["jaxpr"])
     if name == "while":
-        warnings.warn("FLOPs: a loop of unknown length counts as if it ran once", stacklevel=2)
+        warnings.warn("FLOPs: a loop of unknown length counts as one iteration", stacklevel=2)
         return of_jaxpr(params["cond_jaxpr"]) + of_jaxpr(params["body_jaxpr"])
     if name == "cond":
         platforms = params.get("branches_platforms") or ()
@@ -110,22 +113,21 @@ def of_equation(eqn: JaxprEqn) -> int:
             return of_jaxpr(params["branches"][platforms.index(None)])
         return max(of_jaxpr(branch) for branch in params["branches"])
     if name in CALLS:
-        held = [p for p in params.values() if isinstance(p, Jaxpr | ClosedJaxpr)]
-        return sum(of_jaxpr(jaxpr) for jaxpr in held)
-    made: list[Any] = [v.aval for v in eqn.outvars]
-    given: list[Any] = [v.aval for v in eqn.invars]
-    if any(jnp.issubdtype(x.dtype, jnp.inexact) for x in made):
-        return of_arithmetic(name, params, [x.shape for x in given], made[0].shape)
+        return sum(of_jaxpr(p) for p in params.values() if isinstance(p, Jaxpr | ClosedJaxpr))
+    outputs: list[Any] = [v.aval for v in eqn.outvars]
+    inputs: list[Any] = [v.aval for v in eqn.invars]
+    if any(jnp.issubdtype(x.dtype, jnp.inexact) for x in outputs):
+        return of_arithmetic(name, params, [x.shape for x in inputs], outputs[0].shape)
     return 0
 
 
 def of_arithmetic(name: str, params: Mapping[str, Any], shapes: Sequence[Shape], out: Shape) -> int:
-    """The operations of a primitive on arrays of these shapes, whose result has the shape `out`."""
+    """Counts the operations of a primitive from the shapes of its arguments and result."""
     if name in FREE:
         return 0
     if name in ELEMENTWISE:
         return prod(out) * (3 if name == "one_minus_square" else 1)
-    if name == "polynomial":  # by Horner's rule, of the coefficients that follow x
+    if name == "polynomial":  # Horner's rule; the coefficients follow x
         return 2 * prod(out) * (len(shapes) - 2)
     if name in REDUCTIONS:
         return max(prod(shapes[0]) - prod(out), 0)
@@ -136,8 +138,8 @@ def of_arithmetic(name: str, params: Mapping[str, Any], shapes: Sequence[Shape],
     if name in SCATTERS:
         return prod(shapes[2])
     if name == "dot_general":
-        (summed, _), _ = params["dimension_numbers"]
-        return 2 * prod(out) * prod(shapes[0][i] for i in summed)
+        (contracted, _), _ = params["dimension_numbers"]
+        return 2 * prod(out) * prod(shapes[0][i] for i in contracted)
     if name == "conv_general_dilated":
         return of_convolution(shapes[0], shapes[1], out, params["dimension_numbers"])
     if name in ("cholesky", "lu"):
@@ -149,8 +151,9 @@ def of_arithmetic(name: str, params: Mapping[str, Any], shapes: Sequence[Shape],
 
 
 def of_convolution(image: Shape, kernel: Shape, out: Shape, axes: Any) -> int:
-    """2 * examples * filters * channels that a filter sees * taps * places."""
-    examples, filters, *across = (out[i] for i in axes.out_spec)
+    """Counts 2 * examples * filters * channels per filter * taps * positions."""
+    examples, filters, *out_sizes = (out[i] for i in axes.out_spec)
     _, channels, *taps = (kernel[i] for i in axes.rhs_spec)
-    places = map(min, across, (image[i] for i in axes.lhs_spec[2:]))
-    return 2 * examples * filters * channels * prod(taps) * prod(places)
+    # Gradients dilate the input with zeros, so that it has fewer positions than the result.
+    positions = map(min, out_sizes, (image[i] for i in axes.lhs_spec[2:]))
+    return 2 * examples * filters * channels * prod(taps) * prod(positions)

@@ -1,4 +1,4 @@
-"""Modules, shapes and numbers as text, for tables and errors."""
+"""Formats modules, shapes and numbers as text for tables and errors."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,12 +13,17 @@ from mmjax.types import Branches, Seen, Tokens
 
 
 def is_array(x: Any) -> bool:
-    """Whether this is an array, one that is traced, or the shape of one."""
+    """Returns whether `x` is an array, a traced array or a `jax.ShapeDtypeStruct`."""
     return isinstance(x, jax.Array | np.ndarray | jax.ShapeDtypeStruct)
 
 
 def batch_shapes(x: Any) -> str:
-    """The shapes of what a part gets, such as "image float32[64 1 256], text float32[64 1 64]"."""
+    """Formats the shapes of a part's input with dtypes and the batch dimension.
+
+    Example:
+      >>> format_batch_shapes({"image": np.zeros((64, 1, 256), np.float32)})
+      'image float32[64 1 256]'
+    """
     if is_array(x):
         return f"{x.dtype}[{' '.join(map(str, x.shape))}]"
     if isinstance(x, Tokens | Branches):
@@ -33,12 +38,17 @@ def batch_shapes(x: Any) -> str:
 
 
 def example_shapes(x: Any) -> str:
-    """The shapes of what a part gets or returns, without examples and copies: "image 1×256"."""
+    """Formats the shapes of a part's input or output, without batch dimension and copies.
+
+    Example:
+      >>> format_example_shapes({"image": np.zeros((64, 1, 256), np.float32)})
+      '1×256'
+    """
     if isinstance(x, Tokens | Branches):
         return example_shapes(x.values)
     if isinstance(x, Copies):
-        one = x.own if x.shared is None else x.shared
-        return example_shapes(jax.ShapeDtypeStruct(one.shape[1:], one.dtype))
+        copies = x.own if x.shared is None else x.shared
+        return example_shapes(jax.ShapeDtypeStruct(copies.shape[1:], copies.dtype))
     if is_array(x):
         return "×".join(map(str, x.shape[1:])) or "number"
     if not isinstance(x, Mapping):
@@ -50,35 +60,40 @@ def example_shapes(x: Any) -> str:
 
 
 def described(part: Any, depth: int = 1) -> str:
-    """A part's type with its attributes, but for those that are empty, zero or off."""
+    """Formats a part's type with its attributes, except those that are empty, zero or False.
+
+    Example:
+      >>> from mmjax.fusion import Gated
+      >>> format_module(Gated(width=64))
+      'Gated(width=64)'
+    """
     if isinstance(part, type) or not dataclasses.is_dataclass(part):
         return str(getattr(part, "__name__", type(part).__name__))
     if depth < 0:
         return f"{type(part).__name__}(...)"
     hidden = ("parent", "name") if isinstance(part, nn.Module) else ()
-    fields = {
-        f.name: getattr(part, f.name) for f in dataclasses.fields(part) if f.name not in hidden
-    }
-    given = {name: value for name, value in fields.items() if not is_off(value)}
-    shown = (f"{name}={attribute(value, depth - 1)}" for name, value in given.items())
-    return f"{type(part).__name__}({', '.join(shown)})"
+    arguments = []
+    for field in dataclasses.fields(part):
+        if field.name not in hidden and not is_off(value := getattr(part, field.name)):
+            arguments.append(f"{field.name}={attribute(value, depth - 1)}")
+    return f"{type(part).__name__}({', '.join(arguments)})"
 
 
 def is_off(value: Any) -> bool:
-    """Whether a value says that there is nothing, or holds arrays, which are no setting."""
+    """Returns whether a value is empty, zero or False, or holds arrays, which are not settings."""
     if value is None or any(map(is_array, jax.tree.leaves(value))):
         return True
     return isinstance(value, bool | int | float | str | tuple | list | Mapping) and not value
 
 
 def attribute(value: Any, depth: int) -> str:
-    """The value of an attribute."""
+    """Formats the value of an attribute."""
     if dataclasses.is_dataclass(value):
         return described(value, depth)
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{k!r}: {attribute(v, depth)}" for k, v in value.items()) + "}"
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        # A recurrent cell is known by the name of the function that makes or is its step.
+        # A recurrent cell has the name of the function that makes its step, or is it.
         value = next(filter(callable, value), type(value))
     if isinstance(value, tuple | list) and any(map(dataclasses.is_dataclass, value)):
         return f"[{', '.join(attribute(v, depth) for v in value)}]"
@@ -89,7 +104,12 @@ def attribute(value: Any, depth: int) -> str:
 
 
 def with_unit(number: int | float) -> str:
-    """A number with four digits and a unit of thousands, such as "1.230 M"."""
+    """Formats a number with four digits and a unit of thousands.
+
+    Example:
+      >>> format_with_unit(1_230_000)
+      '1.230 M'
+    """
     rounded = float(f"{number:.4g}")
     for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if rounded >= size:

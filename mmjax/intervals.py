@@ -1,4 +1,4 @@
-"""Means over seeds with their intervals, as numbers and as text."""
+"""Means over seeds with their confidence intervals, as numbers and as text."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
-    """Mean and half the width of its 95% interval (Student's t) over seeds; NaN for one seed."""
+    """Computes the mean over seeds and half its 95% interval (Student's t; NaN for one seed)."""
     from scipy import stats
 
     n = len(values)
@@ -18,7 +18,12 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
 
 
 def format_mean(values: Sequence[float]) -> str:
-    """Formats a metric over the seeds: its mean, and of several seeds half its interval."""
+    """Formats a metric over the seeds: its mean and, for several seeds, half its interval.
+
+    Example:
+      >>> format_mean_interval([0.9, 0.8, 0.85])
+      '0.850 ± 0.124'
+    """
     mean, half = mean_interval(values)
     digits = 3 if abs(mean) < 10 else 1
     return f"{mean:.{digits}f}" + ("" if math.isnan(half) else f" ± {half:.{digits}f}")

@@ -1,4 +1,4 @@
-"""A model's summary: the type, the shapes, the parameters and the operations of every part."""
+"""Summaries of models: type, shapes, parameters and floating-point operations of every part."""
 
 import collections
 import functools
@@ -29,16 +29,16 @@ HEADER = ("part", "module", "input", "output", "parameters", "FLOPs")
 
 
 class Row(NamedTuple):
-    """One part of a model, or all of it.
+    """One part of a model, or a total.
 
     Attributes:
-      part: where it is in the model, such as "encoders.speech".
+      part: its path in the model, such as "encoders.speech".
       module: its type and attributes.
-      copies: how many of it there are, each with parameters of its own.
-      input: shapes of what one of them gets for one example.
-      output: shapes of what it returns.
-      parameters: number of parameters, of all copies.
-      flops: floating-point operations for one example, of all copies.
+      copies: number of copies, each with its own parameters.
+      input: shapes of the input of one copy for one example.
+      output: shapes of the output of one copy for one example.
+      parameters: number of parameters of all copies.
+      flops: floating-point operations per example of all copies.
     """
 
     part: str
@@ -51,12 +51,12 @@ class Row(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """What there is to tell of a model.
+    """Summary of a model.
 
     Attributes:
-      rows: the parts, then "prediction", which is their sum; the auxiliary objectives, which only
-        training needs; and "training step", where it is known how the model is trained.
-      notes: what a reader must know of the operations.
+      rows: the parts, then their sum "prediction"; the auxiliary objectives, which only training
+        needs; and "training step" if it is known how the model is trained.
+      notes: how to read the shapes and operations.
     """
 
     rows: tuple[Row, ...]
@@ -64,10 +64,10 @@ class Summary(NamedTuple):
 
 
 def summarize(experiment: Experiment) -> Summary:
-    """The summary of an experiment's model and of its training step; nothing is computed.
+    """Summarizes an experiment's model and training step, without running them.
 
     Raises:
-      ValueError: where the parts of the model do not fit.
+      ValueError: the parts of the model do not fit together.
     """
     e = experiment
     batch = resized(Splits(e, ()).example(), e.batch_size)
@@ -87,7 +87,7 @@ def summarize(experiment: Experiment) -> Summary:
         operations = flops(step, state, batch)
     training = whole("training step", size(state.params), operations / e.batch_size)
     notes += (
-        "Those of the training step are of forward and backward passes, balancer and optimizer, "
+        "FLOPs of the training step include forward and backward passes, balancer and optimizer, "
         f"divided by its {e.batch_size} examples.",
         *sorted({f"{w.message}." for w in caught}),
     )
@@ -95,42 +95,43 @@ def summarize(experiment: Experiment) -> Summary:
 
 
 def summarize_model(model: Model, batch: Batch) -> Summary:
-    """The summary of a model that meets batches like this one; nothing is computed.
+    """Summarizes a model for batches like this one, without running it.
 
     Args:
       model: the model.
-      batch: arrays, or their shapes. Its number of examples matters where operations do not grow
-        with it in proportion, as in contrastive objectives.
+      batch: arrays, or their shapes. The number of examples matters for operations that are not
+        proportional to it, as in contrastive objectives.
 
     Raises:
-      ValueError: where the parts of the model do not fit.
+      ValueError: the parts of the model do not fit together.
     """
     calls, params = trace(model, batch)
     operations = operations_by_name(model, params, batch)
-    by_part: dict[str, dict[str, Call]] = {}
+    calls_of: dict[str, dict[str, Call]] = {}
     for name, call in calls.items():
-        by_part.setdefault(call.part.path, {})[name] = call
-    rows = [row(some, params, operations, batch.size) for some in by_part.values()]
+        calls_of.setdefault(call.part.path, {})[name] = call
+    rows = [row(part_calls, params, operations, batch.size) for part_calls in calls_of.values()]
     objectives = [r for r in rows if r.part.startswith("auxiliary.")]
     parts = [r for r in rows if not r.part.startswith("auxiliary.")]
-    # What stands in for the missing, and the means of late fusion, are the model's own.
+    # Tokens for missing modalities, and the means of late fusion, belong to the model itself.
     rest = size(params) - sum(r.parameters for r in rows)
     if rest or operations[""]:
-        own = f"Model(missing={model.missing!r})"
-        parts.append(whole("model", rest, operations[""] / batch.size, own))
-    every = sum(n for name, n in operations.items() if not name.startswith("auxiliary_"))
-    prediction = whole("prediction", sum(r.parameters for r in parts), every / batch.size)
+        module = f"Model(missing={model.missing!r})"
+        parts.append(whole("model", rest, operations[""] / batch.size, module))
+    total = sum(n for name, n in operations.items() if not name.startswith("auxiliary_"))
+    prediction = whole("prediction", sum(r.parameters for r in parts), total / batch.size)
     note = (
-        "Shapes and FLOPs are of one example, with sequences at their padded length; n×d are n "
-        "tokens. FLOPs are of a forward pass at test."
+        "Shapes and FLOPs are per example, with sequences at their padded length; n×d means n "
+        "tokens. FLOPs are those of a forward pass at test time."
     )
     return Summary((*parts, prediction, *objectives), (note,))
 
 
 def operations_by_name(model: Model, params: Shapes, batch: Batch) -> collections.Counter[str]:
-    """Operations on a batch {name of a part's parameters: number}; "" is what no part does."""
+    """Counts operations per batch: {name of a part's parameters: number}, "" for the rest."""
     names = list(parts_of(model))
-    mark = re.compile(r"mmjax_part_(\d+)")
+    # Scopes hold the number of a part, which is found however JAX transforms their names.
+    pattern = re.compile(r"mmjax_part_(\d+)")
 
     def scoped(name: str, part: Part, x: Any, call: Callable[[], Any]) -> Any:
         del part, x
@@ -139,11 +140,11 @@ def operations_by_name(model: Model, params: Shapes, batch: Batch) -> collection
 
     def count(method: Callable[..., Any]) -> collections.Counter[str]:
         counts: collections.Counter[str] = collections.Counter()
-        with watched(model, scoped) as seen:
-            run = functools.partial(seen.apply, method=method)
+        with watched(model, scoped) as watched_model:
+            run = functools.partial(watched_model.apply, method=method)
             for scopes, number in flops_by_scope(run, {"params": params}, shapes(batch)).items():
-                found = mark.search(scopes)
-                counts[names[int(found[1])] if found else ""] += number
+                match = pattern.search(scopes)
+                counts[names[int(match[1])] if match else ""] += number
         return counts
 
     def predict(model: Model, batch: Batch) -> Any:
@@ -169,7 +170,7 @@ def row(
     operations: Mapping[str, int],
     examples: int,
 ) -> Row:
-    """The row of a part that is called by these names."""
+    """Makes the row of a part from its calls {name of its parameters: call}."""
     first = next(iter(calls.values()))
     return Row(
         part=first.part.path,
@@ -183,17 +184,17 @@ def row(
 
 
 def whole(part: str, parameters: int, operations: float, module: str = "") -> Row:
-    """A row that has no shapes of its own."""
+    """Makes a row without shapes."""
     return Row(part, module, 1, "", "", parameters, round(operations))
 
 
 def size(params: Any) -> int:
-    """Number of parameters."""
+    """Counts the parameters of a tree."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def cells(rows: Iterable[Row]) -> list[list[str]]:
-    """The rows as text."""
+    """Formats the rows as cells of text."""
     return [
         [
             r.part,
@@ -208,18 +209,18 @@ def cells(rows: Iterable[Row]) -> list[list[str]]:
 
 
 def markdown(summary: Summary) -> str:
-    """The table in Markdown, its notes below it."""
+    """Formats the table in Markdown, followed by its notes."""
     rows = [list(HEADER), *cells(summary.rows)]
-    table = format_markdown_table([[escape_markdown(cell) for cell in row] for row in rows], 4)
+    table = format_markdown_table(rows, 4, escape=True)
     return f"{table}\n{' '.join(summary.notes)}\n"
 
 
 def show(summary: Summary, title: str) -> None:
-    """Prints the table: for the eye on a screen, in Markdown to a file."""
+    """Prints the table, as Markdown if the output is not a terminal."""
     if not sys.stdout.isatty():
         return print_text(f"### {escape_markdown(title)}\n\n{markdown(summary)}")
     rows = cells(summary.rows)
-    for row in rows:  # a name and its shape stay on one line
+    for row in rows:  # keeps a name and its shape on one line
         row[2:4] = [", ".join(s.replace(" ", NO_BREAK) for s in t.split(", ")) for t in row[2:4]]
     print_table([list(HEADER), *rows], title, words=4)
     print_text()

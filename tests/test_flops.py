@@ -209,7 +209,7 @@ def test_a_loop_of_unknown_length_counts_once_and_says_so():
     def halve(x):
         return jax.lax.while_loop(lambda y: y[0, 0] > 1, lambda y: y @ y, x)
 
-    with pytest.warns(UserWarning, match="a loop of unknown length counts as if it ran once"):
+    with pytest.warns(UserWarning, match="a loop of unknown length counts as one iteration"):
         assert flops(halve, of(4, 4)) == 2 * 4**3
 
 

@@ -23,7 +23,7 @@ from mmjax.escapes import escape_control_characters
 from mmjax.report import study_results, write_report
 from mmjax.study import results
 from mmjax.study.live_display import Display
-from mmjax.study.run_study import make_plan
+from mmjax.study.study_plan import make_plan
 from mmjax.train import run_report as run_report
 from mmjax.train.progress_bar import progress
 from mmjax.types import Batch
@@ -95,11 +95,11 @@ def _no_annotations():
 
 @pytest.mark.usefixtures("_no_annotations")
 def test_the_display_of_a_study(everywhere, tmp_path, capsys):
-    plan = make_plan("small", small_study.STUDY, own=small_study)
+    plan = make_plan("small", small_study.STUDY, module=small_study)
     homes = {name: tmp_path / name for name in plan.arms}
     for name in NAMES:
         display = Display(plan, homes)
-        with display, display.show(name, 2, 0, 8, lanes=1) as advance:
+        with display, display.show(name, 2, 0, 8, replicas=1) as advance:
             advance(1, {name: 1.0})
             display.bar.refresh()
         assert not set("\x1b\x07\u202e") & set(capsys.readouterr().out)

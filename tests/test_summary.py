@@ -202,7 +202,7 @@ def test_the_training_step_is_that_of_the_experiment(toy):
     assert rows[-1].flops == round(expected / e.batch_size)
     assert rows[-1].parameters == rows[-2].parameters
     assert "divided by its 16 examples" in notes[1]
-    assert notes[2] == "FLOPs: a loop of unknown length counts as if it ran once."
+    assert notes[2] == "FLOPs: a loop of unknown length counts as one iteration."
 
 
 def test_modules_are_shown_with_their_attributes():

@@ -49,6 +49,7 @@ def action(arguments: argparse.Namespace) -> None:
     from mmjax.study import cost_estimate
     from mmjax.study import run_study as studies
     from mmjax.study import study_directory as directories
+    from mmjax.study import study_plan as plans
 
     study, file = find(arguments.target)
     if arguments.seeds:
@@ -57,11 +58,11 @@ def action(arguments: argparse.Namespace) -> None:
         raise ConfigError("--resume needs --workdir DIR, the study to continue.")
     module = sys.modules.get(study.base.func.__module__)
     prepare_jax(arguments)
-    plan = studies.make_plan(file.stem, study, arguments.settings, own=module)
+    plan = plans.make_plan(file.stem, study, arguments.settings, module=module)
     directory = arguments.workdir or workdirs.fresh(plan.name)
     directories.check(plan, directory, resume=arguments.resume)
     devices = arguments.devices and jax.devices()[: arguments.devices]
-    device_counts, data = studies.check(plan, devices)
+    device_counts, data = plans.check(plan, devices)
     if arguments.dry_run:
         return cost_estimate.describe(plan, devices, arguments.lanes)
     command = shlex.join(["mmjax", *sys.argv[1:]])
@@ -77,7 +78,7 @@ def action(arguments: argparse.Namespace) -> None:
                 plan,
                 directory,
                 devices=devices,
-                most=arguments.lanes,
+                max_replicas=arguments.lanes,
                 checkpoint_every=arguments.checkpoint_every,
             )
         print_results(directory)

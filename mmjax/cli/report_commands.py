@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmjax import files, provenance
-from mmjax.console import print_paragraph, print_table, print_text
+from mmjax.console import align_columns, print_paragraph, print_table, print_text
 
 
 def add_commands(commands: Any) -> None:
@@ -88,10 +88,8 @@ def starts(directory: Path) -> list[str]:
 
 def print_aligned(rows: Sequence[Sequence[str]]) -> None:
     """Prints rows of text in columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        texts = (text.ljust(width) for text, width in zip(row, widths, strict=True))
-        print_text("  " + "  ".join(texts).rstrip())
+    for line in align_columns(rows):
+        print_text(f"  {line}")
 
 
 def check_links(directory: Path) -> None:

@@ -8,6 +8,7 @@ import fiddle as fdl
 
 from mmjax.config import public_names, type_checks, type_hints
 from mmjax.config.errors import ConfigError
+from mmjax.console import align_columns
 
 
 class Row(NamedTuple):
@@ -57,9 +58,7 @@ def difference(first: fdl.Buildable, second: fdl.Buildable) -> list[Difference]:
 
 def format_rows(rows: list[Row]) -> str:
     """Formats the rows as aligned columns, one row per line."""
-    paths = max((len(row.path) for row in rows), default=0)
-    types = max((len(row.type) for row in rows), default=0)
-    return "\n".join(f"{r.path:{paths}}  {r.type:{types}}  {r.value}".rstrip() for r in rows)
+    return "\n".join(align_columns(rows))
 
 
 def show(value: Any) -> str:

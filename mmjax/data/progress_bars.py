@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+from mmjax.console import make_progress
 from mmjax.escapes import escape_control_characters
 
 T = TypeVar("T")
@@ -32,9 +33,6 @@ def downloaded(title: str, total: int | None) -> Iterator[Callable[[int], None]]
 
 
 def _progress(count: Any) -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), count)
-    console = Console(stderr=True)
-    return Progress(*columns, TimeRemainingColumn(), console=console, refresh_per_second=4)
+    return make_progress(count, TimeRemainingColumn(), stderr=True)

@@ -1,1 +1,1 @@
-"""Reports of studies: statistics, tables, figures and pages."""
+"""Reports of studies: statistics, tables, figures, and pages in Markdown, LaTeX and HTML."""

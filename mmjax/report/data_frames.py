@@ -1,4 +1,4 @@
-"""A study's findings as data frames: what the tables and the figures show."""
+"""Findings of a study as data frames, which the tables and figures show."""
 
 import numpy as np
 import pandas as pd
@@ -16,11 +16,11 @@ UNITS = {
 
 
 def summary(record: Record, metric: str) -> pd.DataFrame:
-    """A test metric of every arm that has it: mean, interval, test against the baseline.
+    """Summarizes a test metric of every arm that has it: mean, interval, test against the baseline.
 
     Columns: seeds, mean, half (half the 95% interval), common (seeds in common with the baseline),
     difference, difference_half, p, holm, verdict ("better", "worse" or ""), best (see
-    `stats.best`).
+    `statistics.find_best_arms`).
     """
     values = records.values(record, metric)
     values = values[values.notna().any(axis=1)]
@@ -39,23 +39,23 @@ def summary(record: Record, metric: str) -> pd.DataFrame:
 
 
 def against(values: pd.DataFrame, rival: str, *, maximize: bool) -> pd.DataFrame:
-    """Every other arm's difference to `rival`, with its interval, test and verdict.
+    """Compares every other arm with `rival`: difference, interval, test and verdict.
 
-    They are NaN where the rival has no values.
+    They are NaN if the rival has no values.
     """
     columns = ["common", "difference", "difference_half", "p", "holm"]
     others = values.drop(index=rival, errors="ignore")
-    found = statistics.compare(others.to_numpy(), values.reindex([rival]).to_numpy()[0])
-    frame = pd.DataFrame(dict(zip(columns, found, strict=True)), index=others.index)
+    comparison = statistics.compare(others.to_numpy(), values.reindex([rival]).to_numpy()[0])
+    frame = pd.DataFrame(dict(zip(columns, comparison, strict=True)), index=others.index)
     better = (frame.difference > 0) == maximize
     frame["verdict"] = np.where(better, "better", "worse")
     return frame.assign(verdict=frame.verdict.where(frame.holm <= statistics.LEVEL, ""))
 
 
 def fusion_gains(record: Record) -> tuple[str, pd.DataFrame] | None:
-    """The best single-modality arm by its test mean, and every arm's `against` it.
+    """Returns the best single-modality arm by its test mean, and every arm's comparison with it.
 
-    It is the strongest rival, so that the gains are rather too small. None without such arms.
+    Choosing the best one by its test mean makes the gains conservative. None without such arms.
     """
     values = records.values(record, record.metric)
     values = values[values.notna().any(axis=1)]
@@ -70,40 +70,43 @@ def fusion_gains(record: Record) -> tuple[str, pd.DataFrame] | None:
 
 
 def delta_m(record: Record) -> pd.DataFrame | None:
-    """Δm in percent, arms × seeds, over one metric a task.
+    """Computes Δm in percent, arms × seeds, over one metric per task.
 
-    It is None with one task, or where the study has no results of some single-task arm. Where
-    there are several for a task, the first one counts.
+    Returns None for a single task, or if some task has no results of a single-task arm. The first
+    single-task arm of a task counts.
 
     Raises:
-      ValueError: a single-task arm's mean is not positive.
+      ValueError: the mean of a single-task arm is not positive.
     """
-    alone = {record.arms[arm].of: arm for arm in reversed(records.with_role(record, "single_task"))}
-    chosen = {records.task_of(m): m for m in records.task_metrics(record)}
-    tasks = [task for task in record.tasks if task in alone and task in chosen]
+    single_arms: dict[str | None, str] = {}
+    for arm in records.with_role(record, "single_task"):
+        single_arms.setdefault(record.arms[arm].of, arm)
+    metrics = {records.task_of(m): m for m in records.task_metrics(record)}
+    tasks = [task for task in record.tasks if task in single_arms and task in metrics]
     if len(tasks) < 2 or len(tasks) < len(record.tasks):
         return None
-    found = [records.values(record, chosen[task]) for task in tasks]
-    single = [v.loc[alone[task]] for v, task in zip(found, tasks, strict=True)]
-    if any(row.isna().all() for row in single):
-        return None
     arms = records.with_role(record, "arm")
-    maximize = [records.larger_is_better(record, chosen[task]) for task in tasks]
-    gains = statistics.delta_m(
-        np.stack([v.loc[arms].to_numpy() for v in found]), np.stack(single), maximize
-    )
+    values, single, maximize = [], [], []
+    for task in tasks:
+        task_values = records.values(record, metrics[task])
+        values.append(task_values.loc[arms].to_numpy())
+        single.append(task_values.loc[single_arms[task]].to_numpy())
+        maximize.append(records.larger_is_better(record, metrics[task]))
+    if np.isnan(single).all(axis=1).any():
+        return None
+    gains = statistics.delta_m(np.stack(values), np.stack(single), maximize)
     return pd.DataFrame(gains, index=arms, columns=list(record.seeds)).dropna(how="all")
 
 
 def ranked_values(record: Record) -> pd.DataFrame:
-    """The primary metric of the arms that have it, on the seeds that all of them have."""
+    """Selects the primary metric of the arms that have it, on the seeds that they all have."""
     arms = records.with_role(record, "arm")
     values = records.values(record, record.metric).loc[arms].dropna(how="all")
     return values.dropna(axis=1)
 
 
 def mean_ranks(record: Record) -> pd.Series | None:
-    """The mean over seeds of each arm's rank on the primary metric; None of a single arm."""
+    """Computes each arm's mean rank over seeds on the primary metric; None for a single arm."""
     values = ranked_values(record)
     if len(values) < 2 or values.shape[1] < 1:
         return None
@@ -113,7 +116,7 @@ def mean_ranks(record: Record) -> pd.Series | None:
 
 
 def primary_ranks(record: Record) -> tuple[list[str], statistics.Ranks] | None:
-    """The arms with their `mean_ranks` and tests of them; None if they cannot be tested."""
+    """Returns the ranked arms with their rank tests; None if they cannot be tested."""
     values = ranked_values(record)
     if len(values) < 3 or values.shape[1] < 2:
         return None
@@ -122,6 +125,6 @@ def primary_ranks(record: Record) -> tuple[list[str], statistics.Ranks] | None:
 
 
 def costs(record: Record) -> pd.DataFrame:
-    """The costs of every arm, those that are known of any, in the units their columns name."""
-    found = {shown: records.cost(record, name) / unit for name, (shown, unit) in UNITS.items()}
-    return pd.DataFrame(found, index=list(record.arms)).dropna(axis=1, how="all")
+    """Returns the costs of every arm that are known for any arm, in the units of the columns."""
+    columns = {title: records.cost(record, name) / unit for name, (title, unit) in UNITS.items()}
+    return pd.DataFrame(columns, index=list(record.arms)).dropna(axis=1, how="all")

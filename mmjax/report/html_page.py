@@ -1,6 +1,6 @@
-"""A self-contained HTML page: tables sort by click or key, figures lie in it, nothing is loaded.
+"""Self-contained HTML page with embedded figures and tables that sort by click or key.
 
-The page's security policy forbids every request, so that it can be sent and opened anywhere.
+Its security policy forbids every request, so that the page can be sent and opened anywhere.
 """
 
 import base64
@@ -62,7 +62,7 @@ for (const button of document.querySelectorAll("th button"))
 
 
 def page(title: str, parts: Sequence[str]) -> str:
-    """The page around its parts, which are HTML."""
+    """Makes the page from its title and parts, which are HTML."""
     policy = (
         f"default-src 'none'; img-src data:; style-src {_digest(STYLE)}; "
         f"script-src {_digest(SCRIPT)}; base-uri 'none'; form-action 'none'"
@@ -79,17 +79,17 @@ def page(title: str, parts: Sequence[str]) -> str:
 
 
 def heading(title: str) -> str:
-    """The head of a section."""
+    """Formats a section heading."""
     return f"<h2>{escape_html(title)}</h2>"
 
 
 def paragraph(text: str) -> str:
-    """A paragraph."""
+    """Formats a paragraph."""
     return f"<p>{escape_html(text)}</p>"
 
 
 def figure(path: Path, title: str, note: str) -> str:
-    """A PNG that lies in the page, with its caption."""
+    """Embeds a PNG file in the page, with its caption."""
     data = base64.b64encode(path.read_bytes()).decode()
     return (
         f'<figure><img src="data:image/png;base64,{data}" alt="{escape_html(title)}">'
@@ -99,5 +99,5 @@ def figure(path: Path, title: str, note: str) -> str:
 
 
 def _digest(text: str) -> str:
-    """What a policy calls the only style or script that it lets in."""
+    """Returns the hash by which the policy allows a style or script."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,41 +1,56 @@
-"""Numbers as text, with as many digits as they are worth."""
+"""Formats numbers with as many digits as their uncertainty justifies."""
 
 import numpy as np
 from jaxtyping import Float
 
 
 def decimals(mean: float, half: float) -> int:
-    """Places behind the point: two digits of half an interval, or else three of a mean."""
+    """Returns the decimals that show two digits of half an interval, or else three of the mean.
+
+    Example:
+      >>> count_decimals(0.9123, 0.0314)
+      3
+    """
     count, size = (2, half) if half > 0 else (3, abs(mean))
     return int(np.clip(count - 1 - np.floor(np.log10(size)), 0, 6)) if size > 0 else 3
 
 
 def typical(means: Float[np.ndarray, " a"], halves: Float[np.ndarray, " a"]) -> int:
-    """The places behind the point that suit a column: those of its medians."""
-    known, wide = means[~np.isnan(means)], halves[halves > 0]
-    half = float(np.median(wide)) if wide.size else float("nan")
+    """Returns the decimals of a column: those of its medians."""
+    known, positive = means[~np.isnan(means)], halves[halves > 0]
+    half = float(np.median(positive)) if positive.size else float("nan")
     return decimals(float(np.median(np.abs(known))) if known.size else 0.0, half)
 
 
 def interval(mean: float, half: float, places: int) -> str:
-    """A mean and half the width of its interval, if there is one."""
+    """Formats a mean and half the width of its interval (NaN for none).
+
+    Example:
+      >>> format_interval(0.9123, 0.0314, 3)
+      '0.912 ± 0.031'
+    """
     return fixed(mean, places) + ("" if np.isnan(half) else f" ± {fixed(half, places)}")
 
 
 def fixed(value: float, places: int) -> str:
-    """A number with so many places behind the point, and a true minus sign."""
+    """Formats a number with this many decimals and a typographic minus sign."""
     return f"{value:,.{places}f}".replace("-", "−")
 
 
 def probability(p: float) -> str:
-    """A p; NaN is that of no test."""
+    """Formats a p-value; NaN means that there is no test."""
     if np.isnan(p):
         return "no test"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def short(value: float) -> str:
-    """A number of any size: whole with commas, or to three digits."""
+    """Formats a number of any size: integers with commas, others with three digits.
+
+    Example:
+      >>> format_number(1234567.0), format_number(0.01234)
+      ('1,234,567', '0.0123')
+    """
     if np.isnan(value):
         return "unknown"
     return f"{value:,.0f}" if value == np.round(value) or abs(value) >= 1000 else f"{value:.3g}"

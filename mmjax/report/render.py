@@ -1,14 +1,23 @@
-"""A table as Markdown, as LaTeX and as HTML."""
+"""Renders tables as Markdown, LaTeX and HTML."""
 
 from mmjax.escapes import escape_html, escape_latex, escape_markdown, format_markdown_table
-from mmjax.report.tables import Cell, Table
+from mmjax.report.table_cells import Cell
+from mmjax.report.tables import Table
 
 BETTER = {"↑": "higher is better", "↓": "lower is better"}
 SUPERSCRIPT = {"⁺": "+", "⁻": "−", "°": "°"}
 
 
 def markdown(table: Table) -> str:
-    """The table in GitHub's Markdown, its note behind."""
+    """Renders a table in GitHub's Markdown, followed by its note.
+
+    Example:
+      >>> table = Table("t", "Test", ["arm", "acc ↑"], [[Cell("sum"), Cell("0.9", 0.9, True)]], 1)
+      >>> print(render_markdown(table), end="")
+      | arm | acc ↑ |
+      | :-- | --: |
+      | sum | **0.9** |
+    """
     rows = [[*map(escape_markdown, table.header)]]
     rows += [[_mark_down(cell) for cell in row] for row in table.rows]
     note = f"\n{escape_markdown(table.note)}\n" if table.note else ""
@@ -16,9 +25,9 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """The table as a LaTeX `tabular` with booktabs' rules, for a float of the paper's own."""
+    """Renders a table as a LaTeX `tabular` with booktabs rules, to be input in a float."""
     columns = "l" * table.texts + "r" * (len(table.header) - table.texts)
-    if table.texts == len(table.header):  # the last column is prose
+    if table.texts == len(table.header):  # the last column holds text that breaks into lines
         columns = columns[:-1] + r"p{0.7\linewidth}"
     rows = [_latex_row([escape_latex(name) for name in table.header])]
     rows += [r"\midrule"]
@@ -30,11 +39,11 @@ def latex(table: Table) -> str:
 
 
 def html(table: Table) -> str:
-    """The table in HTML; each head of a column is a button that sorts by it."""
+    """Renders a table in HTML; each column header is a button that sorts by the column."""
     heads = "".join(_html_head(i, table) for i in range(len(table.header)))
-    cut = table.rule or len(table.rows)
+    end = table.rule or len(table.rows)
     bodies = "".join(
-        _html_body(rows, table) for rows in (table.rows[:cut], table.rows[cut:]) if rows
+        _html_body(rows, table) for rows in (table.rows[:end], table.rows[end:]) if rows
     )
     note = f"<p>{escape_html(table.note)}</p>\n" if table.note else ""
     title = escape_html(table.title)
@@ -56,14 +65,14 @@ def _latex_row(cells: list[str]) -> str:
 
 
 def _latex_cell(cell: Cell) -> str:
-    """The mark takes no room, so that the numbers stand below one another."""
+    """Formats a cell; its mark has no width, so that the numbers stay aligned."""
     text = escape_latex(cell.text)
     mark = rf"\rlap{{{escape_latex(cell.mark)}}}" if cell.mark else ""
     return (rf"\textbf{{{text}}}" if cell.best else text) + mark
 
 
 def _html_head(column: int, table: Table) -> str:
-    """A column's head; words say which way is better, since arrows there tell the order of rows."""
+    """Formats a column header; words replace ↑ and ↓, because arrows show the sort order there."""
     name, better = escape_html(table.header[column]), ""
     for arrow, words in BETTER.items():
         if name.endswith(f" {arrow}"):
@@ -77,12 +86,12 @@ def _html_head(column: int, table: Table) -> str:
 
 
 def _prose(table: Table) -> str:
-    """The class of tables of words alone, whose cells break into lines."""
+    """Returns the class of tables that hold text only, whose cells break into lines."""
     return ' class="prose"' if table.texts == len(table.header) else ""
 
 
 def _html_body(rows: list[list[Cell]], table: Table) -> str:
-    """Rows that are sorted among themselves."""
+    """Formats rows that are sorted among themselves."""
     lines = "".join(f"<tr>{''.join(_html_cells(row, table))}</tr>\n" for row in rows)
     return f"<tbody>\n{lines}</tbody>\n"
 

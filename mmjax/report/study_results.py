@@ -1,4 +1,4 @@
-"""What a study's directory holds, read back: its plan, its numbers, the arms that failed."""
+"""Reads a study from its directory: its plan, its numbers, and the arms that failed."""
 
 import logging
 import math
@@ -17,19 +17,19 @@ from mmjax.study import results, write_results
 
 Direction = Literal["max", "min"]
 
-SHARES = ("accuracy", "_f1", "_iou")  # ends of names of metrics between 0 and 1
-ERRORS = ("mae", "rmse", "_error")  # of metrics of 0 and more
-BEST = {"r2": 1.0, "kappa": 1.0}
+SHARES = ("accuracy", "_f1", "_iou")  # name endings of metrics between 0 and 1
+ERRORS = ("mae", "rmse", "_error")  # name endings of metrics that are not negative
+BEST = {"r2": 1.0, "kappa": 1.0}  # largest values
 
 
 class Arm(NamedTuple):
-    """One arm as it was planned.
+    """One arm as `study.json` describes it.
 
     Attributes:
-      labels: {axis: its label there}.
-      role: "arm", or a baseline made from the base experiment.
-      of: the one task or modality of such a baseline.
-      changes: {path: value as text}, what was set.
+      labels: {axis: label}.
+      role: "arm", or the kind of baseline made from the base experiment.
+      of: the task or modality of such a baseline.
+      changes: {path: value as text} of what differs from the base experiment.
     """
 
     labels: Mapping[str, str]
@@ -39,21 +39,21 @@ class Arm(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A study as it stands.
+    """Current state of a study.
 
     Attributes:
-      name: of the study.
+      name: the name of the study.
       metric: the primary metric, "TASK/METRIC".
-      directions: {metric: whether more of it is better ("max") or less ("min")}.
+      directions: {metric: "max" if larger values are better, else "min"}.
       baseline: the arm that the others are tested against.
       seeds: the seeds of every arm.
       axes: the names of the axes.
       tasks: the names of the tasks.
       arms: {name: arm}, in the study's order.
-      frame: the numbers, as `results.load` gives them.
-      errors: {arm: first line of what stopped it}.
-      base: what is known of the base experiment: its data, examples, epochs and batch size.
-      settings: {path: value as text} that the base experiment's configuration sets.
+      frame: the numbers, as `mmjax.study.load` returns them.
+      errors: {arm: first line of its error}.
+      base: data, examples, epochs and batch size of the base experiment, as far as recorded.
+      settings: {path: value as text} that the configuration of the base experiment sets.
       starts: records of the starts, as `mmjax.provenance.record` makes them.
     """
 
@@ -73,14 +73,14 @@ class Record(NamedTuple):
 
 
 def read(directory: Path) -> Record:
-    """The study in a directory.
+    """Reads the study in a directory.
 
     Raises:
-      ValueError: there is none, or a damaged one.
+      ValueError: there is no study, or it is damaged.
     """
     path = directory / "study.json"
     if not path.is_file():
-        raise ValueError(f"{directory} holds no study: it has no study.json.")
+        raise ValueError(f"{directory} does not hold a study: it has no study.json.")
     plan = files.read_json(path)
     with files.naming_damage(path):
         check_arms(plan["arms"])
@@ -105,86 +105,101 @@ def read(directory: Path) -> Record:
         ):
             raise ValueError("its metric or its seeds are of the wrong type")
     if record.baseline not in arms:
-        raise ValueError(f"{path} names the baseline {record.baseline!r}, which is no arm of it.")
+        raise ValueError(
+            f"{path} names the baseline {record.baseline!r}, which is not one of its arms."
+        )
     return record._replace(frame=_numbers(directory, record))
 
 
 def _numbers(directory: Path, record: Record) -> pd.DataFrame:
-    """Loads results.parquet, which is written again from the arms' files if it is damaged."""
+    """Loads results.parquet; if it is damaged, rewrites it from the files of the arms."""
     try:
         return results.load(directory)
     except files.DamagedFileError as error:
         if not any(directory.glob("arms/*/result.json")):
             raise
-        logging.getLogger("mmjax").warning("%s It is written again.", error)
+        logging.getLogger("mmjax").warning("%s It is rewritten from the files of the arms.", error)
         labels = {name: arm.labels for name, arm in record.arms.items()}
         write_results.write(directory, labels, record.axes)
         return results.load(directory)
 
 
 def values(record: Record, metric: str, split: str = "test") -> pd.DataFrame:
-    """A metric, arms × seeds; NaN where a seed was not run or the arm has no such metric.
+    """Selects a metric, arms × seeds; NaN if a seed was not run or the arm lacks the metric.
 
-    An arm that ran but whose metric is undefined (NaN) for some of its seeds is NaN for all: the
-    mean over the seeds that happened to be defined would flatter it. Nor has an arm of a single
-    task a metric of all tasks, such as the loss: its own is the mean over that one task.
+    An arm whose metric is undefined (NaN) for some of its seeds is NaN for all: the mean over the
+    other seeds would be biased in its favor. Single-task arms are NaN for metrics over all tasks,
+    such as the loss, because theirs covers one task only.
     """
     rows = record.frame[(record.frame.split == split) & (record.frame.metric == metric)]
-    found = rows.pivot_table(index="arm", columns="seed", values="value", aggfunc="last")
-    found = found.reindex(index=list(record.arms), columns=list(record.seeds)).astype(float)
-    found.loc[undefined(record, metric, split)] = float("nan")
+    table = rows.pivot_table(index="arm", columns="seed", values="value", aggfunc="last")
+    table = table.reindex(index=list(record.arms), columns=list(record.seeds)).astype(float)
+    table.loc[undefined(record, metric, split)] = float("nan")
     if len(record.tasks) > 1 and task_of(metric) not in record.tasks:
-        found.loc[with_role(record, "single_task")] = float("nan")
-    return found
+        table.loc[with_role(record, "single_task")] = float("nan")
+    return table
 
 
 def undefined(record: Record, metric: str, split: str = "test") -> list[str]:
-    """The arms that ran but whose metric is NaN for some seed."""
+    """Returns the arms whose metric is NaN for some seed that was run."""
     frame = record.frame
     rows = frame[(frame.split == split) & (frame.metric == metric) & frame.value.isna()]
     return [arm for arm in record.arms if (rows.arm == arm).any()]
 
 
 def curve(record: Record, arm: str, metric: str, split: str) -> pd.DataFrame:
-    """A metric of one arm over training, steps × seeds, as far as all of its seeds go."""
+    """Selects a metric of one arm over training, steps × seeds, at steps that all seeds have."""
     frame = record.frame
     rows = frame[(frame.arm == arm) & (frame.split == split) & (frame.metric == metric)]
     return rows.pivot_table(index="step", columns="seed", values="value").dropna()
 
 
 def cost(record: Record, metric: str) -> pd.Series:
-    """A cost of every arm, the mean over its seeds; NaN where it is not known."""
+    """Selects a cost of every arm, the mean over its seeds; NaN if it is unknown."""
     rows = record.frame[(record.frame.split == "cost") & (record.frame.metric == metric)]
     return rows.groupby("arm").value.mean().reindex(list(record.arms))
 
 
 def task_metrics(record: Record) -> list[str]:
-    """One metric a task: the primary one for its own task, else the first of the task's metrics."""
+    """Returns one metric per task: the primary metric for its task, else the task's first one."""
     chosen = []
     for task in record.tasks:
-        own = [m for m in record.directions if task_of(m) == task and not m.endswith("/loss")]
-        chosen += [record.metric] if task_of(record.metric) == task else own[:1]
+        if task_of(record.metric) == task:
+            chosen.append(record.metric)
+            continue
+        metrics = [m for m in record.directions if task_of(m) == task and not m.endswith("/loss")]
+        chosen += metrics[:1]
     return chosen
 
 
 def main_metrics(record: Record) -> list[str]:
-    """The primary metric, if it is of all tasks, and one metric a task."""
+    """Returns the primary metric, if it covers all tasks, and one metric per task."""
     chosen = task_metrics(record)
     return chosen if record.metric in chosen else [record.metric, *chosen]
 
 
 def task_of(metric: str) -> str:
-    """The task of "TASK/METRIC"; a metric of all tasks has none."""
+    """Returns the task of "TASK/METRIC"; "" for a metric over all tasks.
+
+    Example:
+      >>> get_task_of_metric("digit/accuracy")
+      'digit'
+    """
     return metric.rpartition("/")[0]
 
 
 def larger_is_better(record: Record, metric: str) -> bool:
-    """Whether more of the metric is better."""
+    """Returns whether larger values of the metric are better."""
     return record.directions[metric] == "max"
 
 
 def bounds(metric: str) -> tuple[float, float]:
-    """The least and the largest value that a metric, or a logged number of training, can have."""
+    """Returns the smallest and the largest possible value of a metric or logged quantity.
+
+    Example:
+      >>> get_metric_bounds("digit/accuracy")
+      (0.0, 1.0)
+    """
     name = metric.rpartition("/")[2]
     if metric.startswith("cosine/"):
         return -1.0, 1.0
@@ -194,12 +209,12 @@ def bounds(metric: str) -> tuple[float, float]:
 
 
 def with_role(record: Record, role: str) -> list[str]:
-    """The arms of a role, in the study's order."""
+    """Returns the arms with a role, in the study's order."""
     return [name for name, arm in record.arms.items() if arm.role == role]
 
 
 def unfinished(record: Record) -> list[str]:
-    """The arms that have neither test results nor an error."""
+    """Returns the arms that have neither test results nor an error."""
     tested = set(record.frame.arm[record.frame.split == "test"])
     return [arm for arm in record.arms if arm not in tested and arm not in record.errors]
 
@@ -214,9 +229,9 @@ def _errors(directory: Path, arms: Mapping[str, Arm]) -> dict[str, str]:
 
 
 def _settings(path: Path) -> Mapping[str, str]:
-    """What a stored configuration sets; nothing where there is none, and damage by its name.
+    """Reads what a stored configuration sets: {} if it is missing, {file: error} if it is damaged.
 
-    The numbers can be reported without it.
+    The report does not need it, so damage is shown instead of raised.
     """
     try:
         return stored_settings.settings(read_config(path)) if path.is_file() else {}
@@ -225,7 +240,7 @@ def _settings(path: Path) -> Mapping[str, str]:
 
 
 def _starts(directory: Path) -> Sequence[Mapping[str, Any]]:
-    """The records of a study's starts; none where there is no file, and damage by its name."""
+    """Reads the records of a study's starts: [] if there are none; damage becomes a record."""
     try:
         return provenance.read(directory)
     except files.DamagedFileError as error:

@@ -1,4 +1,4 @@
-"""`report`: a study's tables and figures as Markdown, LaTeX and one HTML page."""
+"""Writes a study's report: tables and figures as Markdown, LaTeX and one HTML page."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +15,8 @@ from mmjax.report import (
     html_page,
     number_format,
     render,
+    setup_tables,
+    table_cells,
     tables,
     training_curves,
 )
@@ -24,7 +26,7 @@ from mmjax.report.tables import Table
 
 
 class Drawing(NamedTuple):
-    """A figure of the report: its file's name, its title and its caption."""
+    """File name, title and caption of a figure."""
 
     name: str
     title: str
@@ -32,25 +34,25 @@ class Drawing(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What a report holds, in its order: name, introduction, results, figures, what was run."""
+    """Parts of a report in order: name, introduction, results, figures, and what was run."""
 
     name: str
     intro: str
     results: list[Table]
-    drawn: list[Drawing]
+    figures: list[Drawing]
     setup: list[Table]
 
 
 Draw = Callable[[Record], Figure | None]
 
-BAND = "Lines: means over the seeds; bands: 95% intervals, within the values that there can be."
+BAND = "Lines: means over the seeds; bands: 95% intervals, cut at the bounds of the metric."
 DRAWN: tuple[tuple[Draw, Drawing], ...] = (
     (
         figures.scores,
         Drawing(
             "scores",
             "The primary metric of every arm",
-            "Means and 95% intervals over the seeds. Full: the best, and all that it is not "
+            "Means and 95% intervals over the seeds. Filled: the best, and all that it is not "
             "significantly better than. Diamond and dashed line: the baseline.",
         ),
     ),
@@ -69,7 +71,7 @@ DRAWN: tuple[tuple[Draw, Drawing], ...] = (
             "delta_m",
             "Gain over the single-task arms",
             "Δm: mean over the tasks of the relative gain; means and 95% intervals over the "
-            "seeds. Full: the best, and all that it is not significantly better than.",
+            "seeds. Filled: the best, and all that it is not significantly better than.",
         ),
     ),
     (
@@ -110,21 +112,21 @@ DRAWN: tuple[tuple[Draw, Drawing], ...] = (
 def report(directory: Path) -> None:
     """Writes report.md, report.tex, report.html, tables/ (LaTeX) and figures/ (PNG, PDF).
 
-    Arms that failed or have not run yet are named in it; the rest is reported.
+    Arms that failed or have not run yet are listed; the others are reported.
 
     Raises:
-      ValueError: the directory holds no study, or one without any test result.
+      ValueError: the directory does not hold a study, or the study has no test results.
     """
     directory = Path(directory)
     record = records.read(directory)
     if not (record.frame.split == "test").any():
-        raise ValueError(f"{directory} has no test result yet; let an arm finish first.")
+        raise ValueError(f"{directory} has no test results yet; wait until an arm is completed.")
     parts = Parts(
         record.name,
         introduction(record),
         tables.tables(record),
         draw(record, directory / "figures"),
-        tables.run_tables(record),
+        setup_tables.run_tables(record),
     )
     files.write_text(directory / "report.md", as_markdown(parts))
     (directory / "tables").mkdir(exist_ok=True)
@@ -135,48 +137,46 @@ def report(directory: Path) -> None:
 
 
 def draw(record: Record, directory: Path) -> list[Drawing]:
-    """Draws the figures that the study gives reason for."""
+    """Plots the figures that apply to the study and writes them to a directory."""
     directory.mkdir(exist_ok=True)
-    drawn = []
+    written = []
     with figures.style():
-        for function, drawing in DRAWN:
-            made = function(record)
-            if made is not None:
-                figures.save(made, directory / drawing.name)
-                drawn.append(drawing)
-    return drawn
+        for plot, drawing in DRAWN:
+            figure = plot(record)
+            if figure is not None:
+                figures.save(figure, directory / drawing.name)
+                written.append(drawing)
+    return written
 
 
 def introduction(record: Record) -> str:
-    """What was studied, how much of it is there, and whether the arms differ at all."""
-    done = [
-        a for a in record.arms if a not in record.errors and a not in records.unfinished(record)
-    ]
-    labels = {
-        axis: dict.fromkeys(arm.labels[axis] for arm in record.arms.values() if axis in arm.labels)
-        for axis in record.axes
-    }
-    axes = "; ".join(f"{axis}: {', '.join(found)}" for axis, found in labels.items())
+    """Describes what was studied, how much of it is done, and whether the arms differ at all."""
+    missing = {*record.errors, *records.unfinished(record)}
+    done = [arm for arm in record.arms if arm not in missing]
+    axes = []
+    for axis in record.axes:
+        labels = [arm.labels[axis] for arm in record.arms.values() if axis in arm.labels]
+        axes.append(f"{axis}: {', '.join(dict.fromkeys(labels))}")
     seeds = f"seed{'s' * (len(record.seeds) > 1)} {', '.join(map(str, record.seeds))}"
     text = what_ran(record) + (
         f"{len(done)} of {len(record.arms)} arms are done ({len(record.errors)} failed), with "
-        f"{seeds}. Axes: {axes or 'none'}. Primary metric: "
-        f"{tables.title(record, record.metric)}, on the test split, of the parameters that were "
-        f"best on the validation split. Baseline: {record.baseline}."
+        f"{seeds}. Axes: {'; '.join(axes) or 'none'}. Primary metric: "
+        f"{table_cells.title(record, record.metric)}, on the test split, of the parameters with "
+        f"the best validation result. Baseline: {record.baseline}."
     )
     ranked = data_frames.primary_ranks(record)
     if ranked is not None:
-        arms, found = ranked
-        p = number_format.probability(found.p)
+        arms, ranks = ranked
+        p = number_format.probability(ranks.p)
         text += (
-            f" Friedman's test that the {len(arms)} arms are alike, over {found.blocks} seeds: p "
+            f" Friedman's test that the {len(arms)} arms are equal, over {ranks.blocks} seeds: p "
             f"{p if p.startswith('<') else f'= {p}'}."
         )
     return text
 
 
 def what_ran(record: Record) -> str:
-    """When the study ran, on which data and how long it trained, as far as that is known."""
+    """Describes when the study ran, its data and its epochs, as far as they are recorded."""
     parts = []
     if record.starts and record.starts[0].get("time"):
         parts.append(f"Started {str(record.starts[0]['time'])[:10]}.")
@@ -189,17 +189,17 @@ def what_ran(record: Record) -> str:
 
 
 def as_markdown(report: Parts) -> str:
-    """The report in Markdown; its figures lie beside it."""
+    """Formats the report in Markdown, with links to the figures beside it."""
     parts = [f"# {escape_markdown(report.name)}\n\n{escape_markdown(report.intro)}\n"]
     parts += [_markdown_section(table) for table in report.results]
     parts += [
-        f"## {d.title}\n\n![{d.title}](figures/{d.name}.png)\n\n{d.note}\n" for d in report.drawn
+        f"## {d.title}\n\n![{d.title}](figures/{d.name}.png)\n\n{d.note}\n" for d in report.figures
     ]
     return "\n".join([*parts, *map(_markdown_section, report.setup)])
 
 
 def as_latex(report: Parts) -> str:
-    """A document of all tables and figures; a paper takes the files that it inputs."""
+    """Formats a LaTeX document that inputs all tables and figures, which a paper can use too."""
     parts = [
         r"\documentclass{article}",
         r"\usepackage[T1]{fontenc}",
@@ -212,7 +212,7 @@ def as_latex(report: Parts) -> str:
     ]
     for table in report.results:
         parts += _latex_section(table)
-    for d in report.drawn:
+    for d in report.figures:
         parts += [
             rf"\subsection*{{{escape_latex(d.title)}}}",
             rf"\includegraphics{{figures/{d.name}.pdf}}",
@@ -224,13 +224,14 @@ def as_latex(report: Parts) -> str:
 
 
 def as_html(directory: Path, report: Parts) -> str:
-    """The report as one page with everything in it."""
+    """Formats the report as one HTML page that embeds the figures."""
     parts = [html_page.paragraph(report.intro)]
     for table in report.results:
         parts += [html_page.heading(table.title), render.html(table)]
-    places = {d.name: directory / "figures" / f"{d.name}.png" for d in report.drawn}
-    made = [html_page.figure(places[d.name], d.title, d.note) for d in report.drawn]
-    parts += [html_page.heading("Figures"), '<div class="figures">', *made, "</div>"]
+    parts += [html_page.heading("Figures"), '<div class="figures">']
+    for d in report.figures:
+        parts.append(html_page.figure(directory / "figures" / f"{d.name}.png", d.title, d.note))
+    parts.append("</div>")
     for table in report.setup:
         parts += [html_page.heading(table.title), render.html(table)]
     return html_page.page(report.name, parts)

@@ -1,4 +1,4 @@
-"""What a run's directory tells: what each arm was, what it gave, and how runs differ."""
+"""Reads runs from their directories, and tabulates their metrics and differences."""
 
 import logging
 import re
@@ -9,25 +9,24 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmjax import files
-from mmjax.report import number_format
-from mmjax.report import statistics
+from mmjax.intervals import format_mean
+from mmjax.report import number_format, statistics
 from mmjax.runs import stored_settings
-from mmjax.intervals import format_mean as cell
 from mmjax.runs.run_files import check_arms, read_config, read_result
 
 Rows = list[list[str]]
 
 
 class Run(NamedTuple):
-    """One configuration with its seeds, as it lies in a directory.
+    """One arm of a run, read from its directory.
 
     Attributes:
-      name: the directory's name, or what tells it from others.
-      state: "finished", "unfinished", "failed" or "not begun", and how far it came or why.
+      name: the directory's name, or a unique name.
+      state: "finished", "unfinished", "failed" or "not begun", with the last step or the error.
       settings: {path: value as text} that its configuration sets.
       tests: {seed: {metric: value}} on the test split.
-      best_steps: {seed: step of the best parameters}.
-      cost: {name: value}; parameters are one of them.
+      best_steps: {seed: step of the selected parameters}.
+      cost: {name: value}, number of parameters included.
     """
 
     name: str
@@ -39,16 +38,16 @@ class Run(NamedTuple):
 
 
 def find(directory: Path) -> list[Run]:
-    """The arms of a run's directory, or the one that the directory itself is.
+    """Reads the arms of a run's directory, or the single arm that the directory holds.
 
     Raises:
-      DamagedFileError: a file of it is damaged.
-      ValueError: it is no run, or a whole study.
+      DamagedFileError: a file is damaged.
+      ValueError: the directory does not hold a run, or holds a whole study.
     """
     if (directory / "study.json").is_file():
         raise ValueError(
-            f"{directory} is a study: mmjax report {directory} reports it, and each of its arms is "
-            f"a run in {directory / 'arms'}."
+            f"{directory} is a study; report it with mmjax report {directory}, or name one of its "
+            f"arms in {directory / 'arms'}."
         )
     if (directory / "run.json").is_file():
         facts = files.read_json(directory / "run.json")
@@ -58,14 +57,14 @@ def find(directory: Path) -> list[Run]:
         return [read(home) for home in homes]
     if (directory / "config.json").is_file():
         return [read(directory)]
-    raise ValueError(f"{directory} holds no run: it has neither run.json nor config.json.")
+    raise ValueError(f"{directory} does not hold a run: it has neither run.json nor config.json.")
 
 
 def read(directory: Path) -> Run:
-    """One arm's directory."""
+    """Reads one arm from its directory."""
     path = directory / "result.json"
     result = read_result(path) if path.is_file() else {}
-    seeds = {int(seed): one for seed, one in result.get("seeds", {}).items()}
+    seeds = {int(seed): values for seed, values in result.get("seeds", {}).items()}
     config = read_config(directory / "config.json")
     with files.naming_damage(directory / "config.json"):
         settings = stored_settings.settings(config)
@@ -73,48 +72,58 @@ def read(directory: Path) -> Run:
         name=directory.absolute().name,
         state=state(directory),
         settings=settings,
-        tests={seed: one["test"] for seed, one in seeds.items()},
-        best_steps={seed: one["best_step"] for seed, one in seeds.items()},
+        tests={seed: values["test"] for seed, values in seeds.items()},
+        best_steps={seed: values["best_step"] for seed, values in seeds.items()},
         cost=_cost(result),
     )
 
 
 def state(directory: Path) -> str:
-    """How far an arm came."""
+    """Describes the state of an arm: finished, failed, unfinished or not begun."""
     if (directory / "result.json").is_file():
         return "finished"
     if (directory / "error.txt").is_file():
         return f"failed: {first_line(files.read_text(directory / 'error.txt'))}"
-    logs = list(directory.glob("metrics-seed*.jsonl"))
-    found = [files.read_log(log) for log in logs]
-    for reason in [reason for log in found for _, reason in log.damage]:
-        logging.getLogger("mmjax").warning("%s.", reason)
-    steps = [log.records[-1]["step"] for log in found if log.records]
+    paths = list(directory.glob("metrics-seed*.jsonl"))
+    steps = []
+    for path in paths:
+        log = files.read_log(path)
+        for _, reason in log.damage:
+            logging.getLogger("mmjax").warning("%s.", reason)
+        if log.records:
+            steps.append(log.records[-1]["step"])
     if not steps:
-        return "not begun" if not logs else "unfinished, before its first log"
-    seeds = sorted(int(re.findall(r"\d+", log.stem)[-1]) for log in logs)
+        return "not begun" if not paths else "unfinished, before its first log"
+    seeds = sorted(int(re.findall(r"\d+", path.stem)[-1]) for path in paths)
     return f"unfinished at step {min(steps)}, seeds {' '.join(map(str, seeds))}"
 
 
 def metrics(run: Run) -> Rows:
-    """Test metrics as rows of text, a header first: a metric a row, a seed a column, the mean."""
+    """Tabulates test metrics: one row per metric, one column per seed, and the mean.
+
+    Returns rows of text, the header first.
+    """
     names = dict.fromkeys(name for test in run.tests.values() for name in test)
-    head = ["", *(f"seed {seed}" for seed in run.tests), *["mean"] * (len(run.tests) > 1)]
-    rows = [["best step", *map(str, run.best_steps.values()), *[""] * (len(run.tests) > 1)]]
+    has_mean = len(run.tests) > 1
+    header = ["", *(f"seed {seed}" for seed in run.tests), *["mean"] * has_mean]
+    rows = [header, ["best step", *map(str, run.best_steps.values()), *[""] * has_mean]]
     for name in names:
         values = [test.get(name, float("nan")) for test in run.tests.values()]
-        shown = [cell([value]) for value in values]
-        rows.append([name, *shown, *[cell(values)] * (len(values) > 1)])
-    return [head, *rows]
+        cells = [format_mean([value]) for value in values]
+        rows.append([name, *cells, *[format_mean(values)] * has_mean])
+    return rows
 
 
 def side_by_side(runs: Sequence[Run]) -> Rows:
-    """Means and intervals of the metrics: a metric a row, a run a column; the costs behind."""
+    """Tabulates means and intervals: one row per metric, one column per run, then the costs.
+
+    Returns rows of text, the header first.
+    """
     rows = [["", *(run.name for run in runs)]]
     rows.append(["seeds", *(" ".join(map(str, run.tests)) for run in runs)])
     for name in _names(runs):
         values = [[t[name] for t in run.tests.values() if name in t] for run in runs]
-        rows.append([name, *(cell(v) if v else "" for v in values)])
+        rows.append([name, *(format_mean(v) if v else "" for v in values)])
     all_costs = [run.cost for run in runs]
     for name in dict.fromkeys(name for cost in all_costs for name in cost):
         rows.append([name, *(number_format.short(c[name]) if name in c else "" for c in all_costs)])
@@ -122,41 +131,47 @@ def side_by_side(runs: Sequence[Run]) -> Rows:
 
 
 def tests(runs: Sequence[Run]) -> Rows:
-    """Differences to the first run on common seeds, with p after Holm's correction over the runs.
+    """Tabulates differences to the first run on common seeds, with Holm's p over the runs.
 
-    It is empty where no run has two seeds in common with the first.
+    Returns rows of text, the header first; [] if no run has two seeds in common with the first.
     """
     first, others = runs[0], runs[1:]
     rows = [["", *(run.name for run in others)]]
     for name in _names(runs):
         seeds = [seed for seed, test in first.tests.items() if name in test]
         values = np.array([[_value(run, seed, name) for seed in seeds] for run in runs])
-        found = statistics.compare(values[1:], values[0])
-        if not np.isnan(found.half).all():
-            rows.append([name, *(_difference(found, i) for i in range(len(others)))])
+        comparison = statistics.compare(values[1:], values[0])
+        if not np.isnan(comparison.half).all():
+            rows.append([name, *(_difference(comparison, i) for i in range(len(others)))])
     return rows if len(rows) > 1 else []
 
 
 def distinct(directories: Sequence[Path]) -> list[Run]:
-    """The arms of all the directories, by names that tell them apart.
+    """Reads the arms of all directories and gives them unique names.
 
     Raises:
-      ValueError: a directory is no run, or there are fewer than two arms.
+      ValueError: a directory does not hold a run, or there are fewer than two arms.
     """
-    found = [(directory, run) for directory in directories for run in find(directory)]
-    if len(found) < 2:
-        raise ValueError("There is one run only; name another one to compare it with.")
-    names = [run.name for _, run in found]
-    if len(set(names)) < len(names):
-        names = [
-            str(directory) if directory.absolute().name == run.name else f"{directory}/{run.name}"
-            for directory, run in found
-        ]
-    return [run._replace(name=name) for (_, run), name in zip(found, names, strict=True)]
+    runs, full_names = [], []
+    for directory in directories:
+        for run in find(directory):
+            is_directory = directory.absolute().name == run.name
+            runs.append(run)
+            full_names.append(str(directory) if is_directory else f"{directory}/{run.name}")
+    if len(runs) < 2:
+        raise ValueError("There is only one run; name another one to compare it with.")
+    if len({run.name for run in runs}) == len(runs):
+        return runs
+    return [run._replace(name=name) for run, name in zip(runs, full_names, strict=True)]
 
 
 def first_line(error: str) -> str:
-    """The first line of an error; of tracebacks the one that names the last error."""
+    """Returns the first line of an error; of a traceback, the line that names the last error.
+
+    Example:
+      >>> extract_error_line("ValueError: no data")
+      'ValueError: no data'
+    """
     _, traceback, last = error.rpartition("Traceback (most recent call last):")
     lines = [line for line in last.splitlines() if line.strip()]
     named = [line for line in lines if not line.startswith(" ")] if traceback else lines
@@ -165,23 +180,23 @@ def first_line(error: str) -> str:
 
 def _cost(result: Mapping[str, Any]) -> dict[str, float]:
     parameters = result.get("parameters", {})
-    found = {"parameters": parameters["total"]} if parameters else {}
-    return {name: float(x) for name, x in (found | result.get("cost", {})).items()}
+    count = {"parameters": parameters["total"]} if parameters else {}
+    return {name: float(x) for name, x in (count | result.get("cost", {})).items()}
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """The metrics of any run, but the losses."""
-    every = dict.fromkeys(name for run in runs for test in run.tests.values() for name in test)
-    return [name for name in every if name.rpartition("/")[2] != "loss"]
+    """Returns the metrics of any run, without the losses."""
+    names = dict.fromkeys(name for run in runs for test in run.tests.values() for name in test)
+    return [name for name in names if name.rpartition("/")[2] != "loss"]
 
 
 def _value(run: Run, seed: int, name: str) -> float:
     return run.tests.get(seed, {}).get(name, float("nan"))
 
 
-def _difference(found: statistics.Comparison, i: int) -> str:
-    if np.isnan(found.half[i]):
+def _difference(comparison: statistics.Comparison, i: int) -> str:
+    if np.isnan(comparison.half[i]):
         return ""
-    mean, half = float(found.difference[i]), float(found.half[i])
-    shown = number_format.interval(mean, half, number_format.decimals(mean, half))
-    return f"{shown} (p {number_format.probability(float(found.holm[i]))})"
+    mean, half = float(comparison.difference[i]), float(comparison.half[i])
+    text = number_format.interval(mean, half, number_format.decimals(mean, half))
+    return f"{text} (p {number_format.probability(float(comparison.holm[i]))})"

@@ -1,7 +1,7 @@
-"""What a stored configuration sets, read from its JSON alone: nothing is imported or built.
+"""Settings of stored configurations, read from their JSON without importing or building anything.
 
-It is fiddle's format, as `mmjax.config.dump` writes it: a graph of objects whose children stand
-beside the element of the path that leads to them.
+The format is fiddle's, as `mmjax.config.dump` writes it: a graph of objects; each child stands
+beside the path element that leads to it.
 """
 
 import json
@@ -17,10 +17,13 @@ CALLS = ("Config", "Partial")
 
 
 def settings(text: str) -> dict[str, str]:
-    """{path: value as text} of what the configuration sets; what it leaves at defaults is not in.
+    """Returns {path: value as text} of what a configuration sets, without defaults.
+
+    Args:
+      text: JSON as `mmjax.config.dump` writes it.
 
     Raises:
-      ValueError: the text is no stored configuration.
+      ValueError: the text is not a stored configuration.
     """
     try:
         data = json.loads(text)
@@ -30,17 +33,25 @@ def settings(text: str) -> dict[str, str]:
 
 
 def differences(configs: Mapping[str, Mapping[str, str]]) -> list[list[str]]:
-    """Rows of text, a header first: the paths at which {name: settings} differ, and the values.
+    """Tabulates the paths at which {name: settings} differ, with the values of each.
 
-    Where one leaves the default it says so.
+    Returns rows of text, the header first.
+
+    Example:
+      >>> tabulate_differences({"a": {"epochs": "3"}, "b": {}})
+      [['path', 'a', 'b'], ['epochs', '3', '(default)']]
     """
-    paths = dict.fromkeys(path for one in configs.values() for path in one)
-    rows = [[path, *(one.get(path, "(default)") for one in configs.values())] for path in paths]
-    return [["path", *configs], *(row for row in rows if len(set(row[1:])) > 1)]
+    paths = dict.fromkeys(path for settings in configs.values() for path in settings)
+    rows = [["path", *configs]]
+    for path in paths:
+        values = [settings.get(path, "(default)") for settings in configs.values()]
+        if len(set(values)) > 1:
+            rows.append([path, *values])
+    return rows
 
 
 def _rows(path: str, value: Any, objects: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The row of a value, or of a container's values where calls lie in it."""
+    """Yields the row of a value, or the rows of its parts if it contains calls."""
     node = _node(value, objects)
     children = _children(node)
     if _is_call(node):
@@ -53,14 +64,17 @@ def _rows(path: str, value: Any, objects: Mapping[str, Any]) -> Iterator[tuple[s
 
 
 def _node(value: Any, objects: Mapping[str, Any]) -> Any:
-    """What a reference stands for."""
+    """Returns the object that a reference stands for, and other values as they are."""
     return objects[value["key"]] if value["type"] == "ref" else value
 
 
 def _children(node: Any) -> list[tuple[str, Any]]:
-    """(key, value) of what lies in a node."""
-    found = [(ELEMENT.match(element), value) for element, value in node.get("items", [])]
-    return [(match["key"].strip("'\""), value) for match, value in found if match]
+    """Returns (key, value) of the children of a node."""
+    children = []
+    for element, value in node.get("items", []):
+        if match := ELEMENT.match(element):
+            children.append((match["key"].strip("'\""), value))
+    return children
 
 
 def _is_call(node: Any) -> bool:
@@ -74,7 +88,7 @@ def _holds_call(value: Any, objects: Mapping[str, Any]) -> bool:
 
 
 def _called(node: Any, objects: Mapping[str, Any]) -> str:
-    """A call without its arguments, which have rows of their own."""
+    """Formats a call without its arguments, which have their own rows."""
     (function,) = (
         v for key, v in _children(_node(node["metadata"], objects)) if key == "fn_or_cls"
     )
@@ -89,17 +103,17 @@ def _name(reference: Mapping[str, str]) -> str:
 
 
 def _show(value: Any, objects: Mapping[str, Any]) -> str:
-    """A value without calls, as Python writes it."""
+    """Formats a value without calls as Python writes it."""
     node = _node(value, objects)
     if node["type"] == "leaf":
         return repr(node["value"])
     if node["type"] == "pyref":
         return _name(node)
     kind, children = node["type"]["name"], _children(node)
-    shown = [_show(child, objects) for _, child in children]
+    texts = [_show(child, objects) for _, child in children]
     if kind == "dict":
-        pairs = zip(children, shown, strict=True)
+        pairs = zip(children, texts, strict=True)
         return "{" + ", ".join(f"{key}: {text}" for (key, _), text in pairs) + "}"
     if kind == "tuple":
-        return f"({', '.join(shown)}{',' * (len(shown) == 1)})"
-    return f"[{', '.join(shown)}]" if kind == "list" else f"{kind}({', '.join(shown)})"
+        return f"({', '.join(texts)}{',' * (len(texts) == 1)})"
+    return f"[{', '.join(texts)}]" if kind == "list" else f"{kind}({', '.join(texts)})"

@@ -1,4 +1,4 @@
-"""What a study will take: its arms, its programs, and an estimate of the time."""
+"""Estimates for `mmjax ablate --dry-run` a study's arms, programs and training time."""
 
 import time
 from collections.abc import Sequence
@@ -8,71 +8,98 @@ import jax
 from mmjax.console import print_paragraph, print_table, print_text
 from mmjax.study.live_display import shown
 from mmjax.study.packing import Lane, split, steps, sweep
-from mmjax.study.run_study import Plan
+from mmjax.study.study_plan import Plan
 from mmjax.train.programs import Programs
 from mmjax.train.schedule import Plan as Dispatches
 
-TIMED = 4  # dispatches, after the first one
+TIMED = 4  # dispatches that are timed after the first one
 
 
-def describe(plan: Plan, devices: Sequence[jax.Device] | None, most: int | None) -> None:
-    """Prints the arms, the programs with their lanes, and how long they may take.
+def describe(plan: Plan, devices: Sequence[jax.Device] | None, max_replicas: int | None) -> None:
+    """Prints the arms, the programs with their replicas, and the estimated time.
 
-    The baseline's program is compiled and runs for a few dispatches. Each other program is reckoned
-    to take as long to compile, and a step of each of its lanes as long as its floating-point
-    operations say; validation and tests are not reckoned.
+    The program of the baseline is compiled and run for a few dispatches. Every other program is
+    assumed to compile in the same time, and its steps to take time in proportion to their
+    floating-point operations. Validation and tests are not included.
+
+    Args:
+      plan: the study.
+      devices: the devices that train; None leaves the choice to `choose_devices`.
+      max_replicas: largest number of replicas per program; None for no limit.
     """
     tuning = plan.study.tuning
     trials = 0 if tuning is None else tuning.trials * len(tuning.seeds)
-    programs = [piece for lanes in plan.groups() for piece in split(lanes, most)]
+    programs = [piece for replicas in plan.groups() for piece in split(replicas, max_replicas)]
     show_arms(plan)
-    baseline = next(p for p in programs if p[0].unit.home.name == holder(plan, programs))
-    first, second = measure(plan, baseline, devices)
-    unit = flops(plan, baseline, devices)
+    baseline = holder(plan, programs)
+    first_seconds, step_seconds = measure(plan, baseline, devices)
+    baseline_flops = flops(plan, baseline, devices)
     rows, total = [], 0.0
-    for lanes in programs:
-        share = flops(plan, lanes, devices) / unit
-        number = steps(plan.build(lanes[0].unit.config))
-        arms = list(dict.fromkeys(lane.unit.home.name for lane in lanes))
-        more = trials * len(arms)
-        seconds = first + second * share * number * (len(lanes) + more)
-        total += seconds + (first if more else 0)
-        rows.append([name_of(arms), str(len(lanes)), str(number), f"{share:.2f}", shown(seconds)])
-    print_table([["program", "lanes", "steps", "FLOPs", "about"], *rows])
+    for replicas in programs:
+        relative_flops = flops(plan, replicas, devices) / baseline_flops
+        number_of_steps = steps(plan.build(replicas[0].unit.config))
+        arms = list(dict.fromkeys(replica.unit.home.name for replica in replicas))
+        trial_replicas = trials * len(arms)
+        trainings = len(replicas) + trial_replicas
+        seconds = first_seconds + step_seconds * relative_flops * number_of_steps * trainings
+        # Trials run in a program of their own, which is compiled too.
+        total += seconds + (first_seconds if trial_replicas else 0)
+        rows.append(
+            [
+                name_of(arms),
+                str(len(replicas)),
+                str(number_of_steps),
+                f"{relative_flops:.2f}",
+                shown(seconds),
+            ]
+        )
+    print_table([["program", "replicas", "steps", "FLOPs", "time"], *rows])
     if tuning is not None:
-        print_text(f"Tuning: {tuning.trials} trials an arm, {trials} lanes; included in the times.")
+        print_text(
+            f"Tuning: {tuning.trials} trials per arm, {trials} replicas; the times include it."
+        )
     print_paragraph(
         f"\n{len(plan.arms)} arms, {len(programs)} programs to compile, "
-        f"{sum(map(len, programs))} lanes: about {shown(total)}.\n"
-        f"Measured: the program of {plan.facts['baseline']} took {first:.1f} s to its first "
-        f"dispatch's end and {1000 * second:.2f} ms a step and lane; the others are reckoned from "
-        "it by their FLOPs. Validation and tests are left out."
+        f"{sum(map(len, programs))} replicas: about {shown(total)}.\n"
+        f"Measured: the program of {plan.facts['baseline']} took {first_seconds:.1f} s to the end "
+        f"of its first dispatch, then {1000 * step_seconds:.2f} ms per step per replica; the "
+        "others are extrapolated by FLOPs. Validation and tests are not included."
     )
 
 
-def holder(plan: Plan, programs: Sequence[Sequence[Lane]]) -> str:
-    """The first arm of the program that the baseline is in."""
-    for lanes in programs:
-        if any(lane.unit.home.name == plan.facts["baseline"] for lane in lanes):
-            return lanes[0].unit.home.name
+def holder(plan: Plan, programs: Sequence[Sequence[Lane]]) -> Sequence[Lane]:
+    """Returns the replicas of the first arm's program among those that train the baseline.
+
+    Raises:
+      KeyError: no program trains the baseline.
+    """
+    first_arm = None
+    for replicas in programs:
+        if any(replica.unit.home.name == plan.facts["baseline"] for replica in replicas):
+            first_arm = replicas[0].unit.home.name
+            break
+    for replicas in programs:
+        if replicas[0].unit.home.name == first_arm:
+            return replicas
     raise KeyError(plan.facts["baseline"])
 
 
-def flops(plan: Plan, lanes: Sequence[Lane], devices: Sequence[jax.Device] | None) -> int:
-    """Floating-point operations of a training step of one lane."""
-    experiment = plan.build(lanes[0].unit.config)
-    return Programs(experiment, [lanes[0].seed], devices).flops()
+def flops(plan: Plan, replicas: Sequence[Lane], devices: Sequence[jax.Device] | None) -> int:
+    """Counts the floating-point operations of one training step of one replica."""
+    experiment = plan.build(replicas[0].unit.config)
+    return Programs(experiment, [replicas[0].seed], devices).flops()
 
 
 def measure(
-    plan: Plan, lanes: Sequence[Lane], devices: Sequence[jax.Device] | None
+    plan: Plan, replicas: Sequence[Lane], devices: Sequence[jax.Device] | None
 ) -> tuple[float, float]:
-    """Seconds to the end of a program's first dispatch, and of a step of one lane after it."""
+    """Returns the seconds to the end of a program's first dispatch, and per step per replica."""
     begin = time.perf_counter()
-    experiment = plan.build(lanes[0].unit.config)
-    seeds = [lane.seed for lane in lanes]
-    programs = Programs(experiment, seeds, devices, sweep(lanes, experiment))
+    experiment = plan.build(replicas[0].unit.config)
+    seeds = [replica.seed for replica in replicas]
+    programs = Programs(experiment, seeds, devices, sweep(replicas, experiment))
     dispatches = Dispatches(experiment, programs.seeds, programs.splits.size("train"))
+    # Only dispatches of the first one's length run without another compilation.
     ranges = [r for r in dispatches.ranges if r[1] - r[0] == dispatches.ranges[0][1]]
     chunks = programs.splits.feed("train").chunks(dispatches.dispatches)
     state, times = None, []
@@ -81,23 +108,22 @@ def measure(
         state, metrics = programs.train(state, data, indices)
         jax.block_until_ready(metrics)
         times.append(time.perf_counter() - begin)
+    steps_per_dispatch = ranges[0][1]
     if len(times) < 2:
-        return times[0], times[0] / ranges[0][1] / len(lanes)
-    return times[0], (times[-1] - times[0]) / (len(times) - 1) / ranges[0][1] / len(lanes)
+        return times[0], times[0] / steps_per_dispatch / len(replicas)
+    dispatch_seconds = (times[-1] - times[0]) / (len(times) - 1)
+    return times[0], dispatch_seconds / steps_per_dispatch / len(replicas)
 
 
 def show_arms(plan: Plan) -> None:
-    """Prints every arm with what it changes."""
-    rows = [
-        [
-            name + (" (baseline)" if name == plan.facts["baseline"] else ""),
-            ", ".join(f"{path}={value}" for path, value in arm.changes.items()),
-        ]
-        for name, arm in plan.arms.items()
-    ]
+    """Prints every arm with its changes."""
+    rows = []
+    for name, arm in plan.arms.items():
+        mark = " (baseline)" if name == plan.facts["baseline"] else ""
+        rows.append([name + mark, ", ".join(f"{p}={value}" for p, value in arm.changes.items())])
     print_table([["arm", "changes"], *rows], words=2)
 
 
 def name_of(arms: Sequence[str]) -> str:
-    """A program's arms in short."""
+    """Returns a short name of a program that trains these arms."""
     return arms[0] + (f" and {len(arms) - 1} more" if len(arms) > 1 else "")

@@ -1,4 +1,4 @@
-"""The live display of a study: arms done, running and failed, and the time left."""
+"""Live display of a study: number of completed, running and failed arms, and time left."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -7,17 +7,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from mmjax.console import console
+from mmjax.console import make_progress
 from mmjax.escapes import escape_control_characters
 from mmjax.study.packing import steps
 from mmjax.train.progress_bar import Report
 
 
 class Display:
-    """Shows how far a study is; a context manager.
+    """Shows the progress of a study; a context manager.
 
-    Time left is reckoned from the steps that are left, each lane's counted by itself, and the time
-    that those of this start took, compilation and validation included.
+    The time left is extrapolated from the steps that this start has trained (summed over replicas)
+    and the time that they took, compilation and validation included.
 
     Args:
       plan: the study.
@@ -25,24 +25,18 @@ class Display:
     """
 
     def __init__(self, plan: Any, homes: Mapping[str, Path]) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn
-
         self.homes, self.begin = homes, time.perf_counter()
-        lanes, tuning = len(plan.study.seeds), plan.study.tuning
+        seeds, tuning = len(plan.study.seeds), plan.study.tuning
         trials = tuning.trials * len(tuning.seeds) if tuning else 0
-        each = {name: steps(plan.build(arm.config)) for name, arm in plan.arms.items()}
-        waiting = [n for n in plan.arms if not (homes[n] / "result.json").exists()]
-        self.left = float(sum(each[name] * (lanes + trials) for name in waiting))
-        self.made, self.running = 0.0, ""
-        self.bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[told]}", markup=False),
-            refresh_per_second=4,
-            console=console(),
-        )
-        self.whole = self.bar.add_task("study", total=max(self.left, 1), told="")
-        self.program = self.bar.add_task("", total=1, told="", visible=False)
+        steps_of = {name: steps(plan.build(arm.config)) for name, arm in plan.arms.items()}
+        self.total_steps = 0.0
+        for name in plan.arms:
+            if not (homes[name] / "result.json").exists():
+                self.total_steps += steps_of[name] * (seeds + trials)
+        self.completed_steps, self.running_arm = 0.0, ""
+        self.bar = make_progress("{task.fields[status]}")
+        self.study_task = self.bar.add_task("study", total=max(self.total_steps, 1), status="")
+        self.program_task = self.bar.add_task("", total=1, status="", visible=False)
 
     def __enter__(self) -> "Display":
         self.bar.start()
@@ -57,46 +51,52 @@ class Display:
     ) -> None:
         self.bar.stop()
 
-    def refresh(self, more: float | int = 0.0) -> None:
-        """Counts the arms again, after `more` steps of lanes."""
-        self.made += more
-        done = sum((home / "result.json").exists() for home in self.homes.values())
+    def refresh(self, new_steps: float | int = 0.0) -> None:
+        """Counts the arms again, after `new_steps` more training steps summed over replicas."""
+        self.completed_steps += new_steps
+        completed = sum((home / "result.json").exists() for home in self.homes.values())
         failed = sum((home / "error.txt").exists() for home in self.homes.values())
-        told = f"{done} of {len(self.homes)} arms done, {failed} failed"
-        if self.running:
-            told += f"; running {self.running}"
-        if self.made:
+        status = f"{completed} of {len(self.homes)} arms done, {failed} failed"
+        if self.running_arm:
+            status += f"; running {self.running_arm}"
+        if self.completed_steps:
             seconds = time.perf_counter() - self.begin
-            left = max(self.left - self.made, 0) * seconds / self.made
-            told += f"; about {shown(left)} left"
-        self.bar.update(self.whole, completed=self.made, told=told)
+            steps_left = max(self.total_steps - self.completed_steps, 0)
+            status += f"; about {shown(steps_left * seconds / self.completed_steps)} left"
+        self.bar.update(self.study_task, completed=self.completed_steps, status=status)
 
     @contextmanager
     def show(
-        self, title: str, total: int, start: int, examples_per_step: int, *, lanes: int
+        self, title: str, total: int, start: int, examples_per_step: int, *, replicas: int
     ) -> Iterator[Report]:
-        """Shows the steps of a program of so many lanes; for `fit`."""
-        self.running, done = escape_control_characters(title), [start]
-        self.left -= lanes * start
-        self.bar.update(self.program, visible=True, total=total, completed=start, told="")
+        """Shows the steps of a program of `replicas` replicas; a `show` of `mmjax.fit`."""
+        self.running_arm, last_step = escape_control_characters(title), start
+        self.total_steps -= replicas * start  # trained by an earlier start
+        self.bar.update(self.program_task, visible=True, total=total, completed=start, status="")
 
         def report(step: int, text: str, *, last: bool = False) -> None:
+            nonlocal last_step
             end = step if last else total
-            told = escape_control_characters(f"step {step}/{total} {text}")
-            self.bar.update(self.program, completed=step, total=end, told=told)
-            self.refresh(lanes * (step - done[0]))
-            done[0] = step
+            status = escape_control_characters(f"step {step}/{total} {text}")
+            self.bar.update(self.program_task, completed=step, total=end, status=status)
+            self.refresh(replicas * (step - last_step))
+            last_step = step
 
         try:
             yield report
         finally:
-            self.running = ""
-            self.bar.update(self.program, visible=False)
+            self.running_arm = ""
+            self.bar.update(self.program_task, visible=False)
             self.refresh()
 
 
 def shown(seconds: float) -> str:
-    """A time for the eye: 40 s, 12 min or 3.5 h."""
+    """Formats a duration: 40 s, 12 min or 3.5 h.
+
+    Example:
+      >>> format_duration(750)
+      '12 min'
+    """
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

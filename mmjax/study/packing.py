@@ -1,4 +1,4 @@
-"""What is trained: units, their lanes, and which lanes can share a program."""
+"""Groups what a study trains: units, their replicas, and which replicas can share a program."""
 
 import ast
 import copy
@@ -16,17 +16,17 @@ from mmjax.experiment import Experiment
 from mmjax.train.traced_hparams import Sweep
 
 TRACED = ("model", "optimizer", "balancer", "augment", "modality_dropout")
-"""The parts of an experiment whose numbers the program itself uses."""
+"""Fields of an experiment whose numbers are traced by the compiled program."""
 
 
 class Unit(NamedTuple):
-    """One configuration to be trained with its seeds: an arm, or a trial of a search.
+    """One configuration to be trained with its seeds: an arm or a trial of a search.
 
     Attributes:
-      home: its directory, which gets its logs and its result.
-      config: its configuration.
-      seeds: its seeds.
-      numbers: {path: number} that may differ within a program.
+      home: the directory of its logs and its result.
+      config: the configuration.
+      seeds: the seeds.
+      numbers: {path: number} of what may differ between the replicas of a program.
     """
 
     home: Path
@@ -36,7 +36,7 @@ class Unit(NamedTuple):
 
 
 class Lane(NamedTuple):
-    """One training: a unit with one of its seeds."""
+    """One training inside a program: a unit with one of its seeds."""
 
     unit: Unit
     seed: int
@@ -46,16 +46,16 @@ Build = Callable[[fdl.Buildable], Experiment]
 
 
 def builder(base: fdl.Buildable) -> Build:
-    """A function that makes experiments, and the base's data once for all that have them."""
-    made: dict[str, Any] = {}
+    """Returns a function that builds experiments, which share the data of the base experiment."""
+    shared: dict[str, Any] = {}
 
     def build(config: fdl.Buildable) -> Experiment:
         data = config.__arguments__.get("data")
         if isinstance(data, fdl.Buildable) and data == base.__arguments__.get("data"):
-            if not made:
-                made["data"] = configs.build(data, at="data")
+            if not shared:
+                shared["data"] = configs.build(data, at="data")
             config = copy.copy(config)
-            config.data = made["data"]
+            config.data = shared["data"]
         experiment: Experiment = configs.build(config)
         return experiment
 
@@ -63,83 +63,98 @@ def builder(base: fdl.Buildable) -> Build:
 
 
 def numbers_of(config: fdl.Buildable, vmapped: Sequence[str]) -> dict[str, float]:
-    """The numbers that a configuration has at the paths, if it has any there."""
+    """Returns {path: number} for the paths at which a configuration has a number."""
     rows = configs.flatten(config)
-    found = {path: _literal(rows[path]) for path in vmapped if path in rows}
-    return {path: value for path, value in found.items() if value is not None}
+    numbers = {}
+    for path in vmapped:
+        value = _literal(rows[path]) if path in rows else None
+        if value is not None:
+            numbers[path] = value
+    return numbers
 
 
 def check_vmapped(vmapped: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
-    """Refuses paths that no arm has, or whose numbers the program does not use itself.
+    """Checks that some arm has each path, and that the compiled program traces its number.
 
     Args:
       vmapped: the paths.
       rows: `configs.flatten` of every arm.
 
     Raises:
-      ConfigError: naming the path and what there is.
+      ConfigError: a path is unknown, not traced or not a number.
     """
     for path in vmapped:
         if path.partition(".")[0] not in TRACED:
             raise ConfigError(
-                f"vmapped names {path}, which decides what the host does, so lanes of one program "
-                f"cannot differ in it; it must be a number in {', '.join(TRACED)}."
+                f"vmapped names {path}, which is used outside of the compiled program, so the "
+                "replicas of one program cannot differ in it; choose a number in "
+                f"{', '.join(TRACED)}."
             )
         values = [row[path] for row in rows if path in row]
-        known = sorted({p for row in rows for p, v in row.items() if _literal(v) is not None})
         if not values:
+            known = sorted({p for row in rows for p, v in row.items() if _literal(v) is not None})
             near = public_names.did_you_mean(path, known)
             raise ConfigError(f"vmapped names {path}, which no arm has.{near}")
         if all(_literal(value) is None for value in values):
-            raise ConfigError(f"vmapped names {path}, which is no number: {values[0]}.")
+            raise ConfigError(f"vmapped names {path}, which is not a number but {values[0]}.")
 
 
-def grouped(units: Sequence[Unit], own: ModuleType | None) -> list[list[Lane]]:
-    """The lanes of each program: units whose configurations differ in their numbers alone."""
+def grouped(units: Sequence[Unit], module: ModuleType | None) -> list[list[Lane]]:
+    """Returns the replicas of each program: units whose configurations differ in numbers only."""
     groups: dict[str, list[Lane]] = {}
     for unit in units:
-        groups.setdefault(_but_for_numbers(unit, own), []).extend(
+        groups.setdefault(_but_for_numbers(unit, module), []).extend(
             Lane(unit, seed) for seed in unit.seeds
         )
     return list(groups.values())
 
 
-def sweep(lanes: Sequence[Lane], experiment: Experiment) -> Sweep | None:
-    """The numbers of a program's lanes; None where there are none.
+def sweep(replicas: Sequence[Lane], experiment: Experiment) -> Sweep | None:
+    """Returns the numbers in which a program's replicas differ; None if there are none.
 
     Args:
-      lanes: the lanes.
-      experiment: that of the first lane, whose data serve all of them.
+      replicas: the replicas of the program.
+      experiment: the experiment of the first replica; all replicas use its data.
     """
-    first = lanes[0].unit
+    first = replicas[0].unit
     if not first.numbers:
         return None
     config = configs.put(first.config, "data", experiment.data)
 
     def build(numbers: Mapping[str, Any]) -> Experiment:
-        made = config
+        changed_config = config
         for path, value in numbers.items():
-            made = configs.put(made, path, value)
-        experiment: Experiment = configs.build(made)
+            changed_config = configs.put(changed_config, path, value)
+        experiment: Experiment = configs.build(changed_config)
         return experiment
 
-    values = {p: tuple(lane.unit.numbers[p] for lane in lanes) for p in first.numbers}
+    values = {p: tuple(replica.unit.numbers[p] for replica in replicas) for p in first.numbers}
     return Sweep(build, values)
 
 
-def split(lanes: Sequence[Lane], most: int | None) -> list[list[Lane]]:
-    """The lanes in as few pieces of about one size as `most` lanes a piece allow."""
-    pieces = 1 if most is None else -(-len(lanes) // most)
-    cuts = [len(lanes) * i // pieces for i in range(pieces + 1)]
-    return [list(lanes[a:b]) for a, b in itertools.pairwise(cuts)]
+def split(replicas: Sequence[Lane], max_replicas: int | None) -> list[list[Lane]]:
+    """Splits replicas into the fewest programs of about equal size.
+
+    Args:
+      replicas: the replicas.
+      max_replicas: largest number of replicas per program; None for no limit.
+
+    Example:
+      >>> [len(program) for program in split_replicas(range(7), 3)]
+      [2, 2, 3]
+    """
+    pieces = 1 if max_replicas is None else -(-len(replicas) // max_replicas)
+    bounds = [len(replicas) * i // pieces for i in range(pieces + 1)]
+    return [list(replicas[start:end]) for start, end in itertools.pairwise(bounds)]
 
 
 def steps(experiment: Experiment) -> int:
-    """Training steps of one lane."""
+    """Returns the number of training steps of one replica."""
     return experiment.epochs * (len(experiment.data.splits["train"]) // experiment.batch_size)
 
 
 def _literal(text: str) -> float | None:
+    """Returns the number that a value as text stands for; None if it is not a number."""
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -147,8 +162,9 @@ def _literal(text: str) -> float | None:
     return float(value) if type(value) in (int, float) else None
 
 
-def _but_for_numbers(unit: Unit, own: ModuleType | None) -> str:
+def _but_for_numbers(unit: Unit, module: ModuleType | None) -> str:
+    """Returns a unit's stored configuration with its vmapped numbers set to zero."""
     config = unit.config
     for path in unit.numbers:
         config = configs.put(config, path, 0.0)
-    return configs.dump(config, own)
+    return configs.dump(config, module)

@@ -1,21 +1,21 @@
-"""`DIR/results.parquet`: every number of a study, one a row.
+"""`DIR/results.parquet`: every number of a study, one per row.
 
     arm     name of the arm, as in study.json
     seed    the seed of the training
     split   "train", "validation", "test" or "cost"
-    step    training steps behind the number; of the test split, those of the best parameters
+    step    completed training steps; for the test split, those of the selected parameters
     metric  its name
-    value   float64; NaN where a metric is undefined
+    value   float64; NaN if the metric is undefined
 
-and after these one column an axis of the study, named as the axis is, with the arm's label on it.
+followed by one column per axis of the study, which has the axis's name and holds the arm's labels.
 
 The metrics are, by split:
 
-    train       loss/TASK and weight/TASK; with diagnostics conflicts, condition, cosine/A,B and
-                gradient_norm/TASK
+    train       loss/TASK and weight/TASK; with diagnostics also conflicts, condition, cosine/A,B
+                and gradient_norm/TASK
     validation  TASK/METRIC, over the steps
-    test        TASK/METRIC, of the parameters that were best on the validation split
-    cost        parameters, flops (a training step), step_seconds, peak_bytes, seconds
+    test        TASK/METRIC, of the parameters with the best validation result
+    cost        parameters, flops (per training step), step_seconds, peak_bytes, seconds
 """
 
 from pathlib import Path
@@ -30,14 +30,14 @@ COLUMNS = ("arm", "seed", "split", "step", "metric", "value")
 
 
 def load(directory: Path) -> pd.DataFrame:
-    """The numbers of a study, a row each, in the columns above.
+    """Reads the numbers of a study, one per row, in the columns above.
 
     Args:
       directory: the study's directory.
 
     Raises:
       DamagedFileError: the file is damaged.
-      ValueError: there is no such file, or it is another kind of table.
+      ValueError: the file does not exist, or it lacks a column.
     """
     directory = Path(directory)
     path = directory / FILE
@@ -49,7 +49,7 @@ def load(directory: Path) -> pd.DataFrame:
             raise ValueError("its checksum does not match")
         try:
             frame = pd.read_parquet(path)
-        except OSError as error:  # which is what pyarrow raises at bad bytes
+        except OSError as error:  # pyarrow raises OSError for bad bytes
             raise ValueError(str(error)) from error
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:

@@ -1,182 +1,34 @@
-"""Runs a study: what it asks for, its directory, its arms.
+"""Runs a study: tunes and trains its arms, and writes its results.
 
-study.json       metric, baseline, seeds, axes, tasks, and each arm's labels and changes
-config.json      the base experiment's configuration
-experiment.py    the study's file, as it was
+study.json       metric, baseline, seeds, axes, tasks, and the labels and changes of each arm
+config.json      the configuration of the base experiment
+experiment.py    a copy of the study's file
 provenance.json  a list: versions, devices, git revision and command of each start
 results.parquet  every number; see `mmjax.study.results`
 arms/ARM/        config.json, result.json, metrics-seedN.jsonl, checkpoints, tuning.json;
-                 error.txt where the arm failed
+                 error.txt if the arm failed
 programs/        checkpoints of programs that are being trained
 """
 
-import dataclasses
 import datetime
-import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any, NamedTuple
 
-import fiddle as fdl
 import jax
 
 from mmjax import config as configs
-from mmjax.config import ConfigError
-from mmjax.provenance import digest_data
 from mmjax.runs.run_files import write_config
-from mmjax.study import arms as make
 from mmjax.study import write_results
-from mmjax.study.arms import Arm
+from mmjax.study.arms import Arm, monitor
 from mmjax.study.live_display import Display
-from mmjax.study.packing import (
-    Build,
-    Lane,
-    Unit,
-    builder,
-    check_vmapped,
-    grouped,
-    numbers_of,
-    sweep,
-)
-from mmjax.study.study import Study
+from mmjax.study.packing import Unit
+from mmjax.study.study_plan import Plan
 from mmjax.study.train_units import Trainer, train
-from mmjax.study.tuning import check_space, tune
-from mmjax.train.devices import choose_devices
+from mmjax.study.tuning import tune
 from mmjax.train.evaluation import directions
-from mmjax.train.experiment_check import check as check_experiment
 from mmjax.train.loop import TEN_MINUTES
-from mmjax.train.programs import Programs
 from mmjax.train.run_arms import read_or_set_aside
-
-
-class Plan(NamedTuple):
-    """A study with all that follows from it.
-
-    Attributes:
-      name: of the study.
-      study: the study.
-      base: its base experiment's configuration.
-      arms: {name: arm}.
-      facts: what `study.json` holds.
-      build: makes experiments of configurations.
-      own: the module of the base experiment's file.
-    """
-
-    name: str
-    study: Study
-    base: fdl.Buildable
-    arms: dict[str, Arm]
-    facts: dict[str, Any]
-    build: Build
-    own: ModuleType | None
-
-    def unit(self, home: Path, config: fdl.Buildable) -> Unit:
-        """An arm's configuration, to be trained."""
-        seeds = tuple(self.study.seeds)
-        return Unit(home, config, seeds, numbers_of(config, self.study.vmapped))
-
-    def groups(self) -> list[list[Lane]]:
-        """The lanes of each program, if every arm is trained as it stands and memory suffices."""
-        units = [self.unit(Path(name), arm.config) for name, arm in self.arms.items()]
-        return grouped(units, self.own)
-
-
-def make_plan(
-    name: str, study: Study, settings: Sequence[str] = (), own: ModuleType | None = None
-) -> Plan:
-    """Makes the arms of a study.
-
-    Args:
-      name: of the study.
-      study: the study.
-      settings: PATH=VALUE, applied to the base experiment before all else.
-      own: the module of the base experiment's file.
-
-    Raises:
-      ConfigError: whatever is wrong with the study, before anything runs.
-    """
-    base = study.base.as_buildable()
-    for setting in settings:
-        base = configs.apply(base, setting)
-    seeds = list(study.seeds)
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ConfigError(f"the study's seeds are {seeds}; give it one or more that differ.")
-    arms = make.make_arms(study, base)
-    build = builder(base)
-    experiment = build(base)
-    model, data = experiment.model, experiment.data
-    every = directions(model)
-    known = {m: d for m, d in every.items() if "/" in m}
-    metric, direction = make.primary_metric(study, base, every)
-    check_vmapped(study.vmapped, [configs.flatten(arm.config) for arm in arms.values()])
-    if study.tuning is not None:
-        check_space(study.tuning, [arm.config for arm in arms.values()])
-        if both := sorted(set(seeds) & set(study.tuning.seeds)):
-            raise ConfigError(
-                f"the seeds {both} are the tuning's and the report's; the report needs fresh ones."
-            )
-    facts = {
-        "name": name,
-        "metric": metric,
-        "direction": direction,
-        "directions": known,
-        "baseline": make.baseline_name(study, arms),
-        "seeds": seeds,
-        "axes": list(study.axes),
-        "tasks": sorted(model.heads),
-        "arms": {
-            arm: {"labels": a.labels, "role": a.role, "of": a.of, "changes": a.changes}
-            for arm, a in arms.items()
-        },
-        "tuning": None if study.tuning is None else told(study.tuning),
-        "base": {
-            "data": data.name,
-            "examples": {split: len(source) for split, source in data.splits.items()},
-            "epochs": experiment.epochs,
-            "batch_size": experiment.batch_size,
-        },
-    }
-    return Plan(name, study, base, arms, facts, build, own)
-
-
-def told(tuning: Any) -> dict[str, Any]:
-    """A search as JSON has it."""
-    facts = dataclasses.asdict(tuning)
-    space = {p: [type(d).__name__, *d] for p, d in tuning.space.items()}
-    return json.loads(json.dumps(facts | {"space": space}))  # type: ignore[no-any-return]
-
-
-def check(
-    plan: Plan, devices: Sequence[jax.Device] | None
-) -> tuple[dict[str, int], dict[str, str]]:
-    """Builds every arm and checks every program, before anything is compiled.
-
-    Returns:
-      {arm: number of devices that will train it}, and `provenance.digest_data` of all arms.
-
-    Raises:
-      ConfigError: naming the arm that does not fit.
-    """
-    base = plan.build(plan.base).data
-    used, data = {}, digest_data({"": base})
-    for name, arm in plan.arms.items():
-        try:
-            experiment = plan.build(arm.config)
-            used[name] = len(devices or choose_devices(experiment))
-            check_experiment(experiment, used[name])
-            if experiment.data is not base:
-                own = digest_data({name: experiment.data})
-                data |= {f"{name}/{split}": digest for split, digest in own.items()}
-        except ValueError as error:
-            raise ConfigError(f"arm {name}: {error}") from error
-    for lanes in plan.groups():
-        if lanes[0].unit.numbers:
-            experiment = plan.build(lanes[0].unit.config)
-            seeds = [lane.seed for lane in lanes]
-            Programs(experiment, seeds, devices, sweep(lanes, experiment), checked=True)
-    return used, data
 
 
 def run(
@@ -184,61 +36,50 @@ def run(
     directory: Path,
     *,
     devices: Sequence[jax.Device] | None = None,
-    most: int | None = None,
-    limit: int | None = None,
+    max_replicas: int | None = None,
+    memory: int | None = None,
     checkpoint_every: int | datetime.timedelta | None = TEN_MINUTES,
 ) -> list[str]:
-    """Trains all arms that are not done yet, and writes the results after each.
+    """Trains all arms that are not completed, and writes the results after each.
 
-    An arm that failed earlier is tried again.
+    Arms that failed earlier are tried again.
 
     Args:
       plan: the study.
-      directory: where it goes, or goes on.
-      devices: by default those that `mmjax.train.devices.choose_devices` says, arm by arm.
-      most: most lanes a program.
-      limit: bytes that a device can give; by default what it has.
-      checkpoint_every: steps or time between checkpoints; see `mmjax.train.loop.fit`.
+      directory: the directory of the study, new or to be resumed.
+      devices: the devices that train; None for those of `choose_devices`, per arm.
+      max_replicas: largest number of replicas per program; None for as many as the memory holds.
+      memory: bytes available on each device; None for what the device reports.
+      checkpoint_every: steps or time between checkpoints; see `mmjax.fit`.
 
     Returns:
-      The arms that failed.
+      The names of the arms that failed.
     """
     homes = {name: directory / "arms" / name for name in plan.arms}
     units = {name: plan.unit(homes[name], arm.config) for name, arm in plan.arms.items()}
-    done = {name for name, home in homes.items() if read_or_set_aside(home) is not None}
+    completed = {name for name, home in homes.items() if read_or_set_aside(home) is not None}
     labels = {name: arm.labels for name, arm in plan.arms.items()}
-    tuning = plan.study.tuning
 
     with Display(plan, homes) as display:
 
-        def ended(unit: Unit) -> None:
+        def record_end(unit: Unit) -> None:
             display.refresh()
-            if unit.home.parent == directory / "arms":
+            if unit.home.parent == directory / "arms":  # not a trial
                 write_results.write(directory, labels, plan.facts["axes"])
 
         trainer = Trainer(
             programs=directory / "programs",
             build=plan.build,
-            own=plan.own,
+            module=plan.module,
             devices=devices,
-            most=most,
-            memory=limit,
+            max_replicas=max_replicas,
+            memory=memory,
             checkpoint_every=checkpoint_every,
             show=display.show,
-            ended=ended,
+            record_end=record_end,
         )
-        if tuning is not None:
-            waiting = {homes[n]: arm.config for n, arm in plan.arms.items() if n not in done}
-            judge = {homes[n]: judged_by(plan, arm) for n, arm in plan.arms.items()}
-            tuned = tune(trainer, tuning, waiting, plan.study.vmapped, judge)
-            for name in plan.arms:
-                if name not in done:
-                    units[name] = plan.unit(homes[name], tuned[homes[name]])
-        for name in plan.arms:
-            if name not in done:
-                homes[name].mkdir(parents=True, exist_ok=True)
-                text = configs.dump(units[name].config, plan.own)
-                write_config(homes[name] / "config.json", text)
+        waiting_homes = {name: homes[name] for name in plan.arms if name not in completed}
+        units |= _tune_and_store_arms(plan, trainer, waiting_homes)
         train(trainer, list(units.values()), test=True)
     write_results.write(directory, labels, plan.facts["axes"])
     if not any((directory / "programs").glob("*")):
@@ -246,9 +87,33 @@ def run(
     return [name for name, home in homes.items() if not (home / "result.json").exists()]
 
 
+def _tune_and_store_arms(
+    plan: Plan, trainer: Trainer, homes: Mapping[str, Path]
+) -> dict[str, Unit]:
+    """Tunes the arms {name: directory}, if the study asks for it, and writes their configurations.
+
+    Returns {name: unit to be trained}.
+    """
+    configurations = {home: plan.arms[name].config for name, home in homes.items()}
+    if plan.study.tuning is not None:
+        metrics = {home: judged_by(plan, plan.arms[name]) for name, home in homes.items()}
+        vmapped = plan.study.vmapped
+        configurations = tune(trainer, plan.study.tuning, configurations, vmapped, metrics)
+    units = {}
+    for name, home in homes.items():
+        units[name] = plan.unit(home, configurations[home])
+        home.mkdir(parents=True, exist_ok=True)
+        text = configs.dump(units[name].config, plan.module)
+        write_config(home / "config.json", text)
+    return units
+
+
 def judged_by(plan: Plan, arm: Arm) -> tuple[str, str]:
-    """The metric that judges an arm's trials: the study's, or its own where it lacks that."""
-    own = directions(plan.build(arm.config).model)
+    """Returns the metric that selects an arm's trial, and its direction.
+
+    It is the study's metric, or what the arm monitors if it lacks that metric.
+    """
+    known = directions(plan.build(arm.config).model)
     metric = plan.facts["metric"]
-    metric = metric if metric in own else make.monitor(arm.config)
-    return metric, own[metric]
+    metric = metric if metric in known else monitor(arm.config)
+    return metric, known[metric]

@@ -1,4 +1,4 @@
-"""What values a search may try: distributions of numbers and choices of texts."""
+"""Search spaces: distributions of numbers, and choices among values."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -7,21 +7,36 @@ import numpy as np
 
 
 class Uniform(NamedTuple):
-    """Numbers from `low` to `high`, each as likely."""
+    """Uniform distribution of numbers from `low` to `high`.
+
+    Example:
+      >>> Uniform(0.0, 0.5)
+      Uniform(low=0.0, high=0.5)
+    """
 
     low: float
     high: float
 
 
 class LogUniform(NamedTuple):
-    """Numbers from `low` to `high`, each order of magnitude as likely."""
+    """Uniform distribution of the logarithms of numbers from `low` to `high`.
+
+    Example:
+      >>> LogUniform(1e-4, 1e-2)
+      LogUniform(low=0.0001, high=0.01)
+    """
 
     low: float
     high: float
 
 
 class Choice(NamedTuple):
-    """Values as they are written for `--set`, each as likely."""
+    """Uniform distribution over values, written as for `--set`.
+
+    Example:
+      >>> Choice(("Concat()", "Gated(width=64)")).values[0]
+      'Concat()'
+    """
 
     values: tuple[str, ...]
 
@@ -30,7 +45,7 @@ Distribution = Uniform | LogUniform | Choice
 
 
 def draw(distribution: Distribution, rng: np.random.Generator) -> str:
-    """One value as text."""
+    """Draws one value, as text."""
     if isinstance(distribution, Choice):
         return str(distribution.values[rng.integers(len(distribution.values))])
     low, high = distribution
@@ -40,13 +55,15 @@ def draw(distribution: Distribution, rng: np.random.Generator) -> str:
 
 
 def to_optuna(space: Mapping[str, Distribution]) -> dict[str, Any]:
-    """The same distributions as Optuna has them."""
+    """Converts distributions to those of Optuna."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-    def one(distribution: Distribution) -> Any:
+    converted: dict[str, Any] = {}
+    for path, distribution in space.items():
         if isinstance(distribution, Choice):
-            return CategoricalDistribution(distribution.values)
-        low, high = distribution
-        return FloatDistribution(low, high, log=isinstance(distribution, LogUniform))
-
-    return {path: one(distribution) for path, distribution in space.items()}
+            converted[path] = CategoricalDistribution(distribution.values)
+        else:
+            low, high = distribution
+            is_log = isinstance(distribution, LogUniform)
+            converted[path] = FloatDistribution(low, high, log=is_log)
+    return converted

@@ -1,4 +1,4 @@
-"""A study as a plain value: a base experiment, axes, seeds, and what is compared with what.
+"""Studies as plain values: a base experiment, axes, seeds, and a baseline.
 
     STUDY = Study(
         base=experiment,
@@ -12,8 +12,8 @@
         metric="digit/accuracy",
     )
 
-An axis is a name with a set of changes {path: value} a label, or, in short, a path with its values,
-which are then the labels too. Paths and values are those of `--set`.
+An axis maps a name to labels, each with its configuration changes {path: value}. The short form
+maps a path to values, which are also the labels. Paths and values are written as for `--set`.
 """
 
 import dataclasses
@@ -30,19 +30,24 @@ Labels = Mapping[str, str]
 
 @dataclasses.dataclass(frozen=True)
 class Tuning:
-    """A search for good values, with the same number of trials for every arm.
+    """Hyperparameter search with the same number of trials for every arm.
 
-    A trial trains with values drawn from the space; the one with the best metric on the validation
-    split, meaned over its seeds, gives the values with which the arm is trained for the report. No
-    trial ever evaluates the test split.
+    A trial trains with values drawn from the space. The arm is then trained for the report with
+    the values of the trial whose validation metric, averaged over its seeds, is best. No trial
+    evaluates the test split.
 
     Attributes:
-      trials: how many, for every arm.
-      space: {path: `Uniform`, `LogUniform` or `Choice`}. An arm that lacks a path is tuned in the
-        others only.
-      sampler: "random", or "tpe", "cmaes" or "gp" by Optuna, which choose a trial by those before.
-      seeds: seeds of every trial; none of them may be one of the study's.
-      seed: of the sampler.
+      trials: number of trials per arm.
+      space: {path: `Uniform`, `LogUniform` or `Choice`}. Paths that an arm lacks are ignored.
+      sampler: "random", or one of Optuna's samplers "tpe", "cmaes" and "gp", which use the results
+        of earlier trials.
+      seeds: the seeds of every trial, distinct from those of the study.
+      seed: the seed of the sampler.
+
+    Example:
+      >>> from mmjax.study import LogUniform, Tuning
+      >>> Tuning(trials=10, space={"optimizer.learning_rate": LogUniform(1e-4, 1e-2)}).sampler
+      'random'
     """
 
     trials: int
@@ -57,26 +62,35 @@ class Tuning:
         if self.sampler not in (known := ("random", "tpe", "cmaes", "gp")):
             raise ValueError(f"Tuning: sampler is {self.sampler!r}; it must be one of {known}.")
         if not self.space or not self.seeds:
-            raise ValueError("Tuning: give it at least one path in `space` and one seed.")
+            raise ValueError("Tuning: space needs at least one path, and seeds at least one seed.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """Which experiments are compared, and how.
+    """Comparison of experiments.
 
     Attributes:
-      base: an experiment, a function under `auto_config`.
+      base: the base experiment, a function decorated with `auto_config`.
       axes: {axis: {label: {path: value}}}, or {path: [values]}. The arms are all combinations.
-      seeds: of every arm; they train as one program.
-      metric: the primary one, "TASK/METRIC" or "mean/METRIC"; None is what the experiment monitors.
-        Its direction is the head's.
-      baseline: {axis: label} of the arm that the others are tested against; the first label of an
-        axis that is not named.
-      leave_out: {axis: label} -> whether there is no such arm.
-      single_task: whether each task is also trained alone, with the base experiment.
-      single_modality: whether each modality is also trained alone, with the base experiment.
-      vmapped: paths whose numbers alone differ between arms that then train as one program.
-      tuning: values that are searched for every arm before it is trained.
+      seeds: the seeds of every arm; they train as one program.
+      metric: the primary metric, "TASK/METRIC" or "mean/METRIC"; None for the metric that the
+        experiment monitors. The head defines its direction.
+      baseline: {axis: label} of the arm that the others are tested against; by default the first
+        label of each axis.
+      leave_out: returns True for the {axis: label} of combinations to exclude.
+      single_task: whether the base experiment is also trained with each task alone.
+      single_modality: whether the base experiment is also trained with each modality alone.
+      vmapped: paths of numbers; arms that differ in nothing else train as one program.
+      tuning: hyperparameter search of every arm before its training; None for no search.
+
+    Example:
+      >>> import mmjax
+      >>> from mmjax.study import Study
+      >>> @mmjax.auto_config
+      ... def experiment():
+      ...     return mmjax.Experiment(...)
+      >>> Study(base=experiment, axes={"balancer": ["equal()", "pcgrad()"]}).seeds
+      (0, 1, 2, 3, 4)
     """
 
     base: AutoConfig

@@ -1,4 +1,4 @@
-"""The directory of a study: what makes it, written once, and what may go on there."""
+"""Writes the first files of a study's directory, and checks it before a resume."""
 
 import shutil
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ from mmjax import files, provenance
 from mmjax.config import ConfigError, references
 from mmjax.runs.experiment_code import store_code
 from mmjax.runs.run_files import read_config, write_config
-from mmjax.study.run_study import Plan
+from mmjax.study.study_plan import Plan
 
 STARTED = {"provenance.json", "config.json", "experiment.py", "code", "code.json"}
-"""What a start writes before study.json."""
+"""Names of the files that a start writes before study.json."""
 
 
 def start(plan: Plan, directory: Path, source: Path | None, record: Mapping[str, Any]) -> None:
-    """Writes what makes the study into its directory, or that it is resumed.
+    """Writes the first files of a study, or, if it is resumed, the record of this start.
 
     Args:
       plan: the study.
@@ -30,26 +30,28 @@ def start(plan: Plan, directory: Path, source: Path | None, record: Mapping[str,
     provenance.append(directory, record)
     if (directory / "study.json").is_file():
         return
-    write_config(directory / "config.json", configs.dump(plan.base, plan.own))
-    store_code(directory, plan.own)
+    write_config(directory / "config.json", configs.dump(plan.base, plan.module))
+    store_code(directory, plan.module)
     if source is not None:
         shutil.copyfile(source, directory / "experiment.py")
     files.write_json(directory / "study.json", plan.facts)
 
 
 def check(plan: Plan, directory: Path, *, resume: bool) -> None:
-    """Refuses a directory that holds anything but this very study, to be resumed.
+    """Checks that a directory is empty or holds the same study, to be resumed.
 
     Raises:
-      ConfigError: naming what differs.
+      ConfigError: the directory cannot be used; the message names the differences.
     """
     if files.is_free(directory):
         return
     if not (directory / "study.json").is_file():
-        found = {p.name for p in directory.iterdir() if not files.is_lock_file(p)}
-        if resume and found <= STARTED:
+        names = {p.name for p in directory.iterdir() if not files.is_lock_file(p)}
+        if resume and names <= STARTED:  # an earlier start was interrupted
             return
-        raise ConfigError(f"{directory} is not empty and holds no study; choose another --workdir.")
+        raise ConfigError(
+            f"{directory} is not empty and does not hold a study; choose another --workdir."
+        )
     if not resume:
         raise ConfigError(
             f"{directory} already holds a study; add --resume to continue it, or choose another "
@@ -57,23 +59,32 @@ def check(plan: Plan, directory: Path, *, resume: bool) -> None:
         )
     stored = files.read_json(directory / "study.json")
     with files.naming_damage(directory / "study.json"):
-        asked = {k: v for k, v in plan.facts.items() if k in stored or k != "base"}  # older lack it
-        differing = [key for key, value in asked.items() if stored[key] != value]
+        differing = []
+        for key, value in plan.facts.items():
+            if key == "base" and key not in stored:  # written by an older version
+                continue
+            if stored[key] != value:
+                differing.append(key)
     base = read_config(directory / "config.json")
-    if not is_same(base, configs.dump(plan.base, plan.own), plan.own):
+    if not is_same(base, configs.dump(plan.base, plan.module), plan.module):
         differing.append("the base experiment")
     if differing:
-        shown = "; ".join(
-            f"{key}: stored {stored[key]}, asked {plan.facts[key]}"
-            if key in ("name", "metric", "baseline", "seeds", "axes")
-            else key
-            for key in differing
+        lines = []
+        for key in differing:
+            is_short = key in ("name", "metric", "baseline", "seeds", "axes")
+            values = f": stored {stored[key]}, requested {plan.facts[key]}" if is_short else ""
+            lines.append(key + values)
+        raise ConfigError(
+            f"{directory} holds a different study; choose another --workdir. Differences: "
+            f"{'; '.join(lines)}."
         )
-        raise ConfigError(f"{directory} holds a study that differs in: {shown}.")
 
 
 def is_same(old: str, new: str, own: ModuleType | None) -> bool:
-    """Whether two stored configurations are the same; older ones may hold relative paths."""
+    """Returns whether two stored configurations are equal.
+
+    Loading resolves relative paths, which older versions stored.
+    """
     if old == new:
         return True
     try:

@@ -1,6 +1,6 @@
-"""Trains units: as few programs as they allow, in smaller ones where memory is short.
+"""Trains units in as few programs as possible, and in smaller ones if memory is short.
 
-A program trains in `programs/`, and each unit gets its own part of what comes out of it.
+A program trains in `programs/`; each unit gets its own part of the results.
 """
 
 import datetime
@@ -27,60 +27,66 @@ from mmjax.train.run_arms import Result, read_or_set_aside, result
 
 
 class Trainer(NamedTuple):
-    """How units are trained.
+    """Settings for training units.
 
     Attributes:
-      programs: the directory of the programs' checkpoints while they train.
-      build: makes experiments of configurations.
-      own: the module of the base experiment's file.
-      devices: where they train; None leaves it to `choose_devices`.
-      most: most lanes a program; None leaves it to the memory.
-      memory: bytes that a device can give; None is what it has.
-      checkpoint_every: steps or time between checkpoints; see `mmjax.train.loop.fit`.
-      show: what shows the progress of a program.
-      ended: called with a unit when it is done or has failed.
+      programs: the directory of the programs' checkpoints during training.
+      build: builds experiments from configurations.
+      module: the module of the base experiment's file.
+      devices: the devices that train; None leaves the choice to `choose_devices`.
+      max_replicas: largest number of replicas per program; None for as many as the memory holds.
+      memory: bytes available on each device; None for what the device reports.
+      checkpoint_every: steps or time between checkpoints; see `mmjax.fit`.
+      show: shows the progress of a program.
+      record_end: called with each unit that is completed or has failed.
     """
 
     programs: Path
     build: Build
-    own: ModuleType | None
+    module: ModuleType | None
     devices: Sequence[jax.Device] | None
-    most: int | None
+    max_replicas: int | None
     memory: int | None
     checkpoint_every: int | datetime.timedelta | None
     show: Callable[..., AbstractContextManager[Any]]
-    ended: Callable[[Unit], None]
+    record_end: Callable[[Unit], None]
 
 
 class Piece(NamedTuple):
-    """A lane's place in what a program made."""
+    """Trained replica: the results of its program, and its position there."""
 
     fitted: Fitted
-    place: int
+    position: int
 
 
 def train(trainer: Trainer, units: Sequence[Unit], *, test: bool) -> None:
-    """Trains all units that have no result yet; what fails is recorded, and the rest go on.
+    """Trains all units that have no result yet; a failure is recorded and the others continue.
 
-    Every unit's home then has a `result.json`, or an `error.txt` with the traceback.
+    Afterwards every unit's home has a `result.json`, or an `error.txt` with the traceback.
+
+    Args:
+      trainer: the settings.
+      units: the units.
+      test: whether the test split is evaluated.
 
     Raises:
       DiskFullError: nothing more can be recorded.
     """
     for unit in units:
         unit.home.mkdir(parents=True, exist_ok=True)
-        read_or_set_aside(unit.home)  # sets a damaged one aside, so that it is made again
-    for lanes in grouped(units, trainer.own):
-        waiting = [unit for unit in units_of(lanes) if not is_done(unit)]
+        read_or_set_aside(unit.home)  # a damaged result is set aside and trained again
+    for replicas in grouped(units, trainer.module):
+        waiting = [unit for unit in units_of(replicas) if not is_done(unit)]
         if not waiting:
             continue
-        if not place_of(trainer, lanes).exists():  # else programs go on as they were begun
-            lanes = [lane for lane in lanes if not is_done(lane.unit)]
-        directory = place_of(trainer, lanes)
+        # A program that an earlier start began continues with the same replicas.
+        if not place_of(trainer, replicas).exists():
+            replicas = [replica for replica in replicas if not is_done(replica.unit)]
+        directory = place_of(trainer, replicas)
         for unit in waiting:
             (unit.home / "error.txt").unlink(missing_ok=True)
         try:
-            train_group(trainer, lanes, directory, test=test)
+            train_group(trainer, replicas, directory, test=test)
             shutil.rmtree(directory, ignore_errors=True)
         except DiskFullError:
             raise
@@ -90,102 +96,108 @@ def train(trainer: Trainer, units: Sequence[Unit], *, test: bool) -> None:
                     fail(trainer, unit, error)
 
 
-def place_of(trainer: Trainer, lanes: Sequence[Lane]) -> Path:
-    """The directory of some lanes' programs."""
-    return trainer.programs / f"{lanes[0].unit.home.name}-{len(lanes)}-lanes"
+def place_of(trainer: Trainer, replicas: Sequence[Lane]) -> Path:
+    """Returns the directory of the programs that train these replicas."""
+    # "lanes" is the old word for replicas; directories of interrupted studies have it.
+    return trainer.programs / f"{replicas[0].unit.home.name}-{len(replicas)}-lanes"
 
 
 def is_done(unit: Unit) -> bool:
-    """Whether a unit has its result."""
+    """Returns whether a unit has its result."""
     return (unit.home / "result.json").exists()
 
 
-def train_group(trainer: Trainer, lanes: Sequence[Lane], directory: Path, *, test: bool) -> None:
-    """Trains lanes that can share a program, in several if need be.
+def train_group(trainer: Trainer, replicas: Sequence[Lane], directory: Path, *, test: bool) -> None:
+    """Trains replicas that can share a program, in several programs if memory is short.
 
     Args:
-      trainer: how.
-      lanes: the lanes.
+      trainer: the settings.
+      replicas: the replicas.
       directory: where the programs' checkpoints go.
-      test: whether the test split is looked at.
+      test: whether the test split is evaluated.
     """
-    waiting = split(lanes, trainer.most)
-    pieces: dict[tuple[Path, int], Piece] = {}
+    waiting = split(replicas, trainer.max_replicas)
+    trained: dict[tuple[Path, int], Piece] = {}
     while waiting:
         chunk = waiting.pop(0)
-        if all(is_done(lane.unit) for lane in chunk):
+        if all(is_done(replica.unit) for replica in chunk):
             continue
         first = chunk[0]
-        place = directory / f"{first.unit.home.name}-seed{first.seed}-{len(chunk)}-lanes"
+        workdir = directory / f"{first.unit.home.name}-seed{first.seed}-{len(chunk)}-lanes"
         experiment = trainer.build(first.unit.config)
         devices = trainer.devices or choose_devices(experiment)
         limit = device_memory.available(devices) if trainer.memory is None else trainer.memory
         try:
             fitted = fit(
                 experiment,
-                place,
-                seeds=[lane.seed for lane in chunk],
+                workdir,
+                seeds=[replica.seed for replica in chunk],
                 devices=devices,
                 sweep=sweep(chunk, experiment),
                 title=first.unit.home.name,
-                homes=[lane.unit.home for lane in chunk],
+                homes=[replica.unit.home for replica in chunk],
                 test=test,
                 memory=limit,
                 checkpoint_every=trainer.checkpoint_every,
-                show=functools.partial(trainer.show, lanes=len(chunk)),
+                show=functools.partial(trainer.show, replicas=len(chunk)),
             )
         except device_memory.MemoryShortError as error:
             if len(chunk) == 1:
                 raise
-            most = -(-len(chunk) // 2)
-            print_text(f"{error} Its lanes train in programs of {most} at most.")
-            shutil.rmtree(place, ignore_errors=True)
-            waiting = split([*chunk, *(lane for rest in waiting for lane in rest)], most)
+            half = -(-len(chunk) // 2)
+            print_text(f"{error} Its replicas train in programs of {half} at most.")
+            shutil.rmtree(workdir, ignore_errors=True)
+            waiting = split([*chunk, *(replica for rest in waiting for replica in rest)], half)
             continue
-        pieces |= {lane_id(lane): Piece(fitted, i) for i, lane in enumerate(chunk)}
+        for index, replica in enumerate(chunk):
+            trained[lane_id(replica)] = Piece(fitted, index)
         for unit in units_of(chunk):
-            mine = [pieces[i] for s in unit.seeds if (i := lane_id(Lane(unit, s))) in pieces]
-            if len(mine) == len(unit.seeds) and not is_done(unit):
-                finish(trainer, unit, mine, test=test)
+            keys = [lane_id(Lane(unit, seed)) for seed in unit.seeds]
+            if all(key in trained for key in keys) and not is_done(unit):
+                finish(trainer, unit, [trained[key] for key in keys], test=test)
 
 
-def lane_id(lane: Lane) -> tuple[Path, int]:
-    """What tells a lane from others."""
-    return lane.unit.home, lane.seed
+def lane_id(replica: Lane) -> tuple[Path, int]:
+    """Returns a hashable key that identifies a replica."""
+    return replica.unit.home, replica.seed
 
 
-def units_of(lanes: Sequence[Lane]) -> list[Unit]:
-    """The units of some lanes, each once."""
-    return list({lane.unit.home: lane.unit for lane in lanes}.values())
+def units_of(replicas: Sequence[Lane]) -> list[Unit]:
+    """Returns the units of some replicas, each once."""
+    return list({replica.unit.home: replica.unit for replica in replicas}.values())
 
 
 def finish(trainer: Trainer, unit: Unit, pieces: Sequence[Piece], *, test: bool) -> None:
-    """Writes what became of a unit all of whose lanes have ended."""
-    for piece in pieces:
-        if piece.place in piece.fitted.failed:
-            return fail(trainer, unit, piece.fitted.failed[piece.place])
+    """Writes the result, or the failure, of a unit whose replicas have all ended."""
+    for fitted, position in pieces:
+        if position in fitted.failed:
+            return fail(trainer, unit, fitted.failed[position])
     experiment = trainer.build(unit.config)
     parts = [
-        result(experiment, piece.fitted, [seed], [piece.place])
-        for piece, seed in zip(pieces, unit.seeds, strict=True)
+        result(experiment, fitted, [seed], [position])
+        for (fitted, position), seed in zip(pieces, unit.seeds, strict=True)
     ]
     if test:
-        states = [jax.tree.map(lambda x, i=p.place: x[i], p.fitted.state) for p in pieces]
+        # The checkpoint of a unit has the layout of a run's: its replicas on one device.
+        states = [jax.tree.map(lambda x, i=p.position: x[i], p.fitted.state) for p in pieces]
         states = [jax.device_put(state, jax.devices()[0]) for state in states]
         checkpoints = Checkpoints(unit.home / "checkpoints")
         stacked = jax.tree.map(lambda *x: jnp.stack(x), *states)
         checkpoints.save(max(p.fitted.state.steps_done for p in pieces), stacked)
         checkpoints.close()
     files.write_json(unit.home / "result.json", joined(parts))
-    trainer.ended(unit)
+    trainer.record_end(unit)
 
 
 def joined(parts: Sequence[Result]) -> Result:
-    """The results of one unit's seeds as one."""
+    """Merges the results of a unit's seeds.
+
+    Seconds and throughput add up over the seeds; other costs are averaged.
+    """
     costs = [part["cost"] for part in parts]
     means = {name: sum(c[name] for c in costs) / len(costs) for name in costs[0]}
     sums = {name: sum(c[name] for c in costs) for name in ("seconds", "examples_per_second")}
-    seeds = {seed: one for part in parts for seed, one in part["seeds"].items()}
+    seeds = {seed: values for part in parts for seed, values in part["seeds"].items()}
     return {**parts[0], "seeds": seeds, "cost": means | sums}
 
 
@@ -193,4 +205,4 @@ def fail(trainer: Trainer, unit: Unit, error: Exception) -> None:
     """Records why a unit has no result."""
     text = "".join(traceback.format_exception(error))
     files.write_text(unit.home / "error.txt", text)
-    trainer.ended(unit)
+    trainer.record_end(unit)

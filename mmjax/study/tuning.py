@@ -1,4 +1,4 @@
-"""The search for good values: the same number of trials for every arm, judged on validation."""
+"""Hyperparameter search: the same number of trials for every arm, selected on validation data."""
 
 import functools
 import zlib
@@ -18,15 +18,11 @@ from mmjax.study.study import Tuning
 from mmjax.study.train_units import Trainer, train
 
 
-class TuningError(RuntimeError):
-    """No trial of an arm came to an end."""
-
-
 def check_space(tuning: Tuning, configurations: Sequence[fdl.Buildable]) -> None:
-    """Refuses a path that no arm has, or a value that it does not take.
+    """Checks that some arm has each path of the search space and takes its values.
 
     Raises:
-      ConfigError: naming it.
+      ConfigError: a path is unknown, or a value is invalid.
     """
     for path, distribution in tuning.space.items():
         having = [c for c in configurations if path in configs.flatten(c)]
@@ -40,7 +36,7 @@ def check_space(tuning: Tuning, configurations: Sequence[fdl.Buildable]) -> None
 
 
 def space_of(tuning: Tuning, config: fdl.Buildable) -> dict[str, Distribution]:
-    """The paths of the space that a configuration has."""
+    """Returns the part of the search space whose paths a configuration has."""
     rows = configs.flatten(config)
     return {path: d for path, d in tuning.space.items() if path in rows}
 
@@ -50,37 +46,39 @@ def tune(
     tuning: Tuning,
     homes: Mapping[Path, fdl.Buildable],
     vmapped: Sequence[str],
-    judge: Mapping[Path, tuple[str, str]],
+    metrics: Mapping[Path, tuple[str, str]],
 ) -> dict[Path, fdl.Buildable]:
-    """The configuration of every arm with its best trial's values; `tuning.json` tells of all.
+    """Returns every arm's configuration with the values of its best trial; writes `tuning.json`.
 
     Args:
       trainer: trains the trials.
       tuning: the search.
       homes: {directory of an arm: its configuration}.
       vmapped: paths whose numbers may differ within a program.
-      judge: {directory of an arm: the metric that judges its trials, "max" or "min"}.
+      metrics: {directory of an arm: the metric that selects its trial, "max" or "min"}.
     """
-    make = functools.partial(trial_unit, tuning=tuning, vmapped=vmapped)
-    for number in range(tuning.trials) if tuning.sampler != "random" else ():
-        units = []
-        for home, config in homes.items():
-            told = [read_trial(home, i, judge[home]) for i in range(number)]
-            values = suggest(tuning, space_of(tuning, config), number, told, judge[home][1])
-            units.append(make(home, config, number, values))
-        train(trainer, units, test=False)
+    make_unit = functools.partial(trial_unit, tuning=tuning, vmapped=vmapped)
     if tuning.sampler == "random":
         units = [
-            make(home, config, number, random_values(tuning, config, number))
+            make_unit(home, config, number, random_values(tuning, config, number))
             for home, config in homes.items()
             for number in range(tuning.trials)
         ]
         train(trainer, units, test=False)
-    return {home: choose(home, config, tuning, judge[home]) for home, config in homes.items()}
+    else:  # one round per trial, because each sampler uses the results of earlier trials
+        for number in range(tuning.trials):
+            units = []
+            for home, config in homes.items():
+                earlier = [read_trial(home, i, metrics[home]) for i in range(number)]
+                space = space_of(tuning, config)
+                values = suggest(tuning, space, number, earlier, metrics[home][1])
+                units.append(make_unit(home, config, number, values))
+            train(trainer, units, test=False)
+    return {home: choose(home, config, tuning, metrics[home]) for home, config in homes.items()}
 
 
 def trial_home(home: Path, number: int) -> Path:
-    """The directory of an arm's trial."""
+    """Returns the directory of an arm's trial."""
     return home / "trials" / f"{home.name}-trial{number}"
 
 
@@ -93,7 +91,7 @@ def trial_unit(
     tuning: Tuning,
     vmapped: Sequence[str],
 ) -> Unit:
-    """A trial, with its values written down."""
+    """Makes the unit of a trial and writes its values to its directory."""
     for path, value in values.items():
         config = configs.apply(config, f"{path}={value}")
     directory = trial_home(home, number)
@@ -103,72 +101,84 @@ def trial_unit(
 
 
 def random_values(tuning: Tuning, config: fdl.Buildable, number: int) -> dict[str, str]:
-    """A trial's values; the same for every arm, path by path."""
-    return {
-        path: draw(d, np.random.default_rng([tuning.seed, number, zlib.crc32(path.encode())]))
-        for path, d in space_of(tuning, config).items()
-    }
+    """Draws the values of a trial; all arms get the same value for a path."""
+    values = {}
+    for path, distribution in space_of(tuning, config).items():
+        # Seeded by the path, so that a value does not depend on which other paths an arm has.
+        rng = np.random.default_rng([tuning.seed, number, zlib.crc32(path.encode())])
+        values[path] = draw(distribution, rng)
+    return values
 
 
 def suggest(
     tuning: Tuning,
     space: Mapping[str, Distribution],
     number: int,
-    told: Sequence[Mapping[str, Any]],
+    earlier: Sequence[Mapping[str, Any]],
     direction: str,
 ) -> dict[str, str]:
-    """What Optuna's sampler tries next, from the trials before; the same whenever it is asked."""
+    """Returns the next values of Optuna's sampler, a function of the trials before.
+
+    Args:
+      tuning: the search.
+      space: the arm's search space.
+      number: the number of the trial, from 0.
+      earlier: the trials before, as `tuning.json` holds them.
+      direction: "max" or "min".
+    """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     samplers: Any = optuna.samplers
     kinds = {"tpe": samplers.TPESampler, "cmaes": samplers.CmaEsSampler, "gp": samplers.GPSampler}
     distributions = to_optuna(space)
+    # A new sampler per trial, with its own seed, suggests the same values after a resume.
     study = optuna.create_study(
         direction="maximize" if direction == "max" else "minimize",
         sampler=kinds[tuning.sampler](seed=1000 * tuning.seed + number),
     )
-    for trial in told:
+    states = optuna.trial.TrialState
+    for trial in earlier:
         params = {
             path: value if isinstance(space[path], Choice) else float(value)
             for path, value in trial["values"].items()
         }
-        states = optuna.trial.TrialState
         state = states.FAIL if trial["value"] is None else states.COMPLETE
-        create = optuna.trial.create_trial
         study.add_trial(
-            create(params=params, distributions=distributions, value=trial["value"], state=state)
+            optuna.trial.create_trial(
+                params=params, distributions=distributions, value=trial["value"], state=state
+            )
         )
-    asked = study.ask(distributions)
-    return {path: str(value) for path, value in asked.params.items()}
+    suggestion = study.ask(distributions)
+    return {path: str(value) for path, value in suggestion.params.items()}
 
 
-def read_trial(home: Path, number: int, judge: tuple[str, str]) -> dict[str, Any]:
-    """A trial that has ended: its values, and its mean over seeds; None where it failed."""
+def read_trial(home: Path, number: int, metric: tuple[str, str]) -> dict[str, Any]:
+    """Reads an ended trial: its values, and its metric averaged over seeds (None if it failed)."""
     directory = trial_home(home, number)
     values = files.read_json(directory / "values.json")
-    value, path = None, directory / "result.json"
+    mean, path = None, directory / "result.json"
     if path.exists():
         result = files.read_json(path)
         with files.naming_damage(path):
-            scores = [one["validation"][judge[0]] for one in result["seeds"].values()]
-            value = float(np.mean(scores))
-    return {"values": values, "value": None if value is None or np.isnan(value) else value}
+            scores = [seed["validation"][metric[0]] for seed in result["seeds"].values()]
+            mean = float(np.mean(scores))
+    return {"values": values, "value": None if mean is None or np.isnan(mean) else mean}
 
 
 def choose(
-    home: Path, config: fdl.Buildable, tuning: Tuning, judge: tuple[str, str]
+    home: Path, config: fdl.Buildable, tuning: Tuning, metric: tuple[str, str]
 ) -> fdl.Buildable:
-    """The configuration with the values of the best trial, if one came to an end."""
-    metric, direction = judge
-    trials = [read_trial(home, i, judge) for i in range(tuning.trials)]
-    ended = [trial for trial in trials if trial["value"] is not None]
+    """Returns the configuration with the values of the best trial, if any trial completed."""
+    name, direction = metric
+    trials = [read_trial(home, i, metric) for i in range(tuning.trials)]
+    completed = [trial for trial in trials if trial["value"] is not None]
     sign = 1 if direction == "max" else -1
-    best = max(ended, key=lambda trial: sign * trial["value"], default=None)
+    best = max(completed, key=lambda trial: sign * trial["value"], default=None)
     chosen = None if best is None else best["values"]
     files.write_json(
         home / "tuning.json",
-        {"metric": metric, "direction": direction, "trials": trials, "chosen": chosen},
+        {"metric": name, "direction": direction, "trials": trials, "chosen": chosen},
     )
     for path, value in (chosen or {}).items():
         config = configs.apply(config, f"{path}={value}")

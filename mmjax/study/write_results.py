@@ -1,4 +1,4 @@
-"""Writes `results.parquet`: what `mmjax.study.results` reads."""
+"""Writes `results.parquet`, which `mmjax.study.results` reads."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ LOGGER = logging.getLogger("mmjax")
 
 
 class Row(NamedTuple):
-    """One number; see `mmjax.study.results`."""
+    """One number of a study; see `mmjax.study.results`."""
 
     arm: str
     seed: int
@@ -24,13 +24,13 @@ class Row(NamedTuple):
 
 
 def write(directory: Path, labels: Mapping[str, Mapping[str, str]], axes: Sequence[str]) -> None:
-    """Writes the numbers of all arms that are done, in one move.
+    """Writes the numbers of all completed arms atomically.
 
-    The costs are a lane's: its share of those of the program that it ran in.
+    Costs are those of one replica: its share of the costs of its program.
 
     Args:
       directory: the study's directory.
-      labels: {arm: {axis: its label there}}.
+      labels: {arm: {axis: label}}.
       axes: the names of the axes.
 
     Raises:
@@ -47,9 +47,9 @@ def write(directory: Path, labels: Mapping[str, Mapping[str, str]], axes: Sequen
     }
     for axis in axes:
         if axis in columns:
-            raise ValueError(f"an axis is called {axis!r}, as a column of {FILE}; rename it.")
-        places = [labels[row.arm].get(axis, "") for row in rows]
-        columns[axis] = pyarrow.array(places, pyarrow.string())
+            raise ValueError(f"the axis {axis!r} has the name of a column of {FILE}; rename it.")
+        axis_labels = [labels[row.arm].get(axis, "") for row in rows]
+        columns[axis] = pyarrow.array(axis_labels, pyarrow.string())
     with files.replacing(directory / FILE) as draft:
         pyarrow.parquet.write_table(pyarrow.table(columns), draft)
         checksum = files.checksum_file(draft)
@@ -57,32 +57,33 @@ def write(directory: Path, labels: Mapping[str, Mapping[str, str]], axes: Sequen
 
 
 def arm_rows(directory: Path, arm: str) -> Iterator[Row]:
-    """The numbers of one arm; none where it is not done."""
+    """Reads the numbers of one arm; none if it is not completed."""
     home = directory / "arms" / arm
     if not (home / "result.json").exists():
         return
     result = read_result(home / "result.json")
-    for name, one in result["seeds"].items():
+    for name, seed_result in result["seeds"].items():
         seed = int(name)
         path = home / f"metrics-seed{seed}.jsonl"
         log = files.read_log(path)
-        for reason in [reason for _, reason in log.damage]:
-            LOGGER.warning("%s. The results go on without it.", reason)
-        if not log.damage and (not log.records or log.records[-1]["step"] != one["steps"]):
-            LOGGER.warning("%s does not reach step %d; lines are missing.", path, one["steps"])
+        for _, reason in log.damage:
+            LOGGER.warning("%s. The line is left out of the results.", reason)
+        last_step = seed_result["steps"]
+        if not log.damage and (not log.records or log.records[-1]["step"] != last_step):
+            LOGGER.warning("%s ends before step %d; lines are missing.", path, last_step)
         for record in log.records:
             step = record.pop("step")
             for metric, value in record.items():
                 split, _, metric = metric.partition("/")
                 yield Row(arm, seed, split, step, metric, value)
-        for metric, value in one["test"].items():
-            yield Row(arm, seed, "test", one["best_step"], metric, value)
+        for metric, value in seed_result["test"].items():
+            yield Row(arm, seed, "test", seed_result["best_step"], metric, value)
         for metric, value in costs(result).items():
-            yield Row(arm, seed, "cost", one["steps"], metric, value)
+            yield Row(arm, seed, "cost", last_step, metric, value)
 
 
 def costs(result: Mapping[str, Any]) -> dict[str, float]:
-    """What one lane of an arm costs."""
+    """Returns the costs of one replica of an arm."""
     names = ("flops", "step_seconds", "peak_bytes")
     return {
         "parameters": float(result["parameters"]["total"]),

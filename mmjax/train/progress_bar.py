@@ -7,7 +7,7 @@ from typing import Protocol
 
 import jax
 
-from mmjax.console import console
+from mmjax.console import make_progress
 from mmjax.escapes import escape_control_characters
 
 
@@ -24,19 +24,17 @@ def progress(title: str, total: int, start: int, examples_per_step: int) -> Iter
 
     If there are several processes, only the first one shows it.
     """
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=20),
-        TextColumn("step {task.completed}/{task.fields[steps]} {task.fields[text]}", markup=False),
-        TextColumn("{task.fields[rate]}"),
+        "step {task.completed}/{task.fields[steps]} {task.fields[text]}",
+        "{task.fields[rate]}",
         TimeRemainingColumn(),
     )
     title = escape_control_characters(title)
     hidden = jax.process_index() > 0
     begin = time.perf_counter()
-    with Progress(*columns, refresh_per_second=4, console=console(), disable=hidden) as bar:
+    with make_progress(*columns, disable=hidden) as bar:
         task = bar.add_task(title, total=total, completed=start, steps=total, text="", rate="")
 
         def report(step: int, text: str, *, last: bool = False) -> None:

@@ -198,12 +198,12 @@ def test_arms_of_several_runs_have_names_that_tell_them_apart(tmp_path):
 
 
 def test_one_run_alone_is_not_compared(tmp_path):
-    with pytest.raises(ValueError, match=r"one run only"):
+    with pytest.raises(ValueError, match=r"only one run"):
         read.distinct([write_arm(tmp_path / "arm", accuracies(0.5))])
 
 
 def test_what_is_no_run_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no run: it has neither"):
+    with pytest.raises(ValueError, match=r"does not hold a run: it has neither"):
         read.find(tmp_path)
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(ValueError, match=r"run\.json is damaged"):
@@ -212,7 +212,7 @@ def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"gone/config\.json is missing"):
         read.find(tmp_path)
     (tmp_path / "study.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"is a study: mmjax report"):
+    with pytest.raises(ValueError, match=r"is a study; report it with mmjax report"):
         read.find(tmp_path)
 
 
@@ -223,7 +223,12 @@ def run_command(*argv):
     parser = argparse.ArgumentParser()
     report_commands.add_commands(parser.add_subparsers(dest="command", required=True))
     options = parser.parse_args([str(word) for word in argv])
-    getattr(report_commands, options.command)(options)
+    actions = {
+        "report": report_commands.report,
+        "show": report_commands.show,
+        "compare": report_commands.compare,
+    }
+    actions[options.command](options)
 
 
 def test_show(tmp_path, capsys):
@@ -291,8 +296,8 @@ def test_report_needs_its_packages(monkeypatch, tmp_path):
 def test_reading_runs_needs_neither_pandas_nor_matplotlib():
     """Only `report` does."""
     program = (
-        "import sys; from mmjax.report import number_format, statistics; from mmjax.runs import read, stored_settings; "
-        "from mmjax.cli import reports; "
+        "import sys; from mmjax.report import number_format, statistics; "
+        "from mmjax.runs import read, stored_settings; from mmjax.cli import report_commands; "
         "print([m for m in ('pandas', 'matplotlib') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -204,7 +204,7 @@ def test_costs_that_are_not_known(tmp_path):
 
 def test_results_of_nothing_yet_are_refused(tmp_path):
     directory = synthetic.write_study(tmp_path, edit=lambda frame: frame[frame.split == "train"])
-    with pytest.raises(ValueError, match=r"has no test result yet"):
+    with pytest.raises(ValueError, match=r"has no test results yet"):
         write_report.report(directory)
 
 

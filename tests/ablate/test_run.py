@@ -23,6 +23,7 @@ from mmjax.interrupts import Interrupted
 from mmjax.report import write_report
 from mmjax.study import run_study as studies
 from mmjax.study import study_directory as directories
+from mmjax.study import study_plan as plans
 from mmjax.study.live_display import Display
 from mmjax.study.results import load
 from mmjax.train.parallel import at_once
@@ -45,7 +46,7 @@ def small(**fields):
     """Two arms in one program."""
     fields = {"single_task": False, "single_modality": False, "seeds": (0, 1), **fields}
     study = dataclasses.replace(STUDY, axes={"optimizer.learning_rate": ["0.01", "0.03"]}, **fields)
-    return studies.make_plan("small", study, own=small_study)
+    return plans.make_plan("small", study, module=small_study)
 
 
 def start_and_run(plan, directory, **options):
@@ -135,12 +136,12 @@ def test_an_arms_directory_is_that_of_a_run(done):
 def test_smaller_programs_give_the_same(done, tmp_path, capsys):
     """One lane a program by hand; and as many as fit an artificially small memory."""
     plan, directory = done
-    start_and_run(plan, tmp_path / "hand", most=1)
+    start_and_run(plan, tmp_path / "hand", max_replicas=1)
     check_same(directory, tmp_path / "hand", rtol=2e-3, atol=1e-4)
     costs = load(directory)
     peak = costs[(costs.metric == "peak_bytes") & (costs.arm == "learning_rate=0.01")].value.max()
     needed = at_once(4, jax.devices()[:1], sharded=False) * peak
-    start_and_run(plan, tmp_path / "memory", limit=int(needed - 1))
+    start_and_run(plan, tmp_path / "memory", memory=int(needed - 1))
     check_same(directory, tmp_path / "memory", rtol=2e-3, atol=1e-4)
     said = capsys.readouterr().out
     assert "A program of 4 replicas needs" in said and "in programs of 2 at most" in said
@@ -170,7 +171,7 @@ def test_a_failed_arm_is_recorded_and_the_rest_go_on(tmp_path):
     study = dataclasses.replace(
         STUDY, axes=axes, single_task=False, single_modality=False, seeds=(0,)
     )
-    plan = studies.make_plan("failing", study, own=small_study)
+    plan = plans.make_plan("failing", study, module=small_study)
     assert start_and_run(plan, tmp_path) == ["rate=wild", "rate=alone"]
     for name in ("rate=wild", "rate=alone"):
         told = (tmp_path / "arms" / name / "error.txt").read_text()
@@ -186,21 +187,21 @@ def test_another_study_is_not_taken_for_this_one(done, tmp_path):
         directories.check(plan, directory, resume=False)
     directories.check(plan, directory, resume=True)
     other = small(single_modality=True, seeds=(0, 2))
-    with pytest.raises(ConfigError, match=r"seeds: stored \[0, 1\], asked \[0, 2\]"):
+    with pytest.raises(ConfigError, match=r"seeds: stored \[0, 1\], requested \[0, 2\]"):
         directories.check(other, directory, resume=True)
-    longer = studies.make_plan("small", plan.study, ["epochs=9"], own=small_study)
+    longer = plans.make_plan("small", plan.study, ["epochs=9"], module=small_study)
     with pytest.raises(ConfigError, match="the base experiment"):
         directories.check(longer, directory, resume=True)
     (tmp_path / "x").write_text("")
-    with pytest.raises(ConfigError, match="is not empty and holds no study"):
+    with pytest.raises(ConfigError, match="is not empty and does not hold a study"):
         directories.check(plan, tmp_path, resume=True)
 
 
 def test_an_arm_that_does_not_fit_is_named_before_anything_runs():
     plan = dataclasses.replace(STUDY, axes={"batch_size": ["8", "100"]}, vmapped=())
-    made = studies.make_plan("small", plan, own=small_study)
+    made = plans.make_plan("small", plan, module=small_study)
     with pytest.raises(ConfigError, match="arm batch_size=100: batch_size=100 is more than the 64"):
-        studies.check(made, jax.devices()[:1])
+        plans.check(made, jax.devices()[:1])
 
 
 def test_a_study_from_before_the_plan_knew_its_data_is_resumed(done, tmp_path):
@@ -276,15 +277,7 @@ def test_a_study_that_was_stopped_by_a_signal_goes_on_to_the_same_bits(tmp_path,
         assert results[0] == results[1]
 
 
-COMMAND = """
-import argparse, sys
-from mmjax.cli import ablate
-from mmjax.cli.failures import guarded
-parser = argparse.ArgumentParser("mmjax")
-ablate.add_command(parser.add_subparsers(dest="command"))
-options = parser.parse_args()
-sys.exit(guarded(lambda: ablate.action(options)))
-"""
+COMMAND = "from mmjax.cli import script; script()"
 
 
 def run_command(root, *arguments):
@@ -342,7 +335,7 @@ def steps(directory):
 def test_the_command_tells_what_a_study_would_take_and_that_arms_failed(tmp_path):
     assert run_command(tmp_path, "--dry-run").wait(300) == 0
     told = (tmp_path / "out.txt").read_text()
-    assert "8 arms, 6 programs to compile, 24 lanes: about" in told
+    assert "8 arms, 6 programs to compile, 24 replicas: about" in told
     assert "fusion=concat,learning_rate=0.01 (baseline)" in told
     (tmp_path / "out.txt").unlink()
     wild = ("--set", "balancer=static({'kind': 1e38, 'size': 1e38})", "--seeds", "0")

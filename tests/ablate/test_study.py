@@ -6,9 +6,9 @@ import pytest
 
 from mmjax.config import ConfigError, build, difference, dump, load
 from mmjax.study.arms import make_arms
-from mmjax.study.run_study import make_plan
 from mmjax.study.search_space import Choice, LogUniform, Uniform, draw
 from mmjax.study.study import Study, Tuning
+from mmjax.study.study_plan import make_plan
 from tests.ablate import small_study
 from tests.ablate.small_study import experiment
 
@@ -25,7 +25,7 @@ def changed(**fields):
 
 
 def plan(study):
-    return make_plan("study", study, own=small_study)
+    return make_plan("study", study, module=small_study)
 
 
 def test_the_grid_has_every_combination_in_order():
@@ -103,7 +103,7 @@ def test_the_plan_says_what_is_trained_on():
 
 def test_settings_come_before_the_axes():
     study = changed(single_modality=True)
-    arms = make_plan("study", study, ["epochs=7"], own=small_study).arms
+    arms = make_plan("study", study, ["epochs=7"], module=small_study).arms
     epochs = {name: build(arm.config).epochs for name, arm in arms.items()}
     assert epochs["fusion=concat,balancer=equal"] == epochs["single_modality=left"] == 7
     assert epochs["fusion=gated,balancer=equal"] == 3
@@ -118,17 +118,17 @@ def test_arms_are_stored_and_read_back():
     ("fields", "message"),
     [
         ({"metric": "kind/acuracy"}, "'kind/acuracy'.*kind/accuracy.*Did you mean kind/accuracy"),
-        ({"baseline": {"fusion": "sum"}}, r"baseline's fusion is 'sum'; there are \['concat'"),
-        ({"baseline": {"fusoin": "concat"}}, r"the axis 'fusoin'; there are \['fusion'"),
-        ({"leave_out": lambda x: x["fusion"] == "concat"}, "baseline .* is no arm"),
+        ({"baseline": {"fusion": "sum"}}, "label of fusion is 'sum'; the labels are concat"),
+        ({"baseline": {"fusoin": "concat"}}, "the axis 'fusoin'; the axes are fusion"),
+        ({"leave_out": lambda x: x["fusion"] == "concat"}, "baseline .* is excluded by leave_out"),
         ({"leave_out": lambda x: True}, "the study has no arm"),
         ({"axes": {"a": {"x": {"model.fusoin": "Concat()"}}}}, "arm a=x: .*no path 'model.fusoin'"),
         ({"axes": {"balancer": ["equl()"]}}, "arm balancer=equl: .*unknown name 'equl'"),
-        ({"axes": {"balancer": ["equal()", "equal()"]}}, "'balancer' has no values, or one"),
+        ({"axes": {"balancer": ["equal()", "equal()"]}}, "'balancer' has no values or a duplicate"),
         ({"axes": {"balancer": []}}, "'balancer' has no values"),
-        ({"axes": {"f": FUSIONS, "epochs": ["2"]}}, "two axes set epochs; the later one"),
-        ({"axes": {"a": {"x!": {}, "x?": {}}}}, "two arms are called a=x"),
-        ({"axes": {"a": {"x" * 200: {}}}}, "name of more than 120 characters"),
+        ({"axes": {"f": FUSIONS, "epochs": ["2"]}}, "two axes set epochs .the second one"),
+        ({"axes": {"a": {"x!": {}, "x?": {}}}}, "two arms have the name a=x"),
+        ({"axes": {"a": {"x" * 200: {}}}}, "has more than 120 characters"),
         ({"seeds": (1, 1)}, r"seeds are \[1, 1\]"),
         ({"seeds": ()}, r"seeds are \[\]"),
         ({"vmapped": ("optimizer.rate",)}, "vmapped names optimizer.rate, which no arm has"),
@@ -142,7 +142,7 @@ def test_arms_are_stored_and_read_back():
         ),
         (
             {"tuning": Tuning(2, {"batch_size": Choice(("4",))}, seeds=(0, 9))},
-            r"the seeds \[0\] are the tuning's and the report's",
+            r"the seeds \[0\] are seeds of both the study and its tuning",
         ),
     ],
 )

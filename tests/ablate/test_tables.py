@@ -14,6 +14,7 @@ from mmjax.report import (
     diagrams,
     number_format,
     render,
+    setup_tables,
     study_results,
     tables,
     write_report,
@@ -395,7 +396,7 @@ def test_the_latex_report_compiles(reported):
 
 
 def test_a_directory_without_a_study_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no study: it has no study\.json"):
+    with pytest.raises(ValueError, match=r"does not hold a study: it has no study\.json"):
         study_results.read(tmp_path)
 
 
@@ -418,14 +419,14 @@ def test_damage_to_what_was_run_is_told_and_blocks_no_report(tmp_path):
     (tmp_path / "provenance.json").write_text('[{"time": ')
     (tmp_path / "config.json").write_text("{")
     found = study_results.read(tmp_path)
-    assert "provenance.json is damaged" in str(texts(tables.setup(found)))
-    (row,) = texts(tables.settings(found))
+    assert "provenance.json is damaged" in str(texts(setup_tables.setup(found)))
+    (row,) = texts(setup_tables.settings(found))
     assert row[0] == "config.json" and "damaged" in row[1]
 
 
 def test_a_baseline_that_is_no_arm_is_refused(tmp_path):
     write(tmp_path, {"base": {"a/error": BASE}}, baseline="other")
-    with pytest.raises(ValueError, match=r"baseline 'other', which is no arm"):
+    with pytest.raises(ValueError, match=r"baseline 'other', which is not one of its arms"):
         study_results.read(tmp_path)
 
 

@@ -12,6 +12,7 @@ from mmjax.config import build, flatten
 from mmjax.config import load as load_config
 from mmjax.study import run_study as studies
 from mmjax.study import study_directory as directories
+from mmjax.study import study_plan as plans
 from mmjax.study.results import load
 from mmjax.study.search_space import Choice, LogUniform, Uniform
 from mmjax.study.study import Tuning
@@ -43,7 +44,7 @@ def made(**options):
         single_task=False,
         tuning=Tuning(space=SPACE, seeds=(7, 8), **options),
     )
-    return studies.make_plan("tuned", study, own=small_study)
+    return plans.make_plan("tuned", study, module=small_study)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mmjax.console import print_text
+from mmjax.console import align_columns, print_text
 from mmjax.data.dataset import Dataset, Modality, Task
 from mmjax.types import Batch
 
@@ -31,9 +31,8 @@ def summary(data: Dataset, counts: Mapping[str, int], train: Batch) -> str:
             for t, task in data.tasks.items()
         ),
     ]
-    width = max(len(name) for name, _ in lines)
     head = f"{data.name}: {sizes}"
-    return "\n".join([head, *(f"  {name:{width}}  {text}" for name, text in lines)])
+    return "\n".join([head, *(f"  {line}" for line in align_columns(lines))])
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,4 +1,4 @@
-"""Lanes: trainings of one program that differ in seeds and numbers, against each alone."""
+"""Replicas: trainings of one program that differ in seeds and numbers, against each alone."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ from mmjax import files
 from mmjax.config import ConfigError, apply, flatten
 from mmjax.dropout import Dropout
 from mmjax.study.packing import Unit, builder, check_vmapped, grouped, numbers_of, split, sweep
-from mmjax.study.run_study import check, make_plan
+from mmjax.study.study_plan import check, make_plan
 from mmjax.train.device_memory import MemoryShortError, available
 from mmjax.train.loop import NonFiniteError, fit
 from mmjax.train.programs import Programs
@@ -55,7 +55,7 @@ def units(root, cases, vmapped):
 def together(root, cases, vmapped, **options):
     """The cases as one program; checks that it is one."""
     made = units(root, cases, vmapped)
-    (lanes,) = grouped(made, None)
+    (replicas,) = grouped(made, None)
     build = builder(made[0].config)
     experiment = build(made[0].config)
     for unit in made:
@@ -63,15 +63,15 @@ def together(root, cases, vmapped, **options):
     return fit(
         experiment,
         root / "program",
-        seeds=[lane.seed for lane in lanes],
-        sweep=sweep(lanes, experiment),
-        homes=[lane.unit.home for lane in lanes],
+        seeds=[replica.seed for replica in replicas],
+        sweep=sweep(replicas, experiment),
+        homes=[replica.unit.home for replica in replicas],
         **{"devices": ONE, **options},
     )
 
 
 def check_each_alone(root, cases, vmapped, **options):
-    """Initial state, logs, parameters and metrics of every lane are those of the case alone."""
+    """Initial state, logs, parameters and metrics of every replica are those of the case alone."""
     found = together(root, cases, vmapped, **options)
     state = jax.device_get(found.state)
     finals = []
@@ -151,8 +151,8 @@ def test_a_balancers_constant_is_that_of_each_alone(tmp_path, balancer, path, va
 
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [2, 4])
-def test_lanes_that_are_spread_over_devices_are_the_same(tmp_path, devices):
-    """Four lanes on two devices, and on four; draws of dropout too."""
+def test_replicas_that_are_spread_over_devices_are_the_same(tmp_path, devices):
+    """Four replicas on two devices, and on four; draws of dropout too."""
     path = "optimizer.learning_rate"
     cases = [(seed, f"{path}={rate}") for rate in (0.02, 0.1) for seed in (0, 1)]
     check_each_alone(tmp_path, cases, (path,), devices=jax.devices()[:devices])
@@ -160,9 +160,9 @@ def test_lanes_that_are_spread_over_devices_are_the_same(tmp_path, devices):
 
 def programs_of(root, cases, vmapped):
     made = units(root, cases, vmapped)
-    (lanes,) = grouped(made, None)
+    (replicas,) = grouped(made, None)
     experiment = builder(made[0].config)(made[0].config)
-    return Programs(experiment, [x.seed for x in lanes], ONE, sweep(lanes, experiment))
+    return Programs(experiment, [x.seed for x in replicas], ONE, sweep(replicas, experiment))
 
 
 @pytest.mark.parametrize(
@@ -187,9 +187,9 @@ def test_a_number_that_decides_the_program_is_refused(tmp_path, path, values, re
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("epochs", "decides what the host does"),
+        ("epochs", "used outside of the compiled program"),
         ("optimizer.learning_rat", "Did you mean optimizer.learning_rate"),
-        ("model.fusion", "is no number: Concat"),
+        ("model.fusion", "is not a number but Concat"),
     ],
 )
 def test_paths_that_hold_no_traced_number_are_refused(path, message):
@@ -200,20 +200,20 @@ def test_paths_that_hold_no_traced_number_are_refused(path, message):
 def test_arms_share_a_program_if_they_differ_in_vmapped_numbers_alone(tmp_path):
     rate, drop = "optimizer.learning_rate", "model.sharing.dropout"
     cases = [(0, f"{rate}=0.1"), (1, f"{rate}=0.2"), (0, f"{drop}=0.5"), (0, "balancer=pcgrad()")]
-    sizes = [len(lanes) for lanes in grouped(units(tmp_path, cases, (rate,)), None)]
+    sizes = [len(replicas) for replicas in grouped(units(tmp_path, cases, (rate,)), None)]
     assert sizes == [2, 1, 1]
-    sizes = [len(lanes) for lanes in grouped(units(tmp_path, cases, (rate, drop)), None)]
+    sizes = [len(replicas) for replicas in grouped(units(tmp_path, cases, (rate, drop)), None)]
     assert sizes == [3, 1]
 
 
-def test_lanes_are_split_evenly():
+def test_replicas_are_split_evenly():
     assert [len(x) for x in split([None] * 10, 4)] == [3, 3, 4]
     assert [len(x) for x in split([None] * 10, None)] == [10]
     assert [len(x) for x in split([None] * 3, 1)] == [1, 1, 1]
 
 
 @pytest.mark.slow
-def test_a_lane_that_is_no_longer_finite_fails_alone(tmp_path):
+def test_a_replica_that_is_no_longer_finite_fails_alone(tmp_path):
     """The other arm's numbers are those without it."""
     path = "optimizer.learning_rate"
     cases = [(0, f"{path}=1e30"), (0, f"{path}=0.05")]
@@ -234,14 +234,14 @@ def test_a_lane_that_is_no_longer_finite_fails_alone(tmp_path):
 
 def fit_again(root, cases, path):
     made = units(root, cases, (path,))
-    (lanes,) = grouped(made, None)
+    (replicas,) = grouped(made, None)
     experiment = builder(made[0].config)(made[0].config)
     return fit(
         experiment,
         root / "program",
-        seeds=[lane.seed for lane in lanes],
-        sweep=sweep(lanes, experiment),
-        homes=[lane.unit.home for lane in lanes],
+        seeds=[replica.seed for replica in replicas],
+        sweep=sweep(replicas, experiment),
+        homes=[replica.unit.home for replica in replicas],
         devices=ONE,
     )
 
@@ -257,7 +257,7 @@ def test_the_test_split_is_left_alone_if_asked(tmp_path):
     assert together(tmp_path, [(0,)], (), test=False).test == []
 
 
-def test_a_number_answers_what_all_lanes_agree_on():
+def test_a_number_answers_what_all_replicas_agree_on():
     number = Number("a.b", (0.5, 2.0), jnp.float32(2.0))
     assert number > 0 and not number < 0.5 and number <= 2 and number != 1
     assert bool(number)

@@ -1,0 +1,131 @@
+"""Cells and columns of a report's tables, as text with sort keys and marks."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from mmjax.report import data_frames, number_format, statistics
+from mmjax.report import study_results as records
+from mmjax.report.study_results import Record
+
+ARROWS = {"max": "↑", "min": "↓"}
+MARKS = {"better": "⁺", "worse": "⁻", "baseline": "°"}
+
+
+class Cell(NamedTuple):
+    """Cell: its text, the value by which it is sorted, whether it is bold, and its mark."""
+
+    text: str = ""
+    value: float | str = ""
+    best: bool = False
+    mark: str = ""
+
+
+Column = Mapping[str, Cell]  # {arm: cell}
+
+
+def axis_names(record: Record) -> list[str]:
+    """Returns the last parts of the axes' names if they are distinct, or else the whole names."""
+    last = [axis.rpartition(".")[2] for axis in record.axes]
+    return last if len(set(last)) == len(last) else list(record.axes)
+
+
+def names(record: Record, arm: str) -> list[Cell]:
+    """Returns an arm's labels, one cell per axis; a baseline has the name of its only part."""
+    plan = record.arms[arm]
+    if plan.role == "arm" and record.axes:
+        texts = [plan.labels.get(axis, "").removesuffix("()") for axis in record.axes]
+    else:
+        only = f"only {plan.role.removeprefix('single_')} {plan.of}"
+        texts = [arm if plan.role == "arm" else only, *[""] * (len(record.axes) - 1)]
+    return [Cell(text, text) for text in texts]
+
+
+def scores(record: Record, metric: str) -> dict[str, Cell]:
+    """Returns a metric's cells: mean and interval, the best in bold, marks against the baseline."""
+    summary = data_frames.summary(record, metric)
+    places = number_format.typical(summary["mean"].to_numpy(), summary.half.to_numpy())
+    marks = summary.verdict.map(MARKS).fillna("")
+    if record.baseline in marks.index:
+        marks[record.baseline] = MARKS["baseline"]
+    cells = {}
+    for row in summary.itertuples():
+        text = number_format.interval(row.mean, row.half, places)
+        cells[str(row.Index)] = Cell(text, row.mean, bool(row.best), marks[row.Index])
+    for arm in records.undefined(record, metric):
+        cells[arm] = Cell("undefined")
+    return cells
+
+
+def differences(comparison: pd.DataFrame) -> dict[str, Column]:
+    """Returns the columns of differences and their tests."""
+    halves = comparison.difference_half.to_numpy()
+    places = number_format.typical(comparison.difference.to_numpy(), halves)
+    columns: dict[str, dict[str, Cell]] = {"difference": {}, "seeds": {}, "p": {}, "p (Holm)": {}}
+    for row in comparison.itertuples():
+        arm, mark = str(row.Index), MARKS.get(str(row.verdict), "")
+        text = number_format.interval(row.difference, row.difference_half, places)
+        columns["difference"][arm] = Cell(text, row.difference, mark=mark)
+        columns["seeds"][arm] = number(float(row.common), 0)
+        columns["p"][arm] = probability(row.p)
+        columns["p (Holm)"][arm] = probability(row.holm)
+    return dict(columns)
+
+
+def over_seeds(values: pd.DataFrame) -> dict[str, Cell]:
+    """Returns cells of means and intervals of values, arms × seeds."""
+    means, halves = statistics.intervals(values.to_numpy())
+    places = number_format.typical(means, halves)
+    return {
+        arm: Cell(number_format.interval(mean, half, places), mean)
+        for arm, mean, half in zip(values.index, means, halves, strict=True)
+    }
+
+
+def costs(record: Record) -> dict[str, Column]:
+    """Returns the columns of costs: integers, or with three digits of the median."""
+    columns: dict[str, Column] = {}
+    for name, column in data_frames.costs(record).items():
+        known = column.dropna()
+        whole = (known == known.round()).all()
+        places = 0 if whole else number_format.decimals(known[known > 0].median(), float("nan"))
+        columns[f"{name} ↓"] = {str(arm): number(x, places) for arm, x in known.items()}
+    return columns
+
+
+def number(value: float, places: int) -> Cell:
+    """Returns a cell of one number."""
+    return Cell(number_format.fixed(value, places), value)
+
+
+def probability(p: float) -> Cell:
+    """Returns a cell of a p-value; those without a test are sorted last."""
+    return Cell(number_format.probability(p), 2.0 if np.isnan(p) else p)
+
+
+def title(record: Record, metric: str) -> str:
+    """Formats a metric's name with an arrow in the direction of better values."""
+    return f"{metric.replace('/', ' ').replace('_', ' ')} {ARROWS[record.directions[metric]]}"
+
+
+def how_to_read(record: Record, *, bold: bool = True) -> str:
+    """Returns the note below a table of scores.
+
+    Args:
+      record: the study.
+      bold: whether the table has bold type.
+    """
+    if len(record.seeds) < 2:
+        return "One seed: no intervals, no tests" + (", and nothing is in bold." if bold else ".")
+    best = (
+        "Bold: the best, and all that it is not significantly better than (one-sided paired "
+        "t-tests). "
+    )
+    return (
+        f"Mean ± half the 95% interval (Student's t) over {len(record.seeds)} seeds. "
+        f"{best if bold else ''}{MARKS['better']} {MARKS['worse']}: significantly better, worse "
+        f"than {MARKS['baseline']}, the baseline {record.baseline} (two-sided). "
+        "All tests at 5% with Holm's correction over the column."
+    )

@@ -1,0 +1,161 @@
+"""Plans studies: their arms, units and programs, checked before anything is trained."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import fiddle as fdl
+import jax
+
+from mmjax import config as configs
+from mmjax.config import ConfigError
+from mmjax.provenance import digest_data
+from mmjax.study.arms import Arm, baseline_name, make_arms, primary_metric
+from mmjax.study.packing import (
+    Build,
+    Lane,
+    Unit,
+    builder,
+    check_vmapped,
+    grouped,
+    numbers_of,
+    sweep,
+)
+from mmjax.study.study import Study, Tuning
+from mmjax.study.tuning import check_space
+from mmjax.train.devices import choose_devices
+from mmjax.train.evaluation import directions
+from mmjax.train.experiment_check import check as check_experiment
+from mmjax.train.programs import Programs
+
+
+class Plan(NamedTuple):
+    """Study with everything that follows from it.
+
+    Attributes:
+      name: the name of the study.
+      study: the study.
+      base: the configuration of its base experiment.
+      arms: {name: arm}.
+      facts: the content of `study.json`.
+      build: builds experiments from configurations.
+      module: the module of the base experiment's file.
+    """
+
+    name: str
+    study: Study
+    base: fdl.Buildable
+    arms: dict[str, Arm]
+    facts: dict[str, Any]
+    build: Build
+    module: ModuleType | None
+
+    def unit(self, home: Path, config: fdl.Buildable) -> Unit:
+        """Returns the unit that trains a configuration with the study's seeds."""
+        seeds = tuple(self.study.seeds)
+        return Unit(home, config, seeds, numbers_of(config, self.study.vmapped))
+
+    def groups(self) -> list[list[Lane]]:
+        """Returns the replicas of each program, before tuning and if memory is no limit."""
+        units = [self.unit(Path(name), arm.config) for name, arm in self.arms.items()]
+        return grouped(units, self.module)
+
+
+def make_plan(
+    name: str, study: Study, settings: Sequence[str] = (), module: ModuleType | None = None
+) -> Plan:
+    """Makes the arms of a study and checks its metric, seeds, numbers and search space.
+
+    Args:
+      name: the name of the study.
+      study: the study.
+      settings: PATH=VALUE, applied to the base experiment first.
+      module: the module of the base experiment's file.
+
+    Raises:
+      ConfigError: the study is invalid.
+    """
+    base = study.base.as_buildable()
+    for setting in settings:
+        base = configs.apply(base, setting)
+    seeds = list(study.seeds)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"the study's seeds are {seeds}; give one or more distinct seeds.")
+    arms = make_arms(study, base)
+    build = builder(base)
+    experiment = build(base)
+    model, data = experiment.model, experiment.data
+    known = directions(model)
+    metric, direction = primary_metric(study, base, known)
+    check_vmapped(study.vmapped, [configs.flatten(arm.config) for arm in arms.values()])
+    if study.tuning is not None:
+        check_space(study.tuning, [arm.config for arm in arms.values()])
+        if shared := sorted(set(seeds) & set(study.tuning.seeds)):
+            raise ConfigError(
+                f"the seeds {shared} are seeds of both the study and its tuning; the report needs "
+                "seeds that the tuning has not seen."
+            )
+    facts = {
+        "name": name,
+        "metric": metric,
+        "direction": direction,
+        "directions": {m: way for m, way in known.items() if "/" in m},
+        "baseline": baseline_name(study, arms),
+        "seeds": seeds,
+        "axes": list(study.axes),
+        "tasks": sorted(model.heads),
+        "arms": {
+            arm: {"labels": a.labels, "role": a.role, "of": a.of, "changes": a.changes}
+            for arm, a in arms.items()
+        },
+        "tuning": None if study.tuning is None else told(study.tuning),
+        "base": {
+            "data": data.name,
+            "examples": {split: len(source) for split, source in data.splits.items()},
+            "epochs": experiment.epochs,
+            "batch_size": experiment.batch_size,
+        },
+    }
+    return Plan(name, study, base, arms, facts, build, module)
+
+
+def told(tuning: Tuning) -> dict[str, Any]:
+    """Converts a search to what JSON can hold."""
+    facts = dataclasses.asdict(tuning)
+    space = {p: [type(d).__name__, *d] for p, d in tuning.space.items()}
+    return json.loads(json.dumps(facts | {"space": space}))  # type: ignore[no-any-return]
+
+
+def check(
+    plan: Plan, devices: Sequence[jax.Device] | None
+) -> tuple[dict[str, int], dict[str, str]]:
+    """Builds every arm and checks every program, before anything is compiled.
+
+    Returns:
+      {arm: number of devices that will train it}, and `provenance.digest_data` of all arms.
+
+    Raises:
+      ConfigError: an arm is invalid; the message names it.
+    """
+    base = plan.build(plan.base).data
+    device_counts, data = {}, digest_data({"": base})
+    for name, arm in plan.arms.items():
+        try:
+            experiment = plan.build(arm.config)
+            device_counts[name] = len(devices or choose_devices(experiment))
+            check_experiment(experiment, device_counts[name])
+            if experiment.data is not base:
+                digests = digest_data({name: experiment.data})
+                data |= {f"{name}/{split}": digest for split, digest in digests.items()}
+        except ValueError as error:
+            raise ConfigError(f"arm {name}: {error}") from error
+    for replicas in plan.groups():
+        if replicas[0].unit.numbers:
+            # Making the program checks that its numbers can be traced.
+            experiment = plan.build(replicas[0].unit.config)
+            seeds = [replica.seed for replica in replicas]
+            Programs(experiment, seeds, devices, sweep(replicas, experiment), checked=True)
+    return device_counts, data
