@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from mmjax.data.builtin.polyglot_digits import LANGUAGES, Noise, polyglot_digits
+from mmjax.data.builtin.polyglot_digits import polyglot_digits
+from mmjax.data.builtin.polyglot_digits_config import LANGUAGES, Noise
 from mmjax.data.validate import validate
 
 pytest.importorskip("espeakng_loader")

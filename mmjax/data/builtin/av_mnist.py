@@ -6,69 +6,19 @@ The copy that circulates cannot be made again; this one can: every choice is an 
 the digit and the speaker. No picture and no recording of one split occurs in another.
 """
 
-import dataclasses
 import os
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from mmjax.data.audio.noise import KINDS, Kind
 from mmjax.data.audio.spectrogram import Spectrogram
 from mmjax.data.builtin.array_cache import Example, kept
-from mmjax.data.builtin.fsdd import RATE
-from mmjax.data.builtin.generation_config import Recipe
+from mmjax.data.builtin.av_mnist_config import DIGITS, SPEAKERS, AvMnistRecipe, Noise
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 from mmjax.types import Batch
 
-SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
-DIGITS = tuple("0123456789")
+_DEFAULT_NOISE = Noise()
 SPECTROGRAM = Spectrogram()
-
-
-@dataclasses.dataclass(frozen=True)
-class Noise:
-    """What a word is spoken in.
-
-    Attributes:
-      kind: "white", "pink", or "babble": four other recordings of the same split at once.
-      snr: ratio of speech to noise, in decibels; infinity is no noise.
-    """
-
-    kind: Kind = "white"
-    snr: float = -6.0
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AvMnistRecipe(Recipe):
-    """The arguments of `av_mnist`."""
-
-    dataset: str = "av_mnist"
-    version: str = "1.0.0"
-    energy_removed: float
-    noise: Noise
-    spectrogram: Spectrogram
-    split_by: str
-    skip_damaged: bool
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.energy_removed < 1:
-            raise ValueError(
-                f"energy_removed is {self.energy_removed}; it must be at least 0 and less than 1."
-            )
-        if self.noise.kind not in KINDS:
-            raise ValueError(f"noise.kind is {self.noise.kind!r}; it is one of {', '.join(KINDS)}.")
-        if not self.noise.snr > -np.inf:
-            raise ValueError(f"noise.snr is {self.noise.snr}; it must be a number of decibels.")
-        if self.split_by not in ("take", "speaker"):
-            raise ValueError(f"split_by is {self.split_by!r}; it is 'take' or 'speaker'.")
-        self.spectrogram.check(RATE)
-
-    @property
-    def ingredients(self) -> list[Any]:
-        """What else the data follow from."""
-        pictures = [float(self.energy_removed), self.noise, self.spectrogram]
-        return [*pictures, self.split_by, self.skip_damaged]
 
 
 def av_mnist(
@@ -78,7 +28,7 @@ def av_mnist(
     validation: int = 5_000,
     test: int = 10_000,
     energy_removed: float = 0.75,
-    noise: Noise = Noise(),
+    noise: Noise = _DEFAULT_NOISE,
     spectrogram: Spectrogram = SPECTROGRAM,
     split_by: Literal["take", "speaker"] = "take",
     skip_damaged: bool = False,

@@ -12,7 +12,7 @@ from jaxtyping import Int, UInt8
 from mmjax.console import print_text
 from mmjax.data.audio.noise import mixed
 from mmjax.data.builtin import tfds_builder
-from mmjax.data.builtin.av_mnist import DIGITS, SPEAKERS, AvMnistRecipe
+from mmjax.data.builtin.av_mnist_config import DIGITS, SPEAKERS, AvMnistRecipe
 from mmjax.data.builtin.download import FSDD, MNIST
 from mmjax.data.builtin.fsdd import RATE, Clip, read_fsdd
 from mmjax.data.builtin.idx import read_idx

@@ -11,7 +11,7 @@ from mmjax.data.builtin import tfds_builder
 from mmjax.data.builtin.download import FASHION_MNIST, MNIST, Originals
 from mmjax.data.builtin.idx import read_idx
 from mmjax.data.builtin.image_pairs import bilinear, nearest, overlapped, partners
-from mmjax.data.builtin.multi_digits import CANVAS, CLASSES, IMAGE, MultiDigitsRecipe
+from mmjax.data.builtin.multi_digits_config import CANVAS, CLASSES, IMAGE, MultiDigitsRecipe
 from mmjax.data.builtin.tfds_builder import Example
 
 FILES = {"mnist": MNIST, "fashion-mnist": FASHION_MNIST}

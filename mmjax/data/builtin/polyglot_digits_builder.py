@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from mmjax.data.audio.log_mel import log_mel
 from mmjax.data.audio.speech import Speaker
 from mmjax.data.builtin import tfds_builder
-from mmjax.data.builtin.polyglot_digits import (
+from mmjax.data.builtin.polyglot_digits_config import (
     LANGUAGES,
     MODALITIES,
     TASKS,
