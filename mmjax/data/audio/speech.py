@@ -19,7 +19,7 @@ _Callback = ctypes.CFUNCTYPE(
 )
 
 
-class Speaker:
+class SpeechSynthesizer:
     """An instance of the synthesiser.
 
     The library keeps state in globals (the phase of the voice's flutter, for one), so an utterance

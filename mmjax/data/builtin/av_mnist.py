@@ -1,9 +1,9 @@
-"""av_mnist: a digit as a picture with most of its energy gone, and as a word spoken in noise.
+"""av_mnist: a digit as an image with most of its energy removed, and as a word spoken in noise.
 
-Images are MNIST's (LeCun, Cortes and Burges), speech is the Free Spoken Digit Dataset's (Jackson et
-al.), paired by class as in Vielzeuf et al. 2018 ("CentralNet") and MultiBench (Liang et al. 2021).
-The copy that circulates cannot be made again; this one can: every choice is an argument. Tasks are
-the digit and the speaker. No picture and no recording of one split occurs in another.
+Images are those of MNIST (LeCun, Cortes and Burges), speech is from the Free Spoken Digit Dataset
+(Jackson et al.), paired by class as in Vielzeuf et al. 2018 ("CentralNet") and MultiBench (Liang et
+al. 2021). The published copy cannot be reproduced; this one can, since every choice is an argument.
+Tasks are the digit and the speaker. No image and no recording of one split occurs in another.
 """
 
 import os
@@ -35,33 +35,33 @@ def av_mnist(
     data_dir: str | os.PathLike[str] | None = None,
     manual_dir: str | os.PathLike[str] | None = None,
 ) -> Dataset:
-    """The data set, prepared at the first call and read from `data_dir` ever after.
+    """Returns the data set, which the first call prepares in `data_dir` for all later calls.
 
     Inputs, both in 8 bits: `image` 28x28x1, and `audio` frames x mels x 1. Training and validation
     images come from MNIST's training file, in an order drawn from the seed; test images are the
     first of its test file. The default sizes are MultiBench's.
 
     Args:
-      seed: of the split of the training file, of the pairs, of the noise and its time; the same
-        seed gives the same files, byte for byte.
+      seed: random seed of the split of the training file, of the pairs, and of the noise and the
+        time of the speech in it; the same seed gives the same files, byte for byte.
       train: number of training examples.
       validation: number of validation examples.
       test: number of test examples.
-      energy_removed: share of the images' variance that goes: they keep only as many of the
-        strongest principal components of the training images as hold the rest, 4 by default, and
-        the mean.
-      noise: what the words are spoken in.
-      spectrogram: how a sound becomes a picture; the default cuts one recording in a hundred, at
-        its end.
-      split_by: "take": every speaker is in all splits, in takes 0 to 4 in test, which is the
-        recordings' own convention, 5 to 9 in validation and the others in training. "speaker": one
-        speaker, drawn from the seed, is in test, one in validation, four are in training; there is
-        then no task `speaker`, since nobody can name a voice never heard before.
-      skip_damaged: whether to leave damaged recordings out, and say how many, instead of refusing
+      energy_removed: share of the images' variance that is removed: they keep the mean and only as
+        many of the strongest principal components of the training images as hold the rest, 4 by
+        default.
+      noise: the noise behind the words.
+      spectrogram: settings of the spectrograms; the default cuts off the end of one recording in a
+        hundred.
+      split_by: "take": every speaker is in all splits, with takes 0 to 4 in test, which is the
+        convention of the recordings, 5 to 9 in validation and the others in training. "speaker":
+        one speaker, drawn from the seed, is in test, one in validation, four are in training; there
+        is then no task `speaker`, since a model cannot name a voice that is not in training.
+      skip_damaged: whether to leave out damaged recordings, and print how many, instead of refusing
         them.
-      data_dir: folder of TFDS data sets; None is TFDS's own default.
+      data_dir: folder of TFDS data sets; None is TFDS's default.
       manual_dir: folder with the original files, such as mnist/train-images-idx3-ubyte.gz and
-        fsdd/recordings.zip; None is to download them.
+        fsdd/recordings.zip; None downloads them.
 
     Raises:
       ConnectionError: if an original file cannot be downloaded.

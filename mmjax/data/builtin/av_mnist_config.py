@@ -1,4 +1,4 @@
-"""What the generation of av_mnist depends on: its noise, its settings and its names."""
+"""The generation settings of av_mnist, and the names of its speakers and digits."""
 
 import dataclasses
 from typing import Any
@@ -16,11 +16,15 @@ DIGITS = tuple("0123456789")
 
 @dataclasses.dataclass(frozen=True)
 class Noise:
-    """What a word is spoken in.
+    """The noise behind a word.
 
     Attributes:
       kind: "white", "pink", or "babble": four other recordings of the same split at once.
-      snr: ratio of speech to noise, in decibels; infinity is no noise.
+      snr: ratio of speech to noise, in decibels; infinity means no noise.
+
+    Example:
+      >>> Noise("babble", snr=-3.0)
+      Noise(kind='babble', snr=-3.0)
     """
 
     kind: Kind = "white"
@@ -55,6 +59,6 @@ class AvMnistRecipe(Recipe):
 
     @property
     def ingredients(self) -> list[Any]:
-        """What else the data follow from."""
-        pictures = [float(self.energy_removed), self.noise, self.spectrogram]
-        return [*pictures, self.split_by, self.skip_damaged]
+        """Returns the settings besides the seed and the sizes."""
+        inputs = [float(self.energy_removed), self.noise, self.spectrogram]
+        return [*inputs, self.split_by, self.skip_damaged]

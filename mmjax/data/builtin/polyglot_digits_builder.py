@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import Float, Int, UInt8
 
 from mmjax.data.audio.log_mel import log_mel
-from mmjax.data.audio.speech import Speaker
+from mmjax.data.audio.speech import SpeechSynthesizer
 from mmjax.data.builtin import tfds_builder
 from mmjax.data.builtin.polyglot_digits_config import (
     LANGUAGES,
@@ -61,7 +61,7 @@ class PolyglotDigits(tfds_builder.Builder):
 
     def _generate_examples(self, split: str) -> Iterator[Example]:
         recipe = self.recipe
-        scans, words, speaker = _scans(split, recipe.seed), _words(), Speaker()
+        scans, words, speaker = _scans(split, recipe.seed), _words(), SpeechSynthesizer()
         for index in range(recipe.sizes[split]):
             rng = np.random.default_rng([recipe.seed, SPLITS.index(split), index])
             example = _example(rng, scans, words, speaker, VOICES[split], recipe.noise)
@@ -107,7 +107,7 @@ def _example(
     rng: np.random.Generator,
     scans: list[Float[np.ndarray, "_ 8 8"]],
     words: dict[str, list[str]],
-    speaker: Speaker,
+    speaker: SpeechSynthesizer,
     voices: list[str],
     noise: Noise,
 ) -> Example:

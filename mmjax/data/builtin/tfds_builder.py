@@ -88,11 +88,11 @@ def stored(
 ) -> dict[str, Example]:
     """{split: its arrays} of a data set, which is made if it was not; see `prepare`."""
     config = Config(name=recipe.name, recipe=recipe)
-    builder = prepare(kind, config, data_dir=data_dir, manual_dir=manual_dir)
+    builder = prepare_dataset(kind, config, data_dir=data_dir, manual_dir=manual_dir)
     return {split: read_arrays(builder, split) for split in recipe.sizes}
 
 
-def prepare(
+def prepare_dataset(
     kind: type[SomeBuilder],
     config: tfds.core.BuilderConfig,
     *,
