@@ -247,7 +247,10 @@ def test_the_seed_decides_and_splits_do_not_depend_on_each_other():
         ({"redundancy": 1.5}, "redundancy is 1.5; give a number of bits from 0 to 1"),
         ({"synergy": float("nan")}, "synergy_ab is nan; give"),
         ({"uniqueness": (0.5, -0.5)}, "uniqueness_b is -0.5; give"),
-        ({"uniqueness": (0.5,)}, r"uniqueness is \(0.5,\); give one number, or 2, one per modality"),
+        (
+            {"uniqueness": (0.5,)},
+            r"uniqueness is \(0.5,\); give one number, or 2, one per modality",
+        ),
         ({"redundancy": 0.0, "uniqueness": 0.0, "synergy": 0.0}, "all 0; give at least one"),
         ({"order": 3}, "order is 3 with 2 modalities; an exclusive or joins"),
         ({"noise": 0.5}, "noise is 0.5; it must be at least 0 and less than 0.5"),

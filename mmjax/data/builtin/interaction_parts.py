@@ -90,7 +90,7 @@ def _flips(part: Part, noise: float) -> Float[np.ndarray, " n"]:
 
 
 def _table(part: Part, modalities: int, noise: float) -> Float[np.ndarray, "2 ..."]:
-    """Computes P(label, symbol of every modality); modalities that are not members have one symbol."""
+    """Computes P(label, symbol of every modality); a modality that is not a member has one."""
     flips, joint = _flips(part, noise), np.zeros([2] * (1 + len(part.members)))
     for outcome in np.ndindex(joint.shape):
         flipped = part.patterns != np.array(outcome, bool)[None]

@@ -1,11 +1,11 @@
-"""What the generation of multi-digit pairs depends on: how two images are paired, and names."""
+"""The generation settings of multi-digit pairs, and the names of their classes."""
 
 import dataclasses
 from typing import Any, Literal
 
 from mmjax.data.builtin.generation_config import Recipe
 
-IMAGE, CANVAS = 28, 36  # sides, in pixels
+IMAGE, CANVAS = 28, 36  # sides in pixels
 DIGITS = tuple("0123456789")
 CLOTHES = (
     "T-shirt/top",
@@ -24,13 +24,17 @@ CLASSES = {"mnist": DIGITS, "fashion-mnist": CLOTHES}
 
 @dataclasses.dataclass(frozen=True)
 class Pairing:
-    """How two images become one.
+    """The way in which two images are combined into one.
 
     Attributes:
       offset: pixels by which the second image is lower and to the right of the first.
       same_class: whether a partner may have the class of the first image.
-      resize: which filter makes 28x28 of the canvas: the nearest pixel, or Pillow's bilinear one,
-        which weighs all pixels that a new one covers.
+      resize: filter that resizes the canvas to 28x28: the nearest pixel, or Pillow's bilinear one,
+        which weights all pixels that a new one covers.
+
+    Example:
+      >>> Pairing(offset=6)
+      Pairing(offset=6, same_class=False, resize='nearest')
     """
 
     offset: int = 8
@@ -46,12 +50,12 @@ class Pairing:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MultiDigitsRecipe(Recipe):
-    """What makes the pairs.
+    """The arguments of a data set of pairs.
 
     Attributes:
       first: the data set of the first images, "mnist" or "fashion-mnist".
-      second: that of their partners.
-      pairing: how two images become one.
+      second: the data set of their partners.
+      pairing: how two images are combined.
     """
 
     version: str = "1.0.0"
@@ -61,5 +65,5 @@ class MultiDigitsRecipe(Recipe):
 
     @property
     def ingredients(self) -> list[Any]:
-        """What else the data follow from, besides their name."""
+        """Returns the settings besides the seed and the sizes."""
         return [self.pairing]

@@ -1,7 +1,7 @@
 """polyglot_digits: a digit as handwriting, as speech and as text, in eight languages.
 
-The scans are real (scikit-learn's, 8x8); the speech is synthesised by eSpeak NG; the text is the
-number's word with typing errors. Tasks are the digit, the language, and the speaking rate. No
+The scans are real (those of scikit-learn, 8x8); the speech is synthesized by eSpeak NG; the text is
+the number's word with typing errors. Tasks are the digit, the language and the speaking rate. No
 scan and no voice of one split occurs in another.
 """
 
@@ -37,14 +37,14 @@ def polyglot_digits(
     noise: Noise = _DEFAULT_NOISE,
     data_dir: str | os.PathLike[str] | None = None,
 ) -> Dataset:
-    """The data set, prepared at the first call and read from `data_dir` ever after.
+    """Returns the data set, which the first call prepares in `data_dir` for all later calls.
 
     Inputs: `image` 8x8x1 in 0 to 1; `speech` log-mel frames, 20 ms apart, with mean 0 and standard
     deviation 1 in each of 24 bands over the training split; `text` UTF-8 bytes plus 1, since 0 is
     padding.
 
     Args:
-      seed: of everything that is drawn; the same seed gives the same files, byte for byte.
+      seed: random seed of the generation; the same seed gives the same files, byte for byte.
       train: number of training examples.
       validation: number of validation examples.
       test: number of test examples.
@@ -52,11 +52,11 @@ def polyglot_digits(
         lacks all.
       missing_labels: share of a training example's labels that are missing.
       missing_in_evaluation: share of both that is missing in validation and test.
-      noise: how hard the data is.
-      data_dir: folder of TFDS data sets; None is TFDS's own default.
+      noise: levels of the noise in each modality.
+      data_dir: folder of TFDS data sets; None is TFDS's default.
 
     Raises:
-      ImportError: if the packages that make the data are not installed.
+      ImportError: if the packages that generate the data are not installed.
       ValueError: if a size or a share is out of range.
     """
     recipe = PolyglotDigitsRecipe(
@@ -80,11 +80,11 @@ def polyglot_digits(
 
 
 def _batch(stored: Mapping[str, Mapping[str, Any]]) -> Batch:
-    """A batch of a split as it was stored: bytes, sequences of their own lengths."""
+    """Makes a batch of a stored split, which holds bytes and sequences of different lengths."""
     inputs = stored["inputs"]
     sequences = {m: modality.shape for m, modality in MODALITIES.items() if modality.sequence}
     padded = {m: _padded(inputs[m], shape) for m, shape in sequences.items()}
-    lengths = {m: np.array([len(one) for one in inputs[m]], np.int32) for m in sequences}
+    lengths = {m: np.array(list(map(len, inputs[m])), np.int32) for m in sequences}
     inside = _inside(lengths["text"], padded["text"].shape[1])
     types = {t: np.int32 if task.classes else np.float32 for t, task in TASKS.items()}
     return Batch(
@@ -101,6 +101,7 @@ def _batch(stored: Mapping[str, Mapping[str, Any]]) -> Batch:
 
 
 def _padded(sequences: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Pads sequences with zeros at the end."""
     padded = np.zeros((len(sequences), *shape), np.uint8)
     for row, sequence in zip(padded, sequences, strict=True):
         row[: len(sequence)] = sequence
@@ -108,7 +109,7 @@ def _padded(sequences: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _inside(lengths: Int[np.ndarray, " b"], longest: int) -> Bool[np.ndarray, "b {longest}"]:
-    """Which places of a padded sequence are real."""
+    """Marks what is not padding."""
     return np.arange(longest)[None] < lengths[:, None]
 
 

@@ -1,4 +1,4 @@
-"""What the generation of polyglot_digits depends on: its noise, its settings and its names."""
+"""The generation settings of polyglot_digits, and what its modalities and tasks are."""
 
 import dataclasses
 from typing import Any
@@ -31,12 +31,16 @@ TASKS = {
 
 @dataclasses.dataclass(frozen=True)
 class Noise:
-    """How hard the data is.
+    """The levels of the noise, which make the data hard.
 
     Attributes:
-      pixels: standard deviation of the noise on a pixel, whose range is 0 to 1.
-      snr: lowest and highest ratio of speech to background noise, in decibels.
+      pixels: standard deviation of the noise of a pixel, whose range is 0 to 1.
+      snr: minimum and maximum ratio of speech to background noise, in decibels.
       typing: share of a word's letters that are mistyped.
+
+    Example:
+      >>> Noise(pixels=0.5).typing
+      0.24
     """
 
     pixels: float = 0.25
@@ -63,6 +67,6 @@ class PolyglotDigitsRecipe(Recipe):
 
     @property
     def ingredients(self) -> list[Any]:
-        """What else the data follow from."""
+        """Returns the settings besides the seed and the sizes."""
         shares = self.missing_modalities, self.missing_labels, self.missing_in_evaluation
         return [self.noise, *map(float, shares)]
