@@ -21,7 +21,7 @@ class Recipe:
 
     Example:
       >>> GenerationConfig(dataset="ramp", version="1.0.0", seed=3, sizes={"train": 4}).name
-      'seed3-cdd80ad20fbb'
+      'seed3-6c99d0d3628a'
     """
 
     dataset: str
