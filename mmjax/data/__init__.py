@@ -1,4 +1,4 @@
-"""Data: what a data set is, how batches are drawn, and one file a data set."""
+"""Data sets: loaders of a user's own data, and built-in data sets, one file per data set."""
 
 from mmjax.data.builtin.av_mnist import av_mnist
 from mmjax.data.builtin.digit_pairs import digit_pairs

@@ -1,8 +1,8 @@
 """Augmentations: pure functions that change one input of one training example.
 
-Each is `(key, x, length) -> x` and keeps shape and type. A researcher's own needs no more than
-that: `augmentation` sees to it that absent inputs and padding stay as they are, and the training
-step gives every example of every step a key of its own.
+Each is `(key, x, length) -> x` and keeps shape and type, and so is any other that a user writes:
+`make_example_augmentation` leaves absent inputs and padding unchanged, and the training step
+passes a new key for every example of every step.
 """
 
 import functools
@@ -24,8 +24,12 @@ Rates = Rate | Mapping[str, Rate]
 def shift_and_crop(pixels: int) -> Augment:
     """Moves an image [height width ...] by up to `pixels` along each axis.
 
-    Every shift is equally likely; zeros come in at the border. It is the translation of
-    He et al., CVPR 2016 (arXiv:1512.03385), section 4.2: pad, then crop at random.
+    Every shift is equally likely; zeros fill the border. The augmentation of He et al., CVPR 2016
+    (arXiv:1512.03385), section 4.2: pad, then crop at random.
+
+    Example:
+      >>> shift_and_crop(pixels=2)(jax.random.key(0), jnp.ones((8, 8, 1)), None).shape
+      (8, 8, 1)
     """
     if pixels < 0:
         raise ValueError(f"shift_and_crop: pixels is {pixels}; it must be 0 or more.")
@@ -51,17 +55,22 @@ def spec_augment(
 ) -> Augment:
     """Masks blocks of frames and of bands of a spectrogram [time bands ...].
 
-    A mask's width is uniform between 0 and the greatest, and so is its place among those where it
-    lies inside the true length. Park et al., Interspeech 2019 (arXiv:1904.08779), without the
-    warping of time, which they found to matter least.
+    The width of a mask is uniform between 0 and its maximum, and its start is uniform among those
+    that keep it inside the true length. Park et al., Interspeech 2019 (arXiv:1904.08779), without
+    time warping, which they found to matter least.
 
     Args:
-      time: greatest width of a time mask, in frames (T in the paper).
-      frequency: greatest width of a frequency mask, in bands (F).
-      time_masks: how many time masks (m_T).
-      frequency_masks: how many frequency masks (m_F).
-      time_share: greatest width of a time mask as a share of the true length (p).
-      value: what stands under a mask; 0 is the mean of a normalised spectrogram.
+      time: maximum width of a time mask, in frames (T in the paper).
+      frequency: maximum width of a frequency mask, in bands (F).
+      time_masks: number of time masks (m_T).
+      frequency_masks: number of frequency masks (m_F).
+      time_share: maximum width of a time mask as a share of the true length (p).
+      value: the value of masked elements; 0 is the mean of a standardized spectrogram.
+
+    Example:
+      >>> augment = spec_augment(time=10, frequency=4)
+      >>> augment(jax.random.key(0), jnp.ones((48, 24)), jnp.int32(40)).shape
+      (48, 24)
     """
     for name, count in (
         ("time", time),
@@ -77,10 +86,10 @@ def spec_augment(
         if x.ndim < 2:
             raise ValueError(f"spec_augment needs [time bands ...] but got {list(x.shape)}.")
         frames, bands = x.shape[:2]
-        true = jnp.asarray(frames if length is None else length, jnp.int32)
-        widest = jnp.minimum(time, jnp.floor(time_share * true).astype(jnp.int32))
+        true_length = jnp.asarray(frames if length is None else length, jnp.int32)
+        max_width = jnp.minimum(time, jnp.floor(time_share * true_length).astype(jnp.int32))
         keys = jax.random.split(key, time_masks + frequency_masks)
-        rows = _blocks(keys[:time_masks], frames, true, widest)
+        rows = _blocks(keys[:time_masks], frames, true_length, max_width)
         columns = _blocks(keys[time_masks:], bands, jnp.int32(bands), jnp.int32(frequency))
         masked = rows[:, None] | columns[None, :]
         return jnp.where(jnp.expand_dims(masked, range(2, x.ndim)), jnp.array(value, x.dtype), x)
@@ -89,9 +98,13 @@ def spec_augment(
 
 
 def token_dropout(rate: float, token: int = 0) -> Augment:
-    """Replaces each token of a text [time] with probability `rate` by `token`.
+    """Replaces each token of a text [time] by `token` with probability `rate`.
 
-    Iyyer et al., ACL 2015 (word dropout); 0 is the padding of mmjax's own texts.
+    Iyyer et al., ACL 2015 (word dropout); 0 is the padding token of texts read by mmjax.
+
+    Example:
+      >>> token_dropout(rate=1.0)(jax.random.key(0), jnp.array([3, 1, 2]), None).tolist()
+      [0, 0, 0]
     """
     _check_share("token_dropout: rate", rate)
 
@@ -106,7 +119,12 @@ def token_dropout(rate: float, token: int = 0) -> Augment:
 
 
 def gaussian_noise(scale: float) -> Augment:
-    """Adds independent normal noise of standard deviation `scale`, in the input's own unit."""
+    """Adds independent normal noise of standard deviation `scale`, in the unit of the input.
+
+    Example:
+      >>> gaussian_noise(scale=0.1)(jax.random.key(0), jnp.zeros(3), None).shape
+      (3,)
+    """
     if scale < 0:
         raise ValueError(f"gaussian_noise: scale is {scale}; it must be 0 or more.")
 
@@ -119,7 +137,13 @@ def gaussian_noise(scale: float) -> Augment:
 
 
 def chain(*augments: Augment) -> Augment:
-    """One augmentation after the other, each with a key of its own."""
+    """Applies several augmentations in turn, each with its own key.
+
+    Example:
+      >>> augment = chain(shift_and_crop(pixels=2), gaussian_noise(scale=0.1))
+      >>> augment(jax.random.key(0), jnp.ones((8, 8, 1)), None).shape
+      (8, 8, 1)
+    """
 
     def apply(key: Key[Array, ""], x: Array, length: Int[Array, ""] | None) -> Array:
         for i, augment in enumerate(augments):
@@ -132,31 +156,31 @@ def chain(*augments: Augment) -> Augment:
 def augmentation(
     augments: Mapping[str, Augment], modality_dropout: Rates = 0.0
 ) -> AugmentExample | None:
-    """What training does to ONE example: every modality's augmentation, then modality dropout.
+    """Makes the augmentation of ONE example: that of every modality, then modality dropout.
 
-    A modality's draws depend on the key and its name alone, so that they stay the same when
-    another modality is left out of the model.
+    The random numbers of a modality depend only on the key and its name, so that they stay the
+    same when another modality is removed from the model.
 
     Args:
       augments: {modality: augmentation}; modalities that an example does not have are skipped.
       modality_dropout: see `drop_modalities`.
 
     Returns:
-      (key, example) -> example, where the example is a `Batch` without its leading axis; None where
+      (key, example) -> example, where the example is a `Batch` without its leading axis; None if
       there is nothing to do.
     """
-    # A rate that differs between lanes is no plain number, and is never known to be 0.
-    plain = isinstance(modality_dropout, float | int | Mapping)
-    if not augments and plain and not modality_dropout:
+    # A rate that differs between replicas is traced, so it cannot be compared with 0.
+    is_static = isinstance(modality_dropout, float | int | Mapping)
+    if not augments and is_static and not modality_dropout:
         return None
 
     def apply(key: Key[Array, ""], example: Batch) -> Batch:
         example = jax.tree.map(jnp.asarray, example)
         change_key, drop_key = jax.random.split(key)
-        inputs = {
-            m: _changed(augments[m], named(change_key, m), m, example) if m in augments else x
-            for m, x in example.inputs.items()
-        }
+        inputs = dict(example.inputs)
+        for m in example.inputs:
+            if m in augments:
+                inputs[m] = _changed(augments[m], named(change_key, m), m, example)
         present = drop_modalities(drop_key, example.present, modality_dropout)
         return example._replace(inputs=inputs, present=present)
 
@@ -168,24 +192,29 @@ def drop_modalities(
 ) -> dict[str, Bool[Array, ""]]:
     """Drops each present modality at its rate, independently, but never all of them.
 
-    Where all would go, one of them stays, each equally likely. Neverova et al., TPAMI 2016
+    If all would be dropped, one of them stays, each equally likely. Neverova et al., TPAMI 2016
     (ModDrop, arXiv:1501.00102).
 
     Args:
-      key: decides.
-      present: {modality: whether one example has it}.
-      rates: one rate for all modalities, or {modality: rate}; the others stay. Traced numbers will
-        do.
+      key: random key.
+      present: {modality: whether the example has it}.
+      rates: one rate for all modalities, or {modality: rate}; the others stay. Rates may be traced.
+
+    Example:
+      >>> present = {"image": jnp.array(True), "text": jnp.array(True)}
+      >>> dropped = drop_modalities(jax.random.key(0), present, rates=1.0)
+      >>> sum(int(x) for x in dropped.values())  # one of them stays
+      1
     """
-    # A modality goes where draw < rate. Given that it goes, draw / rate is uniform, so that the
-    # largest one among those that go falls on each of them alike.
+    # A modality is dropped if draw < rate. Given that, draw / rate is uniform, so that the largest
+    # score among those to be dropped, which decides which one stays, is equally likely for each.
     scores = {m: _score(jax.random.uniform(named(key, m)), rate_of(rates, m)) for m in present}
     best = functools.reduce(jnp.maximum, (jnp.where(present[m], scores[m], 0.0) for m in present))
-    return {m: here & (scores[m] >= jnp.minimum(best, 1.0)) for m, here in present.items()}
+    return {m: x & (scores[m] >= jnp.minimum(best, 1.0)) for m, x in present.items()}
 
 
 def rate_of(rates: Rates, name: str) -> Rate:
-    """The rate of one modality or task."""
+    """Returns the rate of one modality or task."""
     return rates.get(name, 0.0) if isinstance(rates, Mapping) else rates
 
 
@@ -196,24 +225,25 @@ def check_rates(name: str, rates: Rates) -> None:
 
 
 def named(key: Key[Array, ""], name: str) -> Key[Array, ""]:
-    """A key for a name."""
+    """Derives the key of a name."""
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
 def _score(draw: Float[Array, ""], rate: Rate) -> Float[Array, ""]:
-    """Draw / rate, and infinity where the rate is 0; it asks nothing of a rate that is traced."""
+    """Computes draw / rate, or infinity if the rate, which may be traced, is 0."""
     traced = jnp.asarray(rate, draw.dtype)
+    # The inner `where` keeps the division finite: gradients pass through both branches.
     return jnp.where(traced > 0, draw / jnp.where(traced > 0, traced, 1), jnp.inf)
 
 
 def _changed(augment: Augment, key: Key[Array, ""], modality: str, example: Batch) -> Array:
-    """The augmented input, but for what is absent or padding."""
+    """Augments an input, except for what is absent or padding."""
     x, length = example.inputs[modality], example.lengths.get(modality)
     new = augment(key, x, length)
     if new.shape != x.shape or new.dtype != x.dtype:
         raise ValueError(
-            f"The augmentation of {modality!r} made {new.dtype}{list(new.shape)} of "
-            f"{x.dtype}{list(x.shape)}; it must keep shape and type."
+            f"The augmentation of {modality!r} turned {x.dtype}{list(x.shape)} into "
+            f"{new.dtype}{list(new.shape)}; it must keep shape and type."
         )
     real = example.present[modality]
     if length is not None:
@@ -223,18 +253,18 @@ def _changed(augment: Augment, key: Key[Array, ""], modality: str, example: Batc
 
 
 def _blocks(
-    keys: Key[Array, " k"], size: int, limit: Int[Array, ""], widest: Int[Array, ""]
+    keys: Key[Array, " k"], size: int, limit: Int[Array, ""], max_width: Int[Array, ""]
 ) -> Bool[Array, " n"]:
-    """The union of `k` blocks in 0..size-1, each up to `widest` wide and inside the limit."""
+    """Draws the union of `k` blocks in 0..size-1, each up to `max_width` wide and below `limit`."""
 
-    def one(key: Key[Array, ""]) -> Bool[Array, " n"]:
+    def draw_block(key: Key[Array, ""]) -> Bool[Array, " n"]:
         width_key, start_key = jax.random.split(key)
-        width = jax.random.randint(width_key, (), 0, jnp.minimum(widest, limit) + 1)
+        width = jax.random.randint(width_key, (), 0, jnp.minimum(max_width, limit) + 1)
         start = jax.random.randint(start_key, (), 0, limit - width + 1)
-        places = jnp.arange(size)
-        return (places >= start) & (places < start + width)
+        positions = jnp.arange(size)
+        return (positions >= start) & (positions < start + width)
 
-    return jax.vmap(one)(keys).any(axis=0)
+    return jax.vmap(draw_block)(keys).any(axis=0)
 
 
 def _check_share(what: str, share: Rate) -> None:

@@ -1,4 +1,4 @@
-"""A data set: what its modalities and tasks are, and where the examples of each split come from."""
+"""A data set: its modalities, its tasks, and the sources of each split's examples."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -14,8 +14,12 @@ class Modality(NamedTuple):
 
     Attributes:
       shape: shape of one example; for a sequence the first axis is time, padded to the longest.
-      sequence: whether the first axis is time with a true length an example.
-      vocabulary: of text, what each integer token stands for, from 0 on; () is not known.
+      sequence: whether the first axis is time, with one true length per example.
+      vocabulary: the meaning of each integer token of a text, from 0 on; () if it is not known.
+
+    Example:
+      >>> Modality((48, 24), sequence=True).shape
+      (48, 24)
     """
 
     shape: tuple[int, ...]
@@ -24,16 +28,20 @@ class Modality(NamedTuple):
 
 
 class Task(NamedTuple):
-    """One thing to predict.
+    """One prediction target.
 
     Attributes:
-      kind: "classification" (target: class index), "multilabel" (target: 0 or 1 a class),
+      kind: "classification" (target: class index), "multilabel" (target: 0 or 1 per class),
         "regression" (target: float), "ordinal" (target: index of a class in an order), "sequence"
-        (target: class index a step, or -1), "segmentation" (target: class index a pixel, or -1) or
-        "depth" (target: positive float a pixel, or 0); -1 and 0 are places without a label.
-      classes: names of the classes, for all kinds but regression and depth.
-      unit: unit of a regression's or a depth's target.
-      shape: of one example's target, for the last three kinds: (time,) or (rows, columns).
+        (target: class index per step, or -1), "segmentation" (target: class index per pixel, or
+        -1) or "depth" (target: positive float per pixel, or 0); -1 and 0 mean "no label".
+      classes: names of the classes, for all kinds except regression and depth.
+      unit: unit of the target of a regression or a depth.
+      shape: shape of one example's target, for the last three kinds: (time,) or (rows, columns).
+
+    Example:
+      >>> Task("classification", classes=("cat", "dog")).classes
+      ('cat', 'dog')
     """
 
     kind: Literal[
@@ -57,13 +65,20 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def take(self, indices: np.ndarray) -> Batch:
-        """The examples at `indices`, in that order, as NumPy arrays."""
+        """Returns the examples at `indices`, in that order, as NumPy arrays."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Arrays:
-    """A source that lies in memory whole."""
+    """A source whose examples all lie in memory.
+
+    Example:
+      >>> everywhere = np.ones(3, bool)
+      >>> source = Arrays(Batch({"a": np.arange(3)}, {"a": everywhere}, {}, {}, {}))
+      >>> source.take(np.array([2, 0])).inputs["a"].tolist()
+      [2, 0]
+    """
 
     batch: Batch
 
@@ -71,7 +86,7 @@ class Arrays:
         return self.batch.size
 
     def take(self, indices: np.ndarray) -> Batch:
-        """The examples at `indices`, in that order."""
+        """Returns the examples at `indices`, in that order."""
         return Batch(*({k: v[indices] for k, v in part.items()} for part in self.batch))
 
 
@@ -80,11 +95,11 @@ class Dataset:
     """A named data set with its splits, usually "train", "validation" and "test".
 
     Attributes:
-      name: of the data set.
+      name: name of the data set.
       modalities: its kinds of input, by name.
-      tasks: what there is to predict, by name.
-      splits: where the examples of each split come from.
-      facts: what else is known of the data, such as the best accuracy that there can be.
+      tasks: its prediction targets, by name.
+      splits: the source of each split's examples.
+      facts: what else is known about the data, such as the best possible accuracy.
     """
 
     name: str
@@ -97,15 +112,15 @@ class Dataset:
 def select(batch: Batch, modalities: Iterable[str], tasks: Iterable[str]) -> Batch:
     """Keeps the named modalities and tasks.
 
-    An example that has none of the kept modalities loses its labels: there is nothing to learn
-    from it, or to be judged by.
+    An example that has none of these modalities loses its labels, since it can neither be learned
+    from nor be evaluated.
     """
     modalities, tasks = sorted(modalities), sorted(tasks)
-    some = np.any([batch.present[m] for m in modalities], axis=0)
+    has_modality = np.any([batch.present[m] for m in modalities], axis=0)
     return Batch(
         inputs={m: batch.inputs[m] for m in modalities},
         present={m: batch.present[m] for m in modalities},
         lengths={m: batch.lengths[m] for m in modalities if m in batch.lengths},
         targets={t: batch.targets[t] for t in tasks},
-        labeled={t: batch.labeled[t] & some for t in tasks},
+        labeled={t: batch.labeled[t] & has_modality for t in tasks},
     )

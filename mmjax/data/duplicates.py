@@ -1,4 +1,4 @@
-"""The same example in two splits: found by a fingerprint of its inputs."""
+"""Detection of examples that occur in two splits, by a fingerprint of their inputs."""
 
 import itertools
 import warnings
@@ -10,16 +10,17 @@ def warn_of_duplicates(
     digests: Mapping[str, Sequence[bytes]],
     place: Callable[[str, int], str] = lambda split, row: f"row {row} of {split!r}",
 ) -> None:
-    """Warns, once for each pair of splits, if examples of one are in the other.
+    """Warns, once per pair of splits, if examples of one occur in the other.
 
     Args:
-      name: the data set's, for the message.
+      name: name of the data set, for the message.
       digests: {split: fingerprint of every example's inputs}.
-      place: tells where the row of a split is, for the message.
+      place: formats where the row of a split is, for the message.
     """
-    rows = {
-        split: {d: row for row, d in reversed(list(enumerate(ds)))} for split, ds in digests.items()
-    }
+    # {split: {digest: first row that has it}}: the reversed order lets the first row win.
+    rows: dict[str, dict[bytes, int]] = {}
+    for split, split_digests in digests.items():
+        rows[split] = {d: row for row, d in reversed(list(enumerate(split_digests)))}
     for a, b in itertools.combinations(digests, 2):
         shared = [row for row, d in enumerate(digests[b]) if d in rows[a]]
         if shared:

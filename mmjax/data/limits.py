@@ -1,8 +1,8 @@
-"""Limits on what one file may unpack to. Readers compare them before they allocate memory.
+"""Limits on the unpacked size of one file, which readers check before they allocate memory.
 
-A file of some kilobytes may declare terabytes. Every reader computes the size that its file
-declares from the header, and refuses it here. Each limit is the default of an option, so that
-larger files can be read by whoever knows that they are meant.
+A file of a few kilobytes may declare terabytes. Every reader computes the size that the header of
+its file declares and checks it here. Each limit is the default of an option, so that users who
+trust a larger file can read it.
 """
 
 import os
@@ -10,11 +10,11 @@ from pathlib import Path
 
 MAX_BYTES = 4 << 30  # of the arrays of one file, or of one table's cells
 MAX_RECORDING_BYTES = 1 << 28  # of one WAV file; spectrograms take some 20 times as much
-MAX_PIXELS = 89_478_485  # of one image, which are 256 MiB in color; Pillow warns from here on
+MAX_PIXELS = 89_478_485  # of one image (256 MiB in color); Pillow warns above it
 MAX_CELL = 1 << 24  # bytes of one cell of a table
 MAX_SAMPLE_RATE = 1_000_000  # Hz; above it, resampling filters alone need gigabytes
 MAX_CHANNELS = 64
-MAX_DEFLATE_RATIO = 1032  # no deflated data can be smaller than this part of what they unpack to
+MAX_DEFLATE_RATIO = 1032  # the largest possible ratio of unpacked to deflated size
 
 
 class LimitError(ValueError):
@@ -25,11 +25,11 @@ def check_declared_size(name: object, size: int, limit: int, option: str, unit: 
     """Refuses a file that declares more than the limit.
 
     Args:
-      name: of the file, for the message.
-      size: what it declares.
+      name: name of the file, for the message.
+      size: the size that it declares.
       limit: the largest size that is accepted.
       option: the name of the argument that raises the limit.
-      unit: of size and limit: "B", which is shown as KiB, MiB and so on, or another noun.
+      unit: unit of size and limit: "B", which is printed as KiB, MiB and so on, or another noun.
 
     Raises:
       LimitError: naming the file, both sizes and the option.
@@ -51,7 +51,12 @@ def check_file_size(path: Path, limit: int, option: str) -> None:
 
 
 def format_size(size: int, unit: str = "B") -> str:
-    """Formats a size: 3221225472 bytes as "3.0 GiB", 169000000 pixels as "169,000,000 pixels"."""
+    """Formats a size in bytes, or in another unit.
+
+    Example:
+      >>> format_size(3 << 30), format_size(169000000, "pixels")
+      ('3.0 GiB', '169,000,000 pixels')
+    """
     if unit != "B":
         return f"{size:,} {unit}"
     value, prefixes = float(size), ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]

@@ -1,8 +1,8 @@
-"""Missingness as a transform of a data set: modalities or labels that are there are taken away.
+"""Missingness as a transform of a data set, which removes modalities or labels that are present.
 
-What goes depends on (seed, split, index) and the example's own label alone, so that it is the same
-in whatever order examples are read, in any process. Splits that lie in memory get their masks at
-once; others get them with every batch that is read. No example loses its last modality.
+What is removed depends only on (seed, split, index) and the example's label, so that it is the
+same for any order of reading and in any process. Splits in memory get their masks at once; others
+get them with every batch that is read. No example loses its last modality.
 """
 
 import dataclasses
@@ -30,15 +30,21 @@ def at_random(
     splits: Sequence[str] = ("train",),
     seed: int = 0,
 ) -> Dataset:
-    """Modalities and labels missing completely at random.
+    """Removes modalities and labels completely at random.
 
     Args:
-      data: what to take from.
-      modalities: the rate at which each is lost, one for all or {modality: rate}. Where an example
-        would lose all it has, one of them stays, each equally likely.
-      labels: the same for labels, {task: rate}; an example may lose them all.
-      splits: the splits that lose something.
-      seed: decides which.
+      data: the data set.
+      modalities: the rate of removal, one for all or {modality: rate}. If an example would lose all
+        of its modalities, one of them stays, each equally likely.
+      labels: the same for labels, one for all or {task: rate}; an example may lose all of them.
+      splits: the splits to remove from.
+      seed: random seed.
+
+    Example:
+      >>> from mmjax.data import interactions
+      >>> data = at_random(interactions(train=1000), modalities={"a": 0.25})
+      >>> int(data.splits["train"].batch.present["a"].sum())
+      762
     """
     for name, rates, known in (
         ("modalities", modalities, data.modalities),
@@ -59,16 +65,23 @@ def by_label(
     splits: Sequence[str] = ("train",),
     seed: int = 0,
 ) -> Dataset:
-    """Modalities or labels missing at a rate that depends on the class: not at random.
+    """Removes modalities or labels at a rate that depends on the class: not at random.
 
     Args:
-      data: what to take from.
+      data: the data set.
       task: a classification; examples without its label lose nothing.
       rates: {class name: rate}; examples of the other classes lose nothing.
-      modalities: those that may be lost; an example keeps at least one.
-      labels: the tasks whose labels may be lost, `task` itself among them if named.
-      splits: the splits that lose something.
-      seed: decides which.
+      modalities: the modalities to remove; an example keeps at least one.
+      labels: the tasks whose labels are removed, which may include `task`.
+      splits: the splits to remove from.
+      seed: random seed.
+
+    Example:
+      >>> from mmjax.data import interactions
+      >>> data = by_label(interactions(train=1000), "redundancy", {"1": 1.0}, modalities=["a"])
+      >>> batch = data.splits["train"].batch
+      >>> bool((batch.present["a"] == (batch.targets["redundancy"] == 0)).all())
+      True
     """
     _known(data, "task", [task], data.tasks)
     spec = data.tasks[task]
@@ -79,7 +92,7 @@ def by_label(
     _known(data, "modalities", modalities, data.modalities)
     _known(data, "labels", labels, data.tasks)
     if not modalities and not labels:
-        raise ValueError("by_label takes nothing away: name `modalities`, `labels` or both.")
+        raise ValueError("by_label removes nothing: name `modalities`, `labels` or both.")
     of_class = tuple(float(rate_of(rates, c)) for c in spec.classes)
     rule = functools.partial(_lose_by_label, task, of_class, tuple(modalities), tuple(labels))
     return _masked(data, rule, splits, seed)
@@ -92,35 +105,40 @@ def by_pattern(
     splits: Sequence[str] = ("train",),
     seed: int = 0,
 ) -> Dataset:
-    """Every example keeps the modalities of one pattern, drawn with the given probabilities.
+    """Keeps in every example the modalities of one pattern, drawn with the given probabilities.
 
-        by_pattern(data, [(("image", "text"), 0.6), (("image",), 0.3), (("text",), 0.1)])
-
-    An example that lacks some modalities draws among the patterns that leave it at least one, and
-    stays as it is where there is none. The protocol of Ma et al., AAAI 2021 (SMIL,
+    An example that lacks some modalities draws among the patterns that leave it at least one; if
+    there is none, it stays as it is. The protocol of Ma et al., AAAI 2021 (SMIL,
     arXiv:2103.05677) and Lee et al., CVPR 2023 (arXiv:2303.03369).
 
     Args:
-      data: what to take from.
-      patterns: pairs of the modalities kept and a probability; these sum to 1.
-      splits: the splits that lose something.
-      seed: decides which.
+      data: the data set.
+      patterns: pairs of the modalities to keep and a probability; these sum to 1.
+      splits: the splits to remove from.
+      seed: random seed.
+
+    Example:
+      >>> from mmjax.data import interactions
+      >>> patterns = [(("a", "b"), 0.6), (("a",), 0.3), (("b",), 0.1)]
+      >>> batch = by_pattern(interactions(train=1000), patterns).splits["train"].batch
+      >>> int(batch.present["a"].sum()), int(batch.present["b"].sum())
+      (887, 689)
     """
-    kept = [tuple(names) for names, _ in patterns]
+    kept_modalities = [tuple(names) for names, _ in patterns]
     shares = [float(share) for _, share in patterns]
-    for names, share in zip(kept, shares, strict=True):
+    for names, share in zip(kept_modalities, shares, strict=True):
         if not names:
             raise ValueError("A pattern is empty; every example keeps at least one modality.")
         _known(data, "patterns", names, data.modalities)
         check_rates(f"The probability of the pattern {names}", share)
     if abs(sum(shares) - 1) > 1e-6:
         raise ValueError(f"The patterns' probabilities {shares} sum to {sum(shares)}, not to 1.")
-    return _masked(data, functools.partial(_keep_pattern, kept, shares), splits, seed)
+    return _masked(data, functools.partial(_keep_pattern, kept_modalities, shares), splits, seed)
 
 
 @dataclasses.dataclass(frozen=True)
 class Missing:
-    """A source that loses modalities and labels by a rule as it is read."""
+    """A source whose modalities and labels are removed by a rule as it is read."""
 
     source: Source
     rule: Rule
@@ -131,26 +149,32 @@ class Missing:
         return len(self.source)
 
     def take(self, indices: np.ndarray) -> Batch:
-        """The examples at `indices`, with what is left to them."""
+        """Returns the examples at `indices`, in that order, with their new masks."""
         return self.masked(self.source.take(indices), indices)
 
     def masked(self, batch: Batch, indices: np.ndarray) -> Batch:
-        """Applies the rule to examples that were read already."""
+        """Applies the rule to examples that have already been read."""
         return self.rule(batch, lambda name: uniform(self.seed, f"{self.split}/{name}", indices))
 
 
 def uniform(seed: int, name: str, indices: Int[np.ndarray, " b"]) -> Float[np.ndarray, " b"]:
-    """Numbers in [0, 1), each a function of (seed, name, index): SplitMix64 as a hash.
+    """Draws numbers in [0, 1) that are functions of (seed, name, index), by SplitMix64 as a hash.
 
-    Steele, Lea, Flood, OOPSLA 2014; three rounds, one for each of the three.
+    Steele, Lea, Flood, OOPSLA 2014; one round each for the seed, the name and the index.
+
+    Example:
+      >>> numbers = draw_uniform(0, "train/a", np.array([3, 5]))
+      >>> bool(numbers[1] == draw_uniform(0, "train/a", np.array([5]))[0])
+      True
     """
     state = np.full(len(indices), seed % 2**64, np.uint64)
     for word in (np.uint64(zlib.crc32(name.encode())), np.asarray(indices).astype(np.uint64)):
         state = _mix(state) ^ word
-    return (_mix(state) >> np.uint64(11)) * 2.0**-53
+    return (_mix(state) >> np.uint64(11)) * 2.0**-53  # a float64 has 53 bits of precision
 
 
 def _mix(z: np.ndarray) -> np.ndarray:
+    """Computes one round of SplitMix64; arithmetic wraps modulo 2^64."""
     z = z + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -164,7 +188,7 @@ def _masked(data: Dataset, rule: Rule, splits: Sequence[str], seed: int) -> Data
 
 
 def _wrap(source: Source, rule: Rule, seed: int, split: str) -> Source:
-    """Lazily, but for what lies in memory: only its masks are new."""
+    """Wraps a source; one in memory gets new masks at once."""
     lazy = Missing(source, rule, seed, split)
     if isinstance(source, Arrays):
         return Arrays(lazy.masked(source.batch, np.arange(len(source))))
@@ -172,6 +196,7 @@ def _wrap(source: Source, rule: Rule, seed: int, split: str) -> Source:
 
 
 def _lose(modalities: Rates, labels: Rates, batch: Batch, draw: Uniform) -> Batch:
+    """Removes modalities and labels at given rates."""
     lost = {m: np.full(len(x), rate_of(modalities, m), float) for m, x in batch.present.items()}
     unlabeled = {t: np.full(len(x), rate_of(labels, t), float) for t, x in batch.labeled.items()}
     return _lose_at(batch, lost, unlabeled, draw)
@@ -185,8 +210,11 @@ def _lose_by_label(
     batch: Batch,
     draw: Uniform,
 ) -> Batch:
-    known = batch.labeled[task]
-    rate = np.where(known, np.array(of_class)[np.where(known, batch.targets[task], 0)], 0.0)
+    """Removes modalities and labels at the rate of each example's class."""
+    labeled = batch.labeled[task]
+    # Targets without a label may hold anything, so they must not be used as an index.
+    classes = np.where(labeled, batch.targets[task], 0)
+    rate = np.where(labeled, np.array(of_class)[classes], 0.0)
     zero = np.zeros_like(rate)
     lost = {m: rate if m in modalities else zero for m in batch.present}
     unlabeled = {t: rate if t in labels else zero for t in batch.labeled}
@@ -199,9 +227,9 @@ def _lose_at(
     labels: Mapping[str, Float[np.ndarray, " b"]],
     draw: Uniform,
 ) -> Batch:
-    """Loses each modality and label at its example's rate, never the last modality."""
+    """Removes each modality and label at its example's rate, never the last modality."""
     with np.errstate(all="ignore"):
-        # As in `augment.drop_modalities`: below 1 it goes, and the largest is the one that stays.
+        # As in `augment.drop_modalities`: a score below 1 is dropped, the largest one stays.
         scores = {
             m: np.where(rate > 0, draw(f"modality/{m}") / rate, np.inf)
             for m, rate in modalities.items()
@@ -215,24 +243,29 @@ def _lose_at(
 def _keep_pattern(
     patterns: Sequence[tuple[str, ...]], shares: Sequence[float], batch: Batch, draw: Uniform
 ) -> Batch:
-    kept = {m: np.array([m in names for names in patterns]) for m in batch.present}  # [p] each
-    left = np.any([x[:, None] & kept[m][None] for m, x in batch.present.items()], axis=0)
-    bounds = np.cumsum(left * np.array(shares)[None], axis=1)  # [b p]
+    """Keeps the modalities of one pattern per example, among those that leave it at least one."""
+    in_pattern = {m: np.array([m in names for names in patterns]) for m in batch.present}  # [p]
+    is_possible = np.any(
+        [x[:, None] & in_pattern[m][None] for m, x in batch.present.items()], axis=0
+    )
+    bounds = np.cumsum(is_possible * np.array(shares)[None], axis=1)  # [b p]
     chosen = _chosen(bounds, draw("pattern"))
-    some = bounds[:, -1] > 0
-    present = {m: x & (kept[m][chosen] | ~some) for m, x in batch.present.items()}
+    has_pattern = bounds[:, -1] > 0
+    present = {m: x & (in_pattern[m][chosen] | ~has_pattern) for m, x in batch.present.items()}
     return batch._replace(present=present)
 
 
 def _chosen(
     bounds: Float[np.ndarray, "b p"], draws: Float[np.ndarray, " b"]
 ) -> Int[np.ndarray, " b"]:
-    """The first interval whose upper bound lies above the draw; never an empty one."""
+    """Chooses the first interval whose upper bound lies above the draw; never an empty one."""
     total = bounds[:, -1:]
+    # `bounds == total` has an answer even if rounding lifts the scaled draw to the total.
     return np.argmax((bounds > draws[:, None] * total) | (bounds == total), axis=1)
 
 
 def _known(data: Dataset, what: str, names: Iterable[str], known: Collection[str]) -> None:
+    """Refuses names that a data set does not have."""
     for name in names:
         if name not in known:
             raise ValueError(f"{what}: {data.name} has no {name!r}, only {sorted(known)}.")

@@ -1,7 +1,7 @@
-"""Mean 0 and standard deviation 1, by the training split's statistics, taken a part at a time.
+"""Standardization to mean 0 and standard deviation 1 by statistics of the training split.
 
-What counts as one number's feature is the last axis: an element of a vector, a channel of an
-image, a band of a frame. In a sequence of plain numbers all of them are one feature.
+The statistics are computed part by part. Features lie along the last axis: the elements of a
+vector, the channels of an image, the bands of a frame. A sequence of plain numbers has one feature.
 """
 
 import dataclasses
@@ -17,12 +17,12 @@ from mmjax.types import Batch
 
 
 class Moments(NamedTuple):
-    """What is known of the values seen so far.
+    """Statistics of the values seen so far.
 
     Attributes:
-      number: how many there were of each feature.
+      number: number of values per feature.
       mean: their mean.
-      squares: the sum of their squared distances from it.
+      squares: the sum of their squared distances from the mean.
     """
 
     number: int
@@ -31,50 +31,62 @@ class Moments(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """How to standardise: (x - mean) / deviation, feature by feature."""
+    """A standardization: (x - mean) / deviation per feature."""
 
     mean: Float[np.ndarray, " d"]
     deviation: Float[np.ndarray, " d"]
 
 
 def moments(values: Num[np.ndarray, "n d"]) -> Moments:
-    """The moments of values, in double precision."""
+    """Computes the moments of values, in double precision.
+
+    Example:
+      >>> compute_scale(compute_moments(np.array([[1.0], [3.0]])))
+      Scale(mean=array([2.]), deviation=array([1.]))
+    """
     values = values.astype(np.float64)
     mean = values.mean(axis=0)
     return Moments(len(values), mean, ((values - mean[None]) ** 2).sum(axis=0))
 
 
 def merged(a: Moments, b: Moments) -> Moments:
-    """The moments of both together (Chan, Golub and LeVeque 1979)."""
-    number, apart = a.number + b.number, b.mean - a.mean
+    """Merges the moments of two sets of values (Chan, Golub and LeVeque 1979)."""
+    number, difference = a.number + b.number, b.mean - a.mean
     return Moments(
         number,
-        a.mean + apart * b.number / number,
-        a.squares + b.squares + apart**2 * a.number * b.number / number,
+        a.mean + difference * b.number / number,
+        a.squares + b.squares + difference**2 * a.number * b.number / number,
     )
 
 
 def scale(moments: Moments) -> Scale:
-    """The scale that brings such values to mean 0 and deviation 1; a constant is only shifted."""
+    """Computes the scale to mean 0 and deviation 1; a constant is only shifted."""
     deviation = np.sqrt(moments.squares / moments.number)
+    # A deviation within the rounding error of the mean is that of a constant: never divide by it.
     constant = deviation <= np.finfo(np.float32).eps * np.abs(moments.mean)
     return Scale(moments.mean, np.where(constant, 1.0, deviation))
 
 
 def by_feature(values: Num[np.ndarray, "..."], spec: Modality) -> Num[np.ndarray, "n d"]:
-    """Values of any number of axes, such as those of one example, as rows of features."""
+    """Reshapes values of any number of axes, such as those of one example, to rows of features."""
     return values.reshape(-1, features(spec))
 
 
 def features(spec: Modality) -> int:
-    """How many features a modality has."""
+    """Returns the number of features of a modality."""
     return 1 if spec.sequence and len(spec.shape) == 1 else spec.shape[-1]
 
 
 def real(
     present: Bool[np.ndarray, " b"], lengths: Int[np.ndarray, " b"] | None, spec: Modality
 ) -> Bool[np.ndarray, "..."]:
-    """Which places are neither missing nor padding: [b], or [b time] for a sequence."""
+    """Marks what is neither missing nor padding: [b], or [b time] for a sequence.
+
+    Example:
+      >>> present, lengths = np.array([True, False]), np.array([2, 3])
+      >>> make_validity_mask(present, lengths, Modality((3,), sequence=True)).tolist()
+      [[True, True, False], [False, False, False]]
+    """
     if lengths is None:
         return present
     return present[:, None] & make_length_mask(lengths, spec.shape[0])
@@ -83,20 +95,20 @@ def real(
 def standardised(
     batch: Batch, modalities: Mapping[str, Modality], scales: Mapping[str, Scale]
 ) -> Batch:
-    """Standardises the modalities that have a scale; what is missing or padding becomes 0."""
+    """Standardizes the modalities that have a scale; what is missing or padding becomes 0."""
     inputs = dict(batch.inputs)
     for name, (mean, deviation) in scales.items():
         spec, x = modalities[name], inputs[name]
         rows = (by_feature(x, spec) - mean[None]) / deviation[None]
-        here = real(batch.present[name], batch.lengths.get(name), spec)
-        filled = here.reshape(*here.shape, *(1,) * (x.ndim - here.ndim))
-        inputs[name] = np.where(filled, rows.reshape(x.shape), 0).astype(np.float32)
+        valid = real(batch.present[name], batch.lengths.get(name), spec)
+        valid = valid.reshape(*valid.shape, *(1,) * (x.ndim - valid.ndim))
+        inputs[name] = np.where(valid, rows.reshape(x.shape), 0).astype(np.float32)
     return batch._replace(inputs=inputs)
 
 
 @dataclasses.dataclass(frozen=True)
 class Standardised:
-    """A source whose examples are standardised as they are read."""
+    """A source whose examples are standardized as they are read."""
 
     source: Source
     modalities: Mapping[str, Modality]
@@ -106,5 +118,5 @@ class Standardised:
         return len(self.source)
 
     def take(self, indices: np.ndarray) -> Batch:
-        """The examples at `indices`, in that order."""
+        """Returns the examples at `indices`, in that order, standardized."""
         return standardised(self.source.take(indices), self.modalities, self.scales)

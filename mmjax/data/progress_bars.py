@@ -1,4 +1,4 @@
-"""Progress bars for preparing and downloading, on the error stream."""
+"""Progress bars for the preparation and the download of data, on the error stream."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def tracked(items: Iterable[T], title: str, total: int) -> Iterator[T]:
-    """Passes the items on and shows how many of them have gone by."""
+    """Yields the items and shows how many of them were processed."""
     from rich.progress import TextColumn
 
     count = TextColumn("{task.completed:,.0f} of {task.total:,.0f}")
@@ -24,7 +24,7 @@ def tracked(items: Iterable[T], title: str, total: int) -> Iterator[T]:
 
 @contextlib.contextmanager
 def downloaded(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Shows bytes against their total, if it is known; yields `advance(bytes)`."""
+    """Shows the number of bytes, and their total if it is known; yields `advance(bytes)`."""
     from rich.progress import DownloadColumn
 
     with _progress(DownloadColumn()) as bar:

@@ -1,4 +1,4 @@
-"""Compares the ranges of a modality between splits: one scale of numbers must hold for all."""
+"""Comparison of a modality's value ranges between splits, which must use one scale of numbers."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -6,19 +6,20 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
-SAMPLE = 1024  # examples per split that are looked at, spread over it
-VALUES = 1 << 22  # numbers in them, as a thousand photographs would take a gigabyte
-DARK, BRIGHT = 1.0, 64.0  # largest magnitude of images from 0 to 1, and less than that of pixels
+SAMPLE = 1024  # examples measured per split, spread over it
+VALUES = 1 << 22  # numbers in them: a thousand photographs would take a gigabyte
+# Images are on different scales if one split stays within 0 to 1 and another one reaches 64.
+DARK, BRIGHT = 1.0, 64.0
 
 
 class Range(NamedTuple):
-    """The values of a modality in one split.
+    """The value range of a modality in one split.
 
     Attributes:
-      kind: their type.
-      low: the smallest.
-      high: the largest.
-      axes: of one example.
+      kind: type of the values.
+      low: the smallest value.
+      high: the largest value.
+      axes: number of axes of one example.
     """
 
     kind: np.dtype
@@ -31,23 +32,29 @@ class Range(NamedTuple):
 
 
 def value_range(
-    rows: np.ndarray | Sequence[np.ndarray], here: Bool[np.ndarray, " n"]
+    rows: np.ndarray | Sequence[np.ndarray], present: Bool[np.ndarray, " n"]
 ) -> Range | None:
-    """Measures the finite values of some examples; None if there are none.
+    """Measures the finite values of at most 1024 examples; returns None if there are none.
 
     Args:
       rows: [n, ...], or one array per example.
-      here: which of them are present.
+      present: which of the examples have the modality.
+
+    Example:
+      >>> str(measure_value_range(np.array([[0.0, 0.5], [1.0, np.nan]]), np.array([True, True])))
+      'float64 from 0 to 1'
     """
-    known = np.flatnonzero(here)
-    if not len(known):
+    present_rows = np.flatnonzero(present)
+    if not len(present_rows):
         return None
-    count = min(SAMPLE, len(known), max(1, VALUES // max(1, rows[known[0]].size)))
-    chosen = known[np.linspace(0, len(known) - 1, count).astype(int)]
-    # Lists of arrays may differ in length.
+    first = rows[present_rows[0]]
+    count = min(SAMPLE, len(present_rows), max(1, VALUES // max(1, first.size)))
+    chosen = present_rows[np.linspace(0, len(present_rows) - 1, count).astype(int)]
+    # The arrays of a list may differ in length, so they are not stacked.
     parts = [rows[chosen]] if isinstance(rows, np.ndarray) else [rows[i] for i in chosen]
     parts = [part for part in parts if part.size]
-    finite = [f for part in parts if (f := part[np.isfinite(part)]).size]
+    finite = [part[np.isfinite(part)] for part in parts]
+    finite = [part for part in finite if part.size]
     if not finite:
         return None
     low, high = min(part.min() for part in finite), max(part.max() for part in finite)
@@ -58,15 +65,16 @@ def value_range(
 def check_same_scale(
     name: str, modality: str, ranges: Mapping[str, Range | None], *, sequence: bool = False
 ) -> None:
-    """Refuses a modality that is pixels in one split, and floats from 0 to 1 in another.
+    """Refuses a modality that has pixels in one split and floats from 0 to 1 in another.
 
-    Types and, for images, magnitudes are compared with those of the training split.
+    The type and, for images, the magnitude are compared with those of the training split.
 
     Args:
-      name: the data set's, for the message.
-      modality: the modality's.
-      ranges: {split: what its values are}.
-      sequence: whether it is one, in which counts or sensors may well rise from 1 to 100.
+      name: name of the data set, for the message.
+      modality: name of the modality.
+      ranges: {split: its value range}.
+      sequence: whether the modality is a sequence, whose counts or sensor values may legitimately
+        rise from 1 to 100.
 
     Raises:
       ValueError: naming the splits and their ranges.
@@ -75,12 +83,13 @@ def check_same_scale(
     for split, other in ranges.items():
         if train is None or other is None:
             continue
-        pixels = {r.kind == np.uint8 for r in (train, other)}
-        floats = any(r.kind.kind == "f" for r in (train, other))
-        tops = sorted(max(abs(r.low), abs(r.high)) for r in (train, other))
-        images = min(train.axes, other.axes) >= 2 and not sequence
-        if (len(pixels) == 2 and floats) or (images and 0 < tops[0] <= DARK and tops[1] >= BRIGHT):
+        only_one_has_pixels = (train.kind == np.uint8) != (other.kind == np.uint8)
+        has_floats = "f" in (train.kind.kind, other.kind.kind)
+        lower, upper = sorted(max(abs(r.low), abs(r.high)) for r in (train, other))
+        are_images = min(train.axes, other.axes) >= 2 and not sequence
+        differs_in_magnitude = are_images and 0 < lower <= DARK and upper >= BRIGHT
+        if (only_one_has_pixels and has_floats) or differs_in_magnitude:
             raise ValueError(
                 f"{name}: modality {modality!r} is {train} in 'train', but {other} in {split!r}; "
-                "bring all splits to one type and one scale."
+                "convert all splits to the same type and scale."
             )

@@ -1,4 +1,4 @@
-"""Worker processes that fetch data: how they start, what they tell of errors, how they end."""
+"""Worker processes that fetch data: how they start, report errors and end."""
 
 import contextlib
 import dataclasses
@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 from mmjax.config.experiment_source import import_file
 from mmjax.loaded_code import FILE_PREFIX
 
-KILLED = "Worker process was terminated unexpectedly"  # how grain's message begins
+KILLED = "Worker process was terminated unexpectedly"  # the beginning of grain's message
 
 
 class FetchError(RuntimeError):
-    """An error of a worker process that cannot be sent as it is; it holds the traceback's text."""
+    """An error of a worker process that cannot be pickled; it holds the text of the traceback."""
 
 
 class WorkerKilledError(ChildProcessError):
@@ -28,19 +28,19 @@ class WorkerKilledError(ChildProcessError):
 
 
 class Worker(NamedTuple):
-    """What a worker process does before it fetches; grain calls it in each of them.
+    """The set-up of a worker process, which grain calls in each of them before they fetch.
 
     Attributes:
-      files: {name: file} of the modules that were imported by their path, not by their name.
+      files: {name: file} of the modules that were imported by path, not by name.
     """
 
     files: Mapping[str, str]
 
     def __call__(self, number: int, workers: int) -> None:
-        """Imports the experiment's file, so that its classes can be unpickled, as under spawn.
+        """Imports the experiment's file, so that its classes can be unpickled in a new process.
 
-        Signals to the process group are left to the parent, which still needs data until its
-        checkpoint is saved; and a worker never outlives its parent.
+        Only the parent reacts to signals to the process group, since it needs data until its
+        checkpoint is saved. A worker never outlives its parent.
         """
         if hasattr(os, "setsid"):
             os.setsid()
@@ -54,7 +54,7 @@ class SentChunks:
     """Chunks whose errors can be sent to another process.
 
     Attributes:
-      chunks: what grain calls a data source.
+      chunks: the chunks by number, which grain calls a data source.
     """
 
     chunks: Any
@@ -73,9 +73,13 @@ class SentChunks:
 
 
 def is_sendable(error: Exception) -> bool:
-    """Whether an error can be pickled and read back.
+    """Checks whether an error can be pickled and read back.
 
     A queue drops what it cannot pickle, and its reader would wait forever.
+
+    Example:
+      >>> _is_picklable(ValueError("row 3"))
+      True
     """
     try:
         pickle.loads(pickle.dumps(error))
@@ -85,16 +89,16 @@ def is_sendable(error: Exception) -> bool:
 
 
 def modules_imported_by_path() -> dict[str, str]:
-    """{name: file} of the experiment files that this process imported; names cannot find them."""
+    """Returns {name: file} of the experiment files that this process imported by path."""
     files = {n: getattr(m, "__file__", None) for n, m in list(sys.modules.items())}
     return {n: os.path.abspath(f) for n, f in files.items() if f and n.startswith(FILE_PREFIX)}
 
 
 @contextlib.contextmanager
 def leave_signals_to_main_thread() -> Iterator[None]:
-    """Blocks Ctrl-C and hangups in all threads and processes that are started inside.
+    """Blocks Ctrl-C and hangups in all threads and processes that the block starts.
 
-    Each inherits the mask of the thread that starts it, so that a worker process cannot be
+    Each inherits the signal mask of the thread that starts it, so that a worker process cannot be
     interrupted even while Python starts in it.
     """
     if not hasattr(signal, "pthread_sigmask"):
@@ -108,7 +112,7 @@ def leave_signals_to_main_thread() -> Iterator[None]:
 
 
 def exit_with_parent() -> None:
-    """Waits for the parent process to end, however it does, and ends this one."""
+    """Waits until the parent process ends for any reason, and then ends this process."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -123,5 +127,5 @@ def check_workers_alive(error: RuntimeError, workers: int) -> None:
     raise WorkerKilledError(
         f"one of the {workers} worker processes that fetch the data was killed or crashed (exit "
         f"code {code}). -9 often means that the machine ran out of memory: use fewer workers, or "
-        "smaller batches. To go on, run the same command with --resume."
+        "smaller batches. To continue, run the same command with --resume."
     ) from error

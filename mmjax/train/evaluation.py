@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmjax.data.pipeline import Feed, Share, eval_indices
+from mmjax.data.batch_order import eval_indices
+from mmjax.data.pipeline import Feed, Share
 from mmjax.model import Model
 from mmjax.train.forward import task_names
 from mmjax.train.parallel import EvalProgram

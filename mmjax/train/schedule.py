@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 
-from mmjax.data.pipeline import Dispatches
+from mmjax.data.batch_order import Dispatches
 from mmjax.experiment import Experiment
 
 

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from mmjax.data.dataset import Arrays, Dataset, Source, select
-from mmjax.data.pipeline import Feed, on_device, streamed
+from mmjax.data.pipeline import Feed, on_device
+from mmjax.data.streaming import streamed
 from mmjax.data.validate import validate
 from mmjax.experiment import Experiment
 from mmjax.types import Batch

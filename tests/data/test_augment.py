@@ -274,7 +274,7 @@ def test_what_makes_no_sense_is_refused(make, words):
 
 def test_an_augmentation_that_changes_the_shape_is_refused_by_name():
     apply = augmentation({"image": lambda key, x, length: x[:3]})
-    with pytest.raises(ValueError, match=r"'image' made float32\[3, 6\] of float32\[6, 6\]"):
+    with pytest.raises(ValueError, match=r"'image' turned float32\[6, 6\] into float32\[3, 6\]"):
         apply(jax.random.key(0), example(np.random.default_rng(0)))
 
 

@@ -9,7 +9,8 @@ import pytest
 from scipy.io import wavfile
 
 from mmjax.data.audio.spectrogram import Spectrogram
-from mmjax.data.builtin.av_mnist import SPEAKERS, Noise, av_mnist
+from mmjax.data.builtin.av_mnist import av_mnist
+from mmjax.data.builtin.av_mnist_config import SPEAKERS, Noise
 from mmjax.data.validate import validate
 
 SMALL = {"train": 120, "validation": 30, "test": 40}

@@ -10,6 +10,7 @@ from mmjax.data import from_table, missing
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 from mmjax.data.fingerprint import fingerprint
 from mmjax.data.load.column_kinds import Image
+from mmjax.data.normalize import Scale, Standardised
 from mmjax.types import Batch
 
 
@@ -51,8 +52,8 @@ def test_every_change_of_arrays_counts(change):
 
 
 def test_large_arrays_are_sampled_from_end_to_end(monkeypatch):
-    monkeypatch.setattr(fingerprints, "LIMIT", 1 << 12)
-    monkeypatch.setattr(fingerprints, "BLOCK", 1 << 8)
+    monkeypatch.setattr(fingerprints, "_MAX_HASHED_BYTES", 1 << 12)
+    monkeypatch.setattr(fingerprints, "_BLOCK_BYTES", 1 << 8)
     array = np.zeros(1 << 16, np.uint8)
     before = fingerprint(array)
     assert fingerprint(array.copy()) == before
@@ -112,3 +113,35 @@ def test_files_that_a_table_names_count(tmp_path):
     os.utime(tmp_path / "9.png", (1, 1))
     after = prints()
     assert after["train"] == before["train"] and after["test"] != before["test"]
+
+
+class Ramp:
+    """A source that is read on demand."""
+
+    def __len__(self):
+        return 10
+
+    def take(self, indices):
+        every = np.ones(len(indices), bool)
+        values = np.asarray(indices, np.float32)[:, None]
+        return Batch({"a": values}, {"a": every}, {}, {"kind": indices % 2}, {"kind": every})
+
+
+def test_fingerprints_stay_those_of_stored_runs():
+    """Names of classes and functions are hashed, so that a new name must not change the hash."""
+    tasks = {"kind": Task("classification", ("x", "y"))}
+    data = Dataset("ramp", {"a": Modality((1,))}, tasks, {"train": Ramp()})
+    lossy = (
+        missing.at_random(data, modalities=0.5, labels={"kind": 0.25}, seed=3),
+        missing.by_label(data, "kind", {"x": 0.5}, labels=["kind"], seed=3),
+        missing.by_pattern(data, [(("a",), 1.0)], seed=3),
+    )
+    scales = {"a": Scale(np.zeros(1), np.ones(1))}
+    sources = [d.splits["train"] for d in lossy]
+    sources.append(Standardised(Ramp(), data.modalities, scales))
+    assert [fingerprint(source)[:16] for source in sources] == [
+        "1570d6f0165715ad",
+        "721f8786cbc49bad",
+        "664d0136c534f637",
+        "b9fbbae99e8beb50",
+    ]

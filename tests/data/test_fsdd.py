@@ -49,10 +49,10 @@ def test_a_folder_is_read_as_the_archive_is(tmp_path):
 
 def test_what_is_wrong_is_refused_by_name(tmp_path):
     cases = {
-        r"3_theo_1\.wav has 16000 samples a second; all recordings must have 8000": {
+        r"3_theo_1\.wav has 16000 samples per second; all recordings must have 8000": {
             "3_theo_1.wav": wav([1, 2], rate=16000)
         },
-        r"seven_theo_1\.wav: a recording is called DIGIT_SPEAKER_TAKE\.wav": {
+        r"seven_theo_1\.wav: the name must be DIGIT_SPEAKER_TAKE\.wav": {
             "seven_theo_1.wav": wav([1])
         },
         r"3_theo_1\.wav is silent": {"3_theo_1.wav": wav([0, 0])},
@@ -72,7 +72,7 @@ def test_archives_that_are_none(tmp_path):
     (tmp_path / "half.zip").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"half\.zip is not a whole zip archive"):
         read_fsdd(tmp_path / "half.zip")
-    with pytest.raises(ValueError, match=r"empty\.zip holds no WAV files"):
+    with pytest.raises(ValueError, match=r"empty\.zip has no WAV files"):
         read_fsdd(archive(tmp_path / "empty.zip", {}))
 
 

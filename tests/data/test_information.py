@@ -98,7 +98,7 @@ def test_entropy_and_its_inverse():
 
 @pytest.mark.parametrize("bits", [-0.1, 1.1, float("nan")])
 def test_bits_out_of_range_are_refused(bits):
-    with pytest.raises(ValueError, match=f"tells {bits} bits; give a number from 0 to 1"):
+    with pytest.raises(ValueError, match=f"carry {bits} bits; give a number from 0 to 1"):
         flip_probability(bits)
 
 

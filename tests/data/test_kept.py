@@ -89,19 +89,6 @@ def test_where_nothing_can_be_written_the_records_are_read(tmp_path, folder, mon
     check(kept(RECIPE, tmp_path / "elsewhere", arrays))
 
 
-def test_each_recipe_has_a_name():
-    names = {
-        Recipe(dataset="ramp", version="1", seed=seed, sizes={"train": size}).name
-        for seed in (0, 1)
-        for size in (1, 2)
-    }
-    assert len(names) == 4
-    with pytest.raises(ValueError, match="seed is -1; it must be at least 0"):
-        Recipe(dataset="ramp", version="1", seed=-1, sizes={})
-    with pytest.raises(ValueError, match="test is 0; a split needs at least 1 example"):
-        Recipe(dataset="ramp", version="1", seed=0, sizes={"test": 0})
-
-
 def test_empty_sequences_of_wide_steps_are_read_back(folder):
     """Their header declares no bytes, but a limit counts them as one row."""
     empty = np.zeros((0, 4000), np.float32)

@@ -191,7 +191,7 @@ def wav(samples, rate=8000, channels=1, data=None):
     [
         (wav(bytes(200), data=2**32 - 2), "is not a whole WAV file: it declares"),
         (wav(b"\1\0" * 100, rate=2**31 - 1), "has a sample rate of 2147483647 Hz; it must be 1 to"),
-        (wav(bytes(2 * 20_000), channels=20_000), "has 20000 channels; it may have 64"),
+        (wav(bytes(2 * 20_000), channels=20_000), "has 20000 channels; it may have at most 64"),
         (wav(bytes(200), channels=0), "is not a whole WAV file"),
     ],
 )

@@ -244,7 +244,7 @@ def test_what_lies_in_memory_stays_there_once_and_what_does_not_can_be_sent_to_w
         (lambda d: missing.at_random(d, labels={"knd": 0.5}), "labels: letters has no 'knd'"),
         (lambda d: missing.at_random(d, splits=("tran",)), "splits: letters has no 'tran'"),
         (lambda d: missing.by_label(d, "size", {}, labels=("size",)), "'size' is a regression"),
-        (lambda d: missing.by_label(d, "kind", {"w": 0.5}), "takes nothing away"),
+        (lambda d: missing.by_label(d, "kind", {"w": 0.5}), "removes nothing"),
         (
             lambda d: missing.by_label(d, "kind", {"v": 0.5}, labels=("kind",)),
             "rates: letters has no 'v'",

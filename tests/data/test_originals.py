@@ -130,7 +130,7 @@ def test_a_file_without_a_published_checksum_is_taken(site, tmp_path):
 
 def test_a_broken_connection_leaves_nothing_that_would_be_read(site, tmp_path):
     originals = Originals(None, tmp_path / "downloads")
-    with pytest.raises(ConnectionError, match=r"broken.*broke after 100000 of 1024000 bytes"):
+    with pytest.raises(ConnectionError, match=r"broken.*ended after 100000 of 1024000 bytes"):
         originals.find(original(address(site, "broken/x")))
     assert not (tmp_path / "downloads" / "mnist" / "digits.gz").exists()
     assert originals.find(original(address(site))).read_bytes() == CONTENT

@@ -9,18 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmjax.data.batch_order import Dispatches, eval_indices, train_indices
 from mmjax.data.dataset import Arrays
 from mmjax.data.missing import Missing
-from mmjax.data.pipeline import (
-    Dispatches,
-    Fetched,
-    Share,
-    eval_indices,
-    on_device,
-    split_devices,
-    streamed,
-    train_indices,
-)
+from mmjax.data.pipeline import Share, on_device, split_devices
+from mmjax.data.streaming import Fetched, streamed
 from mmjax.types import Batch
 
 EPOCHS = {"seed": st.integers(0, 2**31), "epoch": st.integers(0, 1000)}

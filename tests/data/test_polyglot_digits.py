@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from mmjax.data.builtin.polyglot_digits import LANGUAGES, Noise, polyglot_digits
+from mmjax.data.builtin.polyglot_digits import polyglot_digits
+from mmjax.data.builtin.polyglot_digits_config import LANGUAGES, Noise
 from mmjax.data.validate import validate
 
 pytest.importorskip("espeakng_loader")
@@ -168,7 +169,7 @@ def test_it_is_prepared_once_and_configurations_lie_apart(tmp_path, monkeypatch)
     first = polyglot_digits(**SMALL, data_dir=str(tmp_path))
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.array_record*")}
     with monkeypatch.context() as patch:
-        patch.setattr("mmjax.data.builtin.polyglot_digits_builder.Speaker", None)  # would be needed
+        patch.setattr("mmjax.data.builtin.polyglot_digits_builder.SpeechSynthesizer", None)
         again = polyglot_digits(**SMALL, data_dir=str(tmp_path))
     for old, new in zip(batches(first)["test"], batches(again)["test"], strict=True):
         for key in old:
@@ -182,7 +183,7 @@ def test_it_is_prepared_once_and_configurations_lie_apart(tmp_path, monkeypatch)
 def test_an_interrupted_preparation_leaves_nothing_to_read(tmp_path, monkeypatch):
     from mmjax.data.builtin import polyglot_digits_builder
 
-    made = polyglot_digits_builder.typed
+    made = polyglot_digits_builder.type_with_errors
 
     def interrupted(word, rng, share):
         if rng.random() < 0.02:
@@ -190,7 +191,7 @@ def test_an_interrupted_preparation_leaves_nothing_to_read(tmp_path, monkeypatch
         return made(word, rng, share)
 
     with monkeypatch.context() as patch:
-        patch.setattr(polyglot_digits_builder, "typed", interrupted)
+        patch.setattr(polyglot_digits_builder, "type_with_errors", interrupted)
         with pytest.raises(KeyboardInterrupt):
             polyglot_digits(**SMALL, data_dir=str(tmp_path / "a"))
     assert not records(tmp_path / "a")
@@ -225,7 +226,7 @@ def test_a_full_disk_is_reported(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(polyglot_digits_builder, "heard", full)
+    monkeypatch.setattr(polyglot_digits_builder, "compute_speech_levels", full)
     with pytest.raises(OSError, match="No space left"):
         polyglot_digits(**SMALL, data_dir=str(tmp_path))
     assert not records(tmp_path)

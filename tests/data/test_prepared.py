@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from mmjax.data.builtin.tfds_builder import Builder, prepare, read_arrays
+from mmjax.data.builtin.tfds_builder import Builder, prepare_dataset, read_arrays
 
 SIZES = {"train": 2500, "test": 7}
 
@@ -73,7 +73,7 @@ CODE = """
 import sys
 sys.path.insert(0, "tests/data")
 from test_prepared import Ramp, RampConfig
-from mmjax.data.builtin.tfds_builder import prepare
+from mmjax.data.builtin.tfds_builder import prepare_dataset
 
 usual = Ramp._generate_examples
 
@@ -85,7 +85,7 @@ def slowly(self, size):
         yield example
 
 Ramp._generate_examples = slowly
-prepare(Ramp, RampConfig(), data_dir=sys.argv[1])
+prepare_dataset(Ramp, RampConfig(), data_dir=sys.argv[1])
 """
 
 
@@ -97,7 +97,7 @@ def start(folder):
 
 
 def made(folder):
-    return prepare(Ramp, RampConfig(), data_dir=folder)
+    return prepare_dataset(Ramp, RampConfig(), data_dir=folder)
 
 
 def records(folder):
@@ -162,7 +162,7 @@ def test_progress_is_told_by_its_right_name_and_not_on_the_output(tmp_path, capf
 
 def test_an_interrupted_preparation_starts_clean(ramp, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        prepare(Ramp, RampConfig(fail_at=5), data_dir=tmp_path)
+        prepare_dataset(Ramp, RampConfig(fail_at=5), data_dir=tmp_path)
     assert not records(tmp_path) and not leftovers(tmp_path)
     made(tmp_path)
     assert records(tmp_path) == records(ramp.data_dir)

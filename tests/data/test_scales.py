@@ -43,7 +43,7 @@ def test_pixels_beside_floats_are_refused_with_both_ranges(split, change):
     kind = "uint8" if other[0].dtype == np.uint8 else "float32"
     message = (
         f"modality 'x' is uint8 from 0 to 255 in 'train', but {kind} from {low} to {high} in "
-        f"'{split}'; bring all splits to one type and one scale."
+        f"'{split}'; convert all splits to the same type and scale."
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         from_arrays(splits(**{split: change}), ("x",), ("y",))
@@ -87,7 +87,7 @@ def test_sequences_may_differ_in_magnitude():
     made["test"]["x"] *= 100
     found = from_arrays(made, ("x",), ("y",), lengths={"x": "n"})
     assert found.splits["test"].batch.inputs["x"].max() == 100
-    with pytest.raises(ValueError, match="bring all splits to one type and one scale"):
+    with pytest.raises(ValueError, match="convert all splits to the same type and scale"):
         from_arrays(made, ("x",), ("y",))
 
 

@@ -5,31 +5,31 @@ import sys
 import numpy as np
 import pytest
 
-from mmjax.data.audio.speech import Speaker
+from mmjax.data.audio.speech import SpeechSynthesizer
 
 pytest.importorskip("espeakng_loader")
 
 SCRIPT = """
 import hashlib
-from mmjax.data.audio.speech import Speaker
-speaker = Speaker()
+from mmjax.data.audio.speech import SpeechSynthesizer
+speaker = SpeechSynthesizer()
 for text, voice in [("sieben", "de+m1"), ("seven", "en+Annie"), ("yedi", "tr+m7")]:
-    print(hashlib.sha256(speaker.say(text, voice, rate=150).tobytes()).hexdigest())
+    print(hashlib.sha256(speaker.synthesize(text, voice, rate=150).tobytes()).hexdigest())
 """
 SAID = [("sieben", "de+m1"), ("seven", "en+Annie"), ("yedi", "tr+m7")]
 
 
 def digests(speaker):
-    said = [speaker.say(text, voice, rate=150) for text, voice in SAID]
+    said = [speaker.synthesize(text, voice, rate=150) for text, voice in SAID]
     return [hashlib.sha256(samples.tobytes()).hexdigest() for samples in said]
 
 
 def test_speakers_of_one_process_and_of_another_say_the_same():
-    here = Speaker()
+    here = SpeechSynthesizer()
     expected = digests(here)
     for _ in range(3):
-        here.say("something else", "en+f2")  # must not reach the next speaker
-        assert digests(Speaker()) == expected
+        here.synthesize("something else", "en+f2")  # must not reach the next speaker
+        assert digests(SpeechSynthesizer()) == expected
     other = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True
     )
@@ -38,12 +38,12 @@ def test_speakers_of_one_process_and_of_another_say_the_same():
 
 
 def test_speakers_side_by_side_do_not_disturb_one_another():
-    alone = Speaker()
-    expected = [alone.say("acht", "de+m1") for _ in range(3)]
-    first, second = Speaker(), Speaker()
+    alone = SpeechSynthesizer()
+    expected = [alone.synthesize("acht", "de+m1") for _ in range(3)]
+    first, second = SpeechSynthesizer(), SpeechSynthesizer()
     for samples in expected:
-        np.testing.assert_array_equal(first.say("acht", "de+m1"), samples)
-        second.say("huit", "fr+m5", rate=300, pitch=80)
+        np.testing.assert_array_equal(first.synthesize("acht", "de+m1"), samples)
+        second.synthesize("huit", "fr+m5", rate=300, pitch=80)
 
 
 def spoken(samples):
@@ -52,8 +52,8 @@ def spoken(samples):
 
 
 def test_rate_shortens_and_pitch_raises():
-    speaker = Speaker()
-    slow, fast = (spoken(speaker.say("seven", "en+m1", rate=r)) for r in (120, 240))
+    speaker = SpeechSynthesizer()
+    slow, fast = (spoken(speaker.synthesize("seven", "en+m1", rate=r)) for r in (120, 240))
     assert 1.6 < len(slow) / len(fast) < 2.4
 
     def fundamental(samples):
@@ -62,17 +62,17 @@ def test_rate_shortens_and_pitch_raises():
         shortest, longest = speaker.sample_rate // 300, speaker.sample_rate // 50
         return speaker.sample_rate / (shortest + np.argmax(echo[shortest:longest]))
 
-    said = [speaker.say("nine nine nine", "en+m1", rate=120, pitch=p) for p in (10, 50, 90)]
+    said = [speaker.synthesize("nine nine nine", "en+m1", rate=120, pitch=p) for p in (10, 50, 90)]
     low, middle, high = (fundamental(samples.astype(float)) for samples in said)
     assert 50 < low < 0.8 * middle < middle < 0.8 * high < 200
 
 
 def test_languages_differ_and_nothing_is_silence():
-    speaker = Speaker()
-    french, english = (speaker.say("six", voice) for voice in ("fr+m1", "en+m1"))
+    speaker = SpeechSynthesizer()
+    french, english = (speaker.synthesize("six", voice) for voice in ("fr+m1", "en+m1"))
     assert len(french) != len(english)
     assert french.dtype == np.int16
-    assert not speaker.say("", "en").any()
+    assert not speaker.synthesize("", "en").any()
 
 
 @pytest.mark.parametrize(
@@ -86,10 +86,10 @@ def test_languages_differ_and_nothing_is_silence():
 )
 def test_bad_arguments_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        Speaker().say("one", **{"voice": "en", **options})
+        SpeechSynthesizer().synthesize("one", **{"voice": "en", **options})
 
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     with pytest.raises(ImportError, match=r"pip install 'mmjax\[demo\]'"):
-        Speaker()
+        SpeechSynthesizer()

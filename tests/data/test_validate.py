@@ -209,7 +209,7 @@ def test_what_lies_behind_the_end_of_a_sequence_may_be_anything(batch, kind, val
         (np.ones((4, 4, 3), "m8[s]"), r"has type timedelta64\[s\]; it must be real numbers"),
         (np.zeros((4, 4, 3), [("a", "f4")]), "it must be real numbers"),
         (np.full((4, 4, 3), None), "has type object; it must be real numbers"),
-        (np.ones((4, 4, 3), np.dtype("f4").newbyteorder()), "own byte order"),
+        (np.ones((4, 4, 3), np.dtype("f4").newbyteorder()), "machine.s byte order"),
         (np.full((4, 4, 3), 2**31), "has 2147483648 in row 0, which is beyond 32 bits"),
         (np.full((4, 4, 3), -(2**31) - 1), "has -2147483649 in row 0, which is beyond 32 bits"),
         (np.full((4, 4, 3), 2**63, np.uint64), "has 9223372036854775808 in row 0"),

@@ -47,12 +47,12 @@ def test_good_targets_pass_whatever_the_missing_parts_hold(batch):
         ("grade", 1, 3, "'grade' is 3 in row 1; it must be 0 to 2"),
         ("tags", (1, 0), 2, "'tags' is 2 somewhere in row 1; it must be 0 to 1, or -1"),
         ("tags", (0, 2), -2, "'tags' is -2 somewhere in row 0"),
-        ("tags", 1, -1, "'tags' is -1 all over row 1; set `labeled` to False"),
+        ("tags", 1, -1, "'tags' is -1 everywhere in row 1; set `labeled` to False"),
         ("parts", (0, 0, 1), 3, "'parts' is 3 somewhere in row 0; it must be 0 to 2"),
-        ("parts", 0, -1, "'parts' is -1 all over row 0"),
+        ("parts", 0, -1, "'parts' is -1 everywhere in row 0"),
         ("depth", (1, 0, 0), -2, "'depth' is -2.0 in row 1; it must be positive, or 0"),
         ("depth", (1, 0, 0), np.nan, "'depth' is nan in row 1"),
-        ("depth", 0, 0, "'depth' is 0 all over row 0"),
+        ("depth", 0, 0, "'depth' is 0 everywhere in row 0"),
     ],
 )
 def test_a_bad_value_is_named(batch, task, index, value, message):

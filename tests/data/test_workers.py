@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -14,7 +13,9 @@ import pytest
 
 from mmjax.config.experiment_source import import_file
 from mmjax.data import workers
-from mmjax.data.pipeline import Dispatches, on_device, streamed
+from mmjax.data.batch_order import Dispatches
+from mmjax.data.pipeline import on_device
+from mmjax.data.streaming import streamed
 from mmjax.data.workers import FetchError, SentChunks, WorkerKilledError, check_workers_alive
 
 REPOSITORY = Path(__file__).parents[2]
@@ -126,31 +127,6 @@ def test_what_goes_wrong_in_a_worker_ends_the_run(module, failure, kind, words):
         assert any(entry.path.name == "numbers_file.py" for entry in error.traceback)
 
 
-PARENT = """
-import gc, sys, time
-from pathlib import Path
-import jax
-from mmjax.config.experiment_source import import_file
-from mmjax.data.pipeline import Dispatches, streamed
-
-
-def fetch():
-    module = import_file(Path(sys.argv[1]))
-    plan = Dispatches((0,), 32, 8, tuple((i, i + 1) for i in range(400)))
-    for _ in streamed(module.Numbers(), jax.devices()[:1], workers=2).chunks(plan):
-        print("fetched", flush=True)
-        time.sleep(0.5)
-
-
-if __name__ == "__main__":
-    try:
-        fetch()
-    except KeyboardInterrupt:
-        gc.collect()  # grain's arrays complain if they outlive the interpreter's modules
-        print("interrupted", flush=True)
-"""
-
-
 def children(pid):
     found = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for path in found for child in path.read_text().split()]
@@ -168,8 +144,8 @@ def is_running(pid):
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
 def test_workers_end_with_their_parent(module, tmp_path, signum):
     """Ctrl-C reaches all processes of the terminal's group; SIGKILL the parent alone."""
-    (tmp_path / "parent.py").write_text(textwrap.dedent(PARENT))
-    command = [sys.executable, str(tmp_path / "parent.py"), str(tmp_path / "numbers_file.py")]
+    program = Path(__file__).with_name("streaming_program.py")
+    command = [sys.executable, str(program), str(tmp_path / "numbers_file.py")]
     process = subprocess.Popen(
         command,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"},

@@ -9,7 +9,8 @@ import optax
 import pytest
 
 from mmjax import balance
-from mmjax.data.pipeline import split_devices, train_indices
+from mmjax.data.batch_order import train_indices
+from mmjax.data.pipeline import split_devices
 from mmjax.fusion import Concat
 from mmjax.heads import Classification, Regression
 from mmjax.model import Model

@@ -18,8 +18,9 @@ import pytest
 from mmjax import balance
 from mmjax.data import missing
 from mmjax.data.augment import augmentation, gaussian_noise, spec_augment
+from mmjax.data.batch_order import train_indices
 from mmjax.data.dataset import Dataset
-from mmjax.data.pipeline import split_devices, train_indices
+from mmjax.data.pipeline import split_devices
 from mmjax.train.checkpoint import digest
 from mmjax.train.experiment_check import check
 from mmjax.train.loop import fit

@@ -1,4 +1,4 @@
-"""The log-mel front end: from samples of sound to frames of band levels."""
+"""The log-mel front end, which turns samples of sound into frames of band levels."""
 
 import functools
 
@@ -19,23 +19,27 @@ def log_mel(
     high: float | None = None,
     floor: float = 1e-10,
 ) -> Float[np.ndarray, "frames mels"]:
-    """Natural logarithm of the power in mel bands, frame by frame.
+    """Computes the natural logarithm of the power in mel bands, frame by frame.
 
     Args:
       samples: the signal, in [-1, 1]. A signal shorter than one window is padded with zeros.
       sample_rate: in Hz.
-      window: length of a frame, in seconds; it is weighted by a periodic Hann window.
+      window: length of a frame, in seconds; frames are weighted by a periodic Hann window.
       hop: time from one frame to the next, in seconds.
       transform: length of the Fourier transform, in samples, to which a frame is padded with zeros;
         None is the next power of two. Narrow bands need a longer one.
-      mels: number of bands, triangles that lie evenly on the mel scale.
+      mels: number of bands, triangles at equal distances on the mel scale.
       low: lower edge of the lowest band, in Hz.
       high: upper edge of the highest band, in Hz; None is half the sample rate.
-      floor: smallest power, so that silence stays finite.
+      floor: minimum power, so that the logarithm of silence is finite.
 
     Raises:
       ValueError: if the bands do not fit into 0 to half the sample rate, or are so narrow that one
-        of them holds no frequency of the transform, or if the transform is shorter than a frame.
+        of them contains no frequency of the transform, or if the transform is shorter than a frame.
+
+    Example:
+      >>> log_mel(np.zeros(8000), sample_rate=8000, mels=24).shape
+      (98, 24)
     """
     size, step = round(window * sample_rate), round(hop * sample_rate)
     transform = transform or 1 << (size - 1).bit_length()
@@ -47,10 +51,14 @@ def log_mel(
 def stft(
     samples: Real[np.ndarray, " time"], *, size: int, step: int, transform: int
 ) -> Complex[np.ndarray, "frames frequencies"]:
-    """Short-time Fourier transform, scaled so that a constant 1 gives 1 at frequency 0.
+    """Computes a short-time Fourier transform, scaled so that a constant 1 gives 1 at frequency 0.
 
-    `size` samples a frame, `step` samples apart, padded with zeros to `transform` samples. Frames
-    lie whole inside the signal: there are 1 + (time - size) // step.
+    Frames have `size` samples, start `step` samples apart and are padded with zeros to `transform`
+    samples. All lie completely inside the signal: there are 1 + (time - size) // step.
+
+    Example:
+      >>> float(abs(stft(np.ones(100), size=64, step=16, transform=64)[0, 0]))
+      1.0
     """
     if size < 1 or step < 1:
         raise ValueError(f"A frame has {size} samples and a hop {step}; both must be at least 1.")
@@ -66,7 +74,7 @@ def stft(
 def _bank(
     sample_rate: int, transform: int, mels: int, low: float, high: float
 ) -> "scipy.sparse.csc_array":
-    """The filters without their zeros, which makes the product faster and free of threads."""
+    """Makes sparse filters, whose product is faster and starts no threads."""
     return scipy.sparse.csc_array(mel_filters(sample_rate, transform, mels, low, high))
 
 
@@ -74,9 +82,13 @@ def _bank(
 def mel_filters(
     sample_rate: int, transform: int, mels: int, low: float, high: float
 ) -> Float[np.ndarray, "frequencies mels"]:
-    """Triangles of height 1, each from its left neighbour's peak to its right neighbour's.
+    """Makes triangles of height 1, each from the peak of its left to that of its right neighbor.
 
-    Their peaks lie evenly on the scale 2595 log10(1 + f / 700), f in Hz.
+    The peaks lie at equal distances on the scale 2595 log10(1 + f / 700), f in Hz.
+
+    Example:
+      >>> make_mel_filters(8000, 256, mels=24, low=0.0, high=4000.0).shape
+      (129, 24)
     """
     if not 0 <= low < high <= sample_rate / 2:
         raise ValueError(
@@ -90,8 +102,8 @@ def mel_filters(
     bank = np.maximum(0, np.minimum(rising, falling))
     if not bank.any(axis=0).all():
         raise ValueError(
-            f"{mels} mel bands are too many for a window of {transform} samples: some hold no "
-            "frequency. Take fewer bands, a longer window or a longer transform."
+            f"{mels} mel bands are too many for a window of {transform} samples: some contain no "
+            "frequency. Use fewer bands, a longer window or a longer transform."
         )
     return bank
 

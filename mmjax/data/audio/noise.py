@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 Kind = Literal["white", "pink", "babble"]
 KINDS: tuple[str, ...] = get_args(Kind)
-VOICES = 4  # that babble at once
+VOICES = 4  # recordings that make up babble
 LEVEL = 0.1  # root mean square of speech
 
 
@@ -21,19 +21,24 @@ def mixed(
     snr: float,
     others: Sequence[Float[np.ndarray, " _"]] = (),
 ) -> Float[np.ndarray, " {length}"]:
-    """Puts speech at a random time into noise that lasts `length` samples.
+    """Adds speech at a random time to noise of `length` samples.
 
-    Speech is brought to a root mean square of 0.1 over its own duration, noise to 0.1 less `snr`
-    decibels over all; what does not fit of the speech is cut off at its end.
+    Speech is scaled to a root mean square of 0.1 over its own duration, noise to `snr` decibels
+    below that over all. Speech that is too long is cut off at its end.
 
     Args:
       speech: the samples, not all zero.
-      length: of the result.
+      length: number of samples of the result.
       rng: draws the time and the noise.
       kind: "white"; "pink", whose power falls with frequency; or "babble", four of the `others` at
-        once, each repeated from a random place on.
-      snr: ratio of speech to noise, in decibels; infinity is no noise.
-      others: what babbles.
+        once, each repeated from a random start.
+      snr: ratio of speech to noise, in decibels; infinity means no noise.
+      others: recordings that babble is drawn from.
+
+    Example:
+      >>> rng = np.random.default_rng(0)
+      >>> mix_with_noise(np.ones(50), 80, rng, kind="white", snr=6.0).shape
+      (80,)
     """
     speech = speech[:length]
     start = rng.integers(length - len(speech), endpoint=True)
@@ -46,17 +51,19 @@ def mixed(
 def noise(
     kind: Kind, length: int, rng: np.random.Generator, others: Sequence[Float[np.ndarray, " _"]]
 ) -> Float[np.ndarray, " {length}"]:
-    """Noise at no particular level."""
+    """Makes noise of arbitrary level; see `mix_with_noise` for the arguments."""
     if kind == "babble":
-        return np.sum([_from_anywhere(rng, _choice(rng, others), length) for _ in range(VOICES)], 0)
+        voices = [_from_anywhere(rng, _choice(rng, others), length) for _ in range(VOICES)]
+        return np.sum(voices, axis=0)
     white = rng.standard_normal(length)
     return white if kind == "white" else _pink(white)
 
 
 def _pink(white: Float[np.ndarray, " time"]) -> Float[np.ndarray, " time"]:
-    """Halves the power with every octave; the constant part goes."""
+    """Halves the power of white noise with every octave, and removes its mean."""
     spectrum = np.fft.rfft(white)
     spectrum[0] = 0
+    # Power falls as 1 / frequency, so that the amplitude falls as its square root.
     spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
     return np.fft.irfft(spectrum, len(white))
 
@@ -64,6 +71,7 @@ def _pink(white: Float[np.ndarray, " time"]) -> Float[np.ndarray, " time"]:
 def _choice(
     rng: np.random.Generator, others: Sequence[Float[np.ndarray, " _"]]
 ) -> Float[np.ndarray, " _"]:
+    """Chooses a recording and scales it to a root mean square of 1."""
     chosen = others[int(rng.integers(len(others)))]
     return chosen / _rms(chosen)
 
@@ -71,7 +79,7 @@ def _choice(
 def _from_anywhere(
     rng: np.random.Generator, samples: Float[np.ndarray, " _"], length: int
 ) -> Float[np.ndarray, " {length}"]:
-    """Starts at a random sample and goes round."""
+    """Repeats the samples from a random start until there are `length`."""
     return np.resize(np.roll(samples, -rng.integers(len(samples))), length)
 
 

@@ -1,4 +1,4 @@
-"""A sound as a picture of fixed size, in 8 bits."""
+"""Spectrograms of fixed size, in 8 bits."""
 
 import dataclasses
 
@@ -10,12 +10,12 @@ from mmjax.data.audio.log_mel import log_mel
 
 @dataclasses.dataclass(frozen=True)
 class Spectrogram:
-    """The picture of a sound: levels in mel bands over time, each in 8 bits.
+    """The settings of a spectrogram: levels in mel bands over time, each in 8 bits.
 
-    The sound lasts window + (frames - 1) * hop seconds, 0.92 by default.
+    It covers window + (frames - 1) * hop seconds, 0.92 by default.
 
     Attributes:
-      frames: how many, `hop` apart.
+      frames: number of frames.
       mels: number of bands.
       window: length of a frame, in seconds.
       hop: time from one frame to the next, in seconds.
@@ -23,6 +23,11 @@ class Spectrogram:
       high: upper edge of the highest band, in Hz, at most half the sample rate.
       lowest: level that is stored as 0, in decibels.
       highest: level that is stored as 255, in decibels.
+
+    Example:
+      >>> spectrogram = Spectrogram(frames=48, mels=24)
+      >>> spectrogram(np.zeros(spectrogram.samples(8000)), 8000).shape
+      (48, 24, 1)
     """
 
     frames: int = 112
@@ -35,7 +40,7 @@ class Spectrogram:
     highest: float = -5.0
 
     def check(self, rate: int) -> None:
-        """Refuses settings that give no picture of sounds of `rate` samples a second.
+        """Refuses settings that do not suit sounds of `rate` samples per second.
 
         Raises:
           ValueError: naming the setting.
@@ -53,21 +58,19 @@ class Spectrogram:
         self(np.zeros(self.samples(rate)), rate)
 
     def samples(self, rate: int) -> int:
-        """How many samples the frames span."""
+        """Returns the number of samples that the frames cover."""
         return round(self.window * rate) + (self.frames - 1) * round(self.hop * rate)
 
     def __call__(
         self, samples: Float[np.ndarray, " time"], rate: int
     ) -> UInt8[np.ndarray, "frames mels 1"]:
-        """The picture of a sound.
-
-        The transform is twice as long as the next power of two, for the sake of the narrow bands.
-        """
+        """Computes the spectrogram of a sound."""
         logs = log_mel(
             samples,
             rate,
             window=self.window,
             hop=self.hop,
+            # Twice the next power of two: the lowest bands are too narrow for a shorter transform.
             transform=2 << (round(self.window * rate) - 1).bit_length(),
             mels=self.mels,
             low=self.low,

@@ -1,4 +1,4 @@
-"""Speech synthesis by eSpeak NG, a formant synthesiser that needs no model and no download."""
+"""Speech synthesis by eSpeak NG, a formant synthesizer that needs no model and no download."""
 
 import ctypes
 import os
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-_SYNCHRONOUS = 2  # espeak_AUDIO_OUTPUT: hand the samples to the callback, in the calling thread
+_SYNCHRONOUS = 2  # espeak_AUDIO_OUTPUT: pass the samples to the callback, in the calling thread
 _DONT_EXIT = 0x8000  # espeakINITIALIZE: return an error instead of ending the process
 _UTF8 = 1  # espeakCHARS
 _RATE, _PITCH = 1, 3  # espeak_PARAMETER
@@ -19,14 +19,14 @@ _Callback = ctypes.CFUNCTYPE(
 )
 
 
-class Speaker:
-    """An instance of the synthesiser.
+class SpeechSynthesizer:
+    """An instance of the synthesizer.
 
-    The library keeps state in globals (the phase of the voice's flutter, for one), so an utterance
-    depends on those before it. Each speaker is therefore a fresh copy of the library: two speakers
-    that are told to say the same things in the same order give the same samples, whatever else
-    has happened in their processes. Not so with variants whose file has a line `breath`, for which
-    the library reads memory that it has not set, or `klatt`, for which it draws random numbers.
+    The library keeps state in globals (for example the phase of the voice's flutter), so that an
+    utterance depends on those before it. Each instance is therefore a fresh copy of the library:
+    two instances that synthesize the same texts in the same order give the same samples, whatever
+    else has happened in their processes. Exceptions are variants whose file has a line `breath`,
+    for which the library reads uninitialized memory, or `klatt`, for which it draws random numbers.
 
     Attributes:
       sample_rate: in Hz.
@@ -36,7 +36,7 @@ class Speaker:
 
     def __init__(self) -> None:
         self._chunks: list[np.ndarray] = []
-        self._collect = _Callback(self._receive)  # the library does not keep it alive
+        self._collect = _Callback(self._receive)  # the library holds no reference to it
         self._library, self._data = _fresh_library()
         self.sample_rate = self._library.espeak_Initialize(
             _SYNCHRONOUS, 0, self._data.encode(), _DONT_EXIT
@@ -45,13 +45,13 @@ class Speaker:
             raise RuntimeError(f"eSpeak NG could not read its data in {self._data}.")
         self._library.espeak_SetSynthCallback(self._collect)
 
-    def say(
+    def synthesize(
         self, text: str, voice: str, *, rate: int = 175, pitch: int = 50
     ) -> Int[np.ndarray, " time"]:
-        """Speaks `text`.
+        """Synthesizes `text`.
 
         Args:
-          text: what to say.
+          text: the text.
           voice: a language and, after "+", a variant: "de", "de+m3", "en-us+f2".
           rate: speaking rate in words per minute, 80 to 450.
           pitch: base pitch, 0 to 99.
@@ -66,7 +66,7 @@ class Speaker:
             raise ValueError(f"rate is {rate}; it must be 80 to 450 words per minute.")
         if not 0 <= pitch <= 99:
             raise ValueError(f"pitch is {pitch}; it must be 0 to 99.")
-        # The library takes its usual voice in place of an unknown variant, without a word.
+        # The library silently replaces an unknown variant by its usual voice.
         variant = os.path.join(self._data, "voices", "!v", voice.partition("+")[2])
         if self._library.espeak_SetVoiceByName(voice.encode()) or not os.path.exists(variant):
             raise ValueError(f"eSpeak NG has no voice {voice!r}.")
@@ -84,9 +84,9 @@ class Speaker:
 
 
 def _fresh_library() -> tuple[ctypes.CDLL, str]:
-    """A copy of the library with globals of its own, and the folder of its data.
+    """Loads a copy of the library with its own globals; returns it and the folder of its data.
 
-    The loader knows a library by its file, so it is loaded from a copy of that file.
+    The loader identifies a library by its file, so that a copy of the file is loaded.
     """
     try:
         import espeakng_loader

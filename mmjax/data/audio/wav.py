@@ -25,22 +25,28 @@ def read_wav(
 ) -> tuple[Float[np.ndarray, " time"], int]:
     """Reads a WAV file: PCM of 8 to 32 bits, or floating point.
 
-    Several channels are averaged. Integers are divided by their type's largest magnitude;
-    floating-point samples are kept as they are.
+    Channels are averaged. Integers are divided by the largest magnitude of their type;
+    floating-point samples stay as they are.
 
     Args:
       source: a path, or the file's content.
-      name: what to call the file in an error; None is its path.
-      max_bytes: the largest file that is read.
+      name: name of the file in errors; None is its path.
+      max_bytes: maximum size of the file.
 
     Returns:
-      (samples, rate): float32, and samples a second.
+      (samples, rate): float32, and samples per second.
 
     Raises:
       FileNotFoundError: if there is no such file.
       ValueError: naming the file, if it is larger than `max_bytes`, damaged, truncated, of another
-        format or without samples, has a rate or a number of channels that no recorder has, or if a
-        sample is not finite.
+        format or without samples, has an implausible rate or number of channels, or if a sample is
+        not finite.
+
+    Example:
+      >>> from scipy.io import wavfile
+      >>> wavfile.write(buffer := io.BytesIO(), 8000, np.array([0, 16384], np.int16))
+      >>> read_wav(buffer.getvalue())
+      (array([0. , 0.5], dtype=float32), 8000)
     """
     name = name or ("The WAV file" if isinstance(source, bytes) else str(source))
     if not isinstance(source, bytes) and not Path(source).is_file():
@@ -60,13 +66,14 @@ def read_wav(
 
 
 def _decoded(content: bytes, name: str) -> tuple[Num[np.ndarray, "time *channels"], int]:
+    """Decodes a WAV file to its samples, as they are stored, and its rate."""
     from scipy.io import wavfile
 
     if not content:
         raise ValueError(f"{name} is empty.")
     _check_chunks(content, name)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that hold no sound
+        warnings.simplefilter("ignore", wavfile.WavFileWarning)  # about chunks without sound
         warnings.filterwarnings("error", "Reached EOF prematurely")
         try:
             rate, samples = wavfile.read(io.BytesIO(content))
@@ -79,12 +86,12 @@ def _decoded(content: bytes, name: str) -> tuple[Num[np.ndarray, "time *channels
         )
     channels = 1 if samples.ndim == 1 else samples.shape[1]
     if channels > MAX_CHANNELS:
-        raise ValueError(f"{name} has {channels} channels; it may have {MAX_CHANNELS}.")
+        raise ValueError(f"{name} has {channels} channels; it may have at most {MAX_CHANNELS}.")
     return samples, int(rate)
 
 
 def _check_chunks(content: bytes, name: str) -> None:
-    """Refuses a file that ends inside of a chunk, where SciPy takes what there is of the sound."""
+    """Refuses a file that ends inside a chunk, of which SciPy would return the part that exists."""
     order = {b"RIFF": "<", b"RIFX": ">"}.get(content[:4])
     start = 12
     while order and start + 8 <= len(content):
@@ -99,6 +106,7 @@ def _check_chunks(content: bytes, name: str) -> None:
 
 
 def _scaled(samples: Num[np.ndarray, "time *channels"]) -> Float[np.ndarray, "time *channels"]:
+    """Scales integer samples to [-1, 1]."""
     if samples.dtype.kind == "f":
         return samples.astype(np.float64)
     bits = 8 * samples.dtype.itemsize

@@ -1,7 +1,7 @@
-"""The arrays of a prepared data set, kept beside its records in one file that NumPy reads.
+"""A cache of the arrays of a prepared data set: one NumPy file beside its records.
 
-Importing TensorFlow Datasets and reading the records takes most of a second, which a run that has
-the file saves.
+The file saves a run most of a second, which it takes to import TensorFlow Datasets and to read the
+records.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from mmjax.data.limits import MAX_BYTES
 from mmjax.data.load.npz import read_npz
 
 FILE = "arrays.npz"
-INFO = "dataset_info.json"  # what TFDS writes last, so that a folder without it is not whole
+INFO = "dataset_info.json"  # TFDS writes it last, so that a folder without it is incomplete
 
 Example = dict[str, Any]
 
@@ -28,19 +28,19 @@ Example = dict[str, Any]
 def kept(
     recipe: Recipe, data_dir: str | os.PathLike[str] | None, read: Callable[[], dict[str, Example]]
 ) -> dict[str, Example]:
-    """{split: its arrays}: from the file that the first reading left, or else from the records.
+    """Returns {split: arrays} from the file that the first reading wrote, or from the records.
 
-    The file is about as large as the records. A damaged one is written again; where none can be
-    written, the records are read.
+    The file is about as large as the records. A damaged file is written again. If none can be
+    written, the records are read every time.
 
     Args:
-      recipe: what makes the data set.
-      data_dir: folder of TFDS data sets; None is TFDS's own default.
-      read: reads the records, which it makes if need be. Features may be nested; one is an array,
-        or a list of arrays that differ in the length of their first axis.
+      recipe: the settings that the data set is generated from.
+      data_dir: folder of TFDS data sets; None is TFDS's default.
+      read: reads the records, and generates them first if necessary. Features may be nested; one is
+        an array, or a list of arrays that differ in the length of their first axis.
 
     Raises:
-      ConfigError: the data set is not there, and a stored configuration may not make it.
+      ConfigError: if the data set is not there, and a stored configuration may not generate it.
     """
     folder = _folder(recipe, data_dir)
     with contextlib.suppress(OSError, ValueError, KeyError):
@@ -48,39 +48,39 @@ def kept(
             return _read(folder / FILE)
     if not (folder / INFO).exists():
         trust.check_may_write(recipe.dataset, folder)
-    found = read()
+    arrays = read()
     with contextlib.suppress(OSError):
         if (folder / INFO).exists() and trust.may_write():
-            _write(folder / FILE, found)
-    return found
+            _write(folder / FILE, arrays)
+    return arrays
 
 
 def find_data_folder(data_dir: str | os.PathLike[str] | None) -> Path:
-    """Returns the folder of TFDS data sets; None is TFDS's own default.
+    """Returns the folder of TFDS data sets; None is TFDS's default.
 
     Raises:
-      ConfigError: it lies in the user's home, and the user has none.
+      ConfigError: if it lies in a home directory that does not exist.
     """
     default = os.environ.get("TFDS_DATA_DIR", Path("~", "tensorflow_datasets"))
     folder = Path(os.path.expanduser(data_dir or default))
     if folder.parts[:1] and folder.parts[0].startswith("~"):
         raise ConfigError(
             f"the folder for data sets, {folder}, lies in a home that does not exist; choose "
-            "another one by --data-dir, data_dir=... or TFDS_DATA_DIR."
+            "another folder by --data-dir, data_dir=... or TFDS_DATA_DIR."
         )
     return folder
 
 
 @contextlib.contextmanager
 def lock_data_folder(folder: Path, work: str) -> Iterator[None]:
-    """Makes a folder of data sets this process's own while the block prepares one in it.
+    """Locks a folder of data sets while the block prepares one in it.
 
     Args:
       folder: the folder.
-      work: what is done there, for other processes, which wait.
+      work: what is done there, for the message of other processes, which wait.
 
     Raises:
-      OSError: the folder cannot be written to; the message says how to choose another one.
+      OSError: if the folder cannot be written to; the message says how to choose another one.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -95,7 +95,7 @@ def lock_data_folder(folder: Path, work: str) -> Iterator[None]:
 
 
 def _folder(recipe: Recipe, data_dir: str | os.PathLike[str] | None) -> Path:
-    """Where TFDS stores the data set, found without TFDS."""
+    """Returns the folder in which TFDS stores the data set, without importing TFDS."""
     return find_data_folder(data_dir) / recipe.dataset / recipe.name / recipe.version
 
 
@@ -104,7 +104,7 @@ def _write(path: Path, splits: dict[str, Example]) -> None:
     arrays = {}
     for name, feature in flat(splits).items():
         if isinstance(feature, list):
-            arrays[f"lengths/{name}"] = np.array([len(one) for one in feature])
+            arrays[f"lengths/{name}"] = np.array(list(map(len, feature)))
             feature = np.concatenate(feature)
         arrays[f"arrays/{name}"] = feature
     with files.replacing(path) as draft, draft.open("wb") as file:
@@ -112,33 +112,46 @@ def _write(path: Path, splits: dict[str, Example]) -> None:
 
 
 def _read(path: Path) -> dict[str, Example]:
-    # The arrays are stored as they are. Empty ones count for more than they take in the file.
+    """Reads the arrays of all splits."""
+    # The arrays are not compressed, so that the file bounds their size; the limit counts empty
+    # arrays as more than they take in the file.
     stored = read_npz(path, max_bytes=max(MAX_BYTES, path.stat().st_size))
-    found = {}
+    features = {}
     for key, array in stored.items():
         kind, name = key.split("/", 1)
         if kind == "arrays":
             lengths = stored.get(f"lengths/{name}")
-            found[name] = array if lengths is None else np.split(array, np.cumsum(lengths[:-1]))
-    return nested(found)
+            parts = array if lengths is None else np.split(array, np.cumsum(lengths[:-1]))
+            features[name] = parts
+    return nested(features)
 
 
 def flat(tree: Example, prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} to {"a/b": 1}, which is how TFDS names features."""
-    found: dict[str, Any] = {}
+    """Flattens nested features to one level, with names as TFDS writes them.
+
+    Example:
+      >>> flatten_features({"a": {"b": 1}})
+      {'a/b': 1}
+    """
+    features: dict[str, Any] = {}
     for name, part in tree.items():
-        inner = isinstance(part, dict)
-        found |= flat(part, f"{prefix}{name}/") if inner else {f"{prefix}{name}": part}
-    return found
+        is_inner = isinstance(part, dict)
+        features |= flat(part, f"{prefix}{name}/") if is_inner else {f"{prefix}{name}": part}
+    return features
 
 
-def nested(flat: dict[str, Any]) -> Example:
-    """{"a/b": 1} to {"a": {"b": 1}}."""
+def nested(features: dict[str, Any]) -> Example:
+    """Nests features by their names; the inverse of `flatten_features`.
+
+    Example:
+      >>> nest_features({"a/b": 1})
+      {'a': {'b': 1}}
+    """
     tree: Example = {}
-    for name, array in flat.items():
+    for name, array in features.items():
         *path, last = name.split("/")
-        place = tree
+        node = tree
         for part in path:
-            place = place.setdefault(part, {})
-        place[last] = array
+            node = node.setdefault(part, {})
+        node[last] = array
     return tree

@@ -1,74 +1,24 @@
-"""av_mnist: a digit as a picture with most of its energy gone, and as a word spoken in noise.
+"""av_mnist: a digit as an image with most of its energy removed, and as a word spoken in noise.
 
-Images are MNIST's (LeCun, Cortes and Burges), speech is the Free Spoken Digit Dataset's (Jackson et
-al.), paired by class as in Vielzeuf et al. 2018 ("CentralNet") and MultiBench (Liang et al. 2021).
-The copy that circulates cannot be made again; this one can: every choice is an argument. Tasks are
-the digit and the speaker. No picture and no recording of one split occurs in another.
+Images are those of MNIST (LeCun, Cortes and Burges), speech is from the Free Spoken Digit Dataset
+(Jackson et al.), paired by class as in Vielzeuf et al. 2018 ("CentralNet") and MultiBench (Liang et
+al. 2021). The published copy cannot be reproduced; this one can, since every choice is an argument.
+Tasks are the digit and the speaker. No image and no recording of one split occurs in another.
 """
 
-import dataclasses
 import os
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from mmjax.data.audio.noise import KINDS, Kind
 from mmjax.data.audio.spectrogram import Spectrogram
 from mmjax.data.builtin.array_cache import Example, kept
-from mmjax.data.builtin.fsdd import RATE
-from mmjax.data.builtin.generation_config import Recipe
+from mmjax.data.builtin.av_mnist_config import DIGITS, SPEAKERS, AvMnistRecipe, Noise
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 from mmjax.types import Batch
 
-SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
-DIGITS = tuple("0123456789")
+_DEFAULT_NOISE = Noise()
 SPECTROGRAM = Spectrogram()
-
-
-@dataclasses.dataclass(frozen=True)
-class Noise:
-    """What a word is spoken in.
-
-    Attributes:
-      kind: "white", "pink", or "babble": four other recordings of the same split at once.
-      snr: ratio of speech to noise, in decibels; infinity is no noise.
-    """
-
-    kind: Kind = "white"
-    snr: float = -6.0
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AvMnistRecipe(Recipe):
-    """The arguments of `av_mnist`."""
-
-    dataset: str = "av_mnist"
-    version: str = "1.0.0"
-    energy_removed: float
-    noise: Noise
-    spectrogram: Spectrogram
-    split_by: str
-    skip_damaged: bool
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.energy_removed < 1:
-            raise ValueError(
-                f"energy_removed is {self.energy_removed}; it must be at least 0 and less than 1."
-            )
-        if self.noise.kind not in KINDS:
-            raise ValueError(f"noise.kind is {self.noise.kind!r}; it is one of {', '.join(KINDS)}.")
-        if not self.noise.snr > -np.inf:
-            raise ValueError(f"noise.snr is {self.noise.snr}; it must be a number of decibels.")
-        if self.split_by not in ("take", "speaker"):
-            raise ValueError(f"split_by is {self.split_by!r}; it is 'take' or 'speaker'.")
-        self.spectrogram.check(RATE)
-
-    @property
-    def ingredients(self) -> list[Any]:
-        """What else the data follow from."""
-        pictures = [float(self.energy_removed), self.noise, self.spectrogram]
-        return [*pictures, self.split_by, self.skip_damaged]
 
 
 def av_mnist(
@@ -78,40 +28,40 @@ def av_mnist(
     validation: int = 5_000,
     test: int = 10_000,
     energy_removed: float = 0.75,
-    noise: Noise = Noise(),
+    noise: Noise = _DEFAULT_NOISE,
     spectrogram: Spectrogram = SPECTROGRAM,
     split_by: Literal["take", "speaker"] = "take",
     skip_damaged: bool = False,
     data_dir: str | os.PathLike[str] | None = None,
     manual_dir: str | os.PathLike[str] | None = None,
 ) -> Dataset:
-    """The data set, prepared at the first call and read from `data_dir` ever after.
+    """Returns the data set, which the first call prepares in `data_dir` for all later calls.
 
     Inputs, both in 8 bits: `image` 28x28x1, and `audio` frames x mels x 1. Training and validation
     images come from MNIST's training file, in an order drawn from the seed; test images are the
     first of its test file. The default sizes are MultiBench's.
 
     Args:
-      seed: of the split of the training file, of the pairs, of the noise and its time; the same
-        seed gives the same files, byte for byte.
+      seed: random seed of the split of the training file, of the pairs, and of the noise and the
+        time of the speech in it; the same seed gives the same files, byte for byte.
       train: number of training examples.
       validation: number of validation examples.
       test: number of test examples.
-      energy_removed: share of the images' variance that goes: they keep only as many of the
-        strongest principal components of the training images as hold the rest, 4 by default, and
-        the mean.
-      noise: what the words are spoken in.
-      spectrogram: how a sound becomes a picture; the default cuts one recording in a hundred, at
-        its end.
-      split_by: "take": every speaker is in all splits, in takes 0 to 4 in test, which is the
-        recordings' own convention, 5 to 9 in validation and the others in training. "speaker": one
-        speaker, drawn from the seed, is in test, one in validation, four are in training; there is
-        then no task `speaker`, since nobody can name a voice never heard before.
-      skip_damaged: whether to leave damaged recordings out, and say how many, instead of refusing
+      energy_removed: share of the images' variance that is removed: they keep the mean and only as
+        many of the strongest principal components of the training images as hold the rest, 4 by
+        default.
+      noise: the noise behind the words.
+      spectrogram: settings of the spectrograms; the default cuts off the end of one recording in a
+        hundred.
+      split_by: "take": every speaker is in all splits, with takes 0 to 4 in test, which is the
+        convention of the recordings, 5 to 9 in validation and the others in training. "speaker":
+        one speaker, drawn from the seed, is in test, one in validation, four are in training; there
+        is then no task `speaker`, since a model cannot name a voice that is not in training.
+      skip_damaged: whether to leave out damaged recordings, and print how many, instead of refusing
         them.
-      data_dir: folder of TFDS data sets; None is TFDS's own default.
+      data_dir: folder of TFDS data sets; None is TFDS's default.
       manual_dir: folder with the original files, such as mnist/train-images-idx3-ubyte.gz and
-        fsdd/recordings.zip; None is to download them.
+        fsdd/recordings.zip; None downloads them.
 
     Raises:
       ConnectionError: if an original file cannot be downloaded.

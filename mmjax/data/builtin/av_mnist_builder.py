@@ -12,7 +12,7 @@ from jaxtyping import Int, UInt8
 from mmjax.console import print_text
 from mmjax.data.audio.noise import mixed
 from mmjax.data.builtin import tfds_builder
-from mmjax.data.builtin.av_mnist import DIGITS, SPEAKERS, AvMnistRecipe
+from mmjax.data.builtin.av_mnist_config import DIGITS, SPEAKERS, AvMnistRecipe
 from mmjax.data.builtin.download import FSDD, MNIST
 from mmjax.data.builtin.fsdd import RATE, Clip, read_fsdd
 from mmjax.data.builtin.idx import read_idx
@@ -25,7 +25,7 @@ PIXELS = 28 * 28
 
 
 class Pictures(NamedTuple):
-    """A split's images, flattened, with their rows in MNIST's file and their digits."""
+    """The flattened images of a split, with their rows in MNIST's file and their digits."""
 
     rows: Int[np.ndarray, " n"]
     images: UInt8[np.ndarray, "n 784"]
@@ -33,7 +33,7 @@ class Pictures(NamedTuple):
 
 
 class AvMnist(tfds_builder.Builder):
-    """Digits as pictures and as speech; see `mmjax.data.builtin.av_mnist`."""
+    """Digits as images and as speech; see `mmjax.data.builtin.av_mnist`."""
 
     VERSION = tfds.core.Version(AvMnistRecipe.version)
 
@@ -65,8 +65,8 @@ class AvMnist(tfds_builder.Builder):
         pictures = _pictures(files, recipe)
         clips, damaged = read_fsdd(self.originals.find(FSDD), skip_damaged=recipe.skip_damaged)
         if damaged:
-            told = "\n  ".join([f"{len(damaged)} damaged recordings left out:", *damaged])
-            print_text(told, file=sys.stderr)
+            message = "\n  ".join([f"{len(damaged)} damaged recordings left out:", *damaged])
+            print_text(message, file=sys.stderr)
         pools = _pools(clips, recipe)
         return {
             split: self.numbered(
@@ -81,11 +81,14 @@ class AvMnist(tfds_builder.Builder):
         recipe = self.recipe
         spectrogram, length = recipe.spectrogram, recipe.spectrogram.samples(RATE)
         background = dataclasses.asdict(recipe.noise)
-        sayings = [[clip for clip in pool if clip.digit == digit] for digit in range(10)]
+        clips_of_digit: list[list[Clip]] = [[] for _ in range(10)]
+        for clip in pool:
+            clips_of_digit[clip.digit].append(clip)
         others = [clip.samples for clip in pool]
         for index, (row, image, digit) in enumerate(zip(*pictures, strict=True)):
             rng = np.random.default_rng([recipe.seed, SPLITS.index(split), index])
-            clip = sayings[digit][rng.integers(len(sayings[digit]))]
+            clips = clips_of_digit[digit]
+            clip = clips[rng.integers(len(clips))]
             sound = mixed(clip.samples, length, rng, others=others, **background)
             yield {
                 "image": image.reshape(28, 28, 1),
@@ -102,12 +105,12 @@ def _bytes(*shape: int) -> tfds.features.Tensor:
 
 
 def _check_pairs(files: dict[str, np.ndarray], part: str, paths: dict[str, Any]) -> None:
-    """Every image needs a label, and every label must be a digit."""
+    """Refuses images without a label, and labels that are not a digit."""
     images, labels = files[f"{part}-images"], files[f"{part}-labels"]
     if len(images) != len(labels):
         raise ValueError(
             f"{paths[f'{part}-images']} has {len(images)} images and "
-            f"{paths[f'{part}-labels']} {len(labels)} labels; they must be as many."
+            f"{paths[f'{part}-labels']} {len(labels)} labels; the numbers must be equal."
         )
     if labels.max(initial=0) > 9:
         row = int(np.argmax(labels > 9))
@@ -117,20 +120,20 @@ def _check_pairs(files: dict[str, np.ndarray], part: str, paths: dict[str, Any])
 
 
 def _pictures(files: dict[str, np.ndarray], recipe: AvMnistRecipe) -> dict[str, Pictures]:
-    """The reduced images of each split."""
+    """Returns the images of each split, with most of their energy removed."""
     chosen = _rows(len(files["train-images"]), len(files["test-images"]), recipe)
     flat = {part: files[f"{part}-images"].reshape(-1, PIXELS) for part in ("train", "test")}
     components = fit_components(flat["train"][chosen["train"]], recipe.energy_removed)
-    found = {}
+    images_of_split = {}
     for split, rows in chosen.items():
         part = "test" if split == "test" else "train"
         images, digits = reduced(flat[part][rows], components), files[f"{part}-labels"][rows]
-        found[split] = Pictures(rows, images, digits)
-    return found
+        images_of_split[split] = Pictures(rows, images, digits)
+    return images_of_split
 
 
 def _rows(train: int, test: int, recipe: AvMnistRecipe) -> dict[str, Int[np.ndarray, " _"]]:
-    """Which images of the training file, in a drawn order, and of the test file, in their own."""
+    """Chooses rows of the training file in random order, and the first rows of the test file."""
     sizes = recipe.sizes
     if sizes["train"] + sizes["validation"] > train:
         raise ValueError(
@@ -146,22 +149,23 @@ def _rows(train: int, test: int, recipe: AvMnistRecipe) -> dict[str, Int[np.ndar
 
 
 def _pools(clips: list[Clip], recipe: AvMnistRecipe) -> dict[str, list[Clip]]:
-    """The recordings of each split."""
-    strangers = {clip.speaker for clip in clips} - set(SPEAKERS)
-    if strangers:
+    """Returns the recordings of each split."""
+    unknown = {clip.speaker for clip in clips} - set(SPEAKERS)
+    if unknown:
         raise ValueError(
-            f"The recordings have a speaker {min(strangers)!r}; they are {', '.join(SPEAKERS)}."
+            f"The recordings have the speaker {min(unknown)!r}; speakers must be "
+            f"{', '.join(SPEAKERS)}."
         )
     order = np.random.default_rng([recipe.seed, 1]).permutation(SPEAKERS).tolist()
     speakers = {order[0]: "test", order[1]: "validation"}
-    takes = {take: split for split, some in TAKES.items() for take in some}
+    split_of_take = {take: split for split, takes in TAKES.items() for take in takes}
     pools: dict[str, list[Clip]] = {split: [] for split in SPLITS}
     for clip in clips:
-        by_take = takes.get(clip.take, "train")
+        by_take = split_of_take.get(clip.take, "train")
         by_speaker = speakers.get(clip.speaker, "train")
         pools[by_take if recipe.split_by == "take" else by_speaker].append(clip)
     for split, pool in pools.items():
-        lacking = set(range(10)) - {clip.digit for clip in pool}
-        if lacking:
-            raise ValueError(f"No recording of the digit {min(lacking)} is in split {split!r}.")
+        missing = set(range(10)) - {clip.digit for clip in pool}
+        if missing:
+            raise ValueError(f"Split {split!r} has no recording of the digit {min(missing)}.")
     return pools

@@ -1,8 +1,8 @@
-"""digit_pairs: two handwritten digits on one canvas, to be told apart by position.
+"""digit_pairs: two handwritten digits on one canvas, to be classified by position.
 
-A stand-in at hand for MultiMNIST (Sabour et al. 2017, "Dynamic Routing Between Capsules"), which
-overlaps two MNIST digits with offsets; here the scans are scikit-learn's real 8x8 ones, so that
-nothing is downloaded. No scan of one split occurs in another.
+A small substitute for MultiMNIST (Sabour et al. 2017, "Dynamic Routing Between Capsules"), which
+overlaps two MNIST digits with offsets. It uses the real 8x8 scans of scikit-learn, so that nothing
+is downloaded. No scan of one split occurs in another.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 from mmjax.types import Batch
 
-SCAN, CANVAS = 8, 12  # sides, in pixels: the scans overlap in a square of 4
+SCAN, CANVAS = 8, 12  # sides in pixels: the scans overlap in a square of side 4
 SHARES = {"train": 0.65, "validation": 0.1, "test": 0.25}  # of all scans
 DIGITS = tuple("0123456789")
 
@@ -19,19 +19,24 @@ DIGITS = tuple("0123456789")
 def digit_pairs(
     *, seed: int = 0, train: int = 6016, validation: int = 1024, test: int = 1536
 ) -> Dataset:
-    """Makes the data set, in memory.
+    """Makes the data set in memory.
 
     Modality `image`, 12x12x1 in 0 to 1: one digit at the upper left, one of another class at the
-    lower right, overlapped by the maximum. Tasks `left` and `right`: which digits they are.
+    lower right, overlapped by the maximum. Tasks `left` and `right`: the classes of the digits.
 
     Args:
-      seed: of the split of the scans and of the pairs.
+      seed: random seed of the split of the scans and of the pairs.
       train: number of training examples.
       validation: number of validation examples.
       test: number of test examples.
 
     Raises:
       ValueError: if a size is less than 1.
+
+    Example:
+      >>> data = digit_pairs(train=64, validation=16, test=16)
+      >>> data.splits["train"].batch.inputs["image"].shape
+      (64, 12, 12, 1)
     """
     from sklearn.datasets import load_digits
 
@@ -41,10 +46,10 @@ def digit_pairs(
     ends = np.round(np.cumsum(list(SHARES.values())) * len(images)).astype(int)
     pools = dict(zip(SHARES, np.split(rng.permutation(len(images)), ends), strict=False))
     sizes = {"train": train, "validation": validation, "test": test}
-    splits = {
-        split: Arrays(_batch(images, digits, _pairs(digits, pools[split], size, split, rng)))
-        for split, size in sizes.items()
-    }
+    splits = {}
+    for split, size in sizes.items():
+        pairs = _pairs(digits, pools[split], size, split, rng)
+        splits[split] = Arrays(_batch(images, digits, pairs))
     return Dataset(
         name="digit_pairs",
         modalities={"image": Modality((CANVAS, CANVAS, 1))},
@@ -56,10 +61,11 @@ def digit_pairs(
 def overlap(
     left: Float[np.ndarray, "b s s"], right: Float[np.ndarray, "b s s"], side: int
 ) -> Float[np.ndarray, "b {side} {side}"]:
-    """The first at the upper left and the second at the lower right of a canvas, by the maximum."""
-    rest = side - left.shape[1]
+    """Overlaps scans at the upper left and the lower right of a canvas, by the maximum."""
+    margin = side - left.shape[1]
     return np.maximum(
-        np.pad(left, ((0, 0), (0, rest), (0, rest))), np.pad(right, ((0, 0), (rest, 0), (rest, 0)))
+        np.pad(left, ((0, 0), (0, margin), (0, margin))),
+        np.pad(right, ((0, 0), (margin, 0), (margin, 0))),
     )
 
 

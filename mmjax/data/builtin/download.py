@@ -1,4 +1,4 @@
-"""Original files of public data sets: from a directory that the user names, or downloaded."""
+"""Original files of public data sets, from a directory that the user names or downloaded."""
 
 import dataclasses
 import hashlib
@@ -18,12 +18,12 @@ CHUNK = 1 << 16
 
 
 class Original(NamedTuple):
-    """A file that somebody published.
+    """A published file.
 
     Attributes:
-      folder: the data set's folder, in the user's directory and among the downloads.
-      names: what the file may be called; the first is the name of a download.
-      urls: where it is published, by HTTPS; all hold the same file.
+      folder: name of the data set's folder, in the user's directory and among the downloads.
+      names: possible names of the file; the first is the name of a download.
+      urls: HTTPS addresses, all of the same file.
       sha256: its published checksum; empty if there is none.
     """
 
@@ -46,7 +46,7 @@ _FASHION = (
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
     "https://fashion-mnist.s3.eu-central-1.amazonaws.com",
 )
-# The checksums are those that TFDS publishes for the same files.
+# TFDS publishes the same checksums for these files.
 MNIST = {
     "train-images": _idx(
         "mnist",
@@ -99,7 +99,8 @@ FASHION_MNIST = {
         *_FASHION,
     ),
 }
-# GitHub makes the archive on demand and promises no checksum; its reader counts the recordings.
+# GitHub generates the archive on demand, so that it has no stable checksum; its reader counts the
+# recordings instead.
 FSDD = Original(
     "fsdd",
     ("recordings.zip", "recordings", "free-spoken-digit-dataset-1.0.10.zip"),
@@ -109,25 +110,25 @@ FSDD = Original(
 
 @dataclasses.dataclass(frozen=True)
 class Originals:
-    """Where original files come from.
+    """The places of original files.
 
     Attributes:
-      manual_dir: the user's directory, with the files in a folder for each data set ("mnist",
-        "fashion-mnist", "fsdd") or lying directly in it; None is to download them. Its files are
-        not compared with checksums: other archives of the same content are welcome.
-      download_dir: where downloads are kept.
+      manual_dir: the user's directory, with the files in one folder per data set ("mnist",
+        "fashion-mnist", "fsdd") or directly in it; None downloads them. Checksums of its files are
+        not compared, so that other archives of the same content are accepted.
+      download_dir: the folder of downloads.
     """
 
     manual_dir: Path | None
     download_dir: Path
 
     def find(self, original: Original) -> Path:
-        """The file, downloaded if it is not there yet and no directory is named.
+        """Returns the path of a file, which is downloaded if necessary and no directory is named.
 
         Raises:
           FileNotFoundError: if the user's directory has no such file.
-          ConnectionError: if it cannot be downloaded, with what to do about it.
-          ValueError: if what was downloaded is not the published file.
+          ConnectionError: if it cannot be downloaded; the message says how to do without.
+          ValueError: if the downloaded file is not the published one.
         """
         if self.manual_dir is not None:
             return _in_directory(original, self.manual_dir)
@@ -138,7 +139,7 @@ class Originals:
 
 
 def _in_directory(original: Original, directory: Path) -> Path:
-    """Files that lie directly in another data set's folder are not taken for this one's."""
+    """Finds a file in the user's directory, but never in the folder of another data set."""
     folders = [directory / original.folder]
     if directory.resolve().name not in {"mnist", "fashion-mnist", "fsdd"} - {original.folder}:
         folders.append(directory)
@@ -153,7 +154,7 @@ def _in_directory(original: Original, directory: Path) -> Path:
 
 
 def _download(original: Original, path: Path) -> None:
-    """Downloads into another name and renames when all is there and right."""
+    """Downloads a file under a temporary name, and renames it once it is complete and correct."""
     trust.check_may_write(f"{original.folder}/{original.names[0]}", path.parent)
     part = path.with_name(f"{path.name}.part")
     with files.lock(path.with_name(f".{path.name}.lock"), f"it downloads {path.name}"):
@@ -171,14 +172,14 @@ def _download(original: Original, path: Path) -> None:
         if original.sha256 not in ("", checksum):
             part.unlink()
             raise ValueError(
-                f"{url} is not the published file: its SHA-256 is {checksum}, which should be "
+                f"{url} is not the published file: its SHA-256 is {checksum}, but should be "
                 f"{original.sha256}. {_mend(original)}"
             )
         os.replace(part, path)
 
 
 class _SecureRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to HTTPS only."""
+    """A handler of redirects that follows them to HTTPS only."""
 
     def redirect_request(
         self, req: Any, fp: Any, code: int, msg: str, headers: Any, url: str
@@ -188,7 +189,7 @@ class _SecureRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def _check_address(url: str) -> None:
-    """Refuses addresses of files, of plain HTTP and of the like.
+    """Refuses local files, plain HTTP and any other scheme than HTTPS.
 
     Raises:
       ConnectionError: naming the address.
@@ -198,7 +199,7 @@ def _check_address(url: str) -> None:
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """Opens addresses by HTTPS and in no other way."""
+    """Makes an opener of HTTPS addresses, which has no handler of other schemes."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -212,7 +213,7 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 def _fetch(url: str, part: Path) -> str:
-    """Writes what is at the address to `part`; returns its SHA-256."""
+    """Downloads an address to the file `part` and returns its SHA-256."""
     _check_address(url)
     with _opener().open(url, timeout=TIMEOUT) as response, part.open("wb") as file:
         length = response.headers.get("Content-Length")
@@ -220,6 +221,7 @@ def _fetch(url: str, part: Path) -> str:
 
 
 def _copy(response: HTTPResponse, file: BinaryIO, total: int | None, name: str) -> str:
+    """Copies a response to a file and returns its SHA-256."""
     checksum, size = hashlib.sha256(), 0
     with downloaded(f"Downloading {name}", total) as advance:
         while chunk := response.read(CHUNK):
@@ -228,7 +230,7 @@ def _copy(response: HTTPResponse, file: BinaryIO, total: int | None, name: str) 
             size += len(chunk)
             advance(len(chunk))
     if total is not None and size != total:
-        raise ConnectionError(f"the connection broke after {size} of {total} bytes")
+        raise ConnectionError(f"the connection ended after {size} of {total} bytes")
     return checksum.hexdigest()
 
 
@@ -239,6 +241,6 @@ def _offline(original: Original, failures: list[str]) -> str:
 
 def _mend(original: Original) -> str:
     return (
-        f"Without a network, fetch it elsewhere as DIR/{original.folder}/{original.names[0]} and "
-        "name DIR by --manual-dir (manual_dir)."
+        f"Without a network, put a copy at DIR/{original.folder}/{original.names[0]} and pass DIR "
+        "by --manual-dir (manual_dir)."
     )

@@ -1,4 +1,4 @@
-"""The Free Spoken Digit Dataset: ten digits, six speakers, fifty takes of each.
+"""The Free Spoken Digit Dataset: ten digits by six speakers, in fifty takes each.
 
 Jackson et al., https://github.com/Jakobovski/free-spoken-digit-dataset, CC BY-SA 4.0.
 """
@@ -17,7 +17,7 @@ from jaxtyping import Float
 from mmjax.data.audio.wav import read_wav
 from mmjax.data.limits import MAX_BYTES, check_declared_size
 
-RATE = 8000  # samples a second
+RATE = 8000  # samples per second
 _NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[a-z]+)_(?P<take>\d+)\.wav")
 
 
@@ -27,7 +27,7 @@ class Clip(NamedTuple):
     Attributes:
       digit: 0 to 9.
       speaker: the first name.
-      take: how often the speaker had said the digit before.
+      take: number of earlier recordings of the same digit by the same speaker.
       samples: the sound, in [-1, 1], at 8 kHz.
     """
 
@@ -40,20 +40,21 @@ class Clip(NamedTuple):
 def read_fsdd(
     path: Path, *, skip_damaged: bool = False, max_bytes: int = MAX_BYTES
 ) -> tuple[list[Clip], list[str]]:
-    """Reads all recordings from an archive, whatever folder they lie in there, or from a folder.
+    """Reads all recordings from any folders of an archive, or from a folder.
 
     Args:
       path: a zip archive or a folder.
-      skip_damaged: whether to leave damaged recordings out instead of refusing them.
-      max_bytes: the largest size of all recordings together, unpacked.
+      skip_damaged: whether to leave out damaged recordings instead of refusing them.
+      max_bytes: maximum size of all recordings together, unpacked.
 
     Returns:
-      The clips, in order of digit, speaker and take, and what is wrong with those left out.
+      (clips, messages): the clips in order of digit, speaker and take, and one message per
+      recording that was left out.
 
     Raises:
       ValueError: naming the file, if the archive or a recording is damaged, is not at 8 kHz, or
         has another kind of name; if the recordings declare more than `max_bytes`; or if a recording
-        is missing that must be there, since every speaker says every digit in the same takes.
+        is missing, since every speaker says every digit in the same takes.
     """
     clips: dict[tuple[int, str, int], Float[np.ndarray, " _"] | None] = {}
     damaged = []
@@ -61,7 +62,7 @@ def read_fsdd(
         name = f"{path}, {file}"
         key = _parsed(PurePosixPath(file).name, name)
         if key in clips:
-            raise ValueError(f"{name}: this recording is there twice.")
+            raise ValueError(f"{name}: this recording occurs twice.")
         try:
             clips[key] = _samples(content, name)
         except ValueError as error:
@@ -70,13 +71,12 @@ def read_fsdd(
             damaged.append(str(error))
             clips[key] = None
     _check_complete(path, set(clips))
-    return [
-        Clip(*key, x) for key, x in sorted(clips.items(), key=lambda item: item[0]) if x is not None
-    ], damaged
+    whole = sorted(key for key, samples in clips.items() if samples is not None)
+    return [Clip(*key, clips[key]) for key in whole], damaged
 
 
 def _files(path: Path, max_bytes: int) -> Iterator[tuple[str, bytes | Exception]]:
-    """The WAV files, by name, with their content or what is wrong with it."""
+    """Yields the WAV files in order of their names, with their content or its error."""
     if path.is_dir():
         files = sorted(path.glob("*.wav"))
         total = sum(file.stat().st_size for file in files)
@@ -93,7 +93,7 @@ def _files(path: Path, max_bytes: int) -> Iterator[tuple[str, bytes | Exception]
             (info for info in archive.infolist() if info.filename.endswith(".wav")),
             key=lambda info: info.filename,
         )
-        # Reading a member stops at the size that the directory declares for it.
+        # The size that the directory declares is safe: reading a member stops there.
         total = sum(info.file_size for info in members)
         check_declared_size(path, total, max_bytes, "max_bytes")
         for info in members:
@@ -105,9 +105,10 @@ def _files(path: Path, max_bytes: int) -> Iterator[tuple[str, bytes | Exception]
 
 
 def _parsed(file: str, name: str) -> tuple[int, str, int]:
+    """Parses a file's name to (digit, speaker, take)."""
     match = _NAME.fullmatch(file)
     if not match:
-        raise ValueError(f"{name}: a recording is called DIGIT_SPEAKER_TAKE.wav, as 7_theo_12.wav.")
+        raise ValueError(f"{name}: the name must be DIGIT_SPEAKER_TAKE.wav, as 7_theo_12.wav.")
     return int(match["digit"]), match["speaker"], int(match["take"])
 
 
@@ -116,16 +117,17 @@ def _samples(content: bytes | Exception, name: str) -> Float[np.ndarray, " time"
         raise ValueError(f"{name} is damaged in the archive: {content}.")
     samples, rate = read_wav(content, name=name)
     if rate != RATE:
-        raise ValueError(f"{name} has {rate} samples a second; all recordings must have {RATE}.")
+        raise ValueError(f"{name} has {rate} samples per second; all recordings must have {RATE}.")
     if not samples.any():
         raise ValueError(f"{name} is silent.")
     return samples
 
 
 def _check_complete(path: Path, keys: set[tuple[int, str, int]]) -> None:
+    """Refuses recordings that are not all of every digit, speaker and take."""
     if not keys:
-        raise ValueError(f"{path} holds no WAV files.")
-    speakers, takes = ({key[place] for key in keys} for place in (1, 2))
+        raise ValueError(f"{path} has no WAV files.")
+    _, speakers, takes = (set(values) for values in zip(*keys, strict=True))
     missing = set(itertools.product(range(10), speakers, takes)) - keys
     if missing:
         digit, speaker, take = min(missing)

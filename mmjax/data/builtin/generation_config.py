@@ -1,4 +1,4 @@
-"""What a data set of our own making is made by, without the packages that make it."""
+"""The settings from which a data set is generated, without the packages that generate it."""
 
 import dataclasses
 import hashlib
@@ -7,16 +7,21 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What makes a data set; each recipe's files are stored under a name of its own.
+    """The settings of a generated data set; its files are stored under a name that they define.
 
     Attributes:
-      dataset: the data set's name.
-      version: of what is generated; a change of it must come with a new one, or old files are read.
-      seed: of everything that is drawn.
+      dataset: name of the data set.
+      version: version of what is generated; whoever changes that must change the version, or old
+        files are read.
+      seed: random seed of everything that is drawn.
       sizes: {split: number of examples}.
 
     Raises:
       ValueError: if the seed or a size is out of range.
+
+    Example:
+      >>> GenerationConfig(dataset="ramp", version="1.0.0", seed=3, sizes={"train": 4}).name
+      'seed3-6c99d0d3628a'
     """
 
     dataset: str
@@ -33,11 +38,15 @@ class Recipe:
 
     @property
     def ingredients(self) -> list[Any]:
-        """What else the data follow from, besides the seed and the sizes."""
+        """Returns the settings besides the seed and the sizes."""
         return []
 
     @property
     def name(self) -> str:
-        """The folder of the files."""
+        """Returns the name of the folder of the files.
+
+        It contains a hash of the `repr` of all settings: new names of their classes or fields would
+        orphan the data on users' disks.
+        """
         text = repr([self.sizes, *self.ingredients])
         return f"seed{self.seed}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"

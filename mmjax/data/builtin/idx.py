@@ -1,7 +1,8 @@
-"""The idx format of MNIST and its kin: one array of any shape and of six types, often gzipped.
+"""The idx format of MNIST and similar data sets: one array of any shape, often gzipped.
 
-Two zero bytes, one that names the type, one that counts the dimensions; then each dimension's size
-and the values, row by row, all big-endian (LeCun, Cortes and Burges, "The MNIST database").
+Two zero bytes, one byte for the type, one for the number of dimensions; then the size of each
+dimension and the values in row-major order, all big-endian (LeCun, Cortes and Burges, "The MNIST
+database").
 """
 
 import gzip
@@ -18,7 +19,7 @@ from jaxtyping import Num
 from mmjax.data.limits import MAX_BYTES, check_declared_size
 
 TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-GZIP = b"\x1f\x8b"  # how a gzip file starts, whatever it is called
+GZIP = b"\x1f\x8b"  # the first bytes of a gzip file, whose name is not looked at
 CHUNK = 1 << 20
 
 
@@ -28,48 +29,49 @@ def read_idx(
     shape: tuple[int | None, ...] | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> Num[np.ndarray, "..."]:
-    """Reads an idx file, plain or gzipped, into an array of the machine's own byte order.
+    """Reads an idx file, plain or gzipped, into an array of the machine's byte order.
 
     No more is unzipped than the header declares.
 
     Args:
       path: the file.
-      shape: what must be in it; None stands for any size, as in (None, 28, 28).
-      max_bytes: the largest size of the array that is read.
+      shape: required shape; None stands for any size, as in (None, 28, 28).
+      max_bytes: maximum size of the array.
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: naming the file, the offset (in bytes, of what was unzipped) and what is wrong
+      ValueError: naming the file, the offset (in bytes, of the unzipped data) and what is wrong
         there: not idx, an unknown type, truncated or damaged data, bytes after the end, another
-        shape than the one asked for, or more bytes than `max_bytes`.
+        shape than the required one, or more bytes than `max_bytes`.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     try:
         with path.open("rb") as file:
-            zipped = file.read(2) == GZIP
+            is_zipped = file.read(2) == GZIP
             file.seek(0)
-            if not zipped:
+            if not is_zipped:
                 return _parse(file, path, shape, max_bytes)
             with gzip.GzipFile(fileobj=file) as stream:
                 return _parse(stream, path, shape, max_bytes)
-    except _IdxError as bad:
-        raise ValueError(f"{path}: {bad}") from None
+    except _IdxError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 class _IdxError(Exception):
-    """What is wrong, without in which file."""
+    """A message that names what is wrong, but not the file."""
 
 
 def _parse(
     file: BufferedIOBase, path: Path, shape: tuple[int | None, ...] | None, max_bytes: int
 ) -> Num[np.ndarray, "..."]:
+    """Reads the header and the array."""
     data = bytearray()
     kind, sizes = _header(file, data)
     if shape is not None and not _fits(sizes, shape):
-        asked = " x ".join("any" if size is None else str(size) for size in shape)
-        raise _IdxError(f"at offset 4 the shape is {_by(sizes)}; it must be {asked}.")
+        required = " x ".join("any" if size is None else str(size) for size in shape)
+        raise _IdxError(f"at offset 4 the shape is {_by(sizes)}; it must be {required}.")
     start, size = len(data), math.prod(sizes) * kind.itemsize
     check_declared_size(path, size, max_bytes, "max_bytes")
     end = start + size
@@ -83,13 +85,13 @@ def _parse(
         raise _IdxError(f"more bytes follow the end of the array, offset {end}.")
     try:
         values = np.frombuffer(data, kind, math.prod(sizes), start).reshape(sizes)
-    except ValueError as error:  # NumPy has fewer dimensions than idx.
+    except ValueError as error:  # idx allows more dimensions than NumPy
         raise _IdxError(f"at offset 4 the shape is {_by(sizes)}: {error}.") from None
     return values.astype(kind.newbyteorder("="))
 
 
 def _header(file: BufferedIOBase, data: bytearray) -> tuple[np.dtype, tuple[int, ...]]:
-    """Reads the type and the size of each dimension."""
+    """Reads the type of the values and the size of each dimension."""
     _extend(file, data, 4)
     if len(data) < 4:
         raise _IdxError(f"it is truncated at offset {len(data)}; an idx file starts with 4 bytes.")
@@ -109,7 +111,7 @@ def _header(file: BufferedIOBase, data: bytearray) -> tuple[np.dtype, tuple[int,
 
 
 def _extend(file: BufferedIOBase, data: bytearray, end: int) -> None:
-    """Reads on until there are `end` bytes, or as many as the file has."""
+    """Reads until `data` has `end` bytes, or to the end of the file."""
     try:
         while len(data) < end and (chunk := file.read1(min(CHUNK, end - len(data)))):
             data += chunk
@@ -118,8 +120,9 @@ def _extend(file: BufferedIOBase, data: bytearray, end: int) -> None:
 
 
 def _fits(sizes: tuple[int, ...], shape: tuple[int | None, ...]) -> bool:
+    """Checks sizes against a required shape, in which None stands for any size."""
     return len(sizes) == len(shape) and all(
-        want in (None, have) for have, want in zip(sizes, shape, strict=True)
+        required in (None, size) for size, required in zip(sizes, shape, strict=True)
     )
 
 

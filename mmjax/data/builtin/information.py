@@ -1,4 +1,4 @@
-"""What modalities can tell of a label, exactly, from the table of their joint probabilities."""
+"""Exact information of modalities about a label, from the table of their joint probabilities."""
 
 import itertools
 import math
@@ -12,34 +12,49 @@ Table = Float[np.ndarray, "y x"]
 
 
 def mutual_information(joint: Table) -> float:
-    """I(Y; X) = Σ P(y, x) log₂(P(y, x) / (P(y) P(x))), in bits, of a table that sums to 1."""
-    apart = joint.sum(axis=1)[:, None] * joint.sum(axis=0)[None]
-    here = joint > 0
-    return float(np.sum(joint[here] * np.log2(joint[here] / apart[here])))
+    """Computes I(Y; X) = Σ P(y, x) log₂(P(y, x) / (P(y) P(x))) in bits; the table sums to 1.
+
+    Example:
+      >>> mutual_information(np.array([[0.5, 0.0], [0.0, 0.5]]))
+      1.0
+    """
+    independent = joint.sum(axis=1)[:, None] * joint.sum(axis=0)[None]
+    is_positive = joint > 0  # 0 log 0 is 0
+    p, q = joint[is_positive], independent[is_positive]
+    return float(np.sum(p * np.log2(p / q)))
 
 
 def bayes_accuracy(joint: Table) -> float:
-    """Σ_x max_y P(y, x): how often the best guess of Y from X is right."""
+    """Computes Σ_x max_y P(y, x), the accuracy of the best classifier of Y from X.
+
+    Example:
+      >>> bayes_accuracy(np.array([[0.5, 0.25], [0.0, 0.25]]))
+      0.75
+    """
     return float(joint.max(axis=0).sum())
 
 
 def marginals(joint: Float[np.ndarray, "y ..."], modalities: Sequence[str]) -> dict[str, Table]:
-    """The table of the label and the modalities of every subset, taken together.
+    """Computes the table of the label and the joint symbols of every subset of modalities.
 
     Args:
       joint: probability of (label, symbol of the first modality, of the second, ...).
       modalities: their names, in the order of the axes.
 
     Returns:
-      {subset: [label, symbols]}; a subset is written as in "a+c", the empty one as "none".
+      {subset: [label, symbols]}; a subset is named as in "a+c", the empty one "none".
 
     Raises:
-      ValueError: if the table is not one of probabilities, or has another number of axes.
+      ValueError: if the table does not hold probabilities, or has another number of axes.
+
+    Example:
+      >>> list(compute_marginals(np.full((2, 2, 2), 1 / 8), ["a", "b"]))
+      ['none', 'a', 'b', 'a+b']
     """
     if joint.ndim != 1 + len(modalities):
         raise ValueError(
             f"The table has {joint.ndim} axes and there are {len(modalities)} modalities; it needs "
-            "one axis for the label and one for each modality."
+            "one axis for the label and one per modality."
         )
     if joint.min() < 0 or not math.isclose(joint.sum(), 1, rel_tol=1e-9):
         raise ValueError(
@@ -47,31 +62,39 @@ def marginals(joint: Float[np.ndarray, "y ..."], modalities: Sequence[str]) -> d
             "probabilities are at least 0 and sum to 1."
         )
     axes = range(1, joint.ndim)
-    subsets = itertools.chain.from_iterable(
-        itertools.combinations(axes, n) for n in range(len(axes) + 1)
-    )
-    return {
-        "+".join(modalities[axis - 1] for axis in kept) or "none": joint.sum(
-            axis=tuple(set(axes) - set(kept))
-        ).reshape(len(joint), -1)
-        for kept in subsets
-    }
+    tables = {}
+    for size in range(joint.ndim):
+        for subset in itertools.combinations(axes, size):
+            name = "+".join(modalities[axis - 1] for axis in subset) or "none"
+            others = tuple(set(axes) - set(subset))
+            tables[name] = joint.sum(axis=others).reshape(len(joint), -1)
+    return tables
 
 
 def binary_entropy(p: float) -> float:
-    """H(p) = -p log₂ p - (1 - p) log₂(1 - p), in bits."""
+    """Computes H(p) = -p log₂ p - (1 - p) log₂(1 - p) in bits.
+
+    Example:
+      >>> binary_entropy(0.5)
+      1.0
+    """
     return float((scipy.special.entr(p) + scipy.special.entr(1 - p)) / math.log(2))
 
 
 def flip_probability(bits: float) -> float:
-    """The p of 0 to 1/2 at which a fair bit, flipped with probability p, still tells `bits`.
+    """Solves 1 - H(p) = bits for p in 0 to 1/2.
 
-    This inverts the capacity of the binary symmetric channel, 1 - H(p).
+    That is the probability of a flip at which a fair bit still carries `bits` of information: the
+    inverse of the capacity of the binary symmetric channel.
 
     Raises:
-      ValueError: unless `bits` lies in 0 to 1.
+      ValueError: if `bits` is not in 0 to 1.
+
+    Example:
+      >>> flip_probability(1.0)
+      0.0
     """
     if not 0 <= bits <= 1:
-        raise ValueError(f"A flipped bit tells {bits} bits; give a number from 0 to 1.")
+        raise ValueError(f"A flipped bit cannot carry {bits} bits; give a number from 0 to 1.")
     root = scipy.optimize.brentq(lambda p: 1 - binary_entropy(p) - bits, 0, 0.5, xtol=1e-15)
     return float(root)

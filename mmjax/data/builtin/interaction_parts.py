@@ -1,4 +1,4 @@
-"""The independent parts that an interaction's labels are made of: their tables and their draws."""
+"""The independent parts that make up the labels of `interactions`: their tables and their draws."""
 
 import functools
 import itertools
@@ -23,9 +23,9 @@ class Part(NamedTuple):
 
     Attributes:
       task: name of its task.
-      members: the modalities, by number and ascending, that hold one bit of it each.
-      patterns: what is equally likely before any flip: the label, then the bit of each member.
-      bits: what all members together tell of the label, without noise.
+      members: numbers of the modalities that hold one bit of it each, ascending.
+      patterns: rows of (label, bit of each member), equally likely before any flip.
+      bits: information of all members together about the label, without noise.
     """
 
     task: str
@@ -41,17 +41,29 @@ def make_parts(
     synergy: float,
     order: int,
 ) -> list[Part]:
-    """The interactions that were asked for."""
+    """Makes the parts that have any bits, in the order redundancy, uniqueness, synergy.
+
+    Args:
+      modalities: number of modalities.
+      redundancy: bits, from 0 to 1, that all modalities share.
+      uniqueness: bits that only one modality has, the same for each or one number per modality.
+      synergy: bits of each exclusive or.
+      order: number of modalities that an exclusive or joins.
+
+    Example:
+      >>> [part.task for part in make_parts(2, 1.0, 0.0, 0.5, order=2)]
+      ['redundancy', 'synergy_ab']
+    """
     everyone = range(modalities)
-    alone = [uniqueness] * modalities if isinstance(uniqueness, int | float) else list(uniqueness)
-    if len(alone) != modalities:
+    unique = [uniqueness] * modalities if isinstance(uniqueness, int | float) else list(uniqueness)
+    if len(unique) != modalities:
         raise ValueError(
-            f"uniqueness is {uniqueness}; give one number, or {modalities}, one a modality."
+            f"uniqueness is {uniqueness}; give one number, or {modalities}, one per modality."
         )
     copies = np.array([[bit] * (1 + modalities) for bit in (False, True)])
     parts = [
         Part("redundancy", tuple(everyone), copies, redundancy),
-        *(_parity("uniqueness", (m,), bits) for m, bits in zip(everyone, alone, strict=True)),
+        *(_parity("uniqueness", (m,), bits) for m, bits in zip(everyone, unique, strict=True)),
         *(_parity("synergy", ms, synergy) for ms in itertools.combinations(everyone, order)),
     ]
     for part in parts:
@@ -65,7 +77,7 @@ def make_parts(
 
 
 def _parity(kind: str, members: tuple[int, ...], bits: float) -> Part:
-    """The exclusive or of one bit a member: of one member, the bit itself."""
+    """Makes the part whose label is the exclusive or of one bit per member."""
     held = np.array(list(itertools.product((False, True), repeat=len(members))))
     label = np.logical_xor.reduce(held, axis=1, keepdims=True)
     name = "".join(NAMES[m] for m in members)
@@ -73,43 +85,42 @@ def _parity(kind: str, members: tuple[int, ...], bits: float) -> Part:
 
 
 def _flips(part: Part, noise: float) -> Float[np.ndarray, " n"]:
-    """The probabilities that the label and each member's bit are flipped."""
+    """Computes the probabilities that the label and each member's bit are flipped."""
     return np.array([flip_probability(part.bits), *[noise] * len(part.members)])
 
 
 def _table(part: Part, modalities: int, noise: float) -> Float[np.ndarray, "2 ..."]:
-    """P(label, symbol of every modality); a modality that is no member has one symbol."""
+    """Computes P(label, symbol of every modality); a modality that is not a member has one."""
     flips, joint = _flips(part, noise), np.zeros([2] * (1 + len(part.members)))
-    for seen in np.ndindex(joint.shape):
-        flipped = part.patterns != np.array(seen, bool)[None]
-        joint[seen] = np.where(flipped, flips[None], 1 - flips[None]).prod(axis=1).mean()
+    for outcome in np.ndindex(joint.shape):
+        flipped = part.patterns != np.array(outcome, bool)[None]
+        # The patterns are equally likely, and each of their bits is flipped independently.
+        joint[outcome] = np.where(flipped, flips[None], 1 - flips[None]).prod(axis=1).mean()
     return joint.reshape([2, *(2 if m in part.members else 1 for m in range(modalities))])
 
 
 def facts(parts: Sequence[Part], names: Sequence[str], noise: float) -> dict[str, Any]:
-    """Bayes-optimal accuracy and mutual information of every task and subset of modalities.
+    """Computes Bayes-optimal accuracy and mutual information per task and subset of modalities.
 
-    A binary task needs its own part's table only, since the parts are independent; for the same
-    reason, the table of `mixed` is the Kronecker product of all. Computed in float64 and rounded to
-    12 places, which hides its round-off.
+    A binary task needs only the table of its own part, since the parts are independent; for the
+    same reason, the table of `mixed` is the Kronecker product of all. Computed in float64 and
+    rounded to 12 decimals, which hides rounding errors.
     """
     joints = {part.task: _table(part, len(names), noise) for part in parts}
     joints["mixed"] = functools.reduce(np.kron, joints.values())
     tables = {task: marginals(joint, names) for task, joint in joints.items()}
     measures = {"bayes_accuracy": bayes_accuracy, "information_bits": mutual_information}
-    return {
-        name: {
-            task: {subset: abs(round(measure(table), 12)) for subset, table in subsets.items()}
-            for task, subsets in tables.items()
-        }
-        for name, measure in measures.items()
-    }
+    facts: dict[str, Any] = {name: {} for name in measures}
+    for (name, measure), (task, subsets) in itertools.product(measures.items(), tables.items()):
+        # `abs` turns -0.0 into 0.0.
+        facts[name][task] = {s: abs(round(measure(table), 12)) for s, table in subsets.items()}
+    return facts
 
 
 def draw(
     part: Part, size: int, noise: float, rng: np.random.Generator
 ) -> tuple[Bool[np.ndarray, " {size}"], dict[int, Bool[np.ndarray, " {size}"]]]:
-    """Labels, and the bits that each member holds, after the flips."""
+    """Draws labels and the bits that each member holds, after the flips."""
     exact = part.patterns[rng.integers(len(part.patterns), size=size)]
     label, *held = (exact ^ (rng.random(exact.shape) < _flips(part, noise)[None])).T
     return label, dict(zip(part.members, held, strict=True))

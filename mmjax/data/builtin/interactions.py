@@ -1,7 +1,7 @@
 """interactions: labels whose redundancy, uniqueness and synergy are chosen, and known exactly.
 
-Every label is made from fair bits that are written into the modalities, so what any modalities
-together can tell of it is a finite sum. The three kinds are those of partial information
+Every label is made from fair bits that are written into the modalities, so that the information of
+any subset of modalities about it is a finite sum. The three kinds are those of partial information
 decomposition (Williams and Beer 2010; in learning: Liang et al., "Quantifying & Modeling Multimodal
 Interactions", NeurIPS 2023).
 """
@@ -33,49 +33,55 @@ def interactions(
     validation: int = 2048,
     test: int = 8192,
 ) -> Dataset:
-    """Makes the data set, in memory.
+    """Makes the data set in memory.
 
-    Tasks, one an interaction, all binary and balanced (Z are fair bits, ⊕ is exclusive or):
+    Tasks, one per interaction, all binary and balanced (Z are fair bits, ⊕ is exclusive or):
 
     - `redundancy`: Z, of which every modality holds a copy;
-    - `uniqueness_a`, `uniqueness_b`, ...: Z, which that modality alone holds;
+    - `uniqueness_a`, `uniqueness_b`, ...: Z, which only that modality holds;
     - `synergy_ab`, ...: Z_a ⊕ Z_b, of which each modality holds its own term;
-    - `mixed`: all of them as one class, "0110" say, in the order above.
+    - `mixed`: all of them as one class, for example "0110", in the order above.
 
-    A label is flipped at random until its members tell exactly the chosen number of bits. Without
-    `noise`, the parts of `mixed` are then pure and independent, so that its decomposition is the
-    chosen one, by any measure that is additive over independent systems, such as that of
-    Bertschinger et al., "Quantifying unique information", Entropy 2014. With `noise`, modalities
-    hold flipped bits, independently, and two copies tell more than one: redundancy is then no
-    longer pure. In either case `facts` of the data set holds, as {task: {subset: value}} with
-    subsets "none", "a", "b", "a+b", ..., the exact `bayes_accuracy` and `information_bits`.
+    Labels are flipped at random with the probability at which the members carry exactly the chosen
+    number of bits. Without `noise`, the parts of `mixed` are then pure and independent, so that its
+    decomposition is the chosen one, by any measure that is additive over independent systems, such
+    as that of Bertschinger et al., "Quantifying unique information", Entropy 2014. With `noise`,
+    modalities hold independently flipped bits, and two copies carry more information than one:
+    redundancy is then no longer pure. In either case `facts` of the data set holds, as
+    {task: {subset: value}} with subsets "none", "a", "b", "a+b", ..., the exact `bayes_accuracy`
+    and `information_bits`.
 
-    Modalities `a`, `b` (and `c`) have `width` channels. In an orthonormal basis of its own (see
-    `basis`), a modality's leading coordinates are its bits, as -1 or 1; the others are uniform in
-    -1 to 1 and tell nothing. A sequence, of random length between half of `steps` and all, writes
-    each bit at one random step. So all bits are linearly decodable, from the sum over time, and
-    synergy needs a product: among sums of functions of single modalities, cross-entropy is least,
-    at 1 bit, for even odds everywhere. What such a fusion's accuracy is then, is luck around 0.5.
+    Modalities `a`, `b` (and `c`) have `width` channels. In its own orthonormal basis (see
+    `make_basis`), a modality's leading coordinates are its bits, as -1 or 1; the others are uniform
+    in -1 to 1 and carry no information. A sequence, of random length between half of `steps` and
+    all, writes each bit at one random step. So all bits are linearly decodable from the sum over
+    time, and synergy needs a product: among sums of functions of single modalities, the minimum of
+    cross-entropy is 1 bit, at even odds everywhere, and accuracy is chance.
 
-    Each split is drawn by a random stream of its own, so that none shares an example with another
-    or depends on another's size.
+    Each split is drawn by its own random stream, so that it shares no example with another and does
+    not depend on the size of another.
 
     Args:
       modalities: "vector" or "sequence" for each of two or three modalities.
-      redundancy: bits, from 0 to 1, that all modalities share; 0 leaves the task out, as below.
-      uniqueness: bits that only one modality tells, the same for each or one number a modality.
-      synergy: bits that each exclusive or tells.
-      order: how many modalities an exclusive or joins: 2, every pair, or 3, all three.
-      noise: probability that a modality holds a bit flipped.
-      width: channels of every modality.
-      steps: longest length of a sequence.
-      seed: of the bases and of the examples.
+      redundancy: bits, from 0 to 1, that all modalities share; 0 omits the task, as below.
+      uniqueness: bits that only one modality has, the same for each or one number per modality.
+      synergy: bits of each exclusive or.
+      order: number of modalities that an exclusive or joins: 2, every pair, or 3, all three.
+      noise: probability that a modality holds a flipped bit.
+      width: number of channels of every modality.
+      steps: maximum length of a sequence.
+      seed: random seed of the bases and of the examples.
       train: number of training examples.
       validation: number of validation examples.
       test: number of test examples.
 
     Raises:
       ValueError: if an argument is out of range.
+
+    Example:
+      >>> data = interactions(redundancy=1.0, uniqueness=0.0, synergy=1.0, train=64)
+      >>> data.facts["bayes_accuracy"]["synergy_ab"]
+      {'none': 0.5, 'a': 0.5, 'b': 0.5, 'a+b': 1.0}
     """
     sizes = {"train": train, "validation": validation, "test": test}
     _check(modalities, order, noise, {"steps": steps, **sizes}, seed)
@@ -101,11 +107,16 @@ def interactions(
 
 
 def basis(seed: int, number: int, width: int) -> Float[np.ndarray, "width width"]:
-    """The orthonormal basis, in rows, of modality `number` (0 for `a`) of the data set of a seed.
+    """Makes the orthonormal basis, in rows, of modality `number` (0 for `a`) from a seed.
 
-    The sum over time of x @ basis[i] is 1 or -1, the bit that the modality's i-th task wrote. The
-    tasks that write into it are `redundancy`, its own `uniqueness` and each `synergy` with its
-    letter, in this order, as far as they are in the data set.
+    The sum over time of x @ basis[i] is 1 or -1, the bit of the i-th task that writes into the
+    modality. These are `redundancy`, its own `uniqueness` and each `synergy` with its letter, in
+    this order, as far as they are in the data set.
+
+    Example:
+      >>> rows = make_basis(seed=0, number=0, width=4)
+      >>> bool(np.allclose(rows @ rows.T, np.eye(4)))
+      True
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(3, number)))
     return np.linalg.qr(rng.normal(size=(width, width)))[0]
@@ -149,17 +160,17 @@ def _write(
     bits: Bool[np.ndarray, "b k"],
     lengths: Int[np.ndarray, " b"],
     steps: int,
-    basis: Float[np.ndarray, "w w"],
+    axes: Float[np.ndarray, "w w"],
     rng: np.random.Generator,
 ) -> Float32[np.ndarray, "b {steps} w"]:
-    """Each bit at one random step of its own coordinate, chance in the others, zeros at the end."""
+    """Writes each bit at one random step of its coordinate, and noise in the other coordinates."""
     size, count = bits.shape
-    frames = rng.uniform(-1, 1, (size, steps, len(basis)))
+    frames = rng.uniform(-1, 1, (size, steps, len(axes)))
     frames[:, :, :count] = 0
-    when = rng.integers(lengths[:, None], size=(size, count))
-    frames[np.arange(size)[:, None], when, np.arange(count)[None]] = np.where(bits, 1, -1)
+    step = rng.integers(lengths[:, None], size=(size, count))
+    frames[np.arange(size)[:, None], step, np.arange(count)[None]] = np.where(bits, 1, -1)
     frames *= make_length_mask(lengths, steps)[:, :, None]
-    return (frames @ basis).astype(np.float32)
+    return (frames @ axes).astype(np.float32)
 
 
 def _check(
@@ -185,6 +196,6 @@ def _check(
 
 def _check_width(width: int, parts: Sequence[Part]) -> None:
     held = [m for part in parts for m in part.members]
-    most = max(held.count(m) for m in held)
-    if width < most:
-        raise ValueError(f"width is {width}; a modality holds {most} bits and needs that many.")
+    max_bits = max(map(held.count, held))
+    if width < max_bits:
+        raise ValueError(f"width is {width}; a modality holds {max_bits} bits, one per channel.")

@@ -1,95 +1,36 @@
-"""Multi-digit pairs: two overlapping images on one canvas, to be told apart by position.
+"""Multi-digit pairs: two overlapping images on one canvas, to be classified by position.
 
 MultiMNIST (Sabour et al. 2017, "Dynamic Routing Between Capsules"; with two tasks: Sener and
 Koltun 2018, "Multi-Task Learning as Multi-Objective Optimization"), MultiFashion, and Fashion-MNIST
 with MNIST (Lin et al. 2019, "Pareto Multi-Task Learning").
 
-Published code disagrees on how pairs are made, and figures on different pairs do not compare. Here:
+Published code differs in how pairs are made, and results on different pairs are not comparable.
+Here:
 
-- 60,000 original images make train and validation, which share none; the other 10,000 make test.
+- Train and validation share out the 60,000 original training images; test uses the other 10,000.
 - Every image of a split is the first of exactly one pair. Its partner is drawn, with replacement,
   among the images of the same split that have another class. Sener and Koltun draw partners of any
-  class, and without a seed; Sabour et al. make a thousand pairs of an image.
+  class, and without a seed; Sabour et al. make a thousand pairs per image.
 - The canvas is 36x36; the second image is 8 pixels lower and to the right of the first. Sener and
   Koltun have 6, which leaves the last two rows and columns of the canvas empty.
-- Where images overlap, the brighter pixel is seen.
-- The canvas is resized to 28x28 by taking the nearest pixel, as by Sener and Koltun.
+- Overlapping pixels take the maximum.
+- The canvas is resized to 28x28 by the nearest pixel, as in Sener and Koltun.
 
 `Pairing` changes the offset, the classes and the filter.
 """
 
-import dataclasses
 import os
-from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
 from mmjax.data.builtin.array_cache import Example, kept
-from mmjax.data.builtin.generation_config import Recipe
+from mmjax.data.builtin.multi_digits_config import CLASSES, IMAGE, MultiDigitsRecipe, Pairing
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 from mmjax.types import Batch
 
 Folder = str | os.PathLike[str]
-
-IMAGE, CANVAS = 28, 36  # sides, in pixels
-DIGITS = tuple("0123456789")
-CLOTHES = (
-    "T-shirt/top",
-    "trouser",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle boot",
-)
-CLASSES = {"mnist": DIGITS, "fashion-mnist": CLOTHES}
-
-
-@dataclasses.dataclass(frozen=True)
-class Pairing:
-    """How two images become one.
-
-    Attributes:
-      offset: pixels by which the second image is lower and to the right of the first.
-      same_class: whether a partner may have the class of the first image.
-      resize: which filter makes 28x28 of the canvas: the nearest pixel, or Pillow's bilinear one,
-        which weighs all pixels that a new one covers.
-    """
-
-    offset: int = 8
-    same_class: bool = False
-    resize: Literal["nearest", "bilinear"] = "nearest"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.offset <= CANVAS - IMAGE:
-            raise ValueError(f"offset is {self.offset}; it must be 0 to {CANVAS - IMAGE} pixels.")
-        if self.resize not in ("nearest", "bilinear"):
-            raise ValueError(f"resize is {self.resize!r}; it must be 'nearest' or 'bilinear'.")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MultiDigitsRecipe(Recipe):
-    """What makes the pairs.
-
-    Attributes:
-      first: the data set of the first images, "mnist" or "fashion-mnist".
-      second: that of their partners.
-      pairing: how two images become one.
-    """
-
-    version: str = "1.0.0"
-    first: str
-    second: str
-    pairing: Pairing
-
-    @property
-    def ingredients(self) -> list[Any]:
-        """What else the data follow from, besides their name."""
-        return [self.pairing]
+_DEFAULT_PAIRING = Pairing()
 
 
 def multi_mnist(
@@ -98,23 +39,23 @@ def multi_mnist(
     train: int = 50_000,
     validation: int = 10_000,
     test: int = 10_000,
-    pairing: Pairing = Pairing(),
+    pairing: Pairing = _DEFAULT_PAIRING,
     manual_dir: Folder | None = None,
     data_dir: Folder | None = None,
 ) -> Dataset:
-    """Two handwritten digits; prepared at the first call and read from `data_dir` ever after.
+    """Returns pairs of handwritten digits, which the first call prepares in `data_dir`.
 
     Modality `image`, 28x28x1, 8 bits. Tasks `left` and `right`: the digit at the upper left and the
     one at the lower right.
 
     Args:
-      seed: of the split into train and validation, and of the pairs.
-      train: number of training pairs; the default is the protocol's, here and below.
+      seed: random seed of the split into train and validation, and of the pairs.
+      train: number of training pairs; the default is that of the protocol, here and below.
       validation: number of validation pairs; with those of train at most 60,000.
       test: number of test pairs, at most 10,000.
-      pairing: how two images become one.
+      pairing: how two images are combined.
       manual_dir: folder with the original idx files, in `mnist` or directly; None downloads them.
-      data_dir: folder of TFDS data sets; None is TFDS's own default.
+      data_dir: folder of TFDS data sets; None is TFDS's default.
 
     Raises:
       FileNotFoundError: if `manual_dir` lacks a file.
@@ -130,11 +71,11 @@ def multi_fashion(
     train: int = 50_000,
     validation: int = 10_000,
     test: int = 10_000,
-    pairing: Pairing = Pairing(),
+    pairing: Pairing = _DEFAULT_PAIRING,
     manual_dir: Folder | None = None,
     data_dir: Folder | None = None,
 ) -> Dataset:
-    """Two pieces of clothing of Fashion-MNIST; all else is as in `multi_mnist`.
+    """Returns pairs of Fashion-MNIST's pieces of clothing; otherwise as `multi_mnist`.
 
     The original files are in the folder `fashion-mnist` of `manual_dir`, or directly in it.
     """
@@ -149,14 +90,14 @@ def fashion_mnist_pairs(
     train: int = 50_000,
     validation: int = 10_000,
     test: int = 10_000,
-    pairing: Pairing = Pairing(),
+    pairing: Pairing = _DEFAULT_PAIRING,
     manual_dir: Folder | None = None,
     data_dir: Folder | None = None,
 ) -> Dataset:
-    """A piece of clothing at the upper left, a digit at the lower right; else as `multi_mnist`.
+    """Returns pairs of a piece of clothing and a digit; otherwise as `multi_mnist`.
 
-    A piece of clothing goes with any digit, since the classes of the one are not those of the
-    other. The original files are in the folders `fashion-mnist` and `mnist` of `manual_dir`.
+    Any digit may be the partner of any piece of clothing, since their classes differ. The
+    original files are in the folders `fashion-mnist` and `mnist` of `manual_dir`.
     """
     sizes = {"train": train, "validation": validation, "test": test}
     name, first, second = "fashion_mnist_pairs", "fashion-mnist", "mnist"

@@ -11,7 +11,7 @@ from mmjax.data.builtin import tfds_builder
 from mmjax.data.builtin.download import FASHION_MNIST, MNIST, Originals
 from mmjax.data.builtin.idx import read_idx
 from mmjax.data.builtin.image_pairs import bilinear, nearest, overlapped, partners
-from mmjax.data.builtin.multi_digits import CANVAS, CLASSES, IMAGE, MultiDigitsRecipe
+from mmjax.data.builtin.multi_digits_config import CANVAS, CLASSES, IMAGE, MultiDigitsRecipe
 from mmjax.data.builtin.tfds_builder import Example
 
 FILES = {"mnist": MNIST, "fashion-mnist": FASHION_MNIST}
@@ -19,15 +19,15 @@ SPLITS = ("train", "validation", "test")
 CHUNK = 1000  # pairs in memory while they are made
 
 
-class Labeled(NamedTuple):
+class LabeledImages(NamedTuple):
     """Images and their classes."""
 
     images: UInt8[np.ndarray, "n 28 28"]
     classes: UInt8[np.ndarray, " n"]
 
-    def at(self, places: Int[np.ndarray, " m"]) -> "Labeled":
-        """Those at these places."""
-        return Labeled(self.images[places], self.classes[places])
+    def take(self, rows: Int[np.ndarray, " m"]) -> "LabeledImages":
+        """Returns the images at `rows`, in that order."""
+        return LabeledImages(self.images[rows], self.classes[rows])
 
 
 class MultiDigitsBuilder(tfds_builder.Builder):
@@ -50,19 +50,18 @@ class MultiDigitsBuilder(tfds_builder.Builder):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Example]]]:
         recipe = self.recipe
-        pools = {
-            name: split(name, recipe, self.originals) for name in (recipe.first, recipe.second)
-        }
-        return {
-            s: self.numbered(s, self._generate_examples(s, pools), size)
-            for s, size in recipe.sizes.items()
-        }
+        names = (recipe.first, recipe.second)
+        pools = {name: split(name, recipe, self.originals) for name in names}
+        generators = {}
+        for part, size in recipe.sizes.items():
+            generators[part] = self.numbered(part, self._generate_examples(part, pools), size)
+        return generators
 
     def _generate_examples(
-        self, split: str, pools: dict[str, dict[str, Labeled]]
+        self, part: str, pools: dict[str, dict[str, LabeledImages]]
     ) -> Iterator[Example]:
         recipe = self.recipe
-        return pairs(pools[recipe.first][split], pools[recipe.second][split], recipe, split)
+        return pairs(pools[recipe.first][part], pools[recipe.second][part], recipe, part)
 
 
 class MultiMnist(MultiDigitsBuilder):
@@ -80,34 +79,35 @@ class FashionMnistPairs(MultiDigitsBuilder):
 BUILDERS = {b.name: b for b in (MultiMnist, MultiFashion, FashionMnistPairs)}
 
 
-def split(name: str, recipe: MultiDigitsRecipe, originals: Originals) -> dict[str, Labeled]:
-    """The images of each split; the order of the original files is shuffled by the seed.
+def split(name: str, recipe: MultiDigitsRecipe, originals: Originals) -> dict[str, LabeledImages]:
+    """Splits the images of the original files, in an order shuffled by the seed.
 
     Raises:
-      ValueError: if the splits want more images than there are.
+      ValueError: if the splits need more images than there are.
     """
     sizes = recipe.sizes
-    wanted = {"train": sizes["train"] + sizes["validation"], "test": sizes["test"]}
+    needed = {"train": sizes["train"] + sizes["validation"], "test": sizes["test"]}
     shuffled = {}
-    for part, size in wanted.items():
+    for part, size in needed.items():
         images = original(name, part, originals)
         if size > len(images.classes):
-            asked = "train + validation" if part == "train" else "test"
+            argument = "train + validation" if part == "train" else "test"
             raise ValueError(
-                f"{asked} is {size}; {name} has {len(images.classes)} images for {part}."
+                f"{argument} is {size}; {name} has {len(images.classes)} images for {part}."
             )
         rng = np.random.default_rng([recipe.seed, SPLITS.index(part)])
-        shuffled[part] = images.at(rng.permutation(len(images.classes))[:size])
-    places = np.split(np.arange(wanted["train"]), [sizes["train"]])
-    train, validation = (shuffled["train"].at(p) for p in places)
+        shuffled[part] = images.take(rng.permutation(len(images.classes))[:size])
+    rows = np.arange(needed["train"])
+    train = shuffled["train"].take(rows[: sizes["train"]])
+    validation = shuffled["train"].take(rows[sizes["train"] :])
     return {"train": train, "validation": validation, "test": shuffled["test"]}
 
 
-def original(name: str, part: str, originals: Originals) -> Labeled:
-    """All images of an original file, with their classes.
+def original(name: str, part: str, originals: Originals) -> LabeledImages:
+    """Reads all images of an original file, with their classes.
 
     Raises:
-      ValueError: if the files do not hold images of 28x28 and as many classes from 0 to 9.
+      ValueError: if the files do not hold 28x28 images and one class from 0 to 9 per image.
     """
     files = {kind: originals.find(FILES[name][f"{part}-{kind}"]) for kind in ("images", "labels")}
     images = read_idx(files["images"], shape=(None, IMAGE, IMAGE))
@@ -121,22 +121,21 @@ def original(name: str, part: str, originals: Originals) -> Labeled:
             f"{files['labels']}: label {row} is {classes[row]}; it must be 0 to "
             f"{len(CLASSES[name]) - 1}."
         )
-    return Labeled(images, classes)
+    return LabeledImages(images, classes)
 
 
 def pairs(
-    first: Labeled, second: Labeled, recipe: MultiDigitsRecipe, split: str
+    first: LabeledImages, second: LabeledImages, recipe: MultiDigitsRecipe, split: str
 ) -> Iterator[Example]:
-    """The pairs of a split: each of `first` with a partner drawn from `second`."""
+    """Yields the pairs of a split: each image of `first` with a partner drawn from `second`."""
     rng = np.random.default_rng([recipe.seed, 10 + SPLITS.index(split)])
-    free = recipe.pairing.same_class or recipe.first != recipe.second
-    chosen = partners(first.classes, second.classes, rng, same_class=free)
-    resized = {"nearest": nearest, "bilinear": bilinear}[recipe.pairing.resize]
+    any_class = recipe.pairing.same_class or recipe.first != recipe.second
+    chosen = partners(first.classes, second.classes, rng, same_class=any_class)
+    resize = {"nearest": nearest, "bilinear": bilinear}[recipe.pairing.resize]
     for start in range(0, len(chosen), CHUNK):
-        one = Labeled(*(part[start : start + CHUNK] for part in first))
-        two = second.at(chosen[start : start + CHUNK])
-        canvas = overlapped(one.images, two.images, recipe.pairing.offset, CANVAS)
-        for image, left, right in zip(
-            resized(canvas, IMAGE), one.classes, two.classes, strict=True
-        ):
+        firsts = first.take(np.arange(start, min(start + CHUNK, len(chosen))))
+        seconds = second.take(chosen[start : start + CHUNK])
+        canvas = overlapped(firsts.images, seconds.images, recipe.pairing.offset, CANVAS)
+        images = resize(canvas, IMAGE)
+        for image, left, right in zip(images, firsts.classes, seconds.classes, strict=True):
             yield {"image": image[:, :, None], "left": int(left), "right": int(right)}

@@ -1,4 +1,4 @@
-"""Principal components of images, to take a share of their energy away."""
+"""Principal components of images, to remove a share of their energy."""
 
 from typing import NamedTuple
 
@@ -10,9 +10,9 @@ class Components(NamedTuple):
     """The strongest directions of variation.
 
     Attributes:
-      mean: of every pixel.
+      mean: mean of every pixel.
       directions: orthonormal rows, the strongest first.
-      energy: the share of the variance that lies along each of them.
+      energy: share of the variance along each of them.
     """
 
     mean: Float[np.ndarray, " d"]
@@ -21,30 +21,36 @@ class Components(NamedTuple):
 
 
 def fit_components(images: UInt8[np.ndarray, "n d"], removed: float) -> Components:
-    """As few principal components as hold the energy that is to stay.
+    """Fits the smallest number of principal components that hold the energy to keep.
 
-    Energy is variance about the mean image. The covariance is exact, being made of whole numbers
-    that a float64 holds, so it does not depend on the order of summation.
+    Energy is variance about the mean image. The covariance is exact, since it consists of integers
+    that float64 represents, so it does not depend on the order of summation.
 
     Args:
-      images: flattened, what to fit on.
-      removed: the share of the energy that may go, at least 0 and less than 1; 0 keeps all
-        components, those without energy too, and so every image as it is.
+      images: flattened images to fit on.
+      removed: the share of the energy that may be removed, at least 0 and less than 1; 0 keeps all
+        components, even those without energy, and so leaves every image unchanged.
+
+    Example:
+      >>> line = np.array([[0, 0], [2, 2], [4, 4]], np.uint8)
+      >>> fit_components(line, removed=0.5).directions.shape
+      (1, 2)
     """
     total, squares = np.zeros(images.shape[1]), np.zeros((images.shape[1],) * 2)
-    for some in np.array_split(images, -(-len(images) // 4096)):
-        pixels = some.astype(np.float64)
+    for chunk in np.array_split(images, -(-len(images) // 4096)):
+        pixels = chunk.astype(np.float64)
         total, squares = total + pixels.sum(axis=0), squares + pixels.T @ pixels
     covariance = len(images) * squares - np.outer(total, total)
     values, vectors = np.linalg.eigh(covariance)
     energy = np.maximum(values[::-1], 0) / max(np.maximum(values, 0).sum(), 1)
+    # The tolerance keeps rounding in the sum from adding a component that is not needed.
     enough = int(np.searchsorted(np.cumsum(energy), 1 - removed - 1e-9)) + 1
-    kept = min(enough, len(energy)) if removed else len(energy)
-    return Components(total / len(images), vectors.T[::-1][:kept], energy[:kept])
+    count = min(enough, len(energy)) if removed else len(energy)
+    return Components(total / len(images), vectors.T[::-1][:count], energy[:count])
 
 
 def reduced(images: UInt8[np.ndarray, "n d"], components: Components) -> UInt8[np.ndarray, "n d"]:
-    """Keeps what lies along the components, with the mean added back, in 8 bits."""
+    """Projects images onto the components, adds the mean and rounds to 8 bits."""
     mean, directions, _ = components
-    kept = (images - mean[None]) @ directions.T @ directions + mean[None]
-    return np.round(np.clip(kept, 0, 255)).astype(np.uint8)
+    projected = (images - mean[None]) @ directions.T @ directions + mean[None]
+    return np.round(np.clip(projected, 0, 255)).astype(np.uint8)

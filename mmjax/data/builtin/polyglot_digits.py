@@ -1,11 +1,10 @@
 """polyglot_digits: a digit as handwriting, as speech and as text, in eight languages.
 
-The scans are real (scikit-learn's, 8x8); the speech is synthesised by eSpeak NG; the text is the
-number's word with typing errors. Tasks are the digit, the language, and the speaking rate. No
+The scans are real (those of scikit-learn, 8x8); the speech is synthesized by eSpeak NG; the text is
+the number's word with typing errors. Tasks are the digit, the language and the speaking rate. No
 scan and no voice of one split occurs in another.
 """
 
-import dataclasses
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -13,71 +12,17 @@ from typing import Any
 import numpy as np
 
 from mmjax.data.builtin.array_cache import Example, kept
-from mmjax.data.builtin.generation_config import Recipe
-from mmjax.data.dataset import Arrays, Dataset, Modality, Task
-from mmjax.data.load.decode import BYTES
+from mmjax.data.builtin.polyglot_digits_config import (
+    MODALITIES,
+    TASKS,
+    Noise,
+    PolyglotDigitsRecipe,
+)
+from mmjax.data.dataset import Arrays, Dataset
 from mmjax.masks import make_length_mask, pad_ragged
 from mmjax.types import Batch
 
-LANGUAGES = {
-    "en": "English",
-    "de": "German",
-    "fr": "French",
-    "es": "Spanish",
-    "pl": "Polish",
-    "fi": "Finnish",
-    "hu": "Hungarian",
-    "tr": "Turkish",
-}
-MODALITIES = {
-    "image": Modality((8, 8, 1)),
-    "speech": Modality((48, 24), sequence=True),
-    "text": Modality((12,), sequence=True, vocabulary=BYTES),
-}
-TASKS = {
-    "digit": Task("classification", classes=tuple("0123456789")),
-    "language": Task("classification", classes=tuple(LANGUAGES.values())),
-    "rate": Task("regression", unit="words/min"),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Noise:
-    """How hard the data is.
-
-    Attributes:
-      pixels: standard deviation of the noise on a pixel, whose range is 0 to 1.
-      snr: lowest and highest ratio of speech to background noise, in decibels.
-      typing: share of a word's letters that are mistyped.
-    """
-
-    pixels: float = 0.25
-    snr: tuple[float, float] = (0.0, 12.0)
-    typing: float = 0.24
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PolyglotDigitsRecipe(Recipe):
-    """The arguments of `polyglot_digits`."""
-
-    dataset: str = "polyglot_digits"
-    version: str = "1.0.0"
-    missing_modalities: float
-    missing_labels: float
-    missing_in_evaluation: float
-    noise: Noise
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for share in ("missing_modalities", "missing_labels", "missing_in_evaluation"):
-            if not 0 <= getattr(self, share) <= 1:
-                raise ValueError(f"{share} is {getattr(self, share)}; it must be 0 to 1.")
-
-    @property
-    def ingredients(self) -> list[Any]:
-        """What else the data follow from."""
-        shares = self.missing_modalities, self.missing_labels, self.missing_in_evaluation
-        return [self.noise, *map(float, shares)]
+_DEFAULT_NOISE = Noise()
 
 
 def polyglot_digits(
@@ -89,17 +34,17 @@ def polyglot_digits(
     missing_modalities: float = 0.1,
     missing_labels: float = 0.1,
     missing_in_evaluation: float = 0.0,
-    noise: Noise = Noise(),
+    noise: Noise = _DEFAULT_NOISE,
     data_dir: str | os.PathLike[str] | None = None,
 ) -> Dataset:
-    """The data set, prepared at the first call and read from `data_dir` ever after.
+    """Returns the data set, which the first call prepares in `data_dir` for all later calls.
 
     Inputs: `image` 8x8x1 in 0 to 1; `speech` log-mel frames, 20 ms apart, with mean 0 and standard
     deviation 1 in each of 24 bands over the training split; `text` UTF-8 bytes plus 1, since 0 is
     padding.
 
     Args:
-      seed: of everything that is drawn; the same seed gives the same files, byte for byte.
+      seed: random seed of the generation; the same seed gives the same files, byte for byte.
       train: number of training examples.
       validation: number of validation examples.
       test: number of test examples.
@@ -107,11 +52,11 @@ def polyglot_digits(
         lacks all.
       missing_labels: share of a training example's labels that are missing.
       missing_in_evaluation: share of both that is missing in validation and test.
-      noise: how hard the data is.
-      data_dir: folder of TFDS data sets; None is TFDS's own default.
+      noise: levels of the noise in each modality.
+      data_dir: folder of TFDS data sets; None is TFDS's default.
 
     Raises:
-      ImportError: if the packages that make the data are not installed.
+      ImportError: if the packages that generate the data are not installed.
       ValueError: if a size or a share is out of range.
     """
     recipe = PolyglotDigitsRecipe(
@@ -135,11 +80,11 @@ def polyglot_digits(
 
 
 def _batch(stored: Mapping[str, Mapping[str, Any]]) -> Batch:
-    """A batch of a split as it was stored: bytes, sequences of their own lengths."""
+    """Makes a batch of a stored split, which holds bytes and sequences of different lengths."""
     inputs = stored["inputs"]
     sequences = {m: modality.shape for m, modality in MODALITIES.items() if modality.sequence}
     padded = {m: pad_ragged(inputs[m], shape, np.uint8) for m, shape in sequences.items()}
-    lengths = {m: np.array([len(one) for one in inputs[m]], np.int32) for m in sequences}
+    lengths = {m: np.array(list(map(len, inputs[m])), np.int32) for m in sequences}
     inside = make_length_mask(lengths["text"], padded["text"].shape[1])
     types = {t: np.int32 if task.classes else np.float32 for t, task in TASKS.items()}
     return Batch(

@@ -8,9 +8,9 @@ import tensorflow_datasets as tfds
 from jaxtyping import Float, Int, UInt8
 
 from mmjax.data.audio.log_mel import log_mel
-from mmjax.data.audio.speech import Speaker
+from mmjax.data.audio.speech import SpeechSynthesizer
 from mmjax.data.builtin import tfds_builder
-from mmjax.data.builtin.polyglot_digits import (
+from mmjax.data.builtin.polyglot_digits_config import (
     LANGUAGES,
     MODALITIES,
     TASKS,
@@ -21,7 +21,7 @@ from mmjax.data.builtin.tfds_builder import Example
 
 SPLITS = ("train", "validation", "test")
 SCANS = {"train": 0.65, "validation": 0.1, "test": 0.25}  # share of all scans
-# eSpeak's variants, all of which take its usual time for a word, so that the rate can be told.
+# Variants of eSpeak NG that all speak at its usual pace, so that the rate can be inferred.
 _VOICES = {
     "train": (
         "m1 m5 m6 m8 Alex Annie Diogo Henrique Jacky Mario Michael Mike Tweaky boris fast "
@@ -31,10 +31,10 @@ _VOICES = {
     "test": "m7 Denis norbert quincy belinda john marcelo Nguyen",
 }
 VOICES = {split: voices.split() for split, voices in _VOICES.items()}
-RATES = (120, 320)  # words a minute
+RATES = (120, 320)  # words per minute
 PITCHES = (30, 70)
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
-LOWEST, STEP = -90.0, 0.5  # a level is stored as a number of steps above the lowest, in decibels
+LOWEST, STEP = -90.0, 0.5  # in decibels: a level is stored as steps above the lowest
 
 
 class PolyglotDigits(tfds_builder.Builder):
@@ -61,10 +61,10 @@ class PolyglotDigits(tfds_builder.Builder):
 
     def _generate_examples(self, split: str) -> Iterator[Example]:
         recipe = self.recipe
-        scans, words, speaker = _scans(split, recipe.seed), _words(), Speaker()
+        scans, words, synthesizer = _scans(split, recipe.seed), _words(), SpeechSynthesizer()
         for index in range(recipe.sizes[split]):
             rng = np.random.default_rng([recipe.seed, SPLITS.index(split), index])
-            example = _example(rng, scans, words, speaker, VOICES[split], recipe.noise)
+            example = _example(rng, scans, words, synthesizer, VOICES[split], recipe.noise)
             yield _with_gaps(rng, example, *_shares(recipe, split))
 
 
@@ -84,7 +84,7 @@ def _shares(recipe: PolyglotDigitsRecipe, split: str) -> tuple[float, float]:
 
 
 def _scans(split: str, seed: int) -> list[Float[np.ndarray, "_ 8 8"]]:
-    """The split's scans of each digit, with values 0 to 1."""
+    """Loads the split's scans of each digit, with values 0 to 1."""
     from sklearn.datasets import load_digits
 
     images, digits = load_digits(return_X_y=True)
@@ -95,7 +95,7 @@ def _scans(split: str, seed: int) -> list[Float[np.ndarray, "_ 8 8"]]:
 
 
 def _words() -> dict[str, list[str]]:
-    """The words for 0 to 9 in each language."""
+    """Returns the words for 0 to 9 in each language."""
     try:
         from num2words import num2words
     except ImportError as error:
@@ -107,20 +107,22 @@ def _example(
     rng: np.random.Generator,
     scans: list[Float[np.ndarray, "_ 8 8"]],
     words: dict[str, list[str]],
-    speaker: Speaker,
+    synthesizer: SpeechSynthesizer,
     voices: list[str],
     noise: Noise,
 ) -> Example:
-    """A complete example."""
+    """Draws a complete example."""
     digit, language = int(rng.integers(10)), str(rng.choice(list(LANGUAGES)))
     word, scan = words[language][digit], rng.choice(scans[digit])
     rate, pitch = (int(rng.integers(*r, endpoint=True)) for r in (RATES, PITCHES))
-    utterance = speaker.say(word, f"{language}+{rng.choice(voices)}", rate=rate, pitch=pitch)
+    utterance = synthesizer.synthesize(
+        word, f"{language}+{rng.choice(voices)}", rate=rate, pitch=pitch
+    )
     return {
         "inputs": {
             "image": scanned(scan, rng, noise.pixels),
-            "speech": heard(utterance, speaker.sample_rate, rng, noise.snr),
-            "text": typed(word, rng, noise.typing),
+            "speech": compute_speech_levels(utterance, synthesizer.sample_rate, rng, noise.snr),
+            "text": type_with_errors(word, rng, noise.typing),
         },
         "targets": {
             "digit": digit,
@@ -138,17 +140,17 @@ def scanned(
     return np.round(255 * np.clip(noisy, 0, 1)).astype(np.uint8)[:, :, None]
 
 
-def heard(
+def compute_speech_levels(
     utterance: Int[np.ndarray, " samples"],
     sample_rate: int,
     rng: np.random.Generator,
     snr: tuple[float, float],
 ) -> UInt8[np.ndarray, "frames mels"]:
-    """Trims silence, adds white noise, and stores the log-mel levels in 8 bits."""
+    """Trims silence, adds white noise, and computes the log-mel levels in 8 bits."""
     loudness = np.abs(utterance.astype(np.float64))
     loud = np.flatnonzero(loudness > 0.02 * loudness.max())
     speech = utterance[loud[0] : loud[-1] + 1].astype(np.float64)
-    speech /= 10 * np.sqrt(np.mean(speech**2))
+    speech /= 10 * np.sqrt(np.mean(speech**2))  # a root mean square of 0.1
     noise = 0.1 * 10 ** (-rng.uniform(*snr) / 20) * rng.standard_normal(len(speech))
     longest, mels = MODALITIES["speech"].shape
     logs = log_mel(
@@ -158,32 +160,36 @@ def heard(
     return np.round(np.clip(steps, 0, 255)).astype(np.uint8)
 
 
-def typed(word: str, rng: np.random.Generator, share: float) -> UInt8[np.ndarray, " bytes"]:
-    """Types a word in UTF-8, with errors: letters left out, added, replaced or swapped."""
+def type_with_errors(
+    word: str, rng: np.random.Generator, share: float
+) -> UInt8[np.ndarray, " bytes"]:
+    """Types a word in UTF-8, with errors: letters are omitted, added, replaced or swapped."""
     letters = list(word)
-    for place in reversed(range(len(word))):
+    # Backwards, so that an error does not move the letters that are still to be typed.
+    for position in reversed(range(len(word))):
         if rng.random() < share:
-            _mistype(letters, place, rng)
+            _mistype(letters, position, rng)
     encoded = "".join(letters or word[0]).encode()[: MODALITIES["text"].shape[0]]
     return np.frombuffer(encoded, np.uint8)
 
 
-def _mistype(letters: list[str], place: int, rng: np.random.Generator) -> None:
+def _mistype(letters: list[str], position: int, rng: np.random.Generator) -> None:
+    """Makes one typing error, in place."""
     kind, other = rng.integers(4), ALPHABET[rng.integers(len(ALPHABET))]
     if kind == 0:
-        del letters[place]
+        del letters[position]
     elif kind == 1:
-        letters.insert(place, other)
+        letters.insert(position, other)
     elif kind == 2:
-        letters[place] = other
+        letters[position] = other
     else:
-        letters[place : place + 2] = reversed(letters[place : place + 2])
+        letters[position : position + 2] = reversed(letters[position : position + 2])
 
 
 def _with_gaps(
     rng: np.random.Generator, example: Example, modalities: float, labels: float
 ) -> Example:
-    """Takes modalities, but not all, and labels out of an example, with the given shares."""
+    """Removes modalities, but not all, and labels of an example, with the given shares."""
     present = dict(
         zip(MODALITIES, (rng.random(len(MODALITIES)) >= modalities).tolist(), strict=True)
     )

@@ -1,4 +1,4 @@
-"""TFDS data sets of our own making: prepared once, atomically, the same bytes everywhere."""
+"""TFDS data sets that mmjax generates: prepared once, atomically, with reproducible bytes."""
 
 import contextlib
 import dataclasses
@@ -29,48 +29,47 @@ SomeBuilder = TypeVar("SomeBuilder", bound="Builder")
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class Config(tfds.core.BuilderConfig):
-    """A recipe as TFDS wants it."""
+    """Generation settings in the form that TFDS needs."""
 
     recipe: Recipe
 
 
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """What our builders share: a fixed order of writing, and bars that say what is done.
+    """The base of mmjax's builders, with a fixed order of writing and informative progress bars.
 
     Attributes:
-      originals: where original files come from.
+      originals: the places of original files.
     """
 
-    # TFDS would look for this file with the help of a package that it does not require, and for
-    # its folder only where the builder lies in a package.
+    # To find them, TFDS would need a package that it does not require, and a builder in a package.
     code_path = Path(__file__)
     pkg_dir_path = epath.Path(__file__).parent
     originals: Originals
 
     @property
     def recipe(self) -> Any:
-        """What makes the data set."""
+        """Returns the settings that the data set is generated from."""
         return self.builder_config.recipe
 
     def numbered(
         self, split: str, examples: Iterable[Example], total: int
     ) -> Iterator[tuple[int, Example]]:
-        """A split's examples as TFDS wants them, with a bar."""
+        """Yields a split's examples with their numbers, and shows a progress bar."""
         yield from tracked(enumerate(examples), f"Making {self.name}: {split}", total)
 
     def _example_writer(self) -> "_SortedWriter":
         return _SortedWriter(self.info.file_format)
 
     def _log_download_bytes(self) -> None:
-        """Takes the place of a line that speaks of a download of unknown size."""
+        """Prints what is prepared, instead of TFDS's line about a download of unknown size."""
         print_text(f"Preparing {self.info.full_name} in {self.data_dir}", file=sys.stderr)
 
     def _log_download_done(self) -> None:
-        """Nothing was necessarily downloaded."""
+        """Prints nothing, since there may have been no download."""
 
 
 class _SortedWriter(writer.ExampleWriter):
-    """Writes an example's features in a fixed order, which TFDS leaves to the process."""
+    """A writer that fixes the order of an example's features, which in TFDS varies by process."""
 
     def write(self, path: Any, examples: Iterable[tuple[Any, bytes]]) -> Any:
         return super().write(path, ((key, _sorted(example)) for key, example in examples))
@@ -86,32 +85,32 @@ def stored(
     data_dir: str | os.PathLike[str] | None = None,
     manual_dir: str | os.PathLike[str] | None = None,
 ) -> dict[str, Example]:
-    """{split: its arrays} of a data set, which is made if it was not; see `prepare`."""
+    """Returns {split: arrays} of a data set, which is prepared if necessary."""
     config = Config(name=recipe.name, recipe=recipe)
-    builder = prepare(kind, config, data_dir=data_dir, manual_dir=manual_dir)
+    builder = prepare_dataset(kind, config, data_dir=data_dir, manual_dir=manual_dir)
     return {split: read_arrays(builder, split) for split in recipe.sizes}
 
 
-def prepare(
+def prepare_dataset(
     kind: type[SomeBuilder],
     config: tfds.core.BuilderConfig,
     *,
     data_dir: str | os.PathLike[str] | None = None,
     manual_dir: str | os.PathLike[str] | None = None,
 ) -> SomeBuilder:
-    """The builder of a data set whose files are there: made now if they were not.
+    """Returns the builder of a data set, whose files are generated if necessary.
 
-    TFDS writes into a folder with a name of its own and renames it when all is there, so that an
-    interrupted preparation leaves nothing that would be read; what it leaves is removed. Of two
-    processes that want the same data set, one prepares it and the other waits.
+    TFDS writes into a temporary folder and renames it when it is complete, so that an interrupted
+    preparation leaves nothing that would be read; its leftovers are removed. If two processes need
+    the same data set, one prepares it and the other waits.
 
     Args:
       kind: the builder's class.
-      config: its configuration; each name is stored apart.
-      data_dir: folder of TFDS data sets; None is TFDS's own default.
-      manual_dir: folder with the original files; None is to download them.
+      config: its configuration; each name is stored in its own folder.
+      data_dir: folder of TFDS data sets; None is TFDS's default.
+      manual_dir: folder with the original files; None downloads them.
     """
-    find_data_folder(data_dir)  # there is one, which TFDS does not check
+    find_data_folder(data_dir)  # raises if there is none, which TFDS does not check
     with _quiet():
         builder = _builder(kind, config, data_dir)
         if builder.is_prepared():
@@ -136,14 +135,14 @@ def _builder(
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Removes what dead preparations left; a living one would hold the lock."""
+    """Removes what interrupted preparations left; a running one would hold the lock."""
     for leftover in folder.glob("incomplete.*"):
         shutil.rmtree(leftover)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps TFDS from warning of what is meant: free configurations, and folders still empty."""
+    """Silences TFDS's warnings of custom configurations and of folders that are still empty."""
     from absl import logging
 
     verbosity = logging.get_verbosity()
@@ -156,7 +155,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_bars() -> Iterator[None]:
-    """TFDS's bars do not know how many examples there will be; ours do."""
+    """Hides TFDS's bars, which do not know the number of examples, unlike those of `numbered`."""
     tfds.display_progress_bar(False)
     try:
         yield
@@ -165,37 +164,36 @@ def _without_bars() -> Iterator[None]:
 
 
 def read_arrays(builder: Builder, split: str) -> Example:
-    """The examples of a split: {feature: array [examples, ...]}, nested as the features.
+    """Reads the examples of a split: {feature: array [examples, ...]}, nested as the features.
 
     Every feature must be a number, or a `Tensor` of numbers; a tensor is read fast if its encoding
-    is BYTES. Where its first axis has no fixed length, there is a list of arrays instead. TFDS's
-    own way, which also serves other features, takes ten times as long.
+    is BYTES. If its first axis has no fixed length, there is a list of arrays instead. TFDS's own
+    reader, which supports all features, takes ten times as long.
     """
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     records = builder.as_data_source(split, deserialize_method=raw)
     features = flat(builder.info.features.get_tensor_info())
-    found = {name: _room(feature, len(records)) for name, feature in features.items()}
+    arrays = {name: _room(feature, len(records)) for name, feature in features.items()}
     for start in range(0, len(records), CHUNK):
         rows = range(start, min(start + CHUNK, len(records)))
-        examples = [
-            tf_example_pb2.Example.FromString(record).features.feature
-            for record in records.__getitems__(rows)
-        ]
+        chunk = records.__getitems__(rows)
+        examples = [tf_example_pb2.Example.FromString(record).features.feature for record in chunk]
         for name, feature in features.items():
-            found[name][start : rows.stop] = _values([e[name] for e in examples], feature)
-    return nested(found)
+            arrays[name][start : rows.stop] = _values([e[name] for e in examples], feature)
+    return nested(arrays)
 
 
 def _room(feature: Any, examples: int) -> Any:
+    """Allocates an array of a feature, or a list if its first axis has no fixed length."""
     if None in feature.shape:
         return [None] * examples
     return np.empty((examples, *feature.shape), feature.np_dtype)
 
 
 def _values(stored: list[tf_feature_pb2.Feature], feature: Any) -> list[Any]:
-    """What each of some examples has of a feature."""
+    """Decodes one feature of several examples."""
     kind = stored[0].WhichOneof("kind")
-    values = [getattr(one, kind).value for one in stored]
+    values = [getattr(example, kind).value for example in stored]
     if kind == "bytes_list":
         shape = [-1 if size is None else size for size in feature.shape]
         return [np.frombuffer(value[0], feature.np_dtype).reshape(shape) for value in values]

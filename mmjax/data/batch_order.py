@@ -1,0 +1,91 @@
+"""The examples of every batch: their order is a pure function of (seed, epoch).
+
+Any step's batch is therefore known from its number alone: data that lie on the device and data
+that are streamed give the same batches, and a resumed run sees what the uninterrupted one sees.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+Indices = Int[np.ndarray, "s k b"]
+
+
+@functools.lru_cache(maxsize=64)
+def epoch_order(seed: int, epoch: int, examples: int) -> Int[np.ndarray, " n"]:
+    """Draws the order in which an epoch visits the examples."""
+    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(examples)
+
+
+def train_indices(
+    seeds: Sequence[int], examples: int, batch_size: int, start: int, stop: int
+) -> Indices:
+    """Returns the examples of the steps from `start` to `stop`, which lie in one epoch.
+
+    The last incomplete batch of an epoch is dropped; the next epoch has another order.
+
+    Example:
+      >>> make_train_indices(seeds=[0], examples=5, batch_size=2, start=0, stop=2).shape
+      (1, 2, 2)
+    """
+    epoch, first = divmod(start, examples // batch_size)
+    steps = slice(first * batch_size, (first + stop - start) * batch_size)
+    orders = [epoch_order(seed, epoch, examples)[steps] for seed in seeds]
+    return np.stack(orders).reshape(len(seeds), stop - start, batch_size).astype(np.int32)
+
+
+def eval_indices(
+    examples: int, batch_size: int, batches: int
+) -> list[tuple[Int[np.ndarray, "k b"], Bool[np.ndarray, "k b"]]]:
+    """Returns all examples once, in chunks of at most `batches` batches.
+
+    Returns:
+      (indices, valid) per chunk. All chunks have the same shape, so that one compiled program
+      serves them; what fills up the last one is index 0, marked as not valid.
+
+    Example:
+      >>> [(indices, valid)] = make_eval_indices(examples=3, batch_size=2, batches=4)
+      >>> indices.tolist(), valid.tolist()
+      ([[0, 1], [2, 0]], [[True, True], [True, False]])
+    """
+    count = -(-examples // batch_size)
+    count = -(-count // batches) * batches if count > batches else count
+    positions = np.arange(count * batch_size).reshape(-1, min(count, batches), batch_size)
+    valid = positions < examples
+    return list(zip(np.where(valid, positions, 0).astype(np.int32), valid, strict=True))
+
+
+@runtime_checkable
+class Chunks(Protocol):
+    """The indices of every dispatch, by its number; a list serves as well."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> Indices: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Dispatches:
+    """The indices of a training run: all that worker processes need to know of it.
+
+    Attributes:
+      seeds: the run's seeds, each with its own order.
+      examples: size of the split.
+      batch_size: examples per step.
+      ranges: (start, stop) of every dispatch's steps, which lie in one epoch.
+    """
+
+    seeds: tuple[int, ...]
+    examples: int
+    batch_size: int
+    ranges: tuple[tuple[int, int], ...]
+
+    def __len__(self) -> int:
+        return len(self.ranges)
+
+    def __getitem__(self, number: int) -> Indices:
+        return train_indices(self.seeds, self.examples, self.batch_size, *self.ranges[number])
