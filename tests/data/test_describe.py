@@ -6,8 +6,9 @@ from PIL import Image
 
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 from mmjax.data.describe import tables as module
-from mmjax.data.describe.plot_examples import as_text, draw_sheet, label, titles
+from mmjax.data.describe.plot_examples import draw_sheet, label, titles
 from mmjax.data.describe.tables import describe, show
+from mmjax.data.kinds.text import decode_text
 from mmjax.types import Batch
 
 MODALITIES = {"word": Modality((4,), sequence=True), "photo": Modality((2, 3, 1))}
@@ -131,14 +132,14 @@ def test_text_is_told_from_numbers():
     def stored(text):
         return np.frombuffer(text.encode(), np.uint8).astype(np.int32) + 1
 
-    assert as_text(stored("trzy")) == "trzy"
-    assert as_text(stored("négy")) == "négy"
-    assert as_text(stored("négy")[:2]) == "n", "a cut letter is left out"
-    assert as_text(np.array([5, 6, 7])) is None, "control characters"
-    assert as_text(np.array([300, 5])) is None
-    assert as_text(np.array([0, 98])) is None, "padding"
-    assert as_text(np.array([1.0, 98.0])) is None
-    assert as_text(np.zeros(0, int)) is None
+    assert decode_text(stored("trzy")) == "trzy"
+    assert decode_text(stored("négy")) == "négy"
+    assert decode_text(stored("négy")[:2]) == "n", "a cut letter is left out"
+    assert decode_text(np.array([5, 6, 7])) is None, "control characters"
+    assert decode_text(np.array([300, 5])) is None
+    assert decode_text(np.array([0, 98])) is None, "padding"
+    assert decode_text(np.array([1.0, 98.0])) is None
+    assert decode_text(np.zeros(0, int)) is None
 
 
 def test_labels_in_words(zoo):

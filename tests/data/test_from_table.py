@@ -13,7 +13,7 @@ import mmjax
 from mmjax.config import apply, auto_config, build
 from mmjax.data.audio.log_mel import log_mel
 from mmjax.data.dataset import Arrays, Modality, Task
-from mmjax.data.load.column_kinds import Audio, Image, Label, Labels, Numbers, Text, Value
+from mmjax.data.kinds import Audio, Image, Label, Labels, Numbers, Text, Value
 from mmjax.data.load.from_table import from_table
 from mmjax.encoders import MLPEncoder
 from mmjax.fusion import Concat
@@ -267,7 +267,7 @@ def test_sample_rates_must_be_one_unless_resampling_is_asked_for(tmp_path):
     rows = [{"f": f"{name}.wav", "y": name != "a"} for name in "abc"]
     table = {"train": write(tmp_path / "t.csv", rows)}
     with pytest.raises(
-        ValueError, match=r"line 3, 'f': .*b\.wav has 16000 samples a second, others 8000; give"
+        ValueError, match=r"line 3, 'f': .*b\.wav has 16000 samples per second, others 8000; give"
     ):
         from_table(table, {"f": "f"}, {"y": "y"})  # fmt: skip
     data = from_table(table, {"f": Audio("f", sample_rate=8000)}, {"y": "y"}, standardise=())
@@ -476,8 +476,8 @@ def test_a_streamed_experiment_set_on_the_command_line_trains(folder, tmp_path):
     for setting in (
         "data.inputs.photo.size=(3, 2)",
         "data.inputs.photo.channels=1",
-        "data.inputs.note=data.columns.Text('note', level='word')",
-        "data.targets.signs=data.columns.Labels(('hot', 'loud'))",
+        "data.inputs.note=data.Text('note', level='word')",
+        "data.targets.signs=data.Labels(('hot', 'loud'))",
         "data.standardise=('photo',)",
     ):
         config = apply(config, setting)

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Int, Num
 
 from mmjax.data.dataset import Modality
-from mmjax.data.load.column_kinds import Text
-from mmjax.data.load.decode import BYTES, tokens, typed
+from mmjax.data.kinds.text import Text, tokenize
+from mmjax.data.load.decode import BYTES, typed
 from mmjax.data.load.labels import missing_rows
 
 
@@ -150,7 +150,7 @@ def _row(value: Any, what: str) -> np.ndarray | None:
         return None
     if isinstance(value, str | bytes):
         try:
-            return tokens(value, Text(""), {})
+            return tokenize(value, Text(""), {})
         except ValueError as error:
             raise ValueError(f"{what}: {error}") from None
     try:

@@ -71,8 +71,7 @@ def load(
     name: str,
     splits: Mapping[str, Examples],
     *,
-    sequences: Collection[str],
-    vocabularies: Mapping[str, tuple[str, ...]],
+    modalities: Mapping[str, Modality],
     tasks: Mapping[str, Task | None],
     in_memory: bool,
     standardise: Sequence[str] | None,
@@ -83,8 +82,7 @@ def load(
     Args:
       name: the data set's.
       splits: the examples of each.
-      sequences: the modalities whose first axis is time.
-      vocabularies: what the tokens of texts stand for.
+      modalities: what they are, except for their shapes.
       tasks: what there is to predict; None is inferred from the training split.
       in_memory: whether all examples are kept decoded; else they are read when they are wanted.
       standardise: modalities that get mean 0 and standard deviation 1 over the training split;
@@ -95,6 +93,7 @@ def load(
       ValueError: naming the place, if an example cannot be read or does not fit.
     """
     check_sizes(name, {split: len(examples) for split, examples in splits.items()})
+    sequences = [m for m, modality in modalities.items() if modality.sequence]
     scans = {
         split: scan(
             examples,
@@ -109,9 +108,7 @@ def load(
     skipped = _skipped(name, scans)
     check_sizes(name, {split: len(found.rows) for split, found in scans.items()})
     found = _everywhere(scans, sequences)
-    modalities = {
-        m: Modality(f.shape, m in sequences, vocabularies.get(m, ())) for m, f in found.items()
-    }
+    modalities = {m: modalities[m]._replace(shape=f.shape) for m, f in found.items()}
     kinds = {m: f.kind for m, f in found.items()}
     known = {t: task or infer_task(t, scans["train"].targets[t]) for t, task in tasks.items()}
     scales = {m: scale(f.moments) for m, f in scans["train"].found.items() if f.moments}

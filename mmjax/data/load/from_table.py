@@ -3,31 +3,17 @@
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from mmjax.data.dataset import Dataset
+from mmjax.data.kinds import INPUT_KINDS, TARGET_KINDS, Input, Target, columns_of, list_columns
 from mmjax.data.limits import MAX_BYTES, MAX_CELL
 from mmjax.data.load.assemble import check_sizes, check_standardise, load
-from mmjax.data.load.column_kinds import (
-    Audio,
-    Image,
-    Input,
-    Label,
-    Numbers,
-    Target,
-    Text,
-    Value,
-    columns_of,
-    declared,
-)
-from mmjax.data.load.decode import token_names
-from mmjax.data.load.table_files import Table, is_number, read_table
-from mmjax.data.load.table_rows import Reader, TableRows, heard, plain, spelled
+from mmjax.data.load.table_files import Table, read_table
+from mmjax.data.load.table_rows import Reader, TableRows
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
-IMAGES = (".png", ".jpg", ".jpeg")
 
 
 def from_table(
@@ -78,20 +64,19 @@ def from_table(
     if not inputs or not targets:
         raise ValueError("inputs and targets each need at least one column.")
     check_standardise(standardise, inputs)
-    wanted = set(columns_of([*inputs.values(), *targets.values()]))
+    wanted = set(list_columns([*inputs.values(), *targets.values()]))
     read = functools.partial(read_table, max_bytes=max_bytes, max_cell=max_cell)
     parts = _split(table, wanted, split, seed, read)
     check_sizes(name or "The table", {s: len(rows) for s, (_, rows) in parts.items()})
     train = parts["train"]
     specs = {m: s if not isinstance(s, str) else _input(m, s, train) for m, s in inputs.items()}
     labels = {t: s if not isinstance(s, str) else _target(s, train) for t, s in targets.items()}
-    readers = {m: _reader(spec, train) for m, spec in specs.items()}
+    readers = {m: _make_reader(spec, train) for m, spec in specs.items()}
     return load(
         name or train[0].path.stem,
         {s: TableRows(part, rows, readers, labels) for s, (part, rows) in parts.items()},
-        sequences=[m for m, spec in specs.items() if isinstance(spec, Text | Audio)],
-        vocabularies={m: token_names(r.spec, r.words) for m, r in readers.items()},
-        tasks={t: declared(spec) for t, spec in labels.items()},
+        modalities={m: r.spec.declare_modality(r.words) for m, r in readers.items()},
+        tasks={t: spec.declare_task() for t, spec in labels.items()},
         in_memory=in_memory,
         standardise=standardise,
         skip_unreadable=skip_unreadable,
@@ -152,26 +137,15 @@ def _input(modality: str, column: str, train: Part) -> Input:
             f"{train[0].path}: column {column!r} of modality {modality!r} is empty in the training "
             "split."
         )
-    if all(isinstance(c, list) or is_number(c) for c in cells):
-        return Numbers(column)
-    ends = {Path(str(c)).suffix.lower() for c in cells}
-    if ends <= set(IMAGES):
-        return Image(column)
-    return Audio(column) if ends == {".wav"} else Text(column)
+    return next(kind(column) for kind in INPUT_KINDS if kind.matches_cells(cells))
 
 
 def _target(column: str, train: Part) -> Target:
     cells = _cells(column, train)
-    numbers = [float(str(c)) for c in cells if not isinstance(c, bool) and is_number(c)]
-    if cells and len(numbers) == len(cells) and not all(n.is_integer() for n in numbers):
-        return Value(column)
-    return Label(column)
+    return next(kind(column) for kind in TARGET_KINDS if kind.matches_cells(cells))
 
 
-def _reader(spec: Input, train: Part) -> Reader:
-    """How the cells of a modality are read, with what the training split says about it."""
-    if isinstance(spec, Text) and spec.level == "word":
-        return spelled(spec, [str(c) for c in _cells(spec.column, train)])
-    if isinstance(spec, Audio) and spec.sample_rate is None:
-        return heard(spec, train[0].path.parent, [str(c) for c in _cells(spec.column, train)])
-    return plain(spec)
+def _make_reader(spec: Input, train: Part) -> Reader:
+    """Makes the reader of a modality, with what the training split says about it."""
+    cells = _cells(columns_of(spec)[0], train)
+    return Reader(spec, **spec.learn(cells, train[0].path.parent))

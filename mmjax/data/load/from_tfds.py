@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmjax.data.dataset import Dataset
+from mmjax.data.kinds import Input, Target, list_columns
 from mmjax.data.load.assemble import check_sizes, check_standardise, load
-from mmjax.data.load.column_kinds import Input, Target, columns_of
-from mmjax.data.load.decode import token_names
 
 
 def from_tfds(
@@ -60,7 +59,7 @@ def from_tfds(
 
     ready = tfds_sources.prepared(builder, data_dir)
     features = ready.info.features
-    paths = columns_of([*inputs.values(), *targets.values()])
+    paths = list_columns([*inputs.values(), *targets.values()])
     for path in paths:
         tfds_features.at(features, path)
     chosen = splits or {s: s for s in ready.info.splits}
@@ -69,13 +68,12 @@ def from_tfds(
     )
     sources = tfds_sources.sources(ready, chosen, tfds_features.needed(features, paths))
     goals = {t: records.goal(features, spec) for t, spec in targets.items()}
-    readers = {m: records.reader(features, spec) for m, spec in inputs.items()}
-    readers = {m: records.taught(r, sources["train"]) for m, r in readers.items()}
+    train = sources["train"]
+    readers = {m: records.make_reader(features, spec, train) for m, spec in inputs.items()}
     return load(
         name or ready.name,
         {s: records.Records(s, source, readers, goals) for s, source in sources.items()},
-        sequences=[m for m, r in readers.items() if records.is_sequence(features, r)],
-        vocabularies={m: token_names(r.spec, r.words) for m, r in readers.items()},
+        modalities={m: records.declare_modality(features, r) for m, r in readers.items()},
         tasks={t: records.task(spec) for t, spec in goals.items()},
         in_memory=in_memory,
         standardise=standardise,

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Num
 
 from mmjax.data.dataset import Task
+from mmjax.data.load.decode import decode_utf8
 
 Place = Callable[[int], str]
 LARGEST = float(np.finfo(np.float32).max)
@@ -20,6 +21,15 @@ def plain(array: np.ndarray) -> list[Any]:
     values = np.ma.getdata(array)
     absent = np.ma.getmaskarray(array) if values.ndim == 1 else missing_rows(array)
     return [None if a else v for v, a in zip(values.tolist(), absent, strict=True)]
+
+
+def feature_to_python(value: Any) -> Any:
+    """Converts the value of a TFDS feature to a Python one; an empty text becomes None."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, bytes):
+        value = decode_utf8(value)
+    return None if value == "" else value
 
 
 def missing_rows(array: np.ndarray) -> Bool[np.ndarray, " n"]:

@@ -239,7 +239,7 @@ def _unicode(cell: Any, path: Path, column: str, row: int) -> Any:
         ) from None
 
 
-def number(cell: Any) -> float:
+def parse_number(cell: Any) -> float:
     """A cell as a number.
 
     Raises:
@@ -255,9 +255,9 @@ def number(cell: Any) -> float:
 
 
 def is_number(cell: Any) -> bool:
-    """Whether `number` takes the cell."""
+    """Checks whether `parse_number` takes the cell."""
     try:
-        number(cell)
+        parse_number(cell)
     except ValueError:
         return False
     return True
