@@ -60,7 +60,7 @@ def test_tables_are_the_counts_made_by_hand(zoo):
         "Splits": [["", "train", "test"], ["examples", "4", "1"]],
         "Modalities": [
             ["", "shape", "type", "length", "missing in train", "missing in test"],
-            ["word", "up to 4", "int32", "1 to 4, mean 2.4", "none", "none"],
+            ["word", "sequence, up to 4", "int32", "1 to 4, mean 2.4", "none", "none"],
             ["photo", "2 x 3 x 1", "uint8", "", "1 (25.0%)", "none"],
         ],
         "Tasks": [

@@ -72,7 +72,7 @@ def test_everything_is_inferred_and_told(capsys):
     assert told.out == "" and told.err.startswith("told: 40 train, 12 validation, 14 test\n")
     for line in (
         "vector  4; present in 97.5% of train",
-        "walk    sequence, up to 5 of 3; present in 97.5% of train",
+        "walk    sequence, up to 5 x 3; present in 97.5% of train",
         "kind    classification, 3 classes: low, mid, top; labeled in 97.5% of train",
     ):
         assert line in told.err

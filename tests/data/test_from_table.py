@@ -120,7 +120,7 @@ def test_everything_is_inferred_and_told(folder, capsys):
     assert {s: len(source) for s, source in data.splits.items()} == SIZES
     said = capsys.readouterr().err
     assert said.startswith("told: 30 train, 8 validation, 9 test\n")
-    assert "photo  6x5x3; present in 96.7% of train" in said
+    assert "photo  6 x 5 x 3; present in 96.7% of train" in said
     assert "note   sequence, up to 9; present in 96.7% of train" in said
     assert re.search(
         r"age +regression, mean [\d.]+ years, standard deviation [\d.]+ years; lab", said

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mmjax.console import print_text
-from mmjax.data.dataset import Dataset, Modality, Task
+from mmjax.data.dataset import Dataset, Task
 from mmjax.types import Batch
 
 
@@ -23,7 +23,7 @@ def summary(data: Dataset, counts: Mapping[str, int], train: Batch) -> str:
     examples = len(data.splits["train"])
     lines = [
         *(
-            (m, _modality(spec) + _share("present", counts[m], examples))
+            (m, spec.describe() + _share("present", counts[m], examples))
             for m, spec in data.modalities.items()
         ),
         *(
@@ -40,14 +40,6 @@ def summary(data: Dataset, counts: Mapping[str, int], train: Batch) -> str:
 def announce(text: str) -> None:
     """Prints a text to the error stream, the first time that it comes up."""
     print_text(text, file=sys.stderr)
-
-
-def _modality(spec: Modality) -> str:
-    shape = "x".join(map(str, spec.shape))
-    if not spec.sequence:
-        return shape
-    rest = "x".join(map(str, spec.shape[1:]))
-    return f"sequence, up to {spec.shape[0]}" + (f" of {rest}" if rest else "")
 
 
 def _task(name: str, task: Task, train: Batch) -> str:

@@ -99,14 +99,10 @@ def _modalities(modalities: Mapping[str, Modality], splits: Mapping[str, Batch])
     for name, spec in modalities.items():
         missing = [_share(~batch.present[name]) for batch in splits.values()]
         kind = str(first.inputs[name].dtype)
-        rows.append([name, _shape(spec), kind, _lengths(name, spec, splits), *missing])
+        tokens = f" of {len(spec.vocabulary)} tokens" if spec.vocabulary else ""
+        lengths = _lengths(name, spec, splits)
+        rows.append([name, spec.describe() + tokens, kind, lengths, *missing])
     return rows
-
-
-def _shape(spec: Modality) -> str:
-    sizes = " x ".join(map(str, spec.shape)) or "a number"
-    tokens = f" of {len(spec.vocabulary)} tokens" if spec.vocabulary else ""
-    return (f"up to {sizes}" if spec.sequence else sizes) + tokens
 
 
 def _lengths(name: str, spec: Modality, splits: Mapping[str, Batch]) -> str:

@@ -10,17 +10,18 @@ from mmjax.data.kinds.image import Image
 from mmjax.data.kinds.label import Label
 from mmjax.data.kinds.labels import Labels
 from mmjax.data.kinds.numbers import Numbers
+from mmjax.data.kinds.point_cloud import PointCloud
 from mmjax.data.kinds.text import Text
 from mmjax.data.kinds.value import Value
 
-Input = Numbers | Image | Audio | Text
+Input = PointCloud | Numbers | Image | Audio | Text
 Target = Value | Labels | Label
 
 # In the order in which a column's name alone is inferred; the last of each takes any cell.
-INPUT_KINDS: tuple[type[Input], ...] = (Numbers, Image, Audio, Text)
+INPUT_KINDS: tuple[type[Input], ...] = (PointCloud, Numbers, Image, Audio, Text)
 TARGET_KINDS: tuple[type[Value | Label], ...] = (Value, Label)
 # In the order in which a plot is chosen; the last one draws any array.
-PLOTTED_KINDS: tuple[type[Input], ...] = (Text, Numbers, Image, Audio)
+PLOTTED_KINDS: tuple[type[Input], ...] = (PointCloud, Text, Numbers, Image, Audio)
 # The cells of these hold paths of files.
 FILE_KINDS: tuple[type[Input], ...] = (Image, Audio)
 

@@ -61,8 +61,6 @@ class Numbers(NamedTuple):
         if x.ndim == 0:
             return write_text(axis, f"{x:.4g}")
         axis.plot(x, linewidth=0.8, marker="." if scale.longest < 30 else "", color="#0072B2")
-        # A margin around constant values keeps the limits apart.
-        margin = 0.05 * (scale.high - scale.low) or 1.0
-        axis.set_ylim(scale.low - margin, scale.high + margin)
+        axis.set_ylim(*scale.add_margin())
         axis.set_xlim(-0.5, scale.longest - 0.5)
         axis.locator_params(axis="x", nbins=4, integer=True)

@@ -37,6 +37,11 @@ class RowScale(NamedTuple):
     high: float
     longest: int
 
+    def add_margin(self) -> tuple[float, float]:
+        """Returns limits a little beyond the range, which may be empty."""
+        margin = 0.05 * (self.high - self.low) or 1.0
+        return self.low - margin, self.high + margin
+
 
 class InputKind(Protocol):
     """A kind of column that becomes a modality: a NamedTuple whose first field names the columns.

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
+from mmjax.data.kinds.point_cloud import PointCloud
 from mmjax.data.limits import MAX_BYTES
 from mmjax.data.load.array_columns import (
     Column,
@@ -33,7 +34,7 @@ Parts = Mapping[str, Mapping[str, Any]]
 
 def from_arrays(
     splits: Mapping[str, Mapping[str, Any] | str | os.PathLike[str]],
-    inputs: Sequence[str],
+    inputs: Sequence[str | PointCloud],
     targets: Sequence[str],
     *,
     lengths: Mapping[str, str] | None = None,
@@ -56,7 +57,7 @@ def from_arrays(
 
     Args:
       splits: {split: arrays by name, or the path of an .npz file}.
-      inputs: names of the arrays that are modalities.
+      inputs: names of the arrays that are modalities, or a `PointCloud` of a name.
       targets: names of the arrays that are tasks.
       lengths: {modality: name of the array of its lengths}, for sequences that are padded already.
       present: {modality: name of the array that says where it is present}.
@@ -75,27 +76,34 @@ def from_arrays(
     lengths, present, labeled = lengths or {}, present or {}, labeled or {}
     if not inputs or not targets:
         raise ValueError("inputs and targets each need at least one array.")
-    _check_distinct("inputs", inputs)
+    clouds = {spec.column: spec for spec in inputs if isinstance(spec, PointCloud)}
+    names = [spec.column if isinstance(spec, PointCloud) else spec for spec in inputs]
+    _check_distinct("inputs", names)
     _check_distinct("targets", targets)
-    check_standardise(standardise, inputs)
-    _check_keys("inputs", inputs, lengths=lengths, present=present, modalities=modalities or {})
+    check_standardise(standardise, names)
+    _check_keys("inputs", names, lengths=lengths, present=present, modalities=modalities or {})
     _check_keys("targets", targets, labeled=labeled, tasks=tasks or {})
-    used = [*inputs, *targets, *lengths.values(), *present.values(), *labeled.values()]
+    used = [*names, *targets, *lengths.values(), *present.values(), *labeled.values()]
     parts = {split: _part(split, part, used, max_bytes) for split, part in splits.items()}
     check_sizes(name, {split: _rows(split, part) for split, part in parts.items()})
     found = {
-        m: {s: _column(s, m, part, lengths, present) for s, part in parts.items()} for m in inputs
+        m: {s: _column(s, m, part, lengths, present) for s, part in parts.items()} for m in names
     }
-    specs = {m: modality_of(m, found[m], m in lengths, (modalities or {}).get(m)) for m in inputs}
+    specs = {}
+    for m in names:
+        is_sequence = m in lengths or m in clouds
+        specs[m] = modality_of(m, found[m], is_sequence, (modalities or {}).get(m))
+        if m in clouds:
+            specs[m] = clouds[m].convert_modality(specs[m])
     for m, columns in found.items():
         ranges = {s: value_range(c.rows, c.here) for s, c in columns.items()}
         check_same_scale(name, m, ranges, sequence=specs[m].sequence)
-    kinds = {m: kind_of(column.kind for column in found[m].values()) for m in inputs}
+    kinds = {m: kind_of(column.kind for column in found[m].values()) for m in names}
     values = {t: {s: _values(s, t, p[t]) for s, p in parts.items()} for t in targets}
     known = {t: (tasks or {}).get(t) or infer_task(t, values[t]["train"]) for t in targets}
     batches = {}
     for split, part in parts.items():
-        columns = {m: found[m][split] for m in inputs}
+        columns = {m: found[m][split] for m in names}
         batch = _inputs(columns, specs, kinds)
         batches[split] = _with_targets(
             batch, split, part, {t: values[t][split] for t in targets}, known, labeled
