@@ -229,7 +229,7 @@ BAD = [
     ),
     (
         {"size": np.array([np.inf, 1.0] * 20)},
-        "row 0 of 'train': target 'size' is inf, which is no finite number",
+        "row 0 of 'train': target 'size' is inf, which is not a finite number",
     ),
     (
         {"vector": np.where(np.eye(40, 4) > 0, np.nan, 1.0)},

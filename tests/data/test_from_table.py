@@ -349,10 +349,10 @@ BAD = [
         put(40, kind="ash"),
         r"table\.csv, line \d+: target 'kind' is 'ash', which is none of its 3 classes: elm, fir",
     ),
-    (put(9, height="tall"), r"line \d+, 'body': 'tall' is no number; leave the cell empty"),
-    (put(9, height="nan"), r"'body': 'nan' is no finite number"),
+    (put(9, height="tall"), r"line \d+, 'body': 'tall' is not a number; leave the cell empty"),
+    (put(9, height="nan"), r"'body': 'nan' is not a finite number"),
     (put(9, weight=""), r"'body': column 'weight' is empty and others are not"),
-    (put(9, age="old"), r"line \d+, 'age': 'old' is no number"),
+    (put(9, age="old"), r"line \d+, 'age': 'old' is not a number"),
     (put(9, hot="2"), r"line \d+, 'signs': '2' is neither 0 nor 1"),
     (put(9, part=""), r"line \d+: column 'part' names no split"),
     (

@@ -21,7 +21,7 @@ def typed(array: np.ndarray, what: str) -> np.ndarray:
       ValueError: if a number is beyond 32 bits; the message begins with `what`.
 
     Example:
-      >>> typed(np.array([1, 2]), "x").dtype
+      >>> convert_to_32_bits(np.array([1, 2]), "x").dtype
       dtype('int32')
     """
     if array.dtype in KEPT:

@@ -1,4 +1,4 @@
-"""The records of a TFDS data set as examples: features are turned into arrays when wanted."""
+"""The records of a TFDS data set as examples, which are converted on demand."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -71,8 +71,8 @@ class Records:
     Attributes:
       split: its name.
       source: its records.
-      readers: of the modalities.
-      goals: of the tasks.
+      readers: {modality: its reader}.
+      goals: {task: its goal}.
     """
 
     split: str
@@ -84,28 +84,28 @@ class Records:
         return len(self.source)
 
     def fetch(self, rows: Sequence[int]) -> list[Example]:
-        """The examples of those rows."""
+        """Returns the examples of those rows."""
         return [self._example(row) for row in rows]
 
     def place(self, row: int) -> str:
-        """The split and the example's number."""
+        """Returns the split and the number of the example."""
         return f"example {row} of {self.split!r}"
 
     def _example(self, row: int) -> Example:
-        what = "record"
+        name = "record"
         try:
             record = self.source[row]
             inputs = {}
-            for what, read in self.readers.items():
-                inputs[what] = read(record)
+            for name, read in self.readers.items():
+                inputs[name] = read(record)
             return Example(inputs, {task: goal(record) for task, goal in self.goals.items()})
         except (ValueError, OSError) as error:
             kind = ValueError if type(error) is ValueError else UnreadableError
-            raise kind(f"{self.place(row)}, {what!r}: {error}") from None
+            raise kind(f"{self.place(row)}, {name!r}: {error}") from None
 
 
 def follow(record: Any, path: str) -> Any:
-    """The value of a path in a record."""
+    """Returns the value of a path in a record."""
     for part in path.split("/"):
         record = record[part]
     return record
@@ -142,7 +142,7 @@ def declare_modality(features: Any, reader: Reader) -> Modality:
 
 
 def goal(features: Any, spec: str | Target) -> Goal:
-    """How a task's target is read, by its kind or, for a path alone, by its feature."""
+    """Makes the reader of a target, by its kind or, for a path alone, by its feature."""
     if isinstance(spec, Labels):
         return Goal(spec)
     spec = Label(spec) if isinstance(spec, str) else spec
@@ -164,5 +164,5 @@ def _iterate_values(source: Decoding, path: str) -> Iterable[Any]:
 
 
 def task(goal: Goal) -> Task | None:
-    """What is known of a task before its targets are read."""
+    """Returns the task; None if it is inferred from the targets."""
     return Task("multilabel", goal.classes) if goal.several else goal.spec.declare_task()
