@@ -64,7 +64,7 @@ def test_tables_are_the_counts_made_by_hand(zoo):
             ["photo", "2 x 3 x 1", "uint8", "", "1 (25.0%)", "none"],
         ],
         "Tasks": [
-            ["", "kind", "classes", "unit", "unlabelled in train", "unlabelled in test"],
+            ["", "kind", "classes", "unit", "unlabeled in train", "unlabeled in test"],
             ["animal", "classification", "2", "", "none", "none"],
             ["traits", "multilabel", "3", "", "none", "none"],
             ["age", "regression", "", "years", "1 (25.0%)", "1 (100.0%)"],

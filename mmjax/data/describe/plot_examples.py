@@ -1,4 +1,4 @@
-"""A picture of some examples: images as images, sound as spectrograms, text as text."""
+"""A plot of some examples: images as images, sound as spectrograms, text as text."""
 
 import textwrap
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ COLUMNS = 8
 
 
 def draw_sheet(data: Dataset, path: Path, *, seed: int = 0) -> str:
-    """Draws examples of the first split as PNG: a column an example, a row a modality.
+    """Draws examples of the first split as PNG: one column per example, one row per modality.
 
-    Which examples is drawn by `seed`. The labels are the titles.
+    The examples are drawn by `seed`. Their labels are the titles.
 
     Returns:
       The name of the split.
@@ -51,16 +51,21 @@ def draw_sheet(data: Dataset, path: Path, *, seed: int = 0) -> str:
 
 
 def titles(data: Dataset, batch: Batch, row: int) -> str:
-    """An example's labels, a line per task."""
-    lines = (
-        f"{name}: {label(task, batch.targets[name][row]) if batch.labeled[name][row] else '–'}"
-        for name, task in data.tasks.items()
-    )
-    return "\n".join(map(escape_control_characters, lines))
+    """Formats the labels of an example, one line per task."""
+    lines = []
+    for name, task in data.tasks.items():
+        text = label(task, batch.targets[name][row]) if batch.labeled[name][row] else "–"
+        lines.append(escape_control_characters(f"{name}: {text}"))
+    return "\n".join(lines)
 
 
 def label(task: Task, target: Any) -> str:
-    """A target in words."""
+    """Formats a target.
+
+    Example:
+      >>> format_target(Task("multilabel", ("big", "tame")), [0, 1])
+      'tame'
+    """
     if task.kind in ("classification", "ordinal"):
         return task.classes[int(target)]
     if task.kind == "sequence":
@@ -76,15 +81,15 @@ def label(task: Task, target: Any) -> str:
 def _draw_row(row: Any, name: str, spec: Modality, batch: Batch) -> None:
     """Draws one modality of every example, all on one scale and without padding."""
     examples = [_example(name, spec, batch, i) for i in range(len(row))]
-    axis_names = ("", "")
+    axis_names, scale = ("", ""), _scale_of(examples)
     for axis, x in zip(row, examples, strict=True):
         axis.tick_params(labelsize=6)
         if x is None:
             write_text(axis, "missing", color="0.5")
             continue
         kind, names = _choose_kind(x, spec)
-        kind.draw(axis, x, _scale_of(examples))
-        axis_names = axis_names if any(axis_names) else names
+        kind.draw(axis, x, scale)
+        axis_names = axis_names if any(axis_names) else names  # a text has none
     for axis in row[1:]:  # the row has one vertical scale
         axis.set_yticklabels([])
     across, up = axis_names
@@ -94,7 +99,7 @@ def _draw_row(row: Any, name: str, spec: Modality, batch: Batch) -> None:
 
 
 def _choose_kind(x: np.ndarray, spec: Modality) -> tuple[type[Input], tuple[str, str]]:
-    """Returns the first kind that an example is of, and the names of its axes."""
+    """Returns the first kind that draws an example, and the names of its axes."""
     for kind in PLOTTED_KINDS:
         names = kind.name_axes(x, spec)
         if names is not None:
@@ -103,7 +108,7 @@ def _choose_kind(x: np.ndarray, spec: Modality) -> tuple[type[Input], tuple[str,
 
 
 def _scale_of(examples: Sequence[np.ndarray | None]) -> RowScale:
-    """Returns the range of all values, 0 to 1 if there are none."""
+    """Computes the range of all values (0 to 1 if there are none) and the longest first axis."""
     arrays = [x for x in examples if x is not None and x.size]
     low = min((float(x.min()) for x in arrays), default=0.0)
     high = max((float(x.max()) for x in arrays), default=1.0)
@@ -111,7 +116,7 @@ def _scale_of(examples: Sequence[np.ndarray | None]) -> RowScale:
 
 
 def _example(name: str, spec: Modality, batch: Batch, row: int) -> np.ndarray | None:
-    """One input, as long as it is; None if it is missing."""
+    """Returns one input without its padding; None if it is missing."""
     if not batch.present[name][row]:
         return None
     x = np.asarray(batch.inputs[name][row])
