@@ -28,7 +28,7 @@ def describe(data: Dataset) -> list[Table]:
 
     Example:
       >>> from mmjax.data import interactions
-      >>> describe_dataset(interactions(sizes=(30, 10, 10)))[0].rows
+      >>> describe_dataset(interactions(train=30, validation=10, test=10))[0].rows
       [['', 'train', 'validation', 'test'], ['examples', '30', '10', '10']]
     """
     splits = {split: survey(data, split) for split in data.splits}

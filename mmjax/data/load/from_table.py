@@ -65,7 +65,7 @@ def from_table(
 
     Example:
       >>> import contextlib, io, pathlib, tempfile
-      >>> rows = [f"{i / 3},{'ab'[i % 2]}" for i in range(40)]
+      >>> rows = [f"{i / 3},{'ab'[i % 2]}" for i in range(200)]
       >>> with tempfile.TemporaryDirectory() as folder:
       ...     path = pathlib.Path(folder, "pets.csv")
       ...     _ = path.write_text(os.linesep.join(["weight,kind", *rows]))
