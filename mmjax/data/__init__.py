@@ -5,7 +5,7 @@ from mmjax.data.builtin.digit_pairs import digit_pairs
 from mmjax.data.builtin.interactions import interactions
 from mmjax.data.builtin.multi_digits import Pairing, fashion_mnist_pairs, multi_fashion, multi_mnist
 from mmjax.data.builtin.polyglot_digits import polyglot_digits
-from mmjax.data.load.column_kinds import Audio, Image, Label, Labels, Numbers, Text, Value
+from mmjax.data.kinds import Audio, Image, Label, Labels, Numbers, PointCloud, Text, Value
 from mmjax.data.load.from_arrays import from_arrays
 from mmjax.data.load.from_table import from_table
 from mmjax.data.load.from_tfds import from_tfds
@@ -17,6 +17,7 @@ __all__ = [
     "Labels",
     "Numbers",
     "Pairing",
+    "PointCloud",
     "Text",
     "Value",
     "av_mnist",

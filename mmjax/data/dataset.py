@@ -26,6 +26,11 @@ class Modality(NamedTuple):
     sequence: bool = False
     vocabulary: tuple[str, ...] = ()
 
+    def describe(self) -> str:
+        """Describes the shape of an example."""
+        sizes = " x ".join(map(str, self.shape)) or "a number"
+        return f"sequence, up to {sizes}" if self.sequence else sizes
+
 
 class Task(NamedTuple):
     """One prediction target.

@@ -205,7 +205,7 @@ BAD = [
     (
         "size",
         lambda x: np.where(x > 0, np.inf, x),
-        "target 'size' is inf, which is no finite numbe",
+        "target 'size' is inf, which is not a finite numbe",
     ),
     ("size", lambda x: [10**400, *x[1:].tolist()], "row 0 of 'train': target 'size' is 1000000000"),
 ]
@@ -258,8 +258,8 @@ def test_padding_does_not_decide_whether_a_sequence_is_missing(form, padding):
     x[1] = np.nan
     x[:, 3:] = padding
     column = as_column("train", "x", form(x), lengths=("n", np.array([3, 3, 0])))
-    np.testing.assert_array_equal(column.here, [True, False, False])
-    np.testing.assert_array_equal(np.where(column.here, column.lengths, 0), [3, 0, 0])
+    np.testing.assert_array_equal(column.present, [True, False, False])
+    np.testing.assert_array_equal(np.where(column.present, column.lengths, 0), [3, 0, 0])
     spec = Modality((4, 2), sequence=True)
     whole, _ = padded(column, spec, np.dtype(np.float32))
     np.testing.assert_array_equal(whole.sum((1, 2)), [6, 0, 0])

@@ -6,8 +6,9 @@ from PIL import Image
 
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 from mmjax.data.describe import tables as module
-from mmjax.data.describe.plot_examples import as_text, draw_sheet, label, titles
+from mmjax.data.describe.plot_examples import draw_sheet, label, titles
 from mmjax.data.describe.tables import describe, show
+from mmjax.data.kinds.text import decode_text
 from mmjax.types import Batch
 
 MODALITIES = {"word": Modality((4,), sequence=True), "photo": Modality((2, 3, 1))}
@@ -59,11 +60,11 @@ def test_tables_are_the_counts_made_by_hand(zoo):
         "Splits": [["", "train", "test"], ["examples", "4", "1"]],
         "Modalities": [
             ["", "shape", "type", "length", "missing in train", "missing in test"],
-            ["word", "up to 4", "int32", "1 to 4, mean 2.4", "none", "none"],
+            ["word", "sequence, up to 4", "int32", "1 to 4, mean 2.4", "none", "none"],
             ["photo", "2 x 3 x 1", "uint8", "", "1 (25.0%)", "none"],
         ],
         "Tasks": [
-            ["", "kind", "classes", "unit", "unlabelled in train", "unlabelled in test"],
+            ["", "kind", "classes", "unit", "unlabeled in train", "unlabeled in test"],
             ["animal", "classification", "2", "", "none", "none"],
             ["traits", "multilabel", "3", "", "none", "none"],
             ["age", "regression", "", "years", "1 (25.0%)", "1 (100.0%)"],
@@ -131,14 +132,14 @@ def test_text_is_told_from_numbers():
     def stored(text):
         return np.frombuffer(text.encode(), np.uint8).astype(np.int32) + 1
 
-    assert as_text(stored("trzy")) == "trzy"
-    assert as_text(stored("négy")) == "négy"
-    assert as_text(stored("négy")[:2]) == "n", "a cut letter is left out"
-    assert as_text(np.array([5, 6, 7])) is None, "control characters"
-    assert as_text(np.array([300, 5])) is None
-    assert as_text(np.array([0, 98])) is None, "padding"
-    assert as_text(np.array([1.0, 98.0])) is None
-    assert as_text(np.zeros(0, int)) is None
+    assert decode_text(stored("trzy")) == "trzy"
+    assert decode_text(stored("négy")) == "négy"
+    assert decode_text(stored("négy")[:2]) == "n", "a cut letter is left out"
+    assert decode_text(np.array([5, 6, 7])) is None, "control characters"
+    assert decode_text(np.array([300, 5])) is None
+    assert decode_text(np.array([0, 98])) is None, "padding"
+    assert decode_text(np.array([1.0, 98.0])) is None
+    assert decode_text(np.zeros(0, int)) is None
 
 
 def test_labels_in_words(zoo):

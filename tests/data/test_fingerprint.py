@@ -9,7 +9,7 @@ from mmjax.data import fingerprint as fingerprints
 from mmjax.data import from_table, missing
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 from mmjax.data.fingerprint import fingerprint
-from mmjax.data.load.column_kinds import Image
+from mmjax.data.kinds import Image
 from mmjax.data.normalize import Scale, Standardised
 from mmjax.types import Batch
 

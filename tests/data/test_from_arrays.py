@@ -72,7 +72,7 @@ def test_everything_is_inferred_and_told(capsys):
     assert told.out == "" and told.err.startswith("told: 40 train, 12 validation, 14 test\n")
     for line in (
         "vector  4; present in 97.5% of train",
-        "walk    sequence, up to 5 of 3; present in 97.5% of train",
+        "walk    sequence, up to 5 x 3; present in 97.5% of train",
         "kind    classification, 3 classes: low, mid, top; labeled in 97.5% of train",
     ):
         assert line in told.err
@@ -229,7 +229,7 @@ BAD = [
     ),
     (
         {"size": np.array([np.inf, 1.0] * 20)},
-        "row 0 of 'train': target 'size' is inf, which is no finite number",
+        "row 0 of 'train': target 'size' is inf, which is not a finite number",
     ),
     (
         {"vector": np.where(np.eye(40, 4) > 0, np.nan, 1.0)},

@@ -13,7 +13,7 @@ import mmjax
 from mmjax.config import apply, auto_config, build
 from mmjax.data.audio.log_mel import log_mel
 from mmjax.data.dataset import Arrays, Modality, Task
-from mmjax.data.load.column_kinds import Audio, Image, Label, Labels, Numbers, Text, Value
+from mmjax.data.kinds import Audio, Image, Label, Labels, Numbers, Text, Value
 from mmjax.data.load.from_table import from_table
 from mmjax.encoders import MLPEncoder
 from mmjax.fusion import Concat
@@ -120,7 +120,7 @@ def test_everything_is_inferred_and_told(folder, capsys):
     assert {s: len(source) for s, source in data.splits.items()} == SIZES
     said = capsys.readouterr().err
     assert said.startswith("told: 30 train, 8 validation, 9 test\n")
-    assert "photo  6x5x3; present in 96.7% of train" in said
+    assert "photo  6 x 5 x 3; present in 96.7% of train" in said
     assert "note   sequence, up to 9; present in 96.7% of train" in said
     assert re.search(
         r"age +regression, mean [\d.]+ years, standard deviation [\d.]+ years; lab", said
@@ -267,7 +267,7 @@ def test_sample_rates_must_be_one_unless_resampling_is_asked_for(tmp_path):
     rows = [{"f": f"{name}.wav", "y": name != "a"} for name in "abc"]
     table = {"train": write(tmp_path / "t.csv", rows)}
     with pytest.raises(
-        ValueError, match=r"line 3, 'f': .*b\.wav has 16000 samples a second, others 8000; give"
+        ValueError, match=r"line 3, 'f': .*b\.wav has 16000 samples per second, others 8000; give"
     ):
         from_table(table, {"f": "f"}, {"y": "y"})  # fmt: skip
     data = from_table(table, {"f": Audio("f", sample_rate=8000)}, {"y": "y"}, standardise=())
@@ -349,10 +349,10 @@ BAD = [
         put(40, kind="ash"),
         r"table\.csv, line \d+: target 'kind' is 'ash', which is none of its 3 classes: elm, fir",
     ),
-    (put(9, height="tall"), r"line \d+, 'body': 'tall' is no number; leave the cell empty"),
-    (put(9, height="nan"), r"'body': 'nan' is no finite number"),
+    (put(9, height="tall"), r"line \d+, 'body': 'tall' is not a number; leave the cell empty"),
+    (put(9, height="nan"), r"'body': 'nan' is not a finite number"),
     (put(9, weight=""), r"'body': column 'weight' is empty and others are not"),
-    (put(9, age="old"), r"line \d+, 'age': 'old' is no number"),
+    (put(9, age="old"), r"line \d+, 'age': 'old' is not a number"),
     (put(9, hot="2"), r"line \d+, 'signs': '2' is neither 0 nor 1"),
     (put(9, part=""), r"line \d+: column 'part' names no split"),
     (
@@ -422,7 +422,7 @@ def test_bad_arguments_and_splits_are_refused(folder, tmp_path):
         ({"inputs": {}}, "inputs and targets each need at least one column"),
         ({"inputs": {"x": "hight"}}, "has no column 'hight'; it has part, height"),
         ({"standardise": ("note", "nose")}, "standardise names 'nose'"),
-        ({"table": {"train": table}}, "split is given, but the table is already one file a split"),
+        ({"table": {"train": table}}, "split is given, but the table is already one file per split"),
         ({"split": "kind"}, "names no split|has no split 'train'"),
         ({"split": {"train": 0.999, "test": 0.001}}, "The split 'test' of .* is empty"),
         (
@@ -476,8 +476,8 @@ def test_a_streamed_experiment_set_on_the_command_line_trains(folder, tmp_path):
     for setting in (
         "data.inputs.photo.size=(3, 2)",
         "data.inputs.photo.channels=1",
-        "data.inputs.note=data.columns.Text('note', level='word')",
-        "data.targets.signs=data.columns.Labels(('hot', 'loud'))",
+        "data.inputs.note=data.Text('note', level='word')",
+        "data.targets.signs=data.Labels(('hot', 'loud'))",
         "data.standardise=('photo',)",
     ):
         config = apply(config, setting)

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 import mmjax
 from mmjax.data.audio.log_mel import log_mel
 from mmjax.data.dataset import Arrays, Modality, Task
-from mmjax.data.load.column_kinds import Audio, Image, Label, Labels, Numbers, Text, Value
+from mmjax.data.kinds import Audio, Image, Label, Labels, Numbers, Text, Value
 from mmjax.data.load.from_tfds import from_tfds
 from mmjax.encoders import MLPEncoder
 from mmjax.fusion import Concat
@@ -241,11 +241,11 @@ def test_how_features_are_read_can_be_said(builder):
         ({"inputs": {"x": Audio("sensor/at")}}, "'sensor/at' does not tell its sample rate"),
         (
             {"inputs": {"x": Text("count")}},
-            r"example \d+ of 'train', 'x': it is of type int, no text",
+            r"example \d+ of 'train', 'x': it is of type int, not a text",
         ),
         (
             {"inputs": {"x": Image("count")}},
-            r"example \d+ of 'train', 'x': it is int64.., no image",
+            r"example \d+ of 'train', 'x': it is int64.., not an image",
         ),
         ({"targets": {"y": Label("name", ("a tea",))}}, r"example \d+ of 'train': target 'y' is"),
         ({"targets": {"y": Value("name")}}, r"example \d+ of 'train': target 'y' is '.*', which"),

@@ -14,8 +14,10 @@ from mmjax.data import Audio, Image, Label, from_arrays, from_table
 from mmjax.data.audio.wav import read_wav
 from mmjax.data.builtin.fsdd import read_fsdd
 from mmjax.data.builtin.idx import read_idx
+from mmjax.data.kinds.audio import read_recording
+from mmjax.data.kinds.image import decode_image
 from mmjax.data.limits import LimitError, format_size
-from mmjax.data.load.decode import UnreadableError, image, recording
+from mmjax.data.load.decode import UnreadableError
 from mmjax.data.load.npz import read_npz
 from mmjax.data.load.table_files import read_table
 
@@ -153,11 +155,11 @@ def test_an_image_is_refused_by_the_pixels_that_its_header_declares(tmp_path):
     assert path.stat().st_size < 170_000
     message = r"bomb\.png: its size is 169,000,000 pixels, .* give max_pixels=169000000 or more"
     with little_memory(), pytest.raises(UnreadableError, match=message):
-        image(path, Image("x"))
+        decode_image(path, Image("x"))
     path.write_bytes(png(40, 30))
     with pytest.raises(UnreadableError, match="1,200 pixels, more than the limit of 1,199"):
-        image(path, Image("x", max_pixels=1199))
-    assert image(path, Image("x", max_pixels=1200)).shape == (30, 40, 1)
+        decode_image(path, Image("x", max_pixels=1199))
+    assert decode_image(path, Image("x", max_pixels=1200)).shape == (30, 40, 1)
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
@@ -207,7 +209,7 @@ def test_a_recording_is_limited_before_and_after_it_is_resampled(tmp_path):
     with path.open("wb") as file:
         file.truncate(1 << 40)  # a file of one hole
     with pytest.raises(UnreadableError, match=r"hole\.wav: its size is 1\.0 TiB.* give max_bytes="):
-        recording(path, Audio("x").max_bytes)
+        read_recording(path, Audio("x").max_bytes)
     path.write_bytes(wav(b"\1\0" * 1000, rate=1))
     rows = "\n".join("hole.wav," + "ab"[i % 2] for i in range(20))
     (tmp_path / "t.csv").write_text(f"x,y\n{rows}\n")

@@ -1,4 +1,4 @@
-"""What was inferred of a data set, in a few lines."""
+"""A summary of what was inferred of a data set, printed once."""
 
 import functools
 import sys
@@ -6,59 +6,47 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mmjax.console import align_columns, print_text
-from mmjax.data.dataset import Dataset, Modality, Task
+from mmjax.console import print_text
+from mmjax.data.dataset import Dataset, Task
 from mmjax.types import Batch
 
 
 def summary(data: Dataset, counts: Mapping[str, int], train: Batch) -> str:
-    """A line for the data set, and one for each modality and task.
+    """Returns a line for the data set, and one for each modality and task.
 
     Args:
       data: the data set.
-      counts: {modality: how many training examples have it}.
-      train: the training split's targets, and where they are labels.
+      counts: {modality: number of training examples that have it}.
+      train: the targets and label masks of the training split.
     """
     sizes = ", ".join(f"{len(source):,} {split}" for split, source in data.splits.items())
     examples = len(data.splits["train"])
-    lines = [
-        *(
-            (m, _modality(spec) + _share("present", counts[m], examples))
-            for m, spec in data.modalities.items()
-        ),
-        *(
-            (t, _task(t, task, train) + _share("labeled", int(train.labeled[t].sum()), examples))
-            for t, task in data.tasks.items()
-        ),
-    ]
-    head = f"{data.name}: {sizes}"
-    return "\n".join([head, *(f"  {line}" for line in align_columns(lines))])
+    width = max(map(len, [*data.modalities, *data.tasks]))
+    lines = [f"{data.name}: {sizes}"]
+    for m, spec in data.modalities.items():
+        coverage = _share("present", counts[m], examples)
+        lines.append(f"  {m:{width}}  {spec.describe()}{coverage}")
+    for t, task in data.tasks.items():
+        coverage = _share("labeled", int(train.labeled[t].sum()), examples)
+        lines.append(f"  {t:{width}}  {_task(t, task, train)}{coverage}")
+    return "\n".join(lines)
 
 
 @functools.lru_cache(maxsize=256)
 def announce(text: str) -> None:
-    """Prints a text to the error stream, the first time that it comes up."""
+    """Prints a text to the standard error stream unless it was printed before."""
     print_text(text, file=sys.stderr)
-
-
-def _modality(spec: Modality) -> str:
-    shape = "x".join(map(str, spec.shape))
-    if not spec.sequence:
-        return shape
-    rest = "x".join(map(str, spec.shape[1:]))
-    return f"sequence, up to {spec.shape[0]}" + (f" of {rest}" if rest else "")
 
 
 def _task(name: str, task: Task, train: Batch) -> str:
     if task.kind == "regression":
-        here = train.targets[name][train.labeled[name]].astype(np.float64)
+        y = train.targets[name][train.labeled[name]].astype(np.float64)
         unit = f" {task.unit}" if task.unit else ""
-        return (
-            f"regression, mean {here.mean():.4g}{unit}, standard deviation {here.std():.4g}{unit}"
-        )
-    shown = ", ".join(task.classes[:8]) + (", ..." if len(task.classes) > 8 else "")
-    return f"{task.kind}, {len(task.classes)} classes: {shown}"
+        return f"regression, mean {y.mean():.4g}{unit}, standard deviation {y.std():.4g}{unit}"
+    names = ", ".join(task.classes[:8]) + (", ..." if len(task.classes) > 8 else "")
+    return f"{task.kind}, {len(task.classes)} classes: {names}"
 
 
 def _share(word: str, count: int, examples: int) -> str:
+    """Formats the percentage of training examples, unless it is all of them."""
     return "" if count == examples else f"; {word} in {count / examples:.1%} of train"

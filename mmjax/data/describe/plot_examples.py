@@ -1,4 +1,4 @@
-"""A picture of some examples: images as images, sound as spectrograms, text as text."""
+"""A plot of some examples: images as images, sound as spectrograms, text as text."""
 
 import textwrap
 from collections.abc import Sequence
@@ -8,18 +8,19 @@ from typing import Any
 import numpy as np
 
 from mmjax.data.dataset import Dataset, Modality, Task
+from mmjax.data.kinds import PLOTTED_KINDS, Input
+from mmjax.data.kinds.plotting import write_text
+from mmjax.data.kinds.protocols import RowScale
 from mmjax.escapes import escape_control_characters
 from mmjax.types import Batch
 
 COLUMNS = 8
-UNIT_RANGE = (0.0, 1.0)
-GREY, RED, RGBA = 1, 3, 4  # numbers of channels that make a picture
 
 
 def draw_sheet(data: Dataset, path: Path, *, seed: int = 0) -> str:
-    """Draws examples of the first split as PNG: a column an example, a row a modality.
+    """Draws examples of the first split as PNG: one column per example, one row per modality.
 
-    Which examples is drawn by `seed`. The labels are the titles.
+    The examples are drawn by `seed`. Their labels are the titles.
 
     Returns:
       The name of the split.
@@ -50,16 +51,21 @@ def draw_sheet(data: Dataset, path: Path, *, seed: int = 0) -> str:
 
 
 def titles(data: Dataset, batch: Batch, row: int) -> str:
-    """An example's labels, a line per task."""
-    lines = (
-        f"{name}: {label(task, batch.targets[name][row]) if batch.labeled[name][row] else '–'}"
-        for name, task in data.tasks.items()
-    )
-    return "\n".join(map(escape_control_characters, lines))
+    """Formats the labels of an example, one line per task."""
+    lines = []
+    for name, task in data.tasks.items():
+        text = label(task, batch.targets[name][row]) if batch.labeled[name][row] else "–"
+        lines.append(escape_control_characters(f"{name}: {text}"))
+    return "\n".join(lines)
 
 
 def label(task: Task, target: Any) -> str:
-    """A target in words."""
+    """Formats a target.
+
+    Example:
+      >>> format_target(Task("multilabel", ("big", "tame")), [0, 1])
+      'tame'
+    """
     if task.kind in ("classification", "ordinal"):
         return task.classes[int(target)]
     if task.kind == "sequence":
@@ -72,116 +78,46 @@ def label(task: Task, target: Any) -> str:
     return f"{numbers} {task.unit}".strip()
 
 
-def as_text(x: np.ndarray) -> str | None:
-    """Bytes plus 1, as text is stored here (0 is padding), in words; None if they make none."""
-    if x.ndim != 1 or not len(x) or not np.issubdtype(x.dtype, np.integer):
-        return None
-    if x.min() < 1 or x.max() > 256:
-        return None
-    text = (x.astype(int) - 1).astype(np.uint8).tobytes().decode("utf-8", errors="ignore")
-    return text if text and text.isprintable() else None
-
-
 def _draw_row(row: Any, name: str, spec: Modality, batch: Batch) -> None:
-    """One modality of every example, all on one scale; sequences are as long as they are."""
+    """Draws one modality of every example, all on one scale and without padding."""
     examples = [_example(name, spec, batch, i) for i in range(len(row))]
-    here = [x for x in examples if x is not None and x.size]
-    limits = (
-        (min(float(x.min()) for x in here), max(float(x.max()) for x in here))
-        if here
-        else UNIT_RANGE
-    )
-    longest = max((len(x) for x in here if x.ndim), default=1)
+    axis_names, scale = ("", ""), _scale_of(examples)
     for axis, x in zip(row, examples, strict=True):
         axis.tick_params(labelsize=6)
         if x is None:
-            _write(axis, "missing", color="0.5")
-        else:
-            _draw(axis, x, spec, limits, longest)
-        if axis is not row[0]:  # the row has one vertical scale
-            axis.set_yticklabels([])
-    across, up = _axis_names(spec, here)
+            write_text(axis, "missing", color="0.5")
+            continue
+        kind, names = _choose_kind(x, spec)
+        kind.draw(axis, x, scale)
+        axis_names = axis_names if any(axis_names) else names  # a text has none
+    for axis in row[1:]:  # the row has one vertical scale
+        axis.set_yticklabels([])
+    across, up = axis_names
     row[0].set_xlabel(across, fontsize=7)
     name = escape_control_characters(name)
     row[0].set_ylabel(f"{name}\n{up}" if up else name, fontsize=8)
 
 
-def _axis_names(spec: Modality, examples: Sequence[np.ndarray]) -> tuple[str, str]:
-    """What the horizontal and the vertical axes of a modality count."""
-    drawn = [x for x in examples if x.ndim and as_text(x) is None]
-    if not drawn:
-        return "", ""
-    if spec.sequence:
-        return "time step", "value" if drawn[0].ndim == 1 else "channel"
-    if _is_picture(drawn[0], spec):
-        return "pixel", "pixel"
-    return ("component", "value") if drawn[0].ndim == 1 else ("first axis", "other axes")
+def _choose_kind(x: np.ndarray, spec: Modality) -> tuple[type[Input], tuple[str, str]]:
+    """Returns the first kind that draws an example, and the names of its axes."""
+    for kind in PLOTTED_KINDS:
+        names = kind.name_axes(x, spec)
+        if names is not None:
+            return kind, names
+    raise AssertionError("the last kind draws any array")
+
+
+def _scale_of(examples: Sequence[np.ndarray | None]) -> RowScale:
+    """Computes the range of all values (0 to 1 if there are none) and the longest first axis."""
+    arrays = [x for x in examples if x is not None and x.size]
+    low = min((float(x.min()) for x in arrays), default=0.0)
+    high = max((float(x.max()) for x in arrays), default=1.0)
+    return RowScale(low, high, max((len(x) for x in arrays if x.ndim), default=1))
 
 
 def _example(name: str, spec: Modality, batch: Batch, row: int) -> np.ndarray | None:
-    """One input, as long as it is; None if it is missing."""
+    """Returns one input without its padding; None if it is missing."""
     if not batch.present[name][row]:
         return None
     x = np.asarray(batch.inputs[name][row])
     return x[: batch.lengths[name][row]] if spec.sequence else x
-
-
-def _draw(
-    axis: Any, x: np.ndarray, spec: Modality, limits: tuple[float, float], longest: int
-) -> None:
-    text = as_text(x)
-    if text is not None:
-        _write(axis, text)
-    elif x.ndim == 0:
-        _write(axis, f"{x:.4g}")
-    elif x.ndim == 1:
-        axis.plot(x, linewidth=0.8, marker="." if longest < 30 else "", color="#0072B2")
-        axis.set_ylim(*_wide(limits))
-        axis.set_xlim(-0.5, longest - 0.5)
-        axis.locator_params(axis="x", nbins=4, integer=True)
-    elif _is_picture(x, spec):
-        axis.imshow(_unit(x, limits), cmap="gray", vmin=0, vmax=1)
-        axis.locator_params(nbins=4, integer=True)
-    else:  # Time runs to the right, whatever else there is runs up.
-        levels = x.reshape(len(x), -1).T.astype(float)
-        low, high = limits
-        axis.imshow(levels, aspect="auto", origin="lower", cmap="magma", vmin=low, vmax=high)
-        axis.set_xlim(-0.5, longest - 0.5)
-        axis.locator_params(nbins=4, integer=True)
-
-
-def _is_picture(x: np.ndarray, spec: Modality) -> bool:
-    """Returns whether an input is an image of gray or colored pixels."""
-    return not spec.sequence and x.ndim == 3 and x.shape[2] in (GREY, RED, RGBA)
-
-
-def _unit(x: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """Pixels in 0 to 1: bytes and such as lie there already are left alone, others are scaled."""
-    if x.dtype == np.uint8:
-        return x / 255
-    low, high = limits
-    if low >= 0 and high <= 1:
-        return x
-    return (x - low) / max(high - low, 1e-12)
-
-
-def _wide(limits: tuple[float, float]) -> tuple[float, float]:
-    low, high = limits
-    edge = 0.05 * (high - low) or 1.0
-    return low - edge, high + edge
-
-
-def _write(axis: Any, text: str, color: str = "black") -> None:
-    axis.set_xticks([])
-    axis.set_yticks([])
-    wrapped = textwrap.fill(text, 16, max_lines=8, placeholder=" ...")
-    axis.text(
-        0.5,
-        0.5,
-        wrapped,
-        ha="center",
-        va="center",
-        fontsize=8,
-        color=color,
-        transform=axis.transAxes,
-    )

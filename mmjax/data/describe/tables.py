@@ -1,4 +1,4 @@
-"""What a data set holds, split by split, in tables: counts, shapes, balance, what is missing."""
+"""Tables of the contents of each split: counts, shapes, balance of classes, missing parts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -6,25 +6,30 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmjax.console import print_table
-from mmjax.data.dataset import Dataset, Modality, Source, Task
+from mmjax.data.dataset import Dataset, Modality, Task
 from mmjax.types import Batch
 
 CHUNK = 1024  # examples in memory at once
-LISTED = 40  # most classes that a table lists
+LISTED = 40  # largest number of classes that a table lists
 
 
 class Table(NamedTuple):
-    """A title, and rows of text of which the first is the header."""
+    """A title, and rows of text, the first of which is the header."""
 
     title: str
     rows: list[list[str]]
 
 
 def describe(data: Dataset) -> list[Table]:
-    """Looks at every example once and tells what there is.
+    """Reads every example once and makes the tables.
 
     Raises:
       ValueError: if a split has no examples or lacks a modality or a task.
+
+    Example:
+      >>> from mmjax.data import interactions
+      >>> describe_dataset(interactions(train=30, validation=10, test=10))[0].rows
+      [['', 'train', 'validation', 'test'], ['examples', '30', '10', '10']]
     """
     splits = {split: survey(data, split) for split in data.splits}
     tables = [
@@ -39,7 +44,7 @@ def describe(data: Dataset) -> list[Table]:
 
 
 def survey(data: Dataset, split: str) -> Batch:
-    """All of a split but its inputs, of which one example is kept; a large source is read in parts.
+    """Reads a split in chunks; of the inputs only those of the first example are kept.
 
     Raises:
       ValueError: if the split has no examples or lacks a modality or a task.
@@ -50,13 +55,15 @@ def survey(data: Dataset, split: str) -> Batch:
     if not len(source):
         raise ValueError(f"{data.name}, split {split!r}: it has no examples.")
     starts = range(0, len(source), CHUNK)
-    read = (_part(source, start) for start in starts)
-    parts = list(tracked(read, f"Reading {data.name}: {split}", len(starts)))
-    _complete(data, split, parts[0])
-    inputs = {m: x[:1] for m, x in parts[0].inputs.items()}
-    others = [part._replace(inputs={}) for part in parts]
-    joined = Batch(*(_joined(pieces) for pieces in zip(*others, strict=True)))
-    return joined._replace(inputs=inputs)
+    inputs, chunks = {}, []
+    for start in tracked(starts, f"Reading {data.name}: {split}", len(starts)):
+        chunk = source.take(np.arange(start, min(start + CHUNK, len(source))))
+        if not chunks:
+            _complete(data, split, chunk)
+            inputs = {m: x[:1] for m, x in chunk.inputs.items()}
+        chunks.append(chunk._replace(inputs={}))
+    whole = Batch(*map(_joined, zip(*chunks, strict=True)))
+    return whole._replace(inputs=inputs)
 
 
 def show(tables: Sequence[Table]) -> None:
@@ -65,24 +72,20 @@ def show(tables: Sequence[Table]) -> None:
         print_table(table.rows, table.title)
 
 
-def _part(source: Source, start: int) -> Batch:
-    return source.take(np.arange(start, min(start + CHUNK, len(source))))
-
-
-def _joined(pieces: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _complete(data: Dataset, split: str, batch: Batch) -> None:
     sequences = [m for m, spec in data.modalities.items() if spec.sequence]
-    wanted = {
+    required = {
         "inputs": data.modalities,
         "present": data.modalities,
         "lengths": sequences,
         "targets": data.tasks,
         "labeled": data.tasks,
     }
-    for part, names in wanted.items():
+    for part, names in required.items():
         for name in names:
             if name not in getattr(batch, part):
                 raise ValueError(f"{data.name}, split {split!r}: {part} has no {name!r}.")
@@ -99,26 +102,24 @@ def _modalities(modalities: Mapping[str, Modality], splits: Mapping[str, Batch])
     for name, spec in modalities.items():
         missing = [_share(~batch.present[name]) for batch in splits.values()]
         kind = str(first.inputs[name].dtype)
-        rows.append([name, _shape(spec), kind, _lengths(name, spec, splits), *missing])
+        tokens = f" of {len(spec.vocabulary)} tokens" if spec.vocabulary else ""
+        lengths = _lengths(name, spec, splits)
+        rows.append([name, spec.describe() + tokens, kind, lengths, *missing])
     return rows
 
 
-def _shape(spec: Modality) -> str:
-    sizes = " x ".join(map(str, spec.shape)) or "a number"
-    tokens = f" of {len(spec.vocabulary)} tokens" if spec.vocabulary else ""
-    return (f"up to {sizes}" if spec.sequence else sizes) + tokens
-
-
 def _lengths(name: str, spec: Modality, splits: Mapping[str, Batch]) -> str:
-    """Shortest, mean and longest sequence of those that are there."""
+    """Formats the shortest, the longest and the mean length of all present sequences."""
     if not spec.sequence:
         return ""
-    here = np.concatenate([b.lengths[name][b.present[name]] for b in splits.values()])
-    return f"{here.min()} to {here.max()}, mean {here.mean():.1f}" if len(here) else "none"
+    lengths = np.concatenate([b.lengths[name][b.present[name]] for b in splits.values()])
+    if not len(lengths):
+        return "none"
+    return f"{lengths.min()} to {lengths.max()}, mean {lengths.mean():.1f}"
 
 
 def _tasks(tasks: Mapping[str, Task], splits: Mapping[str, Batch]) -> list[list[str]]:
-    rows = [["", "kind", "classes", "unit", *(f"unlabelled in {split}" for split in splits)]]
+    rows = [["", "kind", "classes", "unit", *(f"unlabeled in {split}" for split in splits)]]
     for name, task in tasks.items():
         missing = [_share(~batch.labeled[name]) for batch in splits.values()]
         classes = str(len(task.classes)) if task.classes else ""
@@ -129,13 +130,13 @@ def _tasks(tasks: Mapping[str, Task], splits: Mapping[str, Batch]) -> list[list[
 def _classes(name: str, task: Task, splits: Mapping[str, Batch]) -> Table:
     labels = [_real(task, b.targets[name][b.labeled[name]]) for b in splits.values()]
     counts = [np.bincount(y, minlength=len(task.classes)) for y in labels]
-    things = {"sequence": "steps", "segmentation": "pixels"}.get(task.kind, "examples")
+    unit = {"sequence": "steps", "segmentation": "pixels"}.get(task.kind, "examples")
     rows = _counts(task, list(splits), counts, list(map(len, labels)))
-    return Table(f"{name}: {things} of each class", rows)
+    return Table(f"{name}: {unit} of each class", rows)
 
 
 def _real(task: Task, targets: np.ndarray) -> np.ndarray:
-    """The targets in a row, without steps and pixels that have none."""
+    """Flattens the targets, without steps and pixels that have no label."""
     flat = targets.reshape(-1)
     if task.kind in ("sequence", "segmentation"):
         return flat[flat >= 0]
@@ -152,15 +153,16 @@ def _labels(name: str, task: Task, splits: Mapping[str, Batch]) -> Table:
 def _counts(
     task: Task, splits: list[str], counts: list[np.ndarray], totals: list[int]
 ) -> list[list[str]]:
-    """A class a row; of many classes those that are most frequent in the first split."""
+    """Makes one row per class; of many classes those most frequent in the first split."""
     order = np.argsort(-counts[0], kind="stable")[:LISTED]
-    shown = sorted(order) if len(task.classes) <= LISTED else order
-    rows = [["", *splits]] + [
-        [task.classes[c], *(_count(int(n[c]), of) for n, of in zip(counts, totals, strict=True))]
-        for c in shown
-    ]
+    rows = [["", *splits]]
+    for c in sorted(order) if len(task.classes) <= LISTED else order:
+        cells = [_count(int(n[c]), total) for n, total in zip(counts, totals, strict=True)]
+        rows.append([task.classes[c], *cells])
     rest = len(task.classes) - LISTED
-    return rows + ([[f"and {rest} rarer ones", *[""] * len(splits)]] if rest > 0 else [])
+    if rest > 0:
+        rows.append([f"and {rest} rarer ones", *[""] * len(splits)])
+    return rows
 
 
 def _numbers(name: str, task: Task, splits: Mapping[str, Batch]) -> Table:
@@ -174,7 +176,7 @@ def _numbers(name: str, task: Task, splits: Mapping[str, Batch]) -> Table:
 
 
 def _fact(name: str, value: Any) -> Table:
-    """Something that is known of the data; of two levels, the inner one makes columns."""
+    """Makes the table of a fact; of nested mappings the inner keys become columns."""
     title = name.replace("_", " ")
     if not isinstance(value, Mapping):
         return Table(title, [["", ""], [title, _text(value)]])

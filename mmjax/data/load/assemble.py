@@ -1,4 +1,4 @@
-"""From examples that are read one by one to a data set: inferred, checked, standardised."""
+"""Assembly of a data set from examples that are read one by one."""
 
 import dataclasses
 import warnings
@@ -20,14 +20,14 @@ from mmjax.types import Batch
 
 @dataclasses.dataclass(frozen=True)
 class Decoded:
-    """A source that reads and decodes its examples whenever they are wanted.
+    """A source that reads and decodes its examples on demand.
 
     Attributes:
-      examples: where they come from.
-      rows: those of them that are the source's.
-      modalities: what they are padded to.
-      kinds: types of their numbers.
-      labels: all targets, and where they are labels; without inputs.
+      examples: all examples of the split.
+      rows: the numbers of the examples that the source has.
+      modalities: what the inputs are padded to.
+      kinds: {modality: type of its numbers}.
+      labels: the targets and label masks of all rows; no inputs.
     """
 
     examples: Examples
@@ -40,10 +40,10 @@ class Decoded:
         return len(self.rows)
 
     def take(self, indices: np.ndarray) -> Batch:
-        """The examples at `indices`, in that order."""
-        read = self.examples.fetch(self.rows[indices].tolist())
+        """Returns the examples at `indices`, in that order."""
+        examples = self.examples.fetch(self.rows[indices].tolist())
         labels = Arrays(self.labels).take(indices)
-        return collate([e.inputs for e in read], self.modalities, self.kinds, labels)
+        return collate([e.inputs for e in examples], self.modalities, self.kinds, labels)
 
 
 def collate(
@@ -52,7 +52,7 @@ def collate(
     kinds: Mapping[str, np.dtype],
     labels: Batch,
 ) -> Batch:
-    """Stacks examples, with zeros where something is missing or a sequence is shorter."""
+    """Stacks examples to a batch; missing modalities and padding become zeros."""
     batch = labels._replace(inputs={}, present={}, lengths={})
     for name, spec in modalities.items():
         values = [example[name] for example in inputs]
@@ -68,30 +68,29 @@ def load(
     name: str,
     splits: Mapping[str, Examples],
     *,
-    sequences: Collection[str],
-    vocabularies: Mapping[str, tuple[str, ...]],
+    modalities: Mapping[str, Modality],
     tasks: Mapping[str, Task | None],
     in_memory: bool,
     standardise: Sequence[str] | None,
     skip_unreadable: bool,
 ) -> Dataset:
-    """Reads every example once, infers what was not given, and tells what it found.
+    """Reads every example once, infers what was not given, and prints a summary.
 
     Args:
-      name: the data set's.
-      splits: the examples of each.
-      sequences: the modalities whose first axis is time.
-      vocabularies: what the tokens of texts stand for.
-      tasks: what there is to predict; None is inferred from the training split.
-      in_memory: whether all examples are kept decoded; else they are read when they are wanted.
+      name: name of the data set.
+      splits: {split: its examples}.
+      modalities: the modalities except for their shapes.
+      tasks: the tasks; None: inferred from the training split.
+      in_memory: whether all examples are kept decoded; otherwise they are read on demand.
       standardise: modalities that get mean 0 and standard deviation 1 over the training split;
         None: all whose numbers are floating-point.
-      skip_unreadable: whether examples that cannot be read are left out, counted and warned of.
+      skip_unreadable: whether unreadable examples are left out, with a warning.
 
     Raises:
       ValueError: naming the place, if an example cannot be read or does not fit.
     """
     check_sizes(name, {split: len(examples) for split, examples in splits.items()})
+    sequences = [m for m, modality in modalities.items() if modality.sequence]
     scans = {
         split: scan(
             examples,
@@ -104,24 +103,21 @@ def load(
         for split, examples in splits.items()
     }
     skipped = _skipped(name, scans)
-    check_sizes(name, {split: len(found.rows) for split, found in scans.items()})
-    found = _everywhere(scans, sequences)
-    modalities = {
-        m: Modality(f.shape, m in sequences, vocabularies.get(m, ())) for m, f in found.items()
-    }
-    kinds = {m: f.kind for m, f in found.items()}
-    known = {t: task or infer_task(t, scans["train"].targets[t]) for t, task in tasks.items()}
-    scales = {m: scale(f.moments) for m, f in scans["train"].found.items() if f.moments}
-    labels = {s: _labels(scans[s], known, examples) for s, examples in splits.items()}
-    sources = {
-        split: _in_memory(scans[split], modalities, kinds, scales, labels[split])
-        if in_memory
-        else _on_demand(examples, scans[split], modalities, kinds, scales, labels[split])
-        for split, examples in splits.items()
-    }
-    data = Dataset(name, modalities, known, sources, {"skipped": skipped} if skipped else {})
-    counts = {m: f.examples for m, f in scans["train"].found.items()}
-    digests = {split: found.digests for split, found in scans.items()}
+    check_sizes(name, {split: len(result.rows) for split, result in scans.items()})
+    stats, train_stats = _everywhere(scans, sequences), scans["train"].stats
+    modalities = {m: modalities[m]._replace(shape=s.shape) for m, s in stats.items()}
+    dtypes = {m: s.dtype for m, s in stats.items()}
+    scales = {m: scale(s.moments) for m, s in train_stats.items() if s.moments}
+    counts = {m: s.examples for m, s in train_stats.items()}
+    all_tasks = {t: task or infer_task(t, scans["train"].targets[t]) for t, task in tasks.items()}
+    labels, sources, digests = {}, {}, {}
+    for split, examples in splits.items():
+        labels[split] = _labels(scans[split], all_tasks, examples)
+    for split, examples in splits.items():
+        arguments = (scans[split], modalities, dtypes, scales, labels[split])
+        sources[split] = _in_memory(*arguments) if in_memory else _on_demand(examples, *arguments)
+        digests[split] = scans[split].digests
+    data = Dataset(name, modalities, all_tasks, sources, {"skipped": skipped} if skipped else {})
 
     def place(split: str, row: int) -> str:
         return splits[split].place(scans[split].rows[row])
@@ -136,14 +132,17 @@ def checked(
     digests: Mapping[str, Sequence[bytes]],
     place: Callable[[str, int], str],
 ) -> Dataset:
-    """The data set, once its labels vary, what its splits share was told, and it was summed up.
+    """Checks the labels, warns of examples that several splits share, and prints a summary.
 
     Args:
-      data: the data set.
-      labels: the targets of each split, and where they are labels.
-      counts: {modality: how many training examples have it}.
-      digests: fingerprints of each split's examples.
-      place: tells where the row of a split is, for messages.
+      data: the data set, which is returned.
+      labels: {split: its targets and label masks}.
+      counts: {modality: number of training examples that have it}.
+      digests: {split: hashes of its examples}.
+      place: returns where the row of a split is, for messages.
+
+    Raises:
+      ValueError: if a task has labels of fewer than two classes.
     """
     for split, batch in labels.items():
         check_variety(data.name, split, batch, data.tasks)
@@ -162,43 +161,51 @@ def check_sizes(name: str, sizes: Mapping[str, int]) -> None:
 
 
 def measure(standardise: Sequence[str] | None) -> Callable[[str, np.dtype], bool]:
-    """Whether a modality is standardised, by its name and the type of its numbers."""
+    """Makes the function that decides by name and dtype whether a modality is standardized.
 
-    def measured(name: str, kind: np.dtype) -> bool:
-        return np.issubdtype(kind, np.inexact) if standardise is None else name in standardise
+    Example:
+      >>> make_standardize_filter(None)("image", np.dtype(np.uint8))
+      False
+    """
 
-    return measured
+    def is_standardized(name: str, dtype: np.dtype) -> bool:
+        return np.issubdtype(dtype, np.inexact) if standardise is None else name in standardise
+
+    return is_standardized
 
 
 def check_standardise(standardise: Sequence[str] | None, modalities: Collection[str]) -> None:
-    """Raises ValueError if a modality to be standardised is none of the data set's."""
+    """Raises ValueError if a modality to be standardized is not in the data set."""
     for name in standardise or ():
         if name not in modalities:
             raise ValueError(f"standardise names {name!r}; the inputs are {sorted(modalities)}.")
 
 
 def _skipped(name: str, scans: Mapping[str, Scan]) -> dict[str, int]:
-    """How many examples of each split were left out; a warning tells the first."""
-    reasons = {split: found.skipped for split, found in scans.items() if found.skipped}
-    for split, why in reasons.items():
-        total = len(why) + len(scans[split].rows)
-        warnings.warn(
-            f"{name}: left out {len(why)} of the {total} examples of {split!r}, which cannot be "
-            f"read, first: {why[0]}",
-            stacklevel=2,
-        )
-    return {split: len(why) for split, why in reasons.items()}
+    """Counts the skipped examples of each split; a warning names the first."""
+    counts = {}
+    for split, result in scans.items():
+        if result.skipped:
+            counts[split] = len(result.skipped)
+            total = counts[split] + len(result.rows)
+            warnings.warn(
+                f"{name}: left out {counts[split]} of the {total} examples of {split!r}, which "
+                f"cannot be read, first: {result.skipped[0]}",
+                stacklevel=2,
+            )
+    return counts
 
 
 def _everywhere(scans: Mapping[str, Scan], sequences: Collection[str]) -> dict[str, Found]:
-    """What the splits have of each modality together."""
+    """Merges the statistics of each modality over all splits."""
     total: dict[str, Found] = {}
     for split in ("train", *scans):
-        for name, found in scans[split].found.items():
+        for name, stats in scans[split].stats.items():
             if name not in total and split != "train":
-                raise ValueError(f"{found.place} has modality {name!r}, but no training example.")
-            before = total.get(name, found)
-            total[name] = joined(name, before, found, name in sequences)
+                raise ValueError(
+                    f"{stats.place} has modality {name!r}, but no training example does."
+                )
+            total[name] = joined(name, total.get(name, stats), stats, name in sequences)
     return total
 
 
@@ -206,19 +213,20 @@ def _labels(scan: Scan, tasks: Mapping[str, Task], examples: Examples) -> Batch:
     def place(row: int) -> str:
         return examples.place(scan.rows[row])
 
-    pairs = {t: encode(t, task, scan.targets[t], place) for t, task in tasks.items()}
-    targets, labeled = ({t: pair[i] for t, pair in pairs.items()} for i in (0, 1))
-    return Batch({}, {}, {}, targets, labeled)
+    batch = Batch({}, {}, {}, {}, {})
+    for t, task in tasks.items():
+        batch.targets[t], batch.labeled[t] = encode(t, task, scan.targets[t], place)
+    return batch
 
 
 def _in_memory(
     scan: Scan,
     modalities: Mapping[str, Modality],
-    kinds: Mapping[str, np.dtype],
+    dtypes: Mapping[str, np.dtype],
     scales: Mapping[str, Scale],
     labels: Batch,
 ) -> Source:
-    batch = collate(scan.inputs, modalities, kinds, labels)
+    batch = collate(scan.inputs, modalities, dtypes, labels)
     return Arrays(standardised(batch, modalities, scales))
 
 
@@ -226,9 +234,9 @@ def _on_demand(
     examples: Examples,
     scan: Scan,
     modalities: Mapping[str, Modality],
-    kinds: Mapping[str, np.dtype],
+    dtypes: Mapping[str, np.dtype],
     scales: Mapping[str, Scale],
     labels: Batch,
 ) -> Source:
-    source = Decoded(examples, np.array(scan.rows), modalities, kinds, labels)
+    source = Decoded(examples, np.array(scan.rows), modalities, dtypes, labels)
     return Standardised(source, modalities, scales) if scales else source

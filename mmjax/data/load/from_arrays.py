@@ -1,13 +1,13 @@
-"""A data set from dictionaries of arrays, or from .npz files."""
+"""Data sets from dictionaries of arrays, or from .npz files."""
 
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
 
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
+from mmjax.data.kinds.point_cloud import PointCloud
 from mmjax.data.limits import MAX_BYTES
 from mmjax.data.load.array_columns import (
     Column,
@@ -26,14 +26,14 @@ from mmjax.data.validate import validate
 from mmjax.data.value_ranges import check_same_scale, value_range
 from mmjax.types import Batch
 
-CHUNK = 1024  # examples whose statistics are taken at once
+CHUNK = 1024  # examples whose statistics are computed at once
 
 Parts = Mapping[str, Mapping[str, Any]]
 
 
 def from_arrays(
     splits: Mapping[str, Mapping[str, Any] | str | os.PathLike[str]],
-    inputs: Sequence[str],
+    inputs: Sequence[str | PointCloud],
     targets: Sequence[str],
     *,
     lengths: Mapping[str, str] | None = None,
@@ -45,78 +45,94 @@ def from_arrays(
     name: str = "arrays",
     max_bytes: int = MAX_BYTES,
 ) -> Dataset:
-    """A data set from arrays with one row an example.
+    """Makes a data set from arrays with one row per example.
 
     An input is an array [n, ...] of numbers, or a list of arrays; lists of arrays that differ in
     their first axis are sequences, and are padded. Strings are sequences of UTF-8 bytes plus 1.
     A target is an array or a list: of names, truth values or whole numbers (classes, named after
     the training split's), of floating-point numbers (a regression) or of rows of 0 and 1 (several
-    labels). None, a row that is NaN all over, and a masked row are missing. What was inferred is
-    printed to the error stream.
+    labels). None, a row that is all NaN, and a masked row are missing. What was inferred is
+    printed to the standard error stream.
 
     Args:
       splits: {split: arrays by name, or the path of an .npz file}.
-      inputs: names of the arrays that are modalities.
+      inputs: names of the arrays that are modalities, or a `PointCloud` of a name.
       targets: names of the arrays that are tasks.
       lengths: {modality: name of the array of its lengths}, for sequences that are padded already.
-      present: {modality: name of the array that says where it is present}.
-      labeled: {task: name of the array that says where there is a label}.
-      modalities: what is not to be inferred; a sequence is padded to its given length.
-      tasks: what is not to be inferred.
+      present: {modality: name of the bool array that says which rows are present}.
+      labeled: {task: name of the bool array that says which rows have a label}.
+      modalities: those that are not inferred; a sequence is padded to its given length.
+      tasks: those that are not inferred.
       standardise: modalities that get mean 0 and standard deviation 1 over the training split;
         None: all whose numbers are floating-point.
-      name: the data set's.
-      max_bytes: the largest size of the arrays that are read of one .npz file.
+      name: name of the data set.
+      max_bytes: the largest total size of the arrays read from one .npz file.
 
     Raises:
       FileNotFoundError: if there is no such file.
       ValueError: naming the split, the array and the row of what is wrong.
+
+    Example:
+      >>> import contextlib, io
+      >>> split = {"body": np.eye(3), "note": ["a", None, "abc"], "size": [0.5, 1.5, 2.5]}
+      >>> with contextlib.redirect_stderr(io.StringIO()):  # what was inferred is printed there
+      ...     data = from_arrays({"train": split}, inputs=["body", "note"], targets=["size"])
+      >>> data.tasks["size"].kind, data.splits["train"].batch.lengths["note"].tolist()
+      ('regression', [1, 0, 3])
     """
     lengths, present, labeled = lengths or {}, present or {}, labeled or {}
     if not inputs or not targets:
         raise ValueError("inputs and targets each need at least one array.")
-    _check_distinct("inputs", inputs)
+    clouds = {spec.column: spec for spec in inputs if isinstance(spec, PointCloud)}
+    names = [spec.column if isinstance(spec, PointCloud) else spec for spec in inputs]
+    _check_distinct("inputs", names)
     _check_distinct("targets", targets)
-    check_standardise(standardise, inputs)
-    _check_keys("inputs", inputs, lengths=lengths, present=present, modalities=modalities or {})
+    check_standardise(standardise, names)
+    _check_keys("inputs", names, lengths=lengths, present=present, modalities=modalities or {})
     _check_keys("targets", targets, labeled=labeled, tasks=tasks or {})
-    used = [*inputs, *targets, *lengths.values(), *present.values(), *labeled.values()]
+    used = [*names, *targets, *lengths.values(), *present.values(), *labeled.values()]
     parts = {split: _part(split, part, used, max_bytes) for split, part in splits.items()}
     check_sizes(name, {split: _rows(split, part) for split, part in parts.items()})
-    found = {
-        m: {s: _column(s, m, part, lengths, present) for s, part in parts.items()} for m in inputs
-    }
-    specs = {m: modality_of(m, found[m], m in lengths, (modalities or {}).get(m)) for m in inputs}
-    for m, columns in found.items():
-        ranges = {s: value_range(c.rows, c.here) for s, c in columns.items()}
+    batches = {split: Batch({}, {}, {}, {}, {}) for split in parts}
+    all_columns: dict[str, dict[str, Column]] = {}
+    specs: dict[str, Modality] = {}
+    # All modalities are read and inferred before one is compared or padded.
+    for m in names:
+        all_columns[m] = {s: _column(s, m, part, lengths, present) for s, part in parts.items()}
+    for m, columns in all_columns.items():
+        is_sequence = m in lengths or m in clouds
+        specs[m] = modality_of(m, columns, is_sequence, (modalities or {}).get(m))
+        if m in clouds:
+            specs[m] = clouds[m].convert_modality(specs[m])
+    for m, columns in all_columns.items():
+        ranges = {s: value_range(column.rows, column.present) for s, column in columns.items()}
         check_same_scale(name, m, ranges, sequence=specs[m].sequence)
-    kinds = {m: kind_of(column.kind for column in found[m].values()) for m in inputs}
     values = {t: {s: _values(s, t, p[t]) for s, p in parts.items()} for t in targets}
-    known = {t: (tasks or {}).get(t) or infer_task(t, values[t]["train"]) for t in targets}
-    batches = {}
+    all_tasks = {t: (tasks or {}).get(t) or infer_task(t, values[t]["train"]) for t in targets}
+    for m, columns in all_columns.items():
+        _inputs(batches, m, columns, specs[m])
     for split, part in parts.items():
-        columns = {m: found[m][split] for m in inputs}
-        batch = _inputs(columns, specs, kinds)
-        batches[split] = _with_targets(
-            batch, split, part, {t: values[t][split] for t in targets}, known, labeled
-        )
-        validate(name, split, batches[split], specs, known)
-    return _finished(name, batches, specs, known, standardise)
+        for t, task in all_tasks.items():
+            rows = _mask_rows(split, part, values[t][split], labeled.get(t))
+            encoded = encode(t, task, rows, _place(split))
+            batches[split].targets[t], batches[split].labeled[t] = encoded
+        validate(name, split, batches[split], specs, all_tasks)
+    return _finished(name, batches, specs, all_tasks, standardise)
 
 
 def _check_distinct(what: str, names: Sequence[Any]) -> None:
-    for place, name in enumerate(names):
+    for i, name in enumerate(names):
         if not isinstance(name, str):
             raise ValueError(f"{what} has the name {name!r}; every name must be a string.")
-        if name in names[:place]:
+        if name in names[:i]:
             raise ValueError(f"{what} names {name!r} twice; name every array once.")
 
 
-def _check_keys(what: str, known: Sequence[str], **given: Mapping[str, Any]) -> None:
-    for argument, mapping in given.items():
+def _check_keys(what: str, names: Sequence[str], **mappings: Mapping[str, Any]) -> None:
+    for argument, mapping in mappings.items():
         for key in mapping:
-            if key not in known:
-                raise ValueError(f"{argument} names {key!r}; the {what} are {sorted(known)}.")
+            if key not in names:
+                raise ValueError(f"{argument} names {key!r}; the {what} are {sorted(names)}.")
 
 
 def _part(
@@ -139,10 +155,10 @@ def _part(
 
 
 def _rows(split: str, part: Mapping[str, Any]) -> int:
-    """How many rows all arrays of a split have."""
+    """Returns the number of rows, which all arrays of a split share."""
     for key, value in part.items():
-        text = isinstance(value, str | bytes | memoryview | Mapping | set | frozenset)
-        if text or not hasattr(value, "__len__") or getattr(value, "shape", None) == ():
+        no_list = isinstance(value, str | bytes | memoryview | Mapping | set | frozenset)
+        if no_list or not hasattr(value, "__len__") or getattr(value, "shape", None) == ():
             raise ValueError(
                 f"split {split!r}: {key!r} is a {type(value).__name__}; it must be an array or a "
                 "list with one row per example."
@@ -154,7 +170,7 @@ def _rows(split: str, part: Mapping[str, Any]) -> int:
 
 
 def _values(split: str, target: str, raw: Any) -> list[Any]:
-    """A target's rows as plain Python values.
+    """Returns the rows of a target as Python values.
 
     Raises:
       ValueError: naming the split, the target and a type that cannot be predicted.
@@ -175,44 +191,37 @@ def _column(
     lengths: Mapping[str, str],
     present: Mapping[str, str],
 ) -> Column:
-    here, ends = present.get(modality), lengths.get(modality)
+    mask_name, lengths_name = present.get(modality), lengths.get(modality)
     return as_column(
         split,
         modality,
         part[modality],
-        None if here is None else as_mask(split, here, part[here]),
-        None if ends is None else (ends, part[ends]),
+        None if mask_name is None else as_mask(split, mask_name, part[mask_name]),
+        None if lengths_name is None else (lengths_name, part[lengths_name]),
     )
 
 
 def _inputs(
-    columns: Mapping[str, Column], specs: Mapping[str, Modality], kinds: Mapping[str, np.dtype]
-) -> Batch:
-    batch = Batch({}, {}, {}, {}, {})
-    for m, column in columns.items():
-        x, sizes = padded(column, specs[m], kinds[m])
-        batch.inputs[m], batch.present[m] = x, column.here
-        if specs[m].sequence:
+    batches: Mapping[str, Batch], modality: str, columns: Mapping[str, Column], spec: Modality
+) -> None:
+    """Adds a modality to the batches of all splits, in one dtype."""
+    dtype = kind_of(column.dtype for column in columns.values())
+    for split, column in columns.items():
+        x, sizes = padded(column, spec, dtype)
+        batches[split].inputs[modality], batches[split].present[modality] = x, column.present
+        if spec.sequence:
             sizes = sizes if column.lengths is None else column.lengths
-            batch.lengths[m] = np.where(column.here, sizes, 0).astype(np.int32)
-    return batch
+            batches[split].lengths[modality] = np.where(column.present, sizes, 0).astype(np.int32)
 
 
-def _with_targets(
-    batch: Batch,
-    split: str,
-    part: Mapping[str, Any],
-    values: Mapping[str, list[Any]],
-    tasks: Mapping[str, Task],
-    labeled: Mapping[str, str],
-) -> Batch:
-    for t, rows in values.items():
-        if t in labeled:
-            mask = as_mask(split, labeled[t], part[labeled[t]])
-            rows = [row if here else None for row, here in zip(rows, mask, strict=True)]
-        place = _place(split)
-        batch.targets[t], batch.labeled[t] = encode(t, tasks[t], rows, place)
-    return batch
+def _mask_rows(
+    split: str, part: Mapping[str, Any], rows: list[Any], mask_name: str | None
+) -> list[Any]:
+    """Replaces the labels that a mask excludes by None."""
+    if mask_name is None:
+        return rows
+    mask = as_mask(split, mask_name, part[mask_name])
+    return [row if is_labeled else None for row, is_labeled in zip(rows, mask, strict=True)]
 
 
 def _place(split: str) -> Any:
@@ -226,49 +235,43 @@ def _finished(
     tasks: Mapping[str, Task],
     standardise: Sequence[str] | None,
 ) -> Dataset:
-    train, wanted = batches["train"], measure(standardise)
+    train, is_standardized = batches["train"], measure(standardise)
+    scales, counts = {}, {}
     for m in modalities:
-        if not train.present[m].any():
+        counts[m] = int(train.present[m].sum())
+        if not counts[m]:
             raise ValueError(f"{name}: no training example has modality {m!r}; leave it out.")
-    scales = {
-        m: _scale(train, m, spec)
-        for m, spec in modalities.items()
-        if wanted(m, train.inputs[m].dtype)
-    }
-    digests = {split: _digests(batch) for split, batch in batches.items()}
-    ready = {split: Arrays(standardised(b, modalities, scales)) for split, b in batches.items()}
-    return checked(
-        Dataset(name, modalities, tasks, ready),
-        batches,
-        {m: int(here.sum()) for m, here in train.present.items()},
-        digests,
-        lambda split, row: _place(split)(row),
-    )
+    for m, spec in modalities.items():
+        if is_standardized(m, train.inputs[m].dtype):
+            scales[m] = _scale(train, m, spec)
+    digests, sources = {}, {}
+    for split, batch in batches.items():
+        digests[split] = _digests(batch)
+        sources[split] = Arrays(standardised(batch, modalities, scales))
+    data = Dataset(name, modalities, tasks, sources)
+    return checked(data, batches, counts, digests, lambda split, row: _place(split)(row))
 
 
 def _scale(batch: Batch, modality: str, spec: Modality) -> Scale:
-    x, here = batch.inputs[modality], _real(batch, modality, spec)
+    """Returns the scale of the values that are neither missing nor padding."""
+    x = batch.inputs[modality]
+    is_real = real(batch.present[modality], batch.lengths.get(modality), spec)
     total = None
     for start in range(0, len(x), CHUNK):
-        cut = slice(start, start + CHUNK)
-        values = by_feature(x[cut][here[cut]], spec)
+        chunk = slice(start, start + CHUNK)
+        values = by_feature(x[chunk][is_real[chunk]], spec)
         if len(values):
             total = merged(total, moments(values)) if total else moments(values)
-    assert total is not None  # a training example has it
+    assert total is not None  # at least one training example has the modality
     return scale(total)
 
 
-def _real(batch: Batch, modality: str, spec: Modality) -> Bool[np.ndarray, "..."]:
-    return real(batch.present[modality], batch.lengths.get(modality), spec)
-
-
 def _digests(batch: Batch) -> list[bytes]:
-    def row(i: int) -> dict[str, np.ndarray | None]:
-        return {
-            m: x[i][: batch.lengths[m][i] if m in batch.lengths else None]
-            if batch.present[m][i]
-            else None
-            for m, x in batch.inputs.items()
-        }
-
-    return [digest(row(i)) for i in range(batch.size)]
+    digests = []
+    for i in range(batch.size):
+        inputs: dict[str, np.ndarray | None] = {}
+        for m, x in batch.inputs.items():
+            end = batch.lengths[m][i] if m in batch.lengths else None
+            inputs[m] = x[i][:end] if batch.present[m][i] else None
+        digests.append(digest(inputs))
+    return digests

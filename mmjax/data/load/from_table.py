@@ -1,33 +1,19 @@
-"""A data set from a table whose columns are numbers, text, or paths to images and recordings."""
+"""Data sets from tables whose columns are numbers, text, or paths to images and recordings."""
 
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from mmjax.data.dataset import Dataset
+from mmjax.data.kinds import INPUT_KINDS, TARGET_KINDS, Input, Target, columns_of, list_columns
 from mmjax.data.limits import MAX_BYTES, MAX_CELL
 from mmjax.data.load.assemble import check_sizes, check_standardise, load
-from mmjax.data.load.column_kinds import (
-    Audio,
-    Image,
-    Input,
-    Label,
-    Numbers,
-    Target,
-    Text,
-    Value,
-    columns_of,
-    declared,
-)
-from mmjax.data.load.decode import token_names
-from mmjax.data.load.table_files import Table, is_number, read_table
-from mmjax.data.load.table_rows import Reader, TableRows, heard, plain, spelled
+from mmjax.data.load.table_files import Table, read_table
+from mmjax.data.load.table_rows import Reader, TableRows
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
-IMAGES = (".png", ".jpg", ".jpeg")
 
 
 def from_table(
@@ -44,29 +30,31 @@ def from_table(
     max_bytes: int = MAX_BYTES,
     max_cell: int = MAX_CELL,
 ) -> Dataset:
-    """A data set from CSV or Parquet files.
+    """Makes a data set from CSV or Parquet files.
 
     An empty cell is a missing modality or label. Whatever is inferred (kinds of columns, classes,
     vocabularies, sample rates, statistics) comes from the training split; shapes and lengths come
-    from all. All files are read once to check them. What was found is printed to the error stream.
+    from all splits. All files are read once to check them. A summary is printed to the standard
+    error stream.
 
     Args:
       table: one file, or {split: file}.
-      inputs: {modality: column}. A column's name alone stands for `Numbers` if its cells are
-        numbers, for `Image` or `Audio` if they end in .png, .jpg, .jpeg or .wav, else for `Text`.
-      targets: {task: column}. A column's name alone stands for `Value` if its cells are numbers
-        and not all whole, else for `Label`.
-      split: of one file: the column that names each row's split, or {split: share}, drawn by
-        `seed`; None is 0.8 train, 0.1 validation and 0.1 test.
-      seed: of the shares.
-      name: the data set's; None is that of the (training) file.
-      in_memory: whether all examples are kept decoded; False reads files whenever they are
-        wanted, so that they need not fit into memory.
+      inputs: {modality: column}. The name of a column alone stands for `Numbers` if its cells are
+        numbers, for `PointCloud` if they are lists of lists, for `Image` or `Audio` if they end in
+        .png, .jpg, .jpeg or .wav, otherwise for `Text`.
+      targets: {task: column}. The name of a column alone stands for `Value` if its cells are
+        numbers and not all whole, otherwise for `Label`.
+      split: for one file: the column that names the split of each row, or {split: share}, drawn
+        by `seed`; None: 0.8 train, 0.1 validation and 0.1 test.
+      seed: seed of the shares.
+      name: name of the data set; None: that of the (training) file.
+      in_memory: whether all examples are kept decoded; False reads files on demand, so that they
+        need not fit into memory.
       standardise: modalities that get mean 0 and standard deviation 1 over the training split;
         None: numbers and recordings, not pixels (which encoders divide by 255).
-      skip_unreadable: whether examples with missing or damaged files are left out, counted and
-        warned of, instead of refused.
-      max_bytes: the largest size of a table's file, and of the cells that it unpacks to. `Image`
+      skip_unreadable: whether examples with missing or damaged files are left out with a warning
+        instead of refused.
+      max_bytes: the largest size of the file of a table, and of its cells after unpacking. `Image`
         and `Audio` have limits of their own.
       max_cell: the largest cell, in bytes.
 
@@ -74,24 +62,34 @@ def from_table(
       FileNotFoundError: if there is no such table.
       ImportError: if a file needs a package that is not installed.
       ValueError: naming the file, the line or row, and the column of what is wrong.
+
+    Example:
+      >>> import contextlib, io, pathlib, tempfile
+      >>> rows = [f"{i / 3},{'ab'[i % 2]}" for i in range(200)]
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = pathlib.Path(folder, "pets.csv")
+      ...     _ = path.write_text(os.linesep.join(["weight,kind", *rows]))
+      ...     with contextlib.redirect_stderr(io.StringIO()):  # the summary is printed there
+      ...         data = from_table(path, {"body": "weight"}, {"kind": "kind"})
+      >>> data.name, data.modalities["body"].shape, data.tasks["kind"].classes
+      ('pets', (1,), ('a', 'b'))
     """
     if not inputs or not targets:
         raise ValueError("inputs and targets each need at least one column.")
     check_standardise(standardise, inputs)
-    wanted = set(columns_of([*inputs.values(), *targets.values()]))
+    columns = set(list_columns([*inputs.values(), *targets.values()]))
     read = functools.partial(read_table, max_bytes=max_bytes, max_cell=max_cell)
-    parts = _split(table, wanted, split, seed, read)
+    parts = _split(table, columns, split, seed, read)
     check_sizes(name or "The table", {s: len(rows) for s, (_, rows) in parts.items()})
     train = parts["train"]
     specs = {m: s if not isinstance(s, str) else _input(m, s, train) for m, s in inputs.items()}
     labels = {t: s if not isinstance(s, str) else _target(s, train) for t, s in targets.items()}
-    readers = {m: _reader(spec, train) for m, spec in specs.items()}
+    readers = {m: _make_reader(spec, train) for m, spec in specs.items()}
     return load(
         name or train[0].path.stem,
         {s: TableRows(part, rows, readers, labels) for s, (part, rows) in parts.items()},
-        sequences=[m for m, spec in specs.items() if isinstance(spec, Text | Audio)],
-        vocabularies={m: token_names(r.spec, r.words) for m, r in readers.items()},
-        tasks={t: declared(spec) for t, spec in labels.items()},
+        modalities={m: r.spec.declare_modality(r.words) for m, r in readers.items()},
+        tasks={t: spec.declare_task() for t, spec in labels.items()},
         in_memory=in_memory,
         standardise=standardise,
         skip_unreadable=skip_unreadable,
@@ -103,22 +101,25 @@ Part = tuple[Table, list[int]]
 
 def _split(
     table: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]],
-    wanted: set[str],
+    columns: set[str],
     split: str | Mapping[str, float] | None,
     seed: int,
     read: Callable[..., Table],
 ) -> dict[str, Part]:
     if isinstance(table, Mapping):
         if split is not None:
-            raise ValueError("split is given, but the table is already one file a split.")
-        tables = {s: read(path, wanted) for s, path in table.items()}
+            raise ValueError(
+                "split is given, but the table is already one file per split; leave it out."
+            )
+        tables = {s: read(path, columns) for s, path in table.items()}
         return {s: (part, list(range(len(part)))) for s, part in tables.items()}
     if isinstance(split, str):
-        whole = read(table, wanted | {split})
-        return {s: (whole, rows) for s, rows in _by_column(whole, split).items()}
-    whole = read(table, wanted)
-    shares = _by_share(len(whole), SHARES if split is None else split, seed)
-    return {s: (whole, rows) for s, rows in shares.items()}
+        whole = read(table, columns | {split})
+        rows_of = _by_column(whole, split)
+    else:
+        whole = read(table, columns)
+        rows_of = _by_share(len(whole), SHARES if split is None else split, seed)
+    return {s: (whole, rows) for s, rows in rows_of.items()}
 
 
 def _by_column(table: Table, column: str) -> dict[str, list[int]]:
@@ -135,12 +136,12 @@ def _by_share(examples: int, shares: Mapping[str, float], seed: int) -> dict[str
     if any(share <= 0 for share in shares.values()) or abs(total - 1) > 1e-6:
         raise ValueError(f"split is {dict(shares)}; shares must be positive and sum to 1.")
     ends = np.round(np.cumsum(list(shares.values())) * examples).astype(int)[:-1]
-    drawn = np.split(np.random.default_rng(seed).permutation(examples), ends)
-    return {s: np.sort(rows).tolist() for s, rows in zip(shares, drawn, strict=True)}
+    parts = np.split(np.random.default_rng(seed).permutation(examples), ends)
+    return {s: np.sort(rows).tolist() for s, rows in zip(shares, parts, strict=True)}
 
 
 def _cells(column: str, part: Part) -> list[object]:
-    """The cells of a column that are not empty."""
+    """Lists the cells of a column that are not empty."""
     table, rows = part
     return [c for row in rows if (c := table.columns[column][row]) is not None]
 
@@ -152,26 +153,15 @@ def _input(modality: str, column: str, train: Part) -> Input:
             f"{train[0].path}: column {column!r} of modality {modality!r} is empty in the training "
             "split."
         )
-    if all(isinstance(c, list) or is_number(c) for c in cells):
-        return Numbers(column)
-    ends = {Path(str(c)).suffix.lower() for c in cells}
-    if ends <= set(IMAGES):
-        return Image(column)
-    return Audio(column) if ends == {".wav"} else Text(column)
+    return next(kind(column) for kind in INPUT_KINDS if kind.matches_cells(cells))
 
 
 def _target(column: str, train: Part) -> Target:
     cells = _cells(column, train)
-    numbers = [float(str(c)) for c in cells if not isinstance(c, bool) and is_number(c)]
-    if cells and len(numbers) == len(cells) and not all(n.is_integer() for n in numbers):
-        return Value(column)
-    return Label(column)
+    return next(kind(column) for kind in TARGET_KINDS if kind.matches_cells(cells))
 
 
-def _reader(spec: Input, train: Part) -> Reader:
-    """How the cells of a modality are read, with what the training split says about it."""
-    if isinstance(spec, Text) and spec.level == "word":
-        return spelled(spec, [str(c) for c in _cells(spec.column, train)])
-    if isinstance(spec, Audio) and spec.sample_rate is None:
-        return heard(spec, train[0].path.parent, [str(c) for c in _cells(spec.column, train)])
-    return plain(spec)
+def _make_reader(spec: Input, train: Part) -> Reader:
+    """Makes the reader of a modality, with what the training split says about it."""
+    cells = _cells(columns_of(spec)[0], train)
+    return Reader(spec, **spec.learn(cells, train[0].path.parent))

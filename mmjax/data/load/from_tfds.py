@@ -1,13 +1,12 @@
-"""A data set from any TFDS builder: which features are modalities, and which are tasks."""
+"""Data sets from TFDS builders: which features are modalities, and which are tasks."""
 
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmjax.data.dataset import Dataset
+from mmjax.data.kinds import Input, Target, list_columns
 from mmjax.data.load.assemble import check_sizes, check_standardise, load
-from mmjax.data.load.column_kinds import Input, Target, columns_of
-from mmjax.data.load.decode import token_names
 
 
 def from_tfds(
@@ -22,32 +21,32 @@ def from_tfds(
     standardise: Sequence[str] | None = None,
     skip_unreadable: bool = False,
 ) -> Dataset:
-    """A data set from a TFDS builder, read without TensorFlow.
+    """Makes a data set from a TFDS builder, read without TensorFlow.
 
-    A feature's path is its name, or "outer/inner" for a nested one. Missing are: an optional
-    feature that is not there, an empty text or sequence, a class of -1, and NaN. All examples are
-    read once to check them. What was found is printed to the error stream.
+    The path of a feature is its name, or "outer/inner" for a nested one. Absent optional features,
+    empty texts and sequences, the class -1, and NaN are missing. All examples are read once to
+    check them. A summary is printed to the standard error stream.
 
     Args:
       builder: a `tfds.core.DatasetBuilder`, or the name of one, such as "mnist" or
-        "glue/sst2:2.*.*". It is prepared first if need be, as array records, which can be read in
-        any order.
-      inputs: {modality: path}, or a `Text`, `Image`, `Audio` or `Numbers` of paths to say how a
-        feature is read. By its path alone an image stays as it is, a text becomes bytes, a
-        recording log-mel frames; a tensor whose first axis is not fixed is a sequence. Samples
-        that are stored as a tensor need an `Audio` with their sample_rate.
+        "glue/sst2:2.*.*". If it is not prepared, it is first, as array records, which can be read
+        in any order.
+      inputs: {modality: path}, or a `Text`, `Image`, `Audio`, `Numbers` or `PointCloud` of paths
+        that says how a feature is read. By its path alone an image stays as it is, a text becomes
+        bytes, a recording log-mel frames; a tensor whose first axis is not fixed is a sequence.
+        Samples that are stored as a tensor need an `Audio` with their sample_rate.
       targets: {task: path}, or a `Label`, `Labels` or `Value` of paths. By its path alone a class
         label, a whole number or a text is a classification, a sequence of class labels or a
         vector of 0 and 1 several labels, and a floating-point number a regression.
-      splits: {split: TFDS's name for it}, such as {"train": "train[:90%]", "validation":
-        "train[90%:]", "test": "test"}; None takes the builder's own.
-      data_dir: folder of TFDS data sets, for a builder given by its name; None is TFDS's default.
-      name: the data set's; None is the builder's.
-      in_memory: whether all examples are kept decoded; False reads them whenever they are wanted.
+      splits: {split: its name in TFDS}, such as {"train": "train[:90%]", "validation":
+        "train[90%:]", "test": "test"}; None: the splits of the builder.
+      data_dir: folder of TFDS data sets, for a builder given by its name; None: TFDS's default.
+      name: name of the data set; None: that of the builder.
+      in_memory: whether all examples are kept decoded; False reads them on demand.
       standardise: modalities that get mean 0 and standard deviation 1 over the training split;
         None: all whose numbers are floating-point.
-      skip_unreadable: whether examples that cannot be decoded are left out, counted and warned
-        of, instead of refused.
+      skip_unreadable: whether examples that cannot be decoded are left out with a warning instead
+        of refused.
 
     Raises:
       ValueError: naming the feature, or the split and the example, of what is wrong.
@@ -60,7 +59,7 @@ def from_tfds(
 
     ready = tfds_sources.prepared(builder, data_dir)
     features = ready.info.features
-    paths = columns_of([*inputs.values(), *targets.values()])
+    paths = list_columns([*inputs.values(), *targets.values()])
     for path in paths:
         tfds_features.at(features, path)
     chosen = splits or {s: s for s in ready.info.splits}
@@ -69,13 +68,12 @@ def from_tfds(
     )
     sources = tfds_sources.sources(ready, chosen, tfds_features.needed(features, paths))
     goals = {t: records.goal(features, spec) for t, spec in targets.items()}
-    readers = {m: records.reader(features, spec) for m, spec in inputs.items()}
-    readers = {m: records.taught(r, sources["train"]) for m, r in readers.items()}
+    train = sources["train"]
+    readers = {m: records.make_reader(features, spec, train) for m, spec in inputs.items()}
     return load(
         name or ready.name,
         {s: records.Records(s, source, readers, goals) for s, source in sources.items()},
-        sequences=[m for m, r in readers.items() if records.is_sequence(features, r)],
-        vocabularies={m: token_names(r.spec, r.words) for m, r in readers.items()},
+        modalities={m: records.declare_modality(features, r) for m, r in readers.items()},
         tasks={t: records.task(spec) for t, spec in goals.items()},
         in_memory=in_memory,
         standardise=standardise,

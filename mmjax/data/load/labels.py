@@ -1,4 +1,4 @@
-"""Targets as a user has them (names, numbers, lists of 0 and 1) become what a task trains on."""
+"""Encoding of targets (names, numbers, lists of 0 and 1) as the arrays that a task trains on."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Num
 
 from mmjax.data.dataset import Task
+from mmjax.data.load.decode import decode_utf8
 
 Place = Callable[[int], str]
 LARGEST = float(np.finfo(np.float32).max)
@@ -16,14 +17,23 @@ CLASSES = (str, int, float, np.integer, np.floating, np.bool_)
 
 
 def plain(array: np.ndarray) -> list[Any]:
-    """An array as Python values; masked ones and rows of NaN become None."""
+    """Converts an array to Python values; masked ones and rows of NaN become None."""
     values = np.ma.getdata(array)
     absent = np.ma.getmaskarray(array) if values.ndim == 1 else missing_rows(array)
     return [None if a else v for v, a in zip(values.tolist(), absent, strict=True)]
 
 
+def feature_to_python(value: Any) -> Any:
+    """Converts the value of a TFDS feature to a Python one; an empty text becomes None."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, bytes):
+        value = decode_utf8(value)
+    return None if value == "" else value
+
+
 def missing_rows(array: np.ndarray) -> Bool[np.ndarray, " n"]:
-    """Rows that are masked whole, or NaN whole."""
+    """Finds the rows that are entirely masked or NaN."""
     absent = np.ma.getmaskarray(array)
     if np.issubdtype(array.dtype, np.inexact):
         absent = absent | np.isnan(np.ma.getdata(array))
@@ -32,49 +42,55 @@ def missing_rows(array: np.ndarray) -> Bool[np.ndarray, " n"]:
 
 
 def check_target_type(what: str, dtype: np.dtype) -> None:
-    """Refuses arrays of what can be neither a class nor a number.
+    """Refuses arrays whose type is neither that of classes nor of numbers.
 
     Raises:
       ValueError: beginning with `what`, with the type and the fix.
     """
-    mend = {
+    fix = {
         "c": "give its real and its imaginary part as two targets",
         "M": "convert it to numbers, such as days since the first, or to names of classes",
         "m": "convert it to numbers, such as seconds, or to names of classes",
         "V": "give each of its fields as a target of its own",
     }.get(dtype.kind)
-    if mend:
-        raise ValueError(f"{what} is of type {dtype}, which cannot be predicted; {mend}.")
+    if fix:
+        raise ValueError(f"{what} is of type {dtype}, which cannot be predicted; {fix}.")
 
 
 def is_missing(value: Any) -> bool:
-    """Whether there is no label: None or NaN."""
+    """Checks whether there is no label: None or NaN."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def infer_task(task: str, values: Sequence[Any]) -> Task:
-    """What the training split's targets are.
+    """Infers a task from the targets of the training split.
 
     Names, whole numbers and truth values are classes, sorted; floating-point numbers are a
-    regression's; lists of 0 and 1 are a multi-label task's.
+    regression; lists of 0 and 1 are a multi-label task.
 
     Raises:
-      ValueError: if there are none, or of several kinds, or of one class only.
+      ValueError: if there are no values, or values of several types, or of one class only.
+
+    Example:
+      >>> infer_task("size", [3, 1, None, 10]).classes
+      ('1', '3', '10')
+      >>> infer_task("size", [3, 1.5]).kind
+      'regression'
     """
-    here = [v for v in values if not is_missing(v)]
-    if not here:
+    labels = [value for value in values if not is_missing(value)]
+    if not labels:
         raise ValueError(f"target {task!r} has no value in the training split.")
-    kinds = {_kind(v) for v in here}
+    kinds = {_kind(value) for value in labels}
     if kinds <= {"float", "int"} and "float" in kinds:
         return Task("regression")
     if len(kinds) > 1:
         raise ValueError(f"target {task!r} has values of several types: {sorted(kinds)}.")
-    if kinds == {"list"} and not len(here[0]):
-        raise ValueError(f"target {task!r} has rows without numbers; leave them None.")
     if kinds == {"list"}:
-        return Task("multilabel", tuple(str(i) for i in range(len(here[0]))))
+        if not len(labels[0]):
+            raise ValueError(f"target {task!r} has rows without numbers; leave them None.")
+        return Task("multilabel", tuple(str(i) for i in range(len(labels[0]))))
     try:
-        names = {class_name(v) for v in here}
+        names = {class_name(value) for value in labels}
     except ValueError as error:
         raise ValueError(f"target {task!r} has {error}") from None
     if len(names) == 1:
@@ -86,17 +102,21 @@ def infer_task(task: str, values: Sequence[Any]) -> Task:
 
 
 def sorted_classes(names: set[str]) -> tuple[str, ...]:
-    """Names of classes in order: by value if they are whole numbers, else by name."""
+    """Sorts the names of classes: by value if all are whole numbers, otherwise by name."""
     if all(_is_whole(n) for n in names):
         return tuple(sorted(names, key=lambda n: (int(n), n)))
     return tuple(sorted(names))
 
 
 def class_name(value: Any) -> str:
-    """What a class is called, whether it was given as a name or as a number.
+    """Returns the name of a class that is given as a name or as a number.
 
     Raises:
       ValueError: if it is neither; the message begins with the value.
+
+    Example:
+      >>> format_class_name(2.0), format_class_name("oak")
+      ('2', 'oak')
     """
     if isinstance(value, bytes):
         try:
@@ -116,63 +136,70 @@ def class_name(value: Any) -> str:
 def encode(
     name: str, task: Task, values: Sequence[Any], place: Place
 ) -> tuple[Num[np.ndarray, "n *classes"], Bool[np.ndarray, " n"]]:
-    """Targets as arrays, 0 where there is none, and where there is one.
+    """Encodes targets as arrays.
 
-    A whole number is a class's index if no class has a number for a name.
+    A whole number is the index of a class if no class has a number for a name.
 
     Args:
-      name: the task's, for the message.
+      name: name of the task, for messages.
       task: what the targets must be.
-      values: one a row; None or NaN where there is none.
-      place: tells where a row is, for the message.
+      values: one per row; None or NaN if there is none.
+      place: returns where a row is, for messages.
+
+    Returns:
+      The targets, 0 for missing ones, and the mask of those that are not missing.
 
     Raises:
-      ValueError: naming the place and the value: outside of the classes, or of the wrong type.
+      ValueError: naming the place and the value, if it is not one of the classes or of the wrong
+        type.
+
+    Example:
+      >>> encode_targets("pet", Task("classification", ("cat", "dog")), ["dog", None], str)
+      (array([1, 0], dtype=int32), array([ True, False]))
     """
-    labeled = np.array([not is_missing(v) for v in values], bool)
-    one = {"classification": _class_of(task), "multilabel": _indicator(task)}.get(
-        task.kind, _number
-    )
+    labeled = np.array([not is_missing(value) for value in values], bool)
+    encoders = {"classification": _class_of(task), "multilabel": _indicator(task)}
+    encode_one = encoders.get(task.kind, _number)
     width = (len(task.classes),) if task.kind == "multilabel" else ()
-    kind = np.float32 if task.kind == "regression" else np.int32
-    targets = np.zeros((len(values), *width), kind)
+    dtype = np.float32 if task.kind == "regression" else np.int32
+    targets = np.zeros((len(values), *width), dtype)
     for row in np.flatnonzero(labeled).tolist():
         try:
-            targets[row] = one(values[row])
-        except (_LabelError, TypeError, ValueError) as bad:
-            raise ValueError(f"{place(row)}: target {name!r} is {bad}") from None
+            targets[row] = encode_one(values[row])
+        except (_LabelError, TypeError, ValueError) as error:
+            raise ValueError(f"{place(row)}: target {name!r} is {error}") from None
     return targets, labeled
 
 
 class _LabelError(Exception):
-    """What is wrong with a label, without where."""
+    """An invalid label; the message does not name its place."""
 
 
 def _class_of(task: Task) -> Callable[[Any], int]:
     index = {c: i for i, c in enumerate(task.classes)}
     by_index = not any(_is_whole(c) for c in task.classes)
 
-    def one(value: Any) -> int:
-        found = index.get(class_name(value))
-        if found is None and by_index and _kind(value) == "int" and 0 <= value < len(index):
+    def encode_class(value: Any) -> int:
+        number = index.get(class_name(value))
+        if number is None and by_index and _kind(value) == "int" and 0 <= value < len(index):
             return int(value)
-        if found is None:
-            known = ", ".join(task.classes[:20]) + (", ..." if len(index) > 20 else "")
-            raise _LabelError(f"{value!r}, which is none of its {len(index)} classes: {known}.")
-        return found
+        if number is None:
+            names = ", ".join(task.classes[:20]) + (", ..." if len(index) > 20 else "")
+            raise _LabelError(f"{value!r}, which is none of its {len(index)} classes: {names}.")
+        return number
 
-    return one
+    return encode_class
 
 
 def _indicator(task: Task) -> Callable[[Any], list[int]]:
-    def one(value: Any) -> list[int]:
+    def encode_list(value: Any) -> list[int]:
         if _kind(value) != "list" or len(value) != len(task.classes):
             raise _LabelError(f"{value!r}; it must be {len(task.classes)} numbers, each 0 or 1.")
         if any(v not in (0, 1) for v in value):
             raise _LabelError(f"{value!r}; every number must be 0 or 1.")
         return [int(v) for v in value]
 
-    return one
+    return encode_list
 
 
 def _number(value: Any) -> float:
@@ -181,7 +208,7 @@ def _number(value: Any) -> float:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise _LabelError(f"{repr(value)[:80]}, which is no finite number.")
+        raise _LabelError(f"{repr(value)[:80]}, which is not a finite number.")
     if abs(number) > LARGEST:
         raise _LabelError(f"{number}, which is beyond float32; rescale the target.")
     return number

@@ -1,4 +1,4 @@
-"""NumPy's .npz files, read without ever unpickling, and never more than a limit."""
+"""Reading of NumPy's .npz files without unpickling and within a limit of size."""
 
 import math
 import os
@@ -39,13 +39,21 @@ def read_npz(
 
     Args:
       path: the file.
-      names: the arrays; None reads all.
-      max_bytes: the largest size of these arrays together.
+      names: the arrays; None: all.
+      max_bytes: the largest total size of these arrays.
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: naming the file and the array: not whole, not there, larger than the limit, or
-        of Python objects, which could only be had by running what the file says.
+      ValueError: naming the file and the array, if it is damaged, absent, larger than the limit,
+        or of Python objects, which only unpickling (running code of the file) could read.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = pathlib.Path(folder, "a.npz")
+      ...     np.savez(path, x=np.arange(3))
+      ...     read_npz(path)["x"].tolist()
+      [0, 1, 2]
     """
     path = Path(path)
     if not path.is_file():
@@ -70,28 +78,28 @@ def _is_single_array(path: Path) -> bool:
 def _read_members(
     archive: zipfile.ZipFile, path: Path, names: Collection[str] | None, max_bytes: int
 ) -> dict[str, np.ndarray]:
-    """Reads arrays after all of their headers were checked."""
+    """Reads arrays after checking all of their headers."""
     members = {
         info.filename.removesuffix(SUFFIX): info
         for info in archive.infolist()
         if info.filename.endswith(SUFFIX)
     }
-    wanted = list(members if names is None else names)
+    chosen = list(members if names is None else names)
     total = 0
-    for name in wanted:
+    for name in chosen:
         if name not in members:
             raise ValueError(f"it has no array {name!r}, only {sorted(members)}")
         total += _declared_bytes(archive, members[name], name)
     check_declared_size(path, total, max_bytes, "max_bytes")
     arrays = {}
-    for name in wanted:
+    for name in chosen:
         with archive.open(members[name]) as member:
             arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
     return arrays
 
 
 def _declared_bytes(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> int:
-    """Returns the size of an array by its header, which must be that of the zip directory.
+    """Returns the size that the header of an array declares, which must match the zip directory.
 
     Raises:
       ValueError: naming the array.
@@ -116,7 +124,7 @@ def _declared_bytes(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) 
             f"{name!r} declares {format_size(info.file_size)}, to which its "
             f"{format_size(info.compress_size)} cannot unpack"
         )
-    # An axis of size 0 makes an array of no bytes, but loops over its rows must end too.
+    # An axis of size 0 makes an array of no bytes, but loops over its rows must be short too.
     return max(1, dtype.itemsize) * math.prod(max(1, size) for size in shape)
 
 

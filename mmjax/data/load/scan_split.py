@@ -1,4 +1,4 @@
-"""One pass over a split's examples, which may lie in files: what there is, and what is wrong."""
+"""One pass over the examples of a split, which measures and checks them."""
 
 import dataclasses
 import hashlib
@@ -13,14 +13,14 @@ from mmjax.data.normalize import Moments, by_feature, merged, moments
 from mmjax.data.progress_bars import tracked
 
 CHUNK = 256  # examples in memory at once
-MANY = 20_000  # examples that take long enough for a progress bar
+MANY = 20_000  # fewer examples are too fast for a progress bar
 
 
 class Example(NamedTuple):
-    """One example as it is read.
+    """One example before padding.
 
     Attributes:
-      inputs: {modality: array, or None if it is missing}; sequences have their own lengths.
+      inputs: {modality: array, or None if it is missing}; sequences keep their own lengths.
       targets: {task: value, or None if there is no label}.
     """
 
@@ -35,27 +35,27 @@ class Examples(Protocol):
     def __len__(self) -> int: ...
 
     def fetch(self, rows: Sequence[int]) -> list[Example]:
-        """The examples of those rows. An error names the place."""
+        """Returns the examples of those rows; an error names the place."""
         ...
 
     def place(self, row: int) -> str:
-        """Where a row is, for a message."""
+        """Returns where a row is, for messages."""
         ...
 
 
 class Found(NamedTuple):
-    """What a split has of one modality.
+    """The statistics of one modality in a split.
 
     Attributes:
-      shape: of every example; of a sequence the longest's.
-      kind: type of the numbers.
-      place: where the first is.
-      examples: how many have it.
-      moments: of all values, if they were asked for.
+      shape: shape of every example; for a sequence, of the longest.
+      dtype: type of the numbers.
+      place: where the first example is.
+      examples: number of examples that have it.
+      moments: moments of all values, if they were asked for.
     """
 
     shape: tuple[int, ...]
-    kind: np.dtype
+    dtype: np.dtype
     place: str
     examples: int
     moments: Moments | None
@@ -63,22 +63,22 @@ class Found(NamedTuple):
 
 @dataclasses.dataclass
 class Scan:
-    """What one pass found.
+    """The result of one pass.
 
     Attributes:
-      rows: those that can be read.
-      skipped: why others cannot.
-      inputs: the examples' inputs, if they were to be kept.
-      targets: all targets as they were read, for each task.
-      found: what there is of each modality.
-      digests: of each example's inputs.
+      rows: the rows that can be read.
+      skipped: for each other row, why it cannot be read.
+      inputs: the inputs of each example, if they are kept.
+      targets: {task: all targets before encoding}.
+      stats: {modality: its statistics}.
+      digests: the hash of the inputs of each example.
     """
 
     rows: list[int] = dataclasses.field(default_factory=list)
     skipped: list[str] = dataclasses.field(default_factory=list)
     inputs: list[dict[str, np.ndarray | None]] = dataclasses.field(default_factory=list)
     targets: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
-    found: dict[str, Found] = dataclasses.field(default_factory=dict)
+    stats: dict[str, Found] = dataclasses.field(default_factory=dict)
     digests: list[bytes] = dataclasses.field(default_factory=list)
 
 
@@ -94,16 +94,16 @@ def scan(
     """Reads all examples once.
 
     Args:
-      examples: of a split.
-      sequences: the modalities whose first axis is time.
+      examples: the examples of a split.
+      sequences: the modalities whose first axis is padded.
       keep: whether the decoded inputs stay in memory.
-      skip_unreadable: whether examples that cannot be read are left out and counted.
-      measured: whether the statistics of a modality, by its name and type, are wanted.
-      title: of the progress bar.
+      skip_unreadable: whether unreadable examples are left out and counted.
+      measured: decides by the name and the dtype of a modality whether its moments are computed.
+      title: title of the progress bar.
 
     Raises:
-      ValueError: naming the place of what cannot be read, differs in shape from the first, or has
-        no modality at all.
+      ValueError: naming the place of an example that cannot be read, differs in shape from the
+        first, or has no modality at all.
     """
     result = Scan()
     starts: Iterable[int] = range(0, len(examples), CHUNK)
@@ -119,7 +119,12 @@ def scan(
 
 
 def digest(inputs: Mapping[str, np.ndarray | None]) -> bytes:
-    """A fingerprint of an example's inputs."""
+    """Hashes the inputs of an example.
+
+    Example:
+      >>> hash_inputs({"x": np.zeros(2)}) == hash_inputs({"x": np.zeros((2, 1))})
+      False
+    """
     state = hashlib.blake2b(digest_size=16)
     for name in sorted(inputs):
         value = inputs[name]
@@ -160,27 +165,27 @@ def _note(
     for name, value in example.inputs.items():
         if value is not None:
             _check_finite(name, value, place, row)
-            found = result.found.get(name)
-            if found is None or found.shape != value.shape:
-                here = Found(value.shape, value.dtype, place(row), 0, None)
-                found = joined(name, found, here, name in sequences) if found else here
-            result.found[name] = found._replace(examples=found.examples + 1)
+            stats = result.stats.get(name)
+            if stats is None or stats.shape != value.shape:
+                new = Found(value.shape, value.dtype, place(row), 0, None)
+                stats = joined(name, stats, new, name in sequences) if stats else new
+            result.stats[name] = stats._replace(examples=stats.examples + 1)
     if keep:
         result.inputs.append(example.inputs)
 
 
 def joined(name: str, a: Found, b: Found, sequence: bool) -> Found:
-    """What two parts have together.
+    """Merges the statistics of two parts; place, dtype and moments are those of the first.
 
     Raises:
       ValueError: naming both places, if the shapes do not fit together.
     """
     start = 1 if sequence else 0
     if a.shape[start:] != b.shape[start:]:
-        mend = " An `Image` with `size` and `channels` brings all to one." if start == 0 else ""
+        fix = " An `Image` with `size` and `channels` brings all to one." if start == 0 else ""
         raise ValueError(
             f"{b.place}: modality {name!r} has shape {b.shape}, but {a.shape} at {a.place}; all "
-            f"must have one shape{', but for their length' if sequence else ''}.{mend}"
+            f"must have one shape{', except for their length' if sequence else ''}.{fix}"
         )
     shape = (max(a.shape[0], b.shape[0]), *a.shape[1:]) if sequence else a.shape
     return a._replace(shape=shape, examples=a.examples + b.examples)
@@ -198,12 +203,14 @@ def _measure(
     sequences: Collection[str],
     measured: Callable[[str, np.dtype], bool],
 ) -> None:
-    for name, found in result.found.items():
+    """Adds the moments of some examples, which are merged to avoid a second pass."""
+    for name, stats in result.stats.items():
+        if not measured(name, stats.dtype):
+            continue
+        spec = Modality(stats.shape, name in sequences)
         values = [e.inputs[name] for e in examples]
-        here = [v for v in values if v is not None]
-        if here and measured(name, found.kind):
-            spec = Modality(found.shape, name in sequences)
-            now = moments(np.concatenate([by_feature(v, spec) for v in here]))
-            before = found.moments
-            total = merged(before, now) if before else now
-            result.found[name] = found._replace(moments=total)
+        rows = [by_feature(value, spec) for value in values if value is not None]
+        if rows:
+            new = moments(np.concatenate(rows))
+            total = merged(stats.moments, new) if stats.moments else new
+            result.stats[name] = stats._replace(moments=total)

@@ -1,4 +1,4 @@
-"""Tables: CSV or Parquet files as columns of cells, with the place of every row."""
+"""Reading of CSV and Parquet files into columns of cells, with the place of every row."""
 
 import contextlib
 import csv
@@ -18,7 +18,7 @@ from mmjax.data.limits import (
 )
 
 BATCH = 1024  # rows of a Parquet file in memory at once
-OBJECT = 32  # bytes of a number in a list of Python
+OBJECT = 32  # size of a number in a Python list
 
 
 class Table(NamedTuple):
@@ -27,7 +27,7 @@ class Table(NamedTuple):
     Attributes:
       path: the file.
       columns: {name: cells}; an empty cell is None.
-      lines: the line of the file on which each row ends, from 1; None if it has no lines.
+      lines: the line of the file on which each row ends, from 1; None for Parquet.
     """
 
     path: Path
@@ -38,9 +38,9 @@ class Table(NamedTuple):
         return len(next(iter(self.columns.values())))
 
     def place(self, row: int) -> str:
-        """Where a row is, for a message."""
-        at = f"row {row}" if self.lines is None else f"line {self.lines[row]}"
-        return f"{self.path}, {at}"
+        """Returns where a row is, for messages."""
+        number = f"row {row}" if self.lines is None else f"line {self.lines[row]}"
+        return f"{self.path}, {number}"
 
 
 def read_table(
@@ -50,19 +50,20 @@ def read_table(
     max_bytes: int = MAX_BYTES,
     max_cell: int = MAX_CELL,
 ) -> Table:
-    """Reads columns of a table: a Parquet file by its name's end, else CSV in UTF-8 with a header.
+    """Reads columns of a Parquet file (.parquet, .pq), or of a CSV file in UTF-8 with a header.
 
     Args:
       path: the file.
-      columns: their names.
-      max_bytes: the largest size of the file, and of the cells that it unpacks to.
+      columns: names of the columns.
+      max_bytes: the largest size of the file, and of its cells after unpacking.
       max_cell: the largest cell, in bytes.
 
     Raises:
       FileNotFoundError: if there is no such file.
       ImportError: if a Parquet file needs a package that is not installed.
-      ValueError: naming the file and the line: not UTF-8 (with the offset in the line), rows of
-        another length than the header, columns of one name, damaged, or no rows.
+      ValueError: naming the file and the line, if it is not UTF-8 (with the offset in the line),
+        has rows of another length than the header, several columns of one name or no rows, or is
+        damaged.
     """
     path = Path(path)
     if not path.is_file():
@@ -84,15 +85,18 @@ def _csv(path: Path, columns: Sequence[str], max_bytes: int, max_cell: int) -> T
             _check_header(header, columns, path)
             rows, ends = _rows(reader, len(header), path)
         except csv.Error as error:
-            mend = " If that is meant, give a larger max_cell." if "limit" in str(error) else ""
-            raise ValueError(f"{path}, line {reader.line_num}: {error}.{mend}") from None
-    places = {name: header.index(name) for name in columns}
-    return Table(path, {n: [row[i] or None for row in rows] for n, i in places.items()}, ends)
+            fix = " If that is intended, give a larger max_cell." if "limit" in str(error) else ""
+            raise ValueError(f"{path}, line {reader.line_num}: {error}.{fix}") from None
+    cells: dict[str, list[Any]] = {}
+    for name in columns:
+        i = header.index(name)
+        cells[name] = [row[i] or None for row in rows]
+    return Table(path, cells, ends)
 
 
 @contextlib.contextmanager
 def _field_size_limit(limit: int) -> Iterator[None]:
-    """Sets the limit of the csv module, which has one for the whole process, for a while."""
+    """Sets the process-wide limit of the csv module, and restores it."""
     previous = csv.field_size_limit(limit)
     try:
         yield
@@ -108,7 +112,7 @@ def _decoded(file: IO[bytes], path: Path, max_cell: int) -> Iterator[str]:
         if len(line) > max_cell:
             raise LimitError(
                 f"{path}, line {number}: it is longer than the limit of {format_size(max_cell)}; "
-                "if that is meant, give a larger max_cell."
+                "if that is intended, give a larger max_cell."
             )
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -177,7 +181,7 @@ def _is_text(kind: Any) -> bool:
 def _check_parquet(metadata: Any, path: Path, columns: Sequence[str], max_bytes: int) -> None:
     """Refuses a file by what it declares of its columns, before any is read.
 
-    The numbers count too: encoded runs of a value take no room in the file, but in memory.
+    Numbers count too: encoded runs of one value are small in the file but not in memory.
     """
     size = 0
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
@@ -195,7 +199,7 @@ def _check_cells(column: Any, path: Path, name: str, start: int, max_cell: int) 
     values = column.dictionary if isinstance(column, pyarrow.DictionaryArray) else column
     try:
         lengths = compute.binary_length(values)
-    except pyarrow.ArrowNotImplementedError:  # no strings
+    except pyarrow.ArrowNotImplementedError:  # not strings
         return 0
     if isinstance(column, pyarrow.DictionaryArray):
         lengths = lengths.take(column.indices)
@@ -204,7 +208,7 @@ def _check_cells(column: Any, path: Path, name: str, start: int, max_cell: int) 
         row = start + compute.index(lengths, longest).as_py()
         raise LimitError(
             f"{path}, row {row}, column {name!r}: the cell has {format_size(longest)}, more than "
-            f"the limit of {format_size(max_cell)}; if that is meant, give max_cell={longest}."
+            f"the limit of {format_size(max_cell)}; if that is intended, give max_cell={longest}."
         )
     return compute.sum(lengths).as_py() or 0
 
@@ -223,7 +227,7 @@ def _python_cells(column: Any, path: Path, name: str, start: int) -> list[Any]:
 
 
 def _cell(value: Any) -> Any:
-    """An empty cell as None."""
+    """Converts an empty cell or NaN to None."""
     return None if value in ("", b"") or value != value else value
 
 
@@ -239,25 +243,31 @@ def _unicode(cell: Any, path: Path, column: str, row: int) -> Any:
         ) from None
 
 
-def number(cell: Any) -> float:
-    """A cell as a number.
+def parse_number(cell: Any) -> float:
+    """Converts a cell to a number.
 
     Raises:
-      ValueError: if it is none, or not finite.
+      ValueError: if it is not a number, or not finite.
+
+    Example:
+      >>> parse_number("1e3")
+      1000.0
     """
     try:
         value = float(cell)
     except (TypeError, ValueError):
-        raise ValueError(f"{cell!r} is no number; leave the cell empty if it is missing.") from None
+        raise ValueError(
+            f"{cell!r} is not a number; leave the cell empty if it is missing."
+        ) from None
     if not math.isfinite(value):
-        raise ValueError(f"{cell!r} is no finite number.")
+        raise ValueError(f"{cell!r} is not a finite number.")
     return value
 
 
 def is_number(cell: Any) -> bool:
-    """Whether `number` takes the cell."""
+    """Checks whether `parse_number` takes the cell."""
     try:
-        number(cell)
+        parse_number(cell)
     except ValueError:
         return False
     return True

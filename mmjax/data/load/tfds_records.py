@@ -1,4 +1,4 @@
-"""The records of a TFDS data set as examples: features are turned into arrays when wanted."""
+"""The records of a TFDS data set as examples, which are converted on demand."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,33 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mmjax.data.dataset import Task
-from mmjax.data.load.column_kinds import (
-    Audio,
-    Image,
-    Input,
-    Label,
-    Labels,
-    Numbers,
-    Target,
-    Text,
-    Value,
-    declared,
-)
-from mmjax.data.load.decode import (
-    UnreadableError,
-    frames,
-    image,
-    tokens,
-    typed,
-    unicode,
-    vocabulary,
-)
+from mmjax.data.dataset import Modality, Task
+from mmjax.data.kinds import INPUT_KINDS, Input, Label, Labels, Target, columns_of
+from mmjax.data.load.decode import UnreadableError, convert_tensor
 from mmjax.data.load.scan_split import Example
 from mmjax.data.load.tfds_features import at, inside_sequence
 from mmjax.data.load.tfds_sources import Decoding
-
-FULL = 2.0**15  # the magnitude of a recording's 16-bit integers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +20,9 @@ class Reader:
     """How features become the array of one modality.
 
     Attributes:
-      spec: what they are; None for a tensor, which stays as it is.
+      spec: their kind; None for a tensor, which stays as it is.
       paths: of the features.
-      rate: a recording's samples a second.
+      rate: a recording's samples per second.
       words: tokens of the known words, for text by words.
     """
 
@@ -52,33 +31,21 @@ class Reader:
     rate: int = 0
     words: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
-    def with_words(self, texts: Iterable[bytes]) -> "Reader":
-        """The reader, with the vocabulary of these texts."""
-        assert isinstance(self.spec, Text)
-        return dataclasses.replace(self, words=vocabulary(texts, self.spec.vocabulary))
-
     def __call__(self, record: Mapping[str, Any]) -> np.ndarray | None:
-        """The array of a record; None if it is missing."""
+        """Returns the array of a record; None if it is missing."""
         values = [follow(record, path) for path in self.paths]
         if any(value is None for value in values):
             return None
-        match self.spec:
-            case Text():
-                return tokens(_text(values[0]), self.spec, self.words)
-            case Image():
-                return image(_pixels(values[0]), self.spec)
-            case Audio():
-                return _heard(values[0], self.rate, self.spec)
-            case Numbers():
-                return _tensor(np.concatenate([np.atleast_1d(v) for v in values]))
-        return _tensor(values[0])
+        if self.spec is None:
+            return convert_tensor(values[0])
+        return self.spec.read_feature(values, self)
 
 
 class Goal(NamedTuple):
     """How a feature becomes the target of one task.
 
     Attributes:
-      spec: what it is.
+      spec: its kind.
       classes: names of the classes, if the feature has names for whole numbers.
       several: whether it lists the classes that an example has.
     """
@@ -88,16 +55,13 @@ class Goal(NamedTuple):
     several: bool = False
 
     def __call__(self, record: Mapping[str, Any]) -> Any:
-        """The target of a record; None if there is none."""
-        spec = self.spec
-        if isinstance(spec, Labels):
-            return [follow(record, path) for path in spec.columns]
-        value = _plain(follow(record, spec.column))
+        """Returns the target of a record; None if there is none."""
+        value = self.spec.read_feature([follow(record, path) for path in columns_of(self.spec)])
         if self.several:
             return [int(i in value) for i in range(len(self.classes))]
         if self.classes and isinstance(value, int):
             return self.classes[value] if value >= 0 else None
-        return float(value) if isinstance(spec, Value) and isinstance(value, int) else value
+        return value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,8 +71,8 @@ class Records:
     Attributes:
       split: its name.
       source: its records.
-      readers: of the modalities.
-      goals: of the tasks.
+      readers: {modality: its reader}.
+      goals: {task: its goal}.
     """
 
     split: str
@@ -120,75 +84,65 @@ class Records:
         return len(self.source)
 
     def fetch(self, rows: Sequence[int]) -> list[Example]:
-        """The examples of those rows."""
+        """Returns the examples of those rows."""
         return [self._example(row) for row in rows]
 
     def place(self, row: int) -> str:
-        """The split and the example's number."""
+        """Returns the split and the number of the example."""
         return f"example {row} of {self.split!r}"
 
     def _example(self, row: int) -> Example:
-        what = "record"
+        name = "record"
         try:
             record = self.source[row]
             inputs = {}
-            for what, read in self.readers.items():
-                inputs[what] = read(record)
+            for name, read in self.readers.items():
+                inputs[name] = read(record)
             return Example(inputs, {task: goal(record) for task, goal in self.goals.items()})
         except (ValueError, OSError) as error:
             kind = ValueError if type(error) is ValueError else UnreadableError
-            raise kind(f"{self.place(row)}, {what!r}: {error}") from None
+            raise kind(f"{self.place(row)}, {name!r}: {error}") from None
 
 
 def follow(record: Any, path: str) -> Any:
-    """The value of a path in a record."""
+    """Returns the value of a path in a record."""
     for part in path.split("/"):
         record = record[part]
     return record
 
 
-def reader(features: Any, spec: str | Input) -> Reader:
-    """How a modality is read, by its kind or, for a path alone, by its feature.
+def make_reader(features: Any, spec: str | Input, train: Decoding) -> Reader:
+    """Makes the reader of a modality, by its kind or, for a path alone, by its feature.
 
     Raises:
       ValueError: if it is a recording, and nobody knows its sample rate.
     """
-    if isinstance(spec, Numbers):
-        return Reader(spec, (spec.columns,) if isinstance(spec.columns, str) else spec.columns)
-    path = spec if isinstance(spec, str) else spec.column
-    feature = at(features, path)
-    known = _kind(feature, path) if isinstance(spec, str) else spec
-    if not isinstance(known, Audio):
-        return Reader(known, (path,))
-    rate = getattr(feature, "sample_rate", None) or known.sample_rate
-    if not rate:
-        raise ValueError(f"{path!r} does not tell its sample rate; give it to the `Audio`.")
-    return Reader(known, (path,), rate)
+    paths = columns_of(spec)
+    feature = at(features, paths[0])
+    kind = _infer_kind(feature, spec) if isinstance(spec, str) else spec
+    if kind is None:
+        return Reader(None, paths)
+    return Reader(kind, paths, **kind.learn(_iterate_values(train, paths[0]), feature))
 
 
-def _kind(feature: Any, path: str) -> Input | None:
-    match feature:
-        case tfds.features.Text():
-            return Text(path)
-        case tfds.features.Image():
-            return Image(path)
-        case tfds.features.Audio():
-            return Audio(path)
+def _infer_kind(feature: Any, path: str) -> Input | None:
+    for kind in INPUT_KINDS:
+        if isinstance(feature, getattr(tfds.features, kind.__name__, ())):
+            return kind(path)
     return None
 
 
-def is_sequence(features: Any, reader: Reader) -> bool:
-    """Whether the first axis of what is read is time."""
-    if isinstance(reader.spec, Text | Audio):
-        return True
+def declare_modality(features: Any, reader: Reader) -> Modality:
+    """Returns the modality that a reader makes, except for its shape."""
     if reader.spec is not None:
-        return False
-    feature = at(features, reader.paths[0])
-    return bool(inside_sequence(features, reader.paths[0]) or feature.shape[:1] == (None,))
+        return reader.spec.declare_modality(reader.words)
+    path = reader.paths[0]
+    is_sequence = inside_sequence(features, path) or at(features, path).shape[:1] == (None,)
+    return Modality((), bool(is_sequence))
 
 
 def goal(features: Any, spec: str | Target) -> Goal:
-    """How a task's target is read, by its kind or, for a path alone, by its feature."""
+    """Makes the reader of a target, by its kind or, for a path alone, by its feature."""
     if isinstance(spec, Labels):
         return Goal(spec)
     spec = Label(spec) if isinstance(spec, str) else spec
@@ -201,60 +155,14 @@ def goal(features: Any, spec: str | Target) -> Goal:
     return Goal(spec if several else Label(spec.column, classes), classes, several)
 
 
-def texts(source: Decoding, path: str) -> Iterable[bytes]:
-    """All texts of a split."""
+def _iterate_values(source: Decoding, path: str) -> Iterable[Any]:
+    """Yields all values of a split that are not missing."""
     for row in range(len(source)):
         value = follow(source[row], path)
         if value is not None:
             yield value
 
 
-def _plain(value: Any) -> Any:
-    """A feature's value as a Python one; an empty text is None."""
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, bytes):
-        value = unicode(value)
-    return None if value == "" else value
-
-
-def _text(value: Any) -> bytes | str:
-    if not isinstance(value, bytes | str):
-        raise ValueError(f"it is of type {type(value).__name__}, no text.")
-    return value
-
-
-def _pixels(value: Any) -> np.ndarray:
-    array = np.asarray(value)
-    if array.dtype != np.uint8 or array.ndim != 3:
-        raise ValueError(f"it is {array.dtype}{list(array.shape)}, no image of uint8 [h w c].")
-    return array
-
-
-def _tensor(value: Any) -> np.ndarray | None:
-    """Numbers as they are kept; None if there are none."""
-    array = np.atleast_1d(np.asarray(value))
-    if array.size == 0 or (array.dtype.kind == "f" and np.isnan(array).all()):
-        return None
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"it is of type {array.dtype}, not numbers.")
-    return typed(array, "it")
-
-
-def _heard(samples: np.ndarray, rate: int, spec: Audio) -> np.ndarray | None:
-    if samples.size == 0:
-        return None
-    scaled = samples if samples.dtype.kind == "f" else samples / FULL
-    return frames(scaled if scaled.ndim == 1 else scaled.mean(axis=1), rate, spec)
-
-
-def taught(reader: Reader, train: Decoding) -> Reader:
-    """A reader that knows the training split's words, if it needs them."""
-    if isinstance(reader.spec, Text) and reader.spec.level == "word":
-        return reader.with_words(texts(train, reader.spec.column))
-    return reader
-
-
 def task(goal: Goal) -> Task | None:
-    """What is known of a task before its targets are read."""
-    return Task("multilabel", goal.classes) if goal.several else declared(goal.spec)
+    """Returns the task; None if it is inferred from the targets."""
+    return Task("multilabel", goal.classes) if goal.several else goal.spec.declare_task()

@@ -23,7 +23,7 @@ class Decoding:
 
     Attributes:
       source: TFDS's data source of raw bytes.
-      features: those that are wanted.
+      features: the features that are decoded.
     """
 
     source: Sequence[bytes]
@@ -39,11 +39,11 @@ class Decoding:
 def prepared(
     builder: str | tfds.core.DatasetBuilder, data_dir: str | os.PathLike[str] | None
 ) -> tfds.core.DatasetBuilder:
-    """The builder, found by its name and prepared as array records if need be."""
+    """Returns the builder, prepared as array records."""
     if not trust.may_write():
         return stored(builder, data_dir)
     if isinstance(builder, str):
-        find_data_folder(data_dir)  # there is one, which TFDS does not check
+        find_data_folder(data_dir)  # raises if there is none, which TFDS does not check
         builder = tfds.builder(builder, data_dir=data_dir, try_gcs=False)
     if not builder.is_prepared():
         with lock_data_folder(Path(builder.data_dir).parent, f"it prepares {builder.name}"):
@@ -53,17 +53,17 @@ def prepared(
 
 
 def stored(builder: Any, data_dir: str | os.PathLike[str] | None) -> tfds.core.DatasetBuilder:
-    """The builder of files that are there already, for a stored configuration.
+    """Opens prepared files, for a stored configuration, which nobody may trust.
 
-    Nothing but these files is looked at: TFDS would fetch what it does not know, and import what
-    the files name.
+    Nothing else is used: TFDS would download what it does not know, and import what the files
+    name.
 
     Raises:
-      ConfigError: there are none, or not such as TFDS itself writes.
+      ConfigError: if there are none, or they name classes outside of TFDS.
     """
     if not isinstance(builder, str) or not NAME.fullmatch(builder):
         raise ConfigError(
-            f"{str(builder)[:60]!r} is no plain name of a TFDS data set, such as 'mnist' or "
+            f"{str(builder)[:60]!r} is not the plain name of a TFDS data set, such as 'mnist' or "
             "'glue/sst2:2.0.0'. If you trust the stored configuration, add --allow-writes."
         )
     root = find_data_folder(data_dir)
@@ -74,20 +74,20 @@ def stored(builder: Any, data_dir: str | os.PathLike[str] | None) -> tfds.core.D
         for name in _classes(json.loads(path.read_text())):
             if not str(name).startswith("tensorflow_datasets."):
                 raise ConfigError(
-                    f"{path} names {name!r}, which is no feature of TFDS. If you trust the stored "
-                    "configuration, add --allow-writes."
+                    f"{path} names {name!r}, which is not a feature of TFDS. If you trust the "
+                    "stored configuration, add --allow-writes."
                 )
     try:
-        found = read_only_builder.builder_from_files(builder, data_dir=root)
+        stored_builder = read_only_builder.builder_from_files(builder, data_dir=root)
     except tfds.core.DatasetNotFoundError:
-        found = None
-    if found is None or not found.is_prepared():
+        stored_builder = None
+    if stored_builder is None or not stored_builder.is_prepared():
         trust.check_may_write(builder, root)
-    return found
+    return stored_builder
 
 
 def _classes(features: Any) -> Iterator[Any]:
-    """The Python classes that a description of features names."""
+    """Yields the Python classes that a description of features names."""
     if isinstance(features, Mapping):
         names = ["pythonClassName", "python_class_name"] + ["type"] * ("content" in features)
         yield from (features[name] for name in names if name in features)
@@ -98,20 +98,20 @@ def _classes(features: Any) -> Iterator[Any]:
 
 
 def size(builder: tfds.core.DatasetBuilder, part: str) -> int:
-    """Number of examples in a split by TFDS's name, such as "train[:90%]"."""
-    known = builder.info.splits
+    """Counts the examples of a split by its name in TFDS, such as "train[:90%]"."""
+    splits = builder.info.splits
     try:
-        return known[part].num_examples
+        return splits[part].num_examples
     except (KeyError, ValueError, AssertionError) as error:
         raise ValueError(
-            f"{builder.info.full_name} has no split {part!r}; it has {sorted(known)}: {error}"
+            f"{builder.info.full_name} has no split {part!r}; it has {sorted(splits)}: {error}"
         ) from None
 
 
 def sources(
     builder: tfds.core.DatasetBuilder, splits: Mapping[str, str], features: Any
 ) -> dict[str, Decoding]:
-    """Random access to the examples of each split."""
+    """Opens the examples of each split for random access."""
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     try:
         return {

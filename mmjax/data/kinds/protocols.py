@@ -1,0 +1,102 @@
+"""The methods that a kind of column has: infer, learn, read, declare, draw."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from mmjax.data.dataset import Modality, Task
+
+
+@runtime_checkable
+class Learned(Protocol):
+    """What the training split says about a column."""
+
+    @property
+    def words(self) -> Mapping[str, int]:
+        """The token of each known word, for text by words."""
+        ...
+
+    @property
+    def rate(self) -> int | None:
+        """The sample rate in Hz, for audio; None if any rate is resampled."""
+        ...
+
+
+class RowScale(NamedTuple):
+    """The scale that all examples of a modality are drawn on.
+
+    Attributes:
+      low: the smallest value.
+      high: the largest value.
+      longest: the length of the longest first axis.
+    """
+
+    low: float
+    high: float
+    longest: int
+
+    def add_margin(self) -> tuple[float, float]:
+        """Returns limits a little beyond the range, which may be empty."""
+        margin = 0.05 * (self.high - self.low) or 1.0
+        return self.low - margin, self.high + margin
+
+
+class InputKind(Protocol):
+    """A kind of column that becomes a modality: a NamedTuple whose first field names the columns.
+
+    A kind that has the name of a TFDS feature reads it by default.
+    """
+
+    @staticmethod
+    def matches_cells(cells: Sequence[Any]) -> bool:
+        """Checks whether all filled cells of a table's column look like this kind."""
+        ...
+
+    def learn(self, values: Iterable[Any], source: Any) -> dict[str, Any]:
+        """Returns the fields of `Learned` that the training split determines.
+
+        Args:
+          values: the filled cells, or the values of the feature.
+          source: the folder of the table, or the TFDS feature.
+        """
+        ...
+
+    def read_cells(self, cells: Sequence[Any], folder: Path, learned: Learned) -> np.ndarray | None:
+        """Converts the filled cells of one row; paths are relative to the table's folder."""
+        ...
+
+    def read_feature(self, values: Sequence[Any], learned: Learned) -> np.ndarray | None:
+        """Converts the values of one TFDS record; None if they are missing."""
+        ...
+
+    def declare_modality(self, words: Mapping[str, int]) -> Modality:
+        """Returns the modality except for its shape, which is measured."""
+        ...
+
+    @staticmethod
+    def name_axes(x: np.ndarray, modality: Modality) -> tuple[str, str] | None:
+        """Names the axes of the plot of an example; None if it is not of this kind."""
+        ...
+
+    @staticmethod
+    def draw(axis: Any, x: np.ndarray, scale: RowScale) -> None:
+        """Draws one example without its padding."""
+        ...
+
+
+class TargetKind(Protocol):
+    """A kind of column that becomes a task: a NamedTuple whose first field names the columns."""
+
+    def read_cells(self, cells: Sequence[Any]) -> Any:
+        """Converts the filled cells of one row."""
+        ...
+
+    def read_feature(self, values: Sequence[Any]) -> Any:
+        """Converts the values of one TFDS record; None if there is no label."""
+        ...
+
+    def declare_task(self) -> Task | None:
+        """Returns the task; None if it is inferred from the values."""
+        ...

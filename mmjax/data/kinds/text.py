@@ -1,0 +1,123 @@
+"""Text: a sequence of integer tokens."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from mmjax.data.dataset import Modality
+from mmjax.data.kinds.plotting import write_text
+from mmjax.data.kinds.protocols import Learned, RowScale
+from mmjax.data.load.decode import BYTES, decode_utf8
+
+_WORD_PATTERN = re.compile(r"\w+|[^\w\s]")
+_UNKNOWN_TOKEN = 1  # 0 is padding
+
+
+class Text(NamedTuple):
+    """A sequence of integer tokens; 0 is padding.
+
+    Attributes:
+      column: holds the text.
+      level: "byte": UTF-8 bytes plus 1, so 257 tokens in all; "word": words and punctuation marks
+        in lower case, 1 for those that are not in the vocabulary.
+      vocabulary: for words, the maximal number of tokens, including padding and the unknown word;
+        the most frequent words of the training split are taken.
+      longest: tokens after this many are cut off; None keeps all.
+
+    Example:
+      >>> tokenize("abc", Text("note"), {}).tolist()
+      [98, 99, 100]
+      >>> tokenize("A cat!", Text("note", level="word"), {"a": 2, "cat": 3}).tolist()
+      [2, 3, 1]
+    """
+
+    column: str
+    level: Literal["byte", "word"] = "byte"
+    vocabulary: int = 10_000
+    longest: int | None = None
+
+    @staticmethod
+    def matches_cells(cells: Sequence[Any]) -> bool:
+        """Returns True: every cell is a text at least."""
+        return True
+
+    def learn(self, values: Iterable[Any], source: Any) -> dict[str, Any]:
+        """Builds the vocabulary of words."""
+        return {"words": _build_vocabulary(values, self.vocabulary)} if self.level == "word" else {}
+
+    def read_cells(self, cells: Sequence[Any], folder: Path, learned: Learned) -> np.ndarray | None:
+        """Tokenizes a cell."""
+        return tokenize(str(cells[0]), self, learned.words)
+
+    def read_feature(self, values: Sequence[Any], learned: Learned) -> np.ndarray | None:
+        """Tokenizes a text; None if it is empty."""
+        if not isinstance(values[0], bytes | str):
+            raise ValueError(f"it is of type {type(values[0]).__name__}, not a text.")
+        return tokenize(values[0], self, learned.words)
+
+    def declare_modality(self, words: Mapping[str, int]) -> Modality:
+        """Returns a sequence with the name of each token."""
+        names = BYTES if self.level == "byte" else ("padding", "unknown", *words)
+        return Modality((), True, names)
+
+    @staticmethod
+    def name_axes(x: np.ndarray, modality: Modality) -> tuple[str, str] | None:
+        """Returns empty names if the example is a printable text."""
+        return None if decode_text(x) is None else ("", "")
+
+    @staticmethod
+    def draw(axis: Any, x: np.ndarray, scale: RowScale) -> None:
+        """Writes the text."""
+        write_text(axis, decode_text(x) or "")
+
+
+def tokenize(
+    text: str | bytes, spec: Text, words: Mapping[str, int]
+) -> Int[np.ndarray, " n"] | None:
+    """Converts a text to tokens; None if there are none.
+
+    Args:
+      text: the text, as UTF-8 if it is bytes.
+      spec: how to split it.
+      words: the tokens of the known words; not needed for bytes.
+
+    Raises:
+      UnreadableError: naming the offset of what is not UTF-8.
+    """
+    text = decode_utf8(text)
+    if spec.level not in ("byte", "word"):
+        raise ValueError(f"a `Text` has no level {spec.level!r}, only 'byte' and 'word'.")
+    if spec.level == "byte":
+        tokens = np.frombuffer(text.encode(), np.uint8).astype(np.int32) + 1
+    else:
+        tokens = np.array([words.get(w, _UNKNOWN_TOKEN) for w in _split_words(text)], np.int32)
+    return tokens[: spec.longest] if tokens.size else None
+
+
+def decode_text(x: np.ndarray) -> str | None:
+    """Decodes tokens of bytes (byte plus 1; 0 is padding); None if they are no printable text."""
+    if x.ndim != 1 or not len(x) or not np.issubdtype(x.dtype, np.integer):
+        return None
+    if x.min() < 1 or x.max() > 256:
+        return None
+    text = (x.astype(int) - 1).astype(np.uint8).tobytes().decode("utf-8", errors="ignore")
+    return text if text and text.isprintable() else None
+
+
+def _build_vocabulary(texts: Iterable[Any], size: int) -> dict[str, int]:
+    """Numbers the most frequent words from 2; equally frequent ones are sorted by name."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(_split_words(decode_utf8(text if isinstance(text, bytes) else str(text))))
+    ranked = sorted(counts, key=lambda word: (-counts[word], word))
+    return {word: token for token, word in enumerate(ranked[: max(0, size - 2)], start=2)}
+
+
+def _split_words(text: str) -> list[str]:
+    """Splits into words and punctuation marks, in lower case."""
+    return _WORD_PATTERN.findall(text.lower())
