@@ -55,6 +55,13 @@ def test_local_links_resolve(page):
             assert anchor in find_anchors(linked), target
 
 
+def test_the_citations_name_the_version():
+    assert re.findall(r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(), re.M) == [
+        mmjax.__version__
+    ]
+    assert f"version = {{{mmjax.__version__}}}" in README.read_text()
+
+
 @pytest.fixture
 def readme_example(tmp_path):
     """One file with the Python of the README."""
