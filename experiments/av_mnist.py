@@ -82,7 +82,7 @@ def experiment(epochs: int = 8) -> Experiment:
             heads={"digit": Classification(10), "speaker": Classification(6)},
         ),
         balancer=equal(),
-        # 429 steps per epoch: 55,000 examples in batches of 128, the last one dropped.
+        # 429 steps per epoch: 55,000 examples in batches of 128, without the incomplete last one.
         optimizer=optax.adamw(optax.cosine_decay_schedule(2e-3, decay_steps=429 * epochs)),
         epochs=epochs,
         batch_size=128,
