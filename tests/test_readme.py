@@ -62,6 +62,12 @@ def test_the_citations_name_the_version():
     assert f"version = {{{mmjax.__version__}}}" in README.read_text()
 
 
+def test_the_picture_of_the_architecture_is_what_its_script_draws():
+    script_names = runpy.run_path(str(ROOT / "docs" / "architecture.py"))
+    picture = (ROOT / "docs" / "architecture.svg").read_text(encoding="utf-8")
+    assert picture == script_names["draw_architecture"]()
+
+
 @pytest.fixture
 def readme_example(tmp_path):
     """One file with the Python of the README."""

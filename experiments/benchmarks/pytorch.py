@@ -43,7 +43,7 @@ def main() -> None:
         sys.exit(f"--threads {max(options.threads)}: this process may use {cores} cores only.")
     rows = []
     for i, threads in enumerate(options.threads):
-        for row in measure_in_process(threads, remember=i == 0):
+        for row in measure_in_worker(threads, remember=i == 0):
             rows.append(row)
             print(format_brief(row), file=sys.stderr, flush=True)
             if options.json:  # written after each row, so that an interrupted run leaves its rows
@@ -75,7 +75,7 @@ def parse_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure_in_process(threads: int, *, remember: bool) -> Iterator[dict[str, Any]]:
+def measure_in_worker(threads: int, *, remember: bool) -> Iterator[dict[str, Any]]:
     """Yields the rows that a process with so many threads measures.
 
     Raises:

@@ -26,14 +26,14 @@ def load_experiment_file(name: str) -> ModuleType:
 
 
 @functools.cache
-def make_experiment() -> Experiment:
+def load_main_experiment() -> Experiment:
     """Builds the experiment; its data are prepared if they are missing."""
     return load_experiment_file("polyglot_digits").experiment()
 
 
 def make_mmjax_side() -> MmjaxSide:
     """Returns mmjax's side: the first batches of training."""
-    e = make_experiment()
+    e = load_main_experiment()
     source = e.data.splits["train"]
     indices = train_indices((0,), len(source), e.batch_size, 0, BATCH_COUNT)[0]
     return MmjaxSide(e.model, e.optimizer, e.balancer, [source.take(i) for i in indices])
