@@ -1,10 +1,11 @@
-"""The textbook multi-task network: one shared CNN, two softmax heads, a weighted sum of losses.
+"""Trains the textbook multi-task network: one shared CNN, two softmax heads, weighted losses.
 
     mmjax run experiments/shared_cnn.py
 
-Each image holds two overlapping digits, real scans of scikit-learn's; one head tells the left and
-one the right (see `mmjax/data/builtin/digit_pairs.py`). Expected test accuracy (seed 0, one run): left
-0.993, right 0.990; 10 s on 2 CPU cores.
+Each image shows two overlapping digits, real scans from scikit-learn; one head predicts the left
+digit and one the right digit (see `mmjax/data/builtin/digit_pairs.py`).
+
+Expected test accuracy (seed 0, one run): left 0.993, right 0.990; 10 s on 2 CPU cores.
 """
 
 import optax
@@ -23,7 +24,7 @@ from mmjax.sharing import HardSharing
 
 @auto_config
 def experiment() -> Experiment:
-    """Conv 32 and 64 with pooling, dense 128, two heads of ten classes."""
+    """Builds conv 32 and 64 with pooling, dense 128 and two heads of ten classes."""
     return Experiment(
         data=digit_pairs(),
         model=Model(

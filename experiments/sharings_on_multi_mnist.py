@@ -1,19 +1,19 @@
-"""Every way to share between two tasks on MultiMNIST: accuracy, parameters, FLOPs and step time.
+"""Compares every way to share between two tasks on MultiMNIST: accuracy and cost.
 
     mmjax data prepare multi_mnist
     mmjax ablate experiments/sharings_on_multi_mnist.py --workdir runs/sharings_on_multi_mnist
     mmjax report runs/sharings_on_multi_mnist
 
-The LeNet of `multi_mnist.py`, for 4 epochs in place of 6; nine sharings, five seeds each as one
+The LeNet of `multi_mnist.py`, for 4 epochs instead of 6; nine sharings, five seeds each as one
 program, beside each task alone. LeNet's fused vector has 50 entries and nearly all parameters lie
-before it, so a sharing that can mixes copies of the whole LeNet (`backbones=True`), without further
-layers: two of them, as many as there are tasks, so that the network is as large as two single ones
-and no larger. CGC needs three, one shared and one for each task. PLE and MTAN work on the fused
-vector: PLE with two levels of one shared expert and one for each task, MTAN with one block, each of
-width 50.
+before it, so every sharing that can mixes copies of the whole LeNet (`backbones=True`), without
+further layers: two copies, as many as there are tasks, so that the network is as large as two
+single ones and no larger. CGC needs three, one shared and one per task. PLE and MTAN work on the
+fused vector: PLE with two levels of one shared expert and one per task, MTAN with one block, each
+of width 50.
 
 Expected: hard sharing loses about a point to the single tasks (`multi_mnist.py`), task-specific is
-the single tasks in one program and ties them, and the others lie between or a little above, at
+the single tasks in one program and ties with them, and the others lie between or a little above, at
 about twice the cost.
 
 Measured (`results/sharings_on_multi_mnist.md`; 45 minutes on one core): Δm against the single tasks
@@ -45,7 +45,7 @@ SHARINGS = {
 
 @auto_config
 def experiment() -> Experiment:
-    """That of `multi_mnist.py`, shorter."""
+    """Returns the experiment of `multi_mnist.py` with fewer epochs."""
     return multi_mnist.experiment(epochs=4)
 
 

@@ -1,16 +1,19 @@
-"""Which fusions can learn what no modality tells alone?
+"""Studies which fusions can learn what no modality tells alone.
 
     mmjax ablate experiments/synergy.py --workdir runs/synergy
     mmjax report runs/synergy
 
-Two labels are made from bits that a vector and a sequence hold (see `mmjax/data/builtin/interactions.py`):
-`redundancy`, of which both hold a copy, and `synergy_ab`, the exclusive or of a bit in each. A sum
-of functions of single modalities cannot be right more often than a coin about the second.
-Expected: the additive fusions (concat, sum, mean, late) stay at 0.5 on synergy, the multiplicative,
-tensor and attention ones reach the exact best accuracy, and on redundancy all tie.
+Two labels are made from bits that a vector and a sequence contain (see
+`mmjax/data/builtin/interactions.py`): `redundancy`, of which both contain a copy, and `synergy_ab`,
+the exclusive or of one bit in each. A sum of functions of single modalities cannot predict the
+second label better than chance.
 
-Measured test accuracy, mean and 95% interval over seeds 0 to 4, where the exact best is 0.9689 for
-both labels (`results/synergy.png`):
+Expected: the additive fusions (concat, sum, mean, late) stay at 0.5 on synergy, the multiplicative,
+tensor and attention fusions reach the exact best accuracy, and on redundancy all tie. The study is
+estimated to take 7 minutes on 2 CPU cores.
+
+Measured test accuracy, mean and 95% interval over seeds 0 to 4; the exact best is 0.9689 for both
+labels (`results/synergy.png`):
 
     fusion                                               synergy_ab            redundancy
     concat, sum, mean, late, late learned, embrace       0.500 to 0.504        0.966
@@ -20,9 +23,10 @@ both labels (`results/synergy.png`):
     product of experts, early transformer, cross-modal,
     bottleneck, perceiver
 
-So it is: twelve fusions and attention pooling beat concat (paired t-tests with Holm's correction,
-each p < 0.001) and no additive one does. One factor for the whole vector (scalar) finds synergy
-with two seeds of five. Embrace draws each entry from one modality, so it is additive too.
+The expectation is met: twelve fusions and attention pooling beat concat (paired t-tests with Holm's
+correction, each p < 0.001) and no additive one does. One factor for the whole vector (scalar)
+learns synergy with two seeds of five. Embrace draws each entry from one modality, so it is additive
+too.
 """
 
 import optax
@@ -62,7 +66,7 @@ FUSIONS = {
 
 @auto_config
 def experiment() -> Experiment:
-    """A perceptron and a GRU, a fusion, and a linear layer for each label."""
+    """Builds a perceptron and a GRU, a fusion, and one linear layer per label."""
     return Experiment(
         data=interactions(redundancy=0.8, uniqueness=0.0, synergy=0.8),
         model=Model(
@@ -73,6 +77,7 @@ def experiment() -> Experiment:
             fusion=Concat(),
             heads={"redundancy": Classification(2), "synergy_ab": Classification(2)},
         ),
+        # 128 steps per epoch: 16,384 examples in batches of 128.
         optimizer=optax.adam(optax.cosine_decay_schedule(2e-3, decay_steps=128 * 12)),
         epochs=12,
         batch_size=128,

@@ -1,4 +1,4 @@
-"""The README's Python, run as it stands; the two set-up commands, found as CI finds them."""
+"""The Python of README.md and docs/ runs, CI finds the set-up commands, and local links resolve."""
 
 import json
 import re
@@ -10,32 +10,106 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import mmjax
 from mmjax.balance.pullback import of_jacobian
 from mmjax.cli import script
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("experiments/**/*.md")],
+    key=lambda page: page.relative_to(ROOT).as_posix(),
+)
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(), re.M | re.S)
+def find_blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.M | re.S)
+
+
+def find_anchors(page):
+    """Returns the anchors of a page's headings, as GitHub derives them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_there_are_two_set_up_commands_of_one_line_each():
-    commands = blocks("sh setup")
+    commands = find_blocks(README, "sh setup")
     assert len(commands) == 2
     assert all(command.count("\n") == 1 for command in commands)
 
 
-@pytest.fixture(scope="module")
-def example(tmp_path_factory):
-    """One file with all the Python of the README."""
-    path = tmp_path_factory.mktemp("readme") / "example.py"
-    path.write_text("\n\n".join(blocks("python")))
+def test_the_readme_is_a_landing_page():
+    assert len(README.read_text().splitlines()) <= 180
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_local_links_resolve(page):
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        if anchor:
+            assert anchor in find_anchors(linked), target
+
+
+def test_the_citations_name_the_version():
+    assert re.findall(r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(), re.M) == [
+        mmjax.__version__
+    ]
+    assert f"version = {{{mmjax.__version__}}}" in README.read_text()
+
+
+def test_the_picture_of_the_architecture_is_what_its_script_draws():
+    script_names = runpy.run_path(str(ROOT / "docs" / "architecture.py"))
+    picture = (ROOT / "docs" / "architecture.svg").read_text(encoding="utf-8")
+    assert picture == script_names["draw_architecture"]()
+
+
+@pytest.fixture
+def readme_example(tmp_path):
+    """One file with the Python of the README."""
+    path = tmp_path / "readme_example.py"
+    path.write_text("\n\n".join(find_blocks(README, "python")))
     return path
 
 
-def test_the_example_trains(example, tmp_path):
-    """Three tones are told apart far better than by chance."""
+def test_the_readme_example_builds_an_experiment(readme_example, monkeypatch):
+    fitted = []
+
+    def fit_nothing(experiment, directory, *, seeds):
+        fitted.append((experiment, directory, seeds))
+        raise SystemExit
+
+    monkeypatch.setattr(mmjax, "fit", fit_nothing)
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(readme_example))
+    ((experiment, directory, seeds),) = fitted
+    assert (directory, seeds) == (Path("runs/first"), (0, 1))
+    assert sorted(experiment.model.heads) == ["redundancy", "synergy_ab"]
+    labeled = experiment.data.splits["train"].take(np.arange(4096)).labeled["redundancy"]
+    assert 0.85 < labeled.mean() < 0.95
+
+
+@pytest.mark.slow
+def test_the_readme_example_trains(readme_example, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(readme_example))
+    assert float(capsys.readouterr().out.split()[-1]) > 0.9
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory):
+    """One file with all the Python of docs/extending.md."""
+    path = tmp_path_factory.mktemp("extending") / "example.py"
+    path.write_text("\n\n".join(find_blocks(ROOT / "docs" / "extending.md", "python")))
+    return path
+
+
+def test_the_extending_example_trains(example, tmp_path):
+    """The model distinguishes three tones far better than by chance."""
     script(["run", str(example), "--workdir", str(tmp_path / "run")])
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["all"]["seeds"]["0"]["test"]["kind/accuracy"] > 0.7
@@ -55,3 +129,24 @@ def test_the_example_balancer_gives_gradients_of_one_length(example):
     )
     lengths = np.asarray(weights) * np.sqrt(np.diag(gram))
     np.testing.assert_allclose(lengths, lengths[0], rtol=1e-5)
+
+
+def test_every_name_in_the_tables_of_parts_exists():
+    """The pages list exactly the public parts of each package."""
+    import flax.linen as nn
+
+    from mmjax import auxiliary, balance, encoders, fusion, heads, sharing
+
+    pages = {
+        "building_blocks": (encoders, fusion, sharing, heads, auxiliary),
+        "balancing": (balance,),
+    }
+    for page, packages in pages.items():
+        text = (ROOT / "docs" / f"{page}.md").read_text()
+        for package in packages:
+            for name in package.__all__:
+                member = getattr(package, name)
+                is_part = isinstance(member, type) and issubclass(member, nn.Module)
+                is_balancer = package is balance and not re.match("[A-Z]|from_|to_", name)
+                if is_part or is_balancer:
+                    assert f"`{name}`" in text, f"{package.__name__}.{name} is not in {page}.md"

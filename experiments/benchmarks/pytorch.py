@@ -1,4 +1,4 @@
-"""mmjax against the same models in plain PyTorch, and both against what the machine can do.
+"""Compares mmjax with the same models in plain PyTorch, and both with the limits of the machine.
 
     pip install -e '.[bench,demo]'
     python experiments/benchmarks/pytorch.py --json times.json --markdown times.md
@@ -11,13 +11,13 @@ The cases, by number:
     3  AV-MNIST: late fusion of two LeNets
     4  polyglot_digits, the main job
     5  a cross-modal transformer
-    6  an epoch of MultiMNIST with what brings the data
+    6  an epoch of MultiMNIST with its input pipeline
     7  five seeds as one program against one seed
     8  from the start of the process to the end of the first step, cold and with a warm cache
 
 Each number of threads has a process of its own. In it the sides take turns, round by round, after a
 warm-up, and every figure is a median over the rounds. Without PyTorch its columns are empty. A GPU
-is used where JAX, or PyTorch, finds one.
+is used if JAX, or PyTorch, finds one. README.md has the expected figures.
 """
 
 import argparse
@@ -33,31 +33,31 @@ GROUPS = range(1, 9)
 
 
 def main() -> None:
-    """Measures, and prints Markdown tables; `--json FILE` and `--markdown FILE` keep them."""
-    options = parse()
+    """Measures, and prints Markdown tables; `--json FILE` and `--markdown FILE` also store them."""
+    options = parse_options()
     if options.worker or options.memory:
-        take_part(options)
+        measure_in_this_process(options)
         return
     cores = len(os.sched_getaffinity(0))
     if max(options.threads) > cores:
         sys.exit(f"--threads {max(options.threads)}: this process may use {cores} cores only.")
-    found = []
+    rows = []
     for i, threads in enumerate(options.threads):
-        for row in measured(threads, remember=i == 0):
-            found.append(row)
-            print(brief(row), file=sys.stderr, flush=True)
-            if options.json:  # a run that is broken off leaves what it has found
-                options.json.write_text(json.dumps(found, indent=1))
+        for row in measure_in_worker(threads, remember=i == 0):
+            rows.append(row)
+            print(format_brief(row), file=sys.stderr, flush=True)
+            if options.json:  # written after each row, so that an interrupted run leaves its rows
+                options.json.write_text(json.dumps(rows, indent=1))
     from versus import table
 
-    text = table.markdown(found)
+    text = table.format_tables(rows)
     print(text)
     if options.markdown:
         options.markdown.write_text(text)
 
 
-def parse() -> argparse.Namespace:
-    """The options; the hidden ones are for processes of this command's own."""
+def parse_options() -> argparse.Namespace:
+    """Parses the options; the hidden ones are for the processes that this command starts."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -75,13 +75,13 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measured(threads: int, *, remember: bool) -> Iterator[dict[str, Any]]:
-    """The rows of a process that has so many threads.
+def measure_in_worker(threads: int, *, remember: bool) -> Iterator[dict[str, Any]]:
+    """Yields the rows that a process with so many threads measures.
 
     Raises:
-      CalledProcessError: if it fails.
+      CalledProcessError: if the process fails.
     """
-    # Both sides need room on a GPU.
+    # JAX must not reserve all memory of a GPU, since PyTorch needs some.
     environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     command = [sys.executable, *sys.argv, "--worker", str(threads)]
     command += ["--remember"] * remember
@@ -91,12 +91,12 @@ def measured(threads: int, *, remember: bool) -> Iterator[dict[str, Any]]:
         raise subprocess.CalledProcessError(process.returncode, command)
 
 
-def take_part(options: argparse.Namespace) -> None:
-    """Measures in this process and prints a line of JSON a row, or the memory of one side."""
+def measure_in_this_process(options: argparse.Namespace) -> None:
+    """Measures in this process and prints a line of JSON per row, or the memory of one side."""
     threads = options.worker or 1
     # Before JAX and PyTorch start their threads, which are as many as the cores that they see.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
-    out, sys.stdout = sys.stdout, sys.stderr  # so that nothing else comes between the rows
+    out, sys.stdout = sys.stdout, sys.stderr  # so that no other output mixes with the rows
     from versus import memory, worker
     from versus.cases import lenet
 
@@ -107,21 +107,21 @@ def take_part(options: argparse.Namespace) -> None:
     methods, tasks = options.methods or lenet.METHODS, options.tasks or lenet.TASKS
     if options.memory:
         side, name = options.memory
-        cases = {case.name: case for case in worker.step_cases(methods, tasks)}
-        print(*memory.measure(cases[name], side), file=out)
+        cases = {case.name: case for case in worker.list_step_cases(methods, tasks)}
+        print(*memory.measure_peak_memory(cases[name], side), file=out)
         return
     sides = ("mmjax", "torch") if options.remember else ()
     commands = {side: [sys.executable, *sys.argv, "--memory", side] for side in sides}
-    plan = worker.Plan(options.cases, options.rounds, threads, methods, tasks, commands)
-    for row in worker.rows(plan):
+    plan = worker.BenchmarkPlan(options.cases, options.rounds, threads, methods, tasks, commands)
+    for row in worker.measure_all(plan):
         print(json.dumps(row), file=out, flush=True)
 
 
-def brief(row: dict[str, Any]) -> str:
-    """A row in a line, while others are still being measured."""
-    kept = {k: v for k, v in row.items() if isinstance(v, int | float | str)}
+def format_brief(row: dict[str, Any]) -> str:
+    """Formats a row as one line, for the progress output."""
+    scalars = {k: v for k, v in row.items() if isinstance(v, int | float | str)}
     return ", ".join(
-        f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in kept.items()
+        f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in scalars.items()
     )
 
 

@@ -1,12 +1,12 @@
-"""Throughput of streamed input as a share of that of the same step fed from the device.
+"""Measures the throughput of streamed input as a share of that of input on the device.
 
     python experiments/benchmarks/streaming.py [--batch 64] [--width 256] [--rounds 5] [--workers 0]
 
-Trains one network on random images and spectrograms (28x28 and 40x40, float32) by the programs
+Trains one network on random images and spectrograms (28x28 and 40x40, float32) with the programs
 and the pipelines that `fit` uses, in turns: four epochs from the device, four streamed. The median
 over the rounds of the ratio within a round is printed as a line of JSON: by the clock, and of the
-time that all cores together spend, which tells the same on a machine that has other things to do.
-`--width` sets how long a step takes; 5 ms is the one that the pipeline must keep from waiting.
+processor time of all cores, which is comparable on a busy machine. `--width` sets how long a step
+takes; the pipeline must not delay steps of 5 ms.
 Expected on 2 CPU cores: 0.95 or more.
 """
 
@@ -33,11 +33,11 @@ from mmjax.train.state import LoopState
 from mmjax.types import Batch
 
 EXAMPLES = 16384
-PASSES = 4  # over the data in one turn
+PASSES = 4  # passes over the data in one turn
 
 
 class Stored:
-    """Arrays that are read like any source, so that worker processes can be tried on them."""
+    """A source around arrays, so that worker processes have something to read."""
 
     def __init__(self, arrays: Arrays) -> None:
         self.arrays = arrays
@@ -46,22 +46,22 @@ class Stored:
         return len(self.arrays)
 
     def take(self, indices: np.ndarray) -> Batch:
-        """The examples at `indices`."""
+        """Returns the examples at `indices`."""
         return self.arrays.take(indices)
 
 
-def random_data(examples: int, workers: int) -> Dataset:
-    """Images and spectrograms of noise, and a class."""
+def make_random_data(examples: int, workers: int) -> Dataset:
+    """Makes images and spectrograms of noise, and a class."""
     draw = np.random.default_rng(0)
     shapes = {"image": (28, 28), "sound": (40, 40)}
-    here = np.ones(examples, bool)
+    everywhere = np.ones(examples, bool)
     arrays = Arrays(
         Batch(
             inputs={m: draw.random((examples, *s), np.float32) for m, s in shapes.items()},
-            present=dict.fromkeys(shapes, here),
+            present=dict.fromkeys(shapes, everywhere),
             lengths={},
             targets={"class": draw.integers(0, 10, examples).astype(np.int32)},
-            labeled={"class": here},
+            labeled={"class": everywhere},
         )
     )
     return Dataset(
@@ -72,8 +72,8 @@ def random_data(examples: int, workers: int) -> Dataset:
     )
 
 
-def experiment(data: Dataset, options: argparse.Namespace, stream: bool) -> Experiment:
-    """Two dense encoders, whose width sets the cost of a step."""
+def make_experiment(data: Dataset, options: argparse.Namespace, stream: bool) -> Experiment:
+    """Builds two dense encoders, whose width sets the cost of a step."""
     width = options.width
     return Experiment(
         data=data,
@@ -91,10 +91,14 @@ def experiment(data: Dataset, options: argparse.Namespace, stream: bool) -> Expe
     )
 
 
-def turn(programs: Programs, state: LoopState, steps: int) -> tuple[LoopState, float, float]:
-    """Trains as `fit` does; the seconds a step by the clock and of all cores together.
+def train_and_time(
+    programs: Programs, state: LoopState, steps: int
+) -> tuple[LoopState, float, float]:
+    """Trains as `fit` does, and times it.
 
-    What it takes to open the stream is part of it.
+    Returns:
+      The state, and the seconds per step by the clock and of all cores together. Opening the stream
+      is included.
     """
     first = state.steps_done
     plan = Plan(programs.experiment, programs.seeds, programs.splits.size("train"), first)
@@ -111,22 +115,22 @@ def turn(programs: Programs, state: LoopState, steps: int) -> tuple[LoopState, f
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures, and prints a line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     for name, default in (("batch", 64), ("width", 256), ("rounds", 5), ("workers", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
-    data = random_data(EXAMPLES, options.workers)
+    data = make_random_data(EXAMPLES, options.workers)
     runs = {
-        name: Programs(experiment(data, options, name == "streamed"), (0,), jax.devices())
+        name: Programs(make_experiment(data, options, name == "streamed"), (0,), jax.devices())
         for name in ("device", "streamed")
     }
     states = {name: programs.init() for name, programs in runs.items()}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
-    for _ in range(options.rounds + 1):  # the first one compiles
+    for _ in range(options.rounds + 1):  # the first round compiles and is not counted
         for name, programs in runs.items():
             steps = PASSES * EXAMPLES // options.batch
-            states[name], *seconds = turn(programs, states[name], steps)
+            states[name], *seconds = train_and_time(programs, states[name], steps)
             times[name].append((seconds[0], seconds[1]))
     device, streamed = (np.array(times[name][1:]) for name in runs)  # [rounds, 2]
     ratios = np.median(device / streamed, axis=0)

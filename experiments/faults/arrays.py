@@ -1,9 +1,9 @@
-"""Fuzzes `from_arrays` and `from_table`: a data set, or a refusal that names what is wrong.
+"""Fuzzes `from_arrays` and `from_table`: each input gives a data set or a refusal that says why.
 
     python experiments/faults/arrays.py --cases 2000 --seed 0
 
 Each case damages good arrays, .npz files, CSV or Parquet tables, images or recordings in one to
-three ways. A data set that comes of it must hold finite numbers of 32 bits wherever something is
+three ways. A data set that results must hold finite numbers of 32 bits wherever something is
 present. Expected: 0 failures; 2,000 cases take some minutes.
 """
 
@@ -67,7 +67,7 @@ CELLS = [
 
 
 def make_arrays(rng: np.random.Generator, n: int) -> dict[str, Any]:
-    """Makes every kind of good input and target."""
+    """Makes one split with every kind of input and target, all of them valid."""
     return {
         "walk": rng.normal(size=(n, 5, 2)).astype(np.float32),
         "steps": rng.integers(1, 6, n),
@@ -83,7 +83,7 @@ def make_arrays(rng: np.random.Generator, n: int) -> dict[str, Any]:
 
 
 def put(rng: random.Random, value: Any, odd: Any) -> Any:
-    """Puts something odd somewhere."""
+    """Replaces one entry of an array or a list by an odd value."""
     if rng.random() < 0.3 or not isinstance(value, np.ndarray):
         rows = list(value)
         if rows:
@@ -136,7 +136,7 @@ def damage_arrays(rng: random.Random, parts: dict[str, Any]) -> None:
     odd, kind = rng.choice(ODD), rng.random()
     for split in splits:
         value = parts[split].get(key)
-        # What cannot even be made is no case.
+        # An odd value that cannot even be made is not a case.
         with contextlib.suppress(Exception):
             parts[split][key] = put(rng, value, odd) if kind < 0.5 else reshape(rng, value)
     if rng.random() < 0.05:
@@ -146,7 +146,7 @@ def damage_arrays(rng: random.Random, parts: dict[str, Any]) -> None:
 
 
 def draw_options(rng: random.Random) -> dict[str, Any]:
-    """Draws arguments that are at times wrong."""
+    """Draws optional arguments, some of which are wrong."""
     options: dict[str, Any] = {}
     choices = {
         "standardise": [(), ("vector",), ("photo",), ("word",), ("no",)],
@@ -199,7 +199,7 @@ def array_case(rng: random.Random, folder: Path) -> tuple[str, Callable[[], Data
 
 
 def stored(rng: random.Random, path: Path, part: Any) -> Any:
-    """Stores a split as an .npz file, which at times is damaged."""
+    """Stores a split as an .npz file, which is damaged in half of the cases."""
     if not isinstance(part, dict):
         return part
     try:
@@ -215,16 +215,16 @@ def damaged(rng: random.Random, content: bytes) -> bytes:
     """Returns content with flipped, lost or doubled bytes."""
     data = bytearray(content)
     for _ in range(rng.randrange(1, 5)):
-        place = rng.randrange(len(data) + 1)
+        index = rng.randrange(len(data) + 1)
         match rng.randrange(4):
             case 0 if data:
-                data[place - 1] = rng.randrange(256)
+                data[index - 1] = rng.randrange(256)
             case 1:
-                del data[place:]
+                del data[index:]
             case 2:
-                data[place : place + rng.randrange(1, 9)] = b""
+                data[index : index + rng.randrange(1, 9)] = b""
             case 3:
-                data[place:place] = data[place : place + 4]
+                data[index:index] = data[index : index + 4]
     return bytes(data)
 
 
@@ -280,9 +280,9 @@ def csv_content(rng: random.Random, rows: list[dict[str, Any]]) -> bytes:
     writer.writerows(rows)
     lines = text.getvalue().split(end)
     for _ in range(rng.choice([0, 0, 0, 1, 2])):
-        place = rng.randrange(len(lines))
-        line = lines[place]
-        lines[place] = rng.choice(
+        index = rng.randrange(len(lines))
+        line = lines[index]
+        lines[index] = rng.choice(
             [
                 line + ",",
                 line[: len(line) // 2],
@@ -373,21 +373,21 @@ def table_case(rng: random.Random, folder: Path) -> tuple[str, Callable[[], Data
 
 
 def check_data(data: Dataset) -> None:
-    """Fails unless a data set holds finite numbers of 32 bits wherever something is present."""
+    """Raises AssertionError unless all present values are finite numbers of 32 bits."""
     for split, source in data.splits.items():
         batch = source.take(np.arange(len(source)))
         validate(data.name, split, batch, data.modalities, data.tasks)
         for name, x in batch.inputs.items():
             assert x.dtype in (np.float32, np.int32, np.uint8), (name, x.dtype)
-            where = real(batch.present[name], batch.lengths.get(name), data.modalities[name])
-            assert np.isfinite(x[where]).all(), name
+            is_real = real(batch.present[name], batch.lengths.get(name), data.modalities[name])
+            assert np.isfinite(x[is_real]).all(), name
         for name, y in batch.targets.items():
             assert y.dtype in (np.float32, np.int32), (name, y.dtype)
             assert np.isfinite(y[batch.labeled[name]]).all(), name
 
 
 class UnclearError(Exception):
-    """A refusal that does not say where."""
+    """A refusal that does not say where the input is wrong."""
 
 
 PLACES = (
@@ -409,12 +409,13 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_files(folder)
-        with contextlib.redirect_stderr(io.StringIO()):  # imports what all cases need
+        # Imports what all cases need, since the watch counts every import as an effect.
+        with contextlib.redirect_stderr(io.StringIO()):
             (folder / "good.csv").write_bytes(csv_content(random.Random(3), make_rows(rng)))
             voice = {"voice": Audio("voice", sample_rate=4000)}
             from_table(folder / "good.csv", voice, {"mood": "mood"})
 
-        def one(number: int) -> None:
+        def run_case(number: int) -> None:
             draw = array_case if number % 2 else table_case
             kind, make = draw(rng, folder)
             with (
@@ -424,7 +425,7 @@ def main(arguments: list[str] | None = None) -> int:
                 try:
                     data = make()
                 except ValueError as error:
-                    if not any(place in str(error) for place in PLACES):
+                    if not any(word in str(error) for word in PLACES):
                         raise UnclearError(str(error)) from error
                     raise
                 try:
@@ -432,7 +433,7 @@ def main(arguments: list[str] | None = None) -> int:
                 except ValueError as error:
                     raise UnclearError(f"accepted, but {error}") from error
 
-        run_cases(options.cases, one)
+        run_cases(options.cases, run_case)
     return watch.report(f"arrays and tables, seed {options.seed}")
 
 

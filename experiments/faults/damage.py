@@ -1,13 +1,13 @@
-"""Does a damaged file of a run ever end a command in a traceback, or in a silent wrong result?
+"""Damages files of runs and checks that no command ends in a traceback or a silent wrong result.
 
     python experiments/faults/damage.py --cases 1000 --seed 0
 
-makes a finished run, a half-finished run and a study of seconds, damages one file of a copy (bit
-flips, truncation, bytes that are not UTF-8, deep nesting, huge numbers, NaN, values of other types,
+makes a finished run, a half-finished run and a tiny study, damages one file of a copy (bit flips,
+truncation, bytes that are not UTF-8, deep nesting, huge numbers, NaN, values of other types,
 missing keys) and runs a command on it in this process. Expected: no case is bad. A case is good if
-the command ends well with the output of the undamaged run, or with other words that name the
-file, or in an error of one line that names the file. `--commands` chooses some of show, compare,
-summary, evaluate, report, resume. 1,000 cases take about ten minutes on one core.
+the command succeeds with the output of the undamaged run, or with another output that names the
+file, or if it ends in an error of one line that names the file. `--commands` chooses some of show,
+compare, summary, evaluate, report, resume. 1,000 cases take about ten minutes on one core.
 """
 
 import argparse
@@ -80,7 +80,7 @@ BINARY = (".parquet",)
 
 
 class Outcome(NamedTuple):
-    """What a command did: its exit code, its output, and the traceback if it ended in one."""
+    """The exit code and the output of a command, and its traceback if it ended in one."""
 
     code: int
     out: str
@@ -94,8 +94,8 @@ class Case(NamedTuple):
     Attributes:
       command: one of COMMANDS.
       home: the directory that was copied.
-      file: the damaged file, relative to the run.
-      kind: how it is damaged.
+      file: path of the damaged file, relative to the run.
+      kind: how the file is damaged.
       sealed: whether a checksum can reveal the damage.
     """
 
@@ -122,7 +122,7 @@ def run(*argv: str) -> Outcome:
 
 
 def prepare(root: Path) -> None:
-    """Makes experiment.py, a finished run, a half-finished one and a study in a folder."""
+    """Makes experiment.py, a finished run, a half-finished run and a study in a folder."""
     (root / "experiment.py").write_text(EXPERIMENT, encoding="utf-8")
     file = str(root / "experiment.py")
     finished = run("run", file, "--workdir", str(root / "finished"), "--seeds", "0", "1")
@@ -138,7 +138,7 @@ def prepare(root: Path) -> None:
 
 
 def try_command(command: str, directory: Path, root: Path) -> Outcome:
-    """Runs a command on a copy; what it writes to be read belongs to its output."""
+    """Runs a command on a copy; a report that it writes counts as its output."""
     outcome = run(*command_line(command, directory, root))
     report = directory / "report.md"
     if command == "report" and not outcome.code and report.is_file():
@@ -147,7 +147,7 @@ def try_command(command: str, directory: Path, root: Path) -> Outcome:
 
 
 def command_line(command: str, directory: Path, root: Path) -> list[str]:
-    """The command on a copy."""
+    """Returns the arguments of `mmjax` for a command on a copy."""
     return {
         "show": ["show", str(directory)],
         "compare": ["compare", str(directory), str(root / "finished" / "a")],
@@ -162,14 +162,14 @@ def command_line(command: str, directory: Path, root: Path) -> list[str]:
 
 
 def home_of(command: str, rng: random.Random) -> str:
-    """Which of the prepared directories a command is tried on."""
+    """Draws which of the prepared directories a command is tried on."""
     if command == "report":
         return "study"
     return "half" if command == "resume" or rng.random() < 0.3 else "finished"
 
 
 def victims(directory: Path) -> list[Path]:
-    """The files of a run that mmjax writes itself; checkpoints and TensorBoard have their own."""
+    """Lists the files of a run that mmjax writes itself, without checkpoints and TensorBoard."""
     skipped = {"checkpoints", "tensorboard", "figures", "tables", "programs"}
     return sorted(
         path
@@ -181,7 +181,7 @@ def victims(directory: Path) -> list[Path]:
 
 
 def damage(path: Path, rng: random.Random) -> tuple[str, bool]:
-    """Damages a file; returns how, and whether a checksum can reveal it."""
+    """Damages a file; returns the kind of damage, and whether a checksum can reveal it."""
     kinds: list[Callable[[bytes, random.Random], bytes]] = [flip, flip, truncate, truncate]
     kinds += [insert_bytes, overwrite]
     sealed = True
@@ -212,16 +212,16 @@ def truncate(content: bytes, rng: random.Random) -> bytes:
 
 def insert_bytes(content: bytes, rng: random.Random) -> bytes:
     """Inserts bytes that are not UTF-8, zeros or line breaks."""
-    place = rng.randrange(len(content))
+    offset = rng.randrange(len(content))
     inserted = rng.choice([b"\xff\xfe", b"\x00" * 512, b"\n", b"\xed\xa0\x80", b"}"])
-    return content[:place] + inserted + content[place:]
+    return content[:offset] + inserted + content[offset:]
 
 
 def overwrite(content: bytes, rng: random.Random) -> bytes:
-    """Puts zeros over a block, as a file system may after a crash."""
-    place = rng.randrange(len(content))
-    length = min(rng.choice([1, 16, 4096]), len(content) - place)
-    return content[:place] + b"\0" * length + content[place + length :]
+    """Overwrites a block with zeros, as a file system may after a crash."""
+    offset = rng.randrange(len(content))
+    length = min(rng.choice([1, 16, 4096]), len(content) - offset)
+    return content[:offset] + b"\0" * length + content[offset + length :]
 
 
 def change_value(content: bytes, rng: random.Random, *, keep_seal: bool) -> tuple[bytes, str]:
@@ -247,7 +247,7 @@ def change_value(content: bytes, rng: random.Random, *, keep_seal: bool) -> tupl
 
 
 def walk(data: Any) -> Any:
-    """All (container, key) of a JSON value."""
+    """Yields (container, key) of everything inside a JSON value."""
     items = data.items() if isinstance(data, dict) else enumerate(data)
     for key, value in list(items):
         if key != files.SEAL:
@@ -257,26 +257,26 @@ def walk(data: Any) -> Any:
 
 
 def judge(case: Case, outcome: Outcome, expected: Outcome) -> str:
-    """Returns 'same', 'named', 'as killed' or 'old style' if the case is good; else what is bad.
+    """Returns 'same', 'named', 'as killed' or 'old style' for a good case, else a word in capitals.
 
-    'old style' is a clean end where no checksum could tell, as in runs that have none.
+    'old style' is a clean end without a checksum that could reveal the damage, as in old runs.
     """
-    said = outcome.out + outcome.err
-    if outcome.traceback or "Traceback" in said:
+    output = outcome.out + outcome.err
+    if outcome.traceback or "Traceback" in output:
         return "TRACEBACK"
-    if Path(case.file).name in said:
+    if Path(case.file).name in output:
         return "named"
     if outcome.code:
         return "UNNAMED" if case.sealed else "old style"
     if comparable(outcome, case.command) == comparable(expected, case.command):
         return "same"
     if case.home == "half" and case.file.endswith(".jsonl") and case.kind == "truncate":
-        return "as killed"  # of a run that was killed anyway
+        return "as killed"  # a kill leaves such a log too
     return "SILENT" if case.sealed else "old style"
 
 
 def comparable(outcome: Outcome, command: str) -> str:
-    """The output without blanks; of a resumed run also without rates and times."""
+    """Returns the output without blanks, and that of a resumed run also without rates and times."""
     text = outcome.out
     if command == "resume":
         text = re.sub(r"[\d.,]+ examples/s.*|\d+\.\d+ *$", "", text, flags=re.MULTILINE)
@@ -284,14 +284,14 @@ def comparable(outcome: Outcome, command: str) -> str:
 
 
 def files_of(directory: Path) -> dict[str, bytes]:
-    """What a resumed run must bring back, bit for bit."""
+    """Returns the logs of a run, which a resumed run must reproduce bit for bit."""
     return {str(p.relative_to(directory)): p.read_bytes() for p in directory.glob("*/*.jsonl")}
 
 
 def campaign(
     root: Path, cases: int, seed: int, commands: Sequence[str] = COMMANDS
 ) -> list[tuple[Case, str, Outcome]]:
-    """Runs cases in a folder that `prepare` filled.
+    """Runs the cases in a folder that `prepare` filled.
 
     Returns:
       (case, verdict, outcome) of each.
@@ -326,7 +326,7 @@ def campaign(
 
 
 def main() -> None:
-    """Runs the campaign and prints how many cases ended how."""
+    """Runs the campaign and prints the number of cases per command and verdict."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,4 +1,4 @@
-"""Kills commands at random moments, resumes them, and compares what they leave with a whole run.
+"""Kills commands at random moments, resumes them, and compares the results with an unkilled run.
 
     python experiments/faults/kills.py --kills 100 --seed 0
 
@@ -6,9 +6,9 @@ Three commands run on tiny inputs in processes of their own: `mmjax run`, `mmjax
 `mmjax data prepare`. A moment is drawn in a phase (start, compilation, steps, writing of a
 checkpoint, validation, report), and a signal (KILL, TERM, INT). After one to three of them the
 command is resumed to its end; its logs, digests of parameters, metrics and tables must be, byte for
-byte, those of the uninterrupted command, and what it prints must hold no traceback. The draws
-depend on the seed alone; where a signal falls depends on the machine's speed too. 100 kills take
-about 15 minutes on two quiet cores.
+byte, those of the uninterrupted command, and its output must contain no traceback. The draws depend
+on the seed only; the step that a signal hits also depends on the speed of the machine. Expected: no
+command differs and none ends wrong; 100 kills take about 15 minutes on two quiet cores.
 """
 
 import argparse
@@ -101,10 +101,10 @@ class Job(NamedTuple):
     """A command on tiny inputs.
 
     Attributes:
-      name: of the command.
-      arguments: {directory: arguments of `mmjax`}, which start or resume it.
-      outcome: {directory: what must not differ}.
-      phases: where it can be killed.
+      name: name of the command.
+      arguments: directory -> arguments of `mmjax` that start or resume the command.
+      outcome: directory -> {file: content} that must not differ.
+      phases: phases in which it can be killed.
     """
 
     name: str
@@ -119,7 +119,7 @@ class Attempt(NamedTuple):
     Attributes:
       code: its exit code; None if it hung.
       output: what it printed.
-      killed: whether it was still running when the signal was sent.
+      killed: whether the command was still running when the signal was sent.
     """
 
     code: int | None
@@ -128,7 +128,7 @@ class Attempt(NamedTuple):
 
 
 class Times(NamedTuple):
-    """How long the phases of an uninterrupted command take, in seconds."""
+    """The duration of the phases of an uninterrupted command, in seconds."""
 
     start: float
     compilation: float
@@ -178,33 +178,33 @@ def write_originals(folder: Path) -> None:
 
 
 def read_training(directory: Path) -> dict[str, str]:
-    """Digests of logs, and the results and tables without what they cost."""
-    found = {}
+    """Returns digests of logs, and the results and tables without costs and times."""
+    outcome = {}
     for path in sorted(directory.rglob("*")):
         name = str(path.relative_to(directory))
         if path.suffix == ".jsonl":
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+            outcome[name] = hashlib.sha256(path.read_bytes()).hexdigest()
         elif path.name == "result.json":
             result = json.loads(path.read_text())
-            found[name] = json.dumps(
-                {k: v for k, v in result.items() if k not in ("cost", "sha256")}
-            )
+            for changing in ("cost", "sha256"):  # the checksum covers what it cost
+                result.pop(changing, None)
+            outcome[name] = json.dumps(result)
         elif path.name == "table.md":  # the last column is the time
             rows = path.read_text().splitlines()
-            found[name] = "\n".join(row.rsplit("|", 2)[0] for row in rows)
+            outcome[name] = "\n".join(row.rsplit("|", 2)[0] for row in rows)
         elif path.name in ("config.json", "study.json", "run.json", "error.txt"):
-            found[name] = path.read_text()
-    return found
+            outcome[name] = path.read_text()
+    return outcome
 
 
 def read_prepared(directory: Path) -> dict[str, str]:
-    """Digests of the arrays, and whether anything else was left."""
+    """Returns digests of the arrays, and the list of all files, to reveal leftovers."""
     paths = [p for p in sorted(directory.rglob("*")) if p.is_file()]
     arrays = [p for p in paths if p.suffix in (".npy", ".npz") or "array_record" in p.name]
-    found = {
+    outcome = {
         str(p.relative_to(directory)): hashlib.sha256(p.read_bytes()).hexdigest() for p in arrays
     }
-    return found | {"files": "\n".join(str(p.relative_to(directory)) for p in paths)}
+    return outcome | {"files": "\n".join(str(p.relative_to(directory)) for p in paths)}
 
 
 def start(root: Path, arguments: list[str], output: Path) -> subprocess.Popen:
@@ -226,7 +226,7 @@ def start(root: Path, arguments: list[str], output: Path) -> subprocess.Popen:
 
 
 def finish(process: subprocess.Popen, output: Path, *, killed: bool = False) -> Attempt:
-    """Waits for the end of a process; one that hangs is killed."""
+    """Waits for the end of a process, and kills it if it hangs."""
     try:
         code: int | None = process.wait(TIMEOUT)
     except subprocess.TimeoutExpired:
@@ -237,7 +237,7 @@ def finish(process: subprocess.Popen, output: Path, *, killed: bool = False) -> 
 
 
 def find_logs(directory: Path) -> list[bytes]:
-    """The contents of all logs, in a directory in which files come and go."""
+    """Returns the contents of all logs in a directory whose files appear and disappear."""
     return [
         Path(folder, name).read_bytes()
         for folder, _, names in os.walk(directory)
@@ -247,17 +247,17 @@ def find_logs(directory: Path) -> list[bytes]:
 
 
 def count_lines(directory: Path) -> int:
-    """Number of lines in all logs."""
+    """Counts the lines of all logs."""
     return sum(log.count(b"\n") for log in find_logs(directory))
 
 
 def count_validations(directory: Path) -> int:
-    """Number of logged validations."""
+    """Counts the logged validations."""
     return sum(log.count(b"validation/kind/accuracy") for log in find_logs(directory))
 
 
 def count_checkpoints(directory: Path) -> int:
-    """A number that grows when a checkpoint begins to be written."""
+    """Returns a number that grows when the writing of a checkpoint starts."""
     steps = [
         int(digits)
         for folder, names, _ in os.walk(directory)
@@ -269,7 +269,7 @@ def count_checkpoints(directory: Path) -> int:
 
 
 def wait_until(process: subprocess.Popen, condition: Callable[[], bool]) -> None:
-    """Waits until something holds or the process has ended."""
+    """Waits until the condition holds or the process has ended."""
     while process.poll() is None and not condition():
         time.sleep(0.002)
 
@@ -285,8 +285,8 @@ def measure(root: Path, job: Job, directory: Path) -> Times:
     compiled = changed = time.monotonic()
     lines = count_lines(directory)
     while process.poll() is None:
-        if (now := count_lines(directory)) > lines:
-            lines, changed = now, time.monotonic()
+        if (logged := count_lines(directory)) > lines:
+            lines, changed = logged, time.monotonic()
         time.sleep(0.01)
     attempt = finish(process, output)
     if attempt.code != 0:
@@ -335,7 +335,7 @@ def kill(
 
 
 def judge(attempt: Attempt, signum: int) -> list[str]:
-    """What is wrong with the end of a command that got a signal."""
+    """Lists what is wrong with the end of a command that got a signal."""
     wrong = []
     if attempt.code is None:
         wrong.append("hang")
@@ -361,7 +361,7 @@ def main() -> None:
         jobs = make_jobs(root)
         first = {job.name: measure(root, job, root / f"cold-{job.name}") for job in jobs}
         times = {job.name: measure(root, job, root / f"whole-{job.name}") for job in jobs}
-        del first  # it filled the compilation cache
+        del first  # its runs only fill the compilation cache
         whole = {job.name: job.outcome(root / f"whole-{job.name}") for job in jobs}
         for job in jobs:
             if job.outcome(root / f"cold-{job.name}") != whole[job.name]:

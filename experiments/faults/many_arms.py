@@ -1,11 +1,11 @@
-"""Runs a study of many tiny arms and measures what the process keeps of each one.
+"""Runs a study of many tiny arms and measures the memory that the process retains per arm.
 
     python experiments/faults/many_arms.py --arms 300
 
 Every arm is a program of its own. A program that is never released costs some 600 memory maps and
 50 MB; a process may hold `vm.max_map_count` (65,530) maps, and is ended by SIGSEGV beyond that. The
-maps and the resident memory are read from /proc while the study runs, so this needs Linux. 300 arms
-take about 15 minutes on one core.
+maps and the resident memory are read from /proc while the study runs, so this needs Linux.
+Expected: both stay flat after the first arms; 300 arms take about 15 minutes on one core.
 """
 
 import argparse
@@ -78,13 +78,13 @@ STUDY = Study(
 
 
 class Sample(NamedTuple):
-    """What a process held when an arm was done.
+    """The memory of a process when an arm was done.
 
     Attributes:
       arms: number of finished arms.
-      maps: number of its memory maps.
-      resident: its resident memory, in MB.
-      seconds: time since its start.
+      maps: number of memory maps of the process.
+      resident: resident memory of the process, in MB.
+      seconds: time since the start of the process.
     """
 
     arms: int
@@ -122,7 +122,7 @@ def run_study(directory: Path, arms: int, *, devices: int = 1) -> tuple[int, lis
 
 
 def read_process(pid: int) -> tuple[int, float] | None:
-    """The number of memory maps and the resident MB of a process; None if it has ended."""
+    """Reads the number of memory maps and the resident MB of a process; None if it has ended."""
     try:
         maps = Path(f"/proc/{pid}/maps").read_text().count("\n")
         status = Path(f"/proc/{pid}/status").read_text()
@@ -144,9 +144,9 @@ def main() -> None:
     print("| arms | memory maps | resident MB | seconds per arm |")
     print("| --: | --: | --: | --: |")
     every = max(1, len(samples) // 12)
-    shown = [s for i, s in enumerate(samples) if i % every == 0 or i == len(samples) - 1]
+    selected = [s for i, s in enumerate(samples) if i % every == 0 or i == len(samples) - 1]
     before = None
-    for sample in shown:
+    for sample in selected:
         arms = sample.arms - (before.arms if before else 0)
         seconds = sample.seconds - (before.seconds if before else 0)
         row = sample.arms, f"{sample.maps:,}", f"{sample.resident:,.0f}", f"{seconds / arms:.2f}"

@@ -1,4 +1,4 @@
-"""Fuzzes `--set`: every value is taken, or refused in one line, without any effect.
+"""Fuzzes `--set`: every value is accepted, or refused in one line, without side effects.
 
     python experiments/faults/settings.py --cases 10000 --seed 0
 
@@ -26,7 +26,7 @@ from mmjax.config.config_table import Row
 from mmjax.train.experiment_check import check
 
 BAIT = "bait_of_the_fuzzer"  # a module that no case may import
-CHECKED = 3  # every so many accepted cases are checked as --summary does
+CHECKED = 3  # one of so many accepted cases is checked as --summary does
 
 WORDS = r"""
 0 1 -1 2 3 64 1e-3 0.5 -0.5 1.0 1e999 -1e999 1e308 1e-400 nan inf None True False '' 'x' "loss" loss
@@ -77,7 +77,7 @@ functools.partial(len) losses.huber huber cross_entropy losses.cross_entropy(lab
 InfoNCE() Distillation() mmjax.config.load('x') mmjax.provenance.record('x') mmjax._x()
 encoders._x() mmjax.files mmjax.train.run() None() 'x'() 1() [Gated][0]() (Gated)()
 """
-# Values that fit a type, most of them; some are out of range, as only building can tell.
+# Most of these values fit the type; some are out of range, which only building can detect.
 FITTING = {
     "int": ["1", "1", "2", "3", "4", "5", "7", "8", "10", "16", "0", "-1", "100"],
     "float": ["0.0", "0.1", "0.25", "0.5", "0.9", "1.0", "1e-3", "1e-8", "2", "1", "0.999", "-0.1"],
@@ -149,26 +149,26 @@ def plain_paths(rows: list) -> list[str]:
 
 
 def draw_path(rng: random.Random, paths: list[str]) -> str:
-    """Draws a path of the experiment, at times with a damaged segment."""
+    """Draws a path of the experiment; a quarter of the paths have a damaged segment."""
     path = rng.choice(paths)
     if rng.random() < 0.75:
         return path
     segments = path.split(".")
-    place = rng.randrange(len(segments) + 1)
+    index = rng.randrange(len(segments) + 1)
     match rng.randrange(4):
         case 0:
-            segments.insert(place, rng.choice(SEGMENTS))
+            segments.insert(index, rng.choice(SEGMENTS))
         case 1:
-            segments[place - 1] = rng.choice(SEGMENTS)
+            segments[index - 1] = rng.choice(SEGMENTS)
         case 2:
-            del segments[place - 1]
+            del segments[index - 1]
         case 3:
             segments.append(rng.choice(SEGMENTS))
     return ".".join(segments)
 
 
 def draw_expression(rng: random.Random, depth: int = 0) -> str:
-    """Draws from a grammar of calls, containers and literals."""
+    """Draws an expression from a grammar of calls, containers and literals."""
     if depth > 3 or rng.random() < 0.4:
         return rng.choice(rng.choice([LITERALS, CALLS]))
     inner = [draw_expression(rng, depth + 1) for _ in range(rng.randrange(4))]
@@ -190,20 +190,20 @@ def mutate(rng: random.Random, text: str) -> str:
     """Deletes, inserts, doubles or swaps a few characters."""
     letters = list(text)
     for _ in range(rng.randrange(1, 4)):
-        place = rng.randrange(len(letters) + 1)
+        index = rng.randrange(len(letters) + 1)
         match rng.randrange(4):
             case 0:
-                letters[place : place + 1] = []
+                letters[index : index + 1] = []
             case 1:
-                letters.insert(place, rng.choice(CHARACTERS))
+                letters.insert(index, rng.choice(CHARACTERS))
             case 2:
-                letters[place:place] = letters[place : place + 5]
+                letters[index:index] = letters[index : index + 5]
             case 3:
-                letters[place : place + 2] = reversed(letters[place : place + 2])
+                letters[index : index + 2] = reversed(letters[index : index + 2])
     return "".join(letters)
 
 
-def draw_value(rng: random.Random, shown: list[str]) -> str:
+def draw_value(rng: random.Random, values: list[str]) -> str:
     """Draws a value: a known one, one of the grammar, or a damaged one."""
     kind = rng.random()
     if kind < 0.06:
@@ -214,14 +214,14 @@ def draw_value(rng: random.Random, shown: list[str]) -> str:
         return draw_expression(rng)
     if kind < 0.65:
         return "".join(rng.choices(CHARACTERS, k=rng.randrange(1, 30)))
-    return mutate(rng, rng.choice([*shown, *LITERALS, *CALLS]))
+    return mutate(rng, rng.choice([*values, *LITERALS, *CALLS]))
 
 
 def draw_typed(rng: random.Random, row: Row) -> str:
     """Draws a value of the type that a path shows, or one that is near to what it has."""
     members = [part.strip() for part in row.type.split("|")]
     kind = rng.choice(members)
-    if kind[:1] in "'\"":  # a word of a few
+    if kind[:1] in "'\"":  # one of a few literal words
         return rng.choice([m.strip("'\"") for m in members if m[:1] in "'\""])
     if rng.random() < 0.2:
         return row.value
@@ -252,7 +252,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows = describe(config)
     typed = [row for row in rows if row.type.partition("[")[0].partition(" ")[0] in FITTING]
     typed += [row for row in rows if row.type.startswith("'")]
-    paths, shown = [row.path for row in rows], [row.value for row in rows]
+    paths, values = [row.path for row in rows], [row.value for row in rows]
     jax.numpy.float32(1)  # starts JAX
     check(build(apply(config, "model.fusion=Concat()")), 1)  # imports what the checks need
     watch = Watch((Path(mmjax.__file__).parent, Path(__file__).parent))
@@ -263,7 +263,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.path.append(folder)
         try:
 
-            def one(number: int) -> None:
+            def run_case(number: int) -> None:
                 nonlocal accepted, checked
                 kind = rng.random()
                 if kind < 0.03:
@@ -274,7 +274,7 @@ def main(arguments: list[str] | None = None) -> int:
                 elif kind < 0.5:
                     setting = draw_fitting(rng, rows)
                 else:
-                    setting = f"{draw_path(rng, paths)}={draw_value(rng, shown)}"
+                    setting = f"{draw_path(rng, paths)}={draw_value(rng, values)}"
                 with watch.case(setting, (ConfigError,)):
                     new = apply(config, setting)
                     dump(new)
@@ -285,7 +285,7 @@ def main(arguments: list[str] | None = None) -> int:
                         checked += 1
                         try_check(experiment)
 
-            run_cases(options.cases, one)
+            run_cases(options.cases, run_case)
         finally:
             sys.path.remove(folder)
     print(f"{accepted:,} settings were built; {checked:,} of them went through the checks of a run")

@@ -1,4 +1,4 @@
-"""Fuzzes stored configurations: each is loaded, or refused in one line, without any effect.
+"""Fuzzes stored configurations: each is loaded, or refused in one line, without side effects.
 
     python experiments/faults/stored_configs.py --cases 10000 --seed 0
 
@@ -29,8 +29,9 @@ NAMES = [
     ("os", "system"), ("subprocess", "Popen"), ("builtins", "eval"), ("builtins", "exec"),
     ("builtins", "open"), ("builtins", "getattr"), ("builtins", "dict"), ("pathlib", "Path"),
     ("importlib", "import_module"), ("pickle", "loads"), ("shutil", "rmtree"), ("sys", "exit"),
-    ("mmjax.cli.experiment_commands", "script"), ("mmjax.config.experiment_source", "import_file"), ("mmjax", "__builtins__"),
-    ("mmjax.data.builtin.download", "os.system"), ("mmjax.data.load.npz", "read_npz"), ("optax", "adam"),
+    ("mmjax.cli.experiment_commands", "script"), ("mmjax.config.experiment_source", "import_file"),
+    ("mmjax", "__builtins__"), ("mmjax.data.builtin.download", "os.system"),
+    ("mmjax.data.load.npz", "read_npz"), ("optax", "adam"),
     ("optax", "sys.exit"), ("jax.numpy", "load"), ("jax.numpy", "save"), ("jax.numpy", "os.remove"),
     ("flax.linen", "Dense"), ("flax.linen", "Module.__subclasses__"), ("mmjax.fusion", "Gated"),
     ("antigravity", "fly"), ("this", "s"), ("no_such_module", "x"), ("", ""), ("mmjax", ""),
@@ -49,7 +50,7 @@ VALUES = [
 
 
 def walk(data: Any) -> Iterator[tuple[Any, Any]]:
-    """Yields (container, key) of everything inside of JSON data."""
+    """Yields (container, key) of everything inside JSON data."""
     keys = list(data) if isinstance(data, dict) else range(len(data))
     for key in keys:
         yield data, key
@@ -73,13 +74,13 @@ def change(rng: random.Random, data: Any, pool: list[Any]) -> None:
         case 3:
             container[key] = copy.deepcopy(rng.choice(pool))
         case 4 | 5 if names:
-            place, name = rng.choice(names)
+            parent, name = rng.choice(names)
             module, attribute = rng.choice(NAMES)
-            place[name] = {"type": "pyref", "module": module, "name": attribute}
+            parent[name] = {"type": "pyref", "module": module, "name": attribute}
         case 6 if references:
-            place, name = rng.choice(references)
-            other, there = rng.choice(references)
-            place[name] = rng.choice([other[there], "root", "no_such", 3])
+            parent, name = rng.choice(references)
+            source, source_key = rng.choice(references)
+            parent[name] = rng.choice([source[source_key], "root", "no_such", 3])
         case 7:
             depth = rng.choice([3, 60, 400])
             value: Any = container[key]
@@ -91,8 +92,9 @@ def change(rng: random.Random, data: Any, pool: list[Any]) -> None:
         case 9 if isinstance(container, dict):
             container[rng.choice(["x", "type", "items", "metadata"])] = rng.choice(VALUES)
         case _:
-            other, there = rng.choice(places)
-            container[key] = copy.deepcopy(other[there]) if there in _keys(other) else None
+            source, source_key = rng.choice(places)
+            exists = source_key in _keys(source)
+            container[key] = copy.deepcopy(source[source_key]) if exists else None
 
 
 def _keys(container: Any) -> Any:
@@ -104,8 +106,8 @@ def draw_text(rng: random.Random, good: str, pool: list[Any]) -> str:
     if rng.random() < 0.15:
         letters = list(good)
         for _ in range(rng.randrange(1, 4)):
-            place = rng.randrange(len(letters))
-            letters[place : place + rng.randrange(3)] = rng.choice(
+            index = rng.randrange(len(letters))
+            letters[index : index + rng.randrange(3)] = rng.choice(
                 ['"', "{", "]", ",", "\x00", "9", ""]
             )
         cut = rng.randrange(len(letters)) if rng.random() < 0.3 else len(letters)
@@ -131,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
     pool = [container[key] for container, key in walk(json.loads(good))]
     watch = Watch((Path(mmjax.__file__).parent, Path(__file__).parent))
 
-    def one(number: int) -> None:
+    def run_case(number: int) -> None:
         text = draw_text(rng, good, pool)
         with watch.case(f"case {number}", (ConfigError,)):
             config = load(text, own=toy)
@@ -140,7 +142,7 @@ def main(arguments: list[str] | None = None) -> int:
             flatten(config)
             dump(config, toy)
 
-    run_cases(options.cases, one)
+    run_cases(options.cases, run_case)
     return watch.report(f"stored configurations, seed {options.seed}")
 
 

@@ -1,4 +1,4 @@
-"""A small experiment with every kind of path: for fuzzers, which never train it."""
+"""A small experiment with every kind of path, for the fuzzers, which never train it."""
 
 import functools
 
@@ -12,28 +12,28 @@ from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 
 @functools.cache
 def make_splits(size: int) -> dict[str, Arrays]:
-    """Makes an image, a sequence and two targets of noise."""
+    """Makes splits with an image, a sequence and two targets of noise."""
     rng, splits = np.random.default_rng(0), {}
     for split in ("train", "validation", "test"):
         inputs = {
             "image": rng.random((size, 8, 8, 1), np.float32),
             "audio": rng.random((size, 6, 4), np.float32),
         }
-        everywhere = np.ones(size, bool)
+        complete = np.ones(size, bool)
         splits[split] = Arrays(
             Batch(
                 inputs,
-                dict.fromkeys(inputs, everywhere),
+                dict.fromkeys(inputs, complete),
                 {"audio": rng.integers(1, 7, size).astype(np.int32)},
                 {"digit": np.arange(size) % 10, "rate": rng.random(size, np.float32)},
-                {"digit": everywhere, "rate": everywhere},
+                {"digit": complete, "rate": complete},
             )
         )
     return splits
 
 
 def noise(size: int = 40, name: str = "noise") -> Dataset:
-    """Returns a data set of noise with `size` examples per split."""
+    """Makes a data set of noise with `size` examples per split."""
     if not 10 <= size <= 1000:
         raise ValueError(f"size is {size}; it must be 10 to 1000.")
     return Dataset(
@@ -46,7 +46,7 @@ def noise(size: int = 40, name: str = "noise") -> Dataset:
 
 @auto_config
 def experiment() -> Experiment:
-    """Predicts noise from noise."""
+    """Builds an experiment that predicts noise from noise."""
     return Experiment(
         data=noise(size=40),
         model=Model(

@@ -1,8 +1,8 @@
-"""Watches what a process does while it handles fuzzed input, and counts how each case ended.
+"""Watches the side effects of a process on fuzzed input, and counts how each case ended.
 
 Python's audit hooks see every file that is opened for writing, every module that is imported, all
-code that is executed, and every process and connection that is started. A hook stays for as long as
-the process lives, so it only counts inside of `Watch.case`.
+code that is executed, and every process and connection that is started. A hook cannot be removed
+from a process, so it only counts inside `Watch.case`.
 """
 
 import collections
@@ -38,12 +38,12 @@ FORBIDDEN = (
     "ctypes.dlopen",
 )
 HANGS = 60  # seconds after which a case is stopped
-KIND = re.compile(r"\d+|'[^']*'|/\S+")  # what differs between failures of one kind
-PRINTED = 10  # failures that are printed at once
+VARYING = re.compile(r"\d+|'[^']*'|/\S+")  # parts that differ between failures of one kind
+PRINTED = 10  # so many failures are printed when they occur
 
 
 class HangError(BaseException):
-    """A case that does not end; no handler of exceptions may take it for a refusal."""
+    """A case that does not end; a BaseException, so that no handler takes it for a refusal."""
 
 
 def _stop(*_: object) -> None:
@@ -51,12 +51,12 @@ def _stop(*_: object) -> None:
 
 
 class Watch:
-    """Counts outcomes and effects.
+    """Counts outcomes and side effects of cases.
 
     Args:
-      own: the folders whose code may be executed, besides Python's and its packages'.
+      own: folders whose code may be executed, besides Python's own and installed packages.
       allowed: names of the packages that may be imported, besides those that are imported already
-        and Python's own; modules inside of imported packages are allowed.
+        and the standard library; modules inside imported packages are allowed.
     """
 
     def __init__(self, own: tuple[Path, ...], allowed: tuple[str, ...] = ()) -> None:
@@ -71,7 +71,7 @@ class Watch:
         self.kinds: collections.Counter[str] = collections.Counter()
         self.failures: list[str] = []
         self.active = False
-        self.now = ""
+        self.case_name = ""
         sys.addaudithook(self._hook)
 
     def _hook(self, event: str, arguments: tuple) -> None:
@@ -94,15 +94,15 @@ class Watch:
         elif event in FORBIDDEN:
             effect = f"{event}: {arguments[:1]}"
         if effect:
-            self.active = False  # what follows here must not be counted
+            self.active = False  # this handler's own effects must not be counted
             self.effects[effect.partition(":")[0]] += 1
             self.fail(effect)
             self.active = True
 
     @contextlib.contextmanager
-    def case(self, shown: str, refusals: tuple[type[Exception], ...]) -> Iterator[None]:
-        """Handles one case: it may pass, or be refused by one line of one of these types."""
-        self.now = shown
+    def case(self, name: str, refusals: tuple[type[Exception], ...]) -> Iterator[None]:
+        """Watches one case, which may pass or raise one of these types with one line of text."""
+        self.case_name = name
         signal.signal(signal.SIGALRM, _stop)
         signal.alarm(HANGS)
         self.active = True
@@ -117,8 +117,8 @@ class Watch:
         except Exception as error:
             outcome = "traceback"
             frame = traceback.extract_tb(error.__traceback__)[-1]
-            place = f"{Path(frame.filename).name}:{frame.lineno}"
-            self.fail(f"{type(error).__name__} at {place}: {str(error)[:300]}")
+            location = f"{Path(frame.filename).name}:{frame.lineno}"
+            self.fail(f"{type(error).__name__} at {location}: {str(error)[:300]}")
         except HangError:
             outcome = "hang"
             self.fail(f"hangs: it takes more than {HANGS} s")
@@ -128,9 +128,9 @@ class Watch:
         self.outcomes[outcome] += 1
 
     def fail(self, reason: str) -> None:
-        """Notes what must not be, and prints the first ones."""
-        self.kinds[KIND.sub("...", reason)[:100]] += 1
-        self.failures.append(f"{ascii(self.now)[:400]}\n    {ascii(reason)[:400]}")
+        """Records a failure, and prints it if it is one of the first."""
+        self.kinds[VARYING.sub("...", reason)[:100]] += 1
+        self.failures.append(f"{ascii(self.case_name)[:400]}\n    {ascii(reason)[:400]}")
         if len(self.failures) <= PRINTED:
             print(self.failures[-1], flush=True)
 
@@ -150,7 +150,7 @@ class Watch:
 
 
 def run_cases(cases: int, make: Callable[[int], None]) -> None:
-    """Runs numbered cases, with a line now and then."""
+    """Runs numbered cases, and prints a line per thousand."""
     start = time.monotonic()
     for number in range(cases):
         make(number)

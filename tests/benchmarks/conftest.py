@@ -1,4 +1,4 @@
-"""The benchmarks are programs, not a package: their folder is put where they look for it."""
+"""Puts the benchmarks, which are programs and not a package, on the import path."""
 
 import sys
 from pathlib import Path

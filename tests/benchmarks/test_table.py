@@ -1,8 +1,8 @@
-"""Ratios, samples and tables on made-up times."""
+"""Tests of ratios, samples and tables, on invented times."""
 
 import pytest
 from versus import roofline, table, timing
-from versus.case import BATCHES
+from versus.case import BATCH_COUNT
 
 
 def step_row(**changes):
@@ -30,7 +30,7 @@ def roof_row(*, torch):
 
 def test_a_ratio_is_the_median_of_the_rounds_ratios_not_the_ratio_of_medians():
     # Rounds of 2, 3 and 10 times; one round was slow on both sides.
-    assert timing.ratio([2.0, 300.0, 10.0], [1.0, 100.0, 1.0]) == 3.0
+    assert timing.compute_median_ratio([2.0, 300.0, 10.0], [1.0, 100.0, 1.0]) == 3.0
 
 
 def test_sides_take_turns_and_every_sample_lasts_long_enough(monkeypatch):
@@ -44,22 +44,23 @@ def test_sides_take_turns_and_every_sample_lasts_long_enough(monkeypatch):
 
         return run
 
-    found = timing.alternate({"fast": side("fast", 1e-4), "slow": side("slow", 1e-2)}, rounds=3)
+    found = timing.time_in_turns({"fast": side("fast", 1e-4), "slow": side("slow", 1e-2)}, rounds=3)
     assert found["fast"] == pytest.approx([1e-4] * 3)
     assert found["slow"] == pytest.approx([1e-2] * 3)
     last = asked[-6:]
     assert [name for name, _ in last] == ["fast", "slow"] * 3
-    assert all(steps % BATCHES == 0 for _, steps in asked)
-    assert all(steps * {"fast": 1e-4, "slow": 1e-2}[name] >= timing.LEAST for name, steps in last)
+    assert all(steps % BATCH_COUNT == 0 for _, steps in asked)
+    seconds = {"fast": 1e-4, "slow": 1e-2}
+    assert all(steps * seconds[name] >= timing.MIN_SAMPLE_SECONDS for name, steps in last)
 
 
 def test_the_share_of_the_roof():
-    assert roofline.share(roofline.Roof(100.0, 10.0), 50.0, 2.0, 2.0) == (0.25, 0.1)
+    assert roofline.compute_share(roofline.Roof(100.0, 10.0), 50.0, 2.0, 2.0) == (0.25, 0.1)
 
 
 def test_a_row_of_both_sides():
     row = step_row(torch_ms=3.0, torch_over_single=1.5, torch_over_scanned=3.0)
-    text = table.markdown([roof_row(torch=True), row])
+    text = table.format_tables([roof_row(torch=True), row])
     expected = "| a model | 1 | 2.00 | 1.00 | 3.00 | 1.50 | 3.00 | 0.50 | 3.0 | 4.0 | 25% | 50% |"
     assert expected in text
     assert table.NO_TORCH not in text
@@ -68,13 +69,13 @@ def test_a_row_of_both_sides():
 
 def test_a_lower_bound_is_marked():
     row = step_row(torch_ms=3.0, torch_over_single=1.5, torch_over_scanned=3.0, bound=True)
-    text = table.markdown([roof_row(torch=True), row])
+    text = table.format_tables([roof_row(torch=True), row])
     assert "| ≥ 1.50 | ≥ 3.00 |" in text
     assert table.BOUND in text
 
 
 def test_without_pytorch_its_columns_are_empty_and_a_line_says_what_to_install():
-    text = table.markdown([roof_row(torch=False), step_row()])
+    text = table.format_tables([roof_row(torch=False), step_row()])
     assert "| a model | 1 | 2.00 | 1.00 |  |  |  | 0.50 |" in text
     assert table.NO_TORCH in text
 
@@ -84,13 +85,13 @@ def test_memory_has_a_table_where_it_was_measured():
         "mmjax": {"whole_mb": 300.0, "steps_mb": 150.0},
         "torch": {"whole_mb": 110.0, "steps_mb": 100.0},
     }
-    text = table.markdown([roof_row(torch=True), step_row(memory=memory)])
+    text = table.format_tables([roof_row(torch=True), step_row(memory=memory)])
     assert "| a model | 7.0 | 300 | 110 | 150 | 100 | 1.50 |" in text
 
 
 def test_the_other_kinds_and_failures():
     common = {"case": "it", "threads": 2}
-    text = table.markdown(
+    text = table.format_tables(
         [
             common | {"kind": "epoch", "data": "noise", "mmjax_s": 2.0},
             common | {"kind": "seeds", "one_ms": 1.0, "five_ms": 4.0, "five_over_one": 4.0},

@@ -1,4 +1,4 @@
-"""A few cases of the campaign of damaged files; see `experiments/faults/damage.py`."""
+"""Tests of a few cases of the campaign of damaged files, `experiments/faults/damage.py`."""
 
 import importlib.util
 import random
@@ -21,7 +21,7 @@ def test_no_damage_ends_in_a_traceback_or_a_silent_wrong_result(tmp_path):
     assert {verdict for _, verdict, _ in results} <= {"same", "named", "as killed", "old style"}
 
 
-def test_the_campaign_sees_what_is_bad(tmp_path):
+def test_the_campaign_detects_bad_outcomes(tmp_path):
     case = damage.Case("show", "finished", "all/result.json", "flip", True)
     fine = damage.Outcome(0, "accuracy 0.5", "")
     assert damage.judge(case, fine, fine) == "same"

@@ -1,4 +1,4 @@
-"""A few dozen cases of each fuzzer of `experiments/faults`, and that the fuzzers can fail."""
+"""Tests of a few dozen cases of each fuzzer of `experiments/faults`; the fuzzers can fail."""
 
 import os
 import socket
@@ -10,7 +10,7 @@ FOLDER = Path(__file__).parents[2] / "experiments" / "faults"
 
 
 def test_no_case_fails():
-    """In a process of its own, where nothing checks the types of arguments as the tests do."""
+    """Runs in a process of its own, without the type checks that the tests enable."""
     code = """
 import sys
 import arrays, settings, stored_configs
@@ -29,7 +29,7 @@ sys.exit(max(fuzzer.main(["--cases", "40", "--seed", "1"]) for fuzzer in fuzzers
     assert done.stdout.count("| failures | 0 |") == 3
 
 
-def test_a_watch_counts_what_must_not_happen(tmp_path, capsys, monkeypatch):
+def test_a_watch_counts_forbidden_effects(tmp_path, capsys, monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     from watch import Watch
 

@@ -1,4 +1,4 @@
-"""mmjax's side, compiled as `fit` does: one step a dispatch, or one for each batch in a scan."""
+"""mmjax's side, compiled as `fit` does: one step per dispatch, or all batches in one scan."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,18 +14,18 @@ from mmjax.train.compilation import COMPILER_OPTIONS, RUN_ONCE, keep_known_optio
 from mmjax.train.devices import busy
 from mmjax.train.parallel import AXIS
 from mmjax.types import Batch
-from versus.case import Ours, Run, stacked
+from versus.case import MmjaxSide, RunSteps, stack_batches
 
 
 class Cost(NamedTuple):
-    """What one training step takes.
+    """The cost of one training step.
 
     Attributes:
-      flops: floating-point operations, counted by `mmjax.flops`; a loop of unknown length, as
-        solvers have them, counts as if it ran once.
-      bytes: what XLA says is read and written; XLA counts the body of a loop once too, and so one
-        step of time of a recurrent network.
-      memory: bytes that the compiled step holds at most: arguments, results and all between.
+      flops: floating-point operations, counted by `mmjax.flops`; a loop of unknown length, as in
+        solvers, counts once.
+      bytes: bytes read and written according to XLA, which also counts the body of a loop once,
+        and so one time step of a recurrent network.
+      memory: bytes that the compiled step holds at most: arguments, results and temporaries.
     """
 
     flops: int
@@ -33,25 +33,25 @@ class Cost(NamedTuple):
     memory: int
 
 
-def initial(ours: Ours) -> Any:
-    """A function of a seed that makes a state; not optimised, since it runs but twice."""
-    made = jax.jit(ours.init, compiler_options=keep_known_options(RUN_ONCE))
-    return lambda seed: made(jax.random.key(seed))
+def make_init(ours: MmjaxSide) -> Any:
+    """Returns a function seed -> state, compiled without optimization, since it runs only twice."""
+    init = jax.jit(ours.init, compiler_options=keep_known_options(RUN_ONCE))
+    return lambda seed: init(jax.random.key(seed))
 
 
-def options() -> dict[str, Any]:
-    """What the compiler is told on this platform."""
+def get_compiler_options() -> dict[str, Any]:
+    """Returns the compiler options of this platform."""
     return keep_known_options(COMPILER_OPTIONS.get(jax.default_backend(), {}))
 
 
-def places(batch_size: int) -> list[jax.Device]:
-    """The devices that `mmjax run` would share batches of a size out to; of GPUs one."""
+def choose_devices(batch_size: int) -> list[jax.Device]:
+    """Returns the devices over which `mmjax run` would split batches of a size; one if GPUs."""
     every = jax.devices()
     return every[: busy(len(every), batch_size) if every[0].platform == "cpu" else 1]
 
 
-def shared_out(batch: Batch, devices: Sequence[jax.Device], axis: int) -> Batch:
-    """The batch, whose examples lie along an axis, with a leading axis of devices, on them."""
+def split_over_devices(batch: Batch, devices: Sequence[jax.Device], axis: int) -> Batch:
+    """Splits the examples along an axis over the devices; the result has a leading device axis."""
 
     def split(x: np.ndarray) -> np.ndarray:
         shape = (*x.shape[:axis], len(devices), -1, *x.shape[axis + 1 :])
@@ -60,10 +60,10 @@ def shared_out(batch: Batch, devices: Sequence[jax.Device], axis: int) -> Batch:
     return jax.device_put(jax.tree.map(split, batch), over(devices, PartitionSpec("data")))
 
 
-def compiled(
+def compile_over_devices(
     function: Callable[..., Any], state: Any, batch: Batch, devices: Sequence[jax.Device]
 ) -> Any:
-    """(state, batch) -> (state, metrics) on all devices, as `fit` maps it; the state is donated."""
+    """Compiles (state, batch) -> (state, metrics) as `fit` does; the state is donated."""
     mapped = jax.pmap(
         function,
         axis_name=AXIS,
@@ -72,16 +72,16 @@ def compiled(
         devices=devices,
         donate_argnums=0,
     )
-    return mapped.lower(state, batch).compile(options())
+    return mapped.lower(state, batch).compile(get_compiler_options())
 
 
-def single(ours: Ours, make: Any) -> tuple[Run, Cost]:
-    """A step, one batch a dispatch."""
-    devices = places(ours.batches[0].size)
-    batches = [shared_out(batch, devices, axis=0) for batch in ours.batches]
+def compile_single_step(ours: MmjaxSide, make: Any) -> tuple[RunSteps, Cost]:
+    """Compiles a step that takes one batch per dispatch, and measures its cost."""
+    devices = choose_devices(ours.batches[0].size)
+    batches = [split_over_devices(batch, devices, axis=0) for batch in ours.batches]
     state = jax.device_put(make(0), replicated(devices))
-    step = compiled(ours.step(AXIS), state, batches[0], devices)
-    cost = cost_of(ours.step(), state, ours.batches[0], step, len(devices))
+    step = compile_over_devices(ours.step(AXIS), state, batches[0], devices)
+    cost = measure_cost(ours.step(), state, ours.batches[0], step, len(devices))
 
     def run(steps: int) -> None:
         nonlocal state
@@ -92,13 +92,13 @@ def single(ours: Ours, make: Any) -> tuple[Run, Cost]:
     return run, cost
 
 
-def scanned(ours: Ours, make: Any) -> Run:
-    """The same step under `lax.scan`, all batches in one dispatch."""
-    devices = places(ours.batches[0].size)
+def compile_scanned_steps(ours: MmjaxSide, make: Any) -> RunSteps:
+    """Compiles the same step under `lax.scan`, all batches in one dispatch."""
+    devices = choose_devices(ours.batches[0].size)
     step, size = ours.step(AXIS), len(ours.batches)
-    data = shared_out(stacked(ours.batches), devices, axis=1)
+    data = split_over_devices(stack_batches(ours.batches), devices, axis=1)
     state = jax.device_put(make(0), replicated(devices))
-    steps_of = compiled(lambda s, d: jax.lax.scan(step, s, d), state, data, devices)
+    steps_of = compile_over_devices(lambda s, d: jax.lax.scan(step, s, d), state, data, devices)
 
     def run(steps: int) -> None:
         nonlocal state
@@ -109,17 +109,17 @@ def scanned(ours: Ours, make: Any) -> Run:
     return run
 
 
-def cost_of(step: Any, state: Any, batch: Batch, program: Any, devices: int) -> Cost:
-    """Operations of a step on a whole batch; bytes and memory of all devices together."""
+def measure_cost(step: Any, state: Any, batch: Batch, program: Any, devices: int) -> Cost:
+    """Counts the operations of a step on a whole batch, and bytes and memory over all devices."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         operations = flops(step, state, batch)
-    found = program.memory_analysis()
+    analysis = program.memory_analysis()
     memory = (
-        found.argument_size_in_bytes
-        + found.output_size_in_bytes
-        + found.temp_size_in_bytes
-        - found.alias_size_in_bytes
+        analysis.argument_size_in_bytes
+        + analysis.output_size_in_bytes
+        + analysis.temp_size_in_bytes
+        - analysis.alias_size_in_bytes
     )
     moved = program.cost_analysis().get("bytes accessed", 0.0)
     return Cost(operations, devices * moved, devices * memory)

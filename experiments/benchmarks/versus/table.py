@@ -1,21 +1,21 @@
-"""The rows of all workers as Markdown."""
+"""Formats the rows of all workers as Markdown tables."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 Row = dict[str, Any]
-Column = tuple[str, Callable[[Row], str]]  # a title and what stands under it
+Column = tuple[str, Callable[[Row], str]]  # a title, and row -> cell
 
 NOTES = """\
 A ratio is the median over the rounds of PyTorch's time over mmjax's in the same round: above 1,
-mmjax is faster. "single" is one step a dispatch, "scanned" eight steps a dispatch by
+mmjax is faster. "single" is one step per dispatch, "scanned" eight steps per dispatch by
 `lax.scan`; both carry and donate the state, and compute the norms that mmjax logs, which PyTorch's
 side does not. "rate" and "bandwidth" are the shares of the machine's measured matrix product and
 copy that the single step reaches. FLOPs are counted by `mmjax.flops`, bytes by XLA, which counts
-the body of a loop once, so that recurrent networks move more than is said here; and it counts what
-the caches serve, so that the share of a copy's bandwidth can pass 100%. In its convolutions
+the body of a loop once, so that recurrent networks move more than stated; it also counts what the
+caches serve, so that the share of a copy's bandwidth can exceed 100%. In its convolutions
 mmjax applies ReLU after max pooling, which gives the same values with fewer operations; PyTorch's
-side applies it before, as it is mostly written.
+side applies it before, as it is usually written.
 """
 BOUND = """\
 ≥: PyTorch's side makes the backward pass of every task, the Gramian and the update with equal
@@ -29,19 +29,19 @@ compilation included, "steps" while twenty steps are made.
 NO_TORCH = "PyTorch is not installed, so its columns are empty: `pip install -e '.[bench]'`.\n"
 
 
-def number(key: str, digits: int = 2, factor: float = 1.0) -> Callable[[Row], str]:
-    """A number of a row; empty where the row has none."""
+def format_number(key: str, digits: int = 2, factor: float = 1.0) -> Callable[[Row], str]:
+    """Returns a function that formats a number of a row, empty if the row has none."""
     return lambda row: f"{row[key] * factor:.{digits}f}" if row.get(key) is not None else ""
 
 
-def percent(key: str) -> Callable[[Row], str]:
-    """A share of a row."""
+def format_percent(key: str) -> Callable[[Row], str]:
+    """Returns a function that formats a share of a row."""
     return lambda row: f"{row[key]:.0%}"
 
 
-def ratio(key: str) -> Callable[[Row], str]:
-    """PyTorch's time over mmjax's, marked where PyTorch's is a lower bound."""
-    plain = number(key)
+def format_ratio(key: str) -> Callable[[Row], str]:
+    """Returns a function that formats a ratio, marked if PyTorch's time is a lower bound."""
+    plain = format_number(key)
     return lambda row: ("≥ " if row.get("bound") and row.get(key) else "") + plain(row)
 
 
@@ -51,77 +51,77 @@ THREADS: Column = ("threads", lambda row: str(row["threads"]))
 STEPS: Sequence[Column] = (
     CASE,
     THREADS,
-    ("single (ms)", number("single_ms")),
-    ("scanned (ms)", number("scanned_ms")),
-    ("PyTorch (ms)", number("torch_ms")),
-    ("PyTorch / single", ratio("torch_over_single")),
-    ("PyTorch / scanned", ratio("torch_over_scanned")),
-    ("scanned / single", number("scanned_over_single")),
-    ("MFLOP", number("flops", 1, 1e-6)),
-    ("MB", number("bytes", 1, 1e-6)),
-    ("rate", percent("share_of_rate")),
-    ("bandwidth", percent("share_of_bandwidth")),
+    ("single (ms)", format_number("single_ms")),
+    ("scanned (ms)", format_number("scanned_ms")),
+    ("PyTorch (ms)", format_number("torch_ms")),
+    ("PyTorch / single", format_ratio("torch_over_single")),
+    ("PyTorch / scanned", format_ratio("torch_over_scanned")),
+    ("scanned / single", format_number("scanned_over_single")),
+    ("MFLOP", format_number("flops", 1, 1e-6)),
+    ("MB", format_number("bytes", 1, 1e-6)),
+    ("rate", format_percent("share_of_rate")),
+    ("bandwidth", format_percent("share_of_bandwidth")),
 )
 MEMORIES: Sequence[Column] = (
     CASE,
-    ("compiled (MB)", number("compiled_mb", 1)),
-    ("mmjax whole", lambda row: held(row, "mmjax", "whole_mb")),
-    ("PyTorch whole", lambda row: held(row, "torch", "whole_mb")),
-    ("mmjax steps", lambda row: held(row, "mmjax", "steps_mb")),
-    ("PyTorch steps", lambda row: held(row, "torch", "steps_mb")),
-    ("mmjax / PyTorch, steps", lambda row: memory_ratio(row)),
+    ("compiled (MB)", format_number("compiled_mb", 1)),
+    ("mmjax whole", lambda row: format_memory(row, "mmjax", "whole_mb")),
+    ("PyTorch whole", lambda row: format_memory(row, "torch", "whole_mb")),
+    ("mmjax steps", lambda row: format_memory(row, "mmjax", "steps_mb")),
+    ("PyTorch steps", lambda row: format_memory(row, "torch", "steps_mb")),
+    ("mmjax / PyTorch, steps", lambda row: format_memory_ratio(row)),
 )
 EPOCHS: Sequence[Column] = (
     CASE,
     THREADS,
     ("data", lambda row: row["data"]),
-    ("mmjax (s)", number("mmjax_s")),
-    ("PyTorch (s)", number("torch_s")),
-    ("PyTorch / mmjax", number("torch_over_mmjax")),
+    ("mmjax (s)", format_number("mmjax_s")),
+    ("PyTorch (s)", format_number("torch_s")),
+    ("PyTorch / mmjax", format_number("torch_over_mmjax")),
 )
 SEEDS: Sequence[Column] = (
     CASE,
     THREADS,
-    ("one seed (ms)", number("one_ms")),
-    ("five seeds (ms)", number("five_ms")),
-    ("five / one", number("five_over_one")),
+    ("one seed (ms)", format_number("one_ms")),
+    ("five seeds (ms)", format_number("five_ms")),
+    ("five / one", format_number("five_over_one")),
 )
 STARTS: Sequence[Column] = (
     CASE,
     THREADS,
-    ("cold (s)", number("cold_s")),
-    ("warm (s)", number("warm_s")),
+    ("cold (s)", format_number("cold_s")),
+    ("warm (s)", format_number("warm_s")),
 )
 ROOFS: Sequence[Column] = (
     ("device", lambda row: f"{row['device']} ({row['platform']})"),
     THREADS,
-    ("matrix product (GFLOP/s)", number("flops", 1, 1e-9)),
-    ("copy (GB/s)", number("bytes", 1, 1e-9)),
+    ("matrix product (GFLOP/s)", format_number("flops", 1, 1e-9)),
+    ("copy (GB/s)", format_number("bytes", 1, 1e-9)),
 )
 FAILURES: Sequence[Column] = (CASE, THREADS, ("error", lambda row: row["error"].split("\n")[0]))
 
 
-def held(row: Row, side: str, what: str) -> str:
-    """A side's memory."""
-    found = row["memory"].get(side)
-    return f"{found[what]:.0f}" if found else ""
+def format_memory(row: Row, side: str, what: str) -> str:
+    """Formats the memory of one side."""
+    memory = row["memory"].get(side)
+    return f"{memory[what]:.0f}" if memory else ""
 
 
-def memory_ratio(row: Row) -> str:
-    """Mmjax's memory over PyTorch's while steps are made."""
-    found = row["memory"]
-    if "torch" not in found or found["torch"]["steps_mb"] <= 0:
+def format_memory_ratio(row: Row) -> str:
+    """Formats mmjax's memory over PyTorch's during the steps."""
+    memory = row["memory"]
+    if "torch" not in memory or memory["torch"]["steps_mb"] <= 0:
         return ""
-    return f"{found['mmjax']['steps_mb'] / found['torch']['steps_mb']:.2f}"
+    return f"{memory['mmjax']['steps_mb'] / memory['torch']['steps_mb']:.2f}"
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """All tables that have a row, with their notes."""
-    return "\n".join(sections(rows))
+def format_tables(rows: Sequence[Row]) -> str:
+    """Formats all tables that have rows, with their notes."""
+    return "\n".join(iterate_sections(rows))
 
 
-def sections(rows: Sequence[Row]) -> Iterator[str]:
-    """One table a kind of row."""
+def iterate_sections(rows: Sequence[Row]) -> Iterator[str]:
+    """Yields one section per kind of row."""
     kinds = {kind: [r for r in rows if r["kind"] == kind] for kind in {r["kind"] for r in rows}}
     steps = kinds.get("step", [])
     parts = (
@@ -135,16 +135,16 @@ def sections(rows: Sequence[Row]) -> Iterator[str]:
     )
     if not all(row["torch"] for row in kinds.get("roof", [])):
         yield NO_TORCH
-    for title, columns, some, note in parts:
-        if some:
-            yield f"## {title}\n\n{grid(columns, some)}"
+    for title, columns, selected, note in parts:
+        if selected:
+            yield f"## {title}\n\n{format_table(columns, selected)}"
             yield from [note] * bool(note)
     if any(row["bound"] for row in steps):
         yield BOUND
 
 
-def grid(columns: Sequence[Column], rows: Sequence[Row]) -> str:
-    """A Markdown table."""
+def format_table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
+    """Formats a Markdown table."""
     lines = [
         [title for title, _ in columns],
         [":--" if i == 0 else "--:" for i in range(len(columns))],

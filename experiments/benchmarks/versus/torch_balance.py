@@ -1,8 +1,8 @@
-"""Gradient methods in plain PyTorch: a backward pass a task, the Gramian, weights, one product.
+"""Gradient methods in plain PyTorch: one backward pass per task, the Gramian, weights, a product.
 
 The weights are computed with NumPy on the host, where the tiny arrays of a Gramian are fastest.
-What costs is the backward passes; methods that are not written out here get equal weights after
-them, so that their time is a lower bound of what the method takes in PyTorch.
+The backward passes dominate the cost; methods that are not implemented here get equal weights after
+them, so that their time is a lower bound of the method's time in PyTorch.
 """
 
 from collections.abc import Callable
@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from mmjax.types import Batch
-from versus.torch_steps import DEVICE, complete_losses
+from versus.torch_steps import DEVICE, compute_complete_losses
 
 Weights = Callable[[np.ndarray], np.ndarray]
 
 
 class BalancedStep:
-    """One step of training; the heads keep their own task's gradient, as in mmjax.
+    """One training step; each head gets the gradient of its own task, as in mmjax.
 
     Args:
       net: a network with `heads` of one task each.
@@ -28,20 +28,20 @@ class BalancedStep:
 
     def __init__(self, net: nn.Module, optimizer: torch.optim.Optimizer, weights: Weights) -> None:
         self.net, self.optimizer, self.weights = net.to(DEVICE).train(), optimizer, weights
-        own = {id(p) for p in net.heads.parameters()}
-        self.shared = [p for p in net.parameters() if id(p) not in own]
-        self.own = [list(head.parameters()) for head in net.heads.values()]
+        head_ids = {id(p) for p in net.heads.parameters()}
+        self.shared = [p for p in net.parameters() if id(p) not in head_ids]
+        self.head_params = [list(head.parameters()) for head in net.heads.values()]
 
     def __call__(self, batch: Batch) -> None:
         """Updates the parameters."""
         self.optimizer.zero_grad(set_to_none=True)
-        losses = complete_losses(self.net(batch), batch)
+        losses = compute_complete_losses(self.net(batch), batch)
         rows = []
-        for i, (loss, own) in enumerate(zip(losses, self.own, strict=True)):
-            keep = i + 1 < len(losses)
-            found = torch.autograd.grad(loss, [*self.shared, *own], retain_graph=keep)
-            rows.append(torch.cat([g.flatten() for g in found[: len(self.shared)]]))
-            for p, g in zip(own, found[len(self.shared) :], strict=True):
+        for i, (loss, params) in enumerate(zip(losses, self.head_params, strict=True)):
+            retain = i + 1 < len(losses)  # the last backward pass frees the graph
+            grads = torch.autograd.grad(loss, [*self.shared, *params], retain_graph=retain)
+            rows.append(torch.cat([g.flatten() for g in grads[: len(self.shared)]]))
+            for p, g in zip(params, grads[len(self.shared) :], strict=True):
                 p.grad = g
         jacobian = torch.stack(rows)
         weights = self.weights((jacobian @ jacobian.T).cpu().numpy())
@@ -53,12 +53,12 @@ class BalancedStep:
 
 
 def uniform(gram: np.ndarray) -> np.ndarray:
-    """Equal weights: what stands in for methods that are not written out."""
+    """Returns equal weights, for methods that are not implemented here."""
     return np.ones(len(gram))
 
 
 def pcgrad(gram: np.ndarray) -> np.ndarray:
-    """Each gradient, projected off those that it conflicts with in random order; their sum.
+    """Projects each gradient off those that it conflicts with, in random order, and sums them.
 
     Source: Yu et al., NeurIPS 2020 (arXiv:2001.06782), on coefficients of the gradients.
     """
@@ -74,7 +74,7 @@ def pcgrad(gram: np.ndarray) -> np.ndarray:
 
 
 def mgda(gram: np.ndarray, steps: int = 250) -> np.ndarray:
-    """The convex combination of least norm: in closed form for two, else by Frank-Wolfe.
+    """Returns the convex combination of least norm: closed form for two tasks, else Frank-Wolfe.
 
     Source: Sener and Koltun, NeurIPS 2018 (arXiv:1810.04650).
     """
@@ -84,19 +84,20 @@ def mgda(gram: np.ndarray, steps: int = 250) -> np.ndarray:
         first = np.clip((gram[1, 1] - gram[0, 1]) / max(distance, 1e-12), 0, 1)
         return np.array([first, 1 - first])
     for _ in range(steps):
-        seen = gram @ weights
-        best = seen.argmin()
-        now, along = weights @ seen, seen[best]
-        if now - along < 1e-6 * max(now, 1e-12):
+        products = gram @ weights  # of each gradient with the present combination
+        best = products.argmin()
+        squared_norm, along = weights @ products, products[best]
+        if squared_norm - along < 1e-6 * max(squared_norm, 1e-12):  # the duality gap
             break
-        step = np.clip((now - along) / max(now + gram[best, best] - 2 * along, 1e-12), 0, 1)
+        distance = squared_norm + gram[best, best] - 2 * along
+        step = np.clip((squared_norm - along) / max(distance, 1e-12), 0, 1)
         weights = (1 - step) * weights
         weights[best] += step
     return weights
 
 
 def cagrad(gram: np.ndarray, c: float = 0.5, steps: int = 20) -> np.ndarray:
-    """The mean gradient, turned towards the worst task within a ball of c times its norm.
+    """Turns the mean gradient towards the worst task, within a ball of c times its norm.
 
     Source: Liu et al., NeurIPS 2021 (arXiv:2110.14048); the inner problem by steps on a softmax,
     as in the authors' fast version.
@@ -108,8 +109,8 @@ def cagrad(gram: np.ndarray, c: float = 0.5, steps: int = 20) -> np.ndarray:
     logits, velocity = np.zeros(tasks), np.zeros(tasks)
     for _ in range(steps):
         w = softmax(logits)
-        seen = unit @ w
-        slope = mean + radius * seen / np.sqrt(max(w @ seen, 1e-8))
+        products = unit @ w
+        slope = mean + radius * products / np.sqrt(max(w @ products, 1e-8))
         velocity = 0.5 * velocity + w * (slope - w @ slope)
         logits = logits - 25.0 * velocity
     w = softmax(logits)
@@ -117,7 +118,7 @@ def cagrad(gram: np.ndarray, c: float = 0.5, steps: int = 20) -> np.ndarray:
 
 
 def softmax(x: np.ndarray) -> np.ndarray:
-    """The softmax of a vector."""
+    """Computes the softmax of a vector."""
     e = np.exp(x - x.max())
     return e / e.sum()
 

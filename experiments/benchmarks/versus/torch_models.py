@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from mmjax.types import Batch
 
-EPS = 1e-6  # of flax's norms
+EPS = 1e-6  # the default of flax's norms
 
 
 class Textbook(nn.Module):
@@ -18,13 +18,13 @@ class Textbook(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.image = conv_tower()
+        self.image = make_conv_encoder()
         self.speech = nn.LSTM(20, 64, num_layers=2, batch_first=True)
         self.dense = nn.Linear(7 * 7 * 64 + 64, 128)
         self.heads = nn.ModuleDict({task: nn.Linear(128, 10) for task in ("digit", "parity")})
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Logits of both tasks."""
+        """Returns the logits of both tasks."""
         _, (last, _) = self.speech(batch.inputs["speech"])
         x = torch.cat([self.image(batch.inputs["image"]), last[-1]], dim=1)
         x = F.relu(self.dense(x))
@@ -52,21 +52,23 @@ class LeNet(nn.Module):
         )
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Logits of all tasks."""
+        """Returns the logits of all tasks."""
         x = self.trunk(batch.inputs["image"])
         return {task: head(x) for task, head in self.heads.items()}
 
 
 class LateFusion(nn.Module):
-    """A LeNet a modality with group norm, concatenation, one softmax of 10."""
+    """One LeNet per modality with group norm, concatenation, one softmax of 10."""
 
     def __init__(self, blocks: Mapping[str, int]) -> None:
         super().__init__()
-        self.towers = nn.ModuleDict({m: normed_tower(n) for m, n in sorted(blocks.items())})
+        self.towers = nn.ModuleDict(
+            {m: make_normed_conv_encoder(n) for m, n in sorted(blocks.items())}
+        )
         self.head = nn.Linear(sum(6 * 2 ** (n - 1) for n in blocks.values()), 10)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Logits."""
+        """Returns the logits."""
         x = torch.cat([tower(batch.inputs[m]) for m, tower in self.towers.items()], dim=1)
         return {"digit": self.head(x)}
 
@@ -76,7 +78,7 @@ class Polyglot(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.image = conv_tower()
+        self.image = make_conv_encoder()
         self.speech = nn.GRU(24, 64, batch_first=True, bidirectional=True)
         self.embed = nn.Embedding(257, 32)
         self.text = nn.GRU(32, 64, batch_first=True)
@@ -86,15 +88,15 @@ class Polyglot(nn.Module):
         self.heads = nn.ModuleDict({task: nn.Linear(128, n) for task, n in outputs.items()})
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Logits of digit and language, and the standardised rate."""
+        """Returns the logits of digit and language, and the standardized rate."""
         inputs, lengths = batch.inputs, batch.lengths
         vectors = {
             "image": self.image(inputs["image"]),
-            "speech": last_state(self.speech, inputs["speech"], lengths["speech"]),
-            "text": last_state(self.text, self.embed(inputs["text"]), lengths["text"]),
+            "speech": encode_last_state(self.speech, inputs["speech"], lengths["speech"]),
+            "text": encode_last_state(self.text, self.embed(inputs["text"]), lengths["text"]),
         }
-        shown = [v.masked_fill(~batch.present[m][:, None], 0) for m, v in vectors.items()]
-        x = self.dropout(F.relu(self.dense(torch.cat(shown, dim=1))))
+        visible = [v.masked_fill(~batch.present[m][:, None], 0) for m, v in vectors.items()]
+        x = self.dropout(F.relu(self.dense(torch.cat(visible, dim=1))))
         predictions = {task: head(x) for task, head in self.heads.items()}
         return predictions | {"rate": predictions["rate"][:, 0]}
 
@@ -111,11 +113,11 @@ class CrossModal(nn.Module):
         self.head = nn.Linear(2 * width, 10)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Logits."""
+        """Returns the logits."""
         x = {m: project(batch.inputs[m]) for m, project in self.project.items()}
         other = {self.first: x[self.second], self.second: x[self.first]}
-        found = {m: self.memory[m](self.cross[m](x[m], other[m])).mean(dim=1) for m in x}
-        return {"class": self.head(torch.cat(list(found.values()), dim=1))}
+        fused = {m: self.memory[m](self.cross[m](x[m], other[m])).mean(dim=1) for m in x}
+        return {"class": self.head(torch.cat(list(fused.values()), dim=1))}
 
 
 class Stack(nn.Module):
@@ -127,14 +129,14 @@ class Stack(nn.Module):
         self.norm = nn.LayerNorm(width, eps=EPS)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Tokens to tokens."""
+        """Maps tokens to tokens."""
         for layer in self.layers:
             x = layer(x, context)
         return self.norm(x)
 
 
 class Layer(nn.Module):
-    """Pre-norm transformer layer, with a norm for the context where that is another modality."""
+    """A pre-norm transformer layer, with a norm for the context if that is another modality."""
 
     def __init__(self, width: int, heads: int, cross: bool) -> None:
         super().__init__()
@@ -147,18 +149,18 @@ class Layer(nn.Module):
         )
 
     def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
-        """X + attention, then x + MLP."""
+        """Returns x + attention, then that plus the MLP."""
         queries = self.norm_queries(x)
         if self.norm_context is None or context is None:
-            seen = queries
+            keys = queries
         else:
-            seen = self.norm_context(context)
-        x = x + self.attention(queries, seen, seen, need_weights=False)[0]
+            keys = self.norm_context(context)
+        x = x + self.attention(queries, keys, keys, need_weights=False)[0]
         return x + self.mlp(self.norm_mlp(x))
 
 
-def conv_tower() -> nn.Sequential:
-    """Conv 32 and 64 of 3x3 with pooling."""
+def make_conv_encoder() -> nn.Sequential:
+    """Makes conv 32 and 64 of 3x3 with pooling."""
     return nn.Sequential(
         nn.Conv2d(1, 32, 3, padding=1),
         nn.ReLU(),
@@ -170,8 +172,8 @@ def conv_tower() -> nn.Sequential:
     )
 
 
-def normed_tower(blocks: int) -> nn.Sequential:
-    """For each block: convolution, group norm, ReLU, pooling."""
+def make_normed_conv_encoder(blocks: int) -> nn.Sequential:
+    """Makes blocks of convolution, group norm, ReLU and pooling."""
     layers: list[nn.Module] = []
     for i in range(blocks):
         width, kernel = 6 * 2**i, 3 if i else 5
@@ -184,8 +186,8 @@ def normed_tower(blocks: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Flatten())
 
 
-def last_state(network: nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
-    """The last state of each direction, side by side.
+def encode_last_state(network: nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
+    """Returns the last state of each direction, side by side.
 
     Packing refuses sequences of length 0, which stand for missing ones: they count as 1.
     """

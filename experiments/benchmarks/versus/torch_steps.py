@@ -1,4 +1,4 @@
-"""PyTorch's training step, and what hands it the same batches."""
+"""PyTorch's training step, and the conversion of the batches."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,19 +9,19 @@ import torch.nn.functional as F  # noqa: N812, its usual name
 from torch import Tensor, nn
 
 from mmjax.types import Batch
-from versus.case import Run
+from versus.case import RunSteps
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-class Step:
-    """One step of training on the sum of the tasks' mean losses.
+class TrainStep:
+    """One training step on the sum of the tasks' mean losses.
 
     Args:
       net: Batch -> {task: prediction}.
       optimizer: the optimizer of its parameters.
-      schedule: of the learning rate, if any.
-      clip: the largest norm of the gradient, if any.
+      schedule: schedule of the learning rate, if any.
+      clip: largest norm of the gradient, if any.
       standard: (mean, scale) of the target of a regression. If given, labels may be missing.
     """
 
@@ -42,9 +42,9 @@ class Step:
         self.optimizer.zero_grad(set_to_none=True)
         predictions = self.net(batch)
         if self.standard is None:
-            losses = complete_losses(predictions, batch)
+            losses = compute_complete_losses(predictions, batch)
         else:
-            losses = masked_losses(predictions, batch, *self.standard)
+            losses = compute_masked_losses(predictions, batch, *self.standard)
         sum(losses).backward()
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.net.parameters(), self.clip)
@@ -53,15 +53,15 @@ class Step:
             self.schedule.step()
 
 
-def complete_losses(predictions: dict[str, Tensor], batch: Batch) -> list[Tensor]:
-    """Every task's mean cross entropy; no label is missing."""
+def compute_complete_losses(predictions: dict[str, Tensor], batch: Batch) -> list[Tensor]:
+    """Returns every task's mean cross entropy; no label is missing."""
     return [F.cross_entropy(p, batch.targets[task]) for task, p in predictions.items()]
 
 
-def masked_losses(
+def compute_masked_losses(
     predictions: dict[str, Tensor], batch: Batch, mean: float, scale: float
 ) -> list[Tensor]:
-    """Every task's mean loss over its labelled examples; a float target is a regression's."""
+    """Returns every task's mean loss over its labeled examples; float targets mean regression."""
     losses = []
     for task, prediction in predictions.items():
         target, labeled = batch.targets[task], batch.labeled[task]
@@ -75,17 +75,17 @@ def masked_losses(
     return losses
 
 
-def to_tensors(batches: Sequence[Batch]) -> list[Batch]:
-    """The same batches as tensors on the device: images [b c h w], integer targets int64.
+def convert_to_tensors(batches: Sequence[Batch]) -> list[Batch]:
+    """Converts batches to tensors on the device: images [b c h w], integer targets int64.
 
-    Lengths stay on the host, where PyTorch wants them. What is missing is zero.
+    Lengths stay on the host, where PyTorch needs them. What is missing is zero.
     """
 
-    def one(batch: Batch) -> Batch:
+    def convert(batch: Batch) -> Batch:
         inputs = {}
         for m, x in batch.inputs.items():
-            here = np.expand_dims(batch.present[m], tuple(range(1, x.ndim)))
-            x = torch.from_numpy(np.where(here, x, np.zeros((), x.dtype)))
+            present = np.expand_dims(batch.present[m], tuple(range(1, x.ndim)))
+            x = torch.from_numpy(np.where(present, x, np.zeros((), x.dtype)))
             inputs[m] = (x.permute(0, 3, 1, 2).contiguous() if x.ndim == 4 else x).to(DEVICE)
         targets = {t: torch.from_numpy(np.asarray(y)) for t, y in batch.targets.items()}
         return Batch(
@@ -98,21 +98,21 @@ def to_tensors(batches: Sequence[Batch]) -> list[Batch]:
             labeled={t: torch.from_numpy(y).to(DEVICE) for t, y in batch.labeled.items()},
         )
 
-    return [one(batch) for batch in batches]
+    return [convert(batch) for batch in batches]
 
 
-def trained(step: Callable[[Batch], None], batches: Sequence[Batch]) -> Run:
-    """A function that makes a number of steps, batch after batch, and waits for the last one."""
+def make_run(step: Callable[[Batch], None], batches: Sequence[Batch]) -> RunSteps:
+    """Returns a function that runs a number of steps, batch after batch, and waits for the last."""
 
     def run(steps: int) -> None:
         for i in range(steps):
             step(batches[i % len(batches)])
-        wait()
+        wait_for_device()
 
     return run
 
 
-def wait() -> None:
+def wait_for_device() -> None:
     """Waits for the device."""
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()

@@ -1,1 +1,1 @@
-"""The cases, one file a group."""
+"""The cases, one file per group."""

@@ -1,4 +1,4 @@
-"""Case 6: a whole epoch of MultiMNIST with what brings the data, LeNet, batch 256."""
+"""Case 6: a whole epoch of MultiMNIST with its input pipeline, LeNet, batch 256."""
 
 import dataclasses
 import warnings
@@ -16,15 +16,15 @@ from mmjax.experiment import Experiment
 from mmjax.train.programs import Programs
 from mmjax.train.schedule import Plan
 from mmjax.types import Batch
-from versus.cases.lenet import SIZE
-from versus.compiled import places
+from versus.cases.lenet import BATCH_SIZE
+from versus.compiled import choose_devices
 
 EXAMPLES = 50_000
 TASKS = ("left", "right")
 
 
-def data() -> Dataset:
-    """MultiMNIST where it was prepared; elsewhere noise of the same shapes."""
+def load_data() -> Dataset:
+    """Loads MultiMNIST if it was prepared, else makes noise of the same shapes."""
     from tensorflow_datasets.core import constants
 
     if (Path(constants.DATA_DIR).expanduser() / "multi_mnist").exists():
@@ -32,14 +32,14 @@ def data() -> Dataset:
 
         return multi_mnist()
     draw = np.random.default_rng(0)
-    here = np.ones(EXAMPLES, bool)
+    everywhere = np.ones(EXAMPLES, bool)
     arrays = Arrays(
         Batch(
             inputs={"image": draw.integers(0, 256, (EXAMPLES, 28, 28, 1), np.uint8)},
-            present={"image": here},
+            present={"image": everywhere},
             lengths={},
             targets={t: draw.integers(0, 10, EXAMPLES).astype(np.int32) for t in TASKS},
-            labeled=dict.fromkeys(TASKS, here),
+            labeled=dict.fromkeys(TASKS, everywhere),
         )
     )
     return Dataset(
@@ -50,8 +50,8 @@ def data() -> Dataset:
     )
 
 
-def ours(dataset: Dataset, epochs: int) -> Callable[[], None]:
-    """An epoch by the programs and the plan that `fit` uses, its metrics fetched as there."""
+def make_mmjax_epoch(dataset: Dataset, epochs: int) -> Callable[[], None]:
+    """Returns a function that trains an epoch with the programs and the schedule of `fit`."""
     from mmjax.encoders import ConvEncoder
     from mmjax.fusion import Concat
     from mmjax.heads import Classification
@@ -66,10 +66,10 @@ def ours(dataset: Dataset, epochs: int) -> Callable[[], None]:
         ),
         optimizer=optax.adam(1e-3),
         balancer=equal(),
-        batch_size=SIZE,
+        batch_size=BATCH_SIZE,
         epochs=epochs,
     )
-    programs = Programs(experiment, (0,), places(SIZE))
+    programs = Programs(experiment, (0,), choose_devices(BATCH_SIZE))
     state = programs.init()
 
     def epoch() -> None:
@@ -86,8 +86,8 @@ def ours(dataset: Dataset, epochs: int) -> Callable[[], None]:
     return epoch
 
 
-def plain(dataset: Dataset) -> Callable[[], None]:
-    """An epoch by a DataLoader on the same arrays in memory."""
+def make_torch_epoch(dataset: Dataset) -> Callable[[], None]:
+    """Returns a function that trains an epoch with a DataLoader on the same arrays in memory."""
     import torch
     from torch.utils.data import DataLoader, TensorDataset
 
@@ -96,19 +96,21 @@ def plain(dataset: Dataset) -> Callable[[], None]:
     source: Any = dataset.splits["train"]
     batch = source.take(np.arange(len(source)))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the arrays may be read-only, which is all that is wanted
+        warnings.simplefilter("ignore")  # PyTorch warns of read-only arrays, which suffice
         image = torch.from_numpy(batch.inputs["image"]).permute(0, 3, 1, 2)
         targets = [torch.from_numpy(batch.targets[t]).long() for t in TASKS]
     examples = TensorDataset(image, *targets)
-    loader = DataLoader(examples, batch_size=SIZE, shuffle=True, drop_last=True, num_workers=0)
+    loader = DataLoader(
+        examples, batch_size=BATCH_SIZE, shuffle=True, drop_last=True, num_workers=0
+    )
     net = torch_models.LeNet(TASKS)
-    step = torch_steps.Step(net, torch.optim.Adam(net.parameters(), lr=1e-3))
+    step = torch_steps.TrainStep(net, torch.optim.Adam(net.parameters(), lr=1e-3))
 
     def epoch() -> None:
         for image, *targets in loader:
             pixels = image.to(torch_steps.DEVICE).float() / 255
-            there = {t: y.to(torch_steps.DEVICE) for t, y in zip(TASKS, targets, strict=True)}
-            step(Batch({"image": pixels}, {}, {}, there, {}))
-        torch_steps.wait()
+            labels = {t: y.to(torch_steps.DEVICE) for t, y in zip(TASKS, targets, strict=True)}
+            step(Batch({"image": pixels}, {}, {}, labels, {}))
+        torch_steps.wait_for_device()
 
     return epoch

@@ -9,13 +9,13 @@ from types import ModuleType
 from mmjax.data.batch_order import train_indices
 from mmjax.experiment import Experiment
 from mmjax.types import Batch
-from versus.case import BATCHES, Case, Ours, Run
+from versus.case import BATCH_COUNT, Case, MmjaxSide, RunSteps
 
 EXPERIMENTS = Path(__file__).parents[3]
 
 
-def experiment_file(name: str) -> ModuleType:
-    """An experiment's module."""
+def load_experiment_file(name: str) -> ModuleType:
+    """Imports the module of an experiment."""
     path = EXPERIMENTS / f"{name}.py"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -26,21 +26,21 @@ def experiment_file(name: str) -> ModuleType:
 
 
 @functools.cache
-def experiment() -> Experiment:
-    """The experiment; its data are prepared if they are not there."""
-    return experiment_file("polyglot_digits").experiment()
+def load_main_experiment() -> Experiment:
+    """Builds the experiment; its data are prepared if they are missing."""
+    return load_experiment_file("polyglot_digits").experiment()
 
 
-def ours() -> Ours:
-    """Mmjax's side: the first batches of training."""
-    e = experiment()
+def make_mmjax_side() -> MmjaxSide:
+    """Returns mmjax's side: the first batches of training."""
+    e = load_main_experiment()
     source = e.data.splits["train"]
-    indices = train_indices((0,), len(source), e.batch_size, 0, BATCHES)[0]
-    return Ours(e.model, e.optimizer, e.balancer, [source.take(i) for i in indices])
+    indices = train_indices((0,), len(source), e.batch_size, 0, BATCH_COUNT)[0]
+    return MmjaxSide(e.model, e.optimizer, e.balancer, [source.take(i) for i in indices])
 
 
-def plain(batches: Sequence[Batch]) -> Run:
-    """PyTorch's side: the same losses, clipping, schedule and decay."""
+def make_torch_run(batches: Sequence[Batch]) -> RunSteps:
+    """Returns PyTorch's side: the same losses, clipping, schedule and decay."""
     import torch
 
     from versus import torch_models, torch_steps
@@ -48,11 +48,13 @@ def plain(batches: Sequence[Batch]) -> Run:
     net = torch_models.Polyglot()
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=144 * 12)
-    step = torch_steps.Step(net, optimizer, schedule=schedule, clip=1.0, standard=(220.0, 58.0))
-    # Packing wants the lengths on the host, where a loader would have them anyway.
-    return torch_steps.trained(step, torch_steps.to_tensors(batches))
+    step = torch_steps.TrainStep(
+        net, optimizer, schedule=schedule, clip=1.0, standard=(220.0, 58.0)
+    )
+    # Packing needs the lengths on the host, where a loader would have them anyway.
+    return torch_steps.make_run(step, torch_steps.convert_to_tensors(batches))
 
 
-def cases() -> Iterator[Case]:
-    """One."""
-    yield Case(4, "polyglot_digits, batch 64", ours, plain)
+def list_cases() -> Iterator[Case]:
+    """Yields one case."""
+    yield Case(4, "polyglot_digits, batch 64", make_mmjax_side, make_torch_run)

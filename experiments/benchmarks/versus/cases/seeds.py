@@ -1,4 +1,4 @@
-"""Case 7: five seeds as one program against one seed, by the program that `fit` runs."""
+"""Case 7: five seeds as one program against one seed, with the program that `fit` runs."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,39 +10,39 @@ import numpy as np
 from mmjax.data.pipeline import replicated, split_devices
 from mmjax.train.compilation import RUN_ONCE, keep_known_options
 from mmjax.train.parallel import AXIS, placement, train_program
-from versus.case import BATCHES, Ours, Run
+from versus.case import BATCH_COUNT, MmjaxSide, RunSteps
 from versus.cases import lenet, polyglot, textbook
-from versus.compiled import options, places
+from versus.compiled import choose_devices, get_compiler_options
 
 SEEDS = 5
 
 
-def several(ours: Ours, seeds: int) -> Run:
-    """Dispatches of many steps for many seeds, each with an order of its own."""
+def make_seeds_run(ours: MmjaxSide, seeds: int) -> RunSteps:
+    """Compiles dispatches of many steps for several seeds, each with its own order of examples."""
     data = jax.tree.map(lambda *x: np.concatenate(x), *ours.batches)
-    devices = places(data.size // BATCHES)
+    devices = choose_devices(data.size // BATCH_COUNT)
     order = [np.random.default_rng(seed).permutation(data.size) for seed in range(seeds)]
-    indices = np.stack(order).reshape(seeds, BATCHES, -1).astype(np.int32)
+    indices = np.stack(order).reshape(seeds, BATCH_COUNT, -1).astype(np.int32)
     program = train_program(ours.step(AXIS), replicas=seeds, devices=devices)
     keys = jnp.stack([jax.random.key(seed) for seed in range(seeds)])
     start = jax.jit(jax.vmap(ours.init), compiler_options=keep_known_options(RUN_ONCE))
-    placed = placement(replicas=seeds, devices=devices, sharded=False)
-    state: Any = jax.device_put(start(keys), placed)
+    sharding = placement(replicas=seeds, devices=devices, sharded=False)
+    state: Any = jax.device_put(start(keys), sharding)
     data = jax.device_put(data, replicated(devices))
     indices = split_devices(indices, len(devices))
-    compiled = program.lower(state, data, indices).compile(options())
+    compiled = program.lower(state, data, indices).compile(get_compiler_options())
 
     def run(steps: int) -> None:
         nonlocal state
-        for _ in range(steps // BATCHES):
+        for _ in range(steps // BATCH_COUNT):
             state, _ = compiled(state, data, indices)
         jax.block_until_ready(state)
 
     return run
 
 
-def cases() -> Iterator[tuple[str, Callable[[], Ours]]]:
-    """The names, and what makes mmjax's side of one seed."""
-    yield "textbook, batch 128", lambda: textbook.ours(128)
-    yield "LeNet, 2 tasks, equal", lambda: lenet.ours("equal", 2)
-    yield "polyglot_digits, batch 64", polyglot.ours
+def list_cases() -> Iterator[tuple[str, Callable[[], MmjaxSide]]]:
+    """Yields names, and functions that make mmjax's side of one seed."""
+    yield "textbook, batch 128", lambda: textbook.make_mmjax_side(128)
+    yield "LeNet, 2 tasks, equal", lambda: lenet.make_mmjax_side("equal", 2)
+    yield "polyglot_digits, batch 64", polyglot.make_mmjax_side

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from versus.cases.polyglot import EXPERIMENTS
 
-# The command `mmjax run`, whose first arm trains first.
+# Runs the main job as `mmjax run` does; its first arm is timed.
 COMMAND = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -17,30 +17,30 @@ import polyglot_digits
 from mmjax import cli
 cli.main(polyglot_digits.experiment, polyglot_digits.ARMS, sys.argv[2:])
 """
-PATIENCE = 600  # seconds
+TIMEOUT = 600  # seconds
 
 
-def prepare() -> None:
-    """Makes the data set if it is not there, so that no start has to."""
+def prepare_data() -> None:
+    """Prepares the data set if it is missing, so that no start includes it."""
     make = (
         "import sys; sys.path.insert(0, sys.argv[1]); import polyglot_digits as p; p.experiment()"
     )
     subprocess.run([sys.executable, "-c", make, str(EXPERIMENTS)], check=True)
 
 
-def start(cache: Path) -> float:
-    """Seconds to the end of the first step.
+def time_start(cache: Path) -> float:
+    """Measures the seconds to the end of the first step.
 
-    Training logs a line after every dispatch. The second one's time is taken to be spread evenly
-    over its steps, and the first one's steps but one are taken off.
+    Training logs a line after every dispatch. The time of the second dispatch, spread evenly over
+    its steps, gives the time of a step; all steps but one of the first dispatch are subtracted.
 
     Raises:
-      RuntimeError: if the job ends before.
+      RuntimeError: if the job ends before its second dispatch.
     """
-    with tempfile.TemporaryDirectory() as there:
-        log = Path(there) / "run" / "all" / "metrics-seed0.jsonl"
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "run" / "all" / "metrics-seed0.jsonl"
         options = ["--workdir", str(log.parents[1]), "--compilation-cache", str(cache)]
-        begun = time.perf_counter()
+        begin = time.perf_counter()
         process = subprocess.Popen(
             [sys.executable, "-c", COMMAND, str(EXPERIMENTS), *options],
             stdout=subprocess.DEVNULL,
@@ -48,10 +48,10 @@ def start(cache: Path) -> float:
         )
         times: list[float] = []
         try:
-            while time.perf_counter() - begun < PATIENCE and process.poll() is None:
+            while time.perf_counter() - begin < TIMEOUT and process.poll() is None:
                 lines = log.read_text().count("\n") if log.exists() else 0
                 if lines > len(times):
-                    times.append(time.perf_counter() - begun)
+                    times.append(time.perf_counter() - begin)
                 if len(times) == 2:
                     steps = json.loads(log.read_text().split("\n")[0])["step"]
                     return times[0] - (times[1] - times[0]) * (1 - 1 / steps)
@@ -62,11 +62,11 @@ def start(cache: Path) -> float:
     raise RuntimeError("The main job ended before its second dispatch.")
 
 
-def cold_and_warm(rounds: int) -> list[tuple[float, float]]:
-    """Seconds with an empty cache and with the one that this start filled, several times."""
-    prepare()
-    found = []
+def time_cold_and_warm_starts(rounds: int) -> list[tuple[float, float]]:
+    """Measures starts with an empty cache, and with the cache that this start filled."""
+    prepare_data()
+    seconds = []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as cache:
-            found.append((start(Path(cache)), start(Path(cache))))
-    return found
+            seconds.append((time_start(Path(cache)), time_start(Path(cache))))
+    return seconds

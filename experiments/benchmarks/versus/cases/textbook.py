@@ -10,14 +10,14 @@ from mmjax.heads import Classification
 from mmjax.model import Model
 from mmjax.sharing import HardSharing
 from mmjax.types import Batch
-from versus.case import Case, Ours, Run, complete, random_batches
+from versus.case import Case, MmjaxSide, RunSteps, make_random_batches, make_side
 
 INPUTS = {"image": (28, 28, 1), "speech": (20, 20)}
 TASKS = ("digit", "parity")
 
 
-def model() -> Model:
-    """Conv 32 and 64, two LSTM layers of 64, dense 128, two softmaxes of 10."""
+def make_model() -> Model:
+    """Builds conv 32 and 64, two LSTM layers of 64, dense 128, two softmaxes of 10."""
     return Model(
         encoders={
             "image": ConvEncoder(features=(32, 64)),
@@ -29,23 +29,29 @@ def model() -> Model:
     )
 
 
-def ours(size: int) -> Ours:
-    """Mmjax's side."""
-    return complete(model(), optax.adam(1e-3), random_batches(INPUTS, TASKS, size))
+def make_mmjax_side(size: int) -> MmjaxSide:
+    """Returns mmjax's side."""
+    return make_side(make_model(), optax.adam(1e-3), make_random_batches(INPUTS, TASKS, size))
 
 
-def plain(batches: Sequence[Batch]) -> Run:
-    """PyTorch's side."""
+def make_torch_run(batches: Sequence[Batch]) -> RunSteps:
+    """Returns PyTorch's side."""
     import torch
 
     from versus import torch_models, torch_steps
 
     net = torch_models.Textbook()
-    step = torch_steps.Step(net, torch.optim.Adam(net.parameters(), lr=1e-3))
-    return torch_steps.trained(step, torch_steps.to_tensors(batches))
+    step = torch_steps.TrainStep(net, torch.optim.Adam(net.parameters(), lr=1e-3))
+    return torch_steps.make_run(step, torch_steps.convert_to_tensors(batches))
 
 
-def cases() -> Iterator[Case]:
-    """Batches of 32 and of 128."""
+def list_cases() -> Iterator[Case]:
+    """Yields batches of 32 and of 128."""
     for size in (32, 128):
-        yield Case(1, f"textbook, batch {size}", lambda size=size: ours(size), plain, memory=True)
+        yield Case(
+            1,
+            f"textbook, batch {size}",
+            lambda size=size: make_mmjax_side(size),
+            make_torch_run,
+            memory=True,
+        )
