@@ -9,5 +9,5 @@ def write_text(axis: Any, text: str, color: str = "black") -> None:
     axis.set_xticks([])
     axis.set_yticks([])
     wrapped = textwrap.fill(text, 16, max_lines=8, placeholder=" ...")
-    place = {"ha": "center", "va": "center", "transform": axis.transAxes}
-    axis.text(0.5, 0.5, wrapped, fontsize=8, color=color, **place)
+    centered = {"ha": "center", "va": "center", "transform": axis.transAxes}
+    axis.text(0.5, 0.5, wrapped, fontsize=8, color=color, **centered)

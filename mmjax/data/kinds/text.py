@@ -100,11 +100,12 @@ def tokenize(
 
 
 def decode_text(x: np.ndarray) -> str | None:
-    """Decodes tokens of bytes (byte plus 1; 0 is padding); None if they are no printable text."""
+    """Decodes tokens of bytes (byte plus 1); None if they are not those of a printable text."""
     if x.ndim != 1 or not len(x) or not np.issubdtype(x.dtype, np.integer):
         return None
-    if x.min() < 1 or x.max() > 256:
+    if x.min() < 1 or x.max() > 256:  # padding, or tokens of words
         return None
+    # A sequence that was cut off may end within a character, which is ignored.
     text = (x.astype(int) - 1).astype(np.uint8).tobytes().decode("utf-8", errors="ignore")
     return text if text and text.isprintable() else None
 
