@@ -4,7 +4,7 @@ import textwrap
 from typing import Any
 
 
-def write_text(axis: Any, text: str, color: str = "black") -> None:
+def draw_text(axis: Any, text: str, color: str = "black") -> None:
     """Writes a text, wrapped and cut to eight lines, in the middle of an axis."""
     axis.set_xticks([])
     axis.set_yticks([])

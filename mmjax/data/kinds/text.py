@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mmjax.data.dataset import Modality
-from mmjax.data.kinds.plotting import write_text
+from mmjax.data.kinds.plotting import draw_text
 from mmjax.data.kinds.protocols import Learned, RowScale
 from mmjax.data.load.decode import BYTES, decode_utf8
 
@@ -73,7 +73,7 @@ class Text(NamedTuple):
     @staticmethod
     def draw(axis: Any, x: np.ndarray, scale: RowScale) -> None:
         """Writes the text."""
-        write_text(axis, decode_text(x) or "")
+        draw_text(axis, decode_text(x) or "")
 
 
 def tokenize(
