@@ -9,7 +9,7 @@ import numpy as np
 
 from mmjax.data.dataset import Dataset, Modality, Task
 from mmjax.data.kinds import PLOTTED_KINDS, Input
-from mmjax.data.kinds.plotting import write_text
+from mmjax.data.kinds.plotting import draw_text
 from mmjax.data.kinds.protocols import RowScale
 from mmjax.escapes import escape_control_characters
 from mmjax.types import Batch
@@ -85,7 +85,7 @@ def _draw_row(row: Any, name: str, spec: Modality, batch: Batch) -> None:
     for axis, x in zip(row, examples, strict=True):
         axis.tick_params(labelsize=6)
         if x is None:
-            write_text(axis, "missing", color="0.5")
+            draw_text(axis, "missing", color="0.5")
             continue
         kind, names = _choose_kind(x, spec)
         kind.draw(axis, x, scale)

@@ -55,7 +55,8 @@ def survey(data: Dataset, split: str) -> Batch:
     if not len(source):
         raise ValueError(f"{data.name}, split {split!r}: it has no examples.")
     starts = range(0, len(source), CHUNK)
-    inputs, chunks = {}, []
+    inputs: dict[str, Any] = {}
+    chunks: list[Batch] = []
     for start in tracked(starts, f"Reading {data.name}: {split}", len(starts)):
         chunk = source.take(np.arange(start, min(start + CHUNK, len(source))))
         if not chunks:

@@ -90,6 +90,7 @@ class Audio(NamedTuple):
         samples = values[0]
         if samples.size == 0:
             return None
+        # Integer samples are those of 16-bit recordings.
         scaled = samples if samples.dtype.kind == "f" else samples / _INT16_SCALE
         assert learned.rate is not None  # `learn` finds it, or refuses the feature
         return _compute_frames(

@@ -74,6 +74,7 @@ class Image(NamedTuple):
         if x.dtype == np.uint8:
             x = x / 255
         elif scale.low < 0 or scale.high > 1:
+            # The guard keeps constant images from division by zero.
             x = (x - scale.low) / max(scale.high - scale.low, 1e-12)
         axis.imshow(x, cmap="gray", vmin=0, vmax=1)
         axis.locator_params(nbins=4, integer=True)

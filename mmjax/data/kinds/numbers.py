@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmjax.data.dataset import Modality
-from mmjax.data.kinds.plotting import write_text
+from mmjax.data.kinds.plotting import draw_text
 from mmjax.data.kinds.protocols import Learned, RowScale
 from mmjax.data.load.decode import convert_tensor
 from mmjax.data.load.table_files import is_number, parse_number
@@ -59,7 +59,7 @@ class Numbers(NamedTuple):
     def draw(axis: Any, x: np.ndarray, scale: RowScale) -> None:
         """Draws a curve, or writes a single number."""
         if x.ndim == 0:
-            return write_text(axis, f"{x:.4g}")
+            return draw_text(axis, f"{x:.4g}")
         axis.plot(x, linewidth=0.8, marker="." if scale.longest < 30 else "", color="#0072B2")
         axis.set_ylim(*scale.add_margin())
         axis.set_xlim(-0.5, scale.longest - 0.5)

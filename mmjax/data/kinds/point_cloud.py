@@ -100,6 +100,7 @@ class PointCloud(NamedTuple):
     def draw(axis: Any, x: np.ndarray, scale: RowScale) -> None:
         """Draws the first two coordinates as places and the third, if there is one, as color."""
         limits = scale.add_margin()
+        # Coordinates that a cloud lacks are drawn as 0.
         x, y, color = np.pad(x, ((0, 0), (0, max(0, 3 - x.shape[1]))))[:, :3].T
         axis.scatter(x, y, c=color, s=4, cmap="viridis", vmin=scale.low, vmax=scale.high)
         axis.set(xlim=limits, ylim=limits, aspect="equal")

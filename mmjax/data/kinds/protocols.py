@@ -15,12 +15,12 @@ class Learned(Protocol):
 
     @property
     def words(self) -> Mapping[str, int]:
-        """The token of each known word, for text by words."""
+        """Returns the token of each known word, for text by words."""
         ...
 
     @property
     def rate(self) -> int | None:
-        """The sample rate in Hz, for audio; None if any rate is resampled."""
+        """Returns the sample rate in Hz, for audio; None if any rate is resampled."""
         ...
 
 
@@ -39,7 +39,7 @@ class RowScale(NamedTuple):
 
     def add_margin(self) -> tuple[float, float]:
         """Returns limits a little beyond the range, which may be empty."""
-        margin = 0.05 * (self.high - self.low) or 1.0
+        margin = 0.05 * (self.high - self.low) or 1.0  # constant values need limits, too
         return self.low - margin, self.high + margin
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mmjax.data.dataset import Modality
-from mmjax.data.kinds.plotting import write_text
+from mmjax.data.kinds.plotting import draw_text
 from mmjax.data.kinds.protocols import Learned, RowScale
 from mmjax.data.load.decode import BYTES, decode_utf8
 
@@ -73,7 +73,7 @@ class Text(NamedTuple):
     @staticmethod
     def draw(axis: Any, x: np.ndarray, scale: RowScale) -> None:
         """Writes the text."""
-        write_text(axis, decode_text(x) or "")
+        draw_text(axis, decode_text(x) or "")
 
 
 def tokenize(
@@ -100,11 +100,12 @@ def tokenize(
 
 
 def decode_text(x: np.ndarray) -> str | None:
-    """Decodes tokens of bytes (byte plus 1; 0 is padding); None if they are no printable text."""
+    """Decodes tokens of bytes (byte plus 1); None if they are not those of a printable text."""
     if x.ndim != 1 or not len(x) or not np.issubdtype(x.dtype, np.integer):
         return None
-    if x.min() < 1 or x.max() > 256:
+    if x.min() < 1 or x.max() > 256:  # padding, or tokens of words
         return None
+    # A sequence that was cut off may end within a character, which is ignored.
     text = (x.astype(int) - 1).astype(np.uint8).tobytes().decode("utf-8", errors="ignore")
     return text if text and text.isprintable() else None
 

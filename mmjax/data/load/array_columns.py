@@ -94,7 +94,7 @@ def _array_column(
     present: Bool[np.ndarray, " n"],
     lengths: tuple[str, Any] | None,
 ) -> Column:
-    array = raw[:, None] if raw.ndim == 1 else raw
+    array = raw[:, None] if raw.ndim == 1 else raw  # one number per row is a vector of length 1
     if 0 in array.shape[1:]:
         raise ValueError(
             f"{name!r} of split {split!r} has the shape {raw.shape}; an example needs at least one "
@@ -204,6 +204,7 @@ def modality_of(
                 f"{row}: modality {name!r} has shape {other}, but {shape} at {first}; only lists "
                 "of sequences, or padded ones with lengths, may differ, and in their length only."
             )
+    # Strings are sequences even if all happen to have one length.
     longest = max(s[0] for _, s in shapes)
     is_text = any(column.is_text for column in columns.values())
     sequence = has_lengths or is_text or any(s[0] != shape[0] for _, s in shapes)

@@ -104,6 +104,7 @@ def load(
     }
     skipped = _skipped(name, scans)
     check_sizes(name, {split: len(result.rows) for split, result in scans.items()})
+    # Shapes come from all splits, everything else that is learned from the training split.
     stats, train_stats = _everywhere(scans, sequences), scans["train"].stats
     modalities = {m: modalities[m]._replace(shape=s.shape) for m, s in stats.items()}
     dtypes = {m: s.dtype for m, s in stats.items()}
@@ -199,6 +200,7 @@ def _skipped(name: str, scans: Mapping[str, Scan]) -> dict[str, int]:
 def _everywhere(scans: Mapping[str, Scan], sequences: Collection[str]) -> dict[str, Found]:
     """Merges the statistics of each modality over all splits."""
     total: dict[str, Found] = {}
+    # The training split comes first, so that it decides the dtypes.
     for split in ("train", *scans):
         for name, stats in scans[split].stats.items():
             if name not in total and split != "train":

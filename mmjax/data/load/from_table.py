@@ -135,6 +135,7 @@ def _by_share(examples: int, shares: Mapping[str, float], seed: int) -> dict[str
     total = sum(shares.values())
     if any(share <= 0 for share in shares.values()) or abs(total - 1) > 1e-6:
         raise ValueError(f"split is {dict(shares)}; shares must be positive and sum to 1.")
+    # Rounding the cumulative sums gives every row to exactly one split.
     ends = np.round(np.cumsum(list(shares.values())) * examples).astype(int)[:-1]
     parts = np.split(np.random.default_rng(seed).permutation(examples), ends)
     return {s: np.sort(rows).tolist() for s, rows in zip(shares, parts, strict=True)}

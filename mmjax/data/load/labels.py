@@ -103,7 +103,7 @@ def infer_task(task: str, values: Sequence[Any]) -> Task:
 
 def sorted_classes(names: set[str]) -> tuple[str, ...]:
     """Sorts the names of classes: by value if all are whole numbers, otherwise by name."""
-    if all(_is_whole(n) for n in names):
+    if all(_is_whole(n) for n in names):  # ties such as "1" and "01" are sorted by name
         return tuple(sorted(names, key=lambda n: (int(n), n)))
     return tuple(sorted(names))
 
@@ -177,6 +177,7 @@ class _LabelError(Exception):
 
 def _class_of(task: Task) -> Callable[[Any], int]:
     index = {c: i for i, c in enumerate(task.classes)}
+    # If a class is named "3", the number 3 means that name and not an index.
     by_index = not any(_is_whole(c) for c in task.classes)
 
     def encode_class(value: Any) -> int:

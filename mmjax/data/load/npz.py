@@ -119,6 +119,7 @@ def _declared_bytes(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) 
         )
     ratios = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: MAX_DEFLATE_RATIO}
     ratio = ratios.get(info.compress_type)
+    # The 64 bytes are for the overhead of small streams.
     if ratio and info.file_size > ratio * (info.compress_size + 64):
         raise ValueError(
             f"{name!r} declares {format_size(info.file_size)}, to which its "

@@ -128,6 +128,7 @@ def digest(inputs: Mapping[str, np.ndarray | None]) -> bytes:
     state = hashlib.blake2b(digest_size=16)
     for name in sorted(inputs):
         value = inputs[name]
+        # The shape counts too: the same bytes may stand for different arrays.
         state.update(b"-" if value is None else f"+{value.shape}".encode() + value.tobytes())
     return state.digest()
 
@@ -170,7 +171,7 @@ def _note(
                 new = Found(value.shape, value.dtype, place(row), 0, None)
                 stats = joined(name, stats, new, name in sequences) if stats else new
             result.stats[name] = stats._replace(examples=stats.examples + 1)
-    if keep:
+    if keep:  # sources that read on demand do not need the inputs
         result.inputs.append(example.inputs)
 
 

@@ -228,7 +228,7 @@ def _python_cells(column: Any, path: Path, name: str, start: int) -> list[Any]:
 
 def _cell(value: Any) -> Any:
     """Converts an empty cell or NaN to None."""
-    return None if value in ("", b"") or value != value else value
+    return None if value in ("", b"") or value != value else value  # NaN differs from itself
 
 
 def _unicode(cell: Any, path: Path, column: str, row: int) -> Any:

@@ -59,7 +59,7 @@ class Goal(NamedTuple):
         value = self.spec.read_feature([follow(record, path) for path in columns_of(self.spec)])
         if self.several:
             return [int(i in value) for i in range(len(self.classes))]
-        if self.classes and isinstance(value, int):
+        if self.classes and isinstance(value, int):  # TFDS marks a missing label by -1
             return self.classes[value] if value >= 0 else None
         return value
 
