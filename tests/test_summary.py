@@ -254,7 +254,7 @@ def test_the_table_in_markdown(toy):
     assert "| sharing | HardSharing(features=(8,)) | 13 | 8 each | 112 | 224 |" in lines
     assert "| fusion | Concat() | sequence 1×5, vector 1×8 | 13 | 0 | 13 |" in lines
     assert [line for line in lines if line.startswith("| prediction |  |  |  | 393 | ")]
-    assert not lines[-2] and "FLOPs are of a forward pass" in lines[-1]
+    assert not lines[-2] and "FLOPs are those of a forward pass" in lines[-1]
 
 
 def test_the_table_on_a_screen(toy, monkeypatch, capsys):
