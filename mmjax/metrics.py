@@ -200,6 +200,7 @@ def r2(squared: float, target: float, target_squared: float, count: float) -> fl
     """
     if not count:
         return float("nan")
+    # Σ(y - mean y)² = Σy² - (Σy)² / n; standardized targets keep it from canceling.
     spread = target_squared - target**2 / count
     return 1 - squared / spread if spread > 0 else float("nan")
 

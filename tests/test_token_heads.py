@@ -128,7 +128,7 @@ def test_a_map_is_decoded_beside_the_features():
 
 def test_what_cannot_be_labelled_is_refused():
     with pytest.raises(
-        ValueError, match=r"give SequenceLabelling tokens=, one of \['sequence', 'vector'"
+        ValueError, match=r"give SequenceLabeling tokens=, one of \['sequence', 'vector'"
     ):
         make_model(heads={"same": SequenceLabelling(2)})
     with pytest.raises(ValueError, match="tokens='text'"):

@@ -59,6 +59,7 @@ def info_nce(
 
     def cross_entropy(queries: Array, keys: Array) -> Array:
         logits = dot(queries, gather(keys).T) / temperature
+        # exp(-1e30) is 0; -inf would give NaN if no example were a key.
         logits = jnp.where(is_key[None], logits, -1e30)
         return jax.nn.logsumexp(logits, axis=1) - positive / temperature
 

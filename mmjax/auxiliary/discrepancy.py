@@ -103,6 +103,7 @@ def squared_distances(x: Float[Array, "b d"]) -> Float[Array, "b b"]:
     # Differences do not depend on the mean, and without it large squares do not cancel.
     x = x - jax.lax.stop_gradient(x.mean(axis=0, keepdims=True))
     square = (x**2).sum(axis=1)
+    # Rounding may leave a small negative number on the diagonal.
     return jnp.maximum(square[:, None] + square[None] - 2 * dot(x, x.T), 0)
 
 

@@ -56,6 +56,7 @@ def prediction_distance(
     """
     student, teacher = student / temperature, teacher / temperature
     if exclusive:
+        # Logarithms of softmax directly: their difference is finite for any finite logits.
         log_q, log_p = jax.nn.log_softmax(student), jax.nn.log_softmax(teacher)
         divergence = (jnp.exp(log_p) * (log_p - log_q)).sum(axis=-1)
     else:

@@ -60,5 +60,6 @@ def to_float(x: Num[Array, "..."]) -> Float[Array, "..."]:
     """
     if jnp.issubdtype(x.dtype, jnp.floating):
         return x
+    # Only uint8 counts as pixels: other integers may be ids or counts.
     scale = 255.0 if x.dtype == jnp.uint8 else 1.0
     return x.astype(jnp.float32) / scale

@@ -265,5 +265,6 @@ def gate_orthogonal(
     width, total = shape
     keys = jax.random.split(key, total // width)
     orthogonal = nn.initializers.orthogonal()
+    # The orthogonal initializer takes a QR decomposition, which `vmap` must not batch on CPU.
     square = unbatched(lambda k: orthogonal(k, (width, width), dtype))
     return jnp.concatenate(jax.vmap(square)(keys), axis=1)

@@ -24,6 +24,7 @@ def time_mask(x: Num[Array, "b t ..."], length: Int[Array, " b"] | None) -> Bool
 
 def time_mean(x: Float[Array, "b t d"], mask: Bool[Array, "b t"]) -> Float[Array, "b d"]:
     """Computes the mean over the unmasked steps; zeros for a sequence without any."""
+    # At least 1, so that an empty sequence gives 0 / 1 and no NaN gradient.
     count = jnp.maximum(mask.sum(axis=1), 1).astype(x.dtype)
     return jnp.where(mask[:, :, None], x, 0).sum(axis=1) / count[:, None]
 

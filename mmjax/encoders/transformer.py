@@ -78,6 +78,7 @@ class TransformerEncoder(nn.Module):
             tokens = self.prepend_class_token(tokens)
         drop = functools.partial(Dropout(self.dropout), train=train)
         stack = Stack(self.layers, self.heads, self.expansion, self.dropout, name="stack")
+        # Masked tokens are queries too and attend to real ones; their outputs do not count.
         tokens = masked(stack(Tokens(drop(tokens.values), tokens.mask), train=train))
         if self.output == "all":
             return tokens

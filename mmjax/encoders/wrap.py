@@ -44,6 +44,7 @@ class Wrap(nn.Module):
           ValueError: if the module returns another shape, or has other variables.
         """
         if length is not None:
+            # The module may mix time steps, so padding must be zero before it too.
             inside = jnp.expand_dims(time_mask(x, length), range(2, x.ndim))
             x = jnp.where(inside, x, jnp.zeros((), x.dtype))
         options = {"train": train, "deterministic": not train, "length": length}

@@ -54,6 +54,7 @@ class FiLM(nn.Module):
             return x
         others = jnp.concatenate([p.values for p in pooled.values()], axis=-1)
         any_other = jnp.stack([p.present for p in pooled.values()]).any(axis=0)[:, None]
+        # γ = 1 + scale; section 7 of the paper.
         scale = nn.Dense(self.width, name="scale")(others)
         shift = nn.Dense(self.width, name="shift")(others)
         return x + jnp.where(any_other, scale * x + shift, 0)

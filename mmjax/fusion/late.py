@@ -19,11 +19,12 @@ class Late(nn.Module):
         those present, of one learned logit per modality.
 
     Example:
-      >>> import jax, jax.numpy as jnp
+      >>> import functools, jax, jax.numpy as jnp
       >>> image = Tokens(jnp.ones((2, 1, 3)), jnp.ones((2, 1), bool))
       >>> text = Tokens(jnp.ones((2, 4, 5)), jnp.array([[True] * 4, [False] * 4]))
       >>> tokens = {"image": image, "text": text}
-      >>> branches, _ = Late(8).init_with_output(jax.random.key(0), tokens, train=False)
+      >>> call = functools.partial(Late(8).init_with_output, train=False)
+      >>> branches, _ = jax.jit(call)(jax.random.key(0), tokens)
       >>> branches.values["text"].shape, branches.weights["text"].tolist()
       ((2, 8), [0.5, 0.0])
     """

@@ -30,6 +30,7 @@ def pool(tokens: Tokens) -> Pooled:
       ([[2.0], [5.0]], [True, True])
     """
     values = masked(tokens).values
+    # At least 1, so that an absent modality gives 0 / 1 and no NaN gradient.
     count = jnp.maximum(tokens.mask.sum(axis=1), 1).astype(values.dtype)
     return Pooled(values.sum(axis=1) / count[:, None], tokens.mask.any(axis=1))
 

@@ -46,6 +46,7 @@ class ProductOfExperts(nn.Module):
         for m, x in pool_all(tokens).items():
             mean = nn.Dense(self.width, name=f"mean_{m}")(x.values)
             precision = jnp.exp(-nn.Dense(self.width, name=f"log_variance_{m}")(x.values))
+            # Precision 0 is an expert without opinion: absent modalities drop out.
             precision = jnp.where(x.present[:, None], precision, 0)
             weighted_means.append(mean * precision)
             precisions.append(precision)

@@ -262,6 +262,7 @@ def embedded(tokens: dict[str, Tokens], width: int) -> dict[str, Tokens]:
     The projection's bias says which modality a token is of. For a compact method.
     """
     dense = functools.partial(nn.Dense, width, dot_general=dot_rows)
+    # Masked before the projection, since NaN times 0 in its gradient would be NaN.
     return {
         m: Tokens(dense(name=f"project_{m}")(masked(tokens[m]).values), tokens[m].mask)
         for m in sorted(tokens)

@@ -30,6 +30,7 @@ def output(x: Float[Array, "... d"], hidden: tuple[int, ...], width: int) -> Flo
     for i, size in enumerate(hidden):
         x = nn.relu(nn.Dense(size, name=f"hidden_{i}")(x))
     x = nn.Dense(width, name="output")(x)
+    # Losses of half-precision logits would lose digits in their exponentials.
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 

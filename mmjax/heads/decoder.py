@@ -50,6 +50,7 @@ class Decoder(nn.Module):
         for i, width in enumerate(self.features):
             x = Conv(width, name=f"conv_{i}")(doubled(x))
             x = nn.relu(GroupNorm(name=f"norm_{i}")(x))
+        # The doubled map may be larger than the shape, whose division was rounded up.
         x = Conv(self.channels, name="output")(x[:, : self.shape[0], : self.shape[1]])
         x = batch_first(x)
         return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -48,7 +48,7 @@ def copied(
       ...     @nn.compact
       ...     def __call__(self, x):
       ...         return copied(lambda dense, x: dense(x), 3)(nn.Dense(5, name="dense"), x)
-      >>> y, _ = Heads().init_with_output(jax.random.key(0), jnp.zeros((2, 4)))
+      >>> y, _ = jax.eval_shape(Heads().init_with_output, jax.random.key(0), jnp.zeros((2, 4)))
       >>> y.shape
       (3, 2, 5)
     """

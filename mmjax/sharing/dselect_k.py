@@ -108,5 +108,6 @@ def binary(count: int) -> Bool[Array, "n m"]:
 
 def entropy(p: Float[Array, "*s n"]) -> Float[Array, "*s"]:
     """Computes -Σ p ln p over the last axis, in nats; the slope at p = 0 is taken to be 0."""
+    # Made safe before the logarithm, whose gradient at 0 would be NaN even if masked after it.
     log = jnp.log(jnp.where(p > 0, p, 1))
     return -(p * log).sum(axis=-1)

@@ -55,8 +55,8 @@ def side_by_side(x: Float[Array, "b d"] | Float[Array, "*t n b d"]) -> Float[Arr
     """Returns the input of a gate: the fused vector, or all copies' vectors as one [b n*d]."""
     if x.ndim == 2:
         return x
-    moved = jnp.moveaxis(x, -3, -2)
-    return moved.reshape(*moved.shape[:-2], -1)
+    copies_last = jnp.moveaxis(x, -3, -2)  # [*t b n d]
+    return copies_last.reshape(*copies_last.shape[:-2], -1)
 
 
 def by_task(x: Float[Array, "t b d"], tasks: Sequence[str]) -> dict[str, Float[Array, "b d"]]:
