@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import Literal
 
 from mmjax.balance import Balancer, equal
-from mmjax.data.augment import Augment, check_rates
+from mmjax.data.augment import Augment
 from mmjax.data.dataset import Dataset
+from mmjax.data.modality_dropout import check_rates
 from mmjax.model import Model
 from mmjax.types import Optimizer
 

@@ -5,20 +5,17 @@ Each is `(key, x, length) -> x` and keeps shape and type, and so is any other th
 passes a new key for every example of every step.
 """
 
-import functools
-import zlib
 from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Int, Key
 
+from mmjax.data.modality_dropout import Rates, _check_share, drop_modalities, named
 from mmjax.types import Batch
 
 Augment = Callable[[Key[Array, ""], Array, Int[Array, ""] | None], Array]
 AugmentExample = Callable[[Key[Array, ""], Batch], Batch]
-Rate = float | Float[Array, ""]
-Rates = Rate | Mapping[str, Rate]
 
 
 def shift_and_crop(pixels: int) -> Augment:
@@ -187,55 +184,6 @@ def augmentation(
     return apply
 
 
-def drop_modalities(
-    key: Key[Array, ""], present: Mapping[str, Bool[Array, ""]], rates: Rates
-) -> dict[str, Bool[Array, ""]]:
-    """Drops each present modality at its rate, independently, but never all of them.
-
-    If all would be dropped, one of them stays, each equally likely. Neverova et al., TPAMI 2016
-    (ModDrop, arXiv:1501.00102).
-
-    Args:
-      key: random key.
-      present: {modality: whether the example has it}.
-      rates: one rate for all modalities, or {modality: rate}; the others stay. Rates may be traced.
-
-    Example:
-      >>> present = {"image": jnp.array(True), "text": jnp.array(True)}
-      >>> dropped = drop_modalities(jax.random.key(0), present, rates=1.0)
-      >>> sum(int(x) for x in dropped.values())  # one of them stays
-      1
-    """
-    # A modality is dropped if draw < rate. Given that, draw / rate is uniform, so that the largest
-    # score among those to be dropped, which decides which one stays, is equally likely for each.
-    scores = {m: _score(jax.random.uniform(named(key, m)), rate_of(rates, m)) for m in present}
-    best = functools.reduce(jnp.maximum, (jnp.where(present[m], scores[m], 0.0) for m in present))
-    return {m: x & (scores[m] >= jnp.minimum(best, 1.0)) for m, x in present.items()}
-
-
-def rate_of(rates: Rates, name: str) -> Rate:
-    """Returns the rate of one modality or task."""
-    return rates.get(name, 0.0) if isinstance(rates, Mapping) else rates
-
-
-def check_rates(name: str, rates: Rates) -> None:
-    """Refuses rates outside 0 to 1."""
-    for key, rate in rates.items() if isinstance(rates, Mapping) else [("", rates)]:
-        _check_share(f"{name}[{key!r}]" if key else name, rate)
-
-
-def named(key: Key[Array, ""], name: str) -> Key[Array, ""]:
-    """Derives the key of a name."""
-    return jax.random.fold_in(key, zlib.crc32(name.encode()))
-
-
-def _score(draw: Float[Array, ""], rate: Rate) -> Float[Array, ""]:
-    """Computes draw / rate, or infinity if the rate, which may be traced, is 0."""
-    traced = jnp.asarray(rate, draw.dtype)
-    # The inner `where` keeps the division finite: gradients pass through both branches.
-    return jnp.where(traced > 0, draw / jnp.where(traced > 0, traced, 1), jnp.inf)
-
-
 def _changed(augment: Augment, key: Key[Array, ""], modality: str, example: Batch) -> Array:
     """Augments an input, except for what is absent or padding."""
     x, length = example.inputs[modality], example.lengths.get(modality)
@@ -265,8 +213,3 @@ def _blocks(
         return (positions >= start) & (positions < start + width)
 
     return jax.vmap(draw_block)(keys).any(axis=0)
-
-
-def _check_share(what: str, share: Rate) -> None:
-    if not 0 <= share <= 1:
-        raise ValueError(f"{what} is {share}; it must be between 0 and 1.")

@@ -18,8 +18,9 @@ PLAIN = {type(None), bool, int, float, complex, str, bytes}
 # Stored runs hold fingerprints that contain the names of classes and functions: {name: former name}
 FORMER_NAMES = {
     "StandardizedSource": "Standardised",
-    "_drop_at_random": "_lose",
-    "_drop_by_label": "_lose_by_label",
+    "drop_at_random": "_lose",
+    "drop_by_label": "_lose_by_label",
+    "keep_pattern": "_keep_pattern",
 }
 
 

@@ -8,17 +8,16 @@ get them with every batch that is read. No example loses its last modality.
 import dataclasses
 import functools
 import zlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from mmjax.data.augment import Rates, check_rates, rate_of
 from mmjax.data.dataset import Arrays, Dataset, Source
+from mmjax.data.missing_rules import Rule, _keep_pattern, _lose, _lose_by_label
+from mmjax.data.modality_dropout import Rates, check_rates, rate_of
 from mmjax.types import Batch
 
-Uniform = Callable[[str], Float[np.ndarray, " b"]]
-Rule = Callable[[Batch, Uniform], Batch]
 Pattern = tuple[Sequence[str], float]
 
 
@@ -193,75 +192,6 @@ def _wrap(source: Source, rule: Rule, seed: int, split: str) -> Source:
     if isinstance(source, Arrays):
         return Arrays(lazy.masked(source.batch, np.arange(len(source))))
     return lazy
-
-
-def _lose(modalities: Rates, labels: Rates, batch: Batch, draw: Uniform) -> Batch:
-    """Removes modalities and labels at given rates."""
-    lost = {m: np.full(len(x), rate_of(modalities, m), float) for m, x in batch.present.items()}
-    unlabeled = {t: np.full(len(x), rate_of(labels, t), float) for t, x in batch.labeled.items()}
-    return _lose_at(batch, lost, unlabeled, draw)
-
-
-def _lose_by_label(
-    task: str,
-    of_class: tuple[float, ...],
-    modalities: tuple[str, ...],
-    labels: tuple[str, ...],
-    batch: Batch,
-    draw: Uniform,
-) -> Batch:
-    """Removes modalities and labels at the rate of each example's class."""
-    labeled = batch.labeled[task]
-    # Targets without a label may hold anything, so they must not be used as an index.
-    classes = np.where(labeled, batch.targets[task], 0)
-    rate = np.where(labeled, np.array(of_class)[classes], 0.0)
-    zero = np.zeros_like(rate)
-    lost = {m: rate if m in modalities else zero for m in batch.present}
-    unlabeled = {t: rate if t in labels else zero for t in batch.labeled}
-    return _lose_at(batch, lost, unlabeled, draw)
-
-
-def _lose_at(
-    batch: Batch,
-    modalities: Mapping[str, Float[np.ndarray, " b"]],
-    labels: Mapping[str, Float[np.ndarray, " b"]],
-    draw: Uniform,
-) -> Batch:
-    """Removes each modality and label at its example's rate, never the last modality."""
-    with np.errstate(all="ignore"):
-        # As in `augment.drop_modalities`: a score below 1 is dropped, the largest one stays.
-        scores = {
-            m: np.where(rate > 0, draw(f"modality/{m}") / rate, np.inf)
-            for m, rate in modalities.items()
-        }
-    best = np.max([np.where(x, scores[m], 0.0) for m, x in batch.present.items()], axis=0)
-    present = {m: x & (scores[m] >= np.minimum(best, 1.0)) for m, x in batch.present.items()}
-    labeled = {t: x & (draw(f"label/{t}") >= labels[t]) for t, x in batch.labeled.items()}
-    return batch._replace(present=present, labeled=labeled)
-
-
-def _keep_pattern(
-    patterns: Sequence[tuple[str, ...]], shares: Sequence[float], batch: Batch, draw: Uniform
-) -> Batch:
-    """Keeps the modalities of one pattern per example, among those that leave it at least one."""
-    in_pattern = {m: np.array([m in names for names in patterns]) for m in batch.present}  # [p]
-    is_possible = np.any(
-        [x[:, None] & in_pattern[m][None] for m, x in batch.present.items()], axis=0
-    )
-    bounds = np.cumsum(is_possible * np.array(shares)[None], axis=1)  # [b p]
-    chosen = _chosen(bounds, draw("pattern"))
-    has_pattern = bounds[:, -1] > 0
-    present = {m: x & (in_pattern[m][chosen] | ~has_pattern) for m, x in batch.present.items()}
-    return batch._replace(present=present)
-
-
-def _chosen(
-    bounds: Float[np.ndarray, "b p"], draws: Float[np.ndarray, " b"]
-) -> Int[np.ndarray, " b"]:
-    """Chooses the first interval whose upper bound lies above the draw; never an empty one."""
-    total = bounds[:, -1:]
-    # `bounds == total` has an answer even if rounding lifts the scaled draw to the total.
-    return np.argmax((bounds > draws[:, None] * total) | (bounds == total), axis=1)
 
 
 def _known(data: Dataset, what: str, names: Iterable[str], known: Collection[str]) -> None:

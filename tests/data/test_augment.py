@@ -12,12 +12,12 @@ from mmjax.config import apply
 from mmjax.data.augment import (
     augmentation,
     chain,
-    drop_modalities,
     gaussian_noise,
     shift_and_crop,
     spec_augment,
     token_dropout,
 )
+from mmjax.data.modality_dropout import drop_modalities
 from mmjax.experiment import Experiment
 from mmjax.types import Batch
 

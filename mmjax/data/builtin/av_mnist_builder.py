@@ -56,10 +56,10 @@ class AvMnist(tfds_builder.Builder):
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Example]]]:
         recipe = self.recipe
         paths = {part: self.originals.find(original) for part, original in MNIST.items()}
-        files = {
-            part: read_idx(path, shape=(None, 28, 28) if "images" in part else (None,))
-            for part, path in paths.items()
-        }
+        files = {}
+        for part, path in paths.items():
+            shape = (None, 28, 28) if part.endswith("images") else (None,)
+            files[part] = read_idx(path, shape=shape)
         for part in ("train", "test"):
             _check_pairs(files, part, paths)
         pictures = _pictures(files, recipe)
@@ -68,12 +68,11 @@ class AvMnist(tfds_builder.Builder):
             message = "\n  ".join([f"{len(damaged)} damaged recordings left out:", *damaged])
             print_text(message, file=sys.stderr)
         pools = _pools(clips, recipe)
-        return {
-            split: self.numbered(
-                split, self._generate_examples(split, pictures[split], pools[split]), size
-            )
-            for split, size in recipe.sizes.items()
-        }
+        generators = {}
+        for split, size in recipe.sizes.items():
+            examples = self._generate_examples(split, pictures[split], pools[split])
+            generators[split] = self.numbered(split, examples, size)
+        return generators
 
     def _generate_examples(
         self, split: str, pictures: Pictures, pool: list[Clip]
@@ -86,6 +85,7 @@ class AvMnist(tfds_builder.Builder):
             clips_of_digit[clip.digit].append(clip)
         others = [clip.samples for clip in pool]
         for index, (row, image, digit) in enumerate(zip(*pictures, strict=True)):
+            # One generator per example, so that none depends on the number of others.
             rng = np.random.default_rng([recipe.seed, SPLITS.index(split), index])
             clips = clips_of_digit[digit]
             clip = clips[rng.integers(len(clips))]

@@ -87,14 +87,13 @@ def interactions(
     _check(modalities, order, noise, {"steps": steps, **sizes}, seed)
     parts = make_parts(len(modalities), redundancy, uniqueness, synergy, order)
     _check_width(width, parts)
-    shapes = {
-        name: Modality((steps, width), sequence=True) if kind == "sequence" else Modality((width,))
-        for name, kind in zip(NAMES, modalities, strict=False)
-    }
-    splits = {
-        split: Arrays(_batch(parts, shapes, size, noise, seed, stream))
-        for stream, (split, size) in enumerate(sizes.items())
-    }
+    sequence, vector = Modality((steps, width), sequence=True), Modality((width,))
+    shapes = {}
+    for name, kind in zip(NAMES, modalities, strict=False):
+        shapes[name] = sequence if kind == "sequence" else vector
+    splits = {}
+    for stream, (split, size) in enumerate(sizes.items()):
+        splits[split] = Arrays(_batch(parts, shapes, size, noise, seed, stream))
     tasks = {part.task: Task("classification", ("0", "1")) for part in parts}
     classes = tuple("".join(bits) for bits in itertools.product("01", repeat=len(parts)))
     return Dataset(
@@ -135,6 +134,7 @@ def _batch(
     drawn = [draw(part, size, noise, rng) for part in parts]
     labels = np.stack([label for label, _ in drawn], axis=1)
     targets = {part.task: labels[:, i] for i, part in enumerate(parts)}
+    # The class of `mixed` is the binary number of its labels, the first one most significant.
     targets["mixed"] = labels @ (1 << np.arange(len(parts))[::-1])
     inputs: dict[str, np.ndarray] = {}
     lengths: dict[str, np.ndarray] = {}

@@ -56,13 +56,17 @@ class PolyglotDigits(tfds_builder.Builder):
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Example]]]:
-        sizes = self.recipe.sizes
-        return {s: self.numbered(s, self._generate_examples(s), sizes[s]) for s in SPLITS}
+        generators = {}
+        for split in SPLITS:
+            size = self.recipe.sizes[split]
+            generators[split] = self.numbered(split, self._generate_examples(split), size)
+        return generators
 
     def _generate_examples(self, split: str) -> Iterator[Example]:
         recipe = self.recipe
         scans, words, synthesizer = _scans(split, recipe.seed), _words(), SpeechSynthesizer()
         for index in range(recipe.sizes[split]):
+            # One generator per example, so that none depends on the number of others.
             rng = np.random.default_rng([recipe.seed, SPLITS.index(split), index])
             example = _example(rng, scans, words, synthesizer, VOICES[split], recipe.noise)
             yield _with_gaps(rng, example, *_shares(recipe, split))
@@ -114,7 +118,8 @@ def _example(
     """Draws a complete example."""
     digit, language = int(rng.integers(10)), str(rng.choice(list(LANGUAGES)))
     word, scan = words[language][digit], rng.choice(scans[digit])
-    rate, pitch = (int(rng.integers(*r, endpoint=True)) for r in (RATES, PITCHES))
+    rate = int(rng.integers(*RATES, endpoint=True))
+    pitch = int(rng.integers(*PITCHES, endpoint=True))
     utterance = synthesizer.synthesize(
         word, f"{language}+{rng.choice(voices)}", rate=rate, pitch=pitch
     )

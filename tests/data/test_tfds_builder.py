@@ -72,7 +72,7 @@ class Ramp(Builder):
 CODE = """
 import sys
 sys.path.insert(0, "tests/data")
-from test_prepared import Ramp, RampConfig
+from test_tfds_builder import Ramp, RampConfig
 from mmjax.data.builtin.tfds_builder import prepare_dataset
 
 usual = Ramp._generate_examples
