@@ -52,7 +52,7 @@ def resolve(name: str) -> Any:
       ConfigError: there is none; the message lists the nearest.
 
     Example:
-      >>> resolve("optax.adam").__name__
+      >>> resolve_name("optax.adam").__name__
       'adam'
     """
     if ":" in name:

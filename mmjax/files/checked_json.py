@@ -32,7 +32,7 @@ def seal(value: Any) -> Any:
 
 
 def unseal(value: Any) -> Any:
-    """Checks and drops the checksums that `seal` added; what has none is returned as it is.
+    """Checks and drops the checksums that `_add_checksums` added; what has none is returned as it is.
 
     Raises:
       ValueError: a checksum does not match.
