@@ -48,7 +48,7 @@ def record(
 
 
 def digest_code(module: ModuleType | None) -> dict[str, str]:
-    """Computes the SHA-256 of each of the experiment's own files, by `list_experiment_files`' names."""
+    """Computes {name in `list_experiment_files`: SHA-256} of the experiment's own files."""
     paths = experiment_files(module)
     return {name: files.checksum_file(path) for name, path in paths.items() if path.is_file()}
 
