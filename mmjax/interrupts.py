@@ -68,7 +68,7 @@ def install_handler(handler: Any, signals: list[signal.Signals]) -> dict[signal.
 
 
 def restore_handlers(previous: dict[signal.Signals, Any]) -> None:
-    """Restores what `install_handler` replaced."""
+    """Restores what `_install_handler` replaced."""
     for signum, handler in previous.items():
         signal.signal(signum, handler)
 

@@ -48,7 +48,7 @@ def record(
 
 
 def digest_code(module: ModuleType | None) -> dict[str, str]:
-    """Computes the SHA-256 of each of the experiment's own files, by `experiment_files`' names."""
+    """Computes {name in `list_experiment_files`: SHA-256} of the experiment's own files."""
     paths = experiment_files(module)
     return {name: files.checksum_file(path) for name, path in paths.items() if path.is_file()}
 
@@ -84,7 +84,7 @@ def check_unchanged(
 
     Args:
       directory: of the run or study.
-      new: `record` of this start.
+      new: `make_record` of this start.
       module: of the experiment's file.
       allow: whether changes of code and data cause a warning instead of an error.
 
@@ -94,7 +94,7 @@ def check_unchanged(
     try:
         past = read(directory)
     except files.DamagedFileError:
-        return  # which `append` reports
+        return  # which `append_record` reports
     with files.naming_damage(directory / FILE):
         # The newest record with digests; those of older versions of mmjax have none.
         known: dict[str, Any] = next((old for old in reversed(past) if "code" in old), {})

@@ -1,4 +1,4 @@
-"""`apply`: one path of a configuration is set, and nothing else; what is wrong is refused."""
+"""`apply_setting`: one path is set, and nothing else; what is wrong is refused."""
 
 import dataclasses
 import functools

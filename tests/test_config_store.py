@@ -1,4 +1,4 @@
-"""`dump` and `load`: a configuration comes back equal, and nothing untrusted is ever built."""
+"""`dump_config` and `load_config`: a round trip is equal, and nothing untrusted is built."""
 
 import functools
 import inspect

@@ -1,4 +1,4 @@
-"""`describe`, `flatten` and `difference`: a configuration as a table."""
+"""`list_config_rows`, `flatten_config` and `find_config_differences`: the table of paths."""
 
 import functools
 

@@ -65,7 +65,7 @@ def run(
             directory = options.workdir or workdirs.fresh(plan.source.name)
             resuming = workdirs.may_resume(directory, stored, source.module, resume=options.resume)
             prepare_jax(options)
-            # A new run has no directory yet; it is locked as soon as `start` has made it.
+            # A new run has no directory yet; it is locked as soon as `_write_start` has made it.
             if resuming:
                 stack.enter_context(workdirs.lock(directory))
             experiments = requests.build_arms(plan.arms, plan.config)

@@ -114,7 +114,7 @@ def natural(text: str) -> int:
     """Parses a whole number from 0 on.
 
     Example:
-      >>> natural("12")
+      >>> parse_natural_number("12")
       12
     """
     if not text.isdecimal():
@@ -133,7 +133,7 @@ def steps_or_time(text: str) -> int | datetime.timedelta:
     """Parses a number of steps, or a time with its unit.
 
     Example:
-      >>> steps_or_time("500"), steps_or_time("1.5h")
+      >>> parse_steps_or_time("500"), parse_steps_or_time("1.5h")
       (500, datetime.timedelta(seconds=5400))
     """
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *(s|min|h|)", text, re.ASCII)

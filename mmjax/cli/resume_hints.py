@@ -29,7 +29,7 @@ def resume_command(command: str, directory: Path) -> str:
     """Returns the command that continues a run.
 
     Example:
-      >>> resume_command("mmjax run mine.py --workdir old", Path("runs/mine"))
+      >>> _make_resume_command("mmjax run mine.py --workdir old", Path("runs/mine"))
       'mmjax run mine.py --resume --workdir runs/mine'
     """
     # --workdir and --resume are replaced, in both spellings of options.

@@ -35,8 +35,8 @@ def describe(config: fdl.Buildable) -> list[Row]:
 
     Example:
       >>> import optax
-      >>> describe(fdl.Config(optax.sgd, 0.1))[0]
-      Row(path='learning_rate', type='float | Callable', value='0.1')
+      >>> list_config_rows(fdl.Config(optax.sgd, 0.1))[0]
+      ConfigRow(path='learning_rate', type='float | Callable', value='0.1')
     """
     try:
         return [row for row in _rows("", Any, config) if row.path]

@@ -125,7 +125,7 @@ def reference(arms: Arms | None, module: ModuleType | None) -> str | None:
 
 
 def dereference(text: str | None, module: ModuleType | None, allow: tuple[str, ...]) -> Arms | None:
-    """Finds the arms function that `reference` recorded.
+    """Finds the arms function that `make_arms_reference` recorded.
 
     Raises:
       ConfigError: its module is not trusted, or does not define it.

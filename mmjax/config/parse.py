@@ -38,7 +38,7 @@ def readings(text: str, annotation: Any = Any) -> list[Any]:
       ConfigError: malformed text, or a call of an unknown name or with a wrong argument.
 
     Example:
-      >>> readings("[1, 2.5]"), readings("word")
+      >>> parse_candidates("[1, 2.5]"), parse_candidates("word")
       ([[1, 2.5]], ['word'])
     """
     text = text.strip()

@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import logging
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from mmjax.config import constructors
@@ -45,14 +45,14 @@ def inside(module: str, packages: Iterable[str]) -> bool:
     return any(module == p or module.startswith(p + ".") for p in packages)
 
 
-def resolve(name: str) -> Callable[..., Any]:
+def resolve(name: str) -> Any:
     """Finds the public callable that a user means by `name`.
 
     Raises:
       ConfigError: there is none; the message lists the nearest.
 
     Example:
-      >>> resolve("optax.adam").__name__
+      >>> resolve_name("optax.adam").__name__
       'adam'
     """
     if ":" in name:
@@ -105,7 +105,7 @@ def did_you_mean(word: str, valid: Iterable[str]) -> str:
     return f" Did you mean {', '.join(rest) + ' or ' if rest else ''}{last}?"
 
 
-def _of_module(module: str, name: str) -> Callable[..., Any]:
+def _of_module(module: str, name: str) -> Any:
     """Imports what the user typed as `module:name`."""
     try:
         value: Any = importlib.import_module(module)

@@ -59,7 +59,7 @@ def dump(config: Any, own: ModuleType | None = None) -> str:
 
 
 def load(text: str, *, allow: Sequence[str] = (), own: ModuleType | None = None) -> Any:
-    """Loads the configuration that `dump` stored.
+    """Loads the configuration that `dump_config` stored.
 
     Args:
       text: the JSON text.
@@ -72,7 +72,7 @@ def load(text: str, *, allow: Sequence[str] = (), own: ModuleType | None = None)
     Example:
       >>> import fiddle as fdl
       >>> import optax
-      >>> load(dump(fdl.Config(optax.sgd, 0.1))).learning_rate
+      >>> load_config(dump_config(fdl.Config(optax.sgd, 0.1))).learning_rate
       0.1
     """
     data, references = parse_stored_text(text)

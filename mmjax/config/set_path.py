@@ -1,4 +1,4 @@
-"""Sets one path of a configuration: `apply(config, "model.fusion=Gated(width=64)")`."""
+"""Sets one path of a configuration: `apply_setting(config, "epochs=20")`."""
 
 import copy
 import dataclasses
@@ -29,7 +29,7 @@ def apply(config: fdl.Buildable, setting: str) -> fdl.Buildable:
     Example:
       >>> import optax
       >>> config = fdl.Config(optax.sgd, 0.1)
-      >>> apply(config, "momentum=0.9").momentum
+      >>> apply_setting(config, "momentum=0.9").momentum
       0.9
     """
     path, equals, text = setting.partition("=")

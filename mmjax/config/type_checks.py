@@ -18,8 +18,8 @@ def accepts(annotation: Any, value: Any) -> bool:
     the class that it makes.
 
     Example:
-      >>> accepts(float | None, 3), accepts(int, True), accepts(tuple[int, ...], (1, "a"))
-      (True, False, False)
+      >>> accepts_value(float | None, 3), accepts_value(int, True)
+      (True, False)
     """
     return any(_accepts(member, value) for member in members(annotation))
 

@@ -83,7 +83,7 @@ def show_type(annotation: Any) -> str:
     """Formats an annotation for users, without module names; "" if it is unknown.
 
     Example:
-      >>> show_type(tuple[int, ...] | None)
+      >>> format_type(tuple[int, ...] | None)
       'tuple[int, ...] | None'
     """
     origin = typing.get_origin(annotation)

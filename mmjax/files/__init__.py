@@ -2,12 +2,12 @@
 
 Every file that mmjax writes for itself goes through this package.
 
-- `write_text`, `write_json` and `replacing` write beside the file and rename, so that a reader
-  never meets half a file, and a kill leaves the old one.
+- `write_text`, `write_json` and `replace_atomically` write beside the file and rename, so that a
+  reader never sees half a file, and a kill leaves the old one.
 - A JSON object carries the SHA-256 of the rest of it under the key "sha256", and each object of a
   JSON list its own. A line of a JSON-lines log carries the CRC-32 of the rest of it as its last
   key, "crc32". Readers check and drop these keys. Files without checksums are read as they are.
-- `lock` is a lock of the operating system, which ends with its holder, however that ends.
+- `lock_file` is a lock of the operating system, which ends with its holder, however that ends.
 """
 
 from mmjax.files.atomic_writes import (

@@ -32,7 +32,7 @@ def seal(value: Any) -> Any:
 
 
 def unseal(value: Any) -> Any:
-    """Checks and drops the checksums that `seal` added; what has none is returned as it is.
+    """Checks and drops the checksums of `_add_checksums`; values without any stay as they are.
 
     Raises:
       ValueError: a checksum does not match.

@@ -30,7 +30,7 @@ def log_line(record: Mapping[str, Any]) -> str:
     """Formats a record as a line of a log, with its checksum.
 
     Example:
-      >>> log_line({"step": 1, "loss": 0.5})
+      >>> format_log_line({"step": 1, "loss": 0.5})
       '{"step": 1, "loss": 0.5, "crc32": "878c5e53"}'
     """
     text = json.dumps(record)

@@ -10,12 +10,12 @@ from mmjax import files
 
 
 def write_config(path: Path, text: str) -> None:
-    """Writes a configuration that `mmjax.config.dump` made, with a checksum."""
+    """Writes a configuration that `mmjax.config.dump_config` made, with a checksum."""
     files.write_json(path, json.loads(text))
 
 
 def read_config(path: Path) -> str:
-    """Reads a configuration as the text that `mmjax.config.dump` made.
+    """Reads a configuration as the text that `mmjax.config.dump_config` made.
 
     Raises:
       DamagedFileError: it is damaged, or missing.

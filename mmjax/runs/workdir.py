@@ -97,7 +97,7 @@ def write(directory: Path, run: Run, table: str, module: ModuleType | None, reco
 
 
 def read(directory: Path) -> Run:
-    """Reads what `write` stored.
+    """Reads what `write_run` stored.
 
     Raises:
       ConfigError: there is no run.
