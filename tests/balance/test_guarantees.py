@@ -178,8 +178,8 @@ def no_conflict_of_two(r):
 def no_longer_than(bound):
     """The update is no longer than `bound(r)`, up to the precision of a float32 Gramian.
 
-    It may be longer by a hundredth, since the quadratic programs of `upgrad` are less exact where gradients
-    depend on each other.
+    It may be longer by a hundredth, since the quadratic programs of `upgrad` are less exact if
+    gradients depend on each other.
     """
 
     def length(r):
