@@ -24,12 +24,12 @@ class Problems:
     labeled: np.ndarray  # Bool[n SLOTS]
 
     def each(self):
-        """(rows, losses) of the tasks that exist, in float64."""
-        for rows, losses, here in zip(self.rows, self.losses, self.labeled, strict=True):
-            yield rows[here].astype(np.float64), losses[here].astype(np.float64)
+        """Yields (rows, losses) of the tasks that exist, in float64."""
+        for rows, losses, mask in zip(self.rows, self.losses, self.labeled, strict=True):
+            yield rows[mask].astype(np.float64), losses[mask].astype(np.float64)
 
     def weights(self, of_gram):
-        """The weights of the tasks that exist, by one program for all problems, in float64."""
+        """Returns the weights of the tasks that exist, from one program for all problems."""
         keys = jax.random.split(jax.random.key(0), len(self.rows))
 
         @jax.jit
@@ -38,11 +38,11 @@ class Problems:
             return of_gram(gramian(rows), key=key, labeled=labeled)
 
         w = np.asarray(program(self.rows, self.labeled, keys), np.float64)
-        return [w_k[here] for w_k, here in zip(w, self.labeled, strict=True)]
+        return [w_k[mask] for w_k, mask in zip(w, self.labeled, strict=True)]
 
 
 def random_rows(rng, tasks, spread, scale):
-    """Rows of a random rank whose singular values are within a factor of 3, and then scaled."""
+    """Draws rows of a random rank with singular values within a factor of 3, and scales them."""
     rank = rng.integers(1, tasks + 1)
     left = np.linalg.qr(rng.normal(size=(tasks, rank)))[0]
     right = np.linalg.qr(rng.normal(size=(SIZE, rank)))[0]
@@ -52,10 +52,10 @@ def random_rows(rng, tasks, spread, scale):
 
 @pytest.fixture(scope="session")
 def problems():
-    """problems(spread, scale, n, seed).
+    """Returns a function problems(spread, scale, n, seed) that draws n problems.
 
-    All gradients of a problem are scaled by up to 10^scale either way, each by up to 10^spread
-    more. The seed leaves the number of tasks and the scale of the k-th problem as they are.
+    All gradients of a problem are scaled by up to 10^scale either way, and each by up to 10^spread
+    more. The number of tasks and the scale of the k-th problem do not depend on the seed.
     """
 
     def make(spread=0.0, scale=6.0, n=200, seed=0):
@@ -65,10 +65,10 @@ def problems():
         losses, labeled = np.zeros((n, SLOTS), np.float32), np.zeros((n, SLOTS), bool)
         for k in range(n):
             tasks = 1 + k % SLOTS
-            here = rng.choice(SLOTS, tasks, replace=False)
-            rows[k, here] = random_rows(rng, tasks, spread, scales[k])
-            losses[k, here] = 10 ** rng.uniform(-3, 3, tasks)
-            labeled[k, here] = True
+            slots = rng.choice(SLOTS, tasks, replace=False)
+            rows[k, slots] = random_rows(rng, tasks, spread, scales[k])
+            losses[k, slots] = 10 ** rng.uniform(-3, 3, tasks)
+            labeled[k, slots] = True
         return Problems(rows, losses, labeled)
 
     return make
@@ -81,7 +81,7 @@ def jitted(of_gram):
 
 @pytest.fixture(scope="session")
 def weights():
-    """weights(of_gram, rows): those of at most 3 gradients, by one program for all such tests."""
+    """Returns weights(of_gram, rows) of at most 3 gradients, from one program for all tests."""
 
     def run(of_gram, rows):
         rows = np.asarray(rows, np.float32)
@@ -94,17 +94,17 @@ def weights():
 
 
 class Steps(NamedTuple):
-    """What a balancer did in k steps on n problems; the gradients of the heads are all 1."""
+    """Results of k steps of a balancer on n problems; the gradients of the heads are all 1."""
 
     shared: np.ndarray  # [n k SIZE]
-    own: np.ndarray  # [n k SLOTS]
+    task_specific: np.ndarray  # [n k SLOTS]
     weights: np.ndarray  # [n k SLOTS]
     state: Any  # after the last step
 
 
 @pytest.fixture(scope="session")
 def run():
-    """run(balancer, [problems of step 0, of step 1, ...])"""
+    """Returns a function run(balancer, [problems of step 0, of step 1, ...])."""
 
     def run(balancer, steps):
         def one(rows, losses, labeled, key):
@@ -133,9 +133,9 @@ def run():
 
 @pytest.fixture(scope="session")
 def leaning():
-    """leaning(problems, lean): each row plus `lean` of its own length along one direction.
+    """Returns leaning(problems, lean), which adds `lean` times its length to each row, along u.
 
-    With a lean above 1 all rows of a problem have positive inner products with that direction.
+    With a lean above 1 all rows of a problem have positive inner products with the direction u.
     """
 
     def lean(sets, by):

@@ -49,8 +49,8 @@ def test_short_gradients_count_whatever_the_others_lengths(scale, ratio):
         rows[:, :1] *= ratio / np.linalg.norm(rows[:, :1], axis=2, keepdims=True)
         rows[:, 1:2] /= np.linalg.norm(rows[:, 1:2], axis=2, keepdims=True)
         rows = rows.astype(np.float32)
-        found = np.asarray(weights(rows), np.float64)
-        for w, exact in zip(found, rows.astype(np.float64), strict=True):
+        computed = np.asarray(weights(rows), np.float64)
+        for w, exact in zip(computed, rows.astype(np.float64), strict=True):
             u, s, vt = np.linalg.svd(exact, full_matrices=False)
             s = {"min": s[-1], "median": np.sort(s)[(tasks - 1) // 2]}.get(
                 scale, np.sqrt((s**2).mean())

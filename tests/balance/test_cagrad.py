@@ -42,8 +42,8 @@ def direction(rows, c):
 @pytest.mark.parametrize(("spread", "lean", "c"), [(0.0, 0.0, 0.5), (1.0, 0.3, 0.4), (1, 1.5, 0.9)])
 def test_the_direction_that_serves_the_worst_task_best(problems, leaning, spread, lean, c):
     sets = leaning(problems(spread), lean)
-    found = sets.weights(partial(cagrad_weights, c=c))
-    for (rows, _), w in zip(sets.each(), found, strict=True):
+    computed = sets.weights(partial(cagrad_weights, c=c))
+    for (rows, _), w in zip(sets.each(), computed, strict=True):
         expected = direction(rows, c) @ rows
         error = np.linalg.norm(w @ rows - expected)
         weighed = np.abs(w) @ np.linalg.norm(rows, axis=1)
@@ -64,13 +64,13 @@ def test_two_gradients_by_a_line_search(weights):
         x = min([0.0, 1.0, inner.x], key=worst)
         g = x * rows[0] + (1 - x) * rows[1]
         expected = mean + 0.5 * np.linalg.norm(mean) * g / np.linalg.norm(g)
-        found = weights(HALF, rows) @ rows
-        np.testing.assert_allclose(found, expected, atol=2e-4 * np.linalg.norm(mean))
+        computed = weights(HALF, rows) @ rows
+        np.testing.assert_allclose(computed, expected, atol=2e-4 * np.linalg.norm(mean))
 
 
 def test_the_value_that_torchjd_publishes(weights):
-    found = weights(HALF, [[-4, 1, 1], [6, 1, 1]]) @ [[-4, 1, 1], [6, 1, 1]]
-    np.testing.assert_allclose(found, [0.1835, 1.2041, 1.2041], atol=6e-5)
+    computed = weights(HALF, [[-4, 1, 1], [6, 1, 1]]) @ [[-4, 1, 1], [6, 1, 1]]
+    np.testing.assert_allclose(computed, [0.1835, 1.2041, 1.2041], atol=6e-5)
 
 
 def test_the_radius(weights):

@@ -31,18 +31,20 @@ def seen(rows, labeled):
 def test_cosines_norms_and_conflicts_of_the_labeled_tasks():
     rows = np.random.default_rng(0).normal(size=(4, 6)) * [[1], [1e-9], [1e9], [0]]
     rows[0] = 1e-9 * rows[2] - rows[0] * 0.1
-    found = seen(rows, [True, True, True, False])
+    computed = seen(rows, [True, True, True, False])
     norms = np.linalg.norm(rows, axis=1)
     pairs = {(i, j): rows[i] @ rows[j] / norms[i] / norms[j] for i in range(3) for j in range(i)}
     for (j, i), cosine in pairs.items():
-        np.testing.assert_allclose(found[f"cosine/{TASKS[i]},{TASKS[j]}"], [cosine, 1], atol=1e-5)
+        np.testing.assert_allclose(
+            computed[f"cosine/{TASKS[i]},{TASKS[j]}"], [cosine, 1], atol=1e-5
+        )
     for i in range(3):
-        np.testing.assert_allclose(found[f"gradient_norm/{TASKS[i]}"], [norms[i], 1], rtol=1e-5)
+        np.testing.assert_allclose(computed[f"gradient_norm/{TASKS[i]}"], [norms[i], 1], rtol=1e-5)
     for unlabeled in ("cosine/a,d", "gradient_norm/d"):
-        np.testing.assert_array_equal(found[unlabeled], [0, 0])
+        np.testing.assert_array_equal(computed[unlabeled], [0, 0])
     negative = sum(c < 0 for c in pairs.values())
     assert 0 < negative < 3
-    np.testing.assert_array_equal(found["conflicts"], [negative, 3])
+    np.testing.assert_array_equal(computed["conflicts"], [negative, 3])
 
 
 def test_the_condition_number_is_over_the_numerical_rank():

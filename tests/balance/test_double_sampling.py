@@ -72,10 +72,10 @@ def test_weights_follow_the_cross_gramian(make, by_hand, weigh_heads):
     for _ in range(20):
         whole, one, two = (jacobian(rng) for _ in range(3))
         one["x"] *= 10.0  # so that MoDo's weights move
-        gradient, found, state = update(whole, one, two, state)
+        gradient, computed, state = update(whole, one, two, state)
         expected, w = by_hand(one["x"] @ two["x"].T, expected)
         np.testing.assert_allclose(state, expected, atol=2e-5)
-        np.testing.assert_allclose(found, w, atol=2e-5)
+        np.testing.assert_allclose(computed, w, atol=2e-5)
         np.testing.assert_allclose(gradient["x"], w @ whole["x"], atol=2e-4)
         own = w @ whole["head"] if weigh_heads else whole["head"].sum(0)
         np.testing.assert_allclose(gradient["head"], own, atol=2e-4)
@@ -113,10 +113,10 @@ def test_random_gradients_of_two_to_forty_tasks(make, by_hand, tasks):
             for _ in range(2)
         )
         before = rng.dirichlet(np.ones(tasks))
-        found, state = update(*(jnp.asarray(x, jnp.float32) for x in (one, two, before)))
+        computed, state = update(*(jnp.asarray(x, jnp.float32) for x in (one, two, before)))
         expected, w = by_hand(one @ two.T, before)
         np.testing.assert_allclose(state, expected, atol=1e-4)
-        np.testing.assert_allclose(found, w, atol=1e-4)
+        np.testing.assert_allclose(computed, w, atol=1e-4)
         spread = max(spread, np.ptp(expected))
     assert spread > 0.1
 

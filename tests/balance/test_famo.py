@@ -54,11 +54,11 @@ def test_it_follows_the_algorithm():
 
 def test_a_task_without_labels_keeps_its_logit_and_moves_no_other():
     balancer, both = balance.famo(), jnp.ones(2, bool)
-    some = jnp.array([True, False, True])
+    mask = jnp.array([True, False, True])
     three, two = balancer.init(TASKS, None), balancer.init(TASKS[:2], None)
     for _ in range(3):
         losses = jnp.array([1.0, 0.0, 2.0]), jnp.array([0.9, 0.0, 1.1])
-        three = balancer.after(three, *losses, labeled=some)
+        three = balancer.after(three, *losses, labeled=mask)
         two = balancer.after(two, *(x[jnp.array([0, 2])] for x in losses), labeled=both)
     np.testing.assert_allclose(three.logits[jnp.array([0, 2])], two.logits, rtol=1e-6)
     assert three.logits[1] == 0 and two.logits[0] > 0 > two.logits[1]

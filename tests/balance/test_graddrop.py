@@ -24,9 +24,9 @@ def test_every_entry_is_the_positive_or_the_negative_sum_as_often_as_the_purity_
     assert is_positive[..., 4:].all()
     total = np.abs(rows).sum(1)
     purity = 0.5 * (1 + rows.sum(1) / np.where(total > 0, total, 1))[:, :4]
-    found = is_positive[..., :4].mean(0)
+    share_positive = is_positive[..., :4].mean(0)
     mixed = (purity > 0.02) & (purity < 0.98)
-    deviation = ((found - purity) / np.sqrt(purity * (1 - purity) / draws + 1e-9))[mixed]
+    deviation = ((share_positive - purity) / np.sqrt(purity * (1 - purity) / draws + 1e-9))[mixed]
     assert np.abs(deviation).max() < 5
     np.testing.assert_allclose(deviation.std(), 1, atol=0.1)
 
@@ -40,7 +40,7 @@ def test_leaves_and_steps_are_drawn_apart(run, problems):
     for k in range(2):
         of_positive = np.abs(got.shared[:, k] - positive) <= 1e-5 * size
         assert (of_positive | (np.abs(got.shared[:, k] - negative) <= 1e-5 * size)).all()
-    np.testing.assert_array_equal(got.own[:, 0], drawn.labeled)
+    np.testing.assert_array_equal(got.task_specific[:, 0], drawn.labeled)
     np.testing.assert_array_equal(got.weights[:, 0], drawn.labeled)
     assert (got.shared[:, 0] != got.shared[:, 1]).any()
     rows = jnp.asarray(np.random.default_rng(1).normal(size=(2, 100)), jnp.float32)

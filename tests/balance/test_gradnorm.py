@@ -35,21 +35,23 @@ def test_the_weights_descend_the_objective_and_keep_their_sum(problems, run):
     for n in range(len(steps[0].rows)):
         weights, initial = np.ones(40), np.zeros(40)
         for k, drawn in enumerate(steps):
-            here = drawn.labeled[n]
-            rows, losses = (x[n][here].astype(np.float64) for x in (drawn.rows, drawn.losses))
-            np.testing.assert_allclose(got.weights[n, k], weights * here, rtol=1e-3, atol=1e-4)
-            np.testing.assert_allclose(got.own[n, k], weights * here, rtol=1e-3, atol=1e-4)
-            w = np.asarray(got.weights[n, k], np.float64)[here]
+            mask = drawn.labeled[n]
+            rows, losses = (x[n][mask].astype(np.float64) for x in (drawn.rows, drawn.losses))
+            np.testing.assert_allclose(got.weights[n, k], weights * mask, rtol=1e-3, atol=1e-4)
+            np.testing.assert_allclose(
+                got.task_specific[n, k], weights * mask, rtol=1e-3, atol=1e-4
+            )
+            w = np.asarray(got.weights[n, k], np.float64)[mask]
             expected = w @ rows
             np.testing.assert_allclose(
                 got.shared[n, k], expected, atol=1e-5 * np.abs(w[:, None] * rows).sum(0).max()
             )
-            initial[here] = np.where(initial[here] > 0, initial[here], losses)
-            ratios = losses / initial[here]
-            step = slope(weights[here], np.linalg.norm(rows, axis=1), ratios / ratios.mean())
-            moved = weights[here] - RATE * step / max(1, np.linalg.norm(step))
+            initial[mask] = np.where(initial[mask] > 0, initial[mask], losses)
+            ratios = losses / initial[mask]
+            step = slope(weights[mask], np.linalg.norm(rows, axis=1), ratios / ratios.mean())
+            moved = weights[mask] - RATE * step / max(1, np.linalg.norm(step))
             moved = np.maximum(moved, FLOOR)
-            weights[here] = moved * weights[here].sum() / moved.sum()
+            weights[mask] = moved * weights[mask].sum() / moved.sum()
         np.testing.assert_allclose(weights.sum(), 40)
         np.testing.assert_allclose(got.state.weights[n], weights, rtol=1e-3, atol=1e-4)
 

@@ -49,17 +49,17 @@ def test_the_sum_and_the_targets_are_those_of_the_turned_gradients(problems):
     w, new, orders = map(np.asarray, program(drawn.rows, targets, drawn.labeled, keys))
     exact = []
     for k, (rows, _) in enumerate(drawn.each()):
-        here = drawn.labeled[k]
-        place, pairs = np.cumsum(here) - 1, np.ix_(here, here)
-        mine = [[place[j] for j in order if here[j]] for order in orders[k][here]]
-        turned, expected = by_turning(rows, targets[k][pairs].astype(np.float64), mine)
-        error = np.linalg.norm(w[k][here].astype(np.float64) @ rows - turned.sum(0))
+        mask = drawn.labeled[k]
+        position, pairs = np.cumsum(mask) - 1, np.ix_(mask, mask)
+        task_orders = [[position[j] for j in order if mask[j]] for order in orders[k][mask]]
+        turned, expected = by_turning(rows, targets[k][pairs].astype(np.float64), task_orders)
+        error = np.linalg.norm(w[k][mask].astype(np.float64) @ rows - turned.sum(0))
         lengths, before = (np.linalg.norm(x, axis=1).sum() for x in (turned, rows))
         assert error < 1e-4 * (lengths + before)  # opposed gradients cancel
         exact.append(error < 1e-4 * np.linalg.norm(turned.sum(0)))
         # Of a gradient that others cancel, up to round-off, the cosines are not exact.
         assert np.quantile(np.abs(new[k][pairs] - expected), 0.95) < 1e-3
-        outside = ~(here[:, None] & here)
+        outside = ~(mask[:, None] & mask)
         np.testing.assert_array_equal(new[k][outside], targets[k][outside])
     assert np.mean(exact) > 0.9
 

@@ -1,9 +1,9 @@
-"""Each paper's own guarantee, on gradients that oppose, repeat or depend on each other.
+"""The guarantee of each paper, on gradients that oppose, repeat or depend on each other.
 
-The guarantees are judged in float64 on the gradient that a method returns, not on its weights; a
-new method adds a line to `TABLE`. What float32 cannot hold is measured in units of the lengths that
-were added up: `gross`, the sum of |w_i| |g_i|, whose multiple `ROUND` is allowed. The weights have
-bounds, so that a large `gross` cannot excuse a wrong gradient.
+The guarantees are checked in float64 on the gradient that a method returns, not on its weights; a
+new method adds a line to `TABLE`. Rounding errors of float32 are measured in units of the lengths
+that are summed, `gross` = sum_i |w_i| |g_i|; `ROUND` times that is allowed. The weights have bounds
+too, so that a large `gross` cannot excuse a wrong gradient.
 """
 
 import functools
@@ -30,7 +30,7 @@ def ordinary(rng, t):
 
 
 def turned(rng, t, angle, sign):
-    """One gradient of a pair is `angle` off the other, or off its opposite."""
+    """Turns one gradient by `angle` from another one, or from its opposite."""
     rows = ordinary(rng, t)
     i, j = rng.choice(t, 2, replace=False)
     along = rows[i] / np.linalg.norm(rows[i])
@@ -82,7 +82,7 @@ def one_zero(rng, t):
 
 
 def mixed(family):
-    """The family's gradients, each scaled by a factor between 1e-6 and 1e6."""
+    """Scales each gradient of the family by a factor between 1e-6 and 1e6."""
     return lambda rng, t: family(rng, t) * 10 ** rng.uniform(-6, 6, (t, 1))
 
 
@@ -145,7 +145,7 @@ def weighted(r):
 
 
 def simplex(total=lambda t: 1.0, least=lambda t: 0.0):
-    """The weights are at least so large, and have that sum."""
+    """The weights are at least `least`, and their sum is `total`."""
 
     def share_a_total(r):
         t = len(r.w)
@@ -167,7 +167,7 @@ def no_conflict(r):
 
 
 def little_conflict(r):
-    """The update is opposed to no gradient by more than a Gramian in float32 knows of lengths."""
+    """The update is opposed to no gradient beyond the precision of lengths in a float32 Gramian."""
     return no_conflict(r) * ROUND / (2 * (32 * EPS) ** 0.5)
 
 
@@ -176,10 +176,10 @@ def no_conflict_of_two(r):
 
 
 def no_longer_than(bound):
-    """The update is no longer than `bound(r)`, as far as a Gramian in float32 knows lengths.
+    """The update is no longer than `bound(r)`, up to the precision of a float32 Gramian.
 
-    Within a hundredth, since the quadratic programs of `upgrad` are less exact where gradients
-    depend on each other.
+    It may be longer by a hundredth, since the quadratic programs of `upgrad` are less exact if
+    gradients depend on each other.
     """
 
     def length(r):
@@ -344,7 +344,7 @@ class Line(NamedTuple):
 
 
 def by_losses(make, bound):
-    """A weighting by losses: the gradients have no influence on the weights."""
+    """Makes the line of a weighting by losses, whose weights do not depend on the gradients."""
     return Line(make, (weighted, weights_within(bound)))
 
 
@@ -514,21 +514,21 @@ def find_violations(name, draws, seed=0):
     # One case after another: under `vmap` every loop would run as often as the longest one.
     program = jax.jit(lambda cases: jax.lax.map(lambda case: run_steps(balancer, *case), cases))
     updates, weights = (np.asarray(x, np.float64) for x in program((rows, losses, labeled, keys)))
-    found = {}
+    violations = {}
     for k, family in enumerate(np.repeat(list(FAMILIES), draws)):
-        some = labeled[k]
+        mask = labeled[k]
         for d, w in zip(updates[k], weights[k], strict=True):
             result = Result(
-                rows[k][some].astype(np.float64), losses[k][some].astype(np.float64), d, w[some]
+                rows[k][mask].astype(np.float64), losses[k][mask].astype(np.float64), d, w[mask]
             )
             with np.errstate(all="ignore"):
                 ratios = {g.__name__: g(result) for g in line.guarantees}
             ratios["finite"] = 0.0 if np.isfinite(d).all() and np.isfinite(w).all() else np.inf
             for guarantee, ratio in ratios.items():
                 if not ratio <= 1:
-                    count, worst = found.get((family, guarantee), (0, 0.0))
-                    found[family, guarantee] = count + 1, max(worst, float(ratio))
-    return found
+                    count, worst = violations.get((family, guarantee), (0, 0.0))
+                    violations[family, guarantee] = count + 1, max(worst, float(ratio))
+    return violations
 
 
 def test_every_method_has_a_line():

@@ -81,14 +81,14 @@ def test_weights_are_the_derivative_of_the_scalarization(name):
     np.testing.assert_allclose(gradient, w, rtol=1e-6)
     p = np.array(list(PREFERENCE.values()))
     for case in range(200):
-        some = labeled[case]
+        mask = labeled[case]
         expected = slopes(
-            lambda x, some=some: function(x, p[some] / p[some].sum()),
-            losses[case, some].astype(np.float64),
+            lambda x, mask=mask: function(x, p[mask] / p[mask].sum()),
+            losses[case, mask].astype(np.float64),
         )
-        error = np.linalg.norm(w[case, some] - expected)
+        error = np.linalg.norm(w[case, mask] - expected)
         assert error <= 1e-4 * np.linalg.norm(expected)
-        assert not w[case, ~some].any()
+        assert not w[case, ~mask].any()
 
 
 def test_a_smooth_maximum_becomes_the_maximum():

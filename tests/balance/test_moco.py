@@ -25,31 +25,31 @@ def test_estimates_weights_and_update_follow_the_recursions(problems, run):
     for n in range(len(steps[0].rows)):
         estimates, weights, count = np.zeros((40, 48)), np.full(40, 1 / 40), np.zeros(40)
         for k, drawn in enumerate(steps):
-            here = drawn.labeled[n]
+            mask = drawn.labeled[n]
             rows = drawn.rows[n].astype(np.float64)
-            count += here
-            slower = np.sqrt(count[here])
-            estimates[here] += (BETA / slower)[:, None] * (rows - estimates)[here]
-            y, mass = estimates[here], weights[here].sum()
-            w = weights[here] / mass if mass > 0 else np.full(len(y), 1 / len(y))
-            w = projection(w - GAMMA / slower * (y @ (y.T @ w) + RHO * w))
-            weights[here] = mass * w
-            np.testing.assert_allclose(got.weights[n, k][here], w, atol=1e-5)
+            count += mask
+            slowdown = np.sqrt(count[mask])
+            estimates[mask] += (BETA / slowdown)[:, None] * (rows - estimates)[mask]
+            y, mass = estimates[mask], weights[mask].sum()
+            w = weights[mask] / mass if mass > 0 else np.full(len(y), 1 / len(y))
+            w = projection(w - GAMMA / slowdown * (y @ (y.T @ w) + RHO * w))
+            weights[mask] = mass * w
+            np.testing.assert_allclose(got.weights[n, k][mask], w, atol=1e-5)
             np.testing.assert_allclose(
                 got.shared[n, k], w @ y, atol=1e-4 * np.linalg.norm(w @ y) + 1e-6
             )
-            np.testing.assert_array_equal(got.own[n, k], here)
+            np.testing.assert_array_equal(got.task_specific[n, k], mask)
         np.testing.assert_allclose(got.state.weights[n], weights, atol=1e-5)
         np.testing.assert_allclose(weights.sum(), 1)
 
 
 def test_it_finds_the_shortest_combination(problems, run):
     """With exact gradients and many steps, the update of MGDA: here of (2, 0) and (0, 1)."""
-    one = problems(n=40)
-    rows = np.zeros_like(one.rows[:1])
+    template = problems(n=40)
+    rows = np.zeros_like(template.rows[:1])
     rows[0, 0, 0], rows[0, 1, 1] = 2, 1
     labeled = np.arange(40)[None] < 2
-    drawn = type(one)(rows, np.ones((1, 40), np.float32), labeled)
+    drawn = type(template)(rows, np.ones((1, 40), np.float32), labeled)
     got = run(balance.moco(decay=0.0), [drawn] * 60)
     np.testing.assert_allclose(got.weights[0, -1, :2], [0.2, 0.8], atol=1e-3)
     np.testing.assert_allclose(got.shared[0, -1, :2], [0.4, 0.8], atol=2e-3)

@@ -49,8 +49,8 @@ def bargain(rows, power):
 def test_every_gain_is_in_proportion_to_its_weight(problems, leaning, alpha, spread, n):
     """Gradients within a cone, of which many conflict."""
     sets = leaning(problems(spread, n=n), 1.5)
-    found = sets.weights(partial(fairgrad_weights, alpha=float(alpha)))
-    for (rows, _), w in zip(sets.each(), found, strict=True):
+    computed = sets.weights(partial(fairgrad_weights, alpha=float(alpha)))
+    for (rows, _), w in zip(sets.each(), computed, strict=True):
         expected = bargain(rows, 1 / alpha) @ rows
         assert np.linalg.norm(w @ rows - expected) <= 1e-4 * np.linalg.norm(expected)
 
@@ -103,8 +103,8 @@ def test_weights_are_kept_between(weigh_heads):
     both, first = jnp.array([True, True]), jnp.array([True, False])
     expected = [(2.0, both, [0.5, 0.5]), (4.0, both, [0.5, 0.5]), (4.0, first, [0.25, 0])]
     for scale, labeled, w in [*expected, (8.0, both, [0.25, 0.5])]:
-        gradient, found, state = step(scale, labeled, state)
-        np.testing.assert_allclose(found, w, rtol=1e-5)
+        gradient, computed, state = step(scale, labeled, state)
+        np.testing.assert_allclose(computed, w, rtol=1e-5)
         np.testing.assert_allclose(gradient["x"], scale * np.array(w), rtol=1e-5)
         np.testing.assert_allclose(gradient["head"], w if weigh_heads else labeled, rtol=1e-5)
 

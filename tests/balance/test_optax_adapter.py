@@ -71,7 +71,7 @@ def test_a_chain_of_optax_clips_each_task_and_averages():
 def test_the_step_trains_with_an_aggregator(toy):
     """The average over tasks is equal weights of one half on the shared parameters."""
     model, batch = toy.model(), jax.tree.map(jnp.asarray, toy.batch(16, 0))
-    found = []
+    results = []
     for balancer in (
         balance.from_aggregator(aggregating.average_per_element_updates(0)),
         balance.from_gram(lambda gram, *, key, labeled: jnp.full(2, 0.5)),
@@ -79,8 +79,8 @@ def test_the_step_trains_with_an_aggregator(toy):
         start = functools.partial(init_state, model, optax.sgd(0.1), balancer, batch)
         state = jax.jit(start)(jax.random.key(0))
         step = jax.jit(make_train_step(model, optax.sgd(0.1), balancer))
-        found.append(step(state, batch)[0].params)
-    for a, b in zip(*map(jax.tree.leaves, found), strict=True):
+        results.append(step(state, batch)[0].params)
+    for a, b in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_allclose(a, b, atol=bound_difference(50))
 
 

@@ -26,9 +26,9 @@ def orders_of_labeled(drawn):
     keys = jax.random.split(jax.random.key(0), len(drawn.rows))
     slots = drawn.labeled.shape[1]
     orders = np.asarray(jax.jit(jax.vmap(lambda k: random_orders(k, slots)))(keys))
-    for rows, here in zip(orders, drawn.labeled, strict=True):
-        place = np.cumsum(here) - 1
-        yield [[place[j] for j in order if here[j]] for order in rows[here]]
+    for rows, mask in zip(orders, drawn.labeled, strict=True):
+        position = np.cumsum(mask) - 1
+        yield [[position[j] for j in order if mask[j]] for order in rows[mask]]
 
 
 def test_the_sum_is_that_of_the_projected_gradients(problems):

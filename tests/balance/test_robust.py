@@ -67,17 +67,17 @@ def test_the_trimmed_mean_leaves_the_extremes_out(problems, run, trim):
         expected = np.sort(rows, axis=0)[cut : len(rows) - cut].mean(0)
         error = np.linalg.norm(got.shared[n, 0] - expected)
         assert error < 1e-4 * np.linalg.norm(expected) + 1e-6 * np.linalg.norm(rows) / len(rows)
-        np.testing.assert_array_equal(got.own[n, 0], drawn.labeled[n])
+        np.testing.assert_array_equal(got.task_specific[n, 0], drawn.labeled[n])
         np.testing.assert_allclose(got.weights[n, 0], drawn.labeled[n] / len(rows), rtol=1e-6)
 
 
 def test_one_wild_gradient_does_not_move_the_robust_ones(problems, run, weights):
     calm = np.array([[1.0, 2], [1, 2], [1e9, -1e9]])
     np.testing.assert_allclose(weights(krum_weights, calm) @ calm, [1, 2], rtol=1e-5)
-    one = problems(n=40)
-    rows, labeled = np.zeros_like(one.rows[:1]), np.arange(40)[None] < 3
+    template = problems(n=40)
+    rows, labeled = np.zeros_like(template.rows[:1]), np.arange(40)[None] < 3
     rows[0, :3, :2] = calm
-    got = run(balance.trimmed_mean(), [type(one)(rows, one.losses[:1], labeled)])
+    got = run(balance.trimmed_mean(), [type(template)(rows, template.losses[:1], labeled)])
     np.testing.assert_allclose(got.shared[0, 0, :2], [1, 2])
 
 

@@ -19,5 +19,5 @@ def test_norms_are_those_of_the_whole_rows_whatever_their_scale():
 def test_rows_of_tasks_without_labels_stay():
     old = zero_rows({"a": jnp.ones((2, 2)), "own": None}, 3)
     new = {"a": jnp.ones((3, 2, 2)), "own": None}
-    kept = keep_unlabeled_rows(new, old, jnp.array([True, False, True]))
-    np.testing.assert_array_equal(kept["a"][:, 0, 0], [1, 0, 1])
+    merged = keep_unlabeled_rows(new, old, jnp.array([True, False, True]))
+    np.testing.assert_array_equal(merged["a"][:, 0, 0], [1, 0, 1])

@@ -31,13 +31,13 @@ def drawn(seed, n, slots=12, size=16):
 
 
 def test_the_simplex(problems):
-    """The w_i = max(x_i - level, 0) of sum 1, with the level found by bisection."""
+    """The w_i = max(x_i - level, 0) of sum 1, with the level computed by bisection."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(300, 9)) * 10 ** rng.uniform(-3, 3, (300, 1))
     mask = rng.random((300, 9)) < 0.7
     mask[:, 0] = True
-    found = jax.jit(jax.vmap(project_simplex))(x.astype(np.float32), mask)
-    for x_k, here, w in zip(x, mask, np.asarray(found, np.float64), strict=True):
+    computed = jax.jit(jax.vmap(project_simplex))(x.astype(np.float32), mask)
+    for x_k, here, w in zip(x, mask, np.asarray(computed, np.float64), strict=True):
         y = x_k[here]
         level = brentq(lambda u, y=y: np.maximum(y - u, 0).sum() - 1, y.min() - 1, y.max())
         np.testing.assert_allclose(
@@ -77,8 +77,8 @@ def test_the_least_point():
     rows = drawn(3, 240) * 10 ** np.random.default_rng(4).uniform(-4, 4, (240, 1, 1))
     mask = np.linalg.norm(rows, axis=2) > 0
     gram = (rows @ rows.swapaxes(1, 2)).astype(np.float32)
-    found = np.asarray(jax.jit(jax.vmap(min_norm_point))(gram, mask), np.float64)
-    for rows_k, here, w in zip(rows, mask, found, strict=True):
+    computed = np.asarray(jax.jit(jax.vmap(min_norm_point))(gram, mask), np.float64)
+    for rows_k, here, w in zip(rows, mask, computed, strict=True):
         assert (w >= 0).all() and not w[~here].any()
         np.testing.assert_allclose(w.sum(), 1, rtol=1e-5)
         d, size = rows_k.T @ w, np.linalg.norm(rows_k, axis=1).max()
@@ -94,8 +94,8 @@ def test_the_power_equation(power):
     rows /= np.linalg.norm(rows, axis=2, keepdims=True)
     a, log_p = rows @ rows.swapaxes(1, 2), rng.normal(size=(70, 5))
     solve = jax.jit(jax.vmap(lambda a, p: power_equation(a, p, power)))
-    found = solve(a.astype(np.float32), log_p.astype(np.float32))
-    for a_k, p_k, x in zip(a, np.exp(log_p), np.asarray(found, np.float64), strict=True):
+    computed = solve(a.astype(np.float32), log_p.astype(np.float32))
+    for a_k, p_k, x in zip(a, np.exp(log_p), np.asarray(computed, np.float64), strict=True):
         np.testing.assert_allclose(a_k @ x, p_k * x**-power, rtol=2e-3)
         polished = root(lambda z, a=a_k, p=p_k: a @ np.exp(z) - p * np.exp(-power * z), np.log(x))
         np.testing.assert_allclose(x, np.exp(polished.x), rtol=1e-4)

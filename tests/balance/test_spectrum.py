@@ -20,11 +20,13 @@ def test_the_rank_is_found_and_the_pseudo_inverse_with_it(problems):
         return spectrum(gram).significant.sum(), pseudo_solve(gram, rows @ y)
 
     ranks, solutions = (np.asarray(x, np.float64) for x in program(drawn.rows))
-    for rank, w, here, (rows, _) in zip(ranks, solutions, drawn.labeled, drawn.each(), strict=True):
+    for rank, w, labeled, (rows, _) in zip(
+        ranks, solutions, drawn.labeled, drawn.each(), strict=True
+    ):
         s = np.linalg.svd(rows, compute_uv=False)
         assert rank == (s > 1e-5 * s[0]).sum()
         expected = np.linalg.pinv(rows @ rows.T, rcond=1e-9, hermitian=True) @ rows @ y
-        assert np.linalg.norm(w[here] - expected) < 1e-3 * np.linalg.norm(expected)
+        assert np.linalg.norm(w[labeled] - expected) < 1e-3 * np.linalg.norm(expected)
 
 
 def test_a_gramian_of_zeros_has_rank_zero():

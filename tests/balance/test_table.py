@@ -1,7 +1,7 @@
-"""One table of properties over every balancer; a new one adds a line to `TABLE`.
+"""A table of properties of every balancer; a new balancer adds a line to `TABLE`.
 
-Each method is compiled a handful of times and runs all cases at once: `CASES` holds them stacked,
-and a case is three steps, so that methods with memory are tried with it.
+Each method is compiled a few times and runs all cases at once: `CASES` holds them stacked, and a
+case has three steps, so that the memory of a method is tested too.
 """
 
 import functools
@@ -32,13 +32,13 @@ NAMES = tuple("abcde")
 
 
 class Line(NamedTuple):
-    """A method of the table.
+    """A balancer in the table.
 
     Attributes:
       make: makes the balancer; by default the factory with its defaults.
       draws: whether it draws random numbers, so that tasks are equal in distribution only.
-      safe: whether its theory promises a direction that conflicts with no task, or what makes a
-        balancer of which it does.
+      safe: whether the method guarantees a direction that conflicts with no task, or a function
+        that makes a balancer that does.
     """
 
     make: Callable[[], Balancer] | None = None
@@ -90,7 +90,7 @@ FIXED = [name for name, line in TABLE.items() if not line.draws]
 SAFE = [name for name, line in TABLE.items() if line.safe]
 
 
-def made(name: str) -> Balancer:
+def make_balancer(name: str) -> Balancer:
     return (TABLE[name].make or default(name))()
 
 
@@ -100,7 +100,7 @@ def test_every_balancer_has_a_line():
 
 
 class Case(NamedTuple):
-    """Gradients over a backbone [t p] and over one head a task [t t], losses, labels."""
+    """Gradients of a backbone [t p] and of one head per task [t t], losses, labels."""
 
     rows: np.ndarray
     heads: np.ndarray
@@ -109,7 +109,7 @@ class Case(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What the steps gave: gradients of the backbone [k p] and the heads [k t], weights [k t]."""
+    """Results of k steps: gradients of the backbone [k p] and the heads [k t], weights [k t]."""
 
     backbone: np.ndarray
     heads: np.ndarray
@@ -118,24 +118,24 @@ class Run(NamedTuple):
 
 
 def case(seed: int = 0, rows=None, losses=None, labeled=(True,) * TASKS, scale=1.0) -> Case:
-    """Ordinary where nothing else is asked for; what is not labeled has no loss or gradient."""
+    """Makes a case, ordinary by default; unlabeled tasks have no loss and no gradient."""
     rng, mask = np.random.default_rng(seed), np.array(labeled)
     ordinary = rng.normal(size=(TASKS, SIZE))
     heads = np.diag(rng.normal(size=TASKS))
-    own = rng.uniform(0.5, 2.0, TASKS)
+    random_losses = rng.uniform(0.5, 2.0, TASKS)
     rows = scale * (ordinary if rows is None else rows)
-    losses = own if losses is None else np.array(losses)
+    losses = random_losses if losses is None else np.array(losses)
     values = (mask[:, None] * rows, mask[:, None] * heads, mask * losses)
     return Case(*(x.astype(np.float32) for x in values), mask)
 
 
-def permuted(one: Case, order: list[int]) -> Case:
-    some = Case(*(x[order] for x in one))
-    return some._replace(heads=some.heads[:, order])
+def permute(case: Case, order: list[int]) -> Case:
+    reordered = Case(*(x[order] for x in case))
+    return reordered._replace(heads=reordered.heads[:, order])
 
 
 def degenerate() -> dict[str, Case]:
-    """Gradients at the edges of what is possible, with ordinary losses and with extreme ones."""
+    """Makes extreme gradients, with ordinary and with extreme losses."""
     rng = np.random.default_rng(7)
     r = rng.normal(size=(TASKS, SIZE))
     wide = 10.0 ** np.array([-10, -5, 0, 5, 10])
@@ -163,7 +163,7 @@ def degenerate() -> dict[str, Case]:
 DEGENERATE = degenerate()
 ORDINARY = [case(seed) for seed in range(6)]
 ORDER = [3, 0, 4, 1, 2]
-PERMUTED = [permuted(one, ORDER) for one in ORDINARY]
+PERMUTED = [permute(one, ORDER) for one in ORDINARY]
 SOME = (True, False, True, True, False)
 PARTIAL = [case(seed, labeled=SOME) for seed in range(10, 13)]
 LOW = [
@@ -188,7 +188,7 @@ CASES = [one for cases in KINDS.values() for one in cases]
 
 
 def steps(balancer: Balancer, one: Case, key: jax.Array, state: object = None) -> Run:
-    """Three steps with the same gradients and falling losses."""
+    """Runs three steps with the same gradients and falling losses."""
     shared = {"backbone": True, "head": False}
     whole = of_jacobian({"backbone": one.rows, "head": one.heads}, shared)
     # Independent estimates of the gradients, which here differ in length only.
@@ -219,13 +219,13 @@ def stack(cases: list[Case]) -> Case:
 
 
 def run_all(balancer: Balancer, cases: Case, keys: jax.Array) -> Run:
-    """All cases as one program, mapped over as seeds are."""
+    """Runs all cases as one program, vmapped like seeds."""
     return jax.tree.map(
         np.asarray, jax.jit(jax.vmap(functools.partial(steps, balancer)))(cases, keys)
     )
 
 
-def each(run: Run, start: int, count: int) -> list[Run]:
+def split_runs(run: Run, start: int, count: int) -> list[Run]:
     return [jax.tree.map(lambda x, i=i: x[i], run) for i in range(start, start + count)]
 
 
@@ -234,19 +234,22 @@ DRAWS = 400
 
 @functools.cache
 def means(name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The backbone's gradients over many draws: their mean and its squared standard error."""
-    some = {"ordinary": ORDINARY[0], "permuted": PERMUTED[0], "partial": PARTIAL[0]}
-    five = [one for one in some.values() for _ in range(DRAWS)]
+    """Returns the mean of the backbone's gradients over many draws, and its squared error."""
+    sources = {"ordinary": ORDINARY[0], "permuted": PERMUTED[0], "partial": PARTIAL[0]}
+    five = [one for one in sources.values() for _ in range(DRAWS)]
     three = [without_the_unlabeled(PARTIAL[0])] * DRAWS
-    found = [
-        run_all(made(name), stack(cases), seeds(len(cases))).backbone for cases in (five, three)
+    gradients = [
+        run_all(make_balancer(name), stack(cases), seeds(len(cases))).backbone
+        for cases in (five, three)
     ]
-    runs = dict(zip([*some, "three"], [*np.split(found[0], len(some)), found[1]], strict=True))
+    runs = dict(
+        zip([*sources, "three"], [*np.split(gradients[0], len(sources)), gradients[1]], strict=True)
+    )
     return {kind: (x.mean(0), x.var(0) / DRAWS) for kind, x in runs.items()}
 
 
 def assert_alike(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> None:
-    """Means differ by less than five standard errors."""
+    """Asserts that means differ by less than five standard errors."""
     assert (np.abs(one[0] - other[0]) <= 5 * np.sqrt(one[1] + other[1]) + 1e-5).all()
 
 
@@ -256,16 +259,16 @@ def seeds(count: int) -> jax.Array:
 
 @functools.cache
 def runs(name: str) -> dict[str, list[Run]]:
-    """The method on all cases, by kind."""
-    found, start = run_all(made(name), stack(CASES), seeds(len(CASES))), 0
+    """Runs the method on all cases; the results by kind."""
+    all_runs, start = run_all(make_balancer(name), stack(CASES), seeds(len(CASES))), 0
     kinds = {}
     for kind, cases in KINDS.items():
-        kinds[kind], start = each(found, start, len(cases)), start + len(cases)
+        kinds[kind], start = split_runs(all_runs, start, len(cases)), start + len(cases)
     return kinds
 
 
 def assert_close(got: Run, expected: Run, tolerance: float = 2e-4) -> None:
-    """The same gradients, up to a share of the gradients that were weighed."""
+    """Asserts equal gradients, up to a share of the largest entry."""
     for a, b in zip(got[:2], expected[:2], strict=True):
         scale = np.abs(np.asarray(b, np.float64)).max(axis=1, keepdims=True)
         assert (np.abs(a - b) <= tolerance * scale + 1e-7).all()
@@ -291,15 +294,15 @@ def test_the_order_of_the_tasks_does_not_matter_on_average(name):
 
 
 def without_the_unlabeled(one: Case) -> Case:
-    some = [i for i in range(TASKS) if SOME[i]]
-    return Case(*(x[some] for x in one))._replace(heads=one.heads[some][:, some])
+    tasks = np.flatnonzero(SOME)
+    return Case(*(x[tasks] for x in one))._replace(heads=one.heads[tasks][:, tasks])
 
 
 @pytest.mark.parametrize("name", FIXED)
 def test_a_task_without_labels_is_as_good_as_absent(name):
     """Five tasks, two without labels, mapped over cases, equal three tasks, each case alone."""
     labeled = np.flatnonzero(SOME)
-    alone = jax.jit(functools.partial(steps, made(name)))
+    alone = jax.jit(functools.partial(steps, make_balancer(name)))
     if name == "static":
         alone = jax.jit(functools.partial(steps, balance.static(dict.fromkeys("abc", 0.5))))
     for one, run in zip(PARTIAL, runs(name)["partial"], strict=True):
@@ -316,7 +319,7 @@ def test_a_task_without_labels_is_as_good_as_absent_on_average(name):
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_vmap_over_seeds_equals_each_alone(name):
-    alone, first = jax.jit(functools.partial(steps, made(name))), len(DEGENERATE)
+    alone, first = jax.jit(functools.partial(steps, make_balancer(name))), len(DEGENERATE)
     keys = seeds(len(CASES))
     for i, run in enumerate(runs(name)["ordinary"][:3]):
         one = jax.tree.map(jnp.asarray, ORDINARY[i])
@@ -325,8 +328,8 @@ def test_vmap_over_seeds_equals_each_alone(name):
 
 @pytest.mark.parametrize("name", TABLE)
 def test_on_cpu_every_decomposition_is_of_one_matrix(name):
-    """Batched ones can wait for each other for ever; see `mmjax.kernels.linear_algebra`."""
-    seeds_of = jax.jit(jax.vmap(functools.partial(steps, made(name))))
+    """Batched ones can deadlock; see `mmjax.kernels.linear_algebra`."""
+    seeds_of = jax.jit(jax.vmap(functools.partial(steps, make_balancer(name))))
     traced = seeds_of.trace(stack(ORDINARY[:2]), seeds(2))
     program = traced.lower(lowering_platforms=("cpu",)).as_text()
     shapes = re.findall(r"@lapack_\w+\(.*: \(tensor<([^>]*)>", program)
@@ -338,7 +341,7 @@ def test_on_cpu_every_decomposition_is_of_one_matrix(name):
 def test_one_task_is_learned_alone(name):
     """The direction is that of its gradient, whatever its length."""
     one = Case(*(x[:1] for x in ORDINARY[0]))._replace(heads=ORDINARY[0].heads[:1, :1])
-    balancer = made(name) if name != "static" else balance.static({"a": 0.5})
+    balancer = make_balancer(name) if name != "static" else balance.static({"a": 0.5})
     run = jax.jit(functools.partial(steps, balancer))(
         jax.tree.map(jnp.asarray, one), jax.random.key(0)
     )
@@ -354,10 +357,10 @@ def test_no_task_is_worked_against(name):
     safe, kinds = TABLE[name].safe, ("degenerate", "ordinary", "conflicts")
     cases = [one for kind in kinds for one in KINDS[kind]]
     if callable(safe):
-        found = each(run_all(safe(), stack(cases), seeds(len(cases))), 0, len(cases))
+        results = split_runs(run_all(safe(), stack(cases), seeds(len(cases))), 0, len(cases))
     else:
-        found = [run for kind in kinds for run in runs(name)[kind]]
-    for one, run in zip(cases, found, strict=True):
+        results = [run for kind in kinds for run in runs(name)[kind]]
+    for one, run in zip(cases, results, strict=True):
         rows = one.rows.astype(np.float64)
         norms = np.linalg.norm(rows, axis=1)
         for d, w in zip(run.backbone.astype(np.float64), run.weights, strict=True):
@@ -368,9 +371,9 @@ def test_no_task_is_worked_against(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TABLE)
 def test_bfloat16_gives_what_float32_gives_for_the_same_numbers(name):
-    """Weights are computed high; the state keeps its types, or the scan would refuse it."""
+    """Weights are computed in float32, and the state keeps its types, as the scan requires."""
     keys = seeds(len(CASES))[-len(LOW) :]
-    low = each(run_all(made(name), stack(LOW), keys), 0, len(LOW))
+    low = split_runs(run_all(make_balancer(name), stack(LOW), keys), 0, len(LOW))
     for run, expected in zip(low, runs(name)["rounded"], strict=True):
         for a, b in zip(run[:2], expected[:2], strict=True):
             a, b = np.asarray(a[0], np.float64), np.asarray(b[0], np.float64)
@@ -380,8 +383,8 @@ def test_bfloat16_gives_what_float32_gives_for_the_same_numbers(name):
                 np.testing.assert_allclose(a, b, atol=0.03 * np.abs(b).max())
 
 
-class Kept(NamedTuple):
-    """A method's state in `battery`; its gradient of the shared parameters, and its weights."""
+class MemberState(NamedTuple):
+    """A member of `battery`: its state, gradient of the shared parameters, and weights."""
 
     state: object
     gradient: jax.Array
@@ -389,36 +392,38 @@ class Kept(NamedTuple):
 
 
 def flat(gradient, shared) -> jax.Array:
-    """The entries of the parameters that are not None in `shared`."""
-    some = jax.tree.map(
+    """Concatenates the entries of the parameters that are not None in `shared`."""
+    entries = jax.tree.map(
         lambda s, g: None if s is None else g.ravel(), shared, gradient, is_leaf=lambda x: x is None
     )
-    return jnp.concatenate(jax.tree.leaves(some))
+    return jnp.concatenate(jax.tree.leaves(entries))
 
 
 def battery(balancers: dict[str, Balancer]) -> Balancer:
-    """Learns by equal weights, and keeps what each balancer would have done."""
+    """Makes a balancer that uses equal weights and records what each member would have done."""
 
     def init(tasks, params):
         zero = flat(jax.tree.map(jnp.zeros_like, params), params)
         return {
-            n: Kept(b.init(tasks, params), zero, jnp.zeros(len(tasks)))
+            n: MemberState(b.init(tasks, params), zero, jnp.zeros(len(tasks)))
             for n, b in balancers.items()
         }
 
     def update(losses, pullback, states, *, key, labeled):
         rows, ones = pullback.jacobian(), jnp.ones_like(losses)
         once = pullback._replace(jacobian=lambda: rows)
-        kept = {}
+        states_after = {}
         for name, b in balancers.items():
-            own = once._replace(parts=pullback.parts[: b.parts])
-            gradient, w, state = b.update(losses, own, states[name].state, key=key, labeled=labeled)
-            kept[name] = Kept(state, flat(gradient, rows), w)
-        return pullback(ones), ones, kept
+            member = once._replace(parts=pullback.parts[: b.parts])
+            gradient, w, state = b.update(
+                losses, member, states[name].state, key=key, labeled=labeled
+            )
+            states_after[name] = MemberState(state, flat(gradient, rows), w)
+        return pullback(ones), ones, states_after
 
-    def after(states, before, now, *, labeled):
+    def after(states, before, losses, *, labeled):
         later = {
-            n: states[n]._replace(state=b.after(states[n].state, before, now, labeled=labeled))
+            n: states[n]._replace(state=b.after(states[n].state, before, losses, labeled=labeled))
             for n, b in balancers.items()
             if b.after is not None
         }
@@ -440,19 +445,19 @@ def test_eight_devices_give_what_one_gives(toy):
     data.labeled["size"][:96] = False
     data = jax.tree.map(jnp.asarray, data)
     names = {"static": lambda: balance.static({"kind": 1.0, "other": 2.0, "size": 0.5})}
-    balancer = battery({n: names.get(n, functools.partial(made, n))() for n in TABLE})
+    balancer = battery({n: names.get(n, functools.partial(make_balancer, n))() for n in TABLE})
     optimizer = optax.sgd(0.05)
     step = make_train_step(model, optimizer, balancer, axis_name=AXIS)
     # As in the data, the first half of the examples of every batch has no label of the size.
     indices = np.arange(192).reshape(1, 48, 4).transpose(0, 2, 1)
-    found = []
+    results = []
     for devices in (1, 8):
         state = init_state(model, optimizer, balancer, data, jax.random.key(0))
         program = train_program(step, replicas=1, devices=jax.devices()[:devices])
         states = jax.tree.map(lambda x: x[None], state)
         state, _ = program(states, data, split_devices(indices, devices))
-        found.append(jax.tree.map(np.asarray, state.balancer_state))
-    one, many = found
+        results.append(jax.tree.map(np.asarray, state.balancer_state))
+    one, many = results
     for name in TABLE:
         scale = np.abs(one[name].gradient).max()
         assert scale > 0, name

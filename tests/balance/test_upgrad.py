@@ -46,10 +46,12 @@ def assert_most_are_within_rounding(ratios):
 def compact(sets, least, most, every=1):
     """Every so many problems with `least` to `most` tasks, in no more slots than they need."""
     count = sets.labeled.sum(1)
-    some = np.flatnonzero((count >= least) & (count <= most))[::every]
-    order = np.argsort(~sets.labeled[some], axis=1, kind="stable")[:, :most]
-    pick = {k: np.take_along_axis(getattr(sets, k)[some], order, 1) for k in ("losses", "labeled")}
-    rows = np.take_along_axis(sets.rows[some], order[:, :, None], 1)
+    chosen = np.flatnonzero((count >= least) & (count <= most))[::every]
+    order = np.argsort(~sets.labeled[chosen], axis=1, kind="stable")[:, :most]
+    pick = {
+        k: np.take_along_axis(getattr(sets, k)[chosen], order, 1) for k in ("losses", "labeled")
+    }
+    rows = np.take_along_axis(sets.rows[chosen], order[:, :, None], 1)
     return replace(sets, rows=rows, **pick)
 
 

@@ -105,4 +105,5 @@ def slope(
     """Differentiates the objective with respect to the weights; 0 for tasks without labels."""
     lengths = jnp.where(labeled, weights * norms, 0.0)
     target = lengths.sum() / jnp.maximum(labeled.sum(), 1) * rates
+    # The derivative of |w n - target| with the target constant.
     return jnp.where(labeled, jnp.sign(lengths - target) * norms, 0.0)

@@ -93,6 +93,7 @@ def grown(
     log_weights: Float[Array, " t"], growth: Float[Array, " t"], labeled: Bool[Array, " t"]
 ) -> Float[Array, " t"]:
     """Adds the growth to the labeled tasks' log weights and keeps the sum of their weights."""
+    # An infinite growth would make the log weights NaN.
     moved = log_weights + jnp.minimum(growth, -LOWEST)
     total = jax.nn.logsumexp(log_weights, where=labeled)
     moved = moved - jax.nn.logsumexp(moved, where=labeled) + total

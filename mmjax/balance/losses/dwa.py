@@ -83,6 +83,7 @@ def advance(
     count = state.steps + labeled
     mean = total / jnp.maximum(count, 1)
     end = state.step + 1 == steps
+    # A period in which a task had no label leaves its means as they are.
     ended = end & (count > 0)
     return DwaState(
         step=jnp.where(end, 0, state.step + 1),
