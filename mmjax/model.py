@@ -150,9 +150,9 @@ class Model(nn.Module):
             if modality := getattr(self.heads[task], "tokens", None):
                 tokens = [p.tokens[modality].values for p in passes if p.is_used_by(i)]
                 features[task] = in_context(task, jnp.stack(tokens).mean(axis=0), features[task])
-        sown = sown_by(self.sharing)
+        sown = {"sharing": sown_by(self.sharing)}
         return features, tuple(
-            Intermediates(p.tokens, p.fused, features, {"sharing": sown, "fusion": p.sown}) for p in passes
+            Intermediates(p.tokens, p.fused, features, sown | {"fusion": p.sown}) for p in passes
         )
 
     def _run_backbones(

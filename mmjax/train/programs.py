@@ -107,6 +107,10 @@ class Programs:
             self.init_program.out_info,
         )
 
+    def init(self) -> LoopState:
+        """Returns the state before the first step, on all devices."""
+        return self.place(self.init_program.lower().compile()(*self.init_args()))
+
     def compile_and_init(self, data: Batch, indices: Any) -> LoopState:
         """Returns the state before the first step; meanwhile the training program compiles.
 
@@ -142,7 +146,7 @@ class Programs:
                 platform = self.devices[0].platform
                 options = keep_known_options(COMPILER_OPTIONS.get(platform, {}))
             else:
-                state = self.place(self.init_program.lower().compile()(*self.init_args()))
+                state = self.init()
             lowered = self.train_program.lower((self.values, state.train), data, indices)
             self.compiled[key] = start_in_thread(lambda: lowered.compile(options)).result()
         return self.compiled[key]
