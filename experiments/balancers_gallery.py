@@ -25,7 +25,7 @@ from jaxtyping import Array, Float
 
 from mmjax import balance
 from mmjax.balance import Balancer
-from mmjax.balance.pullback import of_jacobian
+from mmjax.balance.pullback import pullback_from_jacobian
 
 STARTS = np.array([[-8.5, 7.5], [-8.5, 5.0], [0.0, 0.0], [9.0, 9.0], [10.0, -8.0]], np.float32)
 BOUND = 21.0
@@ -55,14 +55,14 @@ def objectives(x: Float[Array, " 2"]) -> Float[Array, " 2"]:
     return (valleys * above + bowls * below + BOUND) * jnp.array([SCALE, 1.0])
 
 
-def paths(balancer: Balancer, steps: int, rate: float) -> Float[Array, "5 k 2"]:
+def trace_paths(balancer: Balancer, steps: int, rate: float) -> Float[Array, "5 k 2"]:
     """Returns a hundred points of the path from each start, and its end point."""
     optimizer = optax.adam(rate)
 
     def step(carry, k):
         x, opt_state, state = carry
         losses, jacobian = objectives(x), jax.jacrev(objectives)(x)
-        pullback = of_jacobian({"x": jacobian}, {"x": True})
+        pullback = pullback_from_jacobian({"x": jacobian}, {"x": True})
         # The gradients are exact, so independent batches have the same ones.
         parts = (pullback,) * balancer.parts if balancer.parts > 1 else ()
         options = {"key": jax.random.key(0), "labeled": jnp.ones(2, bool)}
@@ -87,7 +87,7 @@ def paths(balancer: Balancer, steps: int, rate: float) -> Float[Array, "5 k 2"]:
     return jax.jit(jax.vmap(trace_path))(jnp.asarray(STARTS))
 
 
-def pareto_set() -> Float[Array, "w 2"]:
+def compute_pareto_set() -> Float[Array, "w 2"]:
     """Minimizes weighted sums of the two bowls by gradient descent."""
 
     def minimize(w):
@@ -102,7 +102,7 @@ def pareto_set() -> Float[Array, "w 2"]:
     return jax.jit(jax.vmap(minimize))(jnp.stack([share / SCALE, 1 - share], axis=1))
 
 
-def draw(paths_of: dict[str, np.ndarray], front: np.ndarray, file: Path) -> None:
+def draw_paths(paths_of: dict[str, np.ndarray], front: np.ndarray, file: Path) -> None:
     """Draws one panel per method, readable in black and white."""
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
@@ -138,14 +138,14 @@ def main() -> None:
     default = Path(__file__).parent / "results" / "balancers_gallery.png"
     parser.add_argument("--file", type=Path, default=default)
     options = parser.parse_args()
-    front, paths_of = np.asarray(pareto_set()), {}
+    front, paths_of = np.asarray(compute_pareto_set()), {}
     for name in options.methods:
-        paths_of[name] = np.asarray(paths(METHODS[name](), options.steps, options.rate))
+        paths_of[name] = np.asarray(trace_paths(METHODS[name](), options.steps, options.rate))
         ends = paths_of[name][:, -1]
         distance = np.linalg.norm(ends[:, None] - front[None], axis=-1).min(1)
         points = ", ".join(f"({a:.1f}, {b:.1f})" for a, b in ends)
         print(f"{name}: {(distance < 0.3).sum()} of 5 on the Pareto set; {points}", flush=True)
-    draw(paths_of, front, options.file)
+    draw_paths(paths_of, front, options.file)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from mmjax.config import auto_config
 from mmjax.experiment import Experiment
 from mmjax.study import Study
 
-OF_TOKENS = ("early transformer", "cross-modal", "bottleneck", "perceiver")
+TOKEN_FUSIONS = ("early transformer", "cross-modal", "bottleneck", "perceiver")
 SLICES = {"model.encoders.audio.slices": "7"}
 
 
@@ -49,7 +49,7 @@ STUDY = Study(
     base=experiment,
     axes={
         "fusion": {
-            name: {"model.fusion": call} | (SLICES if name in OF_TOKENS else {})
+            name: {"model.fusion": call} | (SLICES if name in TOKEN_FUSIONS else {})
             for name, call in FUSIONS.items()
         }
     },

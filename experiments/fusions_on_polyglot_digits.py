@@ -28,7 +28,7 @@ from mmjax.config import auto_config
 from mmjax.experiment import Experiment
 from mmjax.study import Study
 
-OF_TOKENS = ("early transformer", "cross-modal", "bottleneck", "perceiver")
+TOKEN_FUSIONS = ("early transformer", "cross-modal", "bottleneck", "perceiver")
 ALL_STEPS = {
     "model.encoders.speech.output": "all",
     "model.encoders.text.encoder.output": "all",
@@ -45,7 +45,7 @@ STUDY = Study(
     base=experiment,
     axes={
         "fusion": {
-            name: {"model.fusion": call} | (ALL_STEPS if name in OF_TOKENS else {})
+            name: {"model.fusion": call} | (ALL_STEPS if name in TOKEN_FUSIONS else {})
             for name, call in FUSIONS.items()
         }
     },

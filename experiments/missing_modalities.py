@@ -36,7 +36,7 @@ from mmjax.experiment import Experiment
 from mmjax.study import Study
 
 COMPLETE = "polyglot_digits(missing_modalities=0.0, missing_labels=0.0)"
-HALF = f"mmjax.data.missing:at_random({COMPLETE}, modalities=0.5, splits=('test',))"
+HALF_MISSING = f"mmjax.data.missing:at_random({COMPLETE}, modalities=0.5, splits=('test',))"
 
 
 @auto_config
@@ -49,7 +49,7 @@ STUDY = Study(
     base=experiment,
     axes={
         "modality_dropout": ["0.0", "0.1", "0.2", "0.3", "0.5"],
-        "test": {"complete": {"data": COMPLETE}, "half missing": {"data": HALF}},
+        "test": {"complete": {"data": COMPLETE}, "half missing": {"data": HALF_MISSING}},
     },
     metric="digit/accuracy",
     baseline={"test": "half missing"},

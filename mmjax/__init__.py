@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mmjax.model import Model
     from mmjax.train.loop import fit
     from mmjax.train.run_arms import run
-    from mmjax.train.step import make_train_step
+    from mmjax.train.steps.train_step import make_train_step
     from mmjax.types import Batch, Branches, Intermediates, Seen, Tokens, TrainState
 
 __version__ = "0.1.0"

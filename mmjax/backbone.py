@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmjax.masks import real, zero
+from mmjax.masks import make_value_mask, make_zero
 from mmjax.sharing import Copies
 from mmjax.types import Branches, Tokens
 
 
-class Pass(NamedTuple):
+class BackbonePass(NamedTuple):
     """Output of one backbone for a batch.
 
     Attributes:
@@ -36,7 +36,7 @@ class Pass(NamedTuple):
         return self.task in (None, task)
 
 
-def encode(
+def encode_modality(
     encoder: nn.Module,
     x: Any,
     present: Bool[Array, " b"],
@@ -46,36 +46,38 @@ def encode(
 ) -> Tokens:
     """Encodes one modality; zeros replace absent examples and padding before and after."""
     length = None if length is None else jnp.where(present, length, 0)
-    tokens = encoder(jnp.where(real(x, present, length), x, zero(x)), length, train=train)
+    tokens = encoder(
+        jnp.where(make_value_mask(x, present, length), x, make_zero(x)), length, train=train
+    )
     mask = tokens.mask & present[:, None]
     return Tokens(jnp.where(mask[..., None], tokens.values, 0), mask)
 
 
-def sown_by(module: nn.Module) -> dict[str, Any]:
+def get_sown_values(module: nn.Module) -> dict[str, Any]:
     """Returns what a module itself has sown as "intermediates", if that collection is mutable."""
     sown = module.variables.get("intermediates", {})
     # Submodules' collections are dictionaries; values that are sown are tuples, one per call.
     return {name: value[0] for name, value in sown.items() if isinstance(value, tuple)}
 
 
-def is_branches(x: Any) -> bool:
+def _is_branches(x: Any) -> bool:
     """Returns whether late fusion made this."""
     return isinstance(x, Branches)
 
 
-def branch(fused: Branches | Copies, modality: str) -> Any:
+def select_branch(fused: Branches | Copies, modality: str) -> Any:
     """Returns one modality's branch, or the copies of it."""
-    return jax.tree.map(lambda x: x.values[modality], fused, is_leaf=is_branches)
+    return jax.tree.map(lambda x: x.values[modality], fused, is_leaf=_is_branches)
 
 
-def branch_weights(fused: Any, task: int, tasks: int) -> dict[str, Float[Array, " b"]]:
+def compute_branch_weights(fused: Any, task: int, tasks: int) -> dict[str, Float[Array, " b"]]:
     """Returns a task's weights of the branches; {} if there are no branches.
 
     With copies of the backbone it is the mean over those that serve the task.
     """
     if not isinstance(fused, Copies):
-        return fused.weights if is_branches(fused) else {}
-    stacks = [fused.shared.weights] if is_branches(fused.shared) else []
-    if is_branches(fused.own):
+        return fused.weights if _is_branches(fused) else {}
+    stacks = [fused.shared.weights] if _is_branches(fused.shared) else []
+    if _is_branches(fused.own):
         stacks.append(jax.tree.map(lambda w: jnp.split(w, tasks)[task], fused.own.weights))
     return jax.tree.map(lambda *w: jnp.concatenate(w).mean(axis=0), *stacks) if stacks else {}

@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 
 from mmjax.escapes import escape_control_characters
 
-Rows = Sequence[Sequence[str]]
+_Rows = Sequence[Sequence[str]]
 
-FILE_WIDTH = 120  # characters per line if the output is not a terminal
-GAP = "  "
-NARROW = 24  # characters; a column of words gets at least this, or its longest text if shorter
-NO_BREAK = "\u00a0"  # a space at which cells are not broken into lines
+_FILE_WIDTH = 120  # characters per line if the output is not a terminal
+_COLUMN_GAP = "  "
+_MIN_WORD_COLUMN_WIDTH = (
+    24  # characters; a column of words gets at least this, or its longest text if shorter
+)
+NO_BREAK_SPACE = "\u00a0"  # a space at which cells are not broken into lines
 
 
 def make_progress(*columns: Any, stderr: bool = False, disable: bool = False) -> Any:
@@ -30,7 +32,7 @@ def make_progress(*columns: Any, stderr: bool = False, disable: bool = False) ->
 
     console = Console(stderr=stderr)
     if not stderr and not console.is_terminal:
-        console = Console(width=FILE_WIDTH)
+        console = Console(width=_FILE_WIDTH)
     parts = ["{task.description}", BarColumn(bar_width=20), *columns]
     parts = [TextColumn(part, markup=False) if isinstance(part, str) else part for part in parts]
     return Progress(*parts, refresh_per_second=4, console=console, disable=disable)
@@ -49,16 +51,16 @@ def print_text(text: str = "", *, file: Any = None) -> None:
 
 def print_paragraph(text: str) -> None:
     """Prints text and breaks its lines at spaces."""
-    width = terminal_width()
-    print_text("\n".join(part for line in text.split("\n") for part in break_lines(line, width)))
+    width = _terminal_width()
+    print_text("\n".join(part for line in text.split("\n") for part in _break_lines(line, width)))
 
 
-def terminal_width() -> int:
+def _terminal_width() -> int:
     """Returns the characters per line of the terminal, or of a file."""
-    return shutil.get_terminal_size((FILE_WIDTH, 24)).columns
+    return shutil.get_terminal_size((_FILE_WIDTH, 24)).columns
 
 
-def align_columns(rows: Rows) -> list[str]:
+def align_columns(rows: _Rows) -> list[str]:
     """Formats rows of text as lines whose columns are aligned to the left, without a header.
 
     Example:
@@ -67,12 +69,14 @@ def align_columns(rows: Rows) -> list[str]:
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
-        GAP.join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        _COLUMN_GAP.join(
+            text.ljust(width) for text, width in zip(row, widths, strict=True)
+        ).rstrip()
         for row in rows
     ]
 
 
-def print_table(rows: Rows, title: str = "", *, words: int = 1) -> None:
+def print_table(rows: _Rows, title: str = "", *, words: int = 1) -> None:
     """Prints a table of text as `format_table` lays it out.
 
     Args:
@@ -83,10 +87,10 @@ def print_table(rows: Rows, title: str = "", *, words: int = 1) -> None:
     print_text()
     if title:
         print_paragraph(escape_control_characters(title) + "\n")
-    print_text(format_table(rows, terminal_width(), words=words))
+    print_text(format_table(rows, _terminal_width(), words=words))
 
 
-def format_table(rows: Rows, width: int, *, words: int = 1) -> str:
+def format_table(rows: _Rows, width: int, *, words: int = 1) -> str:
     """Formats a table in lines of at most `width` characters, without truncating any cell.
 
     Columns of words and headers break into lines at spaces; numbers do not. A table that is still
@@ -106,35 +110,35 @@ def format_table(rows: Rows, width: int, *, words: int = 1) -> str:
       image      0.97
     """
     cells = [[escape_control_characters(cell) for cell in row] for row in rows]
-    layouts = [split_columns(cells, width, words)]
+    layouts = [_split_columns(cells, width, words)]
     if words == 1 and len(layouts[0]) != 1:
         transposed = [list(row) for row in zip(*cells, strict=True)]
-        layouts.append(split_columns(transposed, width, 1))
+        layouts.append(_split_columns(transposed, width, 1))
     fitting = [blocks for blocks in layouts if blocks]
     if not fitting:
-        return format_records(cells, width)
+        return _format_records(cells, width)
     # A single block is best, then the layout with the fewest lines.
     best = min(fitting, key=lambda blocks: (len(blocks) > 1, sum(len(b.cells) for b in blocks)))
-    lines = [format_block(block, width) for block in best]
-    return "\n\n".join(lines).replace(NO_BREAK, " ")
+    lines = [_format_block(block, width) for block in best]
+    return "\n\n".join(lines).replace(NO_BREAK_SPACE, " ")
 
 
-class Block(NamedTuple):
+class _Block(NamedTuple):
     """Part of a table: its cells, and how many of its columns, the first ones, hold words."""
 
     cells: list[list[str]]
     words: int
 
 
-def split_columns(cells: list[list[str]], width: int, words: int) -> list[Block]:
+def _split_columns(cells: list[list[str]], width: int, words: int) -> list[_Block]:
     """Splits a table into blocks of columns that fit; [] if the names and one column do not.
 
     Columns whose headers differ in the last word only, such as the metrics of a task, are a group.
     """
     columns = [list(column) for column in zip(*cells, strict=True)]
-    widths = [least_width(column, i < words) for i, column in enumerate(columns)]
+    widths = [_min_column_width(column, i < words) for i, column in enumerate(columns)]
     available = width - widths[0]
-    if any(len(GAP) + w > available for w in widths[1:]):
+    if any(len(_COLUMN_GAP) + w > available for w in widths[1:]):
         return []
     groups: list[list[int]] = []
     for i in range(1, len(columns)):
@@ -145,37 +149,37 @@ def split_columns(cells: list[list[str]], width: int, words: int) -> list[Block]
             groups.append([i])
     blocks: list[list[int]] = [[]]
     for group in groups:
-        for part in [group] if _total(group, widths) <= available else [[i] for i in group]:
-            if blocks[-1] and _total(blocks[-1] + part, widths) > available:
+        for part in [group] if _total_width(group, widths) <= available else [[i] for i in group]:
+            if blocks[-1] and _total_width(blocks[-1] + part, widths) > available:
                 blocks.append([])
             blocks[-1] += part
     return [
-        Block([[row[i] for i in (0, *block)] for row in cells], 1 + sum(i < words for i in block))
+        _Block([[row[i] for i in (0, *block)] for row in cells], 1 + sum(i < words for i in block))
         for block in blocks
     ]
 
 
-def _total(columns: Sequence[int], widths: Sequence[int]) -> int:
+def _total_width(columns: Sequence[int], widths: Sequence[int]) -> int:
     """Returns the characters that these columns take to the right of the first one."""
-    return sum(len(GAP) + widths[i] for i in columns)
+    return sum(len(_COLUMN_GAP) + widths[i] for i in columns)
 
 
-def least_width(column: Sequence[str], is_words: bool) -> int:
+def _min_column_width(column: Sequence[str], is_words: bool) -> int:
     """Returns the smallest width of a column, its header included."""
     header, *cells = column
     word = max((display_width(word) for word in header.split(" ")), default=0)
     if not is_words:
         return max([word, *map(display_width, cells)])
     longest_word = max([word, *(display_width(w) for cell in cells for w in cell.split(" "))])
-    return max(longest_word, min(NARROW, max(map(display_width, column))))
+    return max(longest_word, min(_MIN_WORD_COLUMN_WIDTH, max(map(display_width, column))))
 
 
-def format_block(block: Block, width: int) -> str:
+def _format_block(block: _Block, width: int) -> str:
     """Formats cells that fit, with a rule below the header."""
     cells, words = block
     columns = list(zip(*cells, strict=True))
-    widths = [least_width(column, i < words) for i, column in enumerate(columns)]
-    spare = width - sum(widths) - len(GAP) * (len(widths) - 1)
+    widths = [_min_column_width(column, i < words) for i, column in enumerate(columns)]
+    spare = width - sum(widths) - len(_COLUMN_GAP) * (len(widths) - 1)
     for i in range(words):  # columns of words share the rest of the line
         wanted = max(map(display_width, columns[i])) - widths[i]
         widths[i] += (added := max(0, min(wanted, spare)))
@@ -185,27 +189,27 @@ def format_block(block: Block, width: int) -> str:
         widths = header_widths  # no header has to be broken
     lines: list[str] = []
     for number, row in enumerate(cells):
-        broken = [break_lines(cell, w) for cell, w in zip(row, widths, strict=True)]
+        broken = [_break_lines(cell, w) for cell, w in zip(row, widths, strict=True)]
         height = max(map(len, broken))
         blanks = [[""] * (height - len(part)) for part in broken]
         parts = zip(blanks, broken, strict=True)
         # Headers are aligned to the bottom, cells to the top.
         padded = [blank + part if number == 0 else part + blank for blank, part in parts]
-        lines += [_join(texts, widths, words) for texts in zip(*padded, strict=True)]
+        lines += [_format_line(texts, widths, words) for texts in zip(*padded, strict=True)]
         if number == 0:
-            lines.append("─" * (sum(widths) + len(GAP) * (len(widths) - 1)))
+            lines.append("─" * (sum(widths) + len(_COLUMN_GAP) * (len(widths) - 1)))
     return "\n".join(lines)
 
 
-def _join(texts: Sequence[str], widths: Sequence[int], words: int) -> str:
+def _format_line(texts: Sequence[str], widths: Sequence[int], words: int) -> str:
     padded = []
     for i, (text, width) in enumerate(zip(texts, widths, strict=True)):
         space = " " * (width - display_width(text))
         padded.append(text + space if i < words else space + text)
-    return GAP.join(padded).rstrip()
+    return _COLUMN_GAP.join(padded).rstrip()
 
 
-def format_records(cells: list[list[str]], width: int) -> str:
+def _format_records(cells: list[list[str]], width: int) -> str:
     """Formats one list per row: its name, and below it each header with its value."""
     header, *rows = cells
     indent = max(map(display_width, header[1:]), default=0)
@@ -215,15 +219,17 @@ def format_records(cells: list[list[str]], width: int) -> str:
         for title, value in zip(header[1:], values, strict=True):
             if not value:
                 continue
-            if len(GAP) * 2 + indent + display_width(value) <= width:
-                lines.append(f"{GAP}{title}{' ' * (indent - display_width(title))}{GAP}{value}")
+            if len(_COLUMN_GAP) * 2 + indent + display_width(value) <= width:
+                lines.append(
+                    f"{_COLUMN_GAP}{title}{' ' * (indent - display_width(title))}{_COLUMN_GAP}{value}"
+                )
             else:
-                lines += [f"{GAP}{title}", f"{GAP}{GAP}{value}"]
+                lines += [f"{_COLUMN_GAP}{title}", f"{_COLUMN_GAP}{_COLUMN_GAP}{value}"]
         lines.append("")
-    return "\n".join(lines).rstrip("\n").replace(NO_BREAK, " ")
+    return "\n".join(lines).rstrip("\n").replace(NO_BREAK_SPACE, " ")
 
 
-def break_lines(text: str, width: int) -> list[str]:
+def _break_lines(text: str, width: int) -> list[str]:
     """Breaks text at spaces into lines of at most `width` characters; longer words stay whole."""
     lines = [""]
     for word in text.split(" "):

@@ -9,14 +9,14 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-JOINERS = "\u200c\u200d"  # invisible, but needed in words and emoji
-MARKDOWN = re.compile(
+_JOINERS = "\u200c\u200d"  # invisible, but needed in words and emoji
+_MARKDOWN_SYNTAX = re.compile(
     r"[\\`*\[\]|$~]"  # always markup
     r"|(?<![^\W_])_|_(?![^\W_])"  # not within a word, where it is literal
     r"|<(?=[A-Za-z/!?])|&(?=#?\w+;)"  # the start of a tag, and of an entity
 )
-ENTITIES = {"<": "&lt;", "&": "&amp;"}
-LATEX = {
+_ENTITIES = {"<": "&lt;", "&": "&amp;"}
+LATEX_REPLACEMENTS = {
     "\\": r"\textbackslash{}",
     **{c: "\\" + c for c in "&%$#_{}"},
     **{
@@ -56,19 +56,19 @@ def escape_control_characters(text: str, keep: str = "") -> str:
     """
     if text.isprintable():
         return text
-    return "".join(c if c in keep or is_visible(c) else escape_character(c) for c in text)
+    return "".join(c if c in keep or _is_visible(c) else _escape_character(c) for c in text)
 
 
-def is_visible(character: str) -> bool:
+def _is_visible(character: str) -> bool:
     """Returns whether a character prints as itself or is a kind of space."""
     return (
         character.isprintable()
-        or character in JOINERS
+        or character in _JOINERS
         or unicodedata.category(character) in ("Zs", "Co")
     )
 
 
-def escape_character(character: str) -> str:
+def _escape_character(character: str) -> str:
     """Writes a character as Python's strings do."""
     return character.encode("unicode_escape").decode()
 
@@ -81,7 +81,7 @@ def escape_markdown(text: str) -> str:
       'a\\|b &lt;script> low_rank \\_x\\_'
     """
     text = escape_control_characters(text.replace("\n", " "))
-    return MARKDOWN.sub(lambda match: ENTITIES.get(match[0], "\\" + match[0]), text)
+    return _MARKDOWN_SYNTAX.sub(lambda match: _ENTITIES.get(match[0], "\\" + match[0]), text)
 
 
 def escape_html(text: str) -> str:
@@ -102,7 +102,7 @@ def escape_latex(text: str) -> str:
       '5\\% $\\pm$ 1'
     """
     text = escape_control_characters(text.replace("\n", " "))
-    return "".join(LATEX.get(c, c) for c in text)
+    return "".join(LATEX_REPLACEMENTS.get(c, c) for c in text)
 
 
 def format_markdown_table(

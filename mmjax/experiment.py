@@ -11,7 +11,7 @@ from mmjax.data.modality_dropout import check_rates
 from mmjax.model import Model
 from mmjax.types import Optimizer
 
-LARGEST = 2**31 - 1  # steps are counted in 32 bits
+_MAX_INT32 = 2**31 - 1  # steps are counted in 32 bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +91,8 @@ class Experiment:
             value = getattr(self, name)
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
-            if value > LARGEST:
-                raise ValueError(f"{name} is {value}; it must be at most {LARGEST}.")
+            if value > _MAX_INT32:
+                raise ValueError(f"{name} is {value}; it must be at most {_MAX_INT32}.")
         if self.workers < 0:
             raise ValueError(f"workers is {self.workers}; it must be 0 or more.")
         check_rates("modality_dropout", self.modality_dropout)

@@ -16,28 +16,28 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from jax.interpreters.partial_eval import dce_jaxpr
 
-Shape = tuple[int, ...]
+_Shape = tuple[int, ...]
 
 
-def names(text: str) -> frozenset[str]:
+def _words(text: str) -> frozenset[str]:
     """Splits a text into the set of its words."""
     return frozenset(text.split())
 
 
 # One operation per element of the result, but three for one_minus_square: (1 + x)(1 - x).
-ELEMENTWISE = names(
+ELEMENTWISE = _words(
     """abs acos acosh add add_any asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp
     cos cosh cumlogsumexp cummax cummin cumprod cumsum digamma div erf erf_inv erfc exp exp2 expm1
     floor igamma igammac integer_pow lgamma log log1p log2 logistic max min mul neg nextafter
     one_minus_square polygamma pow rem round rsqrt sign sin sinh sqrt square sub tan tanh zeta"""
 )
 # One operation per element except the first of each group that is reduced.
-REDUCTIONS = names("reduce_max reduce_min reduce_prod reduce_sum unshift")
-WINDOWS = names("reduce_window_max reduce_window_min reduce_window_sum")
+REDUCTIONS = _words("reduce_max reduce_min reduce_prod reduce_sum unshift")
+WINDOWS = _words("reduce_window_max reduce_window_min reduce_window_sum")
 # One operation per element of the updates.
-SCATTERS = names("scatter-add scatter-max scatter-min scatter-mul scatter-sub")
+SCATTERS = _words("scatter-add scatter-max scatter-min scatter-mul scatter-sub")
 # Elements are moved, selected, sampled or converted: no operations.
-FREE = names(
+FREE_PRIMITIVES = _words(
     """all_gather all_to_all approx_top_k bitcast_convert_type broadcast_in_dim complex concatenate
     conj convert_element_type copy copy_p device_put dynamic_slice dynamic_update_slice empty2
     expand_dims gather imag iota name optimization_barrier pad pmax pmin ppermute psum
@@ -46,13 +46,13 @@ FREE = names(
     """
 )
 # Primitives whose inner jaxpr runs once.
-CALLS = names(
+CALL_PRIMITIVES = _words(
     """call checkpoint closed_call core_call custom_jvp_call custom_vjp_call custom_vmap_call
     eval_jaxpr jit pjit remat2"""
 )
 
 
-def flops(function: Callable[..., Any], *args: Any) -> int:
+def count_flops(function: Callable[..., Any], *args: Any) -> int:
     """Counts the floating-point operations of a function call without computing anything.
 
     A product of matrices [m k] and [k n] counts 2mnk. A convolution counts every tap of the kernel
@@ -75,10 +75,10 @@ def flops(function: Callable[..., Any], *args: Any) -> int:
       >>> count_flops(jnp.matmul, jnp.zeros((2, 3)), jnp.zeros((3, 4)))
       48
     """
-    return sum(flops_by_scope(function, *args).values())
+    return sum(count_flops_by_scope(function, *args).values())
 
 
-def flops_by_scope(function: Callable[..., Any], *args: Any) -> dict[str, int]:
+def count_flops_by_scope(function: Callable[..., Any], *args: Any) -> dict[str, int]:
     """Counts operations as `count_flops` does, separately for each `jax.named_scope`.
 
     Returns:
@@ -89,41 +89,43 @@ def flops_by_scope(function: Callable[..., Any], *args: Any) -> dict[str, int]:
     needed, _ = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
     counts: collections.Counter[str] = collections.Counter()
     for eqn in needed.eqns:
-        counts[str(eqn.source_info.name_stack)] += of_equation(eqn)
+        counts[str(eqn.source_info.name_stack)] += _count_equation(eqn)
     return dict(counts)
 
 
-def of_jaxpr(jaxpr: Jaxpr | ClosedJaxpr) -> int:
+def _count_jaxpr(jaxpr: Jaxpr | ClosedJaxpr) -> int:
     """Counts the operations of a jaxpr."""
     inner = jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
-    return sum(of_equation(eqn) for eqn in inner.eqns)
+    return sum(_count_equation(eqn) for eqn in inner.eqns)
 
 
-def of_equation(eqn: JaxprEqn) -> int:
+def _count_equation(eqn: JaxprEqn) -> int:
     """Counts the operations of one equation, its inner jaxprs included."""
     name, params = eqn.primitive.name, eqn.params
     if name == "scan":
-        return params["length"] * of_jaxpr(params["jaxpr"])
+        return params["length"] * _count_jaxpr(params["jaxpr"])
     if name == "while":
         warnings.warn("FLOPs: a loop of unknown length counts as one iteration", stacklevel=2)
-        return of_jaxpr(params["cond_jaxpr"]) + of_jaxpr(params["body_jaxpr"])
+        return _count_jaxpr(params["cond_jaxpr"]) + _count_jaxpr(params["body_jaxpr"])
     if name == "cond":
         platforms = params.get("branches_platforms") or ()
         if None in platforms:
-            return of_jaxpr(params["branches"][platforms.index(None)])
-        return max(of_jaxpr(branch) for branch in params["branches"])
-    if name in CALLS:
-        return sum(of_jaxpr(p) for p in params.values() if isinstance(p, Jaxpr | ClosedJaxpr))
+            return _count_jaxpr(params["branches"][platforms.index(None)])
+        return max(_count_jaxpr(branch) for branch in params["branches"])
+    if name in CALL_PRIMITIVES:
+        return sum(_count_jaxpr(p) for p in params.values() if isinstance(p, Jaxpr | ClosedJaxpr))
     outputs: list[Any] = [v.aval for v in eqn.outvars]
     inputs: list[Any] = [v.aval for v in eqn.invars]
     if any(jnp.issubdtype(x.dtype, jnp.inexact) for x in outputs):
-        return of_arithmetic(name, params, [x.shape for x in inputs], outputs[0].shape)
+        return _count_arithmetic(name, params, [x.shape for x in inputs], outputs[0].shape)
     return 0
 
 
-def of_arithmetic(name: str, params: Mapping[str, Any], shapes: Sequence[Shape], out: Shape) -> int:
+def _count_arithmetic(
+    name: str, params: Mapping[str, Any], shapes: Sequence[_Shape], out: _Shape
+) -> int:
     """Counts the operations of a primitive from the shapes of its arguments and result."""
-    if name in FREE:
+    if name in FREE_PRIMITIVES:
         return 0
     if name in ELEMENTWISE:
         return prod(out) * (3 if name == "one_minus_square" else 1)
@@ -141,7 +143,7 @@ def of_arithmetic(name: str, params: Mapping[str, Any], shapes: Sequence[Shape],
         (contracted, _), _ = params["dimension_numbers"]
         return 2 * prod(out) * prod(shapes[0][i] for i in contracted)
     if name == "conv_general_dilated":
-        return of_convolution(shapes[0], shapes[1], out, params["dimension_numbers"])
+        return _count_convolution(shapes[0], shapes[1], out, params["dimension_numbers"])
     if name in ("cholesky", "lu"):
         return prod(shapes[0]) * shapes[0][-1] * (1 if name == "cholesky" else 2) // 3
     if name == "triangular_solve":
@@ -150,7 +152,7 @@ def of_arithmetic(name: str, params: Mapping[str, Any], shapes: Sequence[Shape],
     return 0
 
 
-def of_convolution(image: Shape, kernel: Shape, out: Shape, axes: Any) -> int:
+def _count_convolution(image: _Shape, kernel: _Shape, out: _Shape, axes: Any) -> int:
     """Counts 2 * examples * filters * channels per filter * taps * positions."""
     examples, filters, *out_sizes = (out[i] for i in axes.out_spec)
     _, channels, *taps = (kernel[i] for i in axes.rhs_spec)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from mmjax.sharing import Copies
-from mmjax.types import Branches, Seen, Tokens
+from mmjax.types import Branches, Intermediates, Tokens
 
 
 def is_array(x: Any) -> bool:
@@ -17,7 +17,7 @@ def is_array(x: Any) -> bool:
     return isinstance(x, jax.Array | np.ndarray | jax.ShapeDtypeStruct)
 
 
-def batch_shapes(x: Any) -> str:
+def format_batch_shapes(x: Any) -> str:
     """Formats the shapes of a part's input with dtypes and the batch dimension.
 
     Example:
@@ -27,17 +27,17 @@ def batch_shapes(x: Any) -> str:
     if is_array(x):
         return f"{x.dtype}[{' '.join(map(str, x.shape))}]"
     if isinstance(x, Tokens | Branches):
-        return batch_shapes(x.values)
-    if isinstance(x, Seen):
-        return batch_shapes(x.tokens)
+        return format_batch_shapes(x.values)
+    if isinstance(x, Intermediates):
+        return format_batch_shapes(x.tokens)
     if isinstance(x, tuple) and hasattr(x, "_asdict"):
         x = {name: value for name, value in x._asdict().items() if value is not None}
     if isinstance(x, Mapping):
-        return ", ".join(f"{name} {batch_shapes(value)}" for name, value in x.items())
+        return ", ".join(f"{name} {format_batch_shapes(value)}" for name, value in x.items())
     return type(x).__name__
 
 
-def example_shapes(x: Any) -> str:
+def format_example_shapes(x: Any) -> str:
     """Formats the shapes of a part's input or output, without batch dimension and copies.
 
     Example:
@@ -45,21 +45,21 @@ def example_shapes(x: Any) -> str:
       '1×256'
     """
     if isinstance(x, Tokens | Branches):
-        return example_shapes(x.values)
+        return format_example_shapes(x.values)
     if isinstance(x, Copies):
         copies = x.own if x.shared is None else x.shared
-        return example_shapes(jax.ShapeDtypeStruct(copies.shape[1:], copies.dtype))
+        return format_example_shapes(jax.ShapeDtypeStruct(copies.shape[1:], copies.dtype))
     if is_array(x):
         return "×".join(map(str, x.shape[1:])) or "number"
     if not isinstance(x, Mapping):
         return ""
-    named = {name: example_shapes(value) for name, value in x.items()}
+    named = {name: format_example_shapes(value) for name, value in x.items()}
     if len(set(named.values())) == 1:
         return next(iter(named.values())) + " each" * (len(named) > 1)
     return ", ".join(f"{name} {shape}" for name, shape in named.items())
 
 
-def described(part: Any, depth: int = 1) -> str:
+def format_module(part: Any, depth: int = 1) -> str:
     """Formats a part's type with its attributes, except those that are empty, zero or False.
 
     Example:
@@ -74,36 +74,38 @@ def described(part: Any, depth: int = 1) -> str:
     hidden = ("parent", "name") if isinstance(part, nn.Module) else ()
     arguments = []
     for field in dataclasses.fields(part):
-        if field.name not in hidden and not is_off(value := getattr(part, field.name)):
-            arguments.append(f"{field.name}={attribute(value, depth - 1)}")
+        if field.name not in hidden and not _is_omitted(value := getattr(part, field.name)):
+            arguments.append(f"{field.name}={_format_attribute(value, depth - 1)}")
     return f"{type(part).__name__}({', '.join(arguments)})"
 
 
-def is_off(value: Any) -> bool:
+def _is_omitted(value: Any) -> bool:
     """Returns whether a value is empty, zero or False, or holds arrays, which are not settings."""
     if value is None or any(map(is_array, jax.tree.leaves(value))):
         return True
     return isinstance(value, bool | int | float | str | tuple | list | Mapping) and not value
 
 
-def attribute(value: Any, depth: int) -> str:
+def _format_attribute(value: Any, depth: int) -> str:
     """Formats the value of an attribute."""
     if dataclasses.is_dataclass(value):
-        return described(value, depth)
+        return format_module(value, depth)
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{k!r}: {attribute(v, depth)}" for k, v in value.items()) + "}"
+        return (
+            "{" + ", ".join(f"{k!r}: {_format_attribute(v, depth)}" for k, v in value.items()) + "}"
+        )
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         # A recurrent cell has the name of the function that makes its step, or is it.
         value = next(filter(callable, value), type(value))
     if isinstance(value, tuple | list) and any(map(dataclasses.is_dataclass, value)):
-        return f"[{', '.join(attribute(v, depth) for v in value)}]"
+        return f"[{', '.join(_format_attribute(v, depth) for v in value)}]"
     if callable(value):
         name = getattr(value, "__qualname__", type(value).__name__).partition(".")[0]
         return name.strip("_").removesuffix("_step")
     return repr(value)
 
 
-def with_unit(number: int | float) -> str:
+def format_with_unit(number: int | float) -> str:
     """Formats a number with four digits and a unit of thousands.
 
     Example:

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Any, TypeVar
 
-T = TypeVar("T")
+_T = TypeVar("T")
 SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
 
-CALLS = itertools.count(1)
+_SYNC_POINTS = itertools.count(1)
 """Numbers the calls of JAX's preemption service, which chooses the number at which to stop."""
 
 
@@ -38,11 +38,11 @@ class Interrupted(KeyboardInterrupt):
 @contextlib.contextmanager
 def raise_on_signals() -> Iterator[None]:
     """Raises `Interrupted` in the main thread if a signal arrives; for a whole command."""
-    previous = install_handler(_raise_interrupted, SIGNALS)
+    previous = _install_handler(_raise_interrupted, SIGNALS)
     try:
         yield
     finally:
-        restore_handlers(previous)
+        _restore_handlers(previous)
 
 
 def _raise_interrupted(signum: int, frame: FrameType | None) -> None:
@@ -52,7 +52,7 @@ def _raise_interrupted(signum: int, frame: FrameType | None) -> None:
     raise Interrupted(signum=signum)
 
 
-def install_handler(handler: Any, signals: list[signal.Signals]) -> dict[signal.Signals, Any]:
+def _install_handler(handler: Any, signals: list[signal.Signals]) -> dict[signal.Signals, Any]:
     """Handles signals by a function, and returns {signal: its previous handler}.
 
     Ignored signals stay ignored (as under `nohup`), and so do handlers that are not Python's. Only
@@ -67,7 +67,7 @@ def install_handler(handler: Any, signals: list[signal.Signals]) -> dict[signal.
     return replaced
 
 
-def restore_handlers(previous: dict[signal.Signals, Any]) -> None:
+def _restore_handlers(previous: dict[signal.Signals, Any]) -> None:
     """Restores what `_install_handler` replaced."""
     for signum, handler in previous.items():
         signal.signal(signum, handler)
@@ -89,14 +89,14 @@ class StopRequest:
         return self
 
     def __exit__(self, *_: object) -> None:
-        restore_handlers(self.previous)
+        _restore_handlers(self.previous)
 
     def defer_signals(self) -> None:
         """Begins to record signals: until now they end the process, as nothing would be lost."""
         import jax
 
         if jax.process_count() == 1:
-            self.previous = install_handler(self._note, SIGNALS)
+            self.previous = _install_handler(self._note, SIGNALS)
 
     def end_deferral(self, step: int) -> None:
         """Lets signals end the process again, since the checkpoint of the last step is saved.
@@ -104,12 +104,12 @@ class StopRequest:
         Raises:
           Interrupted: a signal arrived that has not been handled yet.
         """
-        restore_handlers(self.previous)
+        _restore_handlers(self.previous)
         self.previous = {}
         if self.signum is not None:
             raise self.interruption(step)
 
-    def watch(self, items: Iterable[T]) -> Iterator[T | None]:
+    def watch(self, items: Iterable[_T]) -> Iterator[_T | None]:
         """Yields the items; if a signal arrives while waiting for one, yields None and ends."""
         iterator = iter(items)
         while True:
@@ -152,7 +152,7 @@ class StopRequest:
         if jax.process_count() > 1 and service:
             from jax.experimental import multihost_utils
 
-            if multihost_utils.reached_preemption_sync_point(next(CALLS)):
+            if multihost_utils.reached_preemption_sync_point(next(_SYNC_POINTS)):
                 self.signum = signal.SIGTERM
         return self.signum is not None
 

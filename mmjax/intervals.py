@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
+def compute_mean_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
     """Computes the mean over seeds and half its 95% interval (Student's t; NaN for one seed)."""
     from scipy import stats
 
@@ -17,13 +17,13 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
     return float(np.mean(values)), float(half)
 
 
-def format_mean(values: Sequence[float]) -> str:
+def format_mean_interval(values: Sequence[float]) -> str:
     """Formats a metric over the seeds: its mean and, for several seeds, half its interval.
 
     Example:
       >>> format_mean_interval([0.9, 0.8, 0.85])
       '0.850 ± 0.124'
     """
-    mean, half = mean_interval(values)
+    mean, half = compute_mean_interval(values)
     digits = 3 if abs(mean) < 10 else 1
     return f"{mean:.{digits}f}" + ("" if math.isnan(half) else f" ± {half:.{digits}f}")

@@ -10,12 +10,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-FILE_PREFIX = "experiment_file_"
+FILE_MODULE_PREFIX = "experiment_file_"
 """Prefix of the names of modules that were loaded from a file, and that no import finds."""
-INSTALLED = {"site-packages", "dist-packages"}
+_INSTALLED_FOLDERS = {"site-packages", "dist-packages"}
 
 
-def experiment_files(module: ModuleType | None) -> dict[str, Path]:
+def list_experiment_files(module: ModuleType | None) -> dict[str, Path]:
     """Lists the experiment's own code: its file and the loaded modules beside or below it.
 
     Installed packages (mmjax and the standard library too) do not count, even where the virtual
@@ -25,27 +25,27 @@ def experiment_files(module: ModuleType | None) -> dict[str, Path]:
       {path relative to the experiment file's folder, or to that of its top-level package:
       absolute path}, sorted; empty where the module has no file.
     """
-    main, root = source_file(module), code_folder(module)
+    main, root = find_source_file(module), find_code_folder(module)
     if main is None or root is None:
         return {}
-    paths = {main, *(path for _, path in own_modules() if path.is_relative_to(root))}
+    paths = {main, *(path for _, path in iterate_own_modules() if path.is_relative_to(root))}
     return {path.relative_to(root).as_posix(): path for path in sorted(paths)}
 
 
-def code_folder(module: ModuleType | None) -> Path | None:
+def find_code_folder(module: ModuleType | None) -> Path | None:
     """Returns the folder of the experiment's file, or that of its top-level package."""
-    main = source_file(module)
+    main = find_source_file(module)
     if module is None or main is None:
         return None
-    words = module_name(module).split(".") + ["__init__"] * (main.name == "__init__.py")
+    words = get_import_name(module).split(".") + ["__init__"] * (main.name == "__init__.py")
     in_package = tuple(words) == main.with_suffix("").parts[-len(words) :]
     return main.parents[len(words) - 1 if in_package else 0]
 
 
-def own_modules() -> Iterator[tuple[str, Path]]:
+def iterate_own_modules() -> Iterator[tuple[str, Path]]:
     """Yields the names and files of the loaded modules that are not of installed packages."""
     for name, module in list(sys.modules.items()):
-        file = source_name(module)
+        file = _find_source_name(module)
         # Most are recognized by their names alone, since resolving a path takes 0.1 ms.
         if file is None or not file.endswith(".py") or _is_installed(file):
             continue
@@ -54,13 +54,13 @@ def own_modules() -> Iterator[tuple[str, Path]]:
             yield name, path
 
 
-def source_file(module: Any) -> Path | None:
+def find_source_file(module: Any) -> Path | None:
     """Returns the file that a module's code was read from, resolved; None if there is none."""
-    name = source_name(module)
+    name = _find_source_name(module)
     return None if name is None else Path(name).resolve()
 
 
-def source_name(module: Any) -> str | None:
+def _find_source_name(module: Any) -> str | None:
     """Returns the path of the file that a module's code was read from, as Python has it.
 
     Where a stored copy is run, that is the copy, whereas `__file__` is the original.
@@ -72,7 +72,7 @@ def source_name(module: Any) -> str | None:
     return None
 
 
-def module_name(module: ModuleType) -> str:
+def get_import_name(module: ModuleType) -> str:
     """Returns the name by which a module can be imported; "__main__" if it was run as a file."""
     spec = getattr(module, "__spec__", None)
     return spec.name if spec is not None else module.__name__
@@ -80,11 +80,13 @@ def module_name(module: ModuleType) -> str:
 
 @functools.cache  # A start asks some ten times for each of a thousand modules.
 def _is_installed(file: str) -> bool:
-    return file.startswith(_library_folders()) or not INSTALLED.isdisjoint(Path(file).parts)
+    return file.startswith(_list_library_folders()) or not _INSTALLED_FOLDERS.isdisjoint(
+        Path(file).parts
+    )
 
 
 @functools.cache
-def _library_folders() -> tuple[str, ...]:
+def _list_library_folders() -> tuple[str, ...]:
     """Returns the folders of mmjax and of the standard library."""
     library = str(Path(__file__).resolve().parent) + os.sep
     return library, sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")

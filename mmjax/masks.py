@@ -34,7 +34,7 @@ def expand_mask(mask: Any, ndim: int) -> Array:
     return jnp.expand_dims(mask, range(mask.ndim, ndim))
 
 
-def real(x: Any, present: Bool[Array, " b"], length: Any | None) -> Bool[Array, "b ..."]:
+def make_value_mask(x: Any, present: Bool[Array, " b"], length: Any | None) -> Bool[Array, "b ..."]:
     """Marks the values of a modality that each example has; broadcasts to the shape of x.
 
     Args:
@@ -48,20 +48,20 @@ def real(x: Any, present: Bool[Array, " b"], length: Any | None) -> Bool[Array, 
     return mask & expand_mask(make_length_mask(length, x.shape[1], jnp), x.ndim)
 
 
-def zero(x: Any) -> Array:
+def make_zero(x: Any) -> Array:
     """Returns 0 in the type of x, to replace masked values without promoting the others."""
     return jnp.zeros((), x.dtype)
 
 
-def safe_inputs(batch: Batch) -> dict[str, Array]:
+def zero_missing_inputs(batch: Batch) -> dict[str, Array]:
     """Returns the inputs with zeros in place of missing modalities and padding."""
     return {
-        m: jnp.where(real(x, batch.present[m], batch.lengths.get(m)), x, zero(x))
+        m: jnp.where(make_value_mask(x, batch.present[m], batch.lengths.get(m)), x, make_zero(x))
         for m, x in batch.inputs.items()
     }
 
 
-def safe_targets(batch: Batch) -> dict[str, Array]:
+def zero_missing_targets(batch: Batch) -> dict[str, Array]:
     """Returns the targets with zeros in place of missing labels.
 
     A bad target gives NaN gradients even if its loss is masked.
@@ -72,7 +72,7 @@ def safe_targets(batch: Batch) -> dict[str, Array]:
     }
 
 
-def masked_sum(x: Array, mask: Bool[Array, " b"]) -> Array:
+def sum_masked(x: Array, mask: Bool[Array, " b"]) -> Array:
     """Sums over the examples that the mask marks."""
     return jnp.where(expand_mask(mask, x.ndim), x, jnp.zeros_like(x)).sum(0)
 

@@ -162,7 +162,7 @@ def rank_error(confusion: Shaped[np.ndarray, "c c"]) -> float:
       >>> rank_error(np.array([[1, 0, 1], [0, 2, 0], [0, 0, 0]]))
       0.5
     """
-    return ratio(float((rank_distance(confusion) * confusion).sum()), float(confusion.sum()))
+    return ratio(float((_rank_distance(confusion) * confusion).sum()), float(confusion.sum()))
 
 
 def quadratic_kappa(confusion: Shaped[np.ndarray, "c c"]) -> float:
@@ -176,14 +176,14 @@ def quadratic_kappa(confusion: Shaped[np.ndarray, "c c"]) -> float:
     """
     counts = confusion.astype(np.float64)
     chance = np.outer(counts.sum(axis=1), counts.sum(axis=0))
-    squared = rank_distance(confusion) ** 2
+    squared = _rank_distance(confusion) ** 2
     expected = float((squared * chance).sum())
     return (
         1 - float((squared * counts).sum() * counts.sum()) / expected if expected else float("nan")
     )
 
 
-def rank_distance(confusion: Shaped[np.ndarray, "c c"]) -> Float[np.ndarray, "c c"]:
+def _rank_distance(confusion: Shaped[np.ndarray, "c c"]) -> Float[np.ndarray, "c c"]:
     """Returns the matrix of |i - j|."""
     ranks = np.arange(len(confusion), dtype=np.float64)
     return np.abs(ranks[:, None] - ranks[None])

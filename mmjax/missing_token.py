@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from mmjax.types import Tokens
 
 
-class StandIn(nn.Module):
+class MissingToken(nn.Module):
     """Gives every example that lacks a modality one token of it.
 
     Attributes:

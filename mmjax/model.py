@@ -9,11 +9,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.backbone import Pass, branch, branch_weights, encode, sown_by
+from mmjax.backbone import (
+    BackbonePass,
+    compute_branch_weights,
+    encode_modality,
+    get_sown_values,
+    select_branch,
+)
 from mmjax.masks import expand_mask
-from mmjax.missing_token import StandIn
+from mmjax.missing_token import MissingToken
 from mmjax.sharing import Copies, HardSharing, copied
-from mmjax.token_heads import check_tokens, in_context
+from mmjax.token_heads import append_task_features, check_token_head
 from mmjax.types import Batch, Branches, Intermediates
 
 Modules = Mapping[str, nn.Module]
@@ -73,7 +79,7 @@ class Model(nn.Module):
                 f"{both[0]!r} is the name of a head and of an auxiliary objective; rename one."
             )
         for task, head in self.heads.items():
-            check_tokens(task, head, self.encoders)
+            check_token_head(task, head, self.encoders)
         super().__post_init__()
 
     def setup(self) -> None:
@@ -82,7 +88,7 @@ class Model(nn.Module):
         # of these attributes are the parameters' paths, which checkpoints hold.
         self.own_encoders = {m: encoder.copy() for m, encoder in self.encoders.items()}
         self.own_fusion = self.fusion.copy()
-        self.stand_ins = {m: StandIn(self.missing == "token") for m in self.encoders}
+        self.stand_ins = {m: MissingToken(self.missing == "token") for m in self.encoders}
         self.own_stand_ins = {m: stand_in.copy() for m, stand_in in self.stand_ins.items()}
         self.branch_sharing = {m: self.sharing.copy() for m in self.encoders}
         self.branch_heads = {
@@ -136,7 +142,7 @@ class Model(nn.Module):
 
         def run_backbone(fusion: nn.Module, encoders: Modules, stand_ins: Modules) -> Any:
             encoded = {
-                m: encode(encoder, inputs[m], present[m], lengths.get(m), train=train)
+                m: encode_modality(encoder, inputs[m], present[m], lengths.get(m), train=train)
                 for m, encoder in sorted(encoders.items())
             }
             tokens = encoded
@@ -149,27 +155,29 @@ class Model(nn.Module):
         for i, task in enumerate(tasks):
             if modality := getattr(self.heads[task], "tokens", None):
                 tokens = [p.tokens[modality].values for p in passes if p.is_used_by(i)]
-                features[task] = in_context(task, jnp.stack(tokens).mean(axis=0), features[task])
-        sown = {"sharing": sown_by(self.sharing)}
+                features[task] = append_task_features(
+                    task, jnp.stack(tokens).mean(axis=0), features[task]
+                )
+        sown = {"sharing": get_sown_values(self.sharing)}
         return features, tuple(
             Intermediates(p.tokens, p.fused, features, sown | {"fusion": p.sown}) for p in passes
         )
 
     def _run_backbones(
         self, run_backbone: Callable[..., Any], tasks: Sequence[str]
-    ) -> tuple[Any, list[Pass]]:
+    ) -> tuple[Any, list[BackbonePass]]:
         """Returns the fused features, `Copies` of them if the sharing requests it, and passes."""
         wanted = self.sharing.copies(tasks) if hasattr(self.sharing, "copies") else None
         common = (self.fusion, self.encoders, self.stand_ins)
         if wanted is None:
             fused, tokens = run_backbone(*common)
-            return fused, [Pass(fused, tokens, sown_by(self.fusion))]
+            return fused, [BackbonePass(fused, tokens, get_sown_values(self.fusion))]
         single = (self.own_fusion, self.own_encoders, self.own_stand_ins)
         stacks, passes = [], []
         for count, parts, is_own in ((wanted.shared, common, False), (wanted.own, single, True)):
             stack: Any = copied(run_backbone, count)(*parts) if count else (None, None)
             stacks.append(stack[0])
-            stacked = Pass(stack[0], stack[1], sown_by(parts[0]))
+            stacked = BackbonePass(stack[0], stack[1], get_sown_values(parts[0]))
             for i in range(count or 0):
                 # Own copies are stacked task by task, `count // len(tasks)` for each.
                 task = i * len(tasks) // count if is_own else None
@@ -178,11 +186,12 @@ class Model(nn.Module):
 
     def _apply_sharing(self, fused: Any, tasks: Sequence[str], *, train: bool) -> Features:
         """Applies the sharing; under late fusion, to each branch."""
-        weights = [branch_weights(fused, i, len(tasks)) for i in range(len(tasks))]
+        weights = [compute_branch_weights(fused, i, len(tasks)) for i in range(len(tasks))]
         if not weights[0]:
             return self.sharing(fused, tasks, train=train)
         branches = {
-            m: self.branch_sharing[m](branch(fused, m), tasks, train=train) for m in weights[0]
+            m: self.branch_sharing[m](select_branch(fused, m), tasks, train=train)
+            for m in weights[0]
         }
         return {
             t: Branches({m: x[t] for m, x in branches.items()}, weights[i])

@@ -11,13 +11,19 @@ from typing import Any, NamedTuple
 import jax
 from flax.errors import FlaxError
 
-from mmjax.formatting import batch_shapes, is_array
+from mmjax.formatting import format_batch_shapes, is_array
 from mmjax.model import Model
-from mmjax.model_parts import Part, key_shape, parts_of, shapes, watched
+from mmjax.model_parts import (
+    Part,
+    list_model_parts,
+    make_key_shape,
+    replace_arrays_by_shapes,
+    wrap_model_parts,
+)
 from mmjax.types import Batch, Branches, Tokens
 
 # How to fix the model if JAX or Flax fails in a part: their errors do not say.
-MENDS = {
+_FIXES = {
     "encoders": "Give the modality an encoder for such arrays.",
     "fusion": "Let it project the modalities to what it needs, or use another fusion.",
     "sharing": "Use a sharing for this output of the fusion.",
@@ -26,12 +32,12 @@ MENDS = {
 }
 
 # Errors of mmjax's own parts if they are used in the place of another kind of part.
-MISUSE = (AttributeError, LookupError, ArithmeticError)
-FAILURES = (ValueError, TypeError, FlaxError, *MISUSE)
+_MISUSE_ERRORS = (AttributeError, LookupError, ArithmeticError)
+_PART_ERRORS = (ValueError, TypeError, FlaxError, *_MISUSE_ERRORS)
 
 # Attributes that hold the number of layers; tracing time grows with it.
-REPEATS = ("layers", "rounds", "blocks", "levels")
-MAX_REPEATS = 1000
+_LAYER_COUNTS = ("layers", "rounds", "blocks", "levels")
+MAX_LAYERS = 1000
 
 
 class Call(NamedTuple):
@@ -54,7 +60,7 @@ class Trace(NamedTuple):
     params: dict[str, Any]
 
 
-def trace(model: Model, batch: Batch) -> Trace:
+def trace_model(model: Model, batch: Batch) -> Trace:
     """Runs the shapes of a batch through a model and records the inputs and outputs of its parts.
 
     Raises:
@@ -63,23 +69,23 @@ def trace(model: Model, batch: Batch) -> Trace:
     calls: dict[str, Call] = {}
 
     def record(name: str, part: Part, x: Any, call: Callable[[], Any]) -> Any:
-        with explained(part, f"gets {batch_shapes(x)}"):
-            check_input(part, x)
+        with _explain_errors(part, f"gets {format_batch_shapes(x)}"):
+            _check_part_input(part, x)
             output = call()
-            check_output(part, output)
-        calls.setdefault(name, Call(part, *shapes((x, output))))
+            _check_part_output(part, output)
+        calls.setdefault(name, Call(part, *replace_arrays_by_shapes((x, output))))
         return output
 
-    with watched(model, record) as wrapped:
+    with wrap_model_parts(model, record) as wrapped:
         variables = jax.eval_shape(
             lambda key, batch: wrapped.init(key, batch, method="call_all_parts"),
-            key_shape(),
-            shapes(batch),
+            make_key_shape(),
+            replace_arrays_by_shapes(batch),
         )
     return Trace(calls, dict(variables.get("params", {})))
 
 
-def check_fit(model: Model, batch: Batch) -> None:
+def check_model_fits_batch(model: Model, batch: Batch) -> None:
     """Refuses a model whose parts do not fit each other or the batch, its losses included.
 
     Args:
@@ -89,53 +95,55 @@ def check_fit(model: Model, batch: Batch) -> None:
     Raises:
       ValueError: naming the part, its type, its input and the fix.
     """
-    check_repeats(model)
-    targets = shapes(batch.targets)
-    for call in trace(model, batch).calls.values():
+    _check_layer_counts(model)
+    targets = replace_arrays_by_shapes(batch.targets)
+    for call in trace_model(model, batch).calls.values():
         part, prediction = call.part, call.output
         if part.kind != "heads":
             continue
         target = targets[part.path.removeprefix("heads.")]
-        what = f"predicts {batch_shapes(prediction)} for targets {batch_shapes(target)}"
-        with explained(part, what):
+        what = (
+            f"predicts {format_batch_shapes(prediction)} for targets {format_batch_shapes(target)}"
+        )
+        with _explain_errors(part, what):
             jax.eval_shape(jax.vmap(part.module.example_loss), prediction, target)
             jax.eval_shape(jax.vmap(part.module.statistics), prediction, target)
 
 
-def check_repeats(model: Model) -> None:
+def _check_layer_counts(model: Model) -> None:
     """Refuses numbers of layers that would take forever to trace."""
-    for part in parts_of(model).values():
-        for name in REPEATS:
+    for part in list_model_parts(model).values():
+        for name in _LAYER_COUNTS:
             count = getattr(part.module, name, 0)
-            if isinstance(count, int) and count > MAX_REPEATS:
+            if isinstance(count, int) and count > MAX_LAYERS:
                 raise ValueError(
-                    f"model.{part.path}.{name} is {count}; it must be at most {MAX_REPEATS}."
+                    f"model.{part.path}.{name} is {count}; it must be at most {MAX_LAYERS}."
                 )
 
 
 @contextlib.contextmanager
-def explained(part: Part, what: str) -> Iterator[None]:
+def _explain_errors(part: Part, what: str) -> Iterator[None]:
     """Adds to an error the part that raised it, and `what`, such as the part's input."""
     try:
         yield
-    except FAILURES as error:
+    except _PART_ERRORS as error:
         known = type(part.module).__module__.startswith("mmjax.")
-        if not known and isinstance(error, MISUSE):
+        if not known and isinstance(error, _MISUSE_ERRORS):
             raise  # a bug in a user's own part: its traceback helps more
         message = str(error).strip()
-        if not raised_by_mmjax(error):
-            message = f"{message.rstrip('.')}. {MENDS[part.kind]}"
+        if not _is_raised_by_mmjax(error):
+            message = f"{message.rstrip('.')}. {_FIXES[part.kind]}"
         kind = getattr(part.module, "__name__", type(part.module).__name__)
         raise ValueError(f"model.{part.path} ({kind}) {what}: {message}") from error
 
 
-def raised_by_mmjax(error: Exception) -> bool:
+def _is_raised_by_mmjax(error: Exception) -> bool:
     """Returns whether mmjax raised it; its errors, all ValueErrors, say how to fix the model."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return type(error) is ValueError and frame.f_globals.get("__name__", "").startswith("mmjax.")
 
 
-def check_input(part: Part, x: Any) -> None:
+def _check_part_input(part: Part, x: Any) -> None:
     """Refuses tokens for a head that takes one vector per example."""
     wanted = getattr(part.module, "features", "any")
     if part.kind == "heads" and wanted == "vector" and len(x.shape) != 2:
@@ -145,10 +153,10 @@ def check_input(part: Part, x: Any) -> None:
         )
 
 
-def check_output(part: Part, output: Any) -> None:
+def _check_part_output(part: Part, output: Any) -> None:
     """Refuses an output of an encoder, fusion or sharing that the rest of the model cannot use."""
     wanted = ""
-    if part.kind == "encoders" and not is_tokens(output):
+    if part.kind == "encoders" and not _is_tokens(output):
         wanted = (
             "an encoder returns Tokens, values [b n d] and mask [b n]; put a plain module into "
             "mmjax.encoders.Wrap."
@@ -158,10 +166,10 @@ def check_output(part: Part, output: Any) -> None:
     if part.kind == "sharing" and not isinstance(output, Mapping):
         wanted = "a sharing returns features [b d] for every task; put them into {task: features}."
     if wanted:
-        raise ValueError(f"it returns {batch_shapes(output)}, but {wanted}")
+        raise ValueError(f"it returns {format_batch_shapes(output)}, but {wanted}")
 
 
-def is_tokens(x: Any) -> bool:
+def _is_tokens(x: Any) -> bool:
     """Returns whether these are tokens [b n d] with their mask [b n]."""
     if not (isinstance(x, Tokens) and all(map(is_array, x))):
         return False

@@ -36,10 +36,10 @@ class Part(NamedTuple):
 
 
 # (name, part, its first argument, a function that calls it) -> the part's output.
-Around = Callable[[str, Part, Any, Callable[[], Any]], Any]
+PartWrapper = Callable[[str, Part, Any, Callable[[], Any]], Any]
 
 
-def parts_of(model: Model) -> dict[str, Part]:
+def list_model_parts(model: Model) -> dict[str, Part]:
     """Returns all parts that a model may call, by the names of their parameters."""
     tasks = tuple(sorted(model.heads))
     copies = model.sharing.copies(tasks) if hasattr(model.sharing, "copies") else None
@@ -61,13 +61,13 @@ def parts_of(model: Model) -> dict[str, Part]:
 
 
 @contextlib.contextmanager
-def watched(model: Model, around: Around) -> Iterator[Model]:
+def wrap_model_parts(model: Model, around: PartWrapper) -> Iterator[Model]:
     """Yields the model such that `around` calls its parts, while the context lasts.
 
     Calls that a part makes itself are not intercepted, nor are heads that auxiliary objectives call
     again.
     """
-    parts = parts_of(model)
+    parts = list_model_parts(model)
     active, called = list[str](), set[str]()
 
     def call_part(name: str, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -94,7 +94,7 @@ def watched(model: Model, around: Around) -> Iterator[Model]:
         yield model.clone(auxiliary=wrapped)
 
 
-def shapes(tree: Any) -> Any:
+def replace_arrays_by_shapes(tree: Any) -> Any:
     """Replaces the arrays of a tree by their shapes and types."""
 
     def to_shape(x: Any) -> Any:
@@ -105,13 +105,14 @@ def shapes(tree: Any) -> Any:
     return jax.tree.map(to_shape, tree)
 
 
-def resized(batch: Batch, size: int) -> Batch:
+def make_batch_shapes(batch: Batch, size: int) -> Batch:
     """Returns the shapes of a batch of `size` examples like these."""
     return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype), shapes(batch)
+        lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype),
+        replace_arrays_by_shapes(batch),
     )
 
 
-def key_shape() -> Any:
+def make_key_shape() -> Any:
     """Returns the shape and type of a random key."""
     return jax.eval_shape(lambda: jax.random.key(0))

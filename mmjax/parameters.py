@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 from mmjax.types import Params
 
 
-def partition(params: Params, shared: PyTree[bool]) -> tuple[Params, Params]:
+def partition_params(params: Params, shared: PyTree[bool]) -> tuple[Params, Params]:
     """Splits parameters into shared ones and those of one task; None fills the gaps of each tree.
 
     Args:
@@ -23,12 +23,12 @@ def partition(params: Params, shared: PyTree[bool]) -> tuple[Params, Params]:
     )
 
 
-def merge(shared: Params, own: Params) -> Params:
+def merge_params(shared: Params, own: Params) -> Params:
     """Joins the two trees that `partition_params` returns."""
     return jax.tree.map(lambda s, o: o if s is None else s, shared, own, is_leaf=_is_none)
 
 
-def matching(params: Params, patterns: Sequence[str]) -> Params:
+def select_matching_params(params: Params, patterns: Sequence[str]) -> Params:
     """Returns the parameters whose paths match one of the patterns, with None for the others.
 
     A path is written with slashes, as in "encoders_image/conv_0/kernel"; a pattern may contain *.
@@ -36,19 +36,21 @@ def matching(params: Params, patterns: Sequence[str]) -> Params:
     Raises:
       ValueError: if a pattern matches nothing.
     """
-    paths = {_path(p): leaf for p, leaf in jax.tree.leaves_with_path(params)}
+    paths = {_format_path(p): leaf for p, leaf in jax.tree.leaves_with_path(params)}
     for pattern in patterns:
         if not fnmatch.filter(paths, pattern):
             raise ValueError(
                 f"No shared parameter matches {pattern!r}; they are {', '.join(sorted(paths))}."
             )
     return jax.tree.map_with_path(
-        lambda p, leaf: leaf if any(fnmatch.fnmatch(_path(p), x) for x in patterns) else None,
+        lambda p, leaf: (
+            leaf if any(fnmatch.fnmatch(_format_path(p), x) for x in patterns) else None
+        ),
         params,
     )
 
 
-def shared_parameters(model: Any, params: Params) -> PyTree[bool]:
+def mark_shared_parameters(model: Any, params: Params) -> PyTree[bool]:
     """Marks the parameters that tasks share: those of `model.shared`, or all but the tasks' own.
 
     An array that stacks one row per task is not shared: each row gets its own task's gradient only.
@@ -58,12 +60,12 @@ def shared_parameters(model: Any, params: Params) -> PyTree[bool]:
       params: its parameters.
     """
     if model.shared is None:
-        return jax.tree.map_with_path(lambda path, _: not of_one_task(path), params)
-    chosen = matching(params, model.shared)
+        return jax.tree.map_with_path(lambda path, _: not _is_task_specific(path), params)
+    chosen = select_matching_params(params, model.shared)
     return jax.tree.map(lambda c: c is not None, chosen, is_leaf=_is_none)
 
 
-def of_one_task(path: tuple[Any, ...]) -> bool:
+def _is_task_specific(path: tuple[Any, ...]) -> bool:
     """Returns whether a parameter belongs to one task: a head's, or a sharing's named own_."""
     part, *names = (p.key for p in path)
     if part.startswith(("sharing", "branch_sharing_")):
@@ -71,7 +73,7 @@ def of_one_task(path: tuple[Any, ...]) -> bool:
     return bool(part.startswith(("heads_", "branch_heads_", "own_", "auxiliary_")))
 
 
-def _path(path: tuple[Any, ...]) -> str:
+def _format_path(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 

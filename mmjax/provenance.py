@@ -11,14 +11,14 @@ from types import ModuleType
 from typing import Any
 
 from mmjax import files
-from mmjax.loaded_code import code_folder, experiment_files
+from mmjax.loaded_code import find_code_folder, list_experiment_files
 
-FILE = "provenance.json"
-LOGGER = logging.getLogger("mmjax")
-PACKAGES = ("mmjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+RECORDS_FILE = "provenance.json"
+_LOGGER = logging.getLogger("mmjax")
+_RECORDED_PACKAGES = ("mmjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def record(
+def make_record(
     command: str,
     source: Path | None = None,
     *,
@@ -38,10 +38,10 @@ def record(
     return {
         "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": command,
-        "git": git(source.parent) if source else None,
-        "versions": {"python": platform.python_version()} | versions(),
+        "git": read_git_state(source.parent) if source else None,
+        "versions": {"python": platform.python_version()} | list_versions(),
         "platform": platform.platform(),
-        "devices": devices() | {"used": dict(devices_used or {})},
+        "devices": describe_devices() | {"used": dict(devices_used or {})},
         "code": dict(code or {}),
         "data": dict(data or {}),
     }
@@ -49,8 +49,8 @@ def record(
 
 def digest_code(module: ModuleType | None) -> dict[str, str]:
     """Computes {name in `list_experiment_files`: SHA-256} of the experiment's own files."""
-    paths = experiment_files(module)
-    return {name: files.checksum_file(path) for name, path in paths.items() if path.is_file()}
+    paths = list_experiment_files(module)
+    return {name: files.compute_sha256(path) for name, path in paths.items() if path.is_file()}
 
 
 def digest_data(data: Mapping[str, Any]) -> dict[str, str]:
@@ -62,7 +62,9 @@ def digest_data(data: Mapping[str, Any]) -> dict[str, str]:
     Returns:
       {split: fingerprint} of the first data set, and {arm/split: fingerprint} of others.
     """
-    from mmjax.data.fingerprint import fingerprint  # imports JAX, and reading provenance does not
+    from mmjax.data.fingerprint import (
+        compute_fingerprint,  # imports JAX, and reading provenance does not
+    )
 
     digests: dict[str, str] = {}
     first, done = next(iter(data.values()), None), set()
@@ -71,7 +73,7 @@ def digest_data(data: Mapping[str, Any]) -> dict[str, str]:
             continue
         done.add(id(dataset))
         for split, source in getattr(dataset, "splits", {}).items():
-            digests[split if dataset is first else f"{arm}/{split}"] = fingerprint(source)
+            digests[split if dataset is first else f"{arm}/{split}"] = compute_fingerprint(source)
     return digests
 
 
@@ -92,14 +94,14 @@ def check_unchanged(
       ConfigError: code or data changed, and `allow` is False.
     """
     try:
-        past = read(directory)
+        past = read_records(directory)
     except files.DamagedFileError:
         return  # which `append_record` reports
-    with files.naming_damage(directory / FILE):
+    with files.name_damaged_file(directory / RECORDS_FILE):
         # The newest record with digests; those of older versions of mmjax have none.
         known: dict[str, Any] = next((old for old in reversed(past) if "code" in old), {})
         used = {arm: int(count) for arm, count in known.get("devices", {}).get("used", {}).items()}
-        lines = _code_changes(known.get("code", {}), new["code"], module)
+        lines = _find_code_changes(known.get("code", {}), new["code"], module)
         lines += [
             f"the data of {split!r}"
             for split, digest in known.get("data", {}).items()
@@ -111,7 +113,7 @@ def check_unchanged(
         if used.get(arm, count) != count
     ]
     if changed_devices:
-        LOGGER.warning(
+        _LOGGER.warning(
             "The number of devices changed (%s): the rest of the run will differ from an "
             "uninterrupted one in rounding, and under dropout in what is dropped.",
             ", ".join(changed_devices),
@@ -124,36 +126,36 @@ def check_unchanged(
             "start anew in another --workdir, or add --allow-changes to continue anyway."
         )
     if lines:
-        LOGGER.warning("The run continues with changed parts: %s.", ", ".join(lines))
+        _LOGGER.warning("The run continues with changed parts: %s.", ", ".join(lines))
 
 
-def _code_changes(
+def _find_code_changes(
     old: Mapping[str, str], new: Mapping[str, str], module: ModuleType | None
 ) -> list[str]:
     """Describes the files that changed or are gone; those not imported yet are read from disk."""
-    folder = code_folder(module)
+    folder = find_code_folder(module)
     if folder is None:
         return []
     changes = []
     for name, digest in old.items():
         path = folder / name
-        current = new.get(name) or (files.checksum_file(path) if path.is_file() else None)
+        current = new.get(name) or (files.compute_sha256(path) if path.is_file() else None)
         if current != digest:
             changes.append(f"the file {name}" + ("" if current else " (gone)"))
     return changes
 
 
-def read(directory: Path) -> list[dict[str, Any]]:
+def read_records(directory: Path) -> list[dict[str, Any]]:
     """Reads the records of a run's or study's starts, the oldest first; [] if there are none.
 
     Raises:
       DamagedFileError: the file is damaged.
     """
-    path = directory / FILE
+    path = directory / RECORDS_FILE
     if not path.is_file():
         return []
     records: list[dict[str, Any]] = files.read_json(path)
-    with files.naming_damage(path):
+    with files.name_damaged_file(path):
         if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):
             raise ValueError("it is not a list of records")
         for start in records:
@@ -162,23 +164,23 @@ def read(directory: Path) -> list[dict[str, Any]]:
     return records
 
 
-def append(directory: Path, new: Mapping[str, Any]) -> None:
+def append_record(directory: Path, new: Mapping[str, Any]) -> None:
     """Adds a record to a directory's provenance. A damaged file is set aside with a warning."""
     try:
-        past = read(directory)
+        past = read_records(directory)
     except files.DamagedFileError as error:
-        aside = files.set_aside(directory / FILE)
-        LOGGER.warning("%s It is kept as %s.", error, aside.name)
+        aside = files.set_aside_damaged(directory / RECORDS_FILE)
+        _LOGGER.warning("%s It is kept as %s.", error, aside.name)
         past = []
-    files.write_json(directory / FILE, [*past, new])
+    files.write_json(directory / RECORDS_FILE, [*past, new])
 
 
-def versions() -> dict[str, str | None]:
+def list_versions() -> dict[str, str | None]:
     """Returns the installed versions of the packages that affect results; None if missing."""
-    return {name: _version(name) for name in PACKAGES}
+    return {name: _find_version(name) for name in _RECORDED_PACKAGES}
 
 
-def devices() -> dict[str, Any]:
+def describe_devices() -> dict[str, Any]:
     """Returns JAX's backend and the number of its devices of each kind."""
     import jax
 
@@ -186,23 +188,23 @@ def devices() -> dict[str, Any]:
     return {"backend": jax.default_backend(), "kinds": {k: kinds.count(k) for k in set(kinds)}}
 
 
-def git(directory: Path) -> dict[str, Any] | None:
+def read_git_state(directory: Path) -> dict[str, Any] | None:
     """Returns the revision checked out, and whether tracked files differ; None without git."""
-    revision = _git(directory, "rev-parse", "HEAD")
-    changes = _git(directory, "status", "--porcelain", "--untracked-files=no")
+    revision = _run_git(directory, "rev-parse", "HEAD")
+    changes = _run_git(directory, "status", "--porcelain", "--untracked-files=no")
     if revision is None or changes is None:
         return None
     return {"revision": revision, "dirty": bool(changes)}
 
 
-def _version(name: str) -> str | None:
+def _find_version(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
 
 
-def _git(directory: Path, *arguments: str) -> str | None:
+def _run_git(directory: Path, *arguments: str) -> str | None:
     command = ["git", "-C", str(directory), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)

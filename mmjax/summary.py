@@ -10,25 +10,32 @@ from typing import Any, NamedTuple
 
 import jax
 
-from mmjax.console import NO_BREAK, print_paragraph, print_table, print_text
-from mmjax.data.augment import augmentation
+from mmjax.console import NO_BREAK_SPACE, print_paragraph, print_table, print_text
+from mmjax.data.augment import make_example_augmentation
 from mmjax.escapes import escape_markdown, format_markdown_table
 from mmjax.experiment import Experiment
-from mmjax.flops import flops, flops_by_scope
-from mmjax.formatting import described, example_shapes, with_unit
+from mmjax.flops import count_flops, count_flops_by_scope
+from mmjax.formatting import format_example_shapes, format_module, format_with_unit
 from mmjax.model import Model, identity
-from mmjax.model_check import Call, trace
-from mmjax.model_parts import Part, key_shape, parts_of, resized, shapes, watched
+from mmjax.model_check import Call, trace_model
+from mmjax.model_parts import (
+    Part,
+    list_model_parts,
+    make_batch_shapes,
+    make_key_shape,
+    replace_arrays_by_shapes,
+    wrap_model_parts,
+)
 from mmjax.train.splits import Splits
-from mmjax.train.state import init_state
-from mmjax.train.step import make_train_step
+from mmjax.train.steps.state import init_state
+from mmjax.train.steps.train_step import make_train_step
 from mmjax.types import Batch
 
-Shapes = Mapping[str, Any]  # parameters as jax.ShapeDtypeStructs
-HEADER = ("part", "module", "input", "output", "parameters", "FLOPs")
+_ShapeTree = Mapping[str, Any]  # parameters as jax.ShapeDtypeStructs
+_HEADER = ("part", "module", "input", "output", "parameters", "FLOPs")
 
 
-class Row(NamedTuple):
+class SummaryRow(NamedTuple):
     """One part of a model, or a total.
 
     Attributes:
@@ -59,33 +66,35 @@ class Summary(NamedTuple):
       notes: how to read the shapes and operations.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[SummaryRow, ...]
     notes: tuple[str, ...]
 
 
-def summarize(experiment: Experiment) -> Summary:
+def summarize_experiment(experiment: Experiment) -> Summary:
     """Summarizes an experiment's model and training step, without running them.
 
     Raises:
       ValueError: the parts of the model do not fit together.
     """
     e = experiment
-    batch = resized(Splits(e, ()).example(), e.batch_size)
+    batch = make_batch_shapes(Splits(e, ()).example(), e.batch_size)
     start = functools.partial(init_state, e.model, e.optimizer, e.balancer)
     step = make_train_step(
         e.model,
         e.optimizer,
         e.balancer,
-        augment=augmentation(e.augment, e.modality_dropout),
+        augment=make_example_augmentation(e.augment, e.modality_dropout),
         diagnostics=e.diagnostics,
         compute_dtype=e.compute_dtype,
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         rows, notes = summarize_model(e.model, batch)
-        state = jax.eval_shape(start, batch, key_shape())
-        operations = flops(step, state, batch)
-    training = whole("training step", size(state.params), operations / e.batch_size)
+        state = jax.eval_shape(start, batch, make_key_shape())
+        operations = count_flops(step, state, batch)
+    training = _make_total_row(
+        "training step", _count_parameters(state.params), operations / e.batch_size
+    )
     notes += (
         "FLOPs of the training step include forward and backward passes, balancer and optimizer, "
         f"divided by its {e.batch_size} examples.",
@@ -105,21 +114,23 @@ def summarize_model(model: Model, batch: Batch) -> Summary:
     Raises:
       ValueError: the parts of the model do not fit together.
     """
-    calls, params = trace(model, batch)
-    operations = operations_by_name(model, params, batch)
+    calls, params = trace_model(model, batch)
+    operations = _count_operations_by_name(model, params, batch)
     calls_of: dict[str, dict[str, Call]] = {}
     for name, call in calls.items():
         calls_of.setdefault(call.part.path, {})[name] = call
-    rows = [row(part_calls, params, operations, batch.size) for part_calls in calls_of.values()]
+    rows = [
+        _make_row(part_calls, params, operations, batch.size) for part_calls in calls_of.values()
+    ]
     objectives = [r for r in rows if r.part.startswith("auxiliary.")]
     parts = [r for r in rows if not r.part.startswith("auxiliary.")]
     # Tokens for missing modalities, and the means of late fusion, belong to the model itself.
-    rest = size(params) - sum(r.parameters for r in rows)
+    rest = _count_parameters(params) - sum(r.parameters for r in rows)
     if rest or operations[""]:
         module = f"Model(missing={model.missing!r})"
-        parts.append(whole("model", rest, operations[""] / batch.size, module))
+        parts.append(_make_total_row("model", rest, operations[""] / batch.size, module))
     total = sum(n for name, n in operations.items() if not name.startswith("auxiliary_"))
-    prediction = whole("prediction", sum(r.parameters for r in parts), total / batch.size)
+    prediction = _make_total_row("prediction", sum(r.parameters for r in parts), total / batch.size)
     note = (
         "Shapes and FLOPs are per example, with sequences at their padded length; n×d means n "
         "tokens. FLOPs are those of a forward pass at test time."
@@ -127,9 +138,11 @@ def summarize_model(model: Model, batch: Batch) -> Summary:
     return Summary((*parts, prediction, *objectives), (note,))
 
 
-def operations_by_name(model: Model, params: Shapes, batch: Batch) -> collections.Counter[str]:
+def _count_operations_by_name(
+    model: Model, params: _ShapeTree, batch: Batch
+) -> collections.Counter[str]:
     """Counts operations per batch: {name of a part's parameters: number}, "" for the rest."""
-    names = list(parts_of(model))
+    names = list(list_model_parts(model))
     # Scopes hold the number of a part, which is found however JAX transforms their names.
     pattern = re.compile(r"mmjax_part_(\d+)")
 
@@ -140,9 +153,11 @@ def operations_by_name(model: Model, params: Shapes, batch: Batch) -> collection
 
     def count(method: Callable[..., Any]) -> collections.Counter[str]:
         counts: collections.Counter[str] = collections.Counter()
-        with watched(model, scoped) as watched_model:
+        with wrap_model_parts(model, scoped) as watched_model:
             run = functools.partial(watched_model.apply, method=method)
-            for scopes, number in flops_by_scope(run, {"params": params}, shapes(batch)).items():
+            for scopes, number in count_flops_by_scope(
+                run, {"params": params}, replace_arrays_by_shapes(batch)
+            ).items():
                 match = pattern.search(scopes)
                 counts[names[int(match[1])] if match else ""] += number
         return counts
@@ -164,36 +179,36 @@ def operations_by_name(model: Model, params: Shapes, batch: Batch) -> collection
     return counts
 
 
-def row(
+def _make_row(
     calls: Mapping[str, Call],
-    params: Shapes,
+    params: _ShapeTree,
     operations: Mapping[str, int],
     examples: int,
-) -> Row:
+) -> SummaryRow:
     """Makes the row of a part from its calls {name of its parameters: call}."""
     first = next(iter(calls.values()))
-    return Row(
+    return SummaryRow(
         part=first.part.path,
-        module=described(first.part.module),
+        module=format_module(first.part.module),
         copies=sum(call.part.copies for call in calls.values()),
-        input=example_shapes(first.input),
-        output=example_shapes(first.output),
-        parameters=sum(size(params.get(name, {})) for name in calls),
+        input=format_example_shapes(first.input),
+        output=format_example_shapes(first.output),
+        parameters=sum(_count_parameters(params.get(name, {})) for name in calls),
         flops=round(sum(operations[name] for name in calls) / examples),
     )
 
 
-def whole(part: str, parameters: int, operations: float, module: str = "") -> Row:
+def _make_total_row(part: str, parameters: int, operations: float, module: str = "") -> SummaryRow:
     """Makes a row without shapes."""
-    return Row(part, module, 1, "", "", parameters, round(operations))
+    return SummaryRow(part, module, 1, "", "", parameters, round(operations))
 
 
-def size(params: Any) -> int:
+def _count_parameters(params: Any) -> int:
     """Counts the parameters of a tree."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def cells(rows: Iterable[Row]) -> list[list[str]]:
+def _format_cells(rows: Iterable[SummaryRow]) -> list[list[str]]:
     """Formats the rows as cells of text."""
     return [
         [
@@ -202,26 +217,28 @@ def cells(rows: Iterable[Row]) -> list[list[str]]:
             r.input,
             r.output,
             f"{r.parameters:,}",
-            with_unit(r.flops),
+            format_with_unit(r.flops),
         ]
         for r in rows
     ]
 
 
-def markdown(summary: Summary) -> str:
+def format_summary_markdown(summary: Summary) -> str:
     """Formats the table in Markdown, followed by its notes."""
-    rows = [list(HEADER), *cells(summary.rows)]
+    rows = [list(_HEADER), *_format_cells(summary.rows)]
     table = format_markdown_table(rows, 4, escape=True)
     return f"{table}\n{' '.join(summary.notes)}\n"
 
 
-def show(summary: Summary, title: str) -> None:
+def print_summary(summary: Summary, title: str) -> None:
     """Prints the table, as Markdown if the output is not a terminal."""
     if not sys.stdout.isatty():
-        return print_text(f"### {escape_markdown(title)}\n\n{markdown(summary)}")
-    rows = cells(summary.rows)
+        return print_text(f"### {escape_markdown(title)}\n\n{format_summary_markdown(summary)}")
+    rows = _format_cells(summary.rows)
     for row in rows:  # keeps a name and its shape on one line
-        row[2:4] = [", ".join(s.replace(" ", NO_BREAK) for s in t.split(", ")) for t in row[2:4]]
-    print_table([list(HEADER), *rows], title, words=4)
+        row[2:4] = [
+            ", ".join(s.replace(" ", NO_BREAK_SPACE) for s in t.split(", ")) for t in row[2:4]
+        ]
+    print_table([list(_HEADER), *rows], title, words=4)
     print_text()
     print_paragraph(" ".join(summary.notes))

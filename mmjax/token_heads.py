@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from mmjax.types import Branches
 
 
-def check_tokens(task: str, head: nn.Module, encoders: Mapping[str, nn.Module]) -> None:
+def check_token_head(task: str, head: nn.Module, encoders: Mapping[str, nn.Module]) -> None:
     """Refuses a head that labels the tokens of no modality, or of one that the model lacks.
 
     Raises:
@@ -23,7 +23,7 @@ def check_tokens(task: str, head: nn.Module, encoders: Mapping[str, nn.Module]) 
         raise ValueError(f"The head of {task!r} has tokens={modality!r}; make it {known}.")
 
 
-def in_context(
+def append_task_features(
     task: str, tokens: Float[Array, "b n d"], features: Float[Array, "b e"] | Branches
 ) -> Float[Array, "b n f"]:
     """Concatenates the task's features to every token; f = d + e.

@@ -17,13 +17,13 @@ from mmjax.fusion import Concat
 from mmjax.heads import Classification, Regression
 from mmjax.model import Model
 from mmjax.sharing import HardSharing
-from mmjax.train import compilation, parallel
+from mmjax.train.hardware import compilation, parallel
 from mmjax.types import Batch
 
 # The tests compile hundreds of small programs and run each once; the slow ones, which start
 # programs of their own, and the main job run as optimized as a user's.
 jax.config.update("jax_disable_most_optimizations", True)
-compilation.COMPILER_OPTIONS["cpu"] = compilation.RUN_ONCE
+compilation.COMPILER_OPTIONS["cpu"] = compilation.RUN_ONCE_OPTIONS
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 gc.set_threshold(50_000)  # as mmjax's commands do

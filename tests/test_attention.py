@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.kernels.attention import dot_rows
+from mmjax.kernels.attention import dot_general_2d
 
 RNG = np.random.default_rng(0)
 # Shapes of x and of the kernel, and how many axes they have in common.
@@ -34,7 +34,7 @@ def test_values_and_gradients(x, kernel, common):
     seed = RNG.normal(size=wanted.shape)
 
     def loss(x, kernel):
-        found = dot_rows(x, kernel, numbers(common, x.ndim))
+        found = dot_general_2d(x, kernel, numbers(common, x.ndim))
         return (found * seed).sum(), found
 
     arguments = x.astype(np.float32), kernel.astype(np.float32)
@@ -56,7 +56,7 @@ def test_values_and_gradients(x, kernel, common):
 def test_a_dense_layer_is_as_without_it():
     x = jnp.asarray(RNG.normal(size=(2, 3, 4)), jnp.bfloat16)
     for options in ({}, {"dtype": jnp.bfloat16}, {"use_bias": False}):
-        ours, plain = nn.Dense(5, dot_general=dot_rows, **options), nn.Dense(5, **options)
+        ours, plain = nn.Dense(5, dot_general=dot_general_2d, **options), nn.Dense(5, **options)
         params = plain.init(jax.random.key(1), x)
         got, wanted = ours.apply(params, x), plain.apply(params, x)
         assert got.dtype == wanted.dtype

@@ -20,9 +20,9 @@ import pytest
 from mmjax import cli, files
 from mmjax.cli import experiment_commands, jax_setup
 from mmjax.cli.experiment_commands import check_experiments
-from mmjax.cli.failures import guarded
+from mmjax.cli.failures import run_and_report_errors
 from mmjax.cli.jax_setup import set_compilation_cache
-from mmjax.cli.options import steps_or_time
+from mmjax.cli.options import parse_steps_or_time
 from mmjax.interrupts import SIGNALS
 from mmjax.runs import workdir
 from mmjax.train import run_arms
@@ -510,19 +510,19 @@ def test_a_full_disk_leaves_nothing_behind(
 
 
 def test_the_cache_is_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mmjax.cli.options import cache_directory
+    from mmjax.cli.options import default_cache_directory
 
     monkeypatch.setenv("MMJAX_CACHE", "/a")
-    assert cache_directory() == Path("/a/xla")
+    assert default_cache_directory() == Path("/a/xla")
     monkeypatch.delenv("MMJAX_CACHE")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/jax")
-    assert cache_directory() == Path("/jax")
+    assert default_cache_directory() == Path("/jax")
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", "/b")
-    assert cache_directory() == Path("/b/mmjax/xla")
+    assert default_cache_directory() == Path("/b/mmjax/xla")
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/c")
-    assert cache_directory() == Path("/c/.cache/mmjax/xla")
+    assert default_cache_directory() == Path("/c/.cache/mmjax/xla")
 
 
 TRAINED = """
@@ -625,7 +625,7 @@ def test_warnings_are_one_clean_line_each(capsys: pytest.CaptureFixture[str]) ->
 
     before = warnings.showwarning
     with warnings.catch_warnings():
-        assert guarded(action) == 0
+        assert run_and_report_errors(action) == 0
     assert (
         capsys.readouterr().err == "warning: the split is small\nwarning: step 8 is\\x1b damaged\n"
     )
@@ -651,9 +651,9 @@ def test_warnings_are_one_clean_line_each(capsys: pytest.CaptureFixture[str]) ->
 def test_checkpoints_are_due_after_steps_or_time(text: str, expected: Any) -> None:
     if expected is None:
         with pytest.raises(argparse.ArgumentTypeError):
-            steps_or_time(text)
+            parse_steps_or_time(text)
     else:
-        assert steps_or_time(text) == expected
+        assert parse_steps_or_time(text) == expected
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
@@ -666,7 +666,7 @@ def test_a_signal_ends_a_command_with_its_code(
         os.kill(os.getpid(), signum)
         time.sleep(10)
 
-    assert guarded(action) == 128 + signum
+    assert run_and_report_errors(action) == 128 + signum
     assert capsys.readouterr().err.strip() == "Interrupted."
     assert handlers == [signal.getsignal(s) for s in SIGNALS]
 
@@ -675,6 +675,6 @@ def test_an_ignored_hangup_stays_ignored() -> None:
     """As `nohup` has it."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        assert guarded(lambda: os.kill(os.getpid(), signal.SIGHUP)) == 0
+        assert run_and_report_errors(lambda: os.kill(os.getpid(), signal.SIGHUP)) == 0
     finally:
         signal.signal(signal.SIGHUP, before)

@@ -160,6 +160,6 @@ def test_nothing_in_a_name_is_evaluated(capsys, workplace):
 
 
 def test_the_data_sets_of_mmjax_are_known():
-    known = command.data_sets()
+    known = command.list_data_set_names()
     assert {"digit_pairs", "polyglot_digits", "multi_mnist", "multi_fashion"} <= set(known)
     assert "Pairing" not in known

@@ -182,7 +182,7 @@ def test_resume_refuses_other_code_and_other_data(
     cli.script(command)
     before = files.read_json(Path("w/summary.json"))
     cli.script(command)
-    (first, second) = provenance.read(Path("w"))
+    (first, second) = provenance.read_records(Path("w"))
     assert first["code"].keys() == {"mine.py", "beside.py"} == second["code"].keys()
     assert first["data"].keys() == {"train", "validation", "test"}
     assert first["data"] == second["data"] and first["devices"]["used"] == {"数字-ü": 1}
@@ -192,7 +192,7 @@ def test_resume_refuses_other_code_and_other_data(
     error = failing(capsys, *command)
     assert "w was made with has changed since: the file beside.py, the data of 'train', " in error
     assert "add --allow-changes to continue anyway" in error
-    assert len(provenance.read(Path("w"))) == 2, "a refusal writes nothing"
+    assert len(provenance.read_records(Path("w"))) == 2, "a refusal writes nothing"
 
     cli.script([*command, "--allow-changes"])
     assert "The run continues with changed parts: the file beside.py" in caplog.text
@@ -201,9 +201,9 @@ def test_resume_refuses_other_code_and_other_data(
 
 
 def test_other_devices_are_said(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
-    old = provenance.record("x", devices_used={"all": 2, "b": 1})
-    provenance.append(tmp_path, old)
-    new = provenance.record("x", devices_used={"all": 1, "b": 1})
+    old = provenance.make_record("x", devices_used={"all": 2, "b": 1})
+    provenance.append_record(tmp_path, old)
+    new = provenance.make_record("x", devices_used={"all": 1, "b": 1})
     provenance.check_unchanged(tmp_path, new, None, allow=False)
     assert "The number of devices changed (all on 1 instead of 2)" in caplog.text
 

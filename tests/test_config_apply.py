@@ -14,7 +14,13 @@ import pytest
 from hypothesis import strategies as st
 
 from mmjax import balance, encoders, fusion, heads, losses
-from mmjax.config import ConfigError, apply, auto_config, build, difference
+from mmjax.config import (
+    ConfigError,
+    apply_setting,
+    auto_config,
+    build_config,
+    find_config_differences,
+)
 from mmjax.data.dataset import Dataset
 from mmjax.experiment import Experiment
 from mmjax.model import Model
@@ -94,19 +100,21 @@ CONFIG = experiment.as_buildable()
 )  # fmt: skip
 def test_sets_one_path_and_nothing_else(setting: str, path: str, value: str) -> None:
     before = experiment.as_buildable()
-    changes = difference(CONFIG, apply(CONFIG, setting))
+    changes = find_config_differences(CONFIG, apply_setting(CONFIG, setting))
     assert [(d.path, d.second) for d in changes] == [(path, value)]
     assert before == CONFIG, "the configuration given must stay as it was"
 
 
 def test_call_replaces_a_call() -> None:
-    new = apply(CONFIG, "model.fusion=Gated(width=64)")
+    new = apply_setting(CONFIG, "model.fusion=Gated(width=64)")
     assert new.model.fusion == fdl.Config(fusion.Gated, width=64)
-    assert build(new.model.fusion) == fusion.Gated(width=64)
+    assert build_config(new.model.fusion) == fusion.Gated(width=64)
 
 
 def test_nested_calls_with_positional_arguments() -> None:
-    new = apply(CONFIG, "optimizer=optax.chain(optax.clip(2.0), optax.sgd(1e-2, momentum=0.9))")
+    new = apply_setting(
+        CONFIG, "optimizer=optax.chain(optax.clip(2.0), optax.sgd(1e-2, momentum=0.9))"
+    )
     expected = fdl.Config(
         optax.chain, fdl.Config(optax.clip, 2.0), fdl.Config(optax.sgd, 1e-2, momentum=0.9)
     )
@@ -114,27 +122,30 @@ def test_nested_calls_with_positional_arguments() -> None:
 
 
 def test_a_default_made_by_a_factory_can_be_replaced_and_opened() -> None:
-    assert fdl.get_callable(apply(CONFIG, "balancer=balance.pcgrad()").balancer) is balance.pcgrad
-    opened = apply(small.as_buildable(), "sizes.train=9")
-    assert build(opened).sizes == {"train": 9}
-    assert build(small.as_buildable()).sizes == {"train": 8}
+    assert (
+        fdl.get_callable(apply_setting(CONFIG, "balancer=balance.pcgrad()").balancer)
+        is balance.pcgrad
+    )
+    opened = apply_setting(small.as_buildable(), "sizes.train=9")
+    assert build_config(opened).sizes == {"train": 9}
+    assert build_config(small.as_buildable()).sizes == {"train": 8}
 
 
 def test_fields_of_a_named_tuple() -> None:
-    config = apply(small.as_buildable(), "range.high=2.5")
-    assert build(config).range == Pair(0.0, 2.5)
+    config = apply_setting(small.as_buildable(), "range.high=2.5")
+    assert build_config(config).range == Pair(0.0, 2.5)
 
 
 def test_entries_of_a_dict_come_and_go() -> None:
-    new = apply(CONFIG, "model.encoders.text=TextEncoder(embedding=8)")
+    new = apply_setting(CONFIG, "model.encoders.text=TextEncoder(embedding=8)")
     assert list(new.model.encoders) == ["image", "audio", "text"]
-    assert list(apply(new, "model.encoders.image=None").model.encoders) == ["audio", "text"]
+    assert list(apply_setting(new, "model.encoders.image=None").model.encoders) == ["audio", "text"]
 
 
 def test_what_is_shared_stays_shared() -> None:
     config = experiment.as_buildable()
     config.model.encoders["other"] = config.model.encoders["image"]
-    new = apply(config, "model.encoders.other.kernel=7")
+    new = apply_setting(config, "model.encoders.other.kernel=7")
     assert new.model.encoders["image"] is new.model.encoders["other"]
 
 
@@ -147,7 +158,7 @@ def test_what_is_shared_stays_shared() -> None:
 )
 def test_every_literal_arrives_as_it_is(value: Any) -> None:
     hypothesis.assume(value not in (float("inf"), -float("inf")) and "inf" not in repr(value))
-    assert apply(small.as_buildable(), f"anything={value!r}").anything == value
+    assert apply_setting(small.as_buildable(), f"anything={value!r}").anything == value
 
 
 CALLS: list[int] = []
@@ -159,14 +170,14 @@ def count_calls(x: int = 0) -> Any:
 
 
 def test_a_call_is_parsed_and_not_made() -> None:
-    new = apply(CONFIG, f"data={__name__}:count_calls(x=3)")
+    new = apply_setting(CONFIG, f"data={__name__}:count_calls(x=3)")
     assert CALLS == []
     assert fdl.get_callable(new.data) is count_calls and new.data.x == 3
 
 
 def test_a_module_name_in_a_string_is_a_string() -> None:
-    assert apply(CONFIG, "monitor='a.b:c'").monitor == "a.b:c"
-    assert apply(small.as_buildable(), "anything={'a:b': 'c:d'}").anything == {"a:b": "c:d"}
+    assert apply_setting(CONFIG, "monitor='a.b:c'").monitor == "a.b:c"
+    assert apply_setting(small.as_buildable(), "anything={'a:b': 'c:d'}").anything == {"a:b": "c:d"}
 
 
 @pytest.mark.parametrize(
@@ -223,17 +234,17 @@ def test_a_module_name_in_a_string_is_a_string() -> None:
 )
 def test_refuses(setting: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        apply(CONFIG, setting)
+        apply_setting(CONFIG, setting)
     assert said in str(caught.value)
     assert setting.strip() in str(caught.value)
 
 
 def test_an_error_of_a_constructor_names_its_path() -> None:
-    bad = apply(CONFIG, "model.encoders.image.features=()")
+    bad = apply_setting(CONFIG, "model.encoders.image.features=()")
     with pytest.raises(ConfigError, match=r"^model\.encoders\.image: ConvEncoder\.features is"):
-        build(bad)
+        build_config(bad)
     with pytest.raises(ConfigError, match=r"^batch_size is 0"):
-        build(apply(CONFIG, "batch_size=0"))
+        build_config(apply_setting(CONFIG, "batch_size=0"))
 
 
 def test_an_error_that_is_not_of_arguments_is_no_configuration_error() -> None:
@@ -241,7 +252,7 @@ def test_an_error_that_is_not_of_arguments_is_no_configuration_error() -> None:
         raise OSError("no disk")
 
     with pytest.raises(OSError, match="no disk"):
-        build(fdl.Config(broken))
+        build_config(fdl.Config(broken))
 
 
 class Odd(nn.Module):
@@ -252,8 +263,8 @@ class Odd(nn.Module):
 
 
 def test_unresolvable_annotations_forbid_nothing() -> None:
-    config = apply(fdl.Config(Odd), "activation=nn.gelu")
+    config = apply_setting(fdl.Config(Odd), "activation=nn.gelu")
     assert config.activation is nn.gelu
-    assert apply(config, "activation=3").activation == 3
+    assert apply_setting(config, "activation=3").activation == 3
     with pytest.raises(ConfigError, match="expected int"):
-        apply(config, "width=word")
+        apply_setting(config, "width=word")

@@ -9,9 +9,9 @@ from mmjax import encoders, fusion, heads
 from mmjax.config import (
     ConfigError,
     auto_config,
-    build,
+    build_config,
     experiment_source,
-    flatten,
+    flatten_config,
     single_modality,
     single_task,
 )
@@ -43,7 +43,7 @@ def experiment() -> Experiment:
 def test_the_function_still_makes_the_objects() -> None:
     made = experiment()
     assert isinstance(made, Experiment) and list(made.model.encoders) == ["a", "b"]
-    assert build(experiment.as_buildable()).model == made.model
+    assert build_config(experiment.as_buildable()).model == made.model
 
 
 def test_each_arm_differs_in_its_encoders_alone() -> None:
@@ -52,15 +52,21 @@ def test_each_arm_differs_in_its_encoders_alone() -> None:
     assert list(arms) == ["all", "a", "b"]
     assert arms["all"] == experiment.as_buildable()
     for name in "ab":
-        rows = {p: v for p, v in flatten(config).items() if not p.startswith("model.encoders")}
-        own = {p: v for p, v in flatten(arms[name]).items() if not p.startswith("model.encoders")}
+        rows = {
+            p: v for p, v in flatten_config(config).items() if not p.startswith("model.encoders")
+        }
+        own = {
+            p: v
+            for p, v in flatten_config(arms[name]).items()
+            if not p.startswith("model.encoders")
+        }
         assert own == rows
         assert arms[name].model.encoders == {name: config.model.encoders[name]}
     assert list(config.model.encoders) == ["a", "b"]
 
 
 def test_the_arms_share_their_data() -> None:
-    built = build(single_modality(experiment.as_buildable()))
+    built = build_config(single_modality(experiment.as_buildable()))
     assert built["all"].data is built["a"].data is built["b"].data
 
 
@@ -94,7 +100,7 @@ def test_each_task_alone_keeps_all_but_the_heads() -> None:
     config = two_tasks.as_buildable()
     arms = single_task(config)
     assert list(arms) == ["all", "left", "right"]
-    built = build(arms)
+    built = build_config(arms)
     assert {a: list(e.model.heads) for a, e in built.items()} == {
         "all": ["left", "right"],
         "left": ["left"],
@@ -118,7 +124,10 @@ def test_one_task_needs_no_arms_and_none_may_be_called_all() -> None:
 def test_the_record_of_a_run_may_name_the_arms_of_mmjax() -> None:
     for arms in (single_modality, single_task):
         assert (
-            experiment_source.dereference(experiment_source.reference(arms, None), None, ()) is arms
+            experiment_source.resolve_arms_reference(
+                experiment_source.make_arms_reference(arms, None), None, ()
+            )
+            is arms
         )
     with pytest.raises(ConfigError, match="--allow os"):
-        experiment_source.dereference("os:system", None, ())
+        experiment_source.resolve_arms_reference("os:system", None, ())

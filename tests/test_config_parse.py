@@ -10,8 +10,16 @@ import optax
 import pytest
 
 from mmjax import Experiment, Model, encoders, fusion, heads
-from mmjax.config import ConfigError, apply, auto_config, build, describe, parse, type_checks
-from mmjax.config.literal_limits import shorten
+from mmjax.config import (
+    ConfigError,
+    apply_setting,
+    auto_config,
+    build_config,
+    list_config_rows,
+    parse,
+    type_checks,
+)
+from mmjax.config.literal_limits import shorten_for_message
 from mmjax.data.dataset import Dataset, Modality, Task
 
 
@@ -45,7 +53,7 @@ def bait(tmp_path, monkeypatch):
 def test_a_colon_imports_nothing_where_no_object_is_taken(bait, path, form):
     text = form.format(bait)
     try:
-        assert getattr(apply(CONFIG, f"{path}={text}"), path) == text
+        assert getattr(apply_setting(CONFIG, f"{path}={text}"), path) == text
     except ConfigError as error:
         assert path in str(error)
     assert bait not in sys.modules
@@ -53,14 +61,14 @@ def test_a_colon_imports_nothing_where_no_object_is_taken(bait, path, form):
 
 def test_a_word_with_a_colon_is_the_text_where_a_string_is_taken(bait):
     for text in ("kind:accuracy", f"{bait}:thing", "a:b:c", "::", ":", "a..b:c"):
-        assert apply(CONFIG, f"monitor={text}").monitor == text
+        assert apply_setting(CONFIG, f"monitor={text}").monitor == text
     with pytest.raises(ConfigError, match="stands where int is expected; a string needs quotes"):
-        apply(CONFIG, f"model.fusion=Gated(width={bait}:thing)")
+        apply_setting(CONFIG, f"model.fusion=Gated(width={bait}:thing)")
     assert bait not in sys.modules
 
 
 def test_a_name_of_a_module_is_imported_where_a_function_is_taken(bait):
-    new = apply(CONFIG, f"model.heads.y.loss={bait}:thing")
+    new = apply_setting(CONFIG, f"model.heads.y.loss={bait}:thing")
     assert new.model.heads["y"].loss is sys.modules[bait].thing
 
 
@@ -75,7 +83,7 @@ def test_a_name_of_a_module_is_imported_where_a_function_is_taken(bait):
     ],
 )  # fmt: skip
 def test_which_places_take_objects(annotation, takes):
-    assert type_checks.takes_objects(annotation) == takes
+    assert type_checks.accepts_objects(annotation) == takes
 
 
 DEEP = 10_000
@@ -141,16 +149,16 @@ REFUSED = [
 @pytest.mark.parametrize(("setting", "said"), REFUSED, ids=[ascii(s[:30]) for s, _ in REFUSED])
 def test_refused_in_one_short_line(setting, said):
     with pytest.raises(ConfigError) as caught:
-        apply(CONFIG, setting)
+        apply_setting(CONFIG, setting)
     assert said in str(caught.value)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 2000
 
 
 def test_texts_are_shortened_for_messages():
-    assert shorten("a\nb") == r"'a\nb'"
-    assert shorten("x" * 301) == "x" * 300 + "..."
-    assert shorten("äö") == "äö"
+    assert shorten_for_message("a\nb") == r"'a\nb'"
+    assert shorten_for_message("x" * 301) == "x" * 300 + "..."
+    assert shorten_for_message("äö") == "äö"
 
 
 def make_part(size: int = 0) -> Any:
@@ -168,11 +176,11 @@ def buggy() -> Any:
 def test_a_part_of_another_kind_is_refused_by_path_in_one_line():
     config = fdl.Config(dict, part=fdl.Config(optax.chain, fdl.Config(make_part)))
     with pytest.raises(ConfigError, match=r"^part: 'int' object has no attribute 'init'$"):
-        build(config)
+        build_config(config)
     with pytest.raises(ConfigError, match=r"^part: it has several lines$"):
-        build(fdl.Config(dict, part=fdl.Config(broken)))
+        build_config(fdl.Config(dict, part=fdl.Config(broken)))
     with pytest.raises(AttributeError, match="no_such_attribute"):
-        build(fdl.Config(dict, part=fdl.Config(buggy)))
+        build_config(fdl.Config(dict, part=fdl.Config(buggy)))
 
 
 def divide_by_zero() -> float:
@@ -182,9 +190,9 @@ def divide_by_zero() -> float:
 def test_a_damaged_name_that_a_library_reads_is_refused_by_path():
     """NumPy reads the names of types as Python code; a user's function may fail in its own way."""
     with pytest.raises(ConfigError, match=r"^optimizer\.1: leading zeros"):
-        build(apply(CONFIG, "optimizer.1.mu_dtype=01b1b"))
+        build_config(apply_setting(CONFIG, "optimizer.1.mu_dtype=01b1b"))
     with pytest.raises(ZeroDivisionError):
-        build(fdl.Config(divide_by_zero))
+        build_config(fdl.Config(divide_by_zero))
 
 
 def test_a_configuration_nested_beyond_reason_is_refused():
@@ -192,16 +200,16 @@ def test_a_configuration_nested_beyond_reason_is_refused():
     for _ in range(5000):
         value = [value]
     with pytest.raises(ConfigError, match="nested too deeply"):
-        describe(fdl.Config(data, size=value))
+        list_config_rows(fdl.Config(data, size=value))
 
 
 def test_counts_beyond_32_bits_are_refused():
     with pytest.raises(ConfigError, match="epochs is 2147483648; it must be at most 2147483647"):
-        build(apply(CONFIG, "epochs=2147483648"))
+        build_config(apply_setting(CONFIG, "epochs=2147483648"))
 
 
 def test_every_literal_within_the_limits_is_taken():
     deep = "[" * 30 + "1" + "]" * 30
-    assert parse.readings(deep) == [eval(deep)]
-    assert parse.readings(str(2**1023)) == [2**1023]
-    assert parse.readings("1e308") == [1e308]
+    assert parse.parse_candidates(deep) == [eval(deep)]
+    assert parse.parse_candidates(str(2**1023)) == [2**1023]
+    assert parse.parse_candidates("1e308") == [1e308]

@@ -20,8 +20,16 @@ import pytest
 from hypothesis import strategies as st
 
 from mmjax import Experiment, balance, data, encoders, fusion, heads, losses
-from mmjax.config import ConfigError, auto_config, build, constructors, dump, load, type_hints
-from mmjax.config.references import modules_of, own_names
+from mmjax.config import (
+    ConfigError,
+    auto_config,
+    build_config,
+    constructors,
+    dump_config,
+    load_config,
+    type_hints,
+)
+from mmjax.config.references import list_foreign_modules, list_own_names
 from mmjax.data import augment, missing
 from mmjax.model import Model
 
@@ -69,17 +77,17 @@ def own() -> dict[str, Any]:
 
 def test_round_trip_is_equal() -> None:
     config = rich.as_buildable()
-    text = dump(config)
-    assert load(text) == config
-    assert dump(load(text)) == text
-    assert build(load(text))["model"].fusion == rich()["model"].fusion
+    text = dump_config(config)
+    assert load_config(text) == config
+    assert dump_config(load_config(text)) == text
+    assert build_config(load_config(text))["model"].fusion == rich()["model"].fusion
 
 
 def test_names_are_stored_as_users_write_them() -> None:
-    text = dump(rich.as_buildable())
+    text = dump_config(rich.as_buildable())
     assert '"optax"' in text and "optax._src" not in text
     assert '"jax.nn"' in text and "jax._src" not in text
-    assert modules_of(text) == set()
+    assert list_foreign_modules(text) == set()
 
 
 literals = st.recursive(
@@ -96,42 +104,42 @@ literals = st.recursive(
 @hypothesis.given(literals, literals)
 def test_round_trip_of_any_literals(first: Any, second: Any) -> None:
     config = fdl.Config(optax.sgd, first, momentum=second)
-    assert load(dump(config)) == config
+    assert load_config(dump_config(config)) == config
 
 
 def test_names_of_the_experiments_own_file_follow_the_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = own.as_buildable()
-    text = dump(config, OWN)
-    assert own_names(text) and __name__ not in text
-    assert load(text, own=OWN) == config
+    text = dump_config(config, OWN)
+    assert list_own_names(text) and __name__ not in text
+    assert load_config(text, own=OWN) == config
     twin = ModuleType("twin")
     code = "def own_activation(x): return x\nclass OwnFusion:\n  def __init__(self, width): ..."
     exec(code, vars(twin))
     monkeypatch.setitem(sys.modules, "twin", twin)
-    loaded = load(text, own=twin)
+    loaded = load_config(text, own=twin)
     assert loaded["function"] is twin.own_activation
     assert fdl.get_callable(loaded["fusion"]) is twin.OwnFusion
     with pytest.raises(ConfigError, match="mmjax run FILE --from-run DIR"):
-        load(text)
+        load_config(text)
 
 
 def test_main_is_always_the_experiments_own_file(monkeypatch: pytest.MonkeyPatch) -> None:
     main = sys.modules["__main__"]
     monkeypatch.setattr(own_activation, "__module__", "__main__")
     monkeypatch.setattr(main, "own_activation", own_activation, raising=False)
-    text = dump({"f": own_activation, "c": fdl.Config(optax.sgd, 1.0)})
-    assert own_names(text) and '"__main__"' not in text
-    assert load(text, own=main)["f"] is own_activation
+    text = dump_config({"f": own_activation, "c": fdl.Config(optax.sgd, 1.0)})
+    assert list_own_names(text) and '"__main__"' not in text
+    assert load_config(text, own=main)["f"] is own_activation
 
 
 def test_another_module_needs_leave_and_the_error_says_how() -> None:
-    text = dump(own.as_buildable())
-    assert modules_of(text) == {__name__}
+    text = dump_config(own.as_buildable())
+    assert list_foreign_modules(text) == {__name__}
     with pytest.raises(ConfigError, match=f"add --allow {__name__}"):
-        load(text)
-    assert load(text, allow=[__name__]) == own.as_buildable()
+        load_config(text)
+    assert load_config(text, allow=[__name__]) == own.as_buildable()
 
 
 @pytest.mark.parametrize(
@@ -164,19 +172,19 @@ def test_another_module_needs_leave_and_the_error_says_how() -> None:
     ],
 )
 def test_untrusted_names_are_refused(module: str, name: str) -> None:
-    data = json.loads(dump(fdl.Config(optax.sgd, 1.0)))
+    data = json.loads(dump_config(fdl.Config(optax.sgd, 1.0)))
     swapped = json.dumps(_with_name(data, "sgd", module, name))
     assert module in swapped
     with pytest.raises(ConfigError):
-        load(swapped)
+        load_config(swapped)
 
 
 def test_an_untrusted_module_is_not_even_imported() -> None:
-    data = json.loads(dump(fdl.Config(optax.sgd, 1.0)))
+    data = json.loads(dump_config(fdl.Config(optax.sgd, 1.0)))
     for module, said in (("this", "Python's own library"), ("antlr4", "--allow antlr4")):
         sys.modules.pop(module, None)
         with pytest.raises(ConfigError, match=said):
-            load(json.dumps(_with_name(data, "sgd", module, "d")))
+            load_config(json.dumps(_with_name(data, "sgd", module, "d")))
         assert module not in sys.modules
 
 
@@ -192,19 +200,19 @@ def _with_name(data: Any, old: str, module: str, name: str) -> Any:
 @pytest.mark.parametrize("value", [np.zeros(3), lambda x: x, object()])
 def test_what_cannot_be_stored_is_refused(value: Any) -> None:
     with pytest.raises(ConfigError, match="cannot be stored"):
-        dump(fdl.Config(optax.sgd, value))
+        dump_config(fdl.Config(optax.sgd, value))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", "3", '{"root": {"type": "ref"}}'])
 def test_damaged_text_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="damaged"):
-        load(text)
+        load_config(text)
 
 
 def test_a_name_that_is_gone_is_refused() -> None:
-    data = json.loads(dump(fdl.Config(optax.sgd, 1.0)))
+    data = json.loads(dump_config(fdl.Config(optax.sgd, 1.0)))
     with pytest.raises(ConfigError, match="not there or not public"):
-        load(json.dumps(_with_name(data, "sgd", "optax", "no_such_optimizer")))
+        load_config(json.dumps(_with_name(data, "sgd", "optax", "no_such_optimizer")))
 
 
 @pytest.mark.parametrize(
@@ -221,18 +229,18 @@ def test_a_name_that_is_gone_is_refused() -> None:
 def test_older_runs_name_things_by_the_place_of_definition(
     module: str, name: str, value: Any
 ) -> None:
-    stored = json.loads(dump(fdl.Config(own_activation, losses.huber)))
+    stored = json.loads(dump_config(fdl.Config(own_activation, losses.huber)))
     swapped = json.dumps(_with_name(stored, "huber", module, name))
-    assert load(swapped, allow=[__name__]).x is value
+    assert load_config(swapped, allow=[__name__]).x is value
 
 
 def comes_back(value: Any) -> bool:
     """Checks whether a function or class can be stored, as an argument of an allowed one."""
-    return load(dump(fdl.Config(own_activation, value)), allow=[__name__]).x is value
+    return load_config(dump_config(fdl.Config(own_activation, value)), allow=[__name__]).x is value
 
 
 def test_all_that_packages_export_may_be_stored() -> None:
-    for package in constructors.PACKAGES:
+    for package in constructors.CONSTRUCTOR_PACKAGES:
         module = sys.modules[package]
         for name in module.__all__:
             value = getattr(module, name)
@@ -250,7 +258,7 @@ def test_the_list_is_complete_for_transformations_schedules_and_modules() -> Non
     for module in (optax, optax.contrib):
         for name, value in vars(module).items():
             if inspect.isfunction(value) and not name.startswith("_"):
-                made = type_hints.annotations(value).get("return")
+                made = type_hints.resolve_annotations(value).get("return")
                 assert made not in wanted or constructors.is_constructor(value), name
     for name, value in vars(nn).items():
         if isinstance(value, type) and issubclass(value, nn.Module):
@@ -259,14 +267,14 @@ def test_the_list_is_complete_for_transformations_schedules_and_modules() -> Non
 
 
 def test_every_listed_name_is_there_and_comes_back() -> None:
-    for (module, name), constructor in constructors.constructors().items():
+    for (module, name), constructor in constructors.list_constructors().items():
         assert callable(constructor.value), f"{module}.{name}"
         try:
             assert comes_back(constructor.value)
         except ConfigError as error:  # What cannot be stored cannot be in a store.
             assert "cannot be stored" in str(error), f"{module}.{name}: {error}"
-    listed = {(m, n) for m, names in constructors.NAMES.items() for n in names.split()}
-    assert listed <= set(constructors.constructors()), "names that the installed versions lack"
+    listed = {(m, n) for m, names in constructors.CONSTRUCTOR_NAMES.items() for n in names.split()}
+    assert listed <= set(constructors.list_constructors()), "names that the installed versions lack"
 
 
 def test_functions_that_read_files_are_for_data_only() -> None:
@@ -274,7 +282,7 @@ def test_functions_that_read_files_are_for_data_only() -> None:
     twice = fdl.Config(missing.at_random, table, modalities=0.1)
     model = fdl.Config(Model, encoders={"a": fdl.Config(encoders.MLPEncoder)})
     good = fdl.Config(Experiment, data=twice, model=model)
-    assert load(dump(good)).data.data.__arguments__["table"].endswith("/x.csv")
+    assert load_config(dump_config(good)).data.data.__arguments__["table"].endswith("/x.csv")
     for bad in (
         table,
         [table],
@@ -287,9 +295,9 @@ def test_functions_that_read_files_are_for_data_only() -> None:
         {"x": {"y": [data.from_arrays]}},
     ):
         with pytest.raises(ConfigError, match="which reads files"):
-            load(dump(bad))
+            load_config(dump_config(bad))
     own = fdl.Config(own_activation, table)
-    assert load(dump(own), allow=[__name__]).x.table.endswith("/x.csv")
+    assert load_config(dump_config(own), allow=[__name__]).x.table.endswith("/x.csv")
 
 
 def test_a_call_must_fit_its_place() -> None:
@@ -299,7 +307,7 @@ def test_a_call_must_fit_its_place() -> None:
         (fdl.Config(Model, heads={"t": fdl.Config(optax.sgd, 1.0)}), "^heads.t is optax.sgd"),
     ):
         with pytest.raises(ConfigError, match=said):
-            load(dump(bad))
+            load_config(dump_config(bad))
 
 
 def test_paths_are_stored_as_absolute_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,7 +324,7 @@ def test_paths_are_stored_as_absolute_ones(tmp_path: Path, monkeypatch: pytest.M
     joined = fdl.Config(os.path.join, tmp_path, "a", "b.csv")
     config["made"] = fdl.Config(data.from_table, fdl.Config(Path, "t.csv"), {}, {})
     config["joined"] = fdl.Config(data.from_table, {"train": joined}, {}, {})
-    again = load(dump(fdl.Config(own_activation, config)), allow=[__name__]).x
+    again = load_config(dump_config(fdl.Config(own_activation, config)), allow=[__name__]).x
     assert again["made"].table == tmp_path / "t.csv"
     assert again["joined"].table == {"train": str(tmp_path / "a" / "b.csv")}
     assert again["one"].table == str(tmp_path / "t.csv")
@@ -336,10 +344,12 @@ def chained(levels: int) -> fdl.Config:
 
 def test_nesting_is_stored_up_to_a_limit() -> None:
     """Beyond it, whatever follows a configuration would exhaust Python's stack."""
-    deep = dump(chained(40))
-    assert dump(load(deep)) == deep  # fiddle's own == takes twice as long for each level
-    build(load(deep))
+    deep = dump_config(chained(40))
+    assert (
+        dump_config(load_config(deep)) == deep
+    )  # fiddle's own == takes twice as long for each level
+    build_config(load_config(deep))
     with pytest.raises(ConfigError, match="nested too deeply; 50 levels are the most"):
-        load(dump(chained(60)))
+        load_config(dump_config(chained(60)))
     with pytest.raises(ConfigError, match="cannot be stored: it is nested too deeply"):
-        dump(chained(2000))
+        dump_config(chained(2000))

@@ -15,8 +15,8 @@ import pytest
 import mmjax
 from mmjax import cli, files, loaded_code
 from mmjax.cli import experiment_commands
-from mmjax.runs.experiment_code import find_copy, run_copy
-from mmjax.runs.run_files import read_config, write_config
+from mmjax.runs.experiment_code import find_code_copy, run_code_copy
+from mmjax.runs.run_files import read_config_file, write_config_file
 from mmjax.train import run_arms
 
 EXPERIMENT = """
@@ -223,7 +223,7 @@ def test_errors_say_that_a_copy_is_run_and_where(
     write("boom()", "from gone import x\ndef boom(): ...")
     shutil.copyfile("mine.py", run / "experiment.py")
     for path in (run / "config.json", run / "all" / "config.json"):
-        write_config(path, read_config(path).replace('"helpers"', '"<experiment>"'))
+        write_config_file(path, read_config_file(path).replace('"helpers"', '"<experiment>"'))
     with pytest.raises(SystemExit):
         command("evaluate", str(run), "--allow-code")
     error = capsys.readouterr().err
@@ -262,11 +262,11 @@ def test_a_copy_that_leads_out_of_its_folder_is_refused(tmp_path: Path) -> None:
     note = {"main": "../evil.py", "module": None, "root": "/", "modules": {}}
     (tmp_path / "code.json").write_text(json.dumps(note))
     with pytest.raises(files.DamagedFileError, match="lies outside"):
-        find_copy(tmp_path)
+        find_code_copy(tmp_path)
     (tmp_path / "code.json").write_text("{}")
     with pytest.raises(files.DamagedFileError, match=r"code\.json is damaged"):
-        find_copy(tmp_path)
-    assert find_copy(tmp_path / "nowhere") is None
+        find_code_copy(tmp_path)
+    assert find_code_copy(tmp_path / "nowhere") is None
 
 
 @pytest.mark.slow
@@ -275,13 +275,13 @@ def test_the_files_of_a_copy_are_those_of_the_original(built: list[Any], tmp_pat
     write('own("table.csv")', "import helpers\ndef own(name): return helpers.load(name)")
     command("run", "mine.py", "--workdir", str(tmp_path / "run"))
     module = sys.modules["experiment_file_mine"]
-    assert list(loaded_code.experiment_files(module)) == ["helpers.py", "mine.py"]
+    assert list(loaded_code.list_experiment_files(module)) == ["helpers.py", "mine.py"]
     forget()
-    copy = find_copy(tmp_path / "run")
+    copy = find_code_copy(tmp_path / "run")
     assert copy is not None
-    module = run_copy(copy)
+    module = run_code_copy(copy)
     assert module.__file__ == str(tmp_path / "lab" / "mine.py")
-    found = loaded_code.experiment_files(module)
+    found = loaded_code.list_experiment_files(module)
     assert found == {n: tmp_path / "run" / "code" / n for n in ("helpers.py", "mine.py")}
 
 

@@ -17,7 +17,7 @@ RECORDS = [{"step": 4, "train/loss": 0.25}, {"step": 8, "train/loss": -1e-30}, {
 
 def write_log(path: Path) -> bytes:
     for record in RECORDS:
-        files.append_line(path, files.log_line(record))
+        files.append_line(path, files.format_log_line(record))
     return path.read_bytes()
 
 
@@ -88,7 +88,7 @@ def test_a_cut_off_log_is_no_damage(tmp_path: Path) -> None:
 def test_logs_without_checksums_are_read(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
-    assert files.read_log(path) == files.Log(RECORDS, [])
+    assert files.read_log(path) == files.JsonLog(RECORDS, [])
     path.write_text('{"step": 4, "loss": "text"}\n[]\n{"loss": 1}\n{"step": 4}\n')
     log = files.read_log(path)
     assert log.records == [{"step": 4}] and len(log.damage) == 3
@@ -99,7 +99,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     files.write_json(path, 1)
     with pytest.raises(TypeError):
         files.write_json(path, object())
-    with pytest.raises(KeyError), files.replacing(path) as draft:
+    with pytest.raises(KeyError), files.replace_atomically(path) as draft:
         draft.write_text("half")
         raise KeyError
     assert files.read_json(path) == 1
@@ -148,5 +148,5 @@ def test_a_directory_is_one_process_s_until_it_ends(tmp_path: Path) -> None:
         holder.communicate()
     for _ in range(2):
         with files.lock_directory(tmp_path), files.lock_directory(tmp_path):
-            assert files.read_json(tmp_path / files.LOCK_HOLDER)["pid"] == os.getpid()
-    assert files.is_free(tmp_path)
+            assert files.read_json(tmp_path / files.LOCK_HOLDER_NAME)["pid"] == os.getpid()
+    assert files.is_unused_directory(tmp_path)

@@ -11,11 +11,11 @@ from flax import linen as nn
 from mmjax import balance
 from mmjax import flops as counting
 from mmjax.encoders import RecurrentEncoder, gru, lstm
-from mmjax.flops import flops, flops_by_scope
+from mmjax.flops import count_flops, count_flops_by_scope
 from mmjax.kernels.attention import Attention
 from mmjax.kernels.conv2d import conv2d
-from mmjax.train.state import init_state
-from mmjax.train.step import make_train_step
+from mmjax.train.steps.state import init_state
+from mmjax.train.steps.train_step import make_train_step
 from mmjax.types import Tokens
 
 
@@ -26,7 +26,7 @@ def of(*shape, dtype=jnp.float32):
 def of_module(module, *args, **kwargs):
     """The operations of a call of a module, without its initialisation."""
     params = jax.eval_shape(lambda *a: module.init(jax.random.key(0), *a, **kwargs), *args)
-    return flops(lambda p, *a: module.apply(p, *a, **kwargs), params, *args)
+    return count_flops(lambda p, *a: module.apply(p, *a, **kwargs), params, *args)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def of_module(module, *args, **kwargs):
     ],
 )
 def test_products_of_matrices(spec, shapes, expected):
-    assert flops(lambda a, b: jnp.einsum(spec, a, b), *(of(*s) for s in shapes)) == expected
+    assert count_flops(lambda a, b: jnp.einsum(spec, a, b), *(of(*s) for s in shapes)) == expected
 
 
 def test_a_dense_layer_and_its_gradient():
@@ -54,7 +54,7 @@ def test_a_dense_layer_and_its_gradient():
 
     gradient = jax.grad(loss, argnums=(0, 1, 2))
     # The value is not needed, and so not counted.
-    assert flops(gradient, of(i, o), of(o), of(b, i)) == 2 * (2 * b * i * o) + (b - 1) * o
+    assert count_flops(gradient, of(i, o), of(o), of(b, i)) == 2 * (2 * b * i * o) + (b - 1) * o
 
 
 @pytest.mark.parametrize(
@@ -70,13 +70,14 @@ def test_a_convolution_counts_each_tap_at_each_place_backward_too(stride, paddin
     expected = 2 * b * places * 9 * channels * filters
     arguments = of(b, 9, 9, channels), of(3, 3, channels, filters)
     made = jax.eval_shape(conv, *arguments)
-    assert flops(conv, *arguments) == expected
+    assert count_flops(conv, *arguments) == expected
     for i in (0, 1):
         assert (
-            flops(lambda x, k, d, i=i: jax.vjp(conv, x, k)[1](d)[i], *arguments, made) == expected
+            count_flops(lambda x, k, d, i=i: jax.vjp(conv, x, k)[1](d)[i], *arguments, made)
+            == expected
         )
     kernels = of(4, 3, 3, channels, filters)
-    assert flops(jax.vmap(conv, (None, 0)), arguments[0], kernels) == 4 * expected
+    assert count_flops(jax.vmap(conv, (None, 0)), arguments[0], kernels) == 4 * expected
 
 
 def test_grouped_and_transposed_convolutions():
@@ -91,7 +92,7 @@ def test_grouped_and_transposed_convolutions():
 
 def test_a_choice_by_platform_counts_once():
     """Patches times a matrix on one platform, XLA's convolution on the others: the same."""
-    assert flops(conv2d, of(3, 8, 8, 2), of(3, 3, 3, 5)) == 2 * 2 * 64 * 27 * 5
+    assert count_flops(conv2d, of(3, 8, 8, 2), of(3, 3, 3, 5)) == 2 * 2 * 64 * 27 * 5
 
 
 def test_a_recurrence_counts_every_step_of_time():
@@ -124,24 +125,26 @@ def test_attention():
 
 def test_arithmetic_counts_one_an_element_and_a_sum_one_less_than_there_are():
     x = of(4, 5)
-    assert flops(lambda x: jnp.exp(x) * x + 2, x) == 3 * 20
-    assert flops(lambda x: x.sum(), x) == 19
-    assert flops(lambda x: x.max(axis=0), x) == 15
-    assert flops(lambda x: nn.relu(x), x) == 20
+    assert count_flops(lambda x: jnp.exp(x) * x + 2, x) == 3 * 20
+    assert count_flops(lambda x: x.sum(), x) == 19
+    assert count_flops(lambda x: x.max(axis=0), x) == 15
+    assert count_flops(lambda x: nn.relu(x), x) == 20
     # tanh, 1 + tanh, 1 - tanh, their product and that with what came back: in every version of JAX
-    assert flops(lambda x, d: jax.vjp(jnp.tanh, x)[1](d), x, x) == 5 * 20
-    assert flops(lambda x: jnp.polyval(jnp.arange(4.0), x), x) in (2 * 3 * 20, 2 * 4 * 20)
-    assert flops(lambda x: jnp.cumsum(x, axis=0), x) == 20
-    assert flops(lambda x: x.at[jnp.array([0, 1, 0])].add(1.0), x) == 3 * 5
-    assert flops(lambda x: nn.max_pool(x[None, :, :, None], (2, 2), (2, 2)), x) == 2 * 2 * 3
+    assert count_flops(lambda x, d: jax.vjp(jnp.tanh, x)[1](d), x, x) == 5 * 20
+    assert count_flops(lambda x: jnp.polyval(jnp.arange(4.0), x), x) in (2 * 3 * 20, 2 * 4 * 20)
+    assert count_flops(lambda x: jnp.cumsum(x, axis=0), x) == 20
+    assert count_flops(lambda x: x.at[jnp.array([0, 1, 0])].add(1.0), x) == 3 * 5
+    assert count_flops(lambda x: nn.max_pool(x[None, :, :, None], (2, 2), (2, 2)), x) == 2 * 2 * 3
 
 
 def test_what_is_no_arithmetic_of_floating_point_numbers_is_free():
     x, i = of(4, 5), of(4, 5, dtype=jnp.int32)
-    assert flops(lambda x, i: jnp.where(x > 0, x.T.reshape(4, 5), 0), x, i) == 0
-    assert flops(lambda x, i: (i @ i.T) // 2 + x.argmax(), x, i) == 0
-    assert flops(lambda x, i: jnp.take_along_axis(x, i, axis=0).astype(jnp.bfloat16), x, i) == 0
-    assert flops(lambda x, i: jax.random.bits(jax.random.key(0), (9,)), x, i) == 0
+    assert count_flops(lambda x, i: jnp.where(x > 0, x.T.reshape(4, 5), 0), x, i) == 0
+    assert count_flops(lambda x, i: (i @ i.T) // 2 + x.argmax(), x, i) == 0
+    assert (
+        count_flops(lambda x, i: jnp.take_along_axis(x, i, axis=0).astype(jnp.bfloat16), x, i) == 0
+    )
+    assert count_flops(lambda x, i: jax.random.bits(jax.random.key(0), (9,)), x, i) == 0
 
 
 def test_what_the_result_does_not_need_is_free():
@@ -149,7 +152,7 @@ def test_what_the_result_does_not_need_is_free():
         unused = a @ b
         return (a * 2, unused.sum())[0]
 
-    assert flops(function, of(3, 4), of(4, 5)) == 12
+    assert count_flops(function, of(3, 4), of(4, 5)) == 12
 
 
 def test_loops_and_branches():
@@ -161,15 +164,15 @@ def test_loops_and_branches():
             0, 6, lambda _, y: jax.lax.fori_loop(0, 3, lambda _, z: z @ x, y), x
         )
 
-    assert flops(loop, square) == 18 * product
-    assert flops(lambda x: jax.lax.map(lambda r: r @ x, x), square) == product
+    assert count_flops(loop, square) == 18 * product
+    assert count_flops(lambda x: jax.lax.map(lambda r: r @ x, x), square) == product
 
     def branches(p, x):
         return jax.lax.cond(p, lambda x: x @ x @ x, lambda x: x @ x, x)
 
-    assert flops(branches, of(dtype=bool), square) == 2 * product
+    assert count_flops(branches, of(dtype=bool), square) == 2 * product
     # Under vmap both branches run.
-    assert flops(jax.vmap(branches), of(5, dtype=bool), of(5, 4, 4)) == 5 * 3 * product
+    assert count_flops(jax.vmap(branches), of(5, dtype=bool), of(5, 4, 4)) == 5 * 3 * product
 
 
 @pytest.mark.parametrize("lift", [jax.jit, jax.checkpoint, nn.jit, nn.remat])
@@ -178,7 +181,7 @@ def test_calls_are_followed(lift):
         module = lift(nn.Dense)(3, use_bias=False)
         assert of_module(module, of(2, 5)) == 2 * 2 * 5 * 3
         return
-    assert flops(lift(lambda x: x @ x), of(4, 4)) == 2 * 4**3
+    assert count_flops(lift(lambda x: x @ x), of(4, 4)) == 2 * 4**3
 
 
 def test_functions_with_derivatives_of_their_own_are_followed():
@@ -187,10 +190,10 @@ def test_functions_with_derivatives_of_their_own_are_followed():
         return x @ x @ x
 
     cube.defvjp(lambda x: (cube(x), x), lambda x, g: (g @ x,))
-    assert flops(cube, of(4, 4)) == 2 * (2 * 4**3)
+    assert count_flops(cube, of(4, 4)) == 2 * (2 * 4**3)
     # The backward pass is the one that is given; the value is not needed.
     pull = lambda x, g: jax.vjp(cube, x)[1](g)  # noqa: E731
-    assert flops(pull, of(4, 4), of(4, 4)) == 2 * 4**3
+    assert count_flops(pull, of(4, 4), of(4, 4)) == 2 * 4**3
 
 
 def test_rematerialisation_pays_for_the_forward_pass_again():
@@ -199,7 +202,7 @@ def test_rematerialisation_pays_for_the_forward_pass_again():
 
     arguments = of(4, 4), of(4, 4), of(4, 4)
     plain, again = (
-        flops(jax.value_and_grad(f, argnums=(1, 2)), *arguments)
+        count_flops(jax.value_and_grad(f, argnums=(1, 2)), *arguments)
         for f in (through, jax.checkpoint(through))
     )
     assert again - plain == 2 * 4**3 + 16  # x @ w and its sine; the rest has no derivative of them
@@ -210,12 +213,12 @@ def test_a_loop_of_unknown_length_counts_once_and_says_so():
         return jax.lax.while_loop(lambda y: y[0, 0] > 1, lambda y: y @ y, x)
 
     with pytest.warns(UserWarning, match="a loop of unknown length counts as one iteration"):
-        assert flops(halve, of(4, 4)) == 2 * 4**3
+        assert count_flops(halve, of(4, 4)) == 2 * 4**3
 
 
 def test_an_operation_without_a_rule_is_named():
     with pytest.warns(UserWarning, match="eigh has no rule and counts nothing"):
-        assert flops(lambda x: jnp.linalg.eigh(x, symmetrize_input=False), of(4, 4)) == 0
+        assert count_flops(lambda x: jnp.linalg.eigh(x, symmetrize_input=False), of(4, 4)) == 0
 
 
 def test_scopes_add_up_to_the_whole():
@@ -228,8 +231,8 @@ def test_scopes_add_up_to_the_whole():
         with jax.named_scope("second"):
             return jnp.sin(y) + 1
 
-    parts = flops_by_scope(function, of(4, 4))
-    assert sum(parts.values()) == flops(function, of(4, 4))
+    parts = count_flops_by_scope(function, of(4, 4))
+    assert sum(parts.values()) == count_flops(function, of(4, 4))
     for name, expected in (("first", 2 * 4**3), ("second", 2 * 16)):
         assert sum(n for scope, n in parts.items() if name in scope) == expected
 
@@ -252,7 +255,7 @@ def test_the_products_of_a_train_step(toy, monkeypatch, name, seeds):
     if seeds:
         make, step = jax.vmap(make), jax.vmap(step, (0, None))
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), seeds or ()))
-    found = flops(step, jax.eval_shape(make, keys), batch)
+    found = count_flops(step, jax.eval_shape(make, keys), batch)
     vector, inputs, recurrent, trunk, heads = 6 * 8, 7 * 3 * 20, 7 * 5 * 20, 13 * 8, 8 * (4 + 1)
     forward = vector + inputs + recurrent + trunk + heads
     shared = vector + inputs + 2 * recurrent + 2 * trunk

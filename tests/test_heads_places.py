@@ -8,10 +8,10 @@ from sklearn import metrics as sk
 
 from mmjax import heads, losses
 from mmjax.data.dataset import Task
-from mmjax.heads import Depth, Ordinal, Segmentation, SequenceLabelling
-from mmjax.heads.decoder import Decoder, doubled
-from mmjax.kernels.batch_last import batch_first, batch_last
-from mmjax.kernels.conv2d import native_conv2d
+from mmjax.heads import Depth, Ordinal, Segmentation, SequenceLabeling
+from mmjax.heads.decoder import Decoder, _double_size
+from mmjax.kernels.batch_last import to_batch_first, to_batch_last
+from mmjax.kernels.conv2d import plain_conv2d
 from tests import test_heads
 from tests.tolerance import bound_difference
 
@@ -28,7 +28,7 @@ TASKS = {
 TABLE = {
     "ordinal": (Ordinal(4, hidden=(5,)), RNG.normal(size=(B, 3)), RNG.integers(0, 4, B)),
     "sequence": (
-        SequenceLabelling(4, hidden=(5,)),
+        SequenceLabeling(4, hidden=(5,)),
         RNG.normal(size=(B, 5, 3)),
         RNG.integers(-1, 4, (B, 5)),
     ),
@@ -190,7 +190,7 @@ def test_depth_is_measured_where_there_is_a_measurement():
 
 
 def convolved(y, kernel):
-    return np.asarray(batch_first(native_conv2d(batch_last(jnp.asarray(y)), kernel)))
+    return np.asarray(to_batch_first(plain_conv2d(to_batch_last(jnp.asarray(y)), kernel)))
 
 
 def test_the_decoder_is_its_layers():
@@ -210,7 +210,9 @@ def test_the_decoder_is_its_layers():
 
 def test_doubling_repeats_every_pixel():
     x = RNG.normal(size=(4, 3, 2, 2)).astype(np.float32)
-    np.testing.assert_array_equal(doubled(jnp.asarray(x)), x.repeat(2, axis=1).repeat(2, axis=2))
+    np.testing.assert_array_equal(
+        _double_size(jnp.asarray(x)), x.repeat(2, axis=1).repeat(2, axis=2)
+    )
 
 
 @pytest.mark.parametrize(
@@ -226,7 +228,7 @@ def test_doubling_repeats_every_pixel():
             r"2x2 tokens \[b 4 d\]",
         ),
         (
-            lambda: SequenceLabelling(2).example_loss(jnp.zeros((4, 2)), jnp.zeros(5, int)),
+            lambda: SequenceLabeling(2).example_loss(jnp.zeros((4, 2)), jnp.zeros(5, int)),
             "keep every step",
         ),
     ],

@@ -22,10 +22,10 @@ from mmjax.data.describe import plot_examples, tables
 from mmjax.escapes import escape_control_characters
 from mmjax.report import study_results, write_report
 from mmjax.study import results
-from mmjax.study.live_display import Display
-from mmjax.study.study_plan import make_plan
-from mmjax.train import run_report as run_report
-from mmjax.train.progress_bar import progress
+from mmjax.study.live_display import StudyDisplay
+from mmjax.study.study_plan import make_study_plan
+from mmjax.train.reporting import run_report as run_report
+from mmjax.train.reporting.progress_bar import show_progress
 from mmjax.types import Batch
 from tests.ablate import small_study
 
@@ -61,13 +61,13 @@ def everywhere(monkeypatch):
 
 def test_the_table_of_a_run(everywhere, capsys):
     tests = {arm: [{f"{task}/accuracy": 0.5 for task in NAMES}] for arm in NAMES}
-    run_report.show(run_report.metric_table(tests))
+    run_report.print_result_table(run_report.make_metric_rows(tests))
     assert_shown(capsys.readouterr().out)
 
 
 def test_the_table_of_a_run_in_markdown():
     tests = {arm: [{"kind/accuracy": 0.5}] for arm in NAMES}
-    text = run_report.markdown(run_report.metric_table(tests))
+    text = run_report.format_result_table(run_report.make_metric_rows(tests))
     assert len(text.splitlines()) == 2 + len(NAMES)
     assert not re.search(r"<\w|(?<!\\)`|\x1b", text)
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines()} == {3}
@@ -75,10 +75,10 @@ def test_the_table_of_a_run_in_markdown():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_bars(name, capsys):
-    with progress(name, 2, 0, 8) as advance:
+    with show_progress(name, 2, 0, 8) as advance:
         advance(2, f"{name} 1.000")
-    assert list(progress_bars.tracked([1, 2], name, 2)) == [1, 2]
-    with progress_bars.downloaded(name, 3) as advance_bytes:
+    assert list(progress_bars.track_progress([1, 2], name, 2)) == [1, 2]
+    with progress_bars.show_download_progress(name, 3) as advance_bytes:
         advance_bytes(3)
     shown = capsys.readouterr()
     assert_shown(shown.out, [name])
@@ -95,10 +95,10 @@ def _no_annotations():
 
 @pytest.mark.usefixtures("_no_annotations")
 def test_the_display_of_a_study(everywhere, tmp_path, capsys):
-    plan = make_plan("small", small_study.STUDY, module=small_study)
+    plan = make_study_plan("small", small_study.STUDY, module=small_study)
     homes = {name: tmp_path / name for name in plan.arms}
     for name in NAMES:
-        display = Display(plan, homes)
+        display = StudyDisplay(plan, homes)
         with display, display.show(name, 2, 0, 8, replicas=1) as advance:
             advance(1, {name: 1.0})
             display.bar.refresh()
@@ -176,12 +176,12 @@ def made(names):
 
 def test_describe(everywhere, tmp_path, capsys):
     data = made(NAMES)
-    tables.show(tables.describe(data))
+    tables.print_tables(tables.describe_dataset(data))
     assert_shown(capsys.readouterr().out)
-    plot_examples.draw_sheet(made(NAMES[:5]), tmp_path / "sheet.png")
+    plot_examples.draw_examples(made(NAMES[:5]), tmp_path / "sheet.png")
     assert matplotlib.image.imread(tmp_path / "sheet.png").std() > 0
-    data_summary.announce(
-        data_summary.summary(data, dict.fromkeys(NAMES, 20), data.splits["train"].batch)
+    data_summary.announce_once(
+        data_summary.summarize_dataset(data, dict.fromkeys(NAMES, 20), data.splits["train"].batch)
     )
     assert not set("\x1b\x07\u202e") & set(capsys.readouterr().err)
 
@@ -197,8 +197,8 @@ def write_study(directory):
         for seed in (0, 1, 2)
         for split, step in (("test", 10), ("validation", 5), ("validation", 10))
     ]
-    frame = pd.DataFrame(rows, columns=[*results.COLUMNS, "x"])
-    frame.to_parquet(directory / results.FILE)
+    frame = pd.DataFrame(rows, columns=[*results.RESULT_COLUMNS, "x"])
+    frame.to_parquet(directory / results.RESULTS_FILE)
     planned = {
         arm: {"labels": {"x": label}, "role": "arm", "of": None, "changes": {label: label}}
         for arm, label in arms.items()
@@ -245,7 +245,7 @@ class Reader(html.parser.HTMLParser):
 
 def test_the_report(tmp_path):
     directory = write_study(tmp_path)
-    write_report.report(directory)
+    write_report.write_report(directory)
     markdown, latex, page = (
         (directory / f"report.{kind}").read_text() for kind in ("md", "tex", "html")
     )
@@ -263,10 +263,10 @@ def test_the_report(tmp_path):
         rows = [line for line in text.splitlines() if line.endswith(r"\\")]
         assert len({line.replace(r"\&", "").count("&") for line in rows}) == 1
         assert r"\input{y}" not in text
-    read = study_results.read(directory)
+    read = study_results.read_study(directory)
     assert read.starts[0]["command"] == NAMES[4]
 
 
 def test_what_is_about_to_be_trained(toy, capsys):
-    run_report.describe(NAMES[3] + NAMES[0], toy.experiment(), (0,), jax.devices()[:1])
+    run_report.print_arm(NAMES[3] + NAMES[0], toy.experiment(), (0,), jax.devices()[:1])
     assert_shown(capsys.readouterr().out, [NAMES[3], NAMES[0]])

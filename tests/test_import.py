@@ -26,9 +26,9 @@ MODULES = (
     "mmjax.config",
     "mmjax.cli",
     "mmjax.train",
-    "mmjax.train.step",
+    "mmjax.train.steps.train_step",
     "mmjax.train.checkpoint",
-    "mmjax.train.metric_writers",
+    "mmjax.train.reporting.metric_writers",
     "mmjax.data.pipeline",
     "mmjax.data.builtin.polyglot_digits",
     "mmjax.data.builtin.digit_pairs",
@@ -140,7 +140,7 @@ LAYERS = ("train", "study report runs", "cli")  # each may import itself and tho
 UPWARDS = {
     ("mmjax.train.teacher", "mmjax.runs.teacher"),  # a deprecated alias, imported by nothing
     ("mmjax.train.run_arms", "mmjax.runs.run_files"),  # one file of functions, which imports files
-    ("mmjax.train.run_report", "mmjax.runs.run_files"),
+    ("mmjax.train.reporting.run_report", "mmjax.runs.run_files"),
 }
 
 

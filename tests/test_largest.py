@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmjax.encoders import Conv1dEncoder, ResidualEncoder
-from mmjax.kernels.max import largest
+from mmjax.kernels.max import max_over_axis
 
 RNG = np.random.default_rng(0)
 
@@ -16,7 +16,7 @@ RNG = np.random.default_rng(0)
 def test_it_is_the_maximum_and_one_entry_gets_the_gradient(size, axis):
     x = np.moveaxis(RNG.normal(size=(3, 4, size)), -1, axis).astype(np.float32)
     cotangent = RNG.normal(size=x.max(axis).shape).astype(np.float32)
-    value, pull = jax.vjp(lambda x: largest(x, axis), jnp.asarray(x))
+    value, pull = jax.vjp(lambda x: max_over_axis(x, axis), jnp.asarray(x))
     np.testing.assert_array_equal(value, x.max(axis))
     expected = np.zeros_like(x)
     place = np.expand_dims(x.argmax(axis), axis)
@@ -25,7 +25,7 @@ def test_it_is_the_maximum_and_one_entry_gets_the_gradient(size, axis):
 
 
 def test_of_equal_entries_exactly_one_gets_the_gradient():
-    gradient = jax.grad(lambda x: largest(x, 0).sum())(jnp.zeros((5, 3)))
+    gradient = jax.grad(lambda x: max_over_axis(x, 0).sum())(jnp.zeros((5, 3)))
     np.testing.assert_array_equal(gradient.sum(0), np.ones(3))
     assert set(np.unique(gradient)) == {0, 1}
 

@@ -13,7 +13,7 @@ from mmjax.kernels.linear_algebra import (
     cho_solve,
     cholesky,
     eigh,
-    inverse_root,
+    inverse_cholesky,
     lu_factor,
     lu_solve,
     svd,
@@ -76,7 +76,7 @@ def test_they_are_those_of_numpy():
     np.testing.assert_allclose(s, np.linalg.svd(y, compute_uv=False), rtol=1e-4)
     np.testing.assert_allclose(np.einsum("bij,bj,bjk->bik", left, s, right), y, atol=1e-5)
 
-    root = jax.vmap(inverse_root)(jnp.asarray(x, jnp.float32))
+    root = jax.vmap(inverse_cholesky)(jnp.asarray(x, jnp.float32))
     np.testing.assert_allclose(root, np.linalg.inv(np.linalg.cholesky(x)), atol=1e-5)
 
 
@@ -87,7 +87,7 @@ def test_the_gradient_of_the_inverse_root_is_that_of_finite_differences():
         return (weights * np.linalg.inv(np.linalg.cholesky(x)) ** 2).sum()
 
     def ours(x):
-        return (jnp.asarray(weights, jnp.float32) * inverse_root(x) ** 2).sum()
+        return (jnp.asarray(weights, jnp.float32) * inverse_cholesky(x) ** 2).sum()
 
     found = jax.grad(ours)(jnp.asarray(x, jnp.float32))
     for i in range(4):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmjax.fusion import Concat, Mean
-from mmjax.missing_token import StandIn
+from mmjax.missing_token import MissingToken
 from mmjax.sharing import TaskSpecific
 from mmjax.types import Tokens
 from tests.tolerance import bound_difference
@@ -18,7 +18,7 @@ def test_a_missing_modality_becomes_one_token(learned):
     mask = jnp.array([[True, True], [False, False], [True, False]])
     token = jnp.array([7.0, -7.0]) if learned else jnp.zeros(2)
     params = {"params": {"token": token}} if learned else {}
-    got = StandIn(learned).apply(params, Tokens(values, mask))
+    got = MissingToken(learned).apply(params, Tokens(values, mask))
     np.testing.assert_array_equal(got.mask, [[True, True], [True, False], [True, False]])
     np.testing.assert_array_equal(got.values[jnp.array([0, 2])], values[jnp.array([0, 2])])
     np.testing.assert_array_equal(got.values[1], [token, values[1, 1]])

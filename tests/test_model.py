@@ -13,7 +13,7 @@ from mmjax.encoders import MLPEncoder, RecurrentEncoder
 from mmjax.fusion import Concat, Gated, Late, Mean
 from mmjax.heads import Classification, Regression
 from mmjax.model import Model
-from mmjax.parameters import shared_parameters
+from mmjax.parameters import mark_shared_parameters
 from mmjax.sharing import CGC, Copies, HardSharing, MMoE, TaskSpecific
 from mmjax.types import Tokens
 from tests.tolerance import bound_difference
@@ -113,7 +113,7 @@ def test_late_fusion_averages_over_the_modalities_present(toy):
 @pytest.mark.parametrize("fusion", ["concat", "late"])
 def test_shared_parameters_are_all_but_the_heads(toy, fusion):
     model = toy.model(FUSIONS[fusion])
-    shared = shared_parameters(model, init(model, toy.batch(4, 0)))
+    shared = mark_shared_parameters(model, init(model, toy.batch(4, 0)))
     flags = {name: set(jax.tree.leaves(part)) for name, part in shared.items()}
     for name, flag in flags.items():
         assert flag == {not any(task in name for task in ("kind", "size"))}, name
@@ -123,12 +123,12 @@ def test_shared_parameters_are_all_but_the_heads(toy, fusion):
 def test_shared_parameters_can_be_named(toy):
     params = init(toy.model(), toy.batch(4, 0))
     model = toy.model(shared=("encoders_*", "sharing/dense_0/kernel"))
-    shared = shared_parameters(model, params)
+    shared = mark_shared_parameters(model, params)
     assert set(jax.tree.leaves(shared["encoders_vector"])) == {True}
     assert shared["sharing"]["dense_0"] == {"kernel": True, "bias": False}
     assert set(jax.tree.leaves(shared["heads_kind"])) == {False}
     with pytest.raises(ValueError, match="No shared parameter matches 'encoder_vector'"):
-        shared_parameters(toy.model(shared=("encoder_vector",)), params)
+        mark_shared_parameters(toy.model(shared=("encoder_vector",)), params)
 
 
 def test_a_model_needs_encoders_and_heads():
@@ -180,7 +180,9 @@ def test_a_modality_may_be_called_like_a_head(toy):
     batch = toy.batch(4, 0)
     inputs, present = ({"heads_up": part["vector"]} for part in (batch.inputs, batch.present))
     params = model.init(jax.random.key(0), inputs, present, {}, train=False)["params"]
-    assert set(jax.tree.leaves(shared_parameters(model, params)["encoders_heads_up"])) == {True}
+    assert set(jax.tree.leaves(mark_shared_parameters(model, params)["encoders_heads_up"])) == {
+        True
+    }
 
 
 class Probe(nn.Module):
@@ -281,7 +283,7 @@ def test_task_specific_is_each_task_alone(toy, fusion):
 def test_own_parameters_of_a_sharing_are_not_shared(toy):
     batch = toy.batch(4, 0)
     model = vectors(Concat(), CGC(1, 1, backbones=True))
-    shared = shared_parameters(model, random_params(model, batch))
+    shared = mark_shared_parameters(model, random_params(model, batch))
     flags = {name: set(jax.tree.leaves(part)) for name, part in shared.items()}
     assert flags == {
         "encoders_vector": {True},
@@ -293,7 +295,7 @@ def test_own_parameters_of_a_sharing_are_not_shared(toy):
         "heads_size": {False},
     }
     model = vectors(Late(3), MMoE(2, (3,)))
-    shared = shared_parameters(model, random_params(model, batch))["branch_sharing_vector"]
+    shared = mark_shared_parameters(model, random_params(model, batch))["branch_sharing_vector"]
     assert set(jax.tree.leaves(shared["own_gates"])) == {False}
     assert set(jax.tree.leaves(shared["shared_experts"])) == {True}
 

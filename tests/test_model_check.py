@@ -31,13 +31,13 @@ from mmjax.fusion import (
     Late,
     Perceiver,
 )
-from mmjax.heads import Classification, Regression, Segmentation, SequenceLabelling
+from mmjax.heads import Classification, Regression, Segmentation, SequenceLabeling
 from mmjax.kernels.attention import Attention
 from mmjax.model import Model
-from mmjax.model_check import check_fit, trace
-from mmjax.model_parts import resized
+from mmjax.model_check import check_model_fits_batch, trace_model
+from mmjax.model_parts import make_batch_shapes
 from mmjax.sharing import CGC, HardSharing
-from mmjax.train.experiment_check import check
+from mmjax.train.experiment_check import check_experiment
 from mmjax.types import Batch, Tokens
 
 B = 4
@@ -75,7 +75,7 @@ def fit(encoders=("vector", "sequence"), fusion=None, heads=None, **options):
         targets={t: TARGETS[t] for t in heads},
         labeled={t: np.ones(B, bool) for t in heads},
     )
-    check_fit(Model(encoders, fusion or Concat(), heads, **options), batch)
+    check_model_fits_batch(Model(encoders, fusion or Concat(), heads, **options), batch)
 
 
 class Plain(nn.Module):
@@ -199,11 +199,11 @@ MISFITS = {
         "let the fusion pool the tokens",
     ),
     "a head of tokens that is given none": (
-        lambda: fit(heads={"steps": SequenceLabelling(3)}),
+        lambda: fit(heads={"steps": SequenceLabeling(3)}),
         r"head of 'steps' needs tokens: give SequenceLabelling tokens=, one of \['sequence'",
     ),
     "tokens under late fusion": (
-        lambda: fit(STEPS, Late(4), {"steps": SequenceLabelling(3, tokens="sequence")}),
+        lambda: fit(STEPS, Late(4), {"steps": SequenceLabeling(3, tokens="sequence")}),
         "head of 'steps' gets tokens .* late fusion makes predictions only; use another fusion",
     ),
     "a decoder that gets too many tokens": (
@@ -215,7 +215,7 @@ MISFITS = {
         r"or 2x2 tokens \[b 4 d\].*change the head's features, or the encoder's poolings",
     ),
     "labels for steps that the encoder does not keep": (
-        lambda: fit(heads={"steps": SequenceLabelling(3, tokens="sequence")}),
+        lambda: fit(heads={"steps": SequenceLabeling(3, tokens="sequence")}),
         r"model\.heads\.steps \(SequenceLabelling\) predicts float32\[4 1 3\] for targets "
         r"int32\[4 7\]: .*let the encoder keep every step of time",
     ),
@@ -255,7 +255,7 @@ FITS = {
     },
     "steps with labels": {
         "encoders": STEPS,
-        "heads": {"steps": SequenceLabelling(3, tokens="sequence"), "kind": Classification(4)},
+        "heads": {"steps": SequenceLabeling(3, tokens="sequence"), "kind": Classification(4)},
     },
     "an image's map with labels": {
         "encoders": {"image": ResidualEncoder((4, 4, 4), output="all")},
@@ -337,9 +337,9 @@ def test_an_experiment_is_checked_without_compiling_anything():
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        check(experiment(Concat()), 1)
+        check_experiment(experiment(Concat()), 1)
         with pytest.raises(ValueError, match=r"model\.fusion \(CrossModal\) gets .*\[2 1 5\]"):
-            check(experiment(CrossModal(8)), 1)
+            check_experiment(experiment(CrossModal(8)), 1)
         assert not [event for event in compiled if "backend_compile" in event]
         jax.jit(lambda x: x * 3 + 1)(jnp.ones(7))  # which would have been noticed
         assert [event for event in compiled if "backend_compile" in event]
@@ -355,8 +355,8 @@ def test_the_trace_has_each_part_once_with_its_copies():
         HardSharing((5,)),
         auxiliary={"align": InfoNCE(4)},
     )
-    batch = resized(experiment(Concat()).data.splits["train"].batch, 3)
-    calls = trace(model, batch).calls
+    batch = make_batch_shapes(experiment(Concat()).data.splits["train"].batch, 3)
+    calls = trace_model(model, batch).calls
     assert {name: call.part.path for name, call in calls.items()} == {
         "encoders_vector": "encoders.vector",
         "encoders_sequence": "encoders.sequence",
@@ -367,7 +367,7 @@ def test_the_trace_has_each_part_once_with_its_copies():
         "auxiliary_align": "auxiliary.align",
     }
     assert calls["fusion"].output.shape == (3, 13)
-    copied = trace(model.clone(sharing=CGC(2, 1, backbones=True), auxiliary={}), batch).calls
+    copied = trace_model(model.clone(sharing=CGC(2, 1, backbones=True), auxiliary={}), batch).calls
     assert {name: call.part.copies for name, call in copied.items() if "fusion" in name} == {
         "fusion": 2,
         "own_fusion": 2,
@@ -386,9 +386,9 @@ def test_a_head_among_the_encoders_and_an_encoder_among_the_heads_are_refused():
     with pytest.raises(
         ValueError, match=r"model\.encoders\.vector is a Classification, which is a"
     ):
-        check(dataclasses.replace(of_heads, model=model), 1)
+        check_experiment(dataclasses.replace(of_heads, model=model), 1)
     model = of_heads.model.clone(heads={"kind": TextEncoder(5)})
     with pytest.raises(
         ValueError, match=r"model\.heads\.kind is a TextEncoder, which is not a head"
     ):
-        check(dataclasses.replace(of_heads, model=model), 1)
+        check_experiment(dataclasses.replace(of_heads, model=model), 1)

@@ -12,7 +12,7 @@ from mmjax import provenance
 
 
 def test_record_is_json_and_names_what_decides_a_result() -> None:
-    record = json.loads(json.dumps(provenance.record("python x.py --set epochs=1")))
+    record = json.loads(json.dumps(provenance.make_record("python x.py --set epochs=1")))
     assert record["command"] == "python x.py --set epochs=1"
     assert record["versions"]["jax"] == jax.__version__
     assert record["versions"]["python"] == platform.python_version()
@@ -33,21 +33,21 @@ def repository(tmp_path: Path) -> Path:
 
 
 def test_git_revision_and_changes(repository: Path) -> None:
-    found = provenance.record("", repository)["git"]
+    found = provenance.make_record("", repository)["git"]
     head = (repository.parent / ".git" / "HEAD").read_text().split()[-1]
     assert found["revision"] == (repository.parent / ".git" / head).read_text().strip()
     assert found["dirty"] is False
     (repository.parent / "results.txt").write_text("an untracked file changes no code")
-    assert provenance.record("", repository)["git"]["dirty"] is False
+    assert provenance.make_record("", repository)["git"]["dirty"] is False
     repository.write_text("2\n")
-    assert provenance.record("", repository)["git"]["dirty"] is True
+    assert provenance.make_record("", repository)["git"]["dirty"] is True
 
 
 def test_no_repository_is_no_error(tmp_path: Path) -> None:
-    assert provenance.git(tmp_path) is None
-    assert provenance.git(tmp_path / "nowhere") is None
+    assert provenance.read_git_state(tmp_path) is None
+    assert provenance.read_git_state(tmp_path / "nowhere") is None
 
 
 def test_no_git_is_no_error(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert provenance.git(repository.parent) is None
+    assert provenance.read_git_state(repository.parent) is None

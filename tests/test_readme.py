@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import mmjax
-from mmjax.balance.pullback import of_jacobian
+from mmjax.balance.pullback import pullback_from_jacobian
 from mmjax.cli import script
 
 ROOT = Path(__file__).parents[1]
@@ -122,7 +122,7 @@ def test_the_example_balancer_gives_gradients_of_one_length(example):
     gradients = np.linalg.cholesky(gram)  # rows whose Gramian is the one above
     _, weights, _ = update(
         np.ones(2, np.float32),
-        of_jacobian({"p": jnp.asarray(gradients, jnp.float32)}, {"p": True}),
+        pullback_from_jacobian({"p": jnp.asarray(gradients, jnp.float32)}, {"p": True}),
         (),
         key=jax.random.key(0),
         labeled=np.ones(2, bool),

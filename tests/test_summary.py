@@ -21,15 +21,15 @@ from mmjax.encoders import (
     elman,
     gru,
 )
-from mmjax.flops import flops
-from mmjax.formatting import described, example_shapes, with_unit
+from mmjax.flops import count_flops
+from mmjax.formatting import format_example_shapes, format_module, format_with_unit
 from mmjax.fusion import Concat, Late, Sum
-from mmjax.heads import Classification, Regression, SequenceLabelling
+from mmjax.heads import Classification, Regression, SequenceLabeling
 from mmjax.model import Model
 from mmjax.sharing import CGC, CrossStitch, HardSharing, MMoE, TaskSpecific
-from mmjax.summary import markdown, summarize, summarize_model
-from mmjax.train.state import init_state
-from mmjax.train.step import make_train_step
+from mmjax.summary import format_summary_markdown, summarize_experiment, summarize_model
+from mmjax.train.steps.state import init_state
+from mmjax.train.steps.train_step import make_train_step
 from mmjax.types import Batch
 
 B = 5
@@ -65,7 +65,7 @@ def check_sums(model, rows, example):
     params = jax.eval_shape(shape, jax.random.key(0), example)["params"]
     parts = [r for p, r in rows.items() if p != "prediction" and not p.startswith("auxiliary.")]
     whole = rows["prediction"]
-    everything = flops(
+    everything = count_flops(
         functools.partial(model.apply, train=False), {"params": params}, *example[:3]
     )
     assert whole.flops == round(everything / len(example.labeled["kind"]))
@@ -88,7 +88,7 @@ def test_every_part_by_hand():
         heads={
             "kind": Classification(4, hidden=(6,)),
             "size": Regression(mean=2.0),
-            "words": SequenceLabelling(3, tokens="text"),
+            "words": SequenceLabeling(3, tokens="text"),
         },
     )
     rows = rows_of(model)
@@ -191,13 +191,13 @@ def test_objectives_stand_apart_from_the_prediction(toy):
 @pytest.mark.filterwarnings("error")
 def test_the_training_step_is_that_of_the_experiment(toy):
     e = toy.experiment(balancer=mgda())
-    rows, notes = summarize(e)
+    rows, notes = summarize_experiment(e)
     step = make_train_step(e.model, e.optimizer, e.balancer)
     start = functools.partial(init_state, e.model, e.optimizer, e.balancer)
     example = toy.batch(e.batch_size, 0)
     state = jax.eval_shape(start, example, jax.random.key(0))
     with pytest.warns(UserWarning, match="unknown length"):
-        expected = flops(step, state, example)
+        expected = count_flops(step, state, example)
     assert rows[-1].part == "training step"
     assert rows[-1].flops == round(expected / e.batch_size)
     assert rows[-1].parameters == rows[-2].parameters
@@ -208,27 +208,29 @@ def test_the_training_step_is_that_of_the_experiment(toy):
 def test_modules_are_shown_with_their_attributes():
     cell = RecurrentEncoder(gru(), 4)
     shown = "RecurrentEncoder(cell=gru, width=4, layers=1, output='last')"
-    assert described(cell) == shown
-    assert described(RecurrentEncoder(elman(jnp.sin), 4)) == shown.replace("gru", "elman")
+    assert format_module(cell) == shown
+    assert format_module(RecurrentEncoder(elman(jnp.sin), 4)) == shown.replace("gru", "elman")
     text = TextEncoder(10, 2, cell)
-    assert described(text) == f"TextEncoder(vocabulary=10, embedding=2, encoder={shown})"
-    assert described(nn.Sequential([nn.Dense(3), nn.relu])).startswith("Sequential(layers=[Dense(")
-    assert described(Concat()) == "Concat()"
-    assert described(Regression(mean=2.0)) == (
+    assert format_module(text) == f"TextEncoder(vocabulary=10, embedding=2, encoder={shown})"
+    assert format_module(nn.Sequential([nn.Dense(3), nn.relu])).startswith(
+        "Sequential(layers=[Dense("
+    )
+    assert format_module(Concat()) == "Concat()"
+    assert format_module(Regression(mean=2.0)) == (
         "Regression(mean=2.0, scale=1.0, loss=squared_error)"
     )
-    assert described(flops) == "flops"
+    assert format_module(count_flops) == "flops"
 
 
 def test_shapes_are_those_of_one_example():
     def of(*shape):
         return jax.ShapeDtypeStruct(shape, jnp.float32)
 
-    assert example_shapes(of(5, 28, 28, 1)) == "28×28×1"
-    assert example_shapes(of(5)) == "number"
-    assert example_shapes({"a": of(5, 3), "b": of(5, 4)}) == "a 3, b 4"
-    assert example_shapes({"a": of(5, 3), "b": of(5, 3)}) == "3 each"
-    assert example_shapes({"a": of(5, 3)}) == "3"
+    assert format_example_shapes(of(5, 28, 28, 1)) == "28×28×1"
+    assert format_example_shapes(of(5)) == "number"
+    assert format_example_shapes({"a": of(5, 3), "b": of(5, 4)}) == "a 3, b 4"
+    assert format_example_shapes({"a": of(5, 3), "b": of(5, 3)}) == "3 each"
+    assert format_example_shapes({"a": of(5, 3)}) == "3"
 
 
 @pytest.mark.parametrize(
@@ -244,11 +246,11 @@ def test_shapes_are_those_of_one_example():
     ],
 )
 def test_numbers_have_four_digits_and_a_unit(number, text):
-    assert with_unit(number) == text
+    assert format_with_unit(number) == text
 
 
 def test_the_table_in_markdown(toy):
-    lines = markdown(summarize(toy.experiment())).splitlines()
+    lines = format_summary_markdown(summarize_experiment(toy.experiment())).splitlines()
     assert lines[0] == "| part | module | input | output | parameters | FLOPs |"
     assert lines[1].count("|") == 7
     assert "| sharing | HardSharing(features=(8,)) | 13 | 8 each | 112 | 224 |" in lines
@@ -260,7 +262,7 @@ def test_the_table_in_markdown(toy):
 def test_the_table_on_a_screen(toy, monkeypatch, capsys):
     monkeypatch.setattr(summary.sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "100")
-    summary.show(summarize(toy.experiment()), "all")
+    summary.print_summary(summarize_experiment(toy.experiment()), "all")
     text = capsys.readouterr().out
     for word in ("encoders.sequence", "sequence 1×5", "vector 1×8", "393", "forward pass"):
         assert word in text

@@ -11,7 +11,7 @@ from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 from mmjax.encoders import MLPEncoder, RecurrentEncoder, ResidualEncoder
 from mmjax.experiment import Experiment
 from mmjax.fusion import Concat, Late
-from mmjax.heads import Classification, Segmentation, SequenceLabelling
+from mmjax.heads import Classification, Segmentation, SequenceLabeling
 from mmjax.model import Model
 from mmjax.sharing import CGC, TaskSpecific
 from mmjax.train.loop import fit
@@ -51,7 +51,7 @@ def make_model(**changes):
         },
         "fusion": Concat(),
         "heads": {
-            "same": SequenceLabelling(2, tokens="sequence", hidden=(16,)),
+            "same": SequenceLabeling(2, tokens="sequence", hidden=(16,)),
             "sign": Classification(2),
         },
     }
@@ -130,9 +130,9 @@ def test_what_cannot_be_labelled_is_refused():
     with pytest.raises(
         ValueError, match=r"give SequenceLabeling tokens=, one of \['sequence', 'vector'"
     ):
-        make_model(heads={"same": SequenceLabelling(2)})
+        make_model(heads={"same": SequenceLabeling(2)})
     with pytest.raises(ValueError, match="tokens='text'"):
-        make_model(heads={"same": SequenceLabelling(2, tokens="text")})
+        make_model(heads={"same": SequenceLabeling(2, tokens="text")})
     model, batch = make_model(fusion=Late(4)), signs(2, 0)
     with pytest.raises(ValueError, match="use another fusion"):
         model.init(jax.random.key(0), *batch[:3], train=False)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-GRAMIAN = (
+GRAMIAN_METHODS = (
     *("pcgrad", "gradvac", "mgda", "imtl_g", "cagrad", "nash", "fairgrad", "aligned", "upgrad"),
     *("dualproj", "conflict_free", "krum", "gradnorm"),
 )
@@ -27,7 +27,7 @@ def main() -> None:
     """Measures and prints a Markdown table; `--json FILE` also writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", type=int, nargs="+", default=[2, 8, 40])
-    parser.add_argument("--methods", nargs="+", default=GRAMIAN)
+    parser.add_argument("--methods", nargs="+", default=GRAMIAN_METHODS)
     parser.add_argument("--wrt", nargs="+", default=["params", "features"])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=9)
@@ -39,7 +39,7 @@ def main() -> None:
     print("| method | wrt | tasks | ratio | weights | equal step (ms) |")
     print("| :-- | :-- | --: | --: | --: | --: |")
     for tasks in options.tasks:
-        for row in compare(options.methods, options.wrt, tasks, options.rounds):
+        for row in compare_methods(options.methods, options.wrt, tasks, options.rounds):
             rows.append(row)
             print(
                 f"| {row['method']} | {row['wrt']} | {tasks} | {row['ratio']:.2f} "
@@ -50,37 +50,37 @@ def main() -> None:
         options.json.write_text(json.dumps(rows, indent=1))
 
 
-def compare(
+def compare_methods(
     methods: Sequence[str], wrts: Sequence[str], tasks: int, rounds: int
 ) -> Iterator[dict[str, Any]]:
     """Yields one row per method and value of `wrt`."""
     from mmjax import balance
 
-    plain = step_of(balance.equal(), tasks)
+    plain = make_step(balance.equal(), tasks)
     plain()  # compile
     for wrt in wrts:
         for method in methods:
             balancer = getattr(balance, method)(wrt=wrt)
-            balanced = step_of(balancer, tasks)
+            balanced = make_step(balancer, tasks)
             balanced()
-            pairs = [(timed(plain), timed(balanced)) for _ in range(rounds)]
+            pairs = [(time_call(plain), time_call(balanced)) for _ in range(rounds)]
             step = statistics.median(seconds for _, seconds in pairs)
             yield {
                 "method": method,
                 "wrt": wrt,
                 "tasks": tasks,
                 "ratio": statistics.median(balanced_s / plain_s for plain_s, balanced_s in pairs),
-                "weights": weights_seconds(balancer, tasks, rounds) / step,
+                "weights": time_weights(balancer, tasks, rounds) / step,
                 "equal_ms": 1e3 * statistics.median(seconds for seconds, _ in pairs),
             }
 
 
-def weights_seconds(balancer: Any, tasks: int, rounds: int, repeats: int = 20) -> float:
+def time_weights(balancer: Any, tasks: int, rounds: int, repeats: int = 20) -> float:
     """Measures seconds from a Gramian to weights: an update of gradients with only 64 entries."""
     import jax
     import jax.numpy as jnp
 
-    from mmjax.balance.pullback import of_jacobian
+    from mmjax.balance.pullback import pullback_from_jacobian
 
     shared, names = {"p": True}, [str(i) for i in range(tasks)]
     losses, labeled = jnp.ones(tasks), jnp.ones(tasks, bool)
@@ -89,7 +89,7 @@ def weights_seconds(balancer: Any, tasks: int, rounds: int, repeats: int = 20) -
     def run_updates(keys: Any) -> Any:
         def update(state: Any, key: Any) -> Any:
             rows = {"p": jax.random.normal(key, (tasks, 64))}
-            pullback = of_jacobian(rows, shared)
+            pullback = pullback_from_jacobian(rows, shared)
             grads, _, state = balancer.update(losses, pullback, state, key=key, labeled=labeled)
             return state, grads
 
@@ -97,11 +97,11 @@ def weights_seconds(balancer: Any, tasks: int, rounds: int, repeats: int = 20) -
 
     keys = jax.random.split(jax.random.key(0), repeats)
     jax.block_until_ready(run_updates(keys))
-    calls = [timed(lambda: jax.block_until_ready(run_updates(keys))) for _ in range(rounds)]
+    calls = [time_call(lambda: jax.block_until_ready(run_updates(keys))) for _ in range(rounds)]
     return statistics.median(calls) / repeats
 
 
-def step_of(balancer: Any, tasks: int) -> Callable[[], None]:
+def make_step(balancer: Any, tasks: int) -> Callable[[], None]:
     """Returns a function that runs one training step and waits for it."""
     import jax
     import jax.numpy as jnp
@@ -112,8 +112,8 @@ def step_of(balancer: Any, tasks: int) -> Callable[[], None]:
     from mmjax.fusion import Concat
     from mmjax.heads import Classification
     from mmjax.model import Model
-    from mmjax.train.state import init_state
-    from mmjax.train.step import make_train_step
+    from mmjax.train.steps.state import init_state
+    from mmjax.train.steps.train_step import make_train_step
     from mmjax.types import Batch
 
     names = [f"task{i:02}" for i in range(tasks)]
@@ -142,7 +142,7 @@ def step_of(balancer: Any, tasks: int) -> Callable[[], None]:
     return run
 
 
-def timed(run: Callable[[], Any]) -> float:
+def time_call(run: Callable[[], Any]) -> float:
     """Measures the seconds of one call."""
     start = time.perf_counter()
     run()

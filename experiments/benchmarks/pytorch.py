@@ -100,9 +100,9 @@ def measure_in_this_process(options: argparse.Namespace) -> None:
     from versus import memory, worker
     from versus.cases import lenet
 
-    from mmjax.train.devices import open_cores
+    from mmjax.train.hardware.devices import expose_cpu_cores
 
-    open_cores()
+    expose_cpu_cores()
 
     methods, tasks = options.methods or lenet.METHODS, options.tasks or lenet.TASKS
     if options.memory:

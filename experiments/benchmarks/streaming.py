@@ -28,8 +28,8 @@ from mmjax.heads import Classification
 from mmjax.model import Model
 from mmjax.sharing import HardSharing
 from mmjax.train.programs import Programs
-from mmjax.train.schedule import Plan
-from mmjax.train.state import LoopState
+from mmjax.train.schedule import Schedule
+from mmjax.train.steps.state import LoopState
 from mmjax.types import Batch
 
 EXAMPLES = 16384
@@ -101,7 +101,7 @@ def train_and_time(
       is included.
     """
     first = state.steps_done
-    plan = Plan(programs.experiment, programs.seeds, programs.splits.size("train"), first)
+    plan = Schedule(programs.experiment, programs.seeds, programs.splits.size("train"), first)
     ranges = tuple(r for r in plan.ranges if r[1] <= first + steps)
     clock, cores = time.perf_counter(), time.process_time()
     for data, indices in programs.splits.feed("train").chunks(

@@ -42,8 +42,8 @@ from mmjax.data import (
     from_table,
 )
 from mmjax.data.dataset import Dataset, Modality, Task
-from mmjax.data.normalize import real
-from mmjax.data.validate import validate
+from mmjax.data.normalize import make_validity_mask
+from mmjax.data.validate import validate_split
 
 SIZES = {"train": 24, "validation": 8, "test": 8}
 NAMES = ("walk", "steps", "vector", "here", "word", "photo", "kind", "size", "tags", "known")
@@ -82,7 +82,7 @@ def make_arrays(rng: np.random.Generator, n: int) -> dict[str, Any]:
     }
 
 
-def put(rng: random.Random, value: Any, odd: Any) -> Any:
+def insert_odd_value(rng: random.Random, value: Any, odd: Any) -> Any:
     """Replaces one entry of an array or a list by an odd value."""
     if rng.random() < 0.3 or not isinstance(value, np.ndarray):
         rows = list(value)
@@ -95,7 +95,7 @@ def put(rng: random.Random, value: Any, odd: Any) -> Any:
     return copy
 
 
-def reshape(rng: random.Random, value: Any) -> Any:
+def reshape_array(rng: random.Random, value: Any) -> Any:
     """Returns an array of another shape, layout or kind."""
     array = np.asarray(value)
     return rng.choice(
@@ -138,7 +138,9 @@ def damage_arrays(rng: random.Random, parts: dict[str, Any]) -> None:
         value = parts[split].get(key)
         # An odd value that cannot even be made is not a case.
         with contextlib.suppress(Exception):
-            parts[split][key] = put(rng, value, odd) if kind < 0.5 else reshape(rng, value)
+            parts[split][key] = (
+                insert_odd_value(rng, value, odd) if kind < 0.5 else reshape_array(rng, value)
+            )
     if rng.random() < 0.05:
         del parts[rng.choice(list(parts))]
     if parts and rng.random() < 0.05:
@@ -175,7 +177,7 @@ def draw_options(rng: random.Random) -> dict[str, Any]:
     return options
 
 
-def array_case(rng: random.Random, folder: Path) -> tuple[str, Callable[[], Dataset]]:
+def draw_array_case(rng: random.Random, folder: Path) -> tuple[str, Callable[[], Dataset]]:
     """Draws a call of `from_arrays`."""
     parts: dict[str, Any] = {}
     for split, n in SIZES.items():
@@ -186,7 +188,7 @@ def array_case(rng: random.Random, folder: Path) -> tuple[str, Callable[[], Data
             damage_arrays(rng, usable)
             parts = {s: usable.get(s, p) for s, p in parts.items() if s in usable or s in SIZES}
     if rng.random() < 0.2:
-        parts = {s: stored(rng, folder / f"{s}.npz", part) for s, part in parts.items()}
+        parts = {s: store_split(rng, folder / f"{s}.npz", part) for s, part in parts.items()}
     inputs = rng.choice(
         [("walk", "vector", "word", "photo")] * 6 + [("walk",), ("word", "photo"), ("walk", "walk")]
     )
@@ -198,7 +200,7 @@ def array_case(rng: random.Random, folder: Path) -> tuple[str, Callable[[], Data
     return "from_arrays", lambda: from_arrays(parts, inputs, targets, **options)
 
 
-def stored(rng: random.Random, path: Path, part: Any) -> Any:
+def store_split(rng: random.Random, path: Path, part: Any) -> Any:
     """Stores a split as an .npz file, which is damaged in half of the cases."""
     if not isinstance(part, dict):
         return part
@@ -207,11 +209,11 @@ def stored(rng: random.Random, path: Path, part: Any) -> Any:
     except Exception:
         return part
     if rng.random() < 0.5:
-        path.write_bytes(damaged(rng, path.read_bytes()))
+        path.write_bytes(damage_bytes(rng, path.read_bytes()))
     return path
 
 
-def damaged(rng: random.Random, content: bytes) -> bytes:
+def damage_bytes(rng: random.Random, content: bytes) -> bytes:
     """Returns content with flipped, lost or doubled bytes."""
     data = bytearray(content)
     for _ in range(rng.randrange(1, 5)):
@@ -243,7 +245,7 @@ def damage_file(rng: random.Random, folder: Path, row: int) -> str:
     """Writes a damaged image or recording, and returns its name."""
     kind = rng.choice(["png", "jpg", "wav"])
     path = folder / f"damaged.{kind}"
-    path.write_bytes(damaged(rng, (folder / f"{row}.{kind}").read_bytes()))
+    path.write_bytes(damage_bytes(rng, (folder / f"{row}.{kind}").read_bytes()))
     return path.name
 
 
@@ -267,7 +269,7 @@ def make_rows(rng: random.Random) -> list[dict[str, Any]]:
     ]
 
 
-def csv_content(rng: random.Random, rows: list[dict[str, Any]]) -> bytes:
+def encode_csv(rng: random.Random, rows: list[dict[str, Any]]) -> bytes:
     """Writes rows as CSV, in a dialect and an encoding that may be wrong."""
     text = io.StringIO()
     delimiter = rng.choice([","] * 8 + [";", "\t", "|"])
@@ -294,10 +296,10 @@ def csv_content(rng: random.Random, rows: list[dict[str, Any]]) -> bytes:
         )
     encoding = rng.choice(["utf-8"] * 8 + ["utf-8-sig", "utf-16", "latin-1", "cp037"])
     content = end.join(lines).encode(encoding, "surrogatepass" if "utf" in encoding else "replace")
-    return damaged(rng, content) if rng.random() < 0.15 else content
+    return damage_bytes(rng, content) if rng.random() < 0.15 else content
 
 
-def parquet_content(rng: random.Random, rows: list[dict[str, Any]], path: Path) -> None:
+def write_parquet(rng: random.Random, rows: list[dict[str, Any]], path: Path) -> None:
     """Writes rows as Parquet, with columns of other types."""
     import pyarrow
     from pyarrow import parquet
@@ -329,10 +331,10 @@ def parquet_content(rng: random.Random, rows: list[dict[str, Any]], path: Path) 
             arrays[name] = pyarrow.array([str(c).encode("utf-8", "replace") for c in cells])
     parquet.write_table(pyarrow.table(arrays), path)
     if rng.random() < 0.15:
-        path.write_bytes(damaged(rng, path.read_bytes()))
+        path.write_bytes(damage_bytes(rng, path.read_bytes()))
 
 
-def table_case(rng: random.Random, folder: Path) -> tuple[str, Callable[[], Dataset]]:
+def draw_table_case(rng: random.Random, folder: Path) -> tuple[str, Callable[[], Dataset]]:
     """Draws a call of `from_table`."""
     rows = make_rows(rng)
     for _ in range(rng.randrange(3)):
@@ -344,10 +346,10 @@ def table_case(rng: random.Random, folder: Path) -> tuple[str, Callable[[], Data
         rows[row]["voice" if name.endswith("wav") else "face"] = name
     if rng.random() < 0.6:
         path, kind = folder / "table.csv", "CSV"
-        path.write_bytes(csv_content(rng, rows))
+        path.write_bytes(encode_csv(rng, rows))
     else:
         path, kind = folder / "table.parquet", "Parquet"
-        parquet_content(rng, rows, path)
+        write_parquet(rng, rows, path)
     inputs: dict[str, Any] = {
         "body": Numbers(("height", "weight")),
         "face": rng.choice(["face", Image("face", size=(4, 4)), Image("face", channels=1)]),
@@ -376,10 +378,12 @@ def check_data(data: Dataset) -> None:
     """Raises AssertionError unless all present values are finite numbers of 32 bits."""
     for split, source in data.splits.items():
         batch = source.take(np.arange(len(source)))
-        validate(data.name, split, batch, data.modalities, data.tasks)
+        validate_split(data.name, split, batch, data.modalities, data.tasks)
         for name, x in batch.inputs.items():
             assert x.dtype in (np.float32, np.int32, np.uint8), (name, x.dtype)
-            is_real = real(batch.present[name], batch.lengths.get(name), data.modalities[name])
+            is_real = make_validity_mask(
+                batch.present[name], batch.lengths.get(name), data.modalities[name]
+            )
             assert np.isfinite(x[is_real]).all(), name
         for name, y in batch.targets.items():
             assert y.dtype in (np.float32, np.int32), (name, y.dtype)
@@ -390,7 +394,7 @@ class UnclearError(Exception):
     """A refusal that does not say where the input is wrong."""
 
 
-PLACES = (
+LOCATION_WORDS = (
     "row", "line", "split", "column", "table", "array", ".npz", "standardise", "target",
     "modality '", " names '",
 )  # fmt: skip
@@ -411,12 +415,12 @@ def main(arguments: list[str] | None = None) -> int:
         make_files(folder)
         # Imports what all cases need, since the watch counts every import as an effect.
         with contextlib.redirect_stderr(io.StringIO()):
-            (folder / "good.csv").write_bytes(csv_content(random.Random(3), make_rows(rng)))
+            (folder / "good.csv").write_bytes(encode_csv(random.Random(3), make_rows(rng)))
             voice = {"voice": Audio("voice", sample_rate=4000)}
             from_table(folder / "good.csv", voice, {"mood": "mood"})
 
         def run_case(number: int) -> None:
-            draw = array_case if number % 2 else table_case
+            draw = draw_array_case if number % 2 else draw_table_case
             kind, make = draw(rng, folder)
             with (
                 contextlib.redirect_stderr(io.StringIO()),
@@ -425,7 +429,7 @@ def main(arguments: list[str] | None = None) -> int:
                 try:
                     data = make()
                 except ValueError as error:
-                    if not any(word in str(error) for word in PLACES):
+                    if not any(word in str(error) for word in LOCATION_WORDS):
                         raise UnclearError(str(error)) from error
                     raise
                 try:

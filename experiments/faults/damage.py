@@ -106,7 +106,7 @@ class Case(NamedTuple):
     sealed: bool
 
 
-def run(*argv: str) -> Outcome:
+def run_command(*argv: str) -> Outcome:
     """Runs an mmjax command in this process."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -125,8 +125,8 @@ def prepare(root: Path) -> None:
     """Makes experiment.py, a finished run, a half-finished run and a study in a folder."""
     (root / "experiment.py").write_text(EXPERIMENT, encoding="utf-8")
     file = str(root / "experiment.py")
-    finished = run("run", file, "--workdir", str(root / "finished"), "--seeds", "0", "1")
-    study = run("ablate", file, "--workdir", str(root / "study"))
+    finished = run_command("run", file, "--workdir", str(root / "finished"), "--seeds", "0", "1")
+    study = run_command("ablate", file, "--workdir", str(root / "study"))
     if finished.code or study.code:
         raise RuntimeError(f"the runs to be damaged failed: {finished} {study}")
     half = root / "half"
@@ -139,14 +139,14 @@ def prepare(root: Path) -> None:
 
 def try_command(command: str, directory: Path, root: Path) -> Outcome:
     """Runs a command on a copy; a report that it writes counts as its output."""
-    outcome = run(*command_line(command, directory, root))
+    outcome = run_command(*make_command(command, directory, root))
     report = directory / "report.md"
     if command == "report" and not outcome.code and report.is_file():
         outcome = outcome._replace(out=outcome.out + report.read_text(encoding="utf-8"))
     return outcome
 
 
-def command_line(command: str, directory: Path, root: Path) -> list[str]:
+def make_command(command: str, directory: Path, root: Path) -> list[str]:
     """Returns the arguments of `mmjax` for a command on a copy."""
     return {
         "show": ["show", str(directory)],
@@ -161,14 +161,14 @@ def command_line(command: str, directory: Path, root: Path) -> list[str]:
     }[command]
 
 
-def home_of(command: str, rng: random.Random) -> str:
+def choose_directory(command: str, rng: random.Random) -> str:
     """Draws which of the prepared directories a command is tried on."""
     if command == "report":
         return "study"
     return "half" if command == "resume" or rng.random() < 0.3 else "finished"
 
 
-def victims(directory: Path) -> list[Path]:
+def list_damageable_files(directory: Path) -> list[Path]:
     """Lists the files of a run that mmjax writes itself, without checkpoints and TensorBoard."""
     skipped = {"checkpoints", "tensorboard", "figures", "tables", "programs"}
     return sorted(
@@ -228,8 +228,8 @@ def change_value(content: bytes, rng: random.Random, *, keep_seal: bool) -> tupl
     """Changes, removes or nests one value of a JSON file."""
     data = json.loads(content)
     if not keep_seal:
-        data = files.unseal(data)
-    places = list(walk(data))
+        data = files.check_and_drop_checksums(data)
+    places = list(iterate_json_values(data))
     parent, key = rng.choice(places)
     new: Any = rng.choice(["text", 1e999, -1, 10**400, float("nan"), [], {}, None, True, "remove"])
     kind = f"{key} = {str(new)[:10]}"
@@ -246,14 +246,14 @@ def change_value(content: bytes, rng: random.Random, *, keep_seal: bool) -> tupl
     return text.encode(), kind
 
 
-def walk(data: Any) -> Any:
+def iterate_json_values(data: Any) -> Any:
     """Yields (container, key) of everything inside a JSON value."""
     items = data.items() if isinstance(data, dict) else enumerate(data)
     for key, value in list(items):
-        if key != files.SEAL:
+        if key != files.CHECKSUM_KEY:
             yield data, key
         if isinstance(value, dict | list) and value:
-            yield from walk(value)
+            yield from iterate_json_values(value)
 
 
 def judge(case: Case, outcome: Outcome, expected: Outcome) -> str:
@@ -268,14 +268,14 @@ def judge(case: Case, outcome: Outcome, expected: Outcome) -> str:
         return "named"
     if outcome.code:
         return "UNNAMED" if case.sealed else "old style"
-    if comparable(outcome, case.command) == comparable(expected, case.command):
+    if normalize_output(outcome, case.command) == normalize_output(expected, case.command):
         return "same"
     if case.home == "half" and case.file.endswith(".jsonl") and case.kind == "truncate":
         return "as killed"  # a kill leaves such a log too
     return "SILENT" if case.sealed else "old style"
 
 
-def comparable(outcome: Outcome, command: str) -> str:
+def normalize_output(outcome: Outcome, command: str) -> str:
     """Returns the output without blanks, and that of a resumed run also without rates and times."""
     text = outcome.out
     if command == "resume":
@@ -283,7 +283,7 @@ def comparable(outcome: Outcome, command: str) -> str:
     return re.sub(r"\s+|─+|━+", " ", text)
 
 
-def files_of(directory: Path) -> dict[str, bytes]:
+def read_logs(directory: Path) -> dict[str, bytes]:
     """Returns the logs of a run, which a resumed run must reproduce bit for bit."""
     return {str(p.relative_to(directory)): p.read_bytes() for p in directory.glob("*/*.jsonl")}
 
@@ -299,22 +299,22 @@ def campaign(
     rng, results, expected = random.Random(seed), [], {}
     for number in range(cases):
         command = rng.choices(commands, [WEIGHTS[name] for name in commands])[0]
-        home = home_of(command, rng)
+        home = choose_directory(command, rng)
         copied = root / "copy"
         if (command, home) not in expected:
             shutil.copytree(root / home, copied)
-            expected[command, home] = (try_command(command, copied, root), files_of(copied))
-            if command == "resume" and files_of(copied) != files_of(root / "finished"):
+            expected[command, home] = (try_command(command, copied, root), read_logs(copied))
+            if command == "resume" and read_logs(copied) != read_logs(root / "finished"):
                 raise RuntimeError("the resumed run differs from the uninterrupted one")
             shutil.rmtree(copied)
         shutil.copytree(root / home, copied)
-        path = rng.choice(victims(copied))
+        path = rng.choice(list_damageable_files(copied))
         kind, sealed = damage(path, rng)
         case = Case(command, home, str(path.relative_to(copied)), kind, sealed)
         outcome = try_command(command, copied, root)
         verdict = judge(case, outcome, expected[command, home][0])
         if command == "resume" and verdict == "same" and not outcome.code:
-            whole = files_of(copied) == expected[command, home][1]
+            whole = read_logs(copied) == expected[command, home][1]
             verdict = "same" if whole or path.suffix == ".jsonl" else "SILENT"
         results.append((case, verdict, outcome))
         shutil.rmtree(copied)

@@ -207,7 +207,7 @@ def read_prepared(directory: Path) -> dict[str, str]:
     return outcome | {"files": "\n".join(str(p.relative_to(directory)) for p in paths)}
 
 
-def start(root: Path, arguments: list[str], output: Path) -> subprocess.Popen:
+def start_command(root: Path, arguments: list[str], output: Path) -> subprocess.Popen:
     """Starts `mmjax` in a process of its own."""
     code = "from mmjax.cli import script; script()"
     settings = {
@@ -225,7 +225,7 @@ def start(root: Path, arguments: list[str], output: Path) -> subprocess.Popen:
         )
 
 
-def finish(process: subprocess.Popen, output: Path, *, killed: bool = False) -> Attempt:
+def wait_for_end(process: subprocess.Popen, output: Path, *, killed: bool = False) -> Attempt:
     """Waits for the end of a process, and kills it if it hangs."""
     try:
         code: int | None = process.wait(TIMEOUT)
@@ -274,11 +274,11 @@ def wait_until(process: subprocess.Popen, condition: Callable[[], bool]) -> None
         time.sleep(0.002)
 
 
-def measure(root: Path, job: Job, directory: Path) -> Times:
+def time_phases(root: Path, job: Job, directory: Path) -> Times:
     """Runs a command to its end and times its phases."""
     output = root / "output.txt"
     begin = time.monotonic()
-    process = start(root, job.arguments(directory), output)
+    process = start_command(root, job.arguments(directory), output)
     wait_until(process, lambda: "Work directory" in output.read_text())
     started = time.monotonic()
     wait_until(process, lambda: count_lines(directory) > 0)
@@ -288,7 +288,7 @@ def measure(root: Path, job: Job, directory: Path) -> Times:
         if (logged := count_lines(directory)) > lines:
             lines, changed = logged, time.monotonic()
         time.sleep(0.01)
-    attempt = finish(process, output)
+    attempt = wait_for_end(process, output)
     if attempt.code != 0:
         raise SystemExit(f"{job.name} fails without being killed:\n{attempt.output[-3000:]}")
     end = time.monotonic()
@@ -297,7 +297,7 @@ def measure(root: Path, job: Job, directory: Path) -> Times:
     return Times(started - begin, compiled - started, changed - compiled, end - changed, lines)
 
 
-def kill(
+def kill_in_phase(
     root: Path,
     job: Job,
     directory: Path,
@@ -309,7 +309,7 @@ def kill(
     """Starts or resumes a command and sends it a signal within a phase."""
     output = root / "output.txt"
     share = draw.random()
-    process = start(root, job.arguments(directory), output)
+    process = start_command(root, job.arguments(directory), output)
     lines, checkpoints = count_lines(directory), count_checkpoints(directory)
     validations = count_validations(directory)
     if phase in ("start", "anywhere"):
@@ -331,10 +331,10 @@ def kill(
         time.sleep(share * times.report)
     running = process.poll() is None
     process.send_signal(signum)
-    return finish(process, output, killed=running)
+    return wait_for_end(process, output, killed=running)
 
 
-def judge(attempt: Attempt, signum: int) -> list[str]:
+def find_wrong_ends(attempt: Attempt, signum: int) -> list[str]:
     """Lists what is wrong with the end of a command that got a signal."""
     wrong = []
     if attempt.code is None:
@@ -359,8 +359,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         jobs = make_jobs(root)
-        first = {job.name: measure(root, job, root / f"cold-{job.name}") for job in jobs}
-        times = {job.name: measure(root, job, root / f"whole-{job.name}") for job in jobs}
+        first = {job.name: time_phases(root, job, root / f"cold-{job.name}") for job in jobs}
+        times = {job.name: time_phases(root, job, root / f"whole-{job.name}") for job in jobs}
         del first  # its runs only fill the compilation cache
         whole = {job.name: job.outcome(root / f"whole-{job.name}") for job in jobs}
         for job in jobs:
@@ -374,14 +374,14 @@ def main() -> None:
             directory = root / f"victim-{number}"
             for _ in range(draw.choice((1, 2, 3))):
                 phase, signum = draw.choice(job.phases), draw.choice(SIGNALS)
-                attempt = kill(root, job, directory, phase, signum, times[job.name], draw)
+                attempt = kill_in_phase(root, job, directory, phase, signum, times[job.name], draw)
                 key = job.name, phase, signal.Signals(signum).name
                 kills[key] += attempt.killed
-                for what in judge(attempt, signum):
+                for what in find_wrong_ends(attempt, signum):
                     wrong[key] += 1
                     print(f"{what} at {key}:\n{attempt.output[-2000:]}", flush=True)
             output = root / "output.txt"
-            attempt = finish(start(root, job.arguments(directory), output), output)
+            attempt = wait_for_end(start_command(root, job.arguments(directory), output), output)
             outcome = job.outcome(directory) if directory.exists() else {}
             finished[job.name] += 1
             done = (

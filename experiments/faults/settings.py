@@ -21,12 +21,19 @@ import toy
 from watch import Watch, run_cases
 
 import mmjax
-from mmjax.config import ConfigError, apply, build, describe, dump, flatten
-from mmjax.config.config_table import Row
-from mmjax.train.experiment_check import check
+from mmjax.config import (
+    ConfigError,
+    apply_setting,
+    build_config,
+    dump_config,
+    flatten_config,
+    list_config_rows,
+)
+from mmjax.config.config_table import ConfigRow
+from mmjax.train.experiment_check import check_experiment
 
 BAIT = "bait_of_the_fuzzer"  # a module that no case may import
-CHECKED = 3  # one of so many accepted cases is checked as --summary does
+CHECK_EVERY = 3  # one of so many accepted cases is checked as --summary does
 
 WORDS = r"""
 0 1 -1 2 3 64 1e-3 0.5 -0.5 1.0 1e999 -1e999 1e308 1e-400 nan inf None True False '' 'x' "loss" loss
@@ -74,7 +81,7 @@ nn.Dense(3) nn.relu jax.nn.gelu jnp.tanh jnp.zeros(3) jnp.float32(3) jnp.load('x
 data.from_table('x',{},{}) data.interactions data.av_mnist mmjax.data.from_arrays({},(),())
 data.augment.shift_and_crop(2) data.augment.shift_and_crop(-1) mmjax.Experiment() Model() Experiment
 functools.partial(len) losses.huber huber cross_entropy losses.cross_entropy(label_smoothing=2)
-InfoNCE() Distillation() mmjax.config.load('x') mmjax.provenance.record('x') mmjax._x()
+InfoNCE() Distillation() mmjax.config.load('x') mmjax.provenance.make_record('x') mmjax._x()
 encoders._x() mmjax.files mmjax.train.run() None() 'x'() 1() [Gated][0]() (Gated)()
 """
 # Most of these values fit the type; some are out of range, which only building can detect.
@@ -142,7 +149,7 @@ SEGMENTS += ["parent", "name", "None", "class", "'image'", "[0]", "\x00", "\udcf
 CHARACTERS = "()[]{}:,.='\"*+-/\\ \n#@0123456789abcxyz_NoneTrueé\x00\udc80"
 
 
-def plain_paths(rows: list) -> list[str]:
+def list_literal_paths(rows: list) -> list[str]:
     """Returns the paths whose values are typed as literals, so that no module may be imported."""
     plain = {"int", "float", "bool", "str", "int | None", "str | None", "tuple[int, ...]"}
     return [row.path for row in rows if row.type in plain or row.type.startswith("'")]
@@ -186,7 +193,7 @@ def draw_expression(rng: random.Random, depth: int = 0) -> str:
     return f"{name}({', '.join(f'{rng.choice(keywords)}={x}' for x in inner)})"
 
 
-def mutate(rng: random.Random, text: str) -> str:
+def mutate_text(rng: random.Random, text: str) -> str:
     """Deletes, inserts, doubles or swaps a few characters."""
     letters = list(text)
     for _ in range(rng.randrange(1, 4)):
@@ -214,10 +221,10 @@ def draw_value(rng: random.Random, values: list[str]) -> str:
         return draw_expression(rng)
     if kind < 0.65:
         return "".join(rng.choices(CHARACTERS, k=rng.randrange(1, 30)))
-    return mutate(rng, rng.choice([*values, *LITERALS, *CALLS]))
+    return mutate_text(rng, rng.choice([*values, *LITERALS, *CALLS]))
 
 
-def draw_typed(rng: random.Random, row: Row) -> str:
+def draw_typed(rng: random.Random, row: ConfigRow) -> str:
     """Draws a value of the type that a path shows, or one that is near to what it has."""
     members = [part.strip() for part in row.type.split("|")]
     kind = rng.choice(members)
@@ -249,12 +256,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     rng = random.Random(options.seed)
     config = toy.experiment.as_buildable()
-    rows = describe(config)
+    rows = list_config_rows(config)
     typed = [row for row in rows if row.type.partition("[")[0].partition(" ")[0] in FITTING]
     typed += [row for row in rows if row.type.startswith("'")]
     paths, values = [row.path for row in rows], [row.value for row in rows]
     jax.numpy.float32(1)  # starts JAX
-    check(build(apply(config, "model.fusion=Concat()")), 1)  # imports what the checks need
+    check_experiment(
+        build_config(apply_setting(config, "model.fusion=Concat()")), 1
+    )  # imports what the checks need
     watch = Watch((Path(mmjax.__file__).parent, Path(__file__).parent))
     accepted = checked = 0
 
@@ -267,7 +276,7 @@ def main(arguments: list[str] | None = None) -> int:
                 nonlocal accepted, checked
                 kind = rng.random()
                 if kind < 0.03:
-                    setting = f"{rng.choice(plain_paths(rows))}={rng.choice(BAITS)}"
+                    setting = f"{rng.choice(list_literal_paths(rows))}={rng.choice(BAITS)}"
                 elif kind < 0.35:
                     row = rng.choice(typed)
                     setting = f"{row.path}={draw_typed(rng, row)}"
@@ -276,12 +285,12 @@ def main(arguments: list[str] | None = None) -> int:
                 else:
                     setting = f"{draw_path(rng, paths)}={draw_value(rng, values)}"
                 with watch.case(setting, (ConfigError,)):
-                    new = apply(config, setting)
-                    dump(new)
-                    flatten(new)
-                    experiment = build(new)
+                    new = apply_setting(config, setting)
+                    dump_config(new)
+                    flatten_config(new)
+                    experiment = build_config(new)
                     accepted += 1
-                    if accepted % CHECKED == 0:
+                    if accepted % CHECK_EVERY == 0:
                         checked += 1
                         try_check(experiment)
 
@@ -306,7 +315,7 @@ BAITS = [
 def try_check(experiment: object) -> None:
     """Checks an experiment as --summary does, where a refusal is a ValueError raised by mmjax."""
     try:
-        check(experiment, 1)
+        check_experiment(experiment, 1)
     except ValueError as error:
         raise ConfigError(str(error).partition("\n")[0]) from error
 

@@ -23,14 +23,14 @@ import toy
 from watch import Watch, run_cases
 
 import mmjax
-from mmjax.config import ConfigError, describe, dump, flatten, load
+from mmjax.config import ConfigError, dump_config, flatten_config, list_config_rows, load_config
 
 NAMES = [
     ("os", "system"), ("subprocess", "Popen"), ("builtins", "eval"), ("builtins", "exec"),
     ("builtins", "open"), ("builtins", "getattr"), ("builtins", "dict"), ("pathlib", "Path"),
     ("importlib", "import_module"), ("pickle", "loads"), ("shutil", "rmtree"), ("sys", "exit"),
     ("mmjax.cli.experiment_commands", "script"), ("mmjax.config.experiment_source", "import_file"),
-    ("mmjax", "__builtins__"), ("mmjax.data.builtin.download", "os.system"),
+    ("mmjax", "__builtins__"), ("mmjax.data.builtin.originals.download", "os.system"),
     ("mmjax.data.load.npz", "read_npz"), ("optax", "adam"),
     ("optax", "sys.exit"), ("jax.numpy", "load"), ("jax.numpy", "save"), ("jax.numpy", "os.remove"),
     ("flax.linen", "Dense"), ("flax.linen", "Module.__subclasses__"), ("mmjax.fusion", "Gated"),
@@ -49,18 +49,18 @@ VALUES = [
 ]  # fmt: skip
 
 
-def walk(data: Any) -> Iterator[tuple[Any, Any]]:
+def iterate_values(data: Any) -> Iterator[tuple[Any, Any]]:
     """Yields (container, key) of everything inside JSON data."""
     keys = list(data) if isinstance(data, dict) else range(len(data))
     for key in keys:
         yield data, key
         if isinstance(data[key], dict | list):
-            yield from walk(data[key])
+            yield from iterate_values(data[key])
 
 
-def change(rng: random.Random, data: Any, pool: list[Any]) -> None:
+def change_value(rng: random.Random, data: Any, pool: list[Any]) -> None:
     """Changes one place of the JSON data."""
-    places = list(walk(data))
+    places = list(iterate_values(data))
     container, key = rng.choice(places)
     names = [
         p for p in places if isinstance(p[0][p[1]], dict) and p[0][p[1]].get("type") == "pyref"
@@ -116,7 +116,7 @@ def draw_text(rng: random.Random, good: str, pool: list[Any]) -> str:
         return rng.choice(["", "null", "[]", "{}", "1", '"x"', "[" * 100_000, "{" * 9, "NaN"])
     data = json.loads(good)
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
-        change(rng, data, pool)
+        change_value(rng, data, pool)
     return json.dumps(data)
 
 
@@ -128,19 +128,19 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     rng = random.Random(options.seed)
     jax.numpy.float32(1)  # starts JAX
-    good = dump(toy.experiment.as_buildable(), toy)
-    describe(load(good, own=toy))
-    pool = [container[key] for container, key in walk(json.loads(good))]
+    good = dump_config(toy.experiment.as_buildable(), toy)
+    list_config_rows(load_config(good, own=toy))
+    pool = [container[key] for container, key in iterate_values(json.loads(good))]
     watch = Watch((Path(mmjax.__file__).parent, Path(__file__).parent))
 
     def run_case(number: int) -> None:
         text = draw_text(rng, good, pool)
         with watch.case(f"case {number}", (ConfigError,)):
-            config = load(text, own=toy)
+            config = load_config(text, own=toy)
             if not hasattr(config, "__fn_or_cls__"):
                 raise ConfigError("the stored configuration is not a call")
-            flatten(config)
-            dump(config, toy)
+            flatten_config(config)
+            dump_config(config, toy)
 
     run_cases(options.cases, run_case)
     return watch.report(f"stored configurations, seed {options.seed}")

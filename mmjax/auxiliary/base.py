@@ -8,14 +8,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmjax.fusion.pooling import Pooled, pool
-from mmjax.types import Branches, Seen
+from mmjax.types import Branches, Intermediates
 
 Sums = tuple[Float[Array, ""], Float[Array, ""]]
 Gather = Callable[[Any], Any]
 PairLoss = Callable[[Array, Array, Array, Array], Array]
 
 
-def chosen(objective: Any, seen: Seen, modalities: Sequence[str] | None) -> tuple[str, ...]:
+def select_modalities(
+    objective: Any, seen: Intermediates, modalities: Sequence[str] | None
+) -> tuple[str, ...]:
     """Returns the given modalities, or all if none are given, in the order of their names.
 
     Raises:
@@ -30,13 +32,15 @@ def chosen(objective: Any, seen: Seen, modalities: Sequence[str] | None) -> tupl
     return tuple(sorted(set(modalities or seen.tokens)))
 
 
-def pairs(objective: Any, seen: Seen, modalities: Sequence[str] | None) -> list[tuple[str, str]]:
+def pair_modalities(
+    objective: Any, seen: Intermediates, modalities: Sequence[str] | None
+) -> list[tuple[str, str]]:
     """Returns all pairs of the selected modalities.
 
     Raises:
       ValueError: if there are fewer than two.
     """
-    names = chosen(objective, seen, modalities)
+    names = select_modalities(objective, seen, modalities)
     if len(names) < 2:
         raise ValueError(
             f"{type(objective).__name__} compares modalities with each other, but there is only "
@@ -45,7 +49,7 @@ def pairs(objective: Any, seen: Seen, modalities: Sequence[str] | None) -> list[
     return list(itertools.combinations(names, 2))
 
 
-def fused_vector(objective: Any, seen: Seen) -> Float[Array, "b d"]:
+def get_fused_vector(objective: Any, seen: Intermediates) -> Float[Array, "b d"]:
     """Returns the fused vector.
 
     Raises:
@@ -60,12 +64,12 @@ def fused_vector(objective: Any, seen: Seen) -> Float[Array, "b d"]:
     return fused
 
 
-def pooled(seen: Seen, pairs: Sequence[tuple[str, str]]) -> dict[str, Pooled]:
+def pool_pairs(seen: Intermediates, pairs: Sequence[tuple[str, str]]) -> dict[str, Pooled]:
     """Returns each modality of the pairs as one vector per example."""
     return {m: pool(seen.tokens[m]) for m in sorted(set(itertools.chain(*pairs)))}
 
 
-def check_widths(
+def check_equal_widths(
     objective: Any, vectors: dict[str, Pooled], pairs: Sequence[tuple[str, str]]
 ) -> None:
     """Raises ValueError unless the modalities of every pair have vectors of one width."""
@@ -78,7 +82,7 @@ def check_widths(
             )
 
 
-def of_whole_batch(
+def sum_pair_losses(
     loss: PairLoss,
     vectors: dict[str, Pooled],
     pairs: Sequence[tuple[str, str]],
@@ -109,7 +113,7 @@ def of_whole_batch(
     return jnp.stack(losses).sum(), jnp.stack(counts).sum()
 
 
-def centred(
+def center_present(
     x: Float[Array, "b d"], present: Bool[Array, " b"]
 ) -> tuple[Float[Array, "b d"], Float[Array, ""]]:
     """Subtracts the mean of the present rows from them; zeros for the others. Also counts them."""
@@ -119,7 +123,7 @@ def centred(
     return jnp.where(present[:, None], x - mean[None], 0), count
 
 
-def normalised(x: Float[Array, "b d"]) -> Float[Array, "b d"]:
+def normalize_rows(x: Float[Array, "b d"]) -> Float[Array, "b d"]:
     """Divides every row by its Euclidean norm; a row of zeros stays."""
     square = (x**2).sum(axis=-1, keepdims=True)
     # √0 has an infinite slope, so the square is made safe before the root.

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmjax.auxiliary.base import Gather, Sums, normalised, pairs, pooled
-from mmjax.kernels.linear_algebra import dot
+from mmjax.auxiliary.base import Gather, Sums, normalize_rows, pair_modalities, pool_pairs
+from mmjax.kernels.linear_algebra import precise_dot
 from mmjax.model import identity
-from mmjax.types import Batch, Seen
+from mmjax.types import Batch, Intermediates
 
-SHARPEST = 100.0
+_MAX_SCALE = 100.0
 
 
 def info_nce(
@@ -52,13 +52,13 @@ def info_nce(
       0.551
     """
     paired = present_a & present_b
-    a = normalised(jnp.where(paired[:, None], a, 0))
-    b = normalised(jnp.where(paired[:, None], b, 0))
+    a = normalize_rows(jnp.where(paired[:, None], a, 0))
+    b = normalize_rows(jnp.where(paired[:, None], b, 0))
     is_key = gather(paired)
     positive = (a * b).sum(axis=1)
 
     def cross_entropy(queries: Array, keys: Array) -> Array:
-        logits = dot(queries, gather(keys).T) / temperature
+        logits = precise_dot(queries, gather(keys).T) / temperature
         # exp(-1e30) is 0; -inf would give NaN if no example were a key.
         logits = jnp.where(is_key[None], logits, -1e30)
         return jax.nn.logsumexp(logits, axis=1) - positive / temperature
@@ -88,7 +88,7 @@ class InfoNCE(nn.Module):
       >>> from mmjax.types import Tokens
       >>> x = jax.random.normal(jax.random.key(0), (4, 1, 3))
       >>> tokens = Tokens(x, jnp.ones((4, 1), bool))
-      >>> seen = Seen({"image": tokens, "text": tokens}, None, {}, {})
+      >>> seen = Intermediates({"image": tokens, "text": tokens}, None, {}, {})
       >>> batch = Batch({}, {}, {}, {}, {})
       >>> key, options = jax.random.key(1), {"train": False, "gather": lambda x: x}
       >>> objective = InfoNCE(width=8)
@@ -113,7 +113,7 @@ class InfoNCE(nn.Module):
     @nn.compact
     def __call__(
         self,
-        seen: Seen,
+        seen: Intermediates,
         predictions: dict[str, Array],
         batch: Batch,
         *,
@@ -122,8 +122,8 @@ class InfoNCE(nn.Module):
     ) -> Sums:
         """Returns total and count over this device's examples and all pairs of modalities."""
         del predictions, batch, train
-        couples = pairs(self, seen, self.modalities)
-        vectors = pooled(seen, couples)
+        couples = pair_modalities(self, seen, self.modalities)
+        vectors = pool_pairs(seen, couples)
         projected = {
             m: nn.Dense(self.width, use_bias=False, name=f"project_{m}")(x.values)
             for m, x in vectors.items()
@@ -140,7 +140,7 @@ class InfoNCE(nn.Module):
 
     def scale(self) -> Float[Array, ""]:
         """Returns 1/τ, at most 100."""
-        initial, largest = -math.log(self.temperature), math.log(SHARPEST)
+        initial, largest = -math.log(self.temperature), math.log(_MAX_SCALE)
         if not self.learned:
             return jnp.exp(jnp.asarray(initial))
         log: Array = self.param("log_scale", nn.initializers.constant(initial), ())

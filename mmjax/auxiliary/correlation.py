@@ -8,12 +8,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmjax.auxiliary.base import Gather, Sums, centred, of_whole_batch, pairs, pooled
+from mmjax.auxiliary.base import (
+    Gather,
+    Sums,
+    center_present,
+    pair_modalities,
+    pool_pairs,
+    sum_pair_losses,
+)
 from mmjax.fusion.pooling import Pooled
-from mmjax.kernels.linear_algebra import dot, inverse_root, svd
-from mmjax.types import Batch, Seen
+from mmjax.kernels.linear_algebra import inverse_cholesky, precise_dot, svd
+from mmjax.types import Batch, Intermediates
 
-TINY = 1e-6
+_EPSILON = 1e-6
 
 
 def cca(
@@ -52,23 +59,23 @@ def cca(
       0.00
     """
     paired = present_a & present_b
-    a, count = centred(a, paired)
-    b, _ = centred(b, paired)
+    a, count = center_present(a, paired)
+    b, _ = center_present(b, paired)
     dof = jnp.maximum(count - 1, 1)
-    C_ab = dot(a.T, b) / dof
-    half = whitened(dot(a.T, a) / dof, C_ab, ridge)
-    T_transposed = whitened(dot(b.T, b) / dof, half.T, ridge)
+    C_ab = precise_dot(a.T, b) / dof
+    half = _whiten(precise_dot(a.T, a) / dof, C_ab, ridge)
+    T_transposed = _whiten(precise_dot(b.T, b) / dof, half.T, ridge)
     return jnp.maximum(min(a.shape[1], b.shape[1]) - nuclear_norm(T_transposed), 0)
 
 
-def whitened(
+def _whiten(
     covariance: Float[Array, "d d"], x: Float[Array, "d e"], ridge: float
 ) -> Float[Array, "d e"]:
     """Computes L⁻¹ x for the covariance plus its ridge, L Lᵀ."""
     variance = jnp.trace(covariance) / len(covariance)
     # Constant vectors have no variance; any positive ridge then keeps the matrix invertible.
     diagonal = ridge * jnp.where(variance > 0, variance, 1)
-    return dot(inverse_root(covariance + diagonal * jnp.eye(len(covariance))), x)
+    return precise_dot(inverse_cholesky(covariance + diagonal * jnp.eye(len(covariance))), x)
 
 
 @jax.custom_jvp
@@ -77,19 +84,19 @@ def nuclear_norm(x: Float[Array, "d e"]) -> Float[Array, ""]:
 
     The gradient is U diag(s / √(s² + ε²)) Vᵀ, which is well defined for equal singular values.
     """
-    return _smooth(svd(x)[1])
+    return _sum_smoothed(svd(x)[1])
 
 
 @nuclear_norm.defjvp
 def _nuclear_norm_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     (x,), (tangent,) = primals, tangents
     U, s, Vt = svd(x)
-    slope = s / jnp.sqrt(s**2 + TINY**2)
-    return _smooth(s), jnp.vdot(dot(U * slope[None], Vt), tangent)
+    slope = s / jnp.sqrt(s**2 + _EPSILON**2)
+    return _sum_smoothed(s), jnp.vdot(precise_dot(U * slope[None], Vt), tangent)
 
 
-def _smooth(s: Float[Array, " k"]) -> Float[Array, ""]:
-    return (jnp.sqrt(s**2 + TINY**2) - TINY).sum()
+def _sum_smoothed(s: Float[Array, " k"]) -> Float[Array, ""]:
+    return (jnp.sqrt(s**2 + _EPSILON**2) - _EPSILON).sum()
 
 
 class DeepCCA(nn.Module):
@@ -110,7 +117,7 @@ class DeepCCA(nn.Module):
       >>> from mmjax.types import Tokens
       >>> x = jax.random.normal(jax.random.key(0), (4, 1, 3))
       >>> tokens = Tokens(x, jnp.ones((4, 1), bool))
-      >>> seen = Seen({"image": tokens, "text": tokens}, None, {}, {})
+      >>> seen = Intermediates({"image": tokens, "text": tokens}, None, {}, {})
       >>> batch = Batch({}, {}, {}, {}, {})
       >>> key, options = jax.random.key(1), {"train": False, "gather": lambda x: x}
       >>> objective = DeepCCA(width=2)
@@ -132,7 +139,7 @@ class DeepCCA(nn.Module):
     @nn.compact
     def __call__(
         self,
-        seen: Seen,
+        seen: Intermediates,
         predictions: dict[str, Array],
         batch: Batch,
         *,
@@ -141,11 +148,11 @@ class DeepCCA(nn.Module):
     ) -> Sums:
         """Returns the sum of the pairs' losses, and the number of pairs that have one."""
         del predictions, batch, train
-        couples = pairs(self, seen, self.modalities)
+        couples = pair_modalities(self, seen, self.modalities)
         projected = {}
-        for m, (values, present) in pooled(seen, couples).items():
+        for m, (values, present) in pool_pairs(seen, couples).items():
             # `cca` subtracts the mean, so a bias would have no effect.
             project = nn.Dense(self.width, use_bias=False, name=f"project_{m}")
             projected[m] = Pooled(project(values), present)
         loss = functools.partial(cca, ridge=self.ridge)
-        return of_whole_batch(loss, projected, couples, gather, together=True)
+        return sum_pair_losses(loss, projected, couples, gather, together=True)

@@ -8,14 +8,14 @@ from jaxtyping import Array, Bool, Float
 from mmjax.auxiliary.base import (
     Gather,
     Sums,
-    centred,
-    check_widths,
-    of_whole_batch,
-    pairs,
-    pooled,
+    center_present,
+    check_equal_widths,
+    pair_modalities,
+    pool_pairs,
+    sum_pair_losses,
 )
-from mmjax.kernels.linear_algebra import dot
-from mmjax.types import Batch, Seen
+from mmjax.kernels.linear_algebra import precise_dot
+from mmjax.types import Batch, Intermediates
 
 
 def coral_distance(
@@ -41,10 +41,10 @@ def coral_distance(
       >>> float(coral_distance(a, 2 * a, present, present))  # variances 2 and 8
       9.0
     """
-    a, count_a = centred(a, present_a)
-    b, count_b = centred(b, present_b)
-    C_a = dot(a.T, a) / jnp.maximum(count_a - 1, 1)
-    C_b = dot(b.T, b) / jnp.maximum(count_b - 1, 1)
+    a, count_a = center_present(a, present_a)
+    b, count_b = center_present(b, present_b)
+    C_a = precise_dot(a.T, a) / jnp.maximum(count_a - 1, 1)
+    C_b = precise_dot(b.T, b) / jnp.maximum(count_b - 1, 1)
     return ((C_a - C_b) ** 2).sum() / (4 * a.shape[1] ** 2)
 
 
@@ -65,7 +65,7 @@ class CORAL:
       >>> import jax
       >>> x = jax.random.normal(jax.random.key(0), (4, 1, 3))
       >>> tokens = Tokens(x, jnp.ones((4, 1), bool))
-      >>> seen = Seen({"image": tokens, "text": tokens}, None, {}, {})
+      >>> seen = Intermediates({"image": tokens, "text": tokens}, None, {}, {})
       >>> batch = Batch({}, {}, {}, {}, {})
       >>> options = {"train": False, "gather": lambda x: x}
       >>> total, count = CORAL()(seen, {}, batch, **options)
@@ -77,7 +77,7 @@ class CORAL:
 
     def __call__(
         self,
-        seen: Seen,
+        seen: Intermediates,
         predictions: dict[str, Array],
         batch: Batch,
         *,
@@ -86,7 +86,7 @@ class CORAL:
     ) -> Sums:
         """Returns the sum of the pairs' losses, and the number of pairs that have one."""
         del predictions, batch, train
-        couples = pairs(self, seen, self.modalities)
-        vectors = pooled(seen, couples)
-        check_widths(self, vectors, couples)
-        return of_whole_batch(coral_distance, vectors, couples, gather, together=False)
+        couples = pair_modalities(self, seen, self.modalities)
+        vectors = pool_pairs(seen, couples)
+        check_equal_widths(self, vectors, couples)
+        return sum_pair_losses(coral_distance, vectors, couples, gather, together=False)

@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, Float, Num
 
 from mmjax.encoders.mlp import to_float
-from mmjax.masks import real
+from mmjax.masks import make_value_mask
 from mmjax.types import Batch
 
 Likelihood = Literal["gaussian", "bernoulli", "categorical"]
@@ -126,7 +126,7 @@ class Decoders(nn.Module):
     ) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
         """Returns one modality's negative log-likelihood and number of elements."""
         x = batch.inputs[modality]
-        likelihood = likelihood_of(modality, x, self.likelihoods.get(modality))
+        likelihood = _resolve_likelihood(modality, x, self.likelihoods.get(modality))
         target = x if likelihood == "categorical" else to_float(x)
         prediction = self.decoder(modality, x.shape[1:], likelihood)(z)
         classes = likelihood == "categorical"
@@ -137,7 +137,7 @@ class Decoders(nn.Module):
                 + (", to be followed by the classes." if classes else ".")
             )
         errors = negative_log_likelihood(prediction, target, likelihood)
-        mask = real(x, batch.present[modality], batch.lengths.get(modality))
+        mask = make_value_mask(x, batch.present[modality], batch.lengths.get(modality))
         mask = jnp.broadcast_to(mask, x.shape).reshape(len(x), -1)
         errors = jnp.where(mask, errors.reshape(len(x), -1), 0)
         return errors.sum(axis=1), mask.sum(axis=1).astype(errors.dtype)
@@ -156,7 +156,9 @@ class Decoders(nn.Module):
         return MLPDecoder(shape, self.hidden, name=f"decode_{modality}")
 
 
-def likelihood_of(modality: str, x: Num[Array, "b ..."], likelihood: str | None) -> Likelihood:
+def _resolve_likelihood(
+    modality: str, x: Num[Array, "b ..."], likelihood: str | None
+) -> Likelihood:
     """Returns the given likelihood, or the default for the input's type.
 
     Raises:

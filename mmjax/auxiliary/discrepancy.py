@@ -7,9 +7,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmjax.auxiliary.base import Gather, Sums, check_widths, of_whole_batch, pairs, pooled
-from mmjax.kernels.linear_algebra import dot
-from mmjax.types import Batch, Seen
+from mmjax.auxiliary.base import (
+    Gather,
+    Sums,
+    check_equal_widths,
+    pair_modalities,
+    pool_pairs,
+    sum_pair_losses,
+)
+from mmjax.kernels.linear_algebra import precise_dot
+from mmjax.types import Batch, Intermediates
 
 Bandwidths = tuple[float, ...]
 
@@ -50,17 +57,17 @@ def mmd(
       1.607
     """
     both, present = jnp.concatenate([a, b]), jnp.concatenate([present_a, present_b])
-    d2 = squared_distances(jnp.where(present[:, None], both, 0))
+    d2 = _squared_distances(jnp.where(present[:, None], both, 0))
     pairs = present[:, None] & present[None]
     distinct_pairs = pairs & ~jnp.eye(len(both), dtype=bool)
-    sigma2 = [s**2 for s in bandwidths or ()] or [median_of(d2, distinct_pairs)]
+    sigma2 = [s**2 for s in bandwidths or ()] or [_median_squared_distance(d2, distinct_pairs)]
     k = jnp.stack([jnp.exp(-d2 / (2 * s2)) for s2 in sigma2]).mean(axis=0)
     n = len(a)
     within = distinct_pairs if unbiased else pairs
     value = (
-        mean_where(k[:n, :n], within[:n, :n])
-        + mean_where(k[n:, n:], within[n:, n:])
-        - 2 * mean_where(k[:n, n:], pairs[:n, n:])
+        _masked_mean(k[:n, :n], within[:n, :n])
+        + _masked_mean(k[n:, n:], within[n:, n:])
+        - 2 * _masked_mean(k[:n, n:], pairs[:n, n:])
     )
     return value if unbiased else jnp.maximum(value, 0)
 
@@ -88,32 +95,32 @@ def mmd_to_normal(
     d = x.shape[1]
     s = 2.0 * d if bandwidth is None else bandwidth**2
     x = jnp.where(present[:, None], x, 0)
-    k = jnp.exp(-squared_distances(x) / (2 * s))
+    k = jnp.exp(-_squared_distances(x) / (2 * s))
     to_normal = (s / (1 + s)) ** (d / 2) * jnp.exp(-(x**2).sum(axis=1) / (2 * (1 + s)))
     return jnp.maximum(
-        mean_where(k, present[:, None] & present[None])
+        _masked_mean(k, present[:, None] & present[None])
         + (s / (2 + s)) ** (d / 2)
-        - 2 * mean_where(to_normal, present),
+        - 2 * _masked_mean(to_normal, present),
         0,
     )
 
 
-def squared_distances(x: Float[Array, "b d"]) -> Float[Array, "b b"]:
+def _squared_distances(x: Float[Array, "b d"]) -> Float[Array, "b b"]:
     """Computes ‖x_i - x_j‖² by one matrix product."""
     # Differences do not depend on the mean, and without it large squares do not cancel.
     x = x - jax.lax.stop_gradient(x.mean(axis=0, keepdims=True))
     square = (x**2).sum(axis=1)
     # Rounding may leave a small negative number on the diagonal.
-    return jnp.maximum(square[:, None] + square[None] - 2 * dot(x, x.T), 0)
+    return jnp.maximum(square[:, None] + square[None] - 2 * precise_dot(x, x.T), 0)
 
 
-def median_of(d2: Float[Array, "b b"], mask: Bool[Array, "b b"]) -> Float[Array, ""]:
+def _median_squared_distance(d2: Float[Array, "b b"], mask: Bool[Array, "b b"]) -> Float[Array, ""]:
     """Returns the square of the median distance as a constant; 1 if it is 0 or undefined."""
     median = jnp.nanmedian(jnp.where(mask, jnp.sqrt(d2), jnp.nan)) ** 2
     return jax.lax.stop_gradient(jnp.where(median > 0, median, 1))
 
 
-def mean_where(x: Float[Array, "*s"], mask: Bool[Array, "*s"]) -> Float[Array, ""]:
+def _masked_mean(x: Float[Array, "*s"], mask: Bool[Array, "*s"]) -> Float[Array, ""]:
     """Computes the mean over the marked entries; 0 if there is none."""
     return jnp.where(mask, x, 0).sum() / jnp.maximum(mask.sum(), 1).astype(x.dtype)
 
@@ -137,7 +144,7 @@ class MMD:
       >>> from mmjax.types import Tokens
       >>> x = jax.random.normal(jax.random.key(0), (4, 1, 3))
       >>> tokens = Tokens(x, jnp.ones((4, 1), bool))
-      >>> seen = Seen({"image": tokens, "text": tokens}, None, {}, {})
+      >>> seen = Intermediates({"image": tokens, "text": tokens}, None, {}, {})
       >>> batch = Batch({}, {}, {}, {}, {})
       >>> options = {"train": False, "gather": lambda x: x}
       >>> total, count = jax.jit(lambda seen: MMD()(seen, {}, batch, **options))(seen)
@@ -160,7 +167,7 @@ class MMD:
 
     def __call__(
         self,
-        seen: Seen,
+        seen: Intermediates,
         predictions: dict[str, Array],
         batch: Batch,
         *,
@@ -169,8 +176,8 @@ class MMD:
     ) -> Sums:
         """Returns the sum of the pairs' losses, and the number of pairs that have one."""
         del predictions, batch, train
-        couples = pairs(self, seen, self.modalities)
-        vectors = pooled(seen, couples)
-        check_widths(self, vectors, couples)
+        couples = pair_modalities(self, seen, self.modalities)
+        vectors = pool_pairs(seen, couples)
+        check_equal_widths(self, vectors, couples)
         loss = functools.partial(mmd, bandwidths=self.bandwidths, unbiased=self.unbiased)
-        return of_whole_batch(loss, vectors, couples, gather, together=False)
+        return sum_pair_losses(loss, vectors, couples, gather, together=False)

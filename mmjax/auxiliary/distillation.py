@@ -13,7 +13,7 @@ from mmjax.data.dataset import Modality
 from mmjax.fusion.pooling import pool
 from mmjax.heads import Classification, MultiLabel
 from mmjax.model import Model
-from mmjax.types import Batch, Params, Seen
+from mmjax.types import Batch, Intermediates, Params
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -121,7 +121,7 @@ class Distillation:
 
     def __call__(
         self,
-        seen: Seen,
+        seen: Intermediates,
         predictions: dict[str, Array],
         batch: Batch,
         *,
@@ -131,27 +131,27 @@ class Distillation:
         """Returns the total over this device's examples that fit the teacher, and their number."""
         del train, gather
         modalities = sorted(self.teacher.model.encoders)
-        check_inputs(self.teacher, seen, batch)
+        _check_teacher_inputs(self.teacher, seen, batch)
         present = {m: seen.tokens[m].mask.any(axis=1) for m in modalities}
         any_present = jnp.stack(list(present.values())).any(axis=0)
         features, backbones = self.run_teacher(batch)
         losses = []
         if self.features:
             for m in modalities:
-                distances = feature_distance(m, seen, backbones)
+                distances = _feature_distance(m, seen, backbones)
                 losses.append(jnp.where(present[m], distances, 0))
         if self.tasks:
             teacher_predictions = self.predict_as_teacher(features)
             for t in self.tasks:
                 exclusive = isinstance(self.teacher.model.heads[t], Classification)
-                check_logits(t, predictions, teacher_predictions)
+                _check_teacher_logits(t, predictions, teacher_predictions)
                 distances = prediction_distance(
                     predictions[t], teacher_predictions[t], self.temperature, exclusive=exclusive
                 )
                 losses.append(jnp.where(any_present, distances, 0))
         return jnp.stack(losses).sum(), any_present.sum().astype(jnp.float32)
 
-    def run_teacher(self, batch: Batch) -> tuple[Any, tuple[Seen, ...]]:
+    def run_teacher(self, batch: Batch) -> tuple[Any, tuple[Intermediates, ...]]:
         """Returns the teacher's features and intermediate values for the batch, as constants."""
         encoders = self.teacher.model.encoders
         parts = [{m: part[m] for m in encoders if m in part} for part in batch[:3]]
@@ -168,7 +168,9 @@ class Distillation:
         return jax.lax.stop_gradient(outputs)
 
 
-def feature_distance(modality: str, seen: Seen, backbones: tuple[Seen, ...]) -> Float[Array, " b"]:
+def _feature_distance(
+    modality: str, seen: Intermediates, backbones: tuple[Intermediates, ...]
+) -> Float[Array, " b"]:
     """Computes the mean over the width of the squared difference between two encoders' outputs.
 
     Raises:
@@ -191,7 +193,7 @@ def feature_distance(modality: str, seen: Seen, backbones: tuple[Seen, ...]) -> 
     return ((student - teacher) ** 2).mean(axis=1)
 
 
-def check_inputs(teacher: Teacher, seen: Seen, batch: Batch) -> None:
+def _check_teacher_inputs(teacher: Teacher, seen: Intermediates, batch: Batch) -> None:
     """Raises ValueError unless the model has the teacher's modalities, in the same shapes."""
     for m in sorted(teacher.model.encoders):
         if m not in seen.tokens:
@@ -209,7 +211,9 @@ def check_inputs(teacher: Teacher, seen: Seen, batch: Batch) -> None:
             )
 
 
-def check_logits(task: str, predictions: dict[str, Array], teacher: dict[str, Array]) -> None:
+def _check_teacher_logits(
+    task: str, predictions: dict[str, Array], teacher: dict[str, Array]
+) -> None:
     """Raises ValueError unless the model predicts the task with as many logits as the teacher."""
     if task not in predictions:
         raise ValueError(

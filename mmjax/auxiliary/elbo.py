@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.auxiliary.base import Gather, Sums, chosen, fused_vector
+from mmjax.auxiliary.base import Gather, Sums, get_fused_vector, select_modalities
 from mmjax.auxiliary.decoding import Decoders
-from mmjax.types import Batch, Seen
+from mmjax.types import Batch, Intermediates
 
 
 def gaussian_kl(mean: Float[Array, "*b d"], variance: Float[Array, "*b d"]) -> Float[Array, "*b"]:
@@ -53,7 +53,7 @@ class ELBO(nn.Module):
       >>> tokens = {"image": Tokens(x[:, None], present[:, None])}
       >>> gaussian = expert = jnp.zeros((4, 5)), jnp.ones((4, 5))
       >>> sown = {"fusion": {"gaussian": gaussian, "experts": {"image": expert}}}
-      >>> seen = Seen(tokens, jnp.zeros((4, 5)), {}, sown)
+      >>> seen = Intermediates(tokens, jnp.zeros((4, 5)), {}, sown)
       >>> batch = Batch({"image": x}, {"image": present}, {}, {}, {})
       >>> key, options = jax.random.key(1), {"train": False, "gather": lambda x: x}
       >>> objective = ELBO()
@@ -71,7 +71,7 @@ class ELBO(nn.Module):
     @nn.compact
     def __call__(
         self,
-        seen: Seen,
+        seen: Intermediates,
         predictions: dict[str, Array],
         batch: Batch,
         *,
@@ -84,21 +84,21 @@ class ELBO(nn.Module):
           ValueError: if the fusion is not a product of experts.
         """
         del predictions, gather
-        chosen(self, seen, tuple(self.weights))
+        select_modalities(self, seen, tuple(self.weights))
         sown = seen.sown["fusion"]
         if "gaussian" not in sown or "experts" not in sown:
             raise ValueError(
                 "ELBO needs the Gaussian of each modality; use fusion.ProductOfExperts as the "
                 "model's fusion."
             )
-        joint = fused_vector(self, seen)
+        joint = get_fused_vector(self, seen)
         errors, elements = self.decoders(dict.fromkeys(sorted(sown["experts"]), joint), batch)
         present = {m: elements[m] > 0 for m in errors}
         any_present = jnp.stack(list(present.values())).any(axis=0)
         losses = [jnp.where(any_present, self.beta * gaussian_kl(*sown["gaussian"]), 0)]
         losses += [self.weight(m) * errors[m] for m in errors]
 
-        alone = {m: posterior(*expert) for m, expert in sorted(sown["experts"].items())}
+        alone = {m: _multiply_by_prior(*expert) for m, expert in sorted(sown["experts"].items())}
         errors, _ = self.decoders({m: self.draw(*q, train=train) for m, q in alone.items()}, batch)
         for m, q in alone.items():
             negative_elbo = self.weight(m) * errors[m] + self.beta * gaussian_kl(*q)
@@ -119,7 +119,7 @@ class ELBO(nn.Module):
         return mean + jnp.sqrt(variance) * noise
 
 
-def posterior(
+def _multiply_by_prior(
     mean: Float[Array, "b d"], precision: Float[Array, "b d"]
 ) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
     """Computes mean and variance of the Gaussian ∝ N(μ_m, σ_m²) N(0, I) of one expert."""

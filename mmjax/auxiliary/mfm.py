@@ -6,11 +6,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from mmjax.auxiliary.base import Gather, Sums, chosen, fused_vector
+from mmjax.auxiliary.base import Gather, Sums, get_fused_vector, select_modalities
 from mmjax.auxiliary.decoding import Decoders
 from mmjax.auxiliary.discrepancy import mmd_to_normal
 from mmjax.fusion.pooling import pool
-from mmjax.types import Batch, Seen
+from mmjax.types import Batch, Intermediates
 
 
 class MFM(nn.Module):
@@ -38,7 +38,7 @@ class MFM(nn.Module):
       >>> import functools, jax
       >>> x, present = jnp.ones((4, 3)), jnp.ones(4, bool)
       >>> tokens = {"image": Tokens(x[:, None], present[:, None])}
-      >>> seen = Seen(tokens, jnp.ones((4, 5)), {}, {"fusion": {}, "sharing": {}})
+      >>> seen = Intermediates(tokens, jnp.ones((4, 5)), {}, {"fusion": {}, "sharing": {}})
       >>> batch = Batch({"image": x}, {"image": present}, {}, {}, {})
       >>> key, options = jax.random.key(1), {"train": False, "gather": lambda x: x}
       >>> objective = MFM(width=2, hidden=4)
@@ -56,7 +56,7 @@ class MFM(nn.Module):
     @nn.compact
     def __call__(
         self,
-        seen: Seen,
+        seen: Intermediates,
         predictions: dict[str, Array],
         batch: Batch,
         *,
@@ -65,8 +65,8 @@ class MFM(nn.Module):
     ) -> Sums:
         """Returns the total over this device's examples with any modality, and their number."""
         del predictions, train
-        z_y = fused_vector(self, seen)
-        pooled = {m: pool(seen.tokens[m]) for m in chosen(self, seen, None)}
+        z_y = get_fused_vector(self, seen)
+        pooled = {m: pool(seen.tokens[m]) for m in select_modalities(self, seen, None)}
         z = {m: nn.Dense(self.width, name=f"factor_{m}")(x.values) for m, x in pooled.items()}
 
         common = nn.relu(nn.Dense(self.hidden, name="common")(z_y))

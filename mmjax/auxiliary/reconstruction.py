@@ -6,10 +6,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from mmjax.auxiliary.base import Gather, Sums, chosen, fused_vector
+from mmjax.auxiliary.base import Gather, Sums, get_fused_vector, select_modalities
 from mmjax.auxiliary.decoding import Decoders
 from mmjax.fusion.pooling import pool
-from mmjax.types import Batch, Seen
+from mmjax.types import Batch, Intermediates
 
 
 class Reconstruction(nn.Module):
@@ -31,7 +31,7 @@ class Reconstruction(nn.Module):
       >>> import functools, jax
       >>> x, present = jnp.ones((4, 3)), jnp.ones(4, bool)
       >>> tokens = {"image": Tokens(x[:, None], present[:, None])}
-      >>> seen = Seen(tokens, jnp.ones((4, 5)), {}, {"fusion": {}, "sharing": {}})
+      >>> seen = Intermediates(tokens, jnp.ones((4, 5)), {}, {"fusion": {}, "sharing": {}})
       >>> batch = Batch({"image": x}, {"image": present}, {}, {}, {})
       >>> key, options = jax.random.key(1), {"train": False, "gather": lambda x: x}
       >>> objective = Reconstruction()
@@ -48,7 +48,7 @@ class Reconstruction(nn.Module):
     @nn.compact
     def __call__(
         self,
-        seen: Seen,
+        seen: Intermediates,
         predictions: dict[str, Array],
         batch: Batch,
         *,
@@ -57,12 +57,12 @@ class Reconstruction(nn.Module):
     ) -> Sums:
         """Returns total and count over this device's examples and their modalities."""
         del predictions, train, gather
-        targets = chosen(self, seen, self.modalities)
+        targets = select_modalities(self, seen, self.modalities)
         if self.source == "fused":
-            z = fused_vector(self, seen)
+            z = get_fused_vector(self, seen)
             has_source = jnp.ones(len(z), bool)
         else:
-            chosen(self, seen, (self.source,))
+            select_modalities(self, seen, (self.source,))
             z, has_source = pool(seen.tokens[self.source])
             targets = tuple(m for m in targets if m != self.source)
         if not targets:

@@ -5,10 +5,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.auxiliary.base import Gather, Sums, chosen, fused_vector, normalised
+from mmjax.auxiliary.base import Gather, Sums, get_fused_vector, normalize_rows, select_modalities
 from mmjax.auxiliary.decoding import MLPDecoder
 from mmjax.fusion.pooling import pool
-from mmjax.types import Batch, Seen
+from mmjax.types import Batch, Intermediates
 
 
 def cosine_distance(a: Float[Array, "b d"], b: Float[Array, "b d"]) -> Float[Array, " b"]:
@@ -19,7 +19,7 @@ def cosine_distance(a: Float[Array, "b d"], b: Float[Array, "b d"]) -> Float[Arr
       >>> cosine_distance(a, b).tolist()
       [0.0, 1.0]
     """
-    return jnp.maximum(1 - (normalised(a) * normalised(b)).sum(axis=1), 0)
+    return jnp.maximum(1 - (normalize_rows(a) * normalize_rows(b)).sum(axis=1), 0)
 
 
 class RefNet(nn.Module):
@@ -41,7 +41,7 @@ class RefNet(nn.Module):
       >>> from mmjax.types import Tokens
       >>> x, present = jnp.ones((4, 3)), jnp.ones(4, bool)
       >>> tokens = {"image": Tokens(x[:, None], present[:, None])}
-      >>> seen = Seen(tokens, jnp.ones((4, 5)), {}, {"fusion": {}, "sharing": {}})
+      >>> seen = Intermediates(tokens, jnp.ones((4, 5)), {}, {"fusion": {}, "sharing": {}})
       >>> batch = Batch({"image": x}, {"image": present}, {}, {}, {})
       >>> key, options = jax.random.key(1), {"train": False, "gather": lambda x: x}
       >>> objective = RefNet(hidden=(4,))
@@ -57,7 +57,7 @@ class RefNet(nn.Module):
     @nn.compact
     def __call__(
         self,
-        seen: Seen,
+        seen: Intermediates,
         predictions: dict[str, Array],
         batch: Batch,
         *,
@@ -66,8 +66,8 @@ class RefNet(nn.Module):
     ) -> Sums:
         """Returns total and count over this device's examples and their modalities."""
         del predictions, batch, train, gather
-        fused, totals, counts = fused_vector(self, seen), [], []
-        for m in chosen(self, seen, self.modalities):
+        fused, totals, counts = get_fused_vector(self, seen), [], []
+        for m in select_modalities(self, seen, self.modalities):
             target, present = pool(seen.tokens[m])
             decode = MLPDecoder(target.shape[1:], self.hidden, name=f"refine_{m}")
             distance = cosine_distance(decode(fused), jax.lax.stop_gradient(target))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from mmjax.auxiliary.base import Gather, Sums
-from mmjax.types import Batch, Seen
+from mmjax.types import Batch, Intermediates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Sown:
       name: of the sown value.
 
     Example:
-      >>> seen = Seen({}, None, {}, {"sharing": {"entropy": jnp.array([1.0, 3.0])}})
+      >>> seen = Intermediates({}, None, {}, {"sharing": {"entropy": jnp.array([1.0, 3.0])}})
       >>> batch = Batch({}, {}, {}, {}, {})
       >>> objective = Sown("sharing", "entropy")
       >>> total, count = objective(seen, {}, batch, train=False, gather=lambda x: x)
@@ -40,7 +40,7 @@ class Sown:
 
     def __call__(
         self,
-        seen: Seen,
+        seen: Intermediates,
         predictions: dict[str, Array],
         batch: Batch,
         *,

@@ -8,7 +8,7 @@ or their `jacobian`.
 from mmjax.balance.base import Balancer, from_gram, from_jacobian, from_losses, from_stateful_gram
 from mmjax.balance.gramian.aligned import aligned
 from mmjax.balance.gramian.cagrad import cagrad
-from mmjax.balance.gramian.conflict_free import config
+from mmjax.balance.gramian.conflict_free import conflict_free
 from mmjax.balance.gramian.gradnorm import gradnorm
 from mmjax.balance.gramian.gradvac import gradvac
 from mmjax.balance.gramian.imtl_g import imtl_g
@@ -26,7 +26,7 @@ from mmjax.balance.losses.dwa import dwa
 from mmjax.balance.losses.famo import famo
 from mmjax.balance.losses.learned_weights import imtl_l, uncertainty
 from mmjax.balance.losses.preference import cosmos, pbi
-from mmjax.balance.losses.rlw import random
+from mmjax.balance.losses.rlw import rlw
 from mmjax.balance.losses.stateless import equal, geometric, scale_invariant, static
 from mmjax.balance.losses.stch import log_stch, stch
 from mmjax.balance.optax_adapter import from_aggregator, to_aggregator
@@ -35,7 +35,7 @@ __all__ = [
     "Balancer",
     "aligned",
     "cagrad",
-    "config",
+    "conflict_free",
     "cosmos",
     "db_mtl",
     "dualproj",
@@ -63,7 +63,7 @@ __all__ = [
     "nash",
     "pbi",
     "pcgrad",
-    "random",
+    "rlw",
     "scale_invariant",
     "sdmgrad",
     "static",

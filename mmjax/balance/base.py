@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from mmjax.balance.pullback import Pullback, gramian, weighted_sum
-from mmjax.parameters import matching, merge
+from mmjax.parameters import merge_params, select_matching_params
 from mmjax.types import Params
 
 State = Any
@@ -80,7 +80,7 @@ class Balancer(NamedTuple):
     parts: int = 1
 
 
-def no_state(tasks: Sequence[str], params: Params) -> State:
+def init_empty_state(tasks: Sequence[str], params: Params) -> State:
     """Returns the state of a balancer without memory: `Balancer.init`."""
     return ()
 
@@ -105,7 +105,7 @@ def from_losses(weights: Callable[..., Float[Array, " t"]]) -> Balancer:
         w = weights(losses, key=key, labeled=labeled)
         return pullback(w), w, state
 
-    return Balancer(no_state, update)
+    return Balancer(init_empty_state, update)
 
 
 def from_gram(
@@ -148,7 +148,7 @@ def from_gram(
         return weights(gram, key=key, labeled=labeled), state
 
     return from_stateful_gram(
-        no_state, stateless, wrt=wrt, weigh_heads=weigh_heads, rescale=rescale
+        init_empty_state, stateless, wrt=wrt, weigh_heads=weigh_heads, rescale=rescale
     )
 
 
@@ -191,14 +191,14 @@ def from_stateful_gram(
         if rows is None:
             gram = pullback.feature_gram()
         else:
-            gram = gramian(rows if wrt == "params" else matching(rows, wrt))
+            gram = gramian(rows if wrt == "params" else select_matching_params(rows, wrt))
         w, state = weights(gram, losses, state, key=key, labeled=labeled)
         w = jnp.where(labeled, w, 0.0)
-        w = rescaled(w, labeled) if rescale else w
+        w = rescale_weights(w, labeled) if rescale else w
         # With patterns, XLA removes the unused rows of the other parameters, so they cost nothing.
         shared = weighted_sum(rows, w) if wrt == "params" else pullback.shared(w)
         task_specific = pullback.task_specific(w if weigh_heads else jnp.ones_like(w))
-        return merge(shared, task_specific), w, state
+        return merge_params(shared, task_specific), w, state
 
     return Balancer(init, update)
 
@@ -230,12 +230,12 @@ def from_jacobian(
     def update(losses, pullback, state, *, key, labeled):
         jacobian = pullback.jacobian()
         shared, w, state = direction(jacobian, losses, state, key=key, labeled=labeled)
-        return merge(shared, pullback.task_specific(jnp.ones_like(losses))), w, state
+        return merge_params(shared, pullback.task_specific(jnp.ones_like(losses))), w, state
 
     return Balancer(init, update)
 
 
-def rescaled(weights: Float[Array, " t"], labeled: Bool[Array, " t"]) -> Float[Array, " t"]:
+def rescale_weights(weights: Float[Array, " t"], labeled: Bool[Array, " t"]) -> Float[Array, " t"]:
     """Scales the weights to sum to the number of labeled tasks if their sum is positive."""
     total = weights.sum()
     safe = jnp.where(total > 0, total, 1.0)

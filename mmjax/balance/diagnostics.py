@@ -6,12 +6,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmjax.balance.solvers.convex import unit_gram
-from mmjax.balance.solvers.spectrum import spectrum
+from mmjax.balance.solvers.spectrum import truncated_eigh
 
 Totals = dict[str, tuple[Array, Array]]
 
 
-def diagnose(gram: Float[Array, "t t"], tasks: Sequence[str], labeled: Bool[Array, " t"]) -> Totals:
+def diagnose_gradients(
+    gram: Float[Array, "t t"], tasks: Sequence[str], labeled: Bool[Array, " t"]
+) -> Totals:
     """Computes metrics (total, count) of the Gramian of the gradients, over the labeled tasks.
 
     Returns:
@@ -38,14 +40,14 @@ def diagnose(gram: Float[Array, "t t"], tasks: Sequence[str], labeled: Bool[Arra
     return (
         {f"gradient_norm/{task}": (norms[i], both[i, i]) for i, task in enumerate(tasks)}
         | {f"cosine/{tasks[i]},{tasks[j]}": (cosines[i, j], both[i, j]) for i, j in pairs}
-        | {"conflicts": conflicts, "condition": condition(gram)}
+        | {"conflicts": conflicts, "condition": _condition_number(gram)}
     )
 
 
-def condition(gram: Float[Array, "t t"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+def _condition_number(gram: Float[Array, "t t"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Returns (condition number over the numerical rank, 1), or (0, 0) for a Gramian of rank 0."""
     scale = jnp.trace(gram)
-    values, _, significant = spectrum(gram / jnp.where(scale > 0, scale, 1))
+    values, _, significant = truncated_eigh(gram / jnp.where(scale > 0, scale, 1))
     nonzero = significant.any()
     smallest = jnp.where(significant, values, jnp.inf).min()
     return jnp.where(nonzero, values[-1] / smallest, 0), nonzero.astype(jnp.float32)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 from optax.experimental import aggregating
 
 from mmjax.balance.base import Balancer, State, from_jacobian
-from mmjax.balance.pullback import of_jacobian
+from mmjax.balance.pullback import pullback_from_jacobian
 from mmjax.types import Params
 
 Aggregator = aggregating.Aggregator
@@ -39,14 +39,16 @@ def from_aggregator(aggregator: Any) -> Balancer:
         return aggregator.init(params)
 
     def direction(jacobian, losses, state, *, key, labeled):
-        rows = jax.tree.map(lambda leaf: fill(leaf, labeled), jacobian)
+        rows = jax.tree.map(lambda leaf: _fill_unlabeled_rows(leaf, labeled), jacobian)
         gradient, state = aggregator.update(rows, state)
         return gradient, labeled.astype(losses.dtype), state
 
     return from_jacobian(init, direction)
 
 
-def fill(leaf: Float[Array, "t ..."], labeled: Bool[Array, " t"]) -> Float[Array, "t ..."]:
+def _fill_unlabeled_rows(
+    leaf: Float[Array, "t ..."], labeled: Bool[Array, " t"]
+) -> Float[Array, "t ..."]:
     """Replaces the rows of unlabeled tasks by the mean of the others."""
     mask = jnp.expand_dims(labeled, range(1, leaf.ndim))
     mean = jnp.where(mask, leaf, 0).sum(0, keepdims=True) / jnp.maximum(labeled.sum(), 1)
@@ -94,7 +96,9 @@ def to_aggregator(balancer: Balancer, tasks: Sequence[str], seed: int = 0) -> An
         return AggregatorState(balancer.init(tuple(tasks), params), jnp.zeros((), jnp.int32))
 
     def update(per_elt_updates, state, params=None, *, losses=None, labeled=None, **extra_args):
-        pullback = of_jacobian(per_elt_updates, jax.tree.map(lambda _: True, per_elt_updates))
+        pullback = pullback_from_jacobian(
+            per_elt_updates, jax.tree.map(lambda _: True, per_elt_updates)
+        )
         gradient, _, new = balancer.update(
             jnp.ones(len(tasks)) if losses is None else losses,
             pullback,

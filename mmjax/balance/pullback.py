@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from mmjax.kernels.linear_algebra import dot
-from mmjax.parameters import partition
+from mmjax.kernels.linear_algebra import precise_dot
+from mmjax.parameters import partition_params
 from mmjax.types import Params
 
 Weights = Float[Array, " t"]
@@ -25,7 +25,7 @@ class Pullback(NamedTuple):
     """Functions that compute gradients of the losses, reduced over devices.
 
     Trees of shared parameters have None in place of the task-specific parameters, which belong to
-    one task, and vice versa; `mmjax.parameters.merge` combines them.
+    one task, and vice versa; `mmjax.parameters.merge_params` combines them.
 
     Attributes:
       gradient: weights w -> gradient of sum_t w_t loss_t with respect to all parameters. Calling
@@ -49,7 +49,7 @@ class Pullback(NamedTuple):
         return self.gradient(weights)
 
 
-def differentiate(
+def differentiate_losses(
     represent: Callable[[Params], Features],
     head_losses: Callable[[Params, Features], tuple[Float[Array, " t"], Any]],
     params: Params,
@@ -93,30 +93,30 @@ def differentiate(
         return reduce(jax.tree.map(jnp.add, direct, params_vjp(cotangent)[0]))
 
     def local_gradient(w: Weights) -> Params:
-        cotangent = {t: scale(feature_gradients[t], w[i]) for i, t in enumerate(tasks)}
+        cotangent = {t: _scale_tree(feature_gradients[t], w[i]) for i, t in enumerate(tasks)}
         return jax.tree.map(jnp.add, heads_vjp(w)[0], params_vjp(cotangent)[0])
 
     def local_shared(w: Weights) -> Params:
-        return partition(local_gradient(w), shared)[0]
+        return partition_params(local_gradient(w), shared)[0]
 
     pullback = Pullback(
         gradient=gradient,
         shared=lambda w: reduce(local_shared(w)),
-        task_specific=lambda w: reduce(partition(local_gradient(w), shared)[1]),
-        jacobian=lambda: reduce(each(local_shared, jnp.eye(len(tasks), dtype=losses.dtype))),
-        feature_gram=lambda: reduce(feature_gram(features, feature_gradients, tasks)),
+        task_specific=lambda w: reduce(partition_params(local_gradient(w), shared)[1]),
+        jacobian=lambda: reduce(_map_rows(local_shared, jnp.eye(len(tasks), dtype=losses.dtype))),
+        feature_gram=lambda: reduce(_feature_gramian(features, feature_gradients, tasks)),
     )
     return reduce(losses), pullback, aux
 
 
-def each(function: Callable[[Array], Any], rows: Float[Array, "t d"]) -> Any:
+def _map_rows(function: Callable[[Array], Any], rows: Float[Array, "t d"]) -> Any:
     """Maps the function over the rows: one by one on CPU, where that is faster, else at once."""
     return jax.lax.platform_dependent(
         rows, cpu=lambda x: jax.lax.map(function, x), default=jax.vmap(function)
     )
 
 
-def of_jacobian(jacobian: Params, shared: PyTree[bool]) -> Pullback:
+def pullback_from_jacobian(jacobian: Params, shared: PyTree[bool]) -> Pullback:
     """Makes the pullback of given gradients: leaves [t, ...], one row per task.
 
     It is for toy problems and tests; its feature Gramian is that of the shared parameters.
@@ -130,24 +130,24 @@ def of_jacobian(jacobian: Params, shared: PyTree[bool]) -> Pullback:
     def gradient(w: Weights) -> Params:
         return jax.tree.map(lambda rows: jnp.tensordot(w, rows, axes=1), jacobian)
 
-    rows = partition(jacobian, shared)[0]
+    rows = partition_params(jacobian, shared)[0]
     return Pullback(
         gradient=gradient,
-        shared=lambda w: partition(gradient(w), shared)[0],
-        task_specific=lambda w: partition(gradient(w), shared)[1],
+        shared=lambda w: partition_params(gradient(w), shared)[0],
+        task_specific=lambda w: partition_params(gradient(w), shared)[1],
         jacobian=lambda: rows,
         feature_gram=lambda: gramian(rows),
     )
 
 
-def scale(tree: PyTree[Array], factor: Float[Array, ""]) -> PyTree[Array]:
+def _scale_tree(tree: PyTree[Array], factor: Float[Array, ""]) -> PyTree[Array]:
     """Scales the leaves in their own types; the float0 gradients of masks stay as they are."""
     return jax.tree.map(
         lambda x: x if x.dtype == jax.dtypes.float0 else x * factor.astype(x.dtype), tree
     )
 
 
-def feature_gram(
+def _feature_gramian(
     features: Features, feature_gradients: Features, tasks: Sequence[str]
 ) -> Float[Array, "t t"]:
     """Returns the inner products of the tasks' gradients at features that they share.
@@ -184,7 +184,7 @@ def gramian(rows: PyTree[Array]) -> Float[Array, "t t"]:
 
     def leaf_gramian(leaf: Array) -> Float[Array, "t t"]:
         flat = leaf.reshape(len(leaf), -1).astype(jnp.promote_types(leaf.dtype, jnp.float32))
-        return dot(flat, flat.T)
+        return precise_dot(flat, flat.T)
 
     leaves = jax.tree.leaves(rows)
     if not leaves:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.cli import options
-from mmjax.cli.resume_hints import tell_how_to_resume
-from mmjax.console import NO_BREAK, print_paragraph, print_table, print_text
+from mmjax.cli.resume_hints import add_resume_hint
+from mmjax.console import NO_BREAK_SPACE, print_paragraph, print_table, print_text
 
 
-def add_command(commands: Any) -> None:
+def add_ablate_command(commands: Any) -> None:
     """Adds the command to those of `mmjax`."""
     summary = "run a study: every arm with every seed; --dry-run estimates its time"
     parser = commands.add_parser("ablate", help=summary, allow_abbrev=False)
@@ -22,18 +22,18 @@ def add_command(commands: Any) -> None:
     setting = "set one path of the base experiment, as in mmjax run; repeatable"
     add("--set", action="append", default=[], metavar="PATH=VALUE", dest="settings", help=setting)
     seeds = "seeds of every arm, trained together in one program (default: the study's)"
-    add("--seeds", nargs="+", type=options.natural, metavar="N", help=seeds)
+    add("--seeds", nargs="+", type=options.parse_natural_number, metavar="N", help=seeds)
     add("--workdir", type=Path, metavar="DIR", help="where results go (default: runs/NAME/TIME)")
     add("--resume", action="store_true", help="continue the study in --workdir, if there is one")
-    options.add_allow_changes(parser)
+    options.add_allow_changes_option(parser)
     add("--dry-run", action="store_true", help="print arms, programs and estimated time, and stop")
     replicas = "maximum number of trainings in one program (default: as many as fit in memory)"
-    add("--lanes", type=options.positive, metavar="N", help=replicas)
+    add("--lanes", type=options.parse_positive_number, metavar="N", help=replicas)
     options.add_checkpoint_option(parser)
-    options.add_shared_options(parser)
+    options.add_device_and_cache_options(parser)
 
 
-def action(arguments: argparse.Namespace) -> None:
+def ablate_study(arguments: argparse.Namespace) -> None:
     """Runs the study that the command names.
 
     Raises:
@@ -43,7 +43,7 @@ def action(arguments: argparse.Namespace) -> None:
     import jax
 
     from mmjax import provenance
-    from mmjax.cli.jax_setup import prepare_jax
+    from mmjax.cli.jax_setup import set_up_jax
     from mmjax.config import ConfigError
     from mmjax.runs import workdir as workdirs
     from mmjax.study import cost_estimate
@@ -51,37 +51,37 @@ def action(arguments: argparse.Namespace) -> None:
     from mmjax.study import study_directory as directories
     from mmjax.study import study_plan as plans
 
-    study, file = find(arguments.target)
+    study, file = _find_study(arguments.target)
     if arguments.seeds:
         study = dataclasses.replace(study, seeds=tuple(arguments.seeds))
     if arguments.resume and arguments.workdir is None:
         raise ConfigError("--resume needs --workdir DIR, the study to continue.")
     module = sys.modules.get(study.base.func.__module__)
-    prepare_jax(arguments)
-    plan = plans.make_plan(file.stem, study, arguments.settings, module=module)
-    directory = arguments.workdir or workdirs.fresh(plan.name)
-    directories.check(plan, directory, resume=arguments.resume)
+    set_up_jax(arguments)
+    plan = plans.make_study_plan(file.stem, study, arguments.settings, module=module)
+    directory = arguments.workdir or workdirs.choose_new_directory(plan.name)
+    directories.check_study_directory(plan, directory, resume=arguments.resume)
     devices = arguments.devices and jax.devices()[: arguments.devices]
-    device_counts, data = plans.check(plan, devices)
+    device_counts, data = plans.check_plan(plan, devices)
     if arguments.dry_run:
-        return cost_estimate.describe(plan, devices, arguments.lanes)
+        return cost_estimate.print_cost_estimate(plan, devices, arguments.lanes)
     command = shlex.join(["mmjax", *sys.argv[1:]])
     code = provenance.digest_code(module)
-    record = provenance.record(command, file, code=code, data=data, devices_used=device_counts)
+    record = provenance.make_record(command, file, code=code, data=data, devices_used=device_counts)
     directory.mkdir(parents=True, exist_ok=True)
-    with workdirs.lock(directory):
+    with workdirs.lock_run_directory(directory):
         provenance.check_unchanged(directory, record, module, allow=arguments.allow_changes)
-        directories.start(plan, directory, file, record)
+        directories.start_study(plan, directory, file, record)
         print_text(f"Work directory: {directory}")
-        with tell_how_to_resume(command, directory):
-            failed = studies.run(
+        with add_resume_hint(command, directory):
+            failed = studies.run_study(
                 plan,
                 directory,
                 devices=devices,
                 max_replicas=arguments.lanes,
                 checkpoint_every=arguments.checkpoint_every,
             )
-        print_results(directory)
+        print_arm_results(directory)
     print_text(f"\nResults: {directory}\nReport: {shlex.join(['mmjax', 'report', str(directory)])}")
     if failed:
         sys.exit(
@@ -90,21 +90,23 @@ def action(arguments: argparse.Namespace) -> None:
         )
 
 
-def print_results(directory: Path) -> None:
+def print_arm_results(directory: Path) -> None:
     """Prints the test metrics of the arms, the best first, and the arms that failed."""
     from mmjax.report import study_results as records
     from mmjax.report import tables
 
-    record = records.read(directory)
-    table = tables.results(record)
+    record = records.read_study(directory)
+    table = tables.make_main_table(record)
     if table.rows:
         heads = [
-            NO_BREAK.join(name.rsplit(" ", 1)) for name in table.header
+            NO_BREAK_SPACE.join(name.rsplit(" ", 1)) for name in table.header
         ]  # keeps the arrow on the line
         rows = [["", *heads[table.texts :]]]
         for cells in table.rows:
             labels = [cell.text for cell in cells[: table.texts] if cell.text]
-            values = [f"{c.text} {c.mark or NO_BREAK}" * bool(c.text) for c in cells[table.texts :]]
+            values = [
+                f"{c.text} {c.mark or NO_BREAK_SPACE}" * bool(c.text) for c in cells[table.texts :]
+            ]
             rows.append([", ".join(labels), *values])
         print_table(rows, table.title)
         print_text()
@@ -113,7 +115,7 @@ def print_results(directory: Path) -> None:
         print_text(f"{arm} failed: {error}")
 
 
-def find(target: str) -> tuple[Any, Path]:
+def _find_study(target: str) -> tuple[Any, Path]:
     """Finds the study that FILE[:NAME] defines, by default STUDY; returns it and its file.
 
     Raises:

@@ -25,14 +25,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmjax.cli import ablate_command, report_commands
-from mmjax.cli.failures import EPILOG, guarded
+from mmjax.cli.failures import EPILOG, run_and_report_errors
 from mmjax.cli.options import (
     add_data_options,
+    add_device_and_cache_options,
     add_run_options,
-    add_shared_options,
     add_trust_options,
 )
-from mmjax.cli.resume_hints import end_command
+from mmjax.cli.resume_hints import end_process
 from mmjax.cli.streams import protect_streams
 
 
@@ -54,43 +54,47 @@ def script(argv: Sequence[str] | None = None) -> None:
     own_file = "your own file of the run's experiment, to be used instead of the stored copy"
     evaluate.add_argument("--experiment", metavar="FILE_OR_MODULE[:FUNCTION]", help=own_file)
     add_trust_options(evaluate)
-    add_shared_options(evaluate)
-    ablate_command.add_command(commands)
-    report_commands.add_commands(commands)
-    add_data_commands(commands.add_parser("data", help="make a data set, or describe it"))
+    add_device_and_cache_options(evaluate)
+    ablate_command.add_ablate_command(commands)
+    report_commands.add_report_commands(commands)
+    _add_data_commands(commands.add_parser("data", help="make a data set, or describe it"))
 
     def action() -> None:
         options = parser.parse_args(argv)
         match options.command:
             case "ablate":
-                ablate_command.action(options)
+                ablate_command.ablate_study(options)
             case "report":
-                report_commands.report(options)
+                report_commands.report_study(options)
             case "show":
-                report_commands.show(options)
+                report_commands.show_run(options)
             case "compare":
-                report_commands.compare(options)
+                report_commands.compare_runs(options)
             case "data":
                 from mmjax.cli import data_command
 
                 is_describe = options.action == "describe"
-                (data_command.describe if is_describe else data_command.prepare)(options)
+                (data_command.describe_data_set if is_describe else data_command.prepare_data_set)(
+                    options
+                )
             case "evaluate":
                 from mmjax.cli import experiment_commands
 
-                experiment_commands.evaluate(options)
+                experiment_commands.evaluate_stored_run(options)
             case "run" if options.help and options.target is None and options.from_run is None:
                 run_parser.print_help()
             case "run":
                 from mmjax.cli import experiment_commands, request
 
-                source = request.of_options(options)
-                experiment_commands.run(source, options, run_parser, shlex.join(["mmjax", *argv]))
+                source = request.find_source(options)
+                experiment_commands.run_experiment(
+                    source, options, run_parser, shlex.join(["mmjax", *argv])
+                )
 
-    end_command(guarded(action))
+    end_process(run_and_report_errors(action))
 
 
-def add_data_commands(parser: argparse.ArgumentParser) -> None:
+def _add_data_commands(parser: argparse.ArgumentParser) -> None:
     """Adds the commands `data prepare` and `data describe`."""
     actions = parser.add_subparsers(dest="action", required=True)
     prepare = actions.add_parser("prepare", help="make the files of a data set", allow_abbrev=False)

@@ -10,35 +10,35 @@ import fiddle as fdl
 
 from mmjax import config as configs
 from mmjax.config import ConfigError, experiment_source, parse, public_names, type_hints
-from mmjax.config.literal_limits import shorten
+from mmjax.config.literal_limits import shorten_for_message
 from mmjax.console import print_text
 from mmjax.data.dataset import Dataset
 
-FOLDERS = ("manual_dir", "data_dir")
+_FOLDERS = ("manual_dir", "data_dir")
 
 
-def prepare(options: argparse.Namespace) -> None:
+def prepare_data_set(options: argparse.Namespace) -> None:
     """Prepares the files of a data set."""
-    data = load(options.name, folders(options))
+    data = _build_data_set(options.name, _list_named_folders(options))
     sizes = ", ".join(f"{len(source):,} {split}" for split, source in data.splits.items())
     print_text(f"{data.name} is ready: {sizes}.")
 
 
-def describe(options: argparse.Namespace) -> None:
+def describe_data_set(options: argparse.Namespace) -> None:
     """Prints the description of a data set and draws some examples."""
-    check_picture(options.out)
-    data = load(options.name, folders(options))
+    _check_picture_path(options.out)
+    data = _build_data_set(options.name, _list_named_folders(options))
     from mmjax.data.describe import tables as description
-    from mmjax.data.describe.plot_examples import draw_sheet
+    from mmjax.data.describe.plot_examples import draw_examples
 
     print_text(data.name)
-    description.show(description.describe(data))
+    description.print_tables(description.describe_dataset(data))
     path = options.out or Path(f"{data.name.replace(os.sep, '-')}.png")
-    split = draw_sheet(data, path)
+    split = draw_examples(data, path)
     print_text(f"Examples of {split}: {path}")
 
 
-def check_picture(path: Path | None) -> None:
+def _check_picture_path(path: Path | None) -> None:
     """Refuses a path to which no figure can be written, before the data set is made."""
     if path is not None and not path.absolute().parent.is_dir():
         raise ConfigError(f"--out {path}: the folder {path.parent} does not exist.")
@@ -46,34 +46,34 @@ def check_picture(path: Path | None) -> None:
         raise ConfigError(f"--out {path}: the figure is a PNG file; its name must end in .png.")
 
 
-def folders(options: argparse.Namespace) -> dict[str, Path]:
+def _list_named_folders(options: argparse.Namespace) -> dict[str, Path]:
     """Returns {parameter: folder} of the folders that the options name."""
     given = {}
-    for name in FOLDERS:
+    for name in _FOLDERS:
         if (folder := getattr(options, name)) is not None:
             given[name] = folder
     return given
 
 
-def load(name: str, given: Mapping[str, Path]) -> Dataset:
+def _build_data_set(name: str, given: Mapping[str, Path]) -> Dataset:
     """Builds the data set that the user names, with the folders that the options name.
 
     Raises:
       ConfigError: there is no such data set, or it has no such parameter.
     """
-    function = find(name)
-    config = function if isinstance(function, fdl.Buildable) else _config(name, function)
+    function = _find_data_function(name)
+    config = function if isinstance(function, fdl.Buildable) else _make_config(name, function)
     for option, folder in given.items():
-        if option not in type_hints.parameters(fdl.get_callable(config)):
+        if option not in type_hints.list_parameters(fdl.get_callable(config)):
             raise ConfigError(f"{name} takes no --{option.replace('_', '-')}; leave it out.")
         setattr(config, option, str(folder))
-    data = configs.build(config)
+    data = configs.build_config(config)
     if not isinstance(data, Dataset):
         raise ConfigError(f"{name} makes a {type(data).__name__}; it must make an mmjax.Dataset.")
     return data
 
 
-def find(name: str) -> Any:
+def _find_data_function(name: str) -> Any:
     """Finds what `name` stands for: a function, or a call of one as a configuration.
 
     Raises:
@@ -81,17 +81,17 @@ def find(name: str) -> Any:
     """
     function, bracket, arguments = name.partition("(")
     if ":" in function:
-        if not parse.OF_MODULE.fullmatch(function):
-            raise ConfigError(f"{shorten(name)} is not of the form module:name.")
+        if not parse.MODULE_AND_NAME.fullmatch(function):
+            raise ConfigError(f"{shorten_for_message(name)} is not of the form module:name.")
         experiment_source.import_module(function.partition(":")[0])
     if not bracket:
-        return public_names.resolve(public(function))
-    return parse.readings(f"{public(function)}({arguments}")[0]
+        return public_names.resolve_name(_complete_name(function))
+    return parse.parse_candidates(f"{_complete_name(function)}({arguments}")[0]
 
 
-def public(name: str) -> str:
+def _complete_name(name: str) -> str:
     """Completes the name of a data set of mmjax; the user's own names stay as they are."""
-    known = data_sets()
+    known = list_data_set_names()
     bare = name.strip().removeprefix("mmjax.").removeprefix("data.")
     if ":" in name or "." in bare:
         return name
@@ -104,18 +104,18 @@ def public(name: str) -> str:
     return f"data.{bare}"
 
 
-def data_sets() -> list[str]:
+def list_data_set_names() -> list[str]:
     """Lists the functions of mmjax.data that return data sets."""
     from mmjax import data
 
     names = []
     for name in data.__all__:
-        if type_hints.annotations(getattr(data, name)).get("return") is Dataset:
+        if type_hints.resolve_annotations(getattr(data, name)).get("return") is Dataset:
             names.append(name)
     return sorted(names)
 
 
-def _config(name: str, function: Any) -> fdl.Buildable:
+def _make_config(name: str, function: Any) -> fdl.Buildable:
     if not callable(function):
         raise ConfigError(f"{name} is a {type(function).__name__}; name a function.")
     if hasattr(function, "as_buildable"):

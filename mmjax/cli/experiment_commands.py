@@ -12,19 +12,21 @@ from typing import Any
 from mmjax import config as configs
 from mmjax import loaded_code, provenance
 from mmjax.cli import request as requests
-from mmjax.cli.failures import EPILOG, guarded
-from mmjax.cli.jax_setup import prepare_jax
+from mmjax.cli.failures import EPILOG, run_and_report_errors
+from mmjax.cli.jax_setup import set_up_jax
 from mmjax.cli.options import add_run_options
-from mmjax.cli.request import Plan
-from mmjax.cli.resume_hints import end_command, tell_how_to_resume
+from mmjax.cli.request import RunRequest
+from mmjax.cli.resume_hints import add_resume_hint, end_process
 from mmjax.cli.streams import protect_streams
 from mmjax.config import ConfigError, config_table, experiment_source
-from mmjax.config.experiment_source import Arms, Source
+from mmjax.config.experiment_source import ArmsFunction, ExperimentSource
 from mmjax.console import print_text
 from mmjax.runs import workdir as workdirs
 
 
-def main(experiment: Any, arms: Arms | None = None, argv: Sequence[str] | None = None) -> None:
+def main(
+    experiment: Any, arms: ArmsFunction | None = None, argv: Sequence[str] | None = None
+) -> None:
     """Runs an experiment as the command line says. Call it at the end of an experiment's file.
 
     Args:
@@ -40,45 +42,50 @@ def main(experiment: Any, arms: Arms | None = None, argv: Sequence[str] | None =
     add_run_options(parser)
 
     def action() -> None:
-        source = experiment_source.of_function(experiment, arms)
+        source = experiment_source.make_source(experiment, arms)
         options = parser.parse_args(argv)
-        run(source, options, parser, shlex.join([*program.split(), *argv]))
+        run_experiment(source, options, parser, shlex.join([*program.split(), *argv]))
 
-    end_command(guarded(action))
+    end_process(run_and_report_errors(action))
 
 
-def run(
-    source: Source, options: argparse.Namespace, parser: argparse.ArgumentParser, command: str
+def run_experiment(
+    source: ExperimentSource,
+    options: argparse.Namespace,
+    parser: argparse.ArgumentParser,
+    command: str,
 ) -> None:
     """Trains what the options ask for; refuses invalid input before anything is written."""
     with contextlib.ExitStack() as stack:
-        with requests.opening(options):
-            plan = requests.make_plan(source, options)
+        with requests.open_run_with_options(options):
+            plan = requests.make_run_request(source, options)
             if options.help:
-                return print_help(parser, plan)
-            stored = requests.as_stored(plan)
+                return _print_help(parser, plan)
+            stored = requests.make_stored_run(plan)
             if options.summary:
-                prepare_jax(options)
-                return summarize(requests.build_arms(plan.arms, plan.config), options.devices)
+                set_up_jax(options)
+                return _print_summaries(
+                    requests.build_experiments(plan.arms, plan.config), options.devices
+                )
             if options.resume and options.workdir is None:
                 raise ConfigError("--resume needs --workdir DIR, the run to continue.")
-            directory = options.workdir or workdirs.fresh(plan.source.name)
+            directory = options.workdir or workdirs.choose_new_directory(plan.source.name)
             resuming = workdirs.may_resume(directory, stored, source.module, resume=options.resume)
-            prepare_jax(options)
+            set_up_jax(options)
             # A new run has no directory yet; it is locked as soon as `_write_start` has made it.
             if resuming:
-                stack.enter_context(workdirs.lock(directory))
-            experiments = requests.build_arms(plan.arms, plan.config)
-            record = describe_start(plan, experiments, options.devices, command)
+                stack.enter_context(workdirs.lock_run_directory(directory))
+            experiments = requests.build_experiments(plan.arms, plan.config)
+            record = _make_start_record(plan, experiments, options.devices, command)
         if resuming:
             allow = options.allow_changes
             provenance.check_unchanged(directory, record, source.module, allow=allow)
-        start(directory, stored, plan, record, resuming=resuming)
-        stack.enter_context(workdirs.lock(directory))
+        _write_start(directory, stored, plan, record, resuming=resuming)
+        stack.enter_context(workdirs.lock_run_directory(directory))
         print_text(f"Work directory: {directory}")
         from mmjax.train import run_arms
 
-        with tell_how_to_resume(command, directory):
+        with add_resume_hint(command, directory):
             run_arms.run(
                 experiments,
                 workdir=directory,
@@ -90,13 +97,13 @@ def run(
             )
 
 
-def evaluate(options: argparse.Namespace) -> None:
+def evaluate_stored_run(options: argparse.Namespace) -> None:
     """Prints the test results of a run's best parameters again."""
-    with requests.opening(options):
-        stored = workdirs.read(options.run)
-        arms, config = requests.of_run(stored, options)
-        prepare_jax(options)
-        experiments = requests.build_arms(arms, config)
+    with requests.open_run_with_options(options):
+        stored = workdirs.read_stored_run(options.run)
+        arms, config = requests.load_configs_to_evaluate(stored, options)
+        set_up_jax(options)
+        experiments = requests.build_experiments(arms, config)
         check_experiments(experiments, options.devices)
     evaluate_run(experiments, options.run, stored.seeds, options.devices)
 
@@ -108,14 +115,15 @@ def evaluate_run(
     devices: int | None,
 ) -> None:
     """Evaluates every arm's best parameters on the test split, and prints the metrics."""
-    from mmjax.train import run_arms, run_report
+    from mmjax.train import run_arms
+    from mmjax.train.reporting import run_report
 
     tests = {}
     for arm, make in experiments.items():
-        tests[arm] = run_arms.retest(
+        tests[arm] = run_arms.evaluate_best(
             make(), directory / arm, seeds=seeds, devices=devices, checked=True
         )
-    run_report.show(run_report.metric_table(tests))
+    run_report.print_result_table(run_report.make_metric_rows(tests))
 
 
 def check_experiments(
@@ -126,36 +134,36 @@ def check_experiments(
     Returns:
       {arm: number of devices that will train it}.
     """
-    from mmjax.train.devices import choose_devices
-    from mmjax.train.experiment_check import check
+    from mmjax.train.experiment_check import check_experiment
+    from mmjax.train.hardware.devices import choose_devices
 
     device_counts = {}
     for arm, make in experiments.items():
         experiment = make()
         device_counts[arm] = len(choose_devices(experiment, devices))
-        check(experiment, device_counts[arm])
+        check_experiment(experiment, device_counts[arm])
     return device_counts
 
 
-def summarize(experiments: Mapping[str, Callable[[], Any]], devices: int | None) -> None:
+def _print_summaries(experiments: Mapping[str, Callable[[], Any]], devices: int | None) -> None:
     """Prints the model of every arm; nothing is compiled or written."""
     from mmjax import summary
 
     check_experiments(experiments, devices)
     for arm, make in experiments.items():
-        summary.show(summary.summarize(make()), arm)
+        summary.print_summary(summary.summarize_experiment(make()), arm)
 
 
-def print_help(parser: argparse.ArgumentParser, plan: Plan) -> None:
+def _print_help(parser: argparse.ArgumentParser, plan: RunRequest) -> None:
     """Prints the experiment's docstring, the options, and every path with its type and value."""
     print_text(plan.source.doc() + "\n")
     print(parser.format_help())
     print("paths:")
-    print_text(config_table.format_rows(configs.describe(plan.config)))
+    print_text(config_table.format_config_rows(configs.list_config_rows(plan.config)))
 
 
-def describe_start(
-    plan: Plan,
+def _make_start_record(
+    plan: RunRequest,
     experiments: Mapping[str, Callable[[], Any]],
     devices: int | None,
     command: str,
@@ -168,24 +176,33 @@ def describe_start(
         code = provenance.digest_code(plan.source.module)
         digests = data.result()
     module = plan.source.module
-    file = None if module is None else loaded_code.source_file(module)
-    return provenance.record(command, file, code=code, data=digests, devices_used=device_counts)
+    file = None if module is None else loaded_code.find_source_file(module)
+    return provenance.make_record(
+        command, file, code=code, data=digests, devices_used=device_counts
+    )
 
 
-def start(
-    directory: Path, run: workdirs.Run, plan: Plan, record: dict[str, Any], *, resuming: bool
+def _write_start(
+    directory: Path,
+    run: workdirs.StoredRun,
+    plan: RunRequest,
+    record: dict[str, Any],
+    *,
+    resuming: bool,
 ) -> None:
     """Writes the run's configuration and provenance; of several processes only the first does."""
     import jax
 
-    from mmjax.train.multihost import wait_for_all
+    from mmjax.train.hardware.multihost import wait_for_all_processes
 
-    wait_for_all("the directory is checked")  # else the others could find a run there already
+    wait_for_all_processes(
+        "the directory is checked"
+    )  # else the others could find a run there already
     if jax.process_index():
-        return wait_for_all("the directory is written")
+        return wait_for_all_processes("the directory is written")
     if resuming:
-        provenance.append(directory, record)
+        provenance.append_record(directory, record)
     else:
-        table = config_table.format_rows(configs.describe(plan.config))
-        workdirs.write(directory, run, table, plan.source.module, record)
-    wait_for_all("the directory is written")
+        table = config_table.format_config_rows(configs.list_config_rows(plan.config))
+        workdirs.write_run(directory, run, table, plan.source.module, record)
+    wait_for_all_processes("the directory is written")

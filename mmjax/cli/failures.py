@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from mmjax.cli.streams import lost_output
-from mmjax.cli.warning_lines import clean_warnings
+from mmjax.cli.streams import describe_lost_output
+from mmjax.cli.warning_lines import print_warnings_as_lines
 from mmjax.console import print_text
 from mmjax.interrupts import raise_on_signals
 
-HINT = "Set MMJAX_TRACEBACK=1 for the whole traceback."
+_TRACEBACK_HINT = "Set MMJAX_TRACEBACK=1 for the whole traceback."
 EPILOG = "The environment variable MMJAX_TRACEBACK=1 shows whole tracebacks of errors."
 
 
-class Place(NamedTuple):
+class _CodeLine(NamedTuple):
     """A line of the user's own code."""
 
     file: str
@@ -33,32 +33,32 @@ class Place(NamedTuple):
         return f'  File "{self.file}", line {self.line}{within}' + (source and f"\n    {source}")
 
 
-def guarded(action: Callable[[], None]) -> int:
+def run_and_report_errors(action: Callable[[], None]) -> int:
     """Runs an action and returns the exit code; invalid input is reported in one line.
 
     If the user's own code failed, its last line is shown too. The environment variable
     MMJAX_TRACEBACK=1 shows the traceback instead.
     """
     try:
-        with raise_on_signals(), clean_warnings():
+        with raise_on_signals(), print_warnings_as_lines():
             action()
     except KeyboardInterrupt as interrupt:
         print_text(f"\n{str(interrupt) or 'Interrupted.'}", file=sys.stderr)
         return 128 + getattr(interrupt, "signum", signal.SIGINT)
     except Exception as error:
-        line = find_user_place(error)
-        code = exit_code(error) or (1 if line else None)
+        line = _find_user_code_line(error)
+        code = _choose_exit_code(error) or (1 if line else None)
         if code is None or os.environ.get("MMJAX_TRACEBACK") == "1":
             raise
-        print_text(describe_error(error, line), file=sys.stderr)
+        print_text(_describe_error(error, line), file=sys.stderr)
         return code
-    if reason := lost_output():
+    if reason := describe_lost_output():
         print_text(f"error: some of the output could not be written: {reason}.", file=sys.stderr)
         return 1
     return 0
 
 
-def exit_code(error: Exception) -> int | None:
+def _choose_exit_code(error: Exception) -> int | None:
     """Returns 2 for invalid input, 1 for an error while running, None for a bug.
 
     Errors that mmjax raises itself are about the input, and errors of the operating system about
@@ -76,34 +76,34 @@ def exit_code(error: Exception) -> int | None:
     return next((code for kind, code in kinds if isinstance(error, kind)), None)
 
 
-def describe_error(error: Exception, line: Place | None) -> str:
+def _describe_error(error: Exception, line: _CodeLine | None) -> str:
     """Formats an error: its message, its type unless mmjax raised it, the user's line, the hint."""
-    from mmjax.config.build import CONTEXT
+    from mmjax.config.build import FIDDLE_CONTEXT
     from mmjax.config.errors import ConfigError
 
-    text = CONTEXT.sub("", str(error)).strip()
+    text = FIDDLE_CONTEXT.sub("", str(error)).strip()
     known = isinstance(error, ConfigError) or _raised_in_mmjax(error)
     if isinstance(error, UnicodeEncodeError):
         text += "; set PYTHONUTF8=1 to use file names of any language"
     if not known and not isinstance(error, OSError | UnicodeEncodeError):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     lines = [f"error: {text}", *([str(line)] if line else [])]
-    return "\n".join(lines if known and not line else [*lines, HINT])
+    return "\n".join(lines if known and not line else [*lines, _TRACEBACK_HINT])
 
 
-def find_user_place(error: BaseException) -> Place | None:
+def _find_user_code_line(error: BaseException) -> _CodeLine | None:
     """Finds the innermost line of the user's code in the traceback of an error or its causes."""
-    for cause in reversed(list(_causes(error))):
+    for cause in reversed(list(_iterate_causes(error))):
         if isinstance(cause, SyntaxError) and cause.filename and _is_user_file(cause.filename):
-            return Place(cause.filename, cause.lineno or 0, "")
+            return _CodeLine(cause.filename, cause.lineno or 0, "")
         frames = traceback.extract_tb(cause.__traceback__)
         places = [f for f in frames if _is_user_file(f.filename)]
         if places:
-            return Place(places[-1].filename, places[-1].lineno or 0, places[-1].name)
+            return _CodeLine(places[-1].filename, places[-1].lineno or 0, places[-1].name)
     return None
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def _iterate_causes(error: BaseException | None) -> Iterator[BaseException]:
     """Yields an error and its causes, back to the first."""
     while error is not None:
         yield error

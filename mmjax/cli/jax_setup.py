@@ -12,7 +12,7 @@ from mmjax import files
 from mmjax.config import ConfigError
 
 
-def prepare_jax(options: argparse.Namespace) -> None:
+def set_up_jax(options: argparse.Namespace) -> None:
     """Opens the devices and sets the compilation cache.
 
     Raises:
@@ -20,13 +20,13 @@ def prepare_jax(options: argparse.Namespace) -> None:
     """
     import jax
 
-    from mmjax.train.devices import open_cores
+    from mmjax.train.hardware.devices import expose_cpu_cores
 
     # Tracing creates many objects that stay alive: at Python's default threshold, garbage
     # collection takes 0.3 s of the main job's start.
     gc.set_threshold(50_000)
     set_compilation_cache(options.compilation_cache)
-    open_cores()
+    expose_cpu_cores()
     if options.devices is not None and options.devices > jax.device_count():
         raise ConfigError(f"--devices {options.devices}: there is only {jax.device_count()}.")
 
@@ -40,7 +40,7 @@ def set_compilation_cache(directory: Path | None) -> None:
 
     if directory is None:
         return
-    if files.is_writable(directory):
+    if files.can_write_files(directory):
         jax.config.update("jax_compilation_cache_dir", str(directory))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
         return

@@ -20,11 +20,11 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "removes an entry of a dict; repeatable",
     )
     seeds = "seeds, trained together in one program (default: 0, or those of --from-run)"
-    add("--seeds", nargs="+", type=natural, metavar="N", help=seeds)
+    add("--seeds", nargs="+", type=parse_natural_number, metavar="N", help=seeds)
     workdir = "directory of the results (default: runs/NAME/TIME)"
     add("--workdir", type=Path, metavar="DIR", help=workdir)
     add("--resume", action="store_true", help="continue the run in --workdir, if there is one")
-    add_allow_changes(parser)
+    add_allow_changes_option(parser)
     add_checkpoint_option(parser)
     summary = (
         "print the model of every arm (shapes, parameters, FLOPs), in Markdown to a file; stop"
@@ -32,11 +32,11 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add("--summary", action="store_true", help=summary)
     add("--from-run", type=Path, metavar="DIR", help="use the configuration of that run")
     add_trust_options(parser)
-    add_shared_options(parser)
+    add_device_and_cache_options(parser)
     add("-h", "--help", action="store_true", help="show this help and the experiment's paths")
 
 
-def add_allow_changes(parser: argparse.ArgumentParser) -> None:
+def add_allow_changes_option(parser: argparse.ArgumentParser) -> None:
     """Adds the option to resume with other code or data than before."""
     allowed = "resume even if the experiment's own code or the data have changed since"
     parser.add_argument("--allow-changes", action="store_true", help=allowed)
@@ -61,17 +61,21 @@ def add_checkpoint_option(parser: argparse.ArgumentParser) -> None:
     )
     default = datetime.timedelta(minutes=10)
     parser.add_argument(
-        "--checkpoint-every", type=steps_or_time, metavar="STEPS|TIME", default=default, help=text
+        "--checkpoint-every",
+        type=parse_steps_or_time,
+        metavar="STEPS|TIME",
+        default=default,
+        help=text,
     )
 
 
-def add_shared_options(parser: argparse.ArgumentParser) -> None:
+def add_device_and_cache_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of devices and of the compilation cache."""
     add = parser.add_argument
     devices = "number of devices (default: all; on CPU, as many cores as a batch can keep busy)"
-    add("--devices", type=positive, metavar="N", help=devices)
+    add("--devices", type=parse_positive_number, metavar="N", help=devices)
     cache = "folder of compiled programs for the next start (default: %(default)s)"
-    default = cache_directory()
+    default = default_cache_directory()
     add("--compilation-cache", type=Path, metavar="DIR", default=default, help=cache)
     off = "--no-compilation-cache"
     add(
@@ -96,7 +100,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help=prepared)
 
 
-def cache_directory() -> Path | None:
+def default_cache_directory() -> Path | None:
     """Returns the folder of compiled programs: by default mmjax/xla in the user's cache.
 
     The environment variables MMJAX_CACHE and JAX_COMPILATION_CACHE_DIR override it. None if the
@@ -110,7 +114,7 @@ def cache_directory() -> Path | None:
     return None if cache.startswith("~") else Path(cache) / "mmjax" / "xla"
 
 
-def natural(text: str) -> int:
+def parse_natural_number(text: str) -> int:
     """Parses a whole number from 0 on.
 
     Example:
@@ -122,14 +126,14 @@ def natural(text: str) -> int:
     return int(text)
 
 
-def positive(text: str) -> int:
+def parse_positive_number(text: str) -> int:
     """Parses a whole number from 1 on."""
-    if natural(text) < 1:
+    if parse_natural_number(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not at least 1")
     return int(text)
 
 
-def steps_or_time(text: str) -> int | datetime.timedelta:
+def parse_steps_or_time(text: str) -> int | datetime.timedelta:
     """Parses a number of steps, or a time with its unit.
 
     Example:

@@ -10,7 +10,7 @@ from mmjax import files, provenance
 from mmjax.console import align_columns, print_paragraph, print_table, print_text
 
 
-def add_commands(commands: Any) -> None:
+def add_report_commands(commands: Any) -> None:
     """Adds the three commands to those of `mmjax`."""
     report_help = "write a study's tables and figures: Markdown, LaTeX, one HTML page"
     parser = commands.add_parser("report", help=report_help, allow_abbrev=False)
@@ -23,45 +23,47 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("directories", type=Path, nargs="+", metavar="RUN_DIR")
 
 
-def report(options: argparse.Namespace) -> None:
+def report_study(options: argparse.Namespace) -> None:
     """Writes a study's report."""
-    check_installed("pandas", "pyarrow")
-    check_links(options.directory)
-    from mmjax.report.write_report import report as write
+    _check_packages_installed("pandas", "pyarrow")
+    _check_no_links(options.directory)
+    from mmjax.report.write_report import write_report as write
 
     write(options.directory)
     print_text(f"Report: {options.directory / 'report.html'}")
 
 
-def show(options: argparse.Namespace) -> None:
+def show_run(options: argparse.Namespace) -> None:
     """Prints a run: its start, its configuration, and each arm's state, metrics and costs."""
     from mmjax.report import number_format
     from mmjax.runs import read, stored_settings
 
-    arms = read.find(options.directory)
+    arms = read.read_runs(options.directory)
     print_text(str(options.directory))
-    for line in starts(options.directory):
+    for line in _describe_starts(options.directory):
         print_text(line)
     print("\nSettings (whatever is not listed has its default)")
-    print_aligned([[path, value] for path, value in arms[0].settings.items()])
+    _print_aligned_rows([[path, value] for path, value in arms[0].settings.items()])
     for run in arms:
         print_text(f"\n{run.name}: {run.state}")
         if run is not arms[0]:
             both = {arms[0].name: arms[0].settings, run.name: run.settings}
-            print_aligned(stored_settings.differences(both))
+            _print_aligned_rows(stored_settings.tabulate_differences(both))
         if run.tests:
-            print_table(read.metrics(run), "Test split")
+            print_table(read.make_metrics_table(run), "Test split")
         if run.cost:
-            costs = (f"{name} {number_format.short(value)}" for name, value in run.cost.items())
+            costs = (
+                f"{name} {number_format.format_number(value)}" for name, value in run.cost.items()
+            )
             print_paragraph(f"cost: {', '.join(costs)}")
 
 
-def compare(options: argparse.Namespace) -> None:
+def compare_runs(options: argparse.Namespace) -> None:
     """Prints how runs differ: in settings, in test metrics, and in paired tests."""
     from mmjax.runs import read, stored_settings
 
-    runs = read.distinct(options.directories)
-    differences = stored_settings.differences({run.name: run.settings for run in runs})
+    runs = read.read_distinct_runs(options.directories)
+    differences = stored_settings.tabulate_differences({run.name: run.settings for run in runs})
     if len(differences) > 1:
         print_table(differences, "Settings that differ", words=len(differences[0]))
     else:
@@ -69,8 +71,10 @@ def compare(options: argparse.Namespace) -> None:
     for run in runs:
         if run.state != "finished":
             print_text(f"{run.name} is {run.state}")
-    print_table(read.side_by_side(runs), "Test split: mean ± half the 95% interval over seeds")
-    tested = read.tests(runs)
+    print_table(
+        read.make_comparison_table(runs), "Test split: mean ± half the 95% interval over seeds"
+    )
+    tested = read.make_difference_table(runs)
     if tested:
         title = f"Difference to {runs[0].name} on common seeds (paired t-test, Holm's p)"
         print_table(tested, title)
@@ -78,21 +82,23 @@ def compare(options: argparse.Namespace) -> None:
         print("No paired tests: they need two seeds that a run has in common with the first.")
 
 
-def starts(directory: Path) -> list[str]:
+def _describe_starts(directory: Path) -> list[str]:
     """Lists the times and commands by which a run was started and resumed."""
     try:
-        return [f"{start['time']}  {start['command']}" for start in provenance.read(directory)]
+        return [
+            f"{start['time']}  {start['command']}" for start in provenance.read_records(directory)
+        ]
     except files.DamagedFileError as error:
         return [f"(when it was started is not known: {error})"]
 
 
-def print_aligned(rows: Sequence[Sequence[str]]) -> None:
+def _print_aligned_rows(rows: Sequence[Sequence[str]]) -> None:
     """Prints rows of text in columns."""
     for line in align_columns(rows):
         print_text(f"  {line}")
 
 
-def check_links(directory: Path) -> None:
+def _check_no_links(directory: Path) -> None:
     """Refuses a study whose report would be written through links to other folders.
 
     Raises:
@@ -110,7 +116,7 @@ def check_links(directory: Path) -> None:
             )
 
 
-def check_installed(*packages: str) -> None:
+def _check_packages_installed(*packages: str) -> None:
     """Checks that the packages of the report are installed.
 
     Raises:

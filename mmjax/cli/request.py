@@ -13,13 +13,13 @@ import fiddle as fdl
 from mmjax import config as configs
 from mmjax.config import ConfigError, constructors, experiment_source, references
 from mmjax.config import trust as trusting
-from mmjax.config.experiment_source import Arms, Source
+from mmjax.config.experiment_source import ArmsFunction, ExperimentSource
 from mmjax.config.trust import Trust
 from mmjax.runs import workdir as workdirs
-from mmjax.runs.stored_experiment import Code, load_experiments, open_code
+from mmjax.runs.stored_experiment import UsableCode, load_run_configs, load_stored_code
 
 
-class Plan(NamedTuple):
+class RunRequest(NamedTuple):
     """An experiment with the settings of the command line.
 
     Attributes:
@@ -29,13 +29,13 @@ class Plan(NamedTuple):
       seeds: the seeds.
     """
 
-    source: Source
+    source: ExperimentSource
     config: fdl.Buildable
     arms: dict[str, fdl.Buildable]
     seeds: tuple[int, ...]
 
 
-def make_plan(source: Source, options: argparse.Namespace) -> Plan:
+def make_run_request(source: ExperimentSource, options: argparse.Namespace) -> RunRequest:
     """Makes the configuration of every arm; settings are applied to the experiment itself.
 
     Raises:
@@ -45,20 +45,20 @@ def make_plan(source: Source, options: argparse.Namespace) -> Plan:
     if options.from_run is None:
         config = source.config()
     else:
-        stored = workdirs.read(options.from_run)
-        allow = [*options.allow, *source.allow, *known_modules(source)]
-        config, stored_arms = load_experiments(options.from_run, stored, allow, source.module)
+        stored = workdirs.read_stored_run(options.from_run)
+        allow = [*options.allow, *source.allow, *_list_modules_of_source(source)]
+        config, stored_arms = load_run_configs(options.from_run, stored, allow, source.module)
         seeds = options.seeds or stored.seeds
         if source.function is None and not options.settings:
             arms = stored_arms
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"--seeds {' '.join(map(str, seeds))}: the seeds must differ.")
     for setting in options.settings:
-        config = configs.apply(config, setting)
-    return Plan(source, config, arms or make_arms(config, source.arms), tuple(seeds))
+        config = configs.apply_setting(config, setting)
+    return RunRequest(source, config, arms or _make_arm_configs(config, source.arms), tuple(seeds))
 
 
-def make_arms(config: fdl.Buildable, arms: Arms | None) -> dict[str, fdl.Buildable]:
+def _make_arm_configs(config: fdl.Buildable, arms: ArmsFunction | None) -> dict[str, fdl.Buildable]:
     """Returns the arms by name; an experiment without arms is one arm named "all"."""
     arm_configs = arms(config) if arms else {"all": config}
     for name in arm_configs:
@@ -66,23 +66,23 @@ def make_arms(config: fdl.Buildable, arms: Arms | None) -> dict[str, fdl.Buildab
     return arm_configs
 
 
-def known_modules(source: Source) -> set[str]:
+def _list_modules_of_source(source: ExperimentSource) -> set[str]:
     """Lists the modules that the named experiment uses itself: the user runs them anyway."""
     if source.function is None:
         return set()
-    return references.modules_of(configs.dump(source.config(), source.module))
+    return references.list_foreign_modules(configs.dump_config(source.config(), source.module))
 
 
-def as_stored(plan: Plan) -> workdirs.Run:
+def make_stored_run(plan: RunRequest) -> workdirs.StoredRun:
     """Converts the plan to the form in which a run's directory stores it."""
     own = plan.source.module
-    arms = {name: configs.dump(arm, own) for name, arm in plan.arms.items()}
-    arms_function = experiment_source.reference(plan.source.arms, own)
-    config = configs.dump(plan.config, own)
-    return workdirs.Run(plan.source.name, config, arms, arms_function, plan.seeds)
+    arms = {name: configs.dump_config(arm, own) for name, arm in plan.arms.items()}
+    arms_function = experiment_source.make_arms_reference(plan.source.arms, own)
+    config = configs.dump_config(plan.config, own)
+    return workdirs.StoredRun(plan.source.name, config, arms, arms_function, plan.seeds)
 
 
-def build_arms(
+def build_experiments(
     arms: Mapping[str, fdl.Buildable], base: fdl.Buildable
 ) -> dict[str, Callable[[], Any]]:
     """Builds the experiments of arms; arms with the same data as the base share its data set.
@@ -94,34 +94,38 @@ def build_arms(
       ConfigError: a constructor refused its arguments.
     """
     data = base.__arguments__.get("data")
-    data_set = configs.build(data, at="data") if isinstance(data, fdl.Buildable) else data
+    data_set = configs.build_config(data, at="data") if isinstance(data, fdl.Buildable) else data
     # Built once and then looked up: training asks for an experiment when its turn comes.
     experiments = {}
     for name, arm in arms.items():
-        experiments[name] = configs.build(_with_data(arm, data, data_set))
+        experiments[name] = configs.build_config(_share_data(arm, data, data_set))
     return {name: functools.partial(experiments.__getitem__, name) for name in experiments}
 
 
-def trust_of(options: argparse.Namespace) -> Trust:
+def _read_trust_options(options: argparse.Namespace) -> Trust:
     """Returns what the options permit a stored run."""
     return Trust(tuple(options.allow), options.allow_code, options.allow_writes)
 
 
-def opening(options: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
+def open_run_with_options(options: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
     """Marks that a stored run is being opened, if the options name one."""
     stored = getattr(options, "from_run", None) or getattr(options, "run", None)
-    return trusting.opening(trust_of(options)) if stored else contextlib.nullcontext()
+    return (
+        trusting.open_stored_run(_read_trust_options(options))
+        if stored
+        else contextlib.nullcontext()
+    )
 
 
-def of_options(options: argparse.Namespace) -> Source:
+def find_source(options: argparse.Namespace) -> ExperimentSource:
     """Finds the experiment that `mmjax run` names, or that the named run stored."""
     if options.target is not None:
-        return experiment_source.of_target(options.target)
+        return experiment_source.load_source(options.target)
     if options.from_run is None:
         raise ConfigError("name an experiment: mmjax run FILE_OR_MODULE, or --from-run DIR.")
-    stored = workdirs.read(options.from_run)
+    stored = workdirs.read_stored_run(options.from_run)
     module, _, name = (stored.arms_function or "").partition(":")
-    is_own = module == references.OWN
+    is_own = module == references.OWN_FILE
     # The arms are stored too, so the function that made them is needed only to make others.
     needed = [name] if is_own and options.settings else []
     texts = [stored.config, *stored.arms.values()]
@@ -130,38 +134,38 @@ def of_options(options: argparse.Namespace) -> Source:
         f"If you trust the run: mmjax run {again} --allow-code. Or name your own file: mmjax run "
         f"FILE {again}."
     )
-    code = open_code(options.from_run, texts, trust_of(options), fix, needed)
+    code = load_stored_code(options.from_run, texts, _read_trust_options(options), fix, needed)
     arms = None
-    if options.settings or (module, name) in constructors.ARMS or (is_own and code.own):
-        arms = experiment_source.dereference(stored.arms_function, code.own, code.allow)
+    if options.settings or (module, name) in constructors.ARM_FUNCTIONS or (is_own and code.own):
+        arms = experiment_source.resolve_arms_reference(stored.arms_function, code.own, code.allow)
     if arms is None and options.settings and list(stored.arms) != ["all"]:
         raise ConfigError(
             f"the arms of {options.from_run} cannot be made again without its experiment: "
             "mmjax run FILE --from-run DIR."
         )
-    return Source(stored.name, None, code.own, arms, code.allow)
+    return ExperimentSource(stored.name, None, code.own, arms, code.allow)
 
 
-def of_run(
-    stored: workdirs.Run, options: argparse.Namespace
+def load_configs_to_evaluate(
+    stored: workdirs.StoredRun, options: argparse.Namespace
 ) -> tuple[dict[str, fdl.Buildable], fdl.Buildable]:
     """Loads the configurations of the arms of the run to evaluate, and of the whole."""
     texts = [stored.config, *stored.arms.values()]
     if options.experiment is not None:
-        source = experiment_source.of_target(options.experiment)
-        code = Code(source.module, (*options.allow, *known_modules(source)))
+        source = experiment_source.load_source(options.experiment)
+        code = UsableCode(source.module, (*options.allow, *_list_modules_of_source(source)))
     else:
         again = shlex.join(["mmjax", "evaluate", str(options.run)])
         fix = (
             f"If you trust the run: {again} --allow-code. Or name your own file: {again} "
             "--experiment FILE."
         )
-        code = open_code(options.run, texts, trust_of(options), fix)
-    config, arms = load_experiments(options.run, stored, code.allow, code.own)
+        code = load_stored_code(options.run, texts, _read_trust_options(options), fix)
+    config, arms = load_run_configs(options.run, stored, code.allow, code.own)
     return arms, config
 
 
-def _with_data(arm: fdl.Buildable, data: Any, data_set: Any) -> fdl.Buildable:
+def _share_data(arm: fdl.Buildable, data: Any, data_set: Any) -> fdl.Buildable:
     """Replaces the arm's data by the data set that is already built, if it is the same."""
     if data is None or arm.__arguments__.get("data") != data:
         return arm

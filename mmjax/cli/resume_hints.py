@@ -14,18 +14,18 @@ from mmjax.interrupts import Interrupted
 
 
 @contextlib.contextmanager
-def tell_how_to_resume(command: str, directory: Path) -> Iterator[None]:
+def add_resume_hint(command: str, directory: Path) -> Iterator[None]:
     """Adds the command that continues a run to the interruption that ends it."""
     try:
         yield
     except KeyboardInterrupt as interrupt:
         reason = str(interrupt) or "Interrupted."
         signum = getattr(interrupt, "signum", signal.SIGINT)
-        again = resume_command(command, directory)
+        again = _make_resume_command(command, directory)
         raise Interrupted(f"{reason} To continue: {again}", signum) from None
 
 
-def resume_command(command: str, directory: Path) -> str:
+def _make_resume_command(command: str, directory: Path) -> str:
     """Returns the command that continues a run.
 
     Example:
@@ -48,7 +48,7 @@ def is_compiling() -> bool:
     return any(thread.name == "mmjax-compile" for thread in threading.enumerate())
 
 
-def end_command(code: int) -> None:
+def end_process(code: int) -> None:
     """Ends the process with an exit code, or returns if that is 0.
 
     It does not wait for a thread that compiles, which cannot be interrupted inside of XLA.

@@ -6,12 +6,12 @@ import os
 import sys
 from typing import Any
 
-GONE = (errno.EPIPE, errno.EIO)
+_READER_GONE_ERRORS = (errno.EPIPE, errno.EIO)
 """Errors of a pipe whose reader has ended, or of a closed terminal."""
 _failures: list[OSError] = []
 
 
-class SurvivingFile(io.FileIO):
+class _UnfailingFile(io.FileIO):
     """A file descriptor whose write errors are recorded instead of raised.
 
     The run matters more than what it prints: `mmjax run FILE | head` must train to its end.
@@ -22,7 +22,7 @@ class SurvivingFile(io.FileIO):
         try:
             return super().write(data) or 0
         except OSError as error:
-            if error.errno not in GONE and not _failures:
+            if error.errno not in _READER_GONE_ERRORS and not _failures:
                 _failures.append(error)
             return memoryview(data).nbytes
 
@@ -41,7 +41,7 @@ def protect_streams() -> None:
         stream.flush()
         # Python's own handlers of encoding errors raise, or write bytes that no terminal shows.
         strict = stream.errors in ("strict", "surrogateescape")
-        surviving = SurvivingFile(stream.fileno(), "wb", closefd=False)
+        surviving = _UnfailingFile(stream.fileno(), "wb", closefd=False)
         replacement = io.TextIOWrapper(
             io.BufferedWriter(surviving),
             encoding=stream.encoding,
@@ -52,7 +52,7 @@ def protect_streams() -> None:
         setattr(sys, name, replacement)
 
 
-def lost_output() -> str | None:
+def describe_lost_output() -> str | None:
     """Describes why output was lost, unless only its reader was closed."""
     if sys.stdout is not None:
         sys.stdout.flush()

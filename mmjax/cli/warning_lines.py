@@ -11,7 +11,7 @@ from mmjax.console import print_text
 
 
 @contextlib.contextmanager
-def clean_warnings() -> Iterator[None]:
+def print_warnings_as_lines() -> Iterator[None]:
     """Prints every warning as "warning: ..." on one line of stderr, the same text only once.
 
     Warnings of the package `warnings` and of mmjax's logger get the same form, without file, line

@@ -2,25 +2,31 @@
 
 from mmjax.config.arms import single_modality, single_task
 from mmjax.config.auto import auto_config
-from mmjax.config.build import build
-from mmjax.config.config_table import Difference, Row, describe, difference, flatten
+from mmjax.config.build import build_config
+from mmjax.config.config_table import (
+    ConfigDifference,
+    ConfigRow,
+    find_config_differences,
+    flatten_config,
+    list_config_rows,
+)
 from mmjax.config.errors import ConfigError
-from mmjax.config.serialize import dump, load
-from mmjax.config.set_path import apply, put
+from mmjax.config.serialize import dump_config, load_config
+from mmjax.config.set_path import apply_setting, replace_value
 
 __all__ = [
+    "ConfigDifference",
     "ConfigError",
-    "Difference",
-    "Row",
-    "apply",
+    "ConfigRow",
+    "apply_setting",
     "auto_config",
-    "build",
-    "describe",
-    "difference",
-    "dump",
-    "flatten",
-    "load",
-    "put",
+    "build_config",
+    "dump_config",
+    "find_config_differences",
+    "flatten_config",
+    "list_config_rows",
+    "load_config",
+    "replace_value",
     "single_modality",
     "single_task",
 ]

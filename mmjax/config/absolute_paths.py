@@ -12,10 +12,10 @@ from fiddle import daglish
 
 from mmjax.config import type_hints
 
-PATH_CALLS = (Path, type(Path()), os.path.join, os.path.abspath, os.path.dirname)
+_PATH_CALLS = (Path, type(Path()), os.path.join, os.path.abspath, os.path.dirname)
 
 
-def with_absolute_paths(config: Any) -> Any:
+def make_paths_absolute(config: Any) -> Any:
     """Returns a copy of a configuration whose relative paths are absolute.
 
     A value is a path if it is a `Path`, or a string at a parameter whose annotation names
@@ -25,27 +25,27 @@ def with_absolute_paths(config: Any) -> Any:
 
     def copied(value: Any, state: daglish.State) -> Any:
         if isinstance(value, Path):
-            return _absolute(value)
+            return _make_absolute(value)
         if not state.is_traversable(value):
             return value
         new = state.map_children(value)
-        if isinstance(new, fdl.Config) and fdl.get_callable(new) in PATH_CALLS:
+        if isinstance(new, fdl.Config) and fdl.get_callable(new) in _PATH_CALLS:
             # Only if all arguments are plain: other calls are not made before they are checked.
             arguments = new.__arguments__.values()
-            return _absolute(fdl.build(new)) if all(map(_is_path, arguments)) else new
+            return _make_absolute(fdl.build(new)) if all(map(_is_path, arguments)) else new
         if isinstance(new, fdl.Buildable):
-            for name, annotation in _path_parameters(fdl.get_callable(new)).items():
+            for name, annotation in _find_path_parameters(fdl.get_callable(new)).items():
                 if name in new.__arguments__:
-                    setattr(new, name, _resolved(new.__arguments__[name], annotation))
+                    setattr(new, name, _resolve_paths(new.__arguments__[name], annotation))
         return new
 
     return daglish.MemoizedTraversal.run(copied, config)
 
 
 @cache
-def _path_parameters(function: Callable[..., Any]) -> dict[str, Any]:
+def _find_path_parameters(function: Callable[..., Any]) -> dict[str, Any]:
     """Returns {parameter: annotation} of the parameters that may hold paths."""
-    annotations = type_hints.annotations(function)
+    annotations = type_hints.resolve_annotations(function)
     return {name: a for name, a in annotations.items() if name != "return" and _names_paths(a)}
 
 
@@ -59,18 +59,22 @@ def _is_path_type(annotation: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, os.PathLike)
 
 
-def _resolved(value: Any, annotation: Any) -> Any:
+def _resolve_paths(value: Any, annotation: Any) -> Any:
     """Makes the paths in a value absolute, if the annotation says that it has some."""
     union = get_origin(annotation) in (Union, UnionType)
     members = get_args(annotation) if union else (annotation,)
     if isinstance(value, str):
-        return _absolute(value) if any(map(_is_path_type, members)) else value
+        return _make_absolute(value) if any(map(_is_path_type, members)) else value
     for member in members:
         if type(value) is dict:
-            value = {k: _resolved(v, type_hints.element(member, k)) for k, v in value.items()}
+            value = {
+                k: _resolve_paths(v, type_hints.get_element_annotation(member, k))
+                for k, v in value.items()
+            }
         elif type(value) in (list, tuple):
             value = type(value)(
-                _resolved(v, type_hints.element(member, i)) for i, v in enumerate(value)
+                _resolve_paths(v, type_hints.get_element_annotation(member, i))
+                for i, v in enumerate(value)
             )
     return value
 
@@ -79,7 +83,7 @@ def _is_path(value: Any) -> bool:
     return isinstance(value, str | Path)
 
 
-def _absolute(path: Any) -> Any:
+def _make_absolute(path: Any) -> Any:
     text = os.fspath(path)
     is_relative = text and not text.startswith("~") and "://" not in text
     return type(path)(os.path.abspath(text)) if is_relative else path

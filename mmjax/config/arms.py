@@ -19,25 +19,27 @@ def single_modality(config: fdl.Buildable) -> dict[str, fdl.Buildable]:
       >>> list(single_modality(config))
       ['all', 'image', 'sound']
     """
-    return _each_alone(config, "encoders", "modality")
+    return _make_arm_per_module(config, "encoders", "modality")
 
 
 def single_task(config: fdl.Buildable) -> dict[str, fdl.Buildable]:
     """Returns the experiment as the arm "all", and one arm per task with its head alone."""
-    return _each_alone(config, "heads", "task")
+    return _make_arm_per_module(config, "heads", "task")
 
 
-def _each_alone(config: fdl.Buildable, part: str, unit: str) -> dict[str, fdl.Buildable]:
+def _make_arm_per_module(config: fdl.Buildable, part: str, unit: str) -> dict[str, fdl.Buildable]:
     modules = getattr(config.model, part)
     if "all" in modules:
         raise ConfigError(
             f"the {unit} name 'all' is reserved for the arm that uses every {unit}; rename it."
         )
-    alone = {name: _with(config, part, {name: module}) for name, module in modules.items()}
+    alone = {
+        name: _replace_modules(config, part, {name: module}) for name, module in modules.items()
+    }
     return {"all": config, **(alone if len(alone) > 1 else {})}
 
 
-def _with(config: fdl.Buildable, part: str, modules: dict) -> fdl.Buildable:
+def _replace_modules(config: fdl.Buildable, part: str, modules: dict) -> fdl.Buildable:
     """Copies a configuration with other modules; the rest is shared, so data are built once."""
     new, model = copy.copy(config), copy.copy(config.model)
     setattr(model, part, modules)

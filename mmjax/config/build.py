@@ -9,15 +9,15 @@ import fiddle as fdl
 from mmjax.config.errors import ConfigError
 
 # Fiddle adds the path of the call that failed to the message of an error.
-CONTEXT = re.compile(r"\n\nFiddle context: failed to .* at <root>(\S*) with.*", re.DOTALL)
+FIDDLE_CONTEXT = re.compile(r"\n\nFiddle context: failed to .* at <root>(\S*) with.*", re.DOTALL)
 
 # Errors that libraries raise besides if they get an object of another kind or a damaged name.
-MISUSE = (AttributeError, SyntaxError, LookupError, ArithmeticError)
-LIBRARIES = ("mmjax", "optax", "flax", "jax")
-LINES = re.compile(r"\s*\n\s*")  # a refusal is one line
+_MISUSE_ERRORS = (AttributeError, SyntaxError, LookupError, ArithmeticError)
+_LIBRARIES = ("mmjax", "optax", "flax", "jax")
+_LINE_BREAKS = re.compile(r"\s*\n\s*")  # a refusal is one line
 
 
-def build(config: Any, at: str = "") -> Any:
+def build_config(config: Any, at: str = "") -> Any:
     """Makes all calls of a configuration, the innermost first; a shared call is made once.
 
     Args:
@@ -32,18 +32,18 @@ def build(config: Any, at: str = "") -> Any:
     try:
         return fdl.build(config)
     except OSError as error:
-        raise OSError(CONTEXT.sub("", str(error))) from error
-    except (TypeError, ValueError, *MISUSE) as error:
-        if isinstance(error, MISUSE) and not _raised_in(error, LIBRARIES):
+        raise OSError(FIDDLE_CONTEXT.sub("", str(error))) from error
+    except (TypeError, ValueError, *_MISUSE_ERRORS) as error:
+        if isinstance(error, _MISUSE_ERRORS) and not _is_raised_in(error, _LIBRARIES):
             raise  # a bug in a function of the user's own
         message = str(error)
-        where = CONTEXT.search(message)
-        path = f"{at}.{_dotted(where[1]) if where else ''}".strip(".")
-        reason = LINES.sub(" ", CONTEXT.sub("", message).strip())
+        where = FIDDLE_CONTEXT.search(message)
+        path = f"{at}.{_format_path(where[1]) if where else ''}".strip(".")
+        reason = _LINE_BREAKS.sub(" ", FIDDLE_CONTEXT.sub("", message).strip())
         raise ConfigError(f"{path}: {reason}".removeprefix(": ")) from error
 
 
-def _raised_in(error: Exception, packages: tuple[str, ...]) -> bool:
+def _is_raised_in(error: Exception, packages: tuple[str, ...]) -> bool:
     """Checks whether one of the packages raised an error, or was called by fiddle for it."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     homes = [frame.f_globals.get("__name__", "").partition(".")[0] for frame in frames]
@@ -51,6 +51,6 @@ def _raised_in(error: Exception, packages: tuple[str, ...]) -> bool:
     return homes[-1] in packages or (called < len(homes) and homes[called] in packages)
 
 
-def _dotted(path: str) -> str:
+def _format_path(path: str) -> str:
     """Converts fiddle's path .model.encoders['image'] to the form that --set takes."""
     return re.sub(r"\[['\"]?(.*?)['\"]?\]", r".\1", path).removeprefix(".")

@@ -9,7 +9,7 @@ from mmjax.config import constructors, public_names, type_checks, type_hints
 from mmjax.config.errors import ConfigError
 
 # What handles configurations is recursive, with several calls of Python per level.
-MAX_DEPTH = 50
+_MAX_DEPTH = 50
 
 
 def check_calls(config: Any) -> None:
@@ -21,7 +21,7 @@ def check_calls(config: Any) -> None:
     Raises:
       ConfigError: naming the path of the call, or the configuration is nested too deeply.
     """
-    _check("", Any, config, listed=True, seen=set())
+    _check_value("", Any, config, listed=True, seen=set())
 
 
 def check_fields(config: fdl.Buildable, path: str = "") -> None:
@@ -30,14 +30,14 @@ def check_fields(config: fdl.Buildable, path: str = "") -> None:
     Raises:
       ConfigError: naming the path of the argument.
     """
-    known = type_hints.parameters(fdl.get_callable(config))
+    known = type_hints.list_parameters(fdl.get_callable(config))
     for name, value in config.__arguments__.items():
         annotation = known[name].annotation if name in known else Any
-        if not type_checks.accepts(annotation, value):
-            raise _unfit(f"{path}.{name}".strip("."), annotation, value)
+        if not type_checks.accepts_value(annotation, value):
+            raise _make_type_error(f"{path}.{name}".strip("."), annotation, value)
 
 
-def _check(
+def _check_value(
     path: str, annotation: Any, value: Any, *, listed: bool, seen: set[int], depth: int = 0
 ) -> None:
     """Checks a value and, recursively, its parts.
@@ -50,66 +50,66 @@ def _check(
       seen: identities of the calls whose arguments have been checked.
       depth: number of calls and containers around it.
     """
-    if depth > MAX_DEPTH:
+    if depth > _MAX_DEPTH:
         raise ConfigError(
-            f"the configuration is nested too deeply; {MAX_DEPTH} levels are the most."
+            f"the configuration is nested too deeply; {_MAX_DEPTH} levels are the most."
         )
     if isinstance(value, fdl.Buildable):
         function = fdl.get_callable(value)
         if not callable(function) or isinstance(function, fdl.Buildable):
             raise ConfigError(f"the stored configuration is damaged: {path} calls no function.")
-        _check_place(path, annotation, value, listed)
+        _check_call(path, annotation, value, listed)
         # A shared call is checked once; else nested sharing would take exponential time.
         if id(value) not in seen:
             seen.add(id(value))
             _check_arguments(path, value, seen, depth + 1)
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            inner = type_hints.element(annotation, key)
+            inner = type_hints.get_element_annotation(annotation, key)
             at = f"{path}.{key}".strip(".")
-            _check(at, inner, item, listed=listed, seen=seen, depth=depth + 1)
+            _check_value(at, inner, item, listed=listed, seen=seen, depth=depth + 1)
     elif isinstance(value, list | tuple | set | frozenset):
         for i, item in enumerate(value):
-            inner = type_hints.element(annotation, i)
+            inner = type_hints.get_element_annotation(annotation, i)
             at = f"{path}.{i}".strip(".")
-            _check(at, inner, item, listed=listed, seen=seen, depth=depth + 1)
-    elif listed and callable(value) and constructors.makes_data(value):
+            _check_value(at, inner, item, listed=listed, seen=seen, depth=depth + 1)
+    elif listed and callable(value) and constructors.is_data_constructor(value):
         raise ConfigError(
-            f"{path} is the function {public_names.public_name(value)}, which reads files; a "
+            f"{path} is the function {public_names.format_public_name(value)}, which reads files; a "
             "stored configuration may only call it for an experiment's data."
         )
 
 
 def _check_arguments(path: str, config: fdl.Buildable, seen: set[int], depth: int) -> None:
     function = fdl.get_callable(config)
-    known = type_hints.parameters(function)
+    known = type_hints.list_parameters(function)
     listed = constructors.is_constructor(function)
     for key, value in config.__arguments__.items():
         annotation = known[key].annotation if key in known else Any
         at = f"{path}.{key}".strip(".")
-        _check(at, annotation, value, listed=listed, seen=seen, depth=depth)
+        _check_value(at, annotation, value, listed=listed, seen=seen, depth=depth)
 
 
-def _check_place(path: str, annotation: Any, config: fdl.Buildable, listed: bool) -> None:
+def _check_call(path: str, annotation: Any, config: fdl.Buildable, listed: bool) -> None:
     """Refuses a call whose result does not fit its parameter."""
     if not listed:
         return
-    if constructors.makes_data(fdl.get_callable(config)):
+    if constructors.is_data_constructor(fdl.get_callable(config)):
         from mmjax.data.dataset import Dataset
 
         if not isinstance(config, fdl.Config) or Dataset not in (annotation, *get_args(annotation)):
             raise ConfigError(
-                f"{path or 'the configuration'} is {_show(config)}, which reads files; a stored "
+                f"{path or 'the configuration'} is {_format_call(config)}, which reads files; a stored "
                 "configuration may only call it for an experiment's data."
             )
-    elif not type_checks.accepts(annotation, config):
-        raise _unfit(path, annotation, config)
+    elif not type_checks.accepts_value(annotation, config):
+        raise _make_type_error(path, annotation, config)
 
 
-def _unfit(path: str, annotation: Any, value: Any) -> ConfigError:
-    text = _show(value) if isinstance(value, fdl.Buildable) else repr(value)[:60]
-    return ConfigError(f"{path} is {text}; expected {type_hints.show_type(annotation)}.")
+def _make_type_error(path: str, annotation: Any, value: Any) -> ConfigError:
+    text = _format_call(value) if isinstance(value, fdl.Buildable) else repr(value)[:60]
+    return ConfigError(f"{path} is {text}; expected {type_hints.format_type(annotation)}.")
 
 
-def _show(config: fdl.Buildable) -> str:
-    return f"{public_names.public_name(fdl.get_callable(config))}(...)"
+def _format_call(config: fdl.Buildable) -> str:
+    return f"{public_names.format_public_name(fdl.get_callable(config))}(...)"

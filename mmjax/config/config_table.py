@@ -11,7 +11,7 @@ from mmjax.config.errors import ConfigError
 from mmjax.console import align_columns
 
 
-class Row(NamedTuple):
+class ConfigRow(NamedTuple):
     """One path that can be set, with its type and its value as text."""
 
     path: str
@@ -19,7 +19,7 @@ class Row(NamedTuple):
     value: str
 
 
-class Difference(NamedTuple):
+class ConfigDifference(NamedTuple):
     """A path at which two configurations differ; None where one of them lacks it."""
 
     path: str
@@ -27,7 +27,7 @@ class Difference(NamedTuple):
     second: str | None
 
 
-def describe(config: fdl.Buildable) -> list[Row]:
+def list_config_rows(config: fdl.Buildable) -> list[ConfigRow]:
     """Lists every path of a configuration, in the order of its parameters.
 
     Raises:
@@ -39,50 +39,50 @@ def describe(config: fdl.Buildable) -> list[Row]:
       ConfigRow(path='learning_rate', type='float | Callable', value='0.1')
     """
     try:
-        return [row for row in _rows("", Any, config) if row.path]
+        return [row for row in _iterate_rows("", Any, config) if row.path]
     except RecursionError:
         raise ConfigError("the configuration is nested too deeply.") from None
 
 
-def flatten(config: fdl.Buildable) -> dict[str, str]:
+def flatten_config(config: fdl.Buildable) -> dict[str, str]:
     """Returns {path: value}, defaults included; a call's value is the name of its function."""
-    return {"": show(config)} | {row.path: row.value for row in describe(config)}
+    return {"": format_value(config)} | {row.path: row.value for row in list_config_rows(config)}
 
 
-def difference(first: fdl.Buildable, second: fdl.Buildable) -> list[Difference]:
+def find_config_differences(first: fdl.Buildable, second: fdl.Buildable) -> list[ConfigDifference]:
     """Lists the paths at which two configurations differ."""
-    a, b = flatten(first), flatten(second)
+    a, b = flatten_config(first), flatten_config(second)
     paths = list(dict.fromkeys([*a, *b]))
-    return [Difference(p, a.get(p), b.get(p)) for p in paths if a.get(p) != b.get(p)]
+    return [ConfigDifference(p, a.get(p), b.get(p)) for p in paths if a.get(p) != b.get(p)]
 
 
-def format_rows(rows: list[Row]) -> str:
+def format_config_rows(rows: list[ConfigRow]) -> str:
     """Formats the rows as aligned columns, one row per line."""
     return "\n".join(align_columns(rows))
 
 
-def show(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Formats a value as a user would type it."""
     if value is fdl.NO_VALUE:
         return "(required)"
     if isinstance(value, fdl.Buildable):
-        return _show_call(value)
+        return _format_call(value)
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{k!r}: {show(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{k!r}: {format_value(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
-        return f"[{', '.join(map(show, value))}]"
+        return f"[{', '.join(map(format_value, value))}]"
     if type(value) is tuple:
-        return f"({', '.join(map(show, value))}{',' * (len(value) == 1)})"
+        return f"({', '.join(map(format_value, value))}{',' * (len(value) == 1)})"
     if hasattr(value, "__qualname__"):
-        return public_names.public_name(value)
-    return _show_record(value) if _is_record(value) else repr(value)
+        return public_names.format_public_name(value)
+    return _format_record(value) if _is_record(value) else repr(value)
 
 
-def _show_call(config: fdl.Buildable) -> str:
+def _format_call(config: fdl.Buildable) -> str:
     """Formats a call without its arguments, which have rows of their own."""
     function = fdl.get_callable(config)
-    inside = "..." if config.__arguments__ or type_hints.parameters(function) else ""
-    call = f"{public_names.public_name(function)}({inside})"
+    inside = "..." if config.__arguments__ or type_hints.list_parameters(function) else ""
+    call = f"{public_names.format_public_name(function)}({inside})"
     return call if isinstance(config, fdl.Config) else f"partial {call}"
 
 
@@ -92,37 +92,43 @@ def _is_record(value: Any) -> bool:
     )
 
 
-def _show_record(value: Any) -> str:
+def _format_record(value: Any) -> str:
     """Formats a data class or named tuple as the call that makes it, without default fields."""
-    given = (f"{k}={show(v)}" for k, v in type_hints.changed_fields(value).items())
+    given = (f"{k}={format_value(v)}" for k, v in type_hints.find_changed_fields(value).items())
     return f"{type(value).__name__}({', '.join(given)})"
 
 
-def _rows(path: str, annotation: Any, value: Any) -> Iterator[Row]:
+def _iterate_rows(path: str, annotation: Any, value: Any) -> Iterator[ConfigRow]:
     """Yields the row of a value, then those of its parts."""
-    value = type_hints.opened(value)
-    parts = list(_parts(annotation, value))
+    value = type_hints.expand_default(value)
+    parts = list(_iterate_parts(annotation, value))
     if isinstance(value, fdl.Buildable) or not parts:
-        yield Row(path, type_hints.show_type(annotation), show(value))
+        yield ConfigRow(path, type_hints.format_type(annotation), format_value(value))
     for key, inner, part in parts:
-        yield from _rows(f"{path}.{key}" if path else str(key), inner, part)
+        yield from _iterate_rows(f"{path}.{key}" if path else str(key), inner, part)
 
 
-def _parts(annotation: Any, value: Any) -> Iterator[tuple[Any, Any, Any]]:
+def _iterate_parts(annotation: Any, value: Any) -> Iterator[tuple[Any, Any, Any]]:
     """Yields (key, annotation, value) of the parts of a call, or of a container with calls."""
     if isinstance(value, fdl.Buildable):
-        yield from _arguments(value)
+        yield from _iterate_arguments(value)
     elif isinstance(value, Mapping):
-        yield from ((k, type_hints.element(annotation, k), v) for k, v in value.items())
-    elif isinstance(value, list | tuple) and type_checks.holds_buildable(value):
-        yield from ((i, type_hints.element(annotation, i), v) for i, v in enumerate(value))
+        yield from (
+            (k, type_hints.get_element_annotation(annotation, k), v) for k, v in value.items()
+        )
+    elif isinstance(value, list | tuple) and type_checks.contains_buildable(value):
+        yield from (
+            (i, type_hints.get_element_annotation(annotation, i), v) for i, v in enumerate(value)
+        )
 
 
-def _arguments(config: fdl.Buildable) -> Iterator[tuple[Any, Any, Any]]:
+def _iterate_arguments(config: fdl.Buildable) -> Iterator[tuple[Any, Any, Any]]:
     """Yields (key, annotation, value) of a call's arguments, defaults included."""
-    known = type_hints.parameters(fdl.get_callable(config))
+    known = type_hints.list_parameters(fdl.get_callable(config))
     for key, parameter in known.items():
-        default = type_hints.made(parameter.factory) if parameter.factory else parameter.default
+        default = (
+            type_hints.make_default(parameter.factory) if parameter.factory else parameter.default
+        )
         value = config.__arguments__.get(key, default)
         if value is not fdl.NO_VALUE or isinstance(config, fdl.Config):  # A partial may lack some.
             yield key, parameter.annotation, value

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from mmjax.old_names import find_current_name
 
 # mmjax's packages list their public names themselves, in `__all__`.
-PACKAGES = (
+CONSTRUCTOR_PACKAGES = (
     "mmjax.encoders",
     "mmjax.fusion",
     "mmjax.sharing",
@@ -27,13 +27,13 @@ PACKAGES = (
     "mmjax.balance",
     "mmjax.data",
 )
-INITIALIZERS = """constant delta_orthogonal glorot_normal glorot_uniform he_normal he_uniform
+_INITIALIZERS = """constant delta_orthogonal glorot_normal glorot_uniform he_normal he_uniform
     kaiming_normal kaiming_uniform lecun_normal lecun_uniform normal ones orthogonal
     truncated_normal uniform variance_scaling xavier_normal xavier_uniform zeros"""
-ACTIVATIONS = """celu elu gelu glu hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu
+_ACTIVATIONS = """celu elu gelu glu hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu
     log_sigmoid log_softmax logsumexp one_hot relu relu6 selu sigmoid silu soft_sign softmax
     softplus standardize swish tanh dot_product_attention"""
-NAMES = {
+CONSTRUCTOR_NAMES = {
     "mmjax.experiment": "Experiment",
     "mmjax.model": "Model",
     "mmjax.losses": """cross_entropy binary_cross_entropy cumulative_link coral squared_error
@@ -80,24 +80,24 @@ NAMES = {
         scale_by_madgrad mechanize momo momo_adam muon scale_by_muon prodigy reduce_on_plateau
         normalize sam schedule_free schedule_free_adamw schedule_free_sgd
         hutchinson_estimator_diag_hessian sophia""",
-    "jax.nn": ACTIVATIONS + " identity sparse_plus sparse_sigmoid squareplus mish log1mexp",
+    "jax.nn": _ACTIVATIONS + " identity sparse_plus sparse_sigmoid squareplus mish log1mexp",
     "jax.numpy": """bfloat16 bool_ complex64 complex128 float16 float32 float64 int8 int16 int32
         int64 uint8 uint16 uint32 uint64 abs absolute add arccos arccosh arcsin arcsinh arctan
         arctan2 arctanh cbrt ceil clip concatenate cos cosh divide exp exp2 expm1 floor hypot log
         log10 log1p log2 logaddexp maximum max mean median min minimum multiply negative power prod
         reciprocal round sign sin sinc sinh sqrt square stack std subtract sum tan tanh var where
         zeros_like ones_like""",
-    "jax.nn.initializers": INITIALIZERS,
+    "jax.nn.initializers": _INITIALIZERS,
     "flax.linen": """PReLU MultiHeadAttention MultiHeadDotProductAttention SelfAttention Sequential
         ConvLocal ConvTranspose Conv DenseGeneral Dense Einsum Embed BatchNorm GroupNorm
         InstanceNorm LayerNorm RMSNorm SpectralNorm WeightNorm Bidirectional ConvLSTMCell GRUCell
         LSTMCell MGUCell OptimizedLSTMCell RNN SimpleCell Dropout BatchApply avg_pool max_pool pool
         normalize zeros_init ones_init """
-    + ACTIVATIONS,
-    "flax.linen.initializers": INITIALIZERS + " zeros_init ones_init",
+    + _ACTIVATIONS,
+    "flax.linen.initializers": _INITIALIZERS + " zeros_init ones_init",
 }
 # The functions that make the arms of a run from its configuration.
-ARMS = {
+ARM_FUNCTIONS = {
     ("mmjax.config.arms", "single_modality"),
     ("mmjax.config.arms", "single_task"),
 }
@@ -112,12 +112,12 @@ class Constructor(NamedTuple):
 
 
 @cache
-def constructors() -> dict[tuple[str, str], Constructor]:
+def list_constructors() -> dict[tuple[str, str], Constructor]:
     """Returns {(module, name): constructor}, by the public name and by the place of definition.
 
     Runs stored before a name had its public place hold the place of definition.
     """
-    public = {constructor[:2]: constructor for constructor in _listed()}
+    public = {constructor[:2]: constructor for constructor in _iterate_constructors()}
     defined: dict[tuple[str, str], Constructor] = {}
     for constructor in public.values():
         home = getattr(constructor.value, "__module__", None)
@@ -127,51 +127,51 @@ def constructors() -> dict[tuple[str, str], Constructor]:
     return defined | public
 
 
-def find_constructor(module: str, name: str) -> Constructor | None:
+def find_constructor_by_name(module: str, name: str) -> Constructor | None:
     """Returns the constructor that a stored configuration names; None if it is not listed."""
-    listed = constructors()
+    listed = list_constructors()
     return listed.get((module, name)) or listed.get(find_current_name(module, name))
 
 
-def constructor_of(value: Any) -> Constructor | None:
+def find_constructor_by_value(value: Any) -> Constructor | None:
     """Returns the constructor of an object, by its first public name; None if not listed."""
-    return _by_identity().get(id(value))
+    return _index_by_identity().get(id(value))
 
 
 def is_constructor(value: Any) -> bool:
     """Checks whether a value is one of the listed objects itself."""
-    return id(value) in _by_identity()
+    return id(value) in _index_by_identity()
 
 
 @cache
-def makes_data(function: Any) -> bool:
+def is_data_constructor(function: Any) -> bool:
     """Checks whether a listed function makes a data set, for which it may read files."""
     from mmjax.config import type_hints
     from mmjax.data.dataset import Dataset
 
     return is_constructor(function) and (
         isinstance(function, FunctionType)
-        and type_hints.annotations(function).get("return") is Dataset
+        and type_hints.resolve_annotations(function).get("return") is Dataset
     )
 
 
 @cache
-def _by_identity() -> dict[int, Constructor]:
+def _index_by_identity() -> dict[int, Constructor]:
     index: dict[int, Constructor] = {}
-    for constructor in _listed():
+    for constructor in _iterate_constructors():
         index.setdefault(id(constructor.value), constructor)
     return index
 
 
-def _listed() -> Iterator[Constructor]:
+def _iterate_constructors() -> Iterator[Constructor]:
     """Yields every entry of the list that the installed versions have."""
-    for package in PACKAGES:
+    for package in CONSTRUCTOR_PACKAGES:
         module = importlib.import_module(package)
         for name in module.__all__:
             value = getattr(module, name)
             if isinstance(value, type | FunctionType):
                 yield Constructor(package, name, value)
-    for home, names in NAMES.items():
+    for home, names in CONSTRUCTOR_NAMES.items():
         module = importlib.import_module(home)
         for name in names.split():
             value = getattr(module, name, None)

@@ -13,13 +13,13 @@ from fiddle.experimental import auto_config as fiddle_auto_config
 
 from mmjax.config import constructors, public_names
 from mmjax.config.errors import ConfigError
-from mmjax.config.references import OWN
-from mmjax.loaded_code import FILE_PREFIX
+from mmjax.config.references import OWN_FILE
+from mmjax.loaded_code import FILE_MODULE_PREFIX
 
-Arms = Callable[[fdl.Buildable], dict[str, fdl.Buildable]]
+ArmsFunction = Callable[[fdl.Buildable], dict[str, fdl.Buildable]]
 
 
-class Source(NamedTuple):
+class ExperimentSource(NamedTuple):
     """The origin of an experiment.
 
     Attributes:
@@ -33,7 +33,7 @@ class Source(NamedTuple):
     name: str
     function: fiddle_auto_config.AutoConfig | None
     module: ModuleType | None
-    arms: Arms | None
+    arms: ArmsFunction | None
     allow: tuple[str, ...] = ()
 
     def config(self) -> fdl.Buildable:
@@ -51,7 +51,7 @@ class Source(NamedTuple):
         return self.name
 
 
-def of_function(function: Any, arms: Arms | None) -> Source:
+def make_source(function: Any, arms: ArmsFunction | None) -> ExperimentSource:
     """Makes the source of an experiment function.
 
     Raises:
@@ -67,10 +67,10 @@ def of_function(function: Any, arms: Arms | None) -> Source:
     function_name = function.func.__name__
     if function_name != "experiment":
         name = f"{name}-{function_name}"
-    return Source(name, function, module, arms)
+    return ExperimentSource(name, function, module, arms)
 
 
-def of_target(target: str) -> Source:
+def load_source(target: str) -> ExperimentSource:
     """Loads the source of FILE_OR_MODULE[:function]; a module-level ARMS makes its arms.
 
     Raises:
@@ -87,44 +87,46 @@ def of_target(target: str) -> Source:
         known = [n for n, value in vars(module).items() if isinstance(value, kind)]
         near = public_names.did_you_mean(name or "experiment", known)
         raise ConfigError(f"{file_or_module} defines no function '{name or 'experiment'}'.{near}")
-    return of_function(function, getattr(module, "ARMS", None))
+    return make_source(function, getattr(module, "ARMS", None))
 
 
 def import_file(path: Path) -> ModuleType:
     """Runs a file as a module; as under `python FILE`, it may import what lies beside it."""
     if not path.is_file():
         raise ConfigError(f"the file {path} does not exist.")
-    name = f"{FILE_PREFIX}{path.stem}"
+    name = f"{FILE_MODULE_PREFIX}{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    _search(path.resolve().parent)
+    _add_to_import_path(path.resolve().parent)
     spec.loader.exec_module(module)
     return module
 
 
 def import_module(name: str) -> ModuleType:
     """Imports a module, from the working directory too."""
-    _search(Path.cwd())
+    _add_to_import_path(Path.cwd())
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name and public_names.inside(name, [error.name]):
+        if error.name and public_names.is_inside_packages(name, [error.name]):
             hint = f" Did you mean {name}.py?" if Path(f"{name}.py").is_file() else ""
             raise ConfigError(f"the module {name} does not exist.{hint}") from error
         raise
 
 
-def reference(arms: Arms | None, module: ModuleType | None) -> str | None:
+def make_arms_reference(arms: ArmsFunction | None, module: ModuleType | None) -> str | None:
     """Returns an arms function as `module:name`; None if it could not be found again."""
     home, name = getattr(arms, "__module__", ""), getattr(arms, "__qualname__", "<none>")
     if arms is None or "<" in name:
         return None
-    return f"{OWN if module and home == module.__name__ else home}:{name}"
+    return f"{OWN_FILE if module and home == module.__name__ else home}:{name}"
 
 
-def dereference(text: str | None, module: ModuleType | None, allow: tuple[str, ...]) -> Arms | None:
+def resolve_arms_reference(
+    text: str | None, module: ModuleType | None, allow: tuple[str, ...]
+) -> ArmsFunction | None:
     """Finds the arms function that `make_arms_reference` recorded.
 
     Raises:
@@ -133,19 +135,21 @@ def dereference(text: str | None, module: ModuleType | None, allow: tuple[str, .
     if text is None:
         return None
     home, _, name = text.partition(":")
-    if home == OWN:
-        home = getattr(module, "__name__", OWN)
-    elif (home, name) not in constructors.ARMS and not public_names.inside(home, allow):
+    if home == OWN_FILE:
+        home = getattr(module, "__name__", OWN_FILE)
+    elif (home, name) not in constructors.ARM_FUNCTIONS and not public_names.is_inside_packages(
+        home, allow
+    ):
         raise ConfigError(f"the run's arms are of module '{home}'; if trusted, add --allow {home}.")
     else:
         module = importlib.import_module(home)
     arms = getattr(module, name, None)
     if not callable(arms):
         raise ConfigError(f"the run's arms are made by {name} of module '{home}', which has none.")
-    function: Arms = arms
+    function: ArmsFunction = arms
     return function
 
 
-def _search(directory: Path) -> None:
+def _add_to_import_path(directory: Path) -> None:
     if str(directory) not in sys.path:
         sys.path.insert(0, str(directory))

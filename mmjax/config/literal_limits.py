@@ -8,22 +8,22 @@ from mmjax.config.errors import ConfigError
 # Functions that traverse a value are recursive, and their time grows with its length.
 MAX_LENGTH = 10_000
 MAX_DEPTH = 30
-MAX_BITS = 1024  # of a whole number; no float is larger
-SHOWN = 300  # characters of a value in a message
+_MAX_BITS = 1024  # of a whole number; no float is larger
+_MAX_SHOWN = 300  # characters of a value in a message
 
 
 def check_literal(value: Any, depth: int = 0) -> None:
     """Refuses literals that cannot be stored, shown or computed with."""
     if depth > MAX_DEPTH:
         raise ConfigError(f"the value is nested too deeply; {MAX_DEPTH} levels are the most.")
-    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+    if isinstance(value, int) and value.bit_length() > _MAX_BITS:
         raise ConfigError(
             f"the value has a number of {value.bit_length()} bits, which is too large."
         )
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError("the value has a number that is too large for a float.")
     if isinstance(value, str):
-        check_text("the value", value)
+        check_is_unicode("the value", value)
     if isinstance(value, dict):
         value = [*value.keys(), *value.values()]
     if isinstance(value, list | tuple | set):
@@ -31,15 +31,15 @@ def check_literal(value: Any, depth: int = 0) -> None:
             check_literal(item, depth + 1)
 
 
-def check_text(what: str, text: str) -> None:
+def check_is_unicode(what: str, text: str) -> None:
     """Refuses text that is not valid Unicode, such as arguments of another terminal's encoding."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ConfigError(f"{what} is not valid Unicode: {shorten(text)}.") from None
+        raise ConfigError(f"{what} is not valid Unicode: {shorten_for_message(text)}.") from None
 
 
-def shorten(text: str) -> str:
+def shorten_for_message(text: str) -> str:
     """Shortens text for a message of one line, without control characters."""
     printable = text if text.isprintable() else ascii(text)
-    return printable if len(printable) <= SHOWN else f"{printable[:SHOWN]}..."
+    return printable if len(printable) <= _MAX_SHOWN else f"{printable[:_MAX_SHOWN]}..."

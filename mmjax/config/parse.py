@@ -12,18 +12,18 @@ from fiddle.experimental import auto_config as fiddle_auto_config
 
 from mmjax.config import public_names, type_checks, type_hints
 from mmjax.config.errors import ConfigError
-from mmjax.config.literal_limits import MAX_DEPTH, MAX_LENGTH, check_literal, shorten
+from mmjax.config.literal_limits import MAX_DEPTH, MAX_LENGTH, check_literal, shorten_for_message
 
-WORD = re.compile(r"[\w./:+@-]+")
-OF_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_WORD = re.compile(r"[\w./:+@-]+")
+MODULE_AND_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 # A string, which is left alone, or module:name outside of strings.
-STRING = r"""('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")"""
-MODULE_NAME = re.compile(STRING + r"|(\b[A-Za-z_][\w.]*):(?=[A-Za-z_])")
+_STRING = r"""('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")"""
+_STRING_OR_MODULE = re.compile(_STRING + r"|(\b[A-Za-z_][\w.]*):(?=[A-Za-z_])")
 # The colon of module:name is not Python, so it is parsed as an attribute of this name.
-COLON = "__colon__"
+_COLON = "__colon__"
 
 
-def readings(text: str, annotation: Any = Any) -> list[Any]:
+def parse_candidates(text: str, annotation: Any = Any) -> list[Any]:
     """Lists the values that a text may mean, the likeliest first.
 
     A literal means itself, and a call a `fdl.Config`. A word is a string; if a public callable has
@@ -47,12 +47,12 @@ def readings(text: str, annotation: Any = Any) -> list[Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python's remarks on the syntax
-            return _readings(text, annotation)
+            return _parse_candidates(text, annotation)
     except (RecursionError, MemoryError):  # by these Python's parser gives up
         raise ConfigError("the value is nested too deeply.") from None
 
 
-def _readings(text: str, annotation: Any) -> list[Any]:
+def _parse_candidates(text: str, annotation: Any) -> list[Any]:
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError):
@@ -60,147 +60,155 @@ def _readings(text: str, annotation: Any) -> list[Any]:
     else:
         check_literal(value)
         return [value]
-    if not WORD.fullmatch(text):
-        return [_value(_tree(text), annotation)]
+    if not _WORD.fullmatch(text):
+        return [_convert_node(_parse_expression(text), annotation)]
     if ":" in text:
-        imports = OF_MODULE.fullmatch(text) and type_checks.takes_objects(annotation)
-        return [text, *([resolve(text)] if imports else [])]
-    return [text, *([resolve(text)] if public_names.is_public(text) else [])]
+        imports = MODULE_AND_NAME.fullmatch(text) and type_checks.accepts_objects(annotation)
+        return [text, *([resolve_checked_name(text)] if imports else [])]
+    return [text, *([resolve_checked_name(text)] if public_names.is_public_name(text) else [])]
 
 
-def resolve(name: str) -> Any:
+def resolve_checked_name(name: str) -> Any:
     """Returns the public callable that a name stands for, or the object `module:name`.
 
     Raises:
       ConfigError: there is none, or the name has another form.
     """
-    if ":" in name and not OF_MODULE.fullmatch(name):
-        raise ConfigError(f"{shorten(name)} is not of the form module:name.")
-    return public_names.resolve(name)
+    if ":" in name and not MODULE_AND_NAME.fullmatch(name):
+        raise ConfigError(f"{shorten_for_message(name)} is not of the form module:name.")
+    return public_names.resolve_name(name)
 
 
-def _tree(text: str) -> ast.expr:
-    marked = MODULE_NAME.sub(lambda m: m[1] or f"{m[2]}.{COLON}.", text)
+def _parse_expression(text: str) -> ast.expr:
+    marked = _STRING_OR_MODULE.sub(lambda m: m[1] or f"{m[2]}.{_COLON}.", text)
     try:
         return ast.parse(marked, mode="eval").body
     except SyntaxError as error:
         reason = error.msg
     except ValueError as error:  # such as of null bytes
         reason = str(error)
-    raise ConfigError(f"cannot read {shorten(repr(text))}: {reason}. A string needs quotes.")
+    raise ConfigError(
+        f"cannot read {shorten_for_message(repr(text))}: {reason}. A string needs quotes."
+    )
 
 
-def _value(node: ast.expr, annotation: Any, depth: int = 0) -> Any:
+def _convert_node(node: ast.expr, annotation: Any, depth: int = 0) -> Any:
     """Converts a parsed expression made of literals, containers, names and calls to its value."""
     if depth > MAX_DEPTH:
         raise ConfigError(f"the value is nested too deeply; {MAX_DEPTH} levels are the most.")
 
     def items(nodes: list[ast.expr], keys: Iterable[Any]) -> list[Any]:
-        kinds = [_element(annotation, key) for key in keys]
-        return [_value(n, kind, depth + 1) for n, kind in zip(nodes, kinds, strict=True)]
+        kinds = [_get_element_annotation(annotation, key) for key in keys]
+        return [_convert_node(n, kind, depth + 1) for n, kind in zip(nodes, kinds, strict=True)]
 
     match node:
         case ast.Call():
-            return _call(node, depth)
+            return _make_call(node, depth)
         case ast.Name() | ast.Attribute():
-            return _named(_dotted(node), annotation)
+            return _resolve_nested_name(_join_dotted_name(node), annotation)
         case ast.Tuple(elts=nodes):
             return tuple(items(nodes, range(len(nodes))))
         case ast.List(elts=nodes):
             return items(nodes, range(len(nodes)))
         case ast.Dict(keys=keys, values=nodes) if None not in keys:
-            known = [_literal(key) for key in keys if key]
+            known = [_evaluate_literal(key) for key in keys if key]
             try:
                 return dict(zip(known, items(nodes, known), strict=True))
             except TypeError as error:
-                raise ConfigError(f"cannot read {_source(node)!r}: {error}.") from None
-    return _literal(node)
+                raise ConfigError(f"cannot read {_format_source(node)!r}: {error}.") from None
+    return _evaluate_literal(node)
 
 
-def _element(annotation: Any, key: Any) -> Any:
+def _get_element_annotation(annotation: Any, key: Any) -> Any:
     """Returns the annotation of a container's element, or its own if it is not a container's."""
     inner = [
-        type_hints.element(m, key)
-        for m in type_hints.members(annotation)
-        if type_hints.is_container(m)
+        type_hints.get_element_annotation(m, key)
+        for m in type_hints.list_union_members(annotation)
+        if type_hints.is_container_type(m)
     ]
     return annotation if not inner else inner[0] if len(inner) == 1 else Any
 
 
-def _literal(node: ast.expr) -> Any:
+def _evaluate_literal(node: ast.expr) -> Any:
     try:
         value = ast.literal_eval(node)
     except (ValueError, TypeError):
         raise ConfigError(
-            f"cannot read {_source(node)!r}: a value is a literal, a name or a call."
+            f"cannot read {_format_source(node)!r}: a value is a literal, a name or a call."
         ) from None
     check_literal(value)
     return value
 
 
-def _named(name: str, annotation: Any) -> Any:
+def _resolve_nested_name(name: str, annotation: Any) -> Any:
     """Returns what a name inside of a call or a container stands for."""
     if (
         ":" in name
         and annotation not in (Any, object)
-        and not type_checks.takes_objects(annotation)
+        and not type_checks.accepts_objects(annotation)
     ):
         raise ConfigError(
-            f"{name} stands where {type_hints.show_type(annotation)} is expected; a string needs "
+            f"{name} stands where {type_hints.format_type(annotation)} is expected; a string needs "
             "quotes."
         )
-    return resolve(name)
+    return resolve_checked_name(name)
 
 
-def _call(node: ast.Call, depth: int) -> fdl.Buildable:
+def _make_call(node: ast.Call, depth: int) -> fdl.Buildable:
     """Converts a call to a configuration, and checks its arguments by name and type."""
-    name = _dotted(node.func)
-    function = resolve(name)
+    name = _join_dotted_name(node.func)
+    function = resolve_checked_name(name)
     if any(isinstance(a, ast.Starred) for a in node.args) or any(not k.arg for k in node.keywords):
-        raise ConfigError(f"cannot read {_source(node)!r}: write the arguments out, without *.")
-    known = _parameters(name, function)
+        raise ConfigError(
+            f"cannot read {_format_source(node)!r}: write the arguments out, without *."
+        )
+    known = _list_parameters(name, function)
     kinds = [parameter.annotation for parameter in known.values()]
-    kinds += [type_hints.variable(function, inspect.Parameter.VAR_POSITIONAL)] * len(node.args)
-    arguments = [_value(a, kind, depth + 1) for a, kind in zip(node.args, kinds, strict=False)]
+    kinds += [
+        type_hints.find_variadic_annotation(function, inspect.Parameter.VAR_POSITIONAL)
+    ] * len(node.args)
+    arguments = [
+        _convert_node(a, kind, depth + 1) for a, kind in zip(node.args, kinds, strict=False)
+    ]
     keywords: dict[str, Any] = {}
     for given in node.keywords:
         keyword = str(given.arg)
         if keyword in keywords:
             raise ConfigError(f"{name} has the parameter {keyword!r} twice.")
         kind = known[keyword].annotation if keyword in known else Any
-        keywords[keyword] = _value(given.value, kind, depth + 1)
+        keywords[keyword] = _convert_node(given.value, kind, depth + 1)
     # A function under `auto_config` is replaced by its own calls, so that their paths can be set.
     if isinstance(function, fiddle_auto_config.AutoConfig):
         try:
             return function.as_buildable(*arguments, **keywords)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{name}: {error}") from error
-    _check_names(name, function, keywords)
+    _check_parameter_names(name, function, keywords)
     try:
         config = fdl.Config(function, *arguments, **keywords)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{name}: {str(error).rpartition(': ')[2]}.") from error
     # Again, since fiddle gives positional arguments their names.
-    _check_names(name, function, [k for k in config.__arguments__ if isinstance(k, str)])
-    _check_types(name, config)
+    _check_parameter_names(name, function, [k for k in config.__arguments__ if isinstance(k, str)])
+    _check_argument_types(name, config)
     return config
 
 
-def _parameters(name: str, function: Any) -> dict[str, type_hints.Parameter]:
+def _list_parameters(name: str, function: Any) -> dict[str, type_hints.Parameter]:
     if not callable(function):
         raise ConfigError(f"{name} is a {type(function).__name__}, which cannot be called.")
     try:
-        return type_hints.parameters(function)
+        return type_hints.list_parameters(function)
     except (TypeError, ValueError):
         raise ConfigError(
             f"the parameters of {name} are unknown; call it in a function of your own."
         ) from None
 
 
-def _check_names(name: str, function: Any, given: Iterable[str]) -> None:
-    if type_hints.takes(function, inspect.Parameter.VAR_KEYWORD):
+def _check_parameter_names(name: str, function: Any, given: Iterable[str]) -> None:
+    if type_hints.has_parameter_kind(function, inspect.Parameter.VAR_KEYWORD):
         return
-    valid = list(type_hints.parameters(function))
+    valid = list(type_hints.list_parameters(function))
     for keyword in given:
         if keyword not in valid:
             near = public_names.did_you_mean(keyword, valid)
@@ -208,39 +216,41 @@ def _check_names(name: str, function: Any, given: Iterable[str]) -> None:
             raise ConfigError(f"{name} has no parameter '{keyword}'.{near}{takes}")
 
 
-def _check_types(name: str, config: fdl.Buildable) -> None:
-    known = type_hints.parameters(fdl.get_callable(config))
+def _check_argument_types(name: str, config: fdl.Buildable) -> None:
+    known = type_hints.list_parameters(fdl.get_callable(config))
     function = fdl.get_callable(config)
     for argument, value in config.__arguments__.items():
         if argument in known:
-            check_type(f"{name}({argument}=...)", known[argument].annotation, value)
+            check_value_type(f"{name}({argument}=...)", known[argument].annotation, value)
         elif isinstance(argument, int):
-            kind = type_hints.variable(function, inspect.Parameter.VAR_POSITIONAL)
-            check_type(f"{name}: argument {argument}", kind, value)
+            kind = type_hints.find_variadic_annotation(function, inspect.Parameter.VAR_POSITIONAL)
+            check_value_type(f"{name}: argument {argument}", kind, value)
 
 
-def check_type(path: str, annotation: Any, value: Any) -> None:
+def check_value_type(path: str, annotation: Any, value: Any) -> None:
     """Refuses a value that the annotation does not accept."""
-    if not type_checks.accepts(annotation, value):
-        expected = type_hints.show_type(annotation)
-        raise ConfigError(f"{path} is {shorten(_show(value))}; expected {expected}.")
+    if not type_checks.accepts_value(annotation, value):
+        expected = type_hints.format_type(annotation)
+        raise ConfigError(
+            f"{path} is {shorten_for_message(_format_value(value))}; expected {expected}."
+        )
 
 
-def _show(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, fdl.Buildable):
-        return f"{public_names.public_name(fdl.get_callable(value))}(...)"
-    return public_names.public_name(value) if callable(value) else repr(value)
+        return f"{public_names.format_public_name(fdl.get_callable(value))}(...)"
+    return public_names.format_public_name(value) if callable(value) else repr(value)
 
 
-def _dotted(node: ast.expr) -> str:
+def _join_dotted_name(node: ast.expr) -> str:
     match node:
         case ast.Name(id=name):
             return name
         case ast.Attribute(value=value, attr=attribute):
-            joined = f"{_dotted(value)}.{attribute}"
-            return joined.replace(f".{COLON}.", ":")
-    raise ConfigError(f"cannot read {_source(node)!r}: only a name can be called.")
+            joined = f"{_join_dotted_name(value)}.{attribute}"
+            return joined.replace(f".{_COLON}.", ":")
+    raise ConfigError(f"cannot read {_format_source(node)!r}: only a name can be called.")
 
 
-def _source(node: ast.expr) -> str:
-    return shorten(ast.unparse(node).replace(f".{COLON}.", ":"))
+def _format_source(node: ast.expr) -> str:
+    return shorten_for_message(ast.unparse(node).replace(f".{_COLON}.", ":"))

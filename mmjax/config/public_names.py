@@ -18,7 +18,7 @@ from mmjax.config import constructors
 from mmjax.config.errors import ConfigError
 from mmjax.old_names import find_current_name
 
-BLOCKS = (
+_BLOCKS = (
     "encoders",
     "fusion",
     "sharing",
@@ -30,7 +30,7 @@ BLOCKS = (
     "model",
     "experiment",
 )
-LIBRARIES = {
+_LIBRARY_MODULES = {
     "optax": "optax",
     "nn": "flax.linen",
     "flax.linen": "flax.linen",
@@ -40,12 +40,12 @@ LIBRARIES = {
 }
 
 
-def inside(module: str, packages: Iterable[str]) -> bool:
+def is_inside_packages(module: str, packages: Iterable[str]) -> bool:
     """Checks whether a dotted module name is one of the packages or lies in one."""
     return any(module == p or module.startswith(p + ".") for p in packages)
 
 
-def resolve(name: str) -> Any:
+def resolve_name(name: str) -> Any:
     """Finds the public callable that a user means by `name`.
 
     Raises:
@@ -56,18 +56,18 @@ def resolve(name: str) -> Any:
       'adam'
     """
     if ":" in name:
-        return _of_module(*name.split(":", 1))
+        return _import_name(*name.split(":", 1))
     value = _look_up(name)
     if constructors.is_constructor(value):
         return value
     renamed = _look_up_old(name)
     if renamed is None:
-        raise ConfigError(_unknown(name))
+        raise ConfigError(_describe_unknown_name(name))
     logging.getLogger("mmjax").warning("%s is now %s; please write that.", name, renamed.name)
     return renamed.value
 
 
-def is_public(name: str) -> bool:
+def is_public_name(name: str) -> bool:
     """Checks whether a name without a module is that of a public callable."""
     try:
         return constructors.is_constructor(_look_up(name))
@@ -75,17 +75,17 @@ def is_public(name: str) -> bool:
         return False
 
 
-def public_name(value: Any) -> str:
+def format_public_name(value: Any) -> str:
     """Returns the name by which a user would write a callable, or its own name."""
     name = getattr(value, "__name__", None) or repr(value)
     # A library may export a function of a private module under its own name.
-    for prefix, module in LIBRARIES.items():
+    for prefix, module in _LIBRARY_MODULES.items():
         if vars(importlib.import_module(module)).get(name) is value:
             return f"{prefix}.{name}"
     return getattr(value, "__qualname__", name)
 
 
-def nearest(word: str, valid: Iterable[str], count: int = 3) -> list[str]:
+def _find_nearest_names(word: str, valid: Iterable[str], count: int = 3) -> list[str]:
     """Returns the valid names closest to a misspelled one, those with the same last part first."""
     valid = sorted(set(valid))
     last = word.lower().rpartition(".")[2]
@@ -98,14 +98,14 @@ def nearest(word: str, valid: Iterable[str], count: int = 3) -> list[str]:
 
 def did_you_mean(word: str, valid: Iterable[str]) -> str:
     """Formats the nearest names as " Did you mean a, b or c?"; "" if there are none."""
-    names = nearest(word, valid)
+    names = _find_nearest_names(word, valid)
     if not names:
         return ""
     *rest, last = names
     return f" Did you mean {', '.join(rest) + ' or ' if rest else ''}{last}?"
 
 
-def _of_module(module: str, name: str) -> Any:
+def _import_name(module: str, name: str) -> Any:
     """Imports what the user typed as `module:name`."""
     try:
         value: Any = importlib.import_module(module)
@@ -122,28 +122,30 @@ def _of_module(module: str, name: str) -> Any:
 def _look_up(name: str) -> Any:
     """Returns what a bare or dotted name stands for; None if nothing."""
     head, _, rest = name.rpartition(".")
-    module = _namespace(head)
+    module = _find_namespace(head)
     if module is None:
-        return None if head else _block_member(name)
+        return None if head else _find_in_blocks(name)
     return None if rest.startswith("_") else getattr(module, rest, None)
 
 
 def _look_up_old(name: str) -> constructors.Constructor | None:
     """Returns the constructor that had the bare or dotted name before it was renamed."""
     head, _, rest = name.removeprefix("mmjax.").rpartition(".")
-    for block in BLOCKS if not head else [head]:
+    for block in _BLOCKS if not head else [head]:
         current = find_current_name(f"mmjax.{block}", rest)
         if current[1] != rest:
-            return constructors.find_constructor(*current)
+            return constructors.find_constructor_by_name(*current)
     return None
 
 
-def _namespace(dotted: str) -> types.ModuleType | None:
+def _find_namespace(dotted: str) -> types.ModuleType | None:
     """Returns the module that a dotted prefix stands for, if it is a public one."""
     if not dotted or "._" in dotted:
         return None
-    known = LIBRARIES | {block: f"mmjax.{block}" for block in BLOCKS} | {"mmjax": "mmjax"}
-    start = next((k for k in sorted(known, key=len, reverse=True) if inside(dotted, [k])), None)
+    known = _LIBRARY_MODULES | {block: f"mmjax.{block}" for block in _BLOCKS} | {"mmjax": "mmjax"}
+    start = next(
+        (k for k in sorted(known, key=len, reverse=True) if is_inside_packages(dotted, [k])), None
+    )
     if start is None:
         return None
     full = known[start] + dotted[len(start) :]
@@ -153,28 +155,28 @@ def _namespace(dotted: str) -> types.ModuleType | None:
         return None
 
 
-def _block_member(name: str) -> Any:
+def _find_in_blocks(name: str) -> Any:
     """Finds a bare name among mmjax's blocks.
 
     Raises:
       ConfigError: two blocks use the name for different things.
     """
     members = {}
-    for block, module in _blocks():
-        if name in _public(module):
+    for block, module in _iterate_blocks():
+        if name in _list_public_names(module):
             members[f"{block}.{name}"] = vars(module)[name]
     if len(set(map(id, members.values()))) > 1:
         raise ConfigError(f"'{name}' is ambiguous: write one of {list(members)}.")
     return next(iter(members.values()), None)
 
 
-def _blocks() -> Iterable[tuple[str, types.ModuleType]]:
-    for block in BLOCKS:
+def _iterate_blocks() -> Iterable[tuple[str, types.ModuleType]]:
+    for block in _BLOCKS:
         if importlib.util.find_spec(f"mmjax.{block}"):
             yield block, importlib.import_module(f"mmjax.{block}")
 
 
-def _public(module: types.ModuleType) -> list[str]:
+def _list_public_names(module: types.ModuleType) -> list[str]:
     """Lists the names of a module that stand for public constructors."""
     return [
         name
@@ -183,15 +185,15 @@ def _public(module: types.ModuleType) -> list[str]:
     ]
 
 
-def _unknown(name: str) -> str:
+def _describe_unknown_name(name: str) -> str:
     """Describes that a name is unknown, with the nearest public names."""
-    valid = [f"{b}.{n}" for b, module in _blocks() for n in _public(module)]
+    valid = [f"{b}.{n}" for b, module in _iterate_blocks() for n in _list_public_names(module)]
     if "." not in name:
         valid += [n.split(".", 1)[1] for n in valid]
-    valid += [f"optax.{n}" for n in _public(importlib.import_module("optax"))]
+    valid += [f"optax.{n}" for n in _list_public_names(importlib.import_module("optax"))]
     head = name.rpartition(".")[0]
-    if head and (module := _namespace(head)):
-        valid += [f"{head}.{n}" for n in _public(module)]
+    if head and (module := _find_namespace(head)):
+        valid += [f"{head}.{n}" for n in _list_public_names(module)]
     return (
         f"unknown name '{name}'."
         + did_you_mean(name, valid)

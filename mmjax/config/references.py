@@ -13,18 +13,18 @@ from mmjax.config import constructors, public_names
 from mmjax.config.errors import ConfigError
 from mmjax.old_names import find_current_name
 
-OWN = "<experiment>"
+OWN_FILE = "<experiment>"
 # The names that the format itself uses.
-BUILTINS = {"dict", "list", "tuple", "set", "frozenset", "bytes", "slice", "NoneType"}
-FORMAT = {
-    "builtins": BUILTINS,
+_FORMAT_BUILTINS = {"dict", "list", "tuple", "set", "frozenset", "bytes", "slice", "NoneType"}
+_FORMAT_NAMES = {
+    "builtins": _FORMAT_BUILTINS,
     "fiddle._src.config": {"Config", "BuildableTraverserMetadata", "NoValue"},
     "fiddle._src.partial": {"Partial"},
     "fiddle._src.signatures": {"NoValue"},
     "pathlib": {"PosixPath"},
 }
 # The errors that loading damaged text may raise, since fiddle assumes that its form is right.
-DAMAGE = (
+DESERIALIZATION_ERRORS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -36,20 +36,20 @@ DAMAGE = (
 )
 
 
-def modules_of(text: str) -> set[str]:
+def list_foreign_modules(text: str) -> set[str]:
     """Lists the modules that a stored configuration names and that the user must allow."""
     modules = set()
     for reference in parse_stored_text(text)[1]:
         module, name = reference["module"], reference["name"]
-        is_known = module == OWN or _is_format(module, name)
-        if not is_known and constructors.find_constructor(module, name) is None:
+        is_known = module == OWN_FILE or _is_format(module, name)
+        if not is_known and constructors.find_constructor_by_name(module, name) is None:
             modules.add(module)
     return modules
 
 
-def own_names(text: str) -> list[str]:
+def list_own_names(text: str) -> list[str]:
     """Lists the names of its experiment's own file that a stored configuration uses, sorted."""
-    return sorted({r["name"] for r in parse_stored_text(text)[1] if r["module"] == OWN})
+    return sorted({r["name"] for r in parse_stored_text(text)[1] if r["module"] == OWN_FILE})
 
 
 def parse_stored_text(text: str) -> tuple[Any, list[dict[str, Any]]]:
@@ -60,8 +60,8 @@ def parse_stored_text(text: str) -> tuple[Any, list[dict[str, Any]]]:
     """
     try:
         data = json.loads(text)
-        references = list(references_in(data))
-    except DAMAGE as error:
+        references = list(iterate_references(data))
+    except DESERIALIZATION_ERRORS as error:
         raise ConfigError(f"the stored configuration is damaged: {error}.") from error
     for reference in references:
         if not all(isinstance(reference.get(key), str) for key in ("module", "name")):
@@ -79,30 +79,34 @@ def resolve_reference(
     """
     module, name = reference["module"], reference["name"]
     current = find_current_name(module, name)
-    if module == OWN:
-        resolved = _own_name(name, own), name
+    if module == OWN_FILE:
+        resolved = _get_own_module_name(name, own), name
         _check_definition(own, name, [resolved[0], *allow])
     elif _is_format(module, name):
         resolved = module, name
-    elif constructor := constructors.find_constructor(module, name):
+    elif constructor := constructors.find_constructor_by_name(module, name):
         resolved = constructor.module, constructor.name
-    elif public_names.inside(module, allow) or public_names.inside(current[0], allow):
+    elif public_names.is_inside_packages(module, allow) or public_names.is_inside_packages(
+        current[0], allow
+    ):
         resolved = current
         _check_definition(_import_allowed(current[0]), current[1], [*allow, current[0]])
     else:
-        raise ConfigError(f"the configuration uses {name} of module '{module}', {_reason(module)}")
+        raise ConfigError(
+            f"the configuration uses {name} of module '{module}', {_explain_refusal(module)}"
+        )
     reference.update(module=resolved[0], name=resolved[1])
     return resolved
 
 
-def _reason(module: str) -> str:
+def _explain_refusal(module: str) -> str:
     """Says why a stored configuration may not use a module, and what to do about it."""
     if module.partition(".")[0] in sys.stdlib_module_names:
         return (
             "which is not trusted: by Python's own library a run could do anything. If you know "
             f"what it calls, add --allow {module}."
         )
-    is_home = any(module == home for home, _ in constructors.constructors())
+    is_home = any(module == home for home, _ in constructors.list_constructors())
     reason = "is not there or not public" if is_home else "is not trusted"
     return f"which {reason}. If you trust it, add --allow {module}."
 
@@ -135,7 +139,7 @@ def _check_definition(module: Any, name: str, homes: Sequence[str]) -> None:
             )
         value = getattr(value, part)
     home = getattr(value, "__module__", None)
-    is_theirs = isinstance(home, str) and public_names.inside(home, homes)
+    is_theirs = isinstance(home, str) and public_names.is_inside_packages(home, homes)
     if not (constructors.is_constructor(value) or is_theirs):
         raise ConfigError(
             f"the configuration uses {name!r} of module '{module.__name__}', which is "
@@ -144,36 +148,36 @@ def _check_definition(module: Any, name: str, homes: Sequence[str]) -> None:
 
 
 def _is_format(module: str, name: str) -> bool:
-    return name in FORMAT.get(module, ())
+    return name in _FORMAT_NAMES.get(module, ())
 
 
-def references_in(data: Any) -> Iterator[dict[str, Any]]:
+def iterate_references(data: Any) -> Iterator[dict[str, Any]]:
     """Yields the references to Python objects in a configuration as JSON."""
     if isinstance(data, dict):
         if data.get("type") == "pyref":
             yield data
         for value in data.values():
-            yield from references_in(value)
+            yield from iterate_references(value)
     elif isinstance(data, list):
         for value in data:
-            yield from references_in(value)
+            yield from iterate_references(value)
 
 
 def to_public_reference(module: str, name: str, own: set[str]) -> dict[str, str]:
     """Replaces the module of the experiment's own file by its marker, others by the public one."""
     if module in own:
-        return {"module": OWN, "name": name}
+        return {"module": OWN_FILE, "name": name}
     if module.startswith("pathlib"):  # Python 3.13 defines it in pathlib._local.
         return {"module": "pathlib", "name": name}
     value: Any = sys.modules[module]
     for part in name.split("."):
         value = getattr(value, part)
-    if constructor := constructors.constructor_of(value):
+    if constructor := constructors.find_constructor_by_value(value):
         module, name = constructor.module, constructor.name
     return {"module": module, "name": name}
 
 
-def _own_name(name: str, own: ModuleType | None) -> str:
+def _get_own_module_name(name: str, own: ModuleType | None) -> str:
     if own is None:
         raise ConfigError(
             f"the configuration uses {name} of its experiment's own file; "

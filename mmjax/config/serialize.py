@@ -17,19 +17,19 @@ from typing import Any
 from fiddle import daglish
 from fiddle.experimental import serialization
 
-from mmjax.config.absolute_paths import with_absolute_paths
+from mmjax.config.absolute_paths import make_paths_absolute
 from mmjax.config.check_calls import check_calls
 from mmjax.config.errors import ConfigError
 from mmjax.config.references import (
-    DAMAGE,
+    DESERIALIZATION_ERRORS,
+    iterate_references,
     parse_stored_text,
-    references_in,
     resolve_reference,
     to_public_reference,
 )
 
 
-def dump(config: Any, own: ModuleType | None = None) -> str:
+def dump_config(config: Any, own: ModuleType | None = None) -> str:
     """Converts a configuration to JSON text; equal configurations made alike give equal text.
 
     Relative paths of data are stored as absolute ones.
@@ -43,7 +43,7 @@ def dump(config: Any, own: ModuleType | None = None) -> str:
     """
     _register_constants()
     try:
-        data = json.loads(serialization.dump_json(with_absolute_paths(config)))
+        data = json.loads(serialization.dump_json(make_paths_absolute(config)))
     except (serialization.UnserializableValueError, AttributeError, ImportError) as error:
         raise ConfigError(
             f"this configuration cannot be stored: {str(error).splitlines()[0]} It may hold "
@@ -53,12 +53,12 @@ def dump(config: Any, own: ModuleType | None = None) -> str:
         raise ConfigError("this configuration cannot be stored: it is nested too deeply.") from None
     # fiddle stores the place of definition; users and later versions know the public name.
     own_modules = {"__main__", own.__name__ if own else "__main__"}
-    for reference in references_in(data):
+    for reference in iterate_references(data):
         reference.update(to_public_reference(reference["module"], reference["name"], own_modules))
     return json.dumps(data, indent=1)
 
 
-def load(text: str, *, allow: Sequence[str] = (), own: ModuleType | None = None) -> Any:
+def load_config(text: str, *, allow: Sequence[str] = (), own: ModuleType | None = None) -> Any:
     """Loads the configuration that `dump_config` stored.
 
     Args:
@@ -79,7 +79,7 @@ def load(text: str, *, allow: Sequence[str] = (), own: ModuleType | None = None)
     known = [resolve_reference(reference, allow, own) for reference in references]
     try:
         config = serialization.load_json(json.dumps(data), _Policy(known))
-    except DAMAGE as error:
+    except DESERIALIZATION_ERRORS as error:
         raise ConfigError(f"the stored configuration is damaged: {error!r}.") from error
     check_calls(config)
     return config
@@ -107,12 +107,12 @@ def _register_constants() -> None:
         unflatten_fn=lambda values, _: Path(*values),
         path_elements_fn=lambda _: (daglish.Attr("path"),),
     )
-    for module, name, _ in _constants():
+    for module, name, _ in _list_callable_constants():
         serialization.register_constant(module, name, compare_by_identity=True)
 
 
 @cache
-def _constants() -> list[tuple[str, str, Callable[..., Any]]]:
+def _list_callable_constants() -> list[tuple[str, str, Callable[..., Any]]]:
     import jax.nn
     import jax.numpy as jnp
     import optax

@@ -11,12 +11,12 @@ from fiddle import daglish
 
 from mmjax.config import config_table, parse, public_names, type_checks, type_hints
 from mmjax.config.errors import ConfigError
-from mmjax.config.literal_limits import check_text, shorten
+from mmjax.config.literal_limits import check_is_unicode, shorten_for_message
 
-Reader = Callable[[Any, Any, Any], Any]  # (node, annotation, current value) -> new value
+_Reader = Callable[[Any, Any, Any], Any]  # (node, annotation, current value) -> new value
 
 
-def apply(config: fdl.Buildable, setting: str) -> fdl.Buildable:
+def apply_setting(config: fdl.Buildable, setting: str) -> fdl.Buildable:
     """Returns a copy of the configuration with one path set.
 
     A path is written with dots: parameters by name, entries of a dict by key, those of a list or
@@ -34,34 +34,36 @@ def apply(config: fdl.Buildable, setting: str) -> fdl.Buildable:
     """
     path, equals, text = setting.partition("=")
     path = path.strip()
-    shortened = shorten(setting)
-    check_text("--set", setting)
+    shortened = shorten_for_message(setting)
+    check_is_unicode("--set", setting)
     if not equals or not path or not text.strip():
         raise ConfigError(f"--set {shortened!r}: expected PATH=VALUE, as in epochs=20.")
     if "" in path.split("."):
         raise ConfigError(f"--set {shortened}: the path has an empty part; expected PATH=VALUE.")
-    new = _copied(config)
-    destination = _Place(new, path)
+    new = _copy_structure(config)
+    destination = _Destination(new, path)
     try:
-        read = _reader(text.strip(), path)
-        _set(new, path.split("."), type_hints.Parameter(Any), read, destination)
+        read = _make_reader(text.strip(), path)
+        _set_value(new, path.split("."), type_hints.Parameter(Any), read, destination)
     except ConfigError as error:
         raise ConfigError(f"--set {shortened}: {error}") from error
     return new
 
 
-def put(config: fdl.Buildable, path: str, value: Any) -> fdl.Buildable:
+def replace_value(config: fdl.Buildable, path: str, value: Any) -> fdl.Buildable:
     """Returns a copy of the configuration with a value at one path; its type is not checked.
 
     Raises:
       ConfigError: no such path.
     """
-    new = _copied(config)
-    _set(new, path.split("."), type_hints.Parameter(Any), lambda *_: value, _Place(new, path))
+    new = _copy_structure(config)
+    _set_value(
+        new, path.split("."), type_hints.Parameter(Any), lambda *_: value, _Destination(new, path)
+    )
     return new
 
 
-def _copied(config: fdl.Buildable) -> fdl.Buildable:
+def _copy_structure(config: fdl.Buildable) -> fdl.Buildable:
     """Copies the calls and containers of a configuration, but not the objects that they hold."""
 
     def copied(value: Any, state: daglish.State) -> Any:
@@ -71,7 +73,7 @@ def _copied(config: fdl.Buildable) -> fdl.Buildable:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Place:
+class _Destination:
     """The path that a setting sets, for messages."""
 
     root: fdl.Buildable
@@ -79,31 +81,33 @@ class _Place:
 
     def unknown(self, segment: str, valid: list[str]) -> ConfigError:
         """Makes the error for a path that does not exist."""
-        paths = [row.path for row in config_table.describe(self.root)]
+        paths = [row.path for row in config_table.list_config_rows(self.root)]
         near = public_names.did_you_mean(self.path, paths)
-        segment, path = shorten(segment), shorten(self.path)
+        segment, path = shorten_for_message(segment), shorten_for_message(self.path)
         choices = f" Valid instead of '{segment}': {', '.join(valid) or 'nothing'}."
         return ConfigError(f"no path '{path}'.{near}{choices}")
 
 
-def _set(
-    node: Any, segments: list[str], declared: type_hints.Parameter, read: Reader, at: _Place
+def _set_value(
+    node: Any, segments: list[str], declared: type_hints.Parameter, read: _Reader, at: _Destination
 ) -> Any:
     """Sets a path inside of a node, and returns the node; immutable containers are rebuilt."""
     segment, *rest = segments
-    key, inner = _find(node, segment, declared.annotation, last=not rest, at=at)
+    key, inner = _find_key(node, segment, declared.annotation, last=not rest, at=at)
     # A default is made explicit before a path inside of it is set.
     if rest:
-        value = _set(type_hints.opened(_get(node, key, inner)), rest, inner, read, at)
+        value = _set_value(
+            type_hints.expand_default(_get_value(node, key, inner)), rest, inner, read, at
+        )
     else:
-        value = read(node, inner.annotation, _get(node, key, inner))
+        value = read(node, inner.annotation, _get_value(node, key, inner))
         if isinstance(node, dict) and value is None:
-            return _removed(node, key, at)
-    return _put(node, key, value)
+            return _remove_entry(node, key, at)
+    return _put_value(node, key, value)
 
 
-def _find(
-    node: Any, segment: str, annotation: Any, *, last: bool, at: _Place
+def _find_key(
+    node: Any, segment: str, annotation: Any, *, last: bool, at: _Destination
 ) -> tuple[str | int, type_hints.Parameter]:
     """Returns the key that a segment of a path stands for, and its declared parameter."""
     if isinstance(node, fdl.Buildable):
@@ -119,42 +123,46 @@ def _find(
     if segment not in keys and not isinstance(node, Mapping):
         raise at.unknown(segment, list(keys))
     key = keys.get(segment, segment)
-    return key, type_hints.Parameter(type_hints.element(annotation, key))
+    return key, type_hints.Parameter(type_hints.get_element_annotation(annotation, key))
 
 
 def _find_parameter(
-    node: fdl.Buildable, segment: str, at: _Place
+    node: fdl.Buildable, segment: str, at: _Destination
 ) -> tuple[str | int, type_hints.Parameter]:
     function = fdl.get_callable(node)
-    known = type_hints.parameters(function)
+    known = type_hints.list_parameters(function)
     positions = [k for k in node.__arguments__ if isinstance(k, int)]
     if segment in known:
         return segment, known[segment]
     if segment in map(str, positions):
         return int(segment), type_hints.Parameter(
-            type_hints.variable(function, inspect.Parameter.VAR_POSITIONAL)
+            type_hints.find_variadic_annotation(function, inspect.Parameter.VAR_POSITIONAL)
         )
     if (
         segment.isidentifier()
         and not segment.startswith("_")
-        and type_hints.takes(function, inspect.Parameter.VAR_KEYWORD)
+        and type_hints.has_parameter_kind(function, inspect.Parameter.VAR_KEYWORD)
     ):
         return segment, type_hints.Parameter(
-            type_hints.variable(function, inspect.Parameter.VAR_KEYWORD)
+            type_hints.find_variadic_annotation(function, inspect.Parameter.VAR_KEYWORD)
         )
     raise at.unknown(segment, [*known, *map(str, positions)])
 
 
-def _get(node: Any, key: str | int, declared: type_hints.Parameter) -> Any:
+def _get_value(node: Any, key: str | int, declared: type_hints.Parameter) -> Any:
     """Returns the value at a key: the one set, or the default, or `fdl.NO_VALUE`."""
     if not isinstance(node, fdl.Buildable):
         return node.get(key, fdl.NO_VALUE) if isinstance(node, Mapping) else node[key]
     if key in node.__arguments__:
         return node.__arguments__[key]
-    return type_hints.made(declared.factory) if declared.factory else copy.copy(declared.default)
+    return (
+        type_hints.make_default(declared.factory)
+        if declared.factory
+        else copy.copy(declared.default)
+    )
 
 
-def _put(node: Any, key: Any, value: Any) -> Any:
+def _put_value(node: Any, key: Any, value: Any) -> Any:
     if isinstance(node, fdl.Buildable) and isinstance(key, str):
         setattr(node, key, value)
         return node
@@ -168,43 +176,45 @@ def _put(node: Any, key: Any, value: Any) -> Any:
     return node
 
 
-def _removed(node: dict[Any, Any], key: Any, at: _Place) -> dict[Any, Any]:
+def _remove_entry(node: dict[Any, Any], key: Any, at: _Destination) -> dict[Any, Any]:
     if key not in node:
         raise at.unknown(key, list(map(str, node)))
     del node[key]
     return node
 
 
-def _read(text: str, annotation: Any, current: Any, path: str) -> Any:
+def _read_value(text: str, annotation: Any, current: Any, path: str) -> Any:
     """Parses a value by the annotation and the current value of its path."""
-    candidates = parse.readings(text, annotation)
-    if _holds_call(current) and not _takes_strings(annotation):
-        candidates = [c for c in candidates if not isinstance(c, str)] or [parse.resolve(text)]
+    candidates = parse.parse_candidates(text, annotation)
+    if _is_call_or_callable(current) and not _takes_strings(annotation):
+        candidates = [c for c in candidates if not isinstance(c, str)] or [
+            parse.resolve_checked_name(text)
+        ]
     for value in candidates:
-        if type_checks.accepts(annotation, value):
+        if type_checks.accepts_value(annotation, value):
             return value
     value = candidates[-1]
-    if callable(value) and _holds_call(current):
+    if callable(value) and _is_call_or_callable(current):
         raise ConfigError(f"{path} takes what {text} makes: write {text}().")
-    parse.check_type(path, annotation, candidates[0])
+    parse.check_value_type(path, annotation, candidates[0])
     return value
 
 
-def _reader(text: str, path: str) -> Reader:
+def _make_reader(text: str, path: str) -> _Reader:
     """Makes a function that parses the text for a path; for an entry of a dict "None" is None."""
 
     def read(node: Any, annotation: Any, current: Any) -> Any:
         if isinstance(node, dict) and text == "None":
             return None
-        return _read(text, annotation, current, path)
+        return _read_value(text, annotation, current, path)
 
     return read
 
 
-def _holds_call(current: Any) -> bool:
+def _is_call_or_callable(current: Any) -> bool:
     return isinstance(current, fdl.Buildable) or callable(current)
 
 
 def _takes_strings(annotation: Any) -> bool:
     """Checks whether an annotation names strings; an unknown type does not."""
-    return annotation not in (Any, object) and type_checks.accepts(annotation, "")
+    return annotation not in (Any, object) and type_checks.accepts_value(annotation, "")

@@ -28,18 +28,18 @@ class Trust(NamedTuple):
     writes: bool = False
 
 
-_open: ContextVar[Trust | None] = ContextVar("open_run", default=None)
+_trust_of_open_run: ContextVar[Trust | None] = ContextVar("open_run", default=None)
 
 
 @contextlib.contextmanager
-def opening(trust: Trust) -> Iterator[None]:
+def open_stored_run(trust: Trust) -> Iterator[None]:
     """Marks that a stored run is being opened, with what the user permits.
 
     Raises:
       ConfigError: any unexpected error while objects of a stored configuration are built, since
         its values are not checked as thoroughly as those that a user types.
     """
-    token = _open.set(trust)
+    token = _trust_of_open_run.set(trust)
     try:
         yield
     except (ValueError, OSError, MemoryError):
@@ -50,27 +50,27 @@ def opening(trust: Trust) -> Iterator[None]:
             f"the stored configuration cannot be built: {type(error).__name__}: {reason}"
         ) from error
     finally:
-        _open.reset(token)
+        _trust_of_open_run.reset(token)
 
 
-def current() -> Trust | None:
+def get_current_trust() -> Trust | None:
     """Returns what the user permits the run that is being opened; None if none is."""
-    return _open.get()
+    return _trust_of_open_run.get()
 
 
-def may_write() -> bool:
+def may_prepare_data() -> bool:
     """Checks whether data sets may be prepared now."""
-    trust = _open.get()
+    trust = _trust_of_open_run.get()
     return trust is None or trust.writes
 
 
-def check_may_write(data: str, folder: Path) -> None:
+def check_may_prepare_data(data: str, folder: Path) -> None:
     """Refuses to prepare a data set for a stored run, unless the user permits it.
 
     Raises:
       ConfigError: naming the data set, the folder and the option.
     """
-    if not may_write():
+    if not may_prepare_data():
         raise ConfigError(
             f"the data set {data} is not prepared in {folder}, and opening a stored run writes "
             "nothing there. To prepare it (download and write its files), add --allow-writes."

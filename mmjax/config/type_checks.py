@@ -8,10 +8,10 @@ from typing import Any
 
 import fiddle as fdl
 
-from mmjax.config.type_hints import annotations, element, members
+from mmjax.config.type_hints import get_element_annotation, list_union_members, resolve_annotations
 
 
-def accepts(annotation: Any, value: Any) -> bool:
+def accepts_value(annotation: Any, value: Any) -> bool:
     """Checks whether a parameter of that annotation accepts the value; unknown types accept any.
 
     An int is accepted as a float; a bool is not accepted as an int. A configured call is judged by
@@ -21,16 +21,18 @@ def accepts(annotation: Any, value: Any) -> bool:
       >>> accepts_value(float | None, 3), accepts_value(int, True)
       (True, False)
     """
-    return any(_accepts(member, value) for member in members(annotation))
+    return any(_accepts_member(member, value) for member in list_union_members(annotation))
 
 
-def takes_objects(annotation: Any) -> bool:
+def accepts_objects(annotation: Any) -> bool:
     """Checks whether a parameter accepts functions, classes or their instances, but no strings.
 
     Numbers, strings and containers are typed as literals; if the type is unknown, a value is not
     taken for the name of an object.
     """
-    return not accepts(annotation, "") and any(map(_is_object_type, members(annotation)))
+    return not accepts_value(annotation, "") and any(
+        map(_is_object_type, list_union_members(annotation))
+    )
 
 
 def _is_object_type(annotation: Any) -> bool:
@@ -45,18 +47,18 @@ def _is_object_type(annotation: Any) -> bool:
     return not issubclass(kind, plain)
 
 
-def holds_buildable(value: Any) -> bool:
+def contains_buildable(value: Any) -> bool:
     """Checks whether a value is a configured call or a container that holds one."""
     if isinstance(value, fdl.Buildable):
         return True
     values = value.values() if isinstance(value, Mapping) else value
-    return isinstance(value, Mapping | list | tuple) and any(map(holds_buildable, values))
+    return isinstance(value, Mapping | list | tuple) and any(map(contains_buildable, values))
 
 
-def _accepts(annotation: Any, value: Any) -> bool:
+def _accepts_member(annotation: Any, value: Any) -> bool:
     if isinstance(value, fdl.Buildable):
         return _accepts_result(annotation, value)
-    if holds_buildable(value):
+    if contains_buildable(value):
         origin = typing.get_origin(annotation) or annotation
         return not _is_plain_class(origin) or (
             isinstance(value, origin) and _accepts_items(annotation, value)
@@ -70,9 +72,13 @@ def _accepts(annotation: Any, value: Any) -> bool:
 def _accepts_items(annotation: Any, value: Any) -> bool:
     """Checks every item, since beartype checks only one of them."""
     if isinstance(value, Mapping):
-        return all(accepts(element(annotation, k), v) for k, v in value.items())
+        return all(
+            accepts_value(get_element_annotation(annotation, k), v) for k, v in value.items()
+        )
     if isinstance(value, list | tuple):
-        return all(accepts(element(annotation, i), v) for i, v in enumerate(value))
+        return all(
+            accepts_value(get_element_annotation(annotation, i), v) for i, v in enumerate(value)
+        )
     return True
 
 
@@ -89,7 +95,7 @@ def _is_bearable(annotation: Any, value: Any) -> bool:
 
 def _accepts_result(annotation: Any, config: fdl.Buildable) -> bool:
     """Checks whether a configured call makes what the annotation asks for, if classes can tell."""
-    result = _result(config)
+    result = _find_result_class(config)
     wanted = typing.get_origin(annotation) or annotation
     if wanted is typing.Literal:
         return False
@@ -103,12 +109,12 @@ def _is_plain_class(kind: Any) -> bool:
     return not getattr(kind, "_is_protocol", False)
 
 
-def _result(config: fdl.Buildable) -> type | None:
+def _find_result_class(config: fdl.Buildable) -> type | None:
     """Returns the class that a configured call makes, if it is known."""
     function: Any = fdl.get_callable(config)
     if not isinstance(config, fdl.Config):
         return None
-    result = function if isinstance(function, type) else annotations(function).get("return")
+    result = function if isinstance(function, type) else resolve_annotations(function).get("return")
     if typing.get_origin(result) is collections.abc.Callable:
         return typing.get_origin(result)
     return result if _is_plain_class(result) else None

@@ -20,32 +20,32 @@ class Parameter(NamedTuple):
     factory: Callable[[], Any] | None = None
 
 
-def parameters(function: Callable[..., Any]) -> dict[str, Parameter]:
+def list_parameters(function: Callable[..., Any]) -> dict[str, Parameter]:
     """Lists the named parameters of a callable that a configuration may set."""
-    hints = annotations(function)
+    hints = resolve_annotations(function)
     fields = getattr(function, "__dataclass_fields__", {})
     return {
-        name: _parameter(p, hints.get(name, Any), fields.get(name))
+        name: _make_parameter(p, hints.get(name, Any), fields.get(name))
         for name, p in inspect.signature(function).parameters.items()
-        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and not _hidden(function, name)
+        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and not _is_hidden(function, name)
     }
 
 
-def variable(function: Callable[..., Any], kind: Any) -> Any:
+def find_variadic_annotation(function: Callable[..., Any], kind: Any) -> Any:
     """Returns the annotation of *args (kind VAR_POSITIONAL) or **kwargs (kind VAR_KEYWORD)."""
-    known = annotations(function)
+    known = resolve_annotations(function)
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is kind:
             return known.get(name, Any)
     return Any
 
 
-def takes(function: Callable[..., Any], kind: Any) -> bool:
+def has_parameter_kind(function: Callable[..., Any], kind: Any) -> bool:
     """Checks whether a callable has a parameter of a kind such as `VAR_KEYWORD`."""
     return any(p.kind is kind for p in inspect.signature(function).parameters.values())
 
 
-def annotations(function: Callable[..., Any]) -> dict[str, Any]:
+def resolve_annotations(function: Callable[..., Any]) -> dict[str, Any]:
     """Returns the annotations of a callable's parameters; unresolvable ones become Any."""
     target: Any = function
     if isinstance(function, type) and not _declares_fields(function):
@@ -57,7 +57,7 @@ def annotations(function: Callable[..., Any]) -> dict[str, Any]:
         return {k: Any if isinstance(v, str) else v for k, v in raw.items()}
 
 
-def is_container(annotation: Any) -> bool:
+def is_container_type(annotation: Any) -> bool:
     """Checks whether an annotation is that of a list, tuple, dict or other container."""
     kind = typing.get_origin(annotation) or annotation
     return (
@@ -67,7 +67,7 @@ def is_container(annotation: Any) -> bool:
     )
 
 
-def element(annotation: Any, key: Any) -> Any:
+def get_element_annotation(annotation: Any, key: Any) -> Any:
     """Returns the annotation of the element of a container under `key`."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if not isinstance(origin, type) or not arguments:
@@ -79,7 +79,7 @@ def element(annotation: Any, key: Any) -> Any:
     return arguments[0] if issubclass(origin, Sequence) else Any
 
 
-def show_type(annotation: Any) -> str:
+def format_type(annotation: Any) -> str:
     """Formats an annotation for users, without module names; "" if it is unknown.
 
     Example:
@@ -90,26 +90,26 @@ def show_type(annotation: Any) -> str:
     if origin is typing.Literal:
         return " | ".join(map(repr, typing.get_args(annotation)))
     if origin in (typing.Union, types.UnionType):
-        return _show_union(typing.get_args(annotation))
+        return _format_union(typing.get_args(annotation))
     if origin is collections.abc.Callable:
         return "Callable"
     if origin is collections.abc.Mapping:
-        return f"Mapping[{', '.join(map(show_type, typing.get_args(annotation)))}]"
+        return f"Mapping[{', '.join(map(format_type, typing.get_args(annotation)))}]"
     if annotation in (Any, object) or isinstance(annotation, typing.ForwardRef | str):
         return ""
     text = inspect.formatannotation(annotation).replace("NoneType", "None")
     return re.sub(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])", "", text)
 
 
-def _show_union(members: tuple[Any, ...]) -> str:
+def _format_union(members: tuple[Any, ...]) -> str:
     """Formats a union; if it has float, other numbers and arrays are left out as obvious."""
-    names = list(dict.fromkeys(map(show_type, members)))
+    names = list(dict.fromkeys(map(format_type, members)))
     if "float" in names:
         names = [name for name in names if name in ("float", "str", "None", "Callable")]
     return "" if "" in names else " | ".join(names)
 
 
-def made(factory: Callable[[], Any]) -> Any:
+def make_default(factory: Callable[[], Any]) -> Any:
     """Makes a default from its factory: as a configured call, if the factory has a name."""
     named = inspect.isfunction(factory) or isinstance(factory, type)
     if named and factory.__module__ != "builtins" and factory.__name__ != "<lambda>":
@@ -117,16 +117,16 @@ def made(factory: Callable[[], Any]) -> Any:
     return factory()
 
 
-def opened(value: Any) -> Any:
+def expand_default(value: Any) -> Any:
     """Converts a data class instance to the call that would make it, so that its fields show."""
     if isinstance(value, fdl.Buildable | type) or not dataclasses.is_dataclass(value):
         return value
-    return fdl.Config(type(value), **changed_fields(value))
+    return fdl.Config(type(value), **find_changed_fields(value))
 
 
-def changed_fields(value: Any) -> dict[str, Any]:
+def find_changed_fields(value: Any) -> dict[str, Any]:
     """Returns the fields of a data class or named tuple that differ from their defaults."""
-    known = parameters(type(value))
+    known = list_parameters(type(value))
     changed = {}
     for name, parameter in known.items():
         current = getattr(value, name)
@@ -135,7 +135,7 @@ def changed_fields(value: Any) -> dict[str, Any]:
     return changed
 
 
-def _parameter(parameter: inspect.Parameter, annotation: Any, field: Any) -> Parameter:
+def _make_parameter(parameter: inspect.Parameter, annotation: Any, field: Any) -> Parameter:
     factory = getattr(field, "default_factory", None)
     if callable(factory):
         return Parameter(annotation, factory=factory)
@@ -143,7 +143,7 @@ def _parameter(parameter: inspect.Parameter, annotation: Any, field: Any) -> Par
     return Parameter(annotation, fdl.NO_VALUE if unset else parameter.default)
 
 
-def _hidden(function: Callable[..., Any], name: str) -> bool:
+def _is_hidden(function: Callable[..., Any], name: str) -> bool:
     """Checks whether Flax sets a parameter itself: each module's parent and name."""
     import flax.linen as nn
 
@@ -155,7 +155,7 @@ def _declares_fields(cls: type) -> bool:
     return hasattr(cls, "__dataclass_fields__") or hasattr(cls, "_fields")
 
 
-def members(annotation: Any) -> tuple[Any, ...]:
+def list_union_members(annotation: Any) -> tuple[Any, ...]:
     """Lists the alternatives of a union, or the annotation alone."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return typing.get_args(annotation)

@@ -7,50 +7,50 @@ import numpy as np
 from jax import dtypes
 
 
-class _DataError(Exception):
+class InvalidDataError(Exception):
     """A message that names what is wrong, but neither the data set nor the split."""
 
 
-def _known(kind: str, key: str, *parts: Mapping[str, np.ndarray]) -> None:
+def check_known(kind: str, key: str, *parts: Mapping[str, np.ndarray]) -> None:
     """Refuses a modality or task that a part of the batch lacks."""
     if any(key not in part for part in parts):
         known = ", ".join(sorted(parts[0])) or "none"
-        raise _DataError(f"it has no {kind} {key!r}; it has {known}.")
+        raise InvalidDataError(f"it has no {kind} {key!r}; it has {known}.")
 
 
-def _mask(what: str, mask: np.ndarray, examples: int) -> None:
+def check_mask(what: str, mask: np.ndarray, examples: int) -> None:
     """Refuses anything but one boolean per example."""
-    _shape(what, mask, (examples,))
+    check_shape(what, mask, (examples,))
     if mask.dtype != bool:
-        raise _DataError(f"{what} has type {mask.dtype}; it must be bool.")
+        raise InvalidDataError(f"{what} has type {mask.dtype}; it must be bool.")
 
 
-def _shape(what: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
+def check_shape(what: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
     """Refuses an array of another shape."""
     if array.shape != shape:
-        raise _DataError(f"{what} has shape {array.shape}; it must be {shape}.")
+        raise InvalidDataError(f"{what} has shape {array.shape}; it must be {shape}.")
 
 
-def _integers(what: str, array: np.ndarray) -> None:
+def check_integers(what: str, array: np.ndarray) -> None:
     """Refuses an array whose type is not an integer."""
     if not np.issubdtype(array.dtype, np.integer):
-        raise _DataError(f"{what} has type {array.dtype}; it must be integer.")
+        raise InvalidDataError(f"{what} has type {array.dtype}; it must be integer.")
 
 
-def _numeric(what: str, array: np.ndarray) -> None:
+def check_numeric(what: str, array: np.ndarray) -> None:
     """Refuses types that JAX does not take for numbers, or whose bytes it would misread."""
     kind = array.dtype.kind
     # bfloat16 and the 8-bit floats are of NumPy's kind V, as structured types are.
     if kind not in "biuf" and not dtypes.issubdtype(array.dtype, np.floating):
-        raise _DataError(f"{what} has type {array.dtype}; it must be real numbers.")
+        raise InvalidDataError(f"{what} has type {array.dtype}; it must be real numbers.")
     if not array.dtype.isnative:
-        raise _DataError(
+        raise InvalidDataError(
             f"{what} has type {array.dtype.str}; convert it to the machine's byte order, for "
             "example by astype(x.dtype.newbyteorder('='))."
         )
 
 
-def _finite(what: str, array: np.ndarray, where: np.ndarray) -> None:
+def check_finite(what: str, array: np.ndarray, where: np.ndarray) -> None:
     """Refuses NaN and infinity where `where` ([b] or [b time]) is true."""
     if not np.issubdtype(array.dtype, np.inexact):
         return
@@ -59,12 +59,12 @@ def _finite(what: str, array: np.ndarray, where: np.ndarray) -> None:
     with np.errstate(all="ignore"):
         if np.isfinite(array.sum()):
             return
-    row, value = _first_bad(~np.isfinite(array), array, where)
+    row, value = _find_first_bad(~np.isfinite(array), array, where)
     if value is not None:
-        raise _DataError(f"{what} {value} in row {row}; every number must be finite.")
+        raise InvalidDataError(f"{what} {value} in row {row}; every number must be finite.")
 
 
-def _fits_32_bits(what: str, array: np.ndarray, where: np.ndarray) -> None:
+def check_fits_32_bits(what: str, array: np.ndarray, where: np.ndarray) -> None:
     """Refuses numbers that JAX, which computes in 32 bits, would wrap or make infinite."""
     is_wide = array.dtype in (np.int64, np.uint64, np.float64, np.longdouble)
     if not is_wide or not array.size:
@@ -73,12 +73,12 @@ def _fits_32_bits(what: str, array: np.ndarray, where: np.ndarray) -> None:
     # The minimum of NaN, which padding may hold, is NaN: such an array gets the second look.
     if limits.min <= array.min() and array.max() <= limits.max:
         return
-    row, value = _first_bad((array < limits.min) | (array > limits.max), array, where)
+    row, value = _find_first_bad((array < limits.min) | (array > limits.max), array, where)
     if value is not None:
-        raise _DataError(f"{what} has {value} in row {row}, which is beyond 32 bits.")
+        raise InvalidDataError(f"{what} has {value} in row {row}, which is beyond 32 bits.")
 
 
-def _first_bad(bad: np.ndarray, array: np.ndarray, where: np.ndarray) -> tuple[int, Any]:
+def _find_first_bad(bad: np.ndarray, array: np.ndarray, where: np.ndarray) -> tuple[int, Any]:
     """Returns the row and the value of the first bad number where `where` is true, or (0, None)."""
     bad = bad & where.reshape(*where.shape, *(1,) * (array.ndim - where.ndim))
     if not bad.any():
@@ -87,6 +87,6 @@ def _first_bad(bad: np.ndarray, array: np.ndarray, where: np.ndarray) -> tuple[i
     return row, array[row][bad[row]][0]
 
 
-def _first(bad: np.ndarray) -> int:
+def find_first_row(bad: np.ndarray) -> int:
     """Returns the first row that is true."""
     return int(np.flatnonzero(bad)[0])

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
-from mmjax.data.modality_dropout import Rates, _check_share, drop_modalities, named
+from mmjax.data.modality_dropout import Rates, check_fraction, drop_modalities, fold_in_name
 from mmjax.types import Batch
 
 Augment = Callable[[Key[Array, ""], Array, Int[Array, ""] | None], Array]
@@ -77,7 +77,7 @@ def spec_augment(
     ):
         if count < 0:
             raise ValueError(f"spec_augment: {name} is {count}; it must be 0 or more.")
-    _check_share("spec_augment: time_share", time_share)
+    check_fraction("spec_augment: time_share", time_share)
 
     def apply(key: Key[Array, ""], x: Array, length: Int[Array, ""] | None) -> Array:
         if x.ndim < 2:
@@ -86,8 +86,8 @@ def spec_augment(
         true_length = jnp.asarray(frames if length is None else length, jnp.int32)
         max_width = jnp.minimum(time, jnp.floor(time_share * true_length).astype(jnp.int32))
         keys = jax.random.split(key, time_masks + frequency_masks)
-        rows = _blocks(keys[:time_masks], frames, true_length, max_width)
-        columns = _blocks(keys[time_masks:], bands, jnp.int32(bands), jnp.int32(frequency))
+        rows = _draw_block_mask(keys[:time_masks], frames, true_length, max_width)
+        columns = _draw_block_mask(keys[time_masks:], bands, jnp.int32(bands), jnp.int32(frequency))
         masked = rows[:, None] | columns[None, :]
         return jnp.where(jnp.expand_dims(masked, range(2, x.ndim)), jnp.array(value, x.dtype), x)
 
@@ -103,7 +103,7 @@ def token_dropout(rate: float, token: int = 0) -> Augment:
       >>> token_dropout(rate=1.0)(jax.random.key(0), jnp.array([3, 1, 2]), None).tolist()
       [0, 0, 0]
     """
-    _check_share("token_dropout: rate", rate)
+    check_fraction("token_dropout: rate", rate)
 
     def apply(key: Key[Array, ""], x: Array, length: Int[Array, ""] | None) -> Array:
         if x.ndim != 1 or not jnp.issubdtype(x.dtype, jnp.integer):
@@ -150,7 +150,7 @@ def chain(*augments: Augment) -> Augment:
     return apply
 
 
-def augmentation(
+def make_example_augmentation(
     augments: Mapping[str, Augment], modality_dropout: Rates = 0.0
 ) -> AugmentExample | None:
     """Makes the augmentation of ONE example: that of every modality, then modality dropout.
@@ -177,14 +177,14 @@ def augmentation(
         inputs = dict(example.inputs)
         for m in example.inputs:
             if m in augments:
-                inputs[m] = _changed(augments[m], named(change_key, m), m, example)
+                inputs[m] = _augment_input(augments[m], fold_in_name(change_key, m), m, example)
         present = drop_modalities(drop_key, example.present, modality_dropout)
         return example._replace(inputs=inputs, present=present)
 
     return apply
 
 
-def _changed(augment: Augment, key: Key[Array, ""], modality: str, example: Batch) -> Array:
+def _augment_input(augment: Augment, key: Key[Array, ""], modality: str, example: Batch) -> Array:
     """Augments an input, except for what is absent or padding."""
     x, length = example.inputs[modality], example.lengths.get(modality)
     new = augment(key, x, length)
@@ -200,7 +200,7 @@ def _changed(augment: Augment, key: Key[Array, ""], modality: str, example: Batc
     return jnp.where(real, new, x)
 
 
-def _blocks(
+def _draw_block_mask(
     keys: Key[Array, " k"], size: int, limit: Int[Array, ""], max_width: Int[Array, ""]
 ) -> Bool[Array, " n"]:
     """Draws the union of `k` blocks in 0..size-1, each up to `max_width` wide and below `limit`."""

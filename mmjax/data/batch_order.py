@@ -16,12 +16,12 @@ Indices = Int[np.ndarray, "s k b"]
 
 
 @functools.lru_cache(maxsize=64)
-def epoch_order(seed: int, epoch: int, examples: int) -> Int[np.ndarray, " n"]:
+def _draw_epoch_order(seed: int, epoch: int, examples: int) -> Int[np.ndarray, " n"]:
     """Draws the order in which an epoch visits the examples."""
     return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(examples)
 
 
-def train_indices(
+def make_train_indices(
     seeds: Sequence[int], examples: int, batch_size: int, start: int, stop: int
 ) -> Indices:
     """Returns the examples of the steps from `start` to `stop`, which lie in one epoch.
@@ -34,11 +34,11 @@ def train_indices(
     """
     epoch, first = divmod(start, examples // batch_size)
     steps = slice(first * batch_size, (first + stop - start) * batch_size)
-    orders = [epoch_order(seed, epoch, examples)[steps] for seed in seeds]
+    orders = [_draw_epoch_order(seed, epoch, examples)[steps] for seed in seeds]
     return np.stack(orders).reshape(len(seeds), stop - start, batch_size).astype(np.int32)
 
 
-def eval_indices(
+def make_eval_indices(
     examples: int, batch_size: int, batches: int
 ) -> list[tuple[Int[np.ndarray, "k b"], Bool[np.ndarray, "k b"]]]:
     """Returns all examples once, in chunks of at most `batches` batches.
@@ -60,7 +60,7 @@ def eval_indices(
 
 
 @runtime_checkable
-class Chunks(Protocol):
+class IndexPlan(Protocol):
     """The indices of every dispatch, by its number; a list serves as well."""
 
     def __len__(self) -> int: ...
@@ -69,7 +69,7 @@ class Chunks(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Dispatches:
+class TrainIndexPlan:
     """The indices of a training run: all that worker processes need to know of it.
 
     Attributes:
@@ -88,4 +88,4 @@ class Dispatches:
         return len(self.ranges)
 
     def __getitem__(self, number: int) -> Indices:
-        return train_indices(self.seeds, self.examples, self.batch_size, *self.ranges[number])
+        return make_train_indices(self.seeds, self.examples, self.batch_size, *self.ranges[number])

@@ -114,7 +114,9 @@ class Dataset:
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def select(batch: Batch, modalities: Iterable[str], tasks: Iterable[str]) -> Batch:
+def select_modalities_and_tasks(
+    batch: Batch, modalities: Iterable[str], tasks: Iterable[str]
+) -> Batch:
     """Keeps the named modalities and tasks.
 
     An example that has none of these modalities loses its labels, since it can neither be learned

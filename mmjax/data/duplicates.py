@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 
-def warn_of_duplicates(
+def warn_about_duplicates(
     name: str,
     digests: Mapping[str, Sequence[bytes]],
     place: Callable[[str, int], str] = lambda split, row: f"row {row} of {split!r}",

@@ -12,11 +12,11 @@ import numpy as np
 
 _MAX_HASHED_BYTES = 1 << 28  # of one array; of a larger one, this many in blocks spread over it
 _BLOCK_BYTES = 1 << 20
-ROWS = 64  # examples read from a source that lies in files, spread over it
-FILES = 10_000  # files whose sizes and times are hashed, spread over the list
-PLAIN = {type(None), bool, int, float, complex, str, bytes}
+_SAMPLED_ROWS = 64  # examples read from a source that lies in files, spread over it
+_SAMPLED_FILES = 10_000  # files whose sizes and times are hashed, spread over the list
+_PLAIN_TYPES = {type(None), bool, int, float, complex, str, bytes}
 # Stored runs hold fingerprints that contain the names of classes and functions: {name: former name}
-FORMER_NAMES = {
+_FORMER_NAMES = {
     "StandardizedSource": "Standardised",
     "drop_at_random": "_lose",
     "drop_by_label": "_lose_by_label",
@@ -24,7 +24,7 @@ FORMER_NAMES = {
 }
 
 
-def fingerprint(source: Any) -> str:
+def compute_fingerprint(source: Any) -> str:
     """Computes the SHA-256 of a split's source: of what it holds, and how it reads the rest.
 
     Arrays in memory are hashed whole, up to 256 MiB per array. Of files, the sizes and the times
@@ -36,24 +36,24 @@ def fingerprint(source: Any) -> str:
       True
     """
     state = hashlib.sha256()
-    _add(state, source, set())
+    _hash_value(state, source, set())
     return state.hexdigest()
 
 
-def _add(state: Any, value: Any, inside: set[int]) -> None:
+def _hash_value(state: Any, value: Any, inside: set[int]) -> None:
     """Hashes a value and what it holds; `inside` has the ids of the objects that contain it."""
-    if type(value) in PLAIN or isinstance(value, range | np.generic | np.dtype | type):
+    if type(value) in _PLAIN_TYPES or isinstance(value, range | np.generic | np.dtype | type):
         state.update(f"{value!r};".encode("utf-8", "backslashreplace"))
     elif isinstance(value, np.ndarray):
-        _add_array(state, value)
+        _hash_array(state, value)
     elif isinstance(value, Path) or id(value) in inside:
         state.update(b"-;")
     else:
         state.update(f"{_stable_name(type(value))}:".encode())
-        _add_parts(state, value, inside | {id(value)})
+        _hash_parts(state, value, inside | {id(value)})
 
 
-def _add_parts(state: Any, value: Any, inside: set[int]) -> None:
+def _hash_parts(state: Any, value: Any, inside: set[int]) -> None:
     """Hashes what a container, a call or an object holds."""
     files = getattr(value, "files", None)
     if isinstance(value, Mapping):
@@ -62,7 +62,7 @@ def _add_parts(state: Any, value: Any, inside: set[int]) -> None:
         parts = sorted(value, key=repr)
     elif isinstance(value, tuple | list):
         parts = value
-        if set(map(type, value)) <= PLAIN:  # cells of a table: many values without structure
+        if set(map(type, value)) <= _PLAIN_TYPES:  # cells of a table: many values without structure
             return state.update(f"{list(value)!r};".encode("utf-8", "backslashreplace"))
     elif isinstance(value, functools.partial):
         parts = (value.func, value.args, value.keywords)
@@ -71,20 +71,20 @@ def _add_parts(state: Any, value: Any, inside: set[int]) -> None:
     elif callable(value):
         parts = (_stable_name(value),)
     else:
-        parts = _rows(value)
+        parts = _sample_rows(value)
     if callable(files):
-        _add_files(state, files())
+        _hash_files(state, files())
     for part in parts:
-        _add(state, part, inside)
+        _hash_value(state, part, inside)
 
 
 def _stable_name(value: Any) -> str:
     """Returns the name of a class or function, or the name that it had in stored fingerprints."""
     name = getattr(value, "__qualname__", "")
-    return FORMER_NAMES.get(name, name)
+    return _FORMER_NAMES.get(name, name)
 
 
-def _add_array(state: Any, array: np.ndarray) -> None:
+def _hash_array(state: Any, array: np.ndarray) -> None:
     state.update(f"{array.dtype} {array.shape};".encode())
     if array.dtype.hasobject:
         return state.update(repr(array.tolist()).encode("utf-8", "backslashreplace"))
@@ -96,9 +96,9 @@ def _add_array(state: Any, array: np.ndarray) -> None:
         state.update(content[start : start + _BLOCK_BYTES])
 
 
-def _add_files(state: Any, paths: Sequence[Path]) -> None:
+def _hash_files(state: Any, paths: Sequence[Path]) -> None:
     state.update(f"{len(paths)} files;".encode())
-    for path in paths[:: -(-len(paths) // FILES) or 1]:
+    for path in paths[:: -(-len(paths) // _SAMPLED_FILES) or 1]:
         try:
             status = os.stat(path)
             state.update(f"{status.st_size} {status.st_mtime_ns};".encode())
@@ -106,11 +106,11 @@ def _add_files(state: Any, paths: Sequence[Path]) -> None:
             state.update(b"missing;")
 
 
-def _rows(source: Any) -> list[Any]:
+def _sample_rows(source: Any) -> list[Any]:
     """Reads a few examples of a source; returns [] if the object is not one."""
     try:
         count = len(source)
-        rows = np.linspace(0, count - 1, min(count, ROWS)).astype(int)
+        rows = np.linspace(0, count - 1, min(count, _SAMPLED_ROWS)).astype(int)
         if hasattr(source, "take"):
             return [count, source.take(rows)]
         return [count, *(source[int(row)] for row in rows)]

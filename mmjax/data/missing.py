@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mmjax.data.dataset import Arrays, Dataset, Source
-from mmjax.data.missing_rules import Rule, _keep_pattern, _lose, _lose_by_label
-from mmjax.data.modality_dropout import Rates, check_rates, rate_of
+from mmjax.data.missing_rules import MaskRule, drop_at_random, drop_by_label, keep_pattern
+from mmjax.data.modality_dropout import Rates, check_rates, get_rate
 from mmjax.types import Batch
 
 Pattern = tuple[Sequence[str], float]
@@ -50,8 +50,8 @@ def at_random(
         ("labels", labels, data.tasks),
     ):
         check_rates(name, rates)
-        _known(data, name, rates if isinstance(rates, Mapping) else (), known)
-    return _masked(data, functools.partial(_lose, modalities, labels), splits, seed)
+        _check_known(data, name, rates if isinstance(rates, Mapping) else (), known)
+    return _mask_splits(data, functools.partial(drop_at_random, modalities, labels), splits, seed)
 
 
 def by_label(
@@ -82,19 +82,19 @@ def by_label(
       >>> bool((batch.present["a"] == (batch.targets["redundancy"] == 0)).all())
       True
     """
-    _known(data, "task", [task], data.tasks)
+    _check_known(data, "task", [task], data.tasks)
     spec = data.tasks[task]
     if spec.kind != "classification":
         raise ValueError(f"task {task!r} is a {spec.kind}; by_label needs a classification.")
     check_rates("rates", rates)
-    _known(data, "rates", rates, spec.classes)
-    _known(data, "modalities", modalities, data.modalities)
-    _known(data, "labels", labels, data.tasks)
+    _check_known(data, "rates", rates, spec.classes)
+    _check_known(data, "modalities", modalities, data.modalities)
+    _check_known(data, "labels", labels, data.tasks)
     if not modalities and not labels:
         raise ValueError("by_label removes nothing: name `modalities`, `labels` or both.")
-    of_class = tuple(float(rate_of(rates, c)) for c in spec.classes)
-    rule = functools.partial(_lose_by_label, task, of_class, tuple(modalities), tuple(labels))
-    return _masked(data, rule, splits, seed)
+    of_class = tuple(float(get_rate(rates, c)) for c in spec.classes)
+    rule = functools.partial(drop_by_label, task, of_class, tuple(modalities), tuple(labels))
+    return _mask_splits(data, rule, splits, seed)
 
 
 def by_pattern(
@@ -128,11 +128,13 @@ def by_pattern(
     for names, share in zip(kept_modalities, shares, strict=True):
         if not names:
             raise ValueError("A pattern is empty; every example keeps at least one modality.")
-        _known(data, "patterns", names, data.modalities)
+        _check_known(data, "patterns", names, data.modalities)
         check_rates(f"The probability of the pattern {names}", share)
     if abs(sum(shares) - 1) > 1e-6:
         raise ValueError(f"The patterns' probabilities {shares} sum to {sum(shares)}, not to 1.")
-    return _masked(data, functools.partial(_keep_pattern, kept_modalities, shares), splits, seed)
+    return _mask_splits(
+        data, functools.partial(keep_pattern, kept_modalities, shares), splits, seed
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +142,7 @@ class Missing:
     """A source whose modalities and labels are removed by a rule as it is read."""
 
     source: Source
-    rule: Rule
+    rule: MaskRule
     seed: int
     split: str
 
@@ -153,10 +155,12 @@ class Missing:
 
     def masked(self, batch: Batch, indices: np.ndarray) -> Batch:
         """Applies the rule to examples that have already been read."""
-        return self.rule(batch, lambda name: uniform(self.seed, f"{self.split}/{name}", indices))
+        return self.rule(
+            batch, lambda name: draw_uniform(self.seed, f"{self.split}/{name}", indices)
+        )
 
 
-def uniform(seed: int, name: str, indices: Int[np.ndarray, " b"]) -> Float[np.ndarray, " b"]:
+def draw_uniform(seed: int, name: str, indices: Int[np.ndarray, " b"]) -> Float[np.ndarray, " b"]:
     """Draws numbers in [0, 1) that are functions of (seed, name, index), by SplitMix64 as a hash.
 
     Steele, Lea, Flood, OOPSLA 2014; one round each for the seed, the name and the index.
@@ -168,11 +172,11 @@ def uniform(seed: int, name: str, indices: Int[np.ndarray, " b"]) -> Float[np.nd
     """
     state = np.full(len(indices), seed % 2**64, np.uint64)
     for word in (np.uint64(zlib.crc32(name.encode())), np.asarray(indices).astype(np.uint64)):
-        state = _mix(state) ^ word
-    return (_mix(state) >> np.uint64(11)) * 2.0**-53  # a float64 has 53 bits of precision
+        state = _mix_bits(state) ^ word
+    return (_mix_bits(state) >> np.uint64(11)) * 2.0**-53  # a float64 has 53 bits of precision
 
 
-def _mix(z: np.ndarray) -> np.ndarray:
+def _mix_bits(z: np.ndarray) -> np.ndarray:
     """Computes one round of SplitMix64; arithmetic wraps modulo 2^64."""
     z = z + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -180,13 +184,13 @@ def _mix(z: np.ndarray) -> np.ndarray:
     return z ^ (z >> np.uint64(31))
 
 
-def _masked(data: Dataset, rule: Rule, splits: Sequence[str], seed: int) -> Dataset:
-    _known(data, "splits", splits, data.splits)
-    changed = {name: _wrap(data.splits[name], rule, seed, name) for name in splits}
+def _mask_splits(data: Dataset, rule: MaskRule, splits: Sequence[str], seed: int) -> Dataset:
+    _check_known(data, "splits", splits, data.splits)
+    changed = {name: _mask_source(data.splits[name], rule, seed, name) for name in splits}
     return dataclasses.replace(data, splits={**data.splits, **changed})
 
 
-def _wrap(source: Source, rule: Rule, seed: int, split: str) -> Source:
+def _mask_source(source: Source, rule: MaskRule, seed: int, split: str) -> Source:
     """Wraps a source; one in memory gets new masks at once."""
     lazy = Missing(source, rule, seed, split)
     if isinstance(source, Arrays):
@@ -194,7 +198,7 @@ def _wrap(source: Source, rule: Rule, seed: int, split: str) -> Source:
     return lazy
 
 
-def _known(data: Dataset, what: str, names: Iterable[str], known: Collection[str]) -> None:
+def _check_known(data: Dataset, what: str, names: Iterable[str], known: Collection[str]) -> None:
     """Refuses names that a data set does not have."""
     for name in names:
         if name not in known:

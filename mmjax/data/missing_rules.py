@@ -5,27 +5,27 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from mmjax.data.modality_dropout import Rates, rate_of
+from mmjax.data.modality_dropout import Rates, get_rate
 from mmjax.types import Batch
 
-Uniform = Callable[[str], Float[np.ndarray, " b"]]
-Rule = Callable[[Batch, Uniform], Batch]
+_DrawUniform = Callable[[str], Float[np.ndarray, " b"]]
+MaskRule = Callable[[Batch, _DrawUniform], Batch]
 
 
-def _lose(modalities: Rates, labels: Rates, batch: Batch, draw: Uniform) -> Batch:
+def drop_at_random(modalities: Rates, labels: Rates, batch: Batch, draw: _DrawUniform) -> Batch:
     """Removes modalities and labels at given rates."""
-    lost = {m: np.full(len(x), rate_of(modalities, m), float) for m, x in batch.present.items()}
-    unlabeled = {t: np.full(len(x), rate_of(labels, t), float) for t, x in batch.labeled.items()}
-    return _lose_at(batch, lost, unlabeled, draw)
+    lost = {m: np.full(len(x), get_rate(modalities, m), float) for m, x in batch.present.items()}
+    unlabeled = {t: np.full(len(x), get_rate(labels, t), float) for t, x in batch.labeled.items()}
+    return _drop_at_rates(batch, lost, unlabeled, draw)
 
 
-def _lose_by_label(
+def drop_by_label(
     task: str,
     of_class: tuple[float, ...],
     modalities: tuple[str, ...],
     labels: tuple[str, ...],
     batch: Batch,
-    draw: Uniform,
+    draw: _DrawUniform,
 ) -> Batch:
     """Removes modalities and labels at the rate of each example's class."""
     labeled = batch.labeled[task]
@@ -35,14 +35,14 @@ def _lose_by_label(
     zero = np.zeros_like(rate)
     lost = {m: rate if m in modalities else zero for m in batch.present}
     unlabeled = {t: rate if t in labels else zero for t in batch.labeled}
-    return _lose_at(batch, lost, unlabeled, draw)
+    return _drop_at_rates(batch, lost, unlabeled, draw)
 
 
-def _lose_at(
+def _drop_at_rates(
     batch: Batch,
     modalities: Mapping[str, Float[np.ndarray, " b"]],
     labels: Mapping[str, Float[np.ndarray, " b"]],
-    draw: Uniform,
+    draw: _DrawUniform,
 ) -> Batch:
     """Removes each modality and label at its example's rate, never the last modality."""
     with np.errstate(all="ignore"):
@@ -56,8 +56,8 @@ def _lose_at(
     return batch._replace(present=present, labeled=labeled)
 
 
-def _keep_pattern(
-    patterns: Sequence[tuple[str, ...]], shares: Sequence[float], batch: Batch, draw: Uniform
+def keep_pattern(
+    patterns: Sequence[tuple[str, ...]], shares: Sequence[float], batch: Batch, draw: _DrawUniform
 ) -> Batch:
     """Keeps the modalities of one pattern per example, among those that leave it at least one."""
     in_pattern = {m: np.array([m in names for names in patterns]) for m in batch.present}  # [p]
@@ -65,13 +65,13 @@ def _keep_pattern(
         [x[:, None] & in_pattern[m][None] for m, x in batch.present.items()], axis=0
     )
     bounds = np.cumsum(is_possible * np.array(shares)[None], axis=1)  # [b p]
-    chosen = _chosen(bounds, draw("pattern"))
+    chosen = _choose_pattern(bounds, draw("pattern"))
     has_pattern = bounds[:, -1] > 0
     present = {m: x & (in_pattern[m][chosen] | ~has_pattern) for m, x in batch.present.items()}
     return batch._replace(present=present)
 
 
-def _chosen(
+def _choose_pattern(
     bounds: Float[np.ndarray, "b p"], draws: Float[np.ndarray, " b"]
 ) -> Int[np.ndarray, " b"]:
     """Chooses the first interval whose upper bound lies above the draw; never an empty one."""

@@ -33,12 +33,15 @@ def drop_modalities(
     """
     # A modality is dropped if draw < rate. Given that, draw / rate is uniform, so that the largest
     # score among those to be dropped, which decides which one stays, is equally likely for each.
-    scores = {m: _score(jax.random.uniform(named(key, m)), rate_of(rates, m)) for m in present}
+    scores = {
+        m: _compute_drop_score(jax.random.uniform(fold_in_name(key, m)), get_rate(rates, m))
+        for m in present
+    }
     best = functools.reduce(jnp.maximum, (jnp.where(present[m], scores[m], 0.0) for m in present))
     return {m: x & (scores[m] >= jnp.minimum(best, 1.0)) for m, x in present.items()}
 
 
-def rate_of(rates: Rates, name: str) -> Rate:
+def get_rate(rates: Rates, name: str) -> Rate:
     """Returns the rate of one modality or task."""
     return rates.get(name, 0.0) if isinstance(rates, Mapping) else rates
 
@@ -46,21 +49,21 @@ def rate_of(rates: Rates, name: str) -> Rate:
 def check_rates(name: str, rates: Rates) -> None:
     """Refuses rates outside 0 to 1."""
     for key, rate in rates.items() if isinstance(rates, Mapping) else [("", rates)]:
-        _check_share(f"{name}[{key!r}]" if key else name, rate)
+        check_fraction(f"{name}[{key!r}]" if key else name, rate)
 
 
-def named(key: Key[Array, ""], name: str) -> Key[Array, ""]:
+def fold_in_name(key: Key[Array, ""], name: str) -> Key[Array, ""]:
     """Derives the key of a name."""
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
-def _score(draw: Float[Array, ""], rate: Rate) -> Float[Array, ""]:
+def _compute_drop_score(draw: Float[Array, ""], rate: Rate) -> Float[Array, ""]:
     """Computes draw / rate, or infinity if the rate, which may be traced, is 0."""
     traced = jnp.asarray(rate, draw.dtype)
     # The inner `where` keeps the division finite: gradients pass through both branches.
     return jnp.where(traced > 0, draw / jnp.where(traced > 0, traced, 1), jnp.inf)
 
 
-def _check_share(what: str, share: Rate) -> None:
+def check_fraction(what: str, share: Rate) -> None:
     if not 0 <= share <= 1:
         raise ValueError(f"{what} is {share}; it must be between 0 and 1.")

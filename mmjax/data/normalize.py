@@ -37,7 +37,7 @@ class Scale(NamedTuple):
     deviation: Float[np.ndarray, " d"]
 
 
-def moments(values: Num[np.ndarray, "n d"]) -> Moments:
+def compute_moments(values: Num[np.ndarray, "n d"]) -> Moments:
     """Computes the moments of values, in double precision.
 
     Example:
@@ -49,7 +49,7 @@ def moments(values: Num[np.ndarray, "n d"]) -> Moments:
     return Moments(len(values), mean, ((values - mean[None]) ** 2).sum(axis=0))
 
 
-def merged(a: Moments, b: Moments) -> Moments:
+def merge_moments(a: Moments, b: Moments) -> Moments:
     """Merges the moments of two sets of values (Chan, Golub and LeVeque 1979)."""
     number, difference = a.number + b.number, b.mean - a.mean
     return Moments(
@@ -59,7 +59,7 @@ def merged(a: Moments, b: Moments) -> Moments:
     )
 
 
-def scale(moments: Moments) -> Scale:
+def compute_scale(moments: Moments) -> Scale:
     """Computes the scale to mean 0 and deviation 1; a constant is only shifted."""
     deviation = np.sqrt(moments.squares / moments.number)
     # A deviation within the rounding error of the mean is that of a constant: never divide by it.
@@ -67,17 +67,17 @@ def scale(moments: Moments) -> Scale:
     return Scale(moments.mean, np.where(constant, 1.0, deviation))
 
 
-def by_feature(values: Num[np.ndarray, "..."], spec: Modality) -> Num[np.ndarray, "n d"]:
+def reshape_to_features(values: Num[np.ndarray, "..."], spec: Modality) -> Num[np.ndarray, "n d"]:
     """Reshapes values of any number of axes, such as those of one example, to rows of features."""
-    return values.reshape(-1, features(spec))
+    return values.reshape(-1, _count_features(spec))
 
 
-def features(spec: Modality) -> int:
+def _count_features(spec: Modality) -> int:
     """Returns the number of features of a modality."""
     return 1 if spec.sequence and len(spec.shape) == 1 else spec.shape[-1]
 
 
-def real(
+def make_validity_mask(
     present: Bool[np.ndarray, " b"], lengths: Int[np.ndarray, " b"] | None, spec: Modality
 ) -> Bool[np.ndarray, "..."]:
     """Marks what is neither missing nor padding: [b], or [b time] for a sequence.
@@ -92,22 +92,22 @@ def real(
     return present[:, None] & make_length_mask(lengths, spec.shape[0])
 
 
-def standardised(
+def standardize_batch(
     batch: Batch, modalities: Mapping[str, Modality], scales: Mapping[str, Scale]
 ) -> Batch:
     """Standardizes the modalities that have a scale; what is missing or padding becomes 0."""
     inputs = dict(batch.inputs)
     for name, (mean, deviation) in scales.items():
         spec, x = modalities[name], inputs[name]
-        rows = (by_feature(x, spec) - mean[None]) / deviation[None]
-        valid = real(batch.present[name], batch.lengths.get(name), spec)
+        rows = (reshape_to_features(x, spec) - mean[None]) / deviation[None]
+        valid = make_validity_mask(batch.present[name], batch.lengths.get(name), spec)
         valid = valid.reshape(*valid.shape, *(1,) * (x.ndim - valid.ndim))
         inputs[name] = np.where(valid, rows.reshape(x.shape), 0).astype(np.float32)
     return batch._replace(inputs=inputs)
 
 
 @dataclasses.dataclass(frozen=True)
-class Standardised:
+class StandardizedSource:
     """A source whose examples are standardized as they are read."""
 
     source: Source
@@ -119,4 +119,4 @@ class Standardised:
 
     def take(self, indices: np.ndarray) -> Batch:
         """Returns the examples at `indices`, in that order, standardized."""
-        return standardised(self.source.take(indices), self.modalities, self.scales)
+        return standardize_batch(self.source.take(indices), self.modalities, self.scales)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from mmjax.data.batch_order import Chunks
+from mmjax.data.batch_order import IndexPlan
 from mmjax.types import Batch
 
 
@@ -21,10 +21,10 @@ class Feed(NamedTuple):
     """
 
     sharded: bool
-    chunks: Callable[[Chunks], Iterator[tuple[Batch, Any]]]
+    chunks: Callable[[IndexPlan], Iterator[tuple[Batch, Any]]]
 
 
-class Share(NamedTuple):
+class ProcessShare(NamedTuple):
     """The part of every batch that one process reads: devices take equal parts in order.
 
     Attributes:
@@ -37,41 +37,44 @@ class Share(NamedTuple):
 
     def of(self, indices: Any) -> Any:
         """Maps [seeds, steps, batch] to [own devices, seeds, steps, batch / devices]."""
-        return split_devices(indices, self.devices)[list(self.positions)]
+        return split_over_devices(indices, self.devices)[list(self.positions)]
 
 
-def share(devices: Sequence[jax.Device]) -> Share:
+def compute_process_share(devices: Sequence[jax.Device]) -> ProcessShare:
     """Returns this process's share of the devices' batches."""
     process = jax.process_index()
     positions = tuple(i for i, d in enumerate(devices) if d.process_index == process)
-    return Share(len(devices), positions)
+    return ProcessShare(len(devices), positions)
 
 
-def over(devices: Sequence[jax.Device], spec: PartitionSpec) -> NamedSharding:
+def make_sharding(devices: Sequence[jax.Device], spec: PartitionSpec) -> NamedSharding:
     """Makes a sharding over this process's devices; their one axis is "data"."""
-    local_devices = [devices[i] for i in share(devices).positions]
+    local_devices = [devices[i] for i in compute_process_share(devices).positions]
     return NamedSharding(Mesh(np.array(local_devices), ("data",)), spec)
 
 
-def replicated(devices: Sequence[jax.Device]) -> NamedSharding:
+def make_replicated_sharding(devices: Sequence[jax.Device]) -> NamedSharding:
     """Makes a sharding that puts a copy on every device of this process."""
-    return over(devices, PartitionSpec())
+    return make_sharding(devices, PartitionSpec())
 
 
-def on_device(data: Batch, devices: Sequence[jax.Device]) -> Feed:
+def make_on_device_feed(data: Batch, devices: Sequence[jax.Device]) -> Feed:
     """Puts the whole split on every device; programs draw from it by index."""
     if devices[0].platform == "cpu":
-        data = jax.tree.map(aligned, data)
-    data, process_share = jax.device_put(data, replicated(devices)), share(devices)
+        data = jax.tree.map(copy_aligned, data)
+    data, process_share = (
+        jax.device_put(data, make_replicated_sharding(devices)),
+        compute_process_share(devices),
+    )
 
-    def chunks(plan: Chunks) -> Iterator[tuple[Batch, Any]]:
+    def chunks(plan: IndexPlan) -> Iterator[tuple[Batch, Any]]:
         for i in range(len(plan)):
             yield data, process_share.of(plan[i])
 
     return Feed(sharded=False, chunks=chunks)
 
 
-def aligned(x: np.ndarray) -> np.ndarray:
+def copy_aligned(x: np.ndarray) -> np.ndarray:
     """Copies an array to an address (a multiple of 64) that JAX's CPU devices can share.
 
     JAX would copy an array at any other address once per device.
@@ -83,7 +86,7 @@ def aligned(x: np.ndarray) -> np.ndarray:
     return copy
 
 
-def split_devices(indices: Any, devices: int) -> Any:
+def split_over_devices(indices: Any, devices: int) -> Any:
     """Maps [seeds, steps, batch] to [devices, seeds, steps, batch / devices].
 
     Example:

@@ -7,15 +7,15 @@ from typing import Any, TypeVar
 from mmjax.console import make_progress
 from mmjax.escapes import escape_control_characters
 
-T = TypeVar("T")
+_T = TypeVar("T")
 
 
-def tracked(items: Iterable[T], title: str, total: int) -> Iterator[T]:
+def track_progress(items: Iterable[_T], title: str, total: int) -> Iterator[_T]:
     """Yields the items and shows how many of them were processed."""
     from rich.progress import TextColumn
 
     count = TextColumn("{task.completed:,.0f} of {task.total:,.0f}")
-    with _progress(count) as bar:
+    with _make_progress(count) as bar:
         task = bar.add_task(escape_control_characters(title), total=total)
         for item in items:
             yield item
@@ -23,16 +23,16 @@ def tracked(items: Iterable[T], title: str, total: int) -> Iterator[T]:
 
 
 @contextlib.contextmanager
-def downloaded(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+def show_download_progress(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """Shows the number of bytes, and their total if it is known; yields `advance(bytes)`."""
     from rich.progress import DownloadColumn
 
-    with _progress(DownloadColumn()) as bar:
+    with _make_progress(DownloadColumn()) as bar:
         task = bar.add_task(escape_control_characters(title), total=total)
         yield lambda size: bar.advance(task, size)
 
 
-def _progress(count: Any) -> Any:
+def _make_progress(count: Any) -> Any:
     from rich.progress import TimeRemainingColumn
 
     return make_progress(count, TimeRemainingColumn(), stderr=True)

@@ -9,20 +9,20 @@ import jax
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from mmjax.data.batch_order import Chunks
+from mmjax.data.batch_order import IndexPlan
 from mmjax.data.dataset import Arrays, Source
-from mmjax.data.pipeline import Feed, Share, over, share
+from mmjax.data.pipeline import Feed, ProcessShare, compute_process_share, make_sharding
 from mmjax.data.workers import (
-    SentChunks,
-    Worker,
+    SendableChunks,
+    WorkerSetup,
     check_workers_alive,
+    find_modules_imported_by_path,
     leave_signals_to_main_thread,
-    modules_imported_by_path,
 )
 from mmjax.types import Batch
 
 
-def streamed(
+def make_streaming_feed(
     source: Source,
     devices: Sequence[jax.Device],
     prepare: Callable[[Batch], Batch] = lambda batch: batch,
@@ -46,15 +46,18 @@ def streamed(
     Raises:
       ValueError: if the source cannot be sent to worker processes.
     """
-    sharding, process_share = over(devices, PartitionSpec("data")), share(devices)
+    sharding, process_share = (
+        make_sharding(devices, PartitionSpec("data")),
+        compute_process_share(devices),
+    )
 
     def put_on_devices(chunk: tuple[Batch, Any]) -> tuple[Batch, Any]:
         return jax.device_put(chunk[0], sharding), chunk[1]
 
-    def chunks(plan: Chunks) -> Iterator[tuple[Batch, Any]]:
+    def chunks(plan: IndexPlan) -> Iterator[tuple[Batch, Any]]:
         import grain
 
-        fetched = fetch(Fetched(plan, source, process_share, prepare), ahead, workers)
+        fetched = _fetch_chunks(FetchedChunks(plan, source, process_share, prepare), ahead, workers)
         prefetched = grain.experimental.ThreadPrefetchIterDataset(
             fetched.map(put_on_devices), prefetch_buffer_size=1
         )
@@ -78,12 +81,12 @@ def streamed(
 
 
 @dataclasses.dataclass(frozen=True)
-class Fetched:
+class FetchedChunks:
     """The chunks of a plan with their examples, by number: what grain calls a data source."""
 
-    plan: Chunks
+    plan: IndexPlan
     source: Source
-    share: Share
+    share: ProcessShare
     prepare: Callable[[Batch], Batch]
 
     def __len__(self) -> int:
@@ -98,7 +101,7 @@ class Fetched:
         return data, np.repeat(local, len(wanted), axis=0)
 
 
-def fetch(chunks: Fetched, ahead: int, workers: int) -> Any:
+def _fetch_chunks(chunks: FetchedChunks, ahead: int, workers: int) -> Any:
     """Returns the chunks in order as a grain dataset that threads or processes read early."""
     import grain
     from absl import flags
@@ -106,17 +109,17 @@ def fetch(chunks: Fetched, ahead: int, workers: int) -> Any:
     if not workers or isinstance(chunks.source, Arrays):
         dataset = grain.MapDataset.source(chunks)
         return dataset.to_iter_dataset(grain.ReadOptions(ahead, ahead))
-    check_picklable(chunks)
+    _check_picklable(chunks)
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # grain's processes read absl's flags, which few programs do
-    dataset = grain.MapDataset.source(SentChunks(chunks))
+    dataset = grain.MapDataset.source(SendableChunks(chunks))
     one_at_a_time = dataset.to_iter_dataset(grain.ReadOptions(1, 1))
     buffer = -(-ahead // workers)
-    start = Worker(modules_imported_by_path())
+    start = WorkerSetup(find_modules_imported_by_path())
     return one_at_a_time.mp_prefetch(grain.MultiprocessingOptions(workers, buffer), start)
 
 
-def check_picklable(chunks: Fetched) -> None:
+def _check_picklable(chunks: FetchedChunks) -> None:
     """Refuses a source that cannot be sent to another process, before one is started."""
     import cloudpickle
 

@@ -5,17 +5,17 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mmjax.data.array_checks import _DataError
+from mmjax.data.array_checks import InvalidDataError
 from mmjax.data.dataset import Modality, Task
-from mmjax.data.validate_inputs import _input, _not_empty, _some_modality
-from mmjax.data.validate_targets import _target
+from mmjax.data.validate_inputs import check_input, check_not_empty, check_some_modality
+from mmjax.data.validate_targets import check_target
 from mmjax.types import Batch
 
 # Kinds whose targets are indices of classes.
-INDICES = ("classification", "ordinal", "sequence", "segmentation")
+_CLASS_INDEX_KINDS = ("classification", "ordinal", "sequence", "segmentation")
 
 
-def validate(
+def validate_split(
     name: str,
     split: str,
     batch: Batch,
@@ -45,17 +45,17 @@ def validate(
       ValueError: toy, split 'train': modality 'a' has nan in row 1; every number must be finite.
     """
     try:
-        _not_empty(batch, modalities)
+        check_not_empty(batch, modalities)
         for modality in modalities:
-            _input(batch, modality, modalities[modality])
+            check_input(batch, modality, modalities[modality])
         for task in tasks:
-            _target(batch, task, tasks[task], batch.size)
-        _some_modality(batch, modalities)
-    except _DataError as error:
+            check_target(batch, task, tasks[task], batch.size)
+        check_some_modality(batch, modalities)
+    except InvalidDataError as error:
         raise ValueError(f"{name}, split {split!r}: {error}") from None
 
 
-def check_variety(name: str, split: str, batch: Batch, tasks: Mapping[str, Task]) -> None:
+def check_label_variety(name: str, split: str, batch: Batch, tasks: Mapping[str, Task]) -> None:
     """Checks that the targets of a whole split have more than one value.
 
     A training split must have labels of every task, and of more than one class. Other splits get a
@@ -74,7 +74,7 @@ def check_variety(name: str, split: str, batch: Batch, tasks: Mapping[str, Task]
         targets = np.asarray(batch.targets[task])[np.asarray(batch.labeled[task])]
         if len(targets) == 0:
             what = "has no labels"
-        elif spec.kind in INDICES and (only := _only_class(targets)) is not None:
+        elif spec.kind in _CLASS_INDEX_KINDS and (only := _find_only_class(targets)) is not None:
             what = f"has labels of one class only, {spec.classes[only]!r}"
         else:
             continue
@@ -84,7 +84,7 @@ def check_variety(name: str, split: str, batch: Batch, tasks: Mapping[str, Task]
         warnings.warn(message, stacklevel=2)
 
 
-def _only_class(targets: np.ndarray) -> int | None:
+def _find_only_class(targets: np.ndarray) -> int | None:
     """Returns the class if all labels (indices from 0 on) have the same one, else None."""
     labels = targets[targets >= 0]
     return int(labels[0]) if len(labels) and (labels == labels[0]).all() else None

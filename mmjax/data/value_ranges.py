@@ -6,13 +6,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
-SAMPLE = 1024  # examples measured per split, spread over it
-VALUES = 1 << 22  # numbers in them: a thousand photographs would take a gigabyte
+_MAX_EXAMPLES = 1024  # examples measured per split, spread over it
+_MAX_VALUES = 1 << 22  # numbers in them: a thousand photographs would take a gigabyte
 # Images are on different scales if one split stays within 0 to 1 and another one reaches 64.
-DARK, BRIGHT = 1.0, 64.0
+_UNIT_MAXIMUM, _PIXEL_MINIMUM = 1.0, 64.0
 
 
-class Range(NamedTuple):
+class ValueRange(NamedTuple):
     """The value range of a modality in one split.
 
     Attributes:
@@ -31,9 +31,9 @@ class Range(NamedTuple):
         return f"{self.kind} from {self.low:.4g} to {self.high:.4g}"
 
 
-def value_range(
+def measure_value_range(
     rows: np.ndarray | Sequence[np.ndarray], present: Bool[np.ndarray, " n"]
-) -> Range | None:
+) -> ValueRange | None:
     """Measures the finite values of at most 1024 examples; returns None if there are none.
 
     Args:
@@ -48,7 +48,7 @@ def value_range(
     if not len(present_rows):
         return None
     first = rows[present_rows[0]]
-    count = min(SAMPLE, len(present_rows), max(1, VALUES // max(1, first.size)))
+    count = min(_MAX_EXAMPLES, len(present_rows), max(1, _MAX_VALUES // max(1, first.size)))
     chosen = present_rows[np.linspace(0, len(present_rows) - 1, count).astype(int)]
     # The arrays of a list may differ in length, so they are not stacked.
     parts = [rows[chosen]] if isinstance(rows, np.ndarray) else [rows[i] for i in chosen]
@@ -59,11 +59,11 @@ def value_range(
         return None
     low, high = min(part.min() for part in finite), max(part.max() for part in finite)
     axes = parts[0].ndim - isinstance(rows, np.ndarray)
-    return Range(parts[0].dtype, float(low), float(high), axes)
+    return ValueRange(parts[0].dtype, float(low), float(high), axes)
 
 
 def check_same_scale(
-    name: str, modality: str, ranges: Mapping[str, Range | None], *, sequence: bool = False
+    name: str, modality: str, ranges: Mapping[str, ValueRange | None], *, sequence: bool = False
 ) -> None:
     """Refuses a modality that has pixels in one split and floats from 0 to 1 in another.
 
@@ -87,7 +87,7 @@ def check_same_scale(
         has_floats = "f" in (train.kind.kind, other.kind.kind)
         lower, upper = sorted(max(abs(r.low), abs(r.high)) for r in (train, other))
         are_images = min(train.axes, other.axes) >= 2 and not sequence
-        differs_in_magnitude = are_images and 0 < lower <= DARK and upper >= BRIGHT
+        differs_in_magnitude = are_images and 0 < lower <= _UNIT_MAXIMUM and upper >= _PIXEL_MINIMUM
         if (only_one_has_pixels and has_floats) or differs_in_magnitude:
             raise ValueError(
                 f"{name}: modality {modality!r} is {train} in 'train', but {other} in {split!r}; "

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmjax.config.experiment_source import import_file
-from mmjax.loaded_code import FILE_PREFIX
+from mmjax.loaded_code import FILE_MODULE_PREFIX
 
-KILLED = "Worker process was terminated unexpectedly"  # the beginning of grain's message
+_KILLED_MESSAGE = "Worker process was terminated unexpectedly"  # the beginning of grain's message
 
 
 class FetchError(RuntimeError):
@@ -27,7 +27,7 @@ class WorkerKilledError(ChildProcessError):
     """A worker process was killed from outside, or crashed."""
 
 
-class Worker(NamedTuple):
+class WorkerSetup(NamedTuple):
     """The set-up of a worker process, which grain calls in each of them before they fetch.
 
     Attributes:
@@ -44,13 +44,13 @@ class Worker(NamedTuple):
         """
         if hasattr(os, "setsid"):
             os.setsid()
-        threading.Thread(target=exit_with_parent, daemon=True).start()
+        threading.Thread(target=_exit_with_parent, daemon=True).start()
         for path in self.files.values():
             import_file(Path(path))
 
 
 @dataclasses.dataclass(frozen=True)
-class SentChunks:
+class SendableChunks:
     """Chunks whose errors can be sent to another process.
 
     Attributes:
@@ -66,13 +66,13 @@ class SentChunks:
         try:
             return self.chunks[number]
         except Exception as error:
-            if is_sendable(error):
+            if _is_picklable(error):
                 raise
             text = "".join(traceback.format_exception(error)).rstrip()
             raise FetchError(f"{type(error).__name__}: {error}\n{text}") from None
 
 
-def is_sendable(error: Exception) -> bool:
+def _is_picklable(error: Exception) -> bool:
     """Checks whether an error can be pickled and read back.
 
     A queue drops what it cannot pickle, and its reader would wait forever.
@@ -88,10 +88,12 @@ def is_sendable(error: Exception) -> bool:
     return True
 
 
-def modules_imported_by_path() -> dict[str, str]:
+def find_modules_imported_by_path() -> dict[str, str]:
     """Returns {name: file} of the experiment files that this process imported by path."""
     files = {n: getattr(m, "__file__", None) for n, m in list(sys.modules.items())}
-    return {n: os.path.abspath(f) for n, f in files.items() if f and n.startswith(FILE_PREFIX)}
+    return {
+        n: os.path.abspath(f) for n, f in files.items() if f and n.startswith(FILE_MODULE_PREFIX)
+    }
 
 
 @contextlib.contextmanager
@@ -111,7 +113,7 @@ def leave_signals_to_main_thread() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def exit_with_parent() -> None:
+def _exit_with_parent() -> None:
     """Waits until the parent process ends for any reason, and then ends this process."""
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -121,9 +123,9 @@ def exit_with_parent() -> None:
 
 def check_workers_alive(error: RuntimeError, workers: int) -> None:
     """Raises `WorkerKilledError` if an error of grain says that a worker process died."""
-    if not str(error).startswith(KILLED):
+    if not str(error).startswith(_KILLED_MESSAGE):
         return
-    code = str(error).removeprefix(f"{KILLED} with exit code ").split(".")[0]
+    code = str(error).removeprefix(f"{_KILLED_MESSAGE} with exit code ").split(".")[0]
     raise WorkerKilledError(
         f"one of the {workers} worker processes that fetch the data was killed or crashed (exit "
         f"code {code}). -9 often means that the machine ran out of memory: use fewer workers, or "

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import flax.linen as nn
 from jaxtyping import Array, Float, Int, Num
 
-from mmjax.encoders.mlp import one_token, to_float
-from mmjax.kernels.conv2d import Padding, conv2d, lost
-from mmjax.kernels.conv_layers import Layer, tower
-from mmjax.kernels.group_norm import Scale, group_norm
+from mmjax.encoders.mlp import as_one_token, to_float
+from mmjax.kernels.conv2d import Padding, conv2d, count_lost_pixels
+from mmjax.kernels.conv_layers import ConvLayer, apply_conv_layers
+from mmjax.kernels.group_norm import NormParameters, group_norm
 from mmjax.types import Tokens
 
 
@@ -69,20 +69,22 @@ class ConvEncoder(nn.Module):
           ValueError: if x is not an image, or too small for the poolings.
         """
         del length, train
-        check_image(x.shape, [lost(kernel, self.padding) for kernel in self.kernels])
+        check_image_shape(
+            x.shape, [count_lost_pixels(kernel, self.padding) for kernel in self.kernels]
+        )
         channels = (x.shape[-1], *self.features)
         layers = []
         for i, (filters, side) in enumerate(zip(self.features, self.kernels, strict=True)):
-            kernel, bias = Filters(filters, side, name=f"conv_{i}")(channels[i])
+            kernel, bias = _Filters(filters, side, name=f"conv_{i}")(channels[i])
             norm = GroupNorm(name=f"norm_{i}").parameters(filters) if self.norm else None
-            layers.append(Layer(kernel, bias, norm))
-        x = tower(to_float(x), layers, self.padding)
+            layers.append(ConvLayer(kernel, bias, norm))
+        x = apply_conv_layers(to_float(x), layers, self.padding)
         if self.width is not None:
             x = nn.relu(nn.Dense(self.width, name="dense")(x))
-        return one_token(x)
+        return as_one_token(x)
 
 
-class Filters(nn.Module):
+class _Filters(nn.Module):
     """Holds the parameters of a convolution: kernel (LeCun normal) and bias (zeros)."""
 
     features: int
@@ -106,7 +108,7 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "c h w b"]) -> Float[Array, "o i j b"]:
         """Maps [c h w b] to [features i j b]; with SAME padding i = h and j = w."""
-        nn.share_scope(self, filters := Filters(self.features, self.kernel))
+        nn.share_scope(self, filters := _Filters(self.features, self.kernel))
         x, kernel, bias = nn.dtypes.promote_dtype(x, *filters(x.shape[0]))
         return conv2d(x, kernel, self.padding) + bias[:, None, None, None]
 
@@ -118,18 +120,20 @@ class GroupNorm(nn.Module):
     """
 
     @nn.compact
-    def parameters(self, channels: int) -> Scale:
+    def parameters(self, channels: int) -> NormParameters:
         """Returns a factor and an offset per channel, 1 and 0 at first."""
         scale = self.param("scale", nn.initializers.ones, (channels,))
-        return Scale(scale, self.param("bias", nn.initializers.zeros, (channels,)))
+        return NormParameters(scale, self.param("bias", nn.initializers.zeros, (channels,)))
 
     def __call__(self, x: Float[Array, "c h w b"]) -> Float[Array, "c h w b"]:
         """Brings each example's groups to mean 0 and variance 1, then scales and shifts them."""
         x, *norm = nn.dtypes.promote_dtype(x, *self.parameters(x.shape[0]))
-        return group_norm(x, Scale(*norm))
+        return group_norm(x, NormParameters(*norm))
 
 
-def check_image(shape: tuple[int, ...], lost: Sequence[int], encoder: str = "ConvEncoder") -> None:
+def check_image_shape(
+    shape: tuple[int, ...], lost: Sequence[int], encoder: str = "ConvEncoder"
+) -> None:
     """Raises ValueError unless the shape is [b h w c] and large enough for all poolings.
 
     Args:

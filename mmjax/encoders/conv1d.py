@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
 from mmjax.dropout import Dropout
-from mmjax.encoders.mlp import one_token
-from mmjax.encoders.sequence import check_sequence, real_steps, time_mean
+from mmjax.encoders.mlp import as_one_token
+from mmjax.encoders.sequence import check_sequence_shape, mask_padding, mean_over_time
 from mmjax.kernels.conv1d import conv1d
-from mmjax.kernels.max import time_max
+from mmjax.kernels.max import max_pool_time
 from mmjax.types import Tokens
 
 
@@ -64,8 +64,8 @@ class Conv1dEncoder(nn.Module):
         Raises:
           ValueError: if x is not [b time d].
         """
-        check_sequence(x.shape, "Conv1dEncoder")
-        x, mask = real_steps(x, length)
+        check_sequence_shape(x.shape, "Conv1dEncoder")
+        x, mask = mask_padding(x, length)
         # Pads once, so that every pooling divides the time.
         extra = -x.shape[1] % self.pool ** len(self.features)
         x, mask = jnp.pad(x, [(0, 0), (0, extra), (0, 0)]), jnp.pad(mask, [(0, 0), (0, extra)])
@@ -74,10 +74,10 @@ class Conv1dEncoder(nn.Module):
             x = Conv1d(filters, self.kernel, around, name=f"conv_{i}")(x)
             x = nn.relu(nn.LayerNorm(name=f"norm_{i}")(x))
             # After ReLU no entry is negative, so a masked zero is never above a real entry.
-            x = time_max(jnp.where(mask[:, :, None], x, 0), self.pool)
+            x = max_pool_time(jnp.where(mask[:, :, None], x, 0), self.pool)
             x = Dropout(self.dropout)(x, train=train)
             mask = mask[:, :: self.pool]
-        return Tokens(x, mask) if self.output == "all" else one_token(time_mean(x, mask))
+        return Tokens(x, mask) if self.output == "all" else as_one_token(mean_over_time(x, mask))
 
 
 class Conv1d(nn.Module):

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
 from mmjax.dropout import Dropout
-from mmjax.encoders.mlp import one_token
-from mmjax.encoders.sequence import real_steps, time_mean
-from mmjax.kernels.max import largest
+from mmjax.encoders.mlp import as_one_token
+from mmjax.encoders.sequence import mask_padding, mean_over_time
+from mmjax.kernels.max import max_over_axis
 from mmjax.types import Tokens
 
 
@@ -64,12 +64,16 @@ class DeepSetsEncoder(nn.Module):
                 f"DeepSetsEncoder needs sets [b n d] but got shape {x.shape}; "
                 "give scalars a last axis of 1."
             )
-        x, mask = real_steps(x, length)
+        x, mask = mask_padding(x, length)
         x = jnp.where(mask[:, :, None], self.layers("each", self.each, x, train=train), 0)
         # φ ends in ReLU, so the zeros of the padding never exceed the maximum of real elements.
-        pooled = {"sum": x.sum(axis=1), "max": largest(x, 1), "mean": time_mean(x, mask)}[self.pool]
+        pooled = {
+            "sum": x.sum(axis=1),
+            "max": max_over_axis(x, 1),
+            "mean": mean_over_time(x, mask),
+        }[self.pool]
         pooled = self.layers("together", self.together, pooled, train=train)
-        return one_token(jnp.where(mask.any(axis=1)[:, None], pooled, 0))
+        return as_one_token(jnp.where(mask.any(axis=1)[:, None], pooled, 0))
 
     def layers(
         self, name: str, widths: tuple[int, ...], x: Float[Array, "... d"], *, train: bool

@@ -3,8 +3,8 @@
 import flax.linen as nn
 from jaxtyping import Array, Int, Num
 
-from mmjax.encoders.mlp import one_token, to_float
-from mmjax.encoders.sequence import real_steps
+from mmjax.encoders.mlp import as_one_token, to_float
+from mmjax.encoders.sequence import mask_padding
 from mmjax.types import Tokens
 
 
@@ -28,10 +28,10 @@ class Features(nn.Module):
         """
         del train
         if x.ndim == 2:
-            return one_token(to_float(x))
+            return as_one_token(to_float(x))
         if x.ndim != 3:
             raise ValueError(
                 f"Features needs vectors [b d] or [b n d] but got shape {x.shape}; "
                 "flatten them, or give them an encoder."
             )
-        return real_steps(x, length)
+        return mask_padding(x, length)

@@ -4,8 +4,8 @@ import flax.linen as nn
 from jaxtyping import Array, Int, Num
 
 from mmjax.dropout import Dropout
-from mmjax.encoders.mlp import one_token, to_float
-from mmjax.kernels.max import largest
+from mmjax.encoders.mlp import as_one_token, to_float
+from mmjax.kernels.max import max_over_axis
 from mmjax.types import Tokens
 
 
@@ -48,6 +48,6 @@ class MaxoutEncoder(nn.Module):
         del length
         x = to_float(x).reshape(x.shape[0], -1)
         for i, width in enumerate(self.features):
-            x = largest(nn.DenseGeneral((self.pieces, width), name=f"pieces_{i}")(x), axis=1)
+            x = max_over_axis(nn.DenseGeneral((self.pieces, width), name=f"pieces_{i}")(x), axis=1)
             x = Dropout(self.dropout)(x, train=train)
-        return one_token(x)
+        return as_one_token(x)

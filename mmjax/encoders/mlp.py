@@ -42,10 +42,10 @@ class MLPEncoder(nn.Module):
         for width in self.features:
             x = nn.relu(nn.Dense(width)(x))
             x = Dropout(self.dropout)(x, train=train)
-        return one_token(x)
+        return as_one_token(x)
 
 
-def one_token(x: Float[Array, "b d"]) -> Tokens:
+def as_one_token(x: Float[Array, "b d"]) -> Tokens:
     """Returns one vector per example as tokens: n = 1, none masked."""
     return Tokens(x[:, None, :], jnp.ones((x.shape[0], 1), dtype=bool))
 

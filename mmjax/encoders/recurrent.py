@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, Num
 
 from mmjax.dropout import Dropout
-from mmjax.encoders.mlp import one_token
-from mmjax.encoders.sequence import check_sequence, time_mask, time_mean
-from mmjax.kernels.linear_algebra import unbatched
+from mmjax.encoders.mlp import as_one_token
+from mmjax.encoders.sequence import check_sequence_shape, make_time_mask, mean_over_time
+from mmjax.kernels.linear_algebra import loop_over_batch_on_cpu
 from mmjax.types import Tokens
 
 Carry = tuple[Array, ...]
@@ -171,16 +171,16 @@ class RecurrentEncoder(nn.Module):
         Raises:
           ValueError: if x is not [b time d].
         """
-        check_sequence(x.shape, "RecurrentEncoder")
-        mask = time_mask(x, length)
+        check_sequence_shape(x.shape, "RecurrentEncoder")
+        mask = make_time_mask(x, length)
         for i in range(self.layers):
             x, last = self.layer(i, x, mask)
             x = Dropout(self.dropout)(x, train=train)
         if self.output == "all":
             return Tokens(x, mask)
         if self.output == "mean":
-            return one_token(time_mean(x, mask))
-        return one_token(Dropout(self.dropout)(last, train=train))
+            return as_one_token(mean_over_time(x, mask))
+        return as_one_token(Dropout(self.dropout)(last, train=train))
 
     def layer(
         self, i: int, x: Num[Array, "b t d"], mask: Bool[Array, "b t"]
@@ -188,7 +188,7 @@ class RecurrentEncoder(nn.Module):
         """Returns outputs over time and final states of layer i, both directions side by side."""
         directions = ("forward", "backward") if self.bidirectional else ("forward",)
         results = [
-            RecurrentLayer(
+            _RecurrentLayer(
                 self.cell, self.width, reverse=name == "backward", name=f"layer_{i}_{name}"
             )(x, mask)
             for name in directions
@@ -197,7 +197,7 @@ class RecurrentEncoder(nn.Module):
         return jnp.concatenate(outputs, axis=-1), jnp.concatenate(last, axis=-1)
 
 
-class RecurrentLayer(nn.Module):
+class _RecurrentLayer(nn.Module):
     """One layer in one direction. `reverse` reads from each sequence's own end to its start."""
 
     cell: Cell
@@ -212,9 +212,11 @@ class RecurrentLayer(nn.Module):
         gates = len(self.cell.bias)
         shape = (x.shape[-1], gates * self.width)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        bias = self.param("bias", gate_bias(self.cell.bias), (gates * self.width,))
+        bias = self.param(
+            "bias", _make_gate_bias_initializer(self.cell.bias), (gates * self.width,)
+        )
         recurrent_kernel = self.param(
-            "recurrent_kernel", gate_orthogonal, (self.width, gates * self.width)
+            "recurrent_kernel", initialize_gates_orthogonally, (self.width, gates * self.width)
         )
         recurrent_bias = None
         if self.cell.recurrent_bias:
@@ -248,7 +250,7 @@ class RecurrentLayer(nn.Module):
         return jnp.where(mask[:, :, None], outputs.swapaxes(0, 1), 0), carry[0]
 
 
-def gate_bias(values: tuple[float, ...]) -> Callable[..., Float[Array, " n"]]:
+def _make_gate_bias_initializer(values: tuple[float, ...]) -> Callable[..., Float[Array, " n"]]:
     """Returns an initializer that gives each gate its own constant."""
 
     def init(key: Key[Array, ""], shape: tuple[int], dtype: type = jnp.float32) -> Array:
@@ -258,7 +260,7 @@ def gate_bias(values: tuple[float, ...]) -> Callable[..., Float[Array, " n"]]:
     return init
 
 
-def gate_orthogonal(
+def initialize_gates_orthogonally(
     key: Key[Array, ""], shape: tuple[int, int], dtype: type = jnp.float32
 ) -> Float[Array, "w n"]:
     """Initializes U with one orthogonal matrix per gate, side by side."""
@@ -266,5 +268,5 @@ def gate_orthogonal(
     keys = jax.random.split(key, total // width)
     orthogonal = nn.initializers.orthogonal()
     # The orthogonal initializer takes a QR decomposition, which `vmap` must not batch on CPU.
-    square = unbatched(lambda k: orthogonal(k, (width, width), dtype))
+    square = loop_over_batch_on_cpu(lambda k: orthogonal(k, (width, width), dtype))
     return jnp.concatenate(jax.vmap(square)(keys), axis=1)

@@ -6,10 +6,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
-from mmjax.encoders.conv import Conv, GroupNorm, check_image
-from mmjax.encoders.mlp import one_token, to_float
-from mmjax.kernels.batch_last import batch_first, batch_last
-from mmjax.kernels.max import max_pool
+from mmjax.encoders.conv import Conv, GroupNorm, check_image_shape
+from mmjax.encoders.mlp import as_one_token, to_float
+from mmjax.kernels.batch_last import to_batch_first, to_batch_last
+from mmjax.kernels.max import max_pool_2x2
 from mmjax.types import Tokens
 
 
@@ -58,20 +58,20 @@ class ResidualEncoder(nn.Module):
           ValueError: if x is not an image, or too small for the poolings.
         """
         del length, train
-        check_image(x.shape, [0] * (len(self.widths) - 1), encoder="ResidualEncoder")
-        x = Conv(self.widths[0], name="stem")(batch_last(to_float(x)))
+        check_image_shape(x.shape, [0] * (len(self.widths) - 1), encoder="ResidualEncoder")
+        x = Conv(self.widths[0], name="stem")(to_batch_last(to_float(x)))
         for stage, width in enumerate(self.widths):
-            x = max_pool(x) if stage else x
+            x = max_pool_2x2(x) if stage else x
             for i in range(self.blocks):
-                x = ResidualBlock(width, name=f"block_{stage}_{i}")(x)
+                x = _ResidualBlock(width, name=f"block_{stage}_{i}")(x)
         x = nn.relu(GroupNorm(name="norm")(x))
-        pixels = batch_first(x).reshape(x.shape[-1], -1, x.shape[0])
+        pixels = to_batch_first(x).reshape(x.shape[-1], -1, x.shape[0])
         if self.output == "mean":
-            return one_token(pixels.mean(axis=1))
+            return as_one_token(pixels.mean(axis=1))
         return Tokens(pixels, jnp.ones(pixels.shape[:2], dtype=bool))
 
 
-class ResidualBlock(nn.Module):
+class _ResidualBlock(nn.Module):
     """x + conv(relu(norm(conv(relu(norm(x)))))); if the width changes, x goes through a 1x1."""
 
     width: int

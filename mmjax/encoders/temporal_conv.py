@@ -9,8 +9,8 @@ from jaxtyping import Array, Bool, Float, Int, Num
 
 from mmjax.dropout import Dropout
 from mmjax.encoders.conv1d import Conv1d
-from mmjax.encoders.mlp import one_token
-from mmjax.encoders.sequence import check_sequence, real_steps, time_mean
+from mmjax.encoders.mlp import as_one_token
+from mmjax.encoders.sequence import check_sequence_shape, mask_padding, mean_over_time
 from mmjax.types import Tokens
 
 
@@ -65,18 +65,20 @@ class TemporalConvEncoder(nn.Module):
         Raises:
           ValueError: if x is not [b time d].
         """
-        check_sequence(x.shape, "TemporalConvEncoder")
-        x, mask = real_steps(x, length)
+        check_sequence_shape(x.shape, "TemporalConvEncoder")
+        x, mask = mask_padding(x, length)
         for i, filters in enumerate(self.features):
-            block = TemporalBlock(filters, self.kernel, 2**i, self.dropout, name=f"block_{i}")
+            block = _TemporalBlock(filters, self.kernel, 2**i, self.dropout, name=f"block_{i}")
             x = block(x, train=train)
         x = jnp.where(mask[:, :, None], x, 0)
         if self.output == "all":
             return Tokens(x, mask)
-        return one_token(time_mean(x, mask) if self.output == "mean" else last_step(x, mask))
+        return as_one_token(
+            mean_over_time(x, mask) if self.output == "mean" else _take_last_step(x, mask)
+        )
 
 
-class TemporalBlock(nn.Module):
+class _TemporalBlock(nn.Module):
     """relu(x + f(f(x))), where f is convolution, norm, ReLU and dropout.
 
     If the width changes, x goes through a Dense layer first.
@@ -100,7 +102,7 @@ class TemporalBlock(nn.Module):
         return nn.relu(y + (x if same_width else nn.Dense(self.features, name="shortcut")(x)))
 
 
-def last_step(x: Float[Array, "b t d"], mask: Bool[Array, "b t"]) -> Float[Array, "b d"]:
+def _take_last_step(x: Float[Array, "b t d"], mask: Bool[Array, "b t"]) -> Float[Array, "b d"]:
     """Returns the last unmasked step of each sequence; zeros if there is none."""
     last = jnp.arange(x.shape[1])[None] == mask.sum(axis=1)[:, None] - 1
     return jnp.where(last[:, :, None], x, 0).sum(axis=1)

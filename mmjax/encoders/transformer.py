@@ -8,9 +8,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from mmjax.dropout import Dropout
-from mmjax.encoders.mlp import one_token
-from mmjax.encoders.sequence import check_sequence, real_steps, time_mean
-from mmjax.kernels.attention import Stack, check_heads, dot_rows, masked, positions
+from mmjax.encoders.mlp import as_one_token
+from mmjax.encoders.sequence import check_sequence_shape, mask_padding, mean_over_time
+from mmjax.kernels.attention import (
+    TransformerStack,
+    check_heads_divide_width,
+    dot_general_2d,
+    sinusoidal_positions,
+    zero_masked_tokens,
+)
 from mmjax.types import Tokens
 
 
@@ -52,7 +58,7 @@ class TransformerEncoder(nn.Module):
     output: Literal["mean", "class", "all"] = "mean"
 
     def __post_init__(self) -> None:
-        check_heads(self.width, self.heads)
+        check_heads_divide_width(self.width, self.heads)
         if self.output not in ("mean", "class", "all"):
             raise ValueError(
                 f"TransformerEncoder.output is {self.output!r}; use 'mean', 'class' or 'all'."
@@ -71,37 +77,39 @@ class TransformerEncoder(nn.Module):
           ValueError: if x has another shape, or more tokens than learned positions.
         """
         tokens = self.make_tokens(x, length)
-        values = nn.Dense(self.width, dot_general=dot_rows, name="embed")(tokens.values)
+        values = nn.Dense(self.width, dot_general=dot_general_2d, name="embed")(tokens.values)
         values = values + self.get_positions(values.shape[1]).astype(values.dtype)[None]
         tokens = Tokens(values, tokens.mask)
         if self.output == "class":
             tokens = self.prepend_class_token(tokens)
         drop = functools.partial(Dropout(self.dropout), train=train)
-        stack = Stack(self.layers, self.heads, self.expansion, self.dropout, name="stack")
+        stack = TransformerStack(
+            self.layers, self.heads, self.expansion, self.dropout, name="stack"
+        )
         # Masked tokens are queries too and attend to real ones; their outputs do not count.
-        tokens = masked(stack(Tokens(drop(tokens.values), tokens.mask), train=train))
+        tokens = zero_masked_tokens(stack(Tokens(drop(tokens.values), tokens.mask), train=train))
         if self.output == "all":
             return tokens
         if self.output == "class":
-            return one_token(tokens.values[:, 0])
-        return one_token(time_mean(*tokens))
+            return as_one_token(tokens.values[:, 0])
+        return as_one_token(mean_over_time(*tokens))
 
     def make_tokens(self, x: Num[Array, "b ..."], length: Int[Array, " b"] | None) -> Tokens:
         """Returns the tokens before their embedding, with zeros for padding."""
         if self.patch is None:
-            check_sequence(x.shape, "TransformerEncoder")
+            check_sequence_shape(x.shape, "TransformerEncoder")
         elif x.ndim != 4:
             raise ValueError(
                 f"TransformerEncoder with patches needs [b h w c] but got shape {x.shape}; "
                 "give gray images and spectrograms a last axis of 1."
             )
-        steps = real_steps(x, length)
-        return steps if self.patch is None else patches(*steps, self.patch)
+        steps = mask_padding(x, length)
+        return steps if self.patch is None else _cut_into_patches(*steps, self.patch)
 
     def get_positions(self, count: int) -> Float[Array, "n d"]:
         """Returns one vector per position."""
         if self.learned_positions is None:
-            return positions(count, self.width)
+            return sinusoidal_positions(count, self.width)
         if count > self.learned_positions:
             raise ValueError(
                 f"TransformerEncoder got {count} tokens but has {self.learned_positions} learned "
@@ -122,7 +130,9 @@ class TransformerEncoder(nn.Module):
         )
 
 
-def patches(x: Float[Array, "b h w c"], mask: Bool[Array, "b h"], patch: tuple[int, int]) -> Tokens:
+def _cut_into_patches(
+    x: Float[Array, "b h w c"], mask: Bool[Array, "b h"], patch: tuple[int, int]
+) -> Tokens:
     """Cuts images into patches, row after row; a patch is masked if its first row is."""
     rows, columns = patch
     b, h, w, c = x.shape

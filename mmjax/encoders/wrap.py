@@ -7,8 +7,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Num
 
-from mmjax.encoders.mlp import one_token
-from mmjax.encoders.sequence import time_mask
+from mmjax.encoders.mlp import as_one_token
+from mmjax.encoders.sequence import make_time_mask
 from mmjax.types import Tokens
 
 
@@ -45,13 +45,13 @@ class Wrap(nn.Module):
         """
         if length is not None:
             # The module may mix time steps, so padding must be zero before it too.
-            inside = jnp.expand_dims(time_mask(x, length), range(2, x.ndim))
+            inside = jnp.expand_dims(make_time_mask(x, length), range(2, x.ndim))
             x = jnp.where(inside, x, jnp.zeros((), x.dtype))
         options = {"train": train, "deterministic": not train, "length": length}
         parameters = inspect.signature(type(self.module).__call__).parameters
         y = self.module(x, **{k: v for k, v in options.items() if k in parameters})
         self.check_variables()
-        return as_tokens(y, x, length, type(self.module).__name__)
+        return _as_tokens(y, x, length, type(self.module).__name__)
 
     def check_variables(self) -> None:
         """Raises ValueError if there are variables other than parameters."""
@@ -63,7 +63,9 @@ class Wrap(nn.Module):
             )
 
 
-def as_tokens(y: Any, x: Num[Array, "b ..."], length: Int[Array, " b"] | None, name: str) -> Tokens:
+def _as_tokens(
+    y: Any, x: Num[Array, "b ..."], length: Int[Array, " b"] | None, name: str
+) -> Tokens:
     """Returns the output y of a module `name` as tokens; zeros for an example of length 0."""
     shape: tuple[int, ...] = getattr(y, "shape", ())
     if len(shape) not in (2, 3) or shape[0] != x.shape[0]:
@@ -72,13 +74,13 @@ def as_tokens(y: Any, x: Num[Array, "b ..."], length: Int[Array, " b"] | None, n
             "[b d] or [b n d]."
         )
     if length is None:
-        return one_token(y) if y.ndim == 2 else Tokens(y, jnp.ones(shape[:2], dtype=bool))
+        return as_one_token(y) if y.ndim == 2 else Tokens(y, jnp.ones(shape[:2], dtype=bool))
     if y.ndim == 2:
-        return one_token(jnp.where((length > 0)[:, None], y, 0))
+        return as_one_token(jnp.where((length > 0)[:, None], y, 0))
     if shape[1] != x.shape[1]:
         raise ValueError(
             f"{name} made {shape[1]} steps of {x.shape[1]}, so it is unknown which of them are "
             "padding; let it return as many as it gets, or one vector [b d]."
         )
-    mask = time_mask(y, length)
+    mask = make_time_mask(y, length)
     return Tokens(jnp.where(mask[:, :, None], y, 0), mask)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replace_atomically(path: Path) -> Iterator[Path]:
     """Yields a temporary path in the same folder, and renames it to `path` at the end.
 
     The content is on the disk before the rename. If the block raises, `path` stays as it was.
@@ -18,7 +18,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     # Beside the file, since a rename is atomic only inside of one file system.
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with naming_file(path):
+    with name_file_in_errors(path):
         try:
             yield draft
             # Without this, a crash of the machine could leave an empty file under the final name.
@@ -33,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file atomically."""
-    with replacing(path) as draft:
+    with replace_atomically(path) as draft:
         draft.write_bytes(content)
 
 
@@ -48,12 +48,12 @@ def append_line(path: Path, text: str) -> None:
     Raises:
       OSError: naming `path`, if it cannot be written.
     """
-    with naming_file(path), path.open("a", encoding="utf-8") as file:
+    with name_file_in_errors(path), path.open("a", encoding="utf-8") as file:
         file.write(text + "\n")
 
 
 @contextlib.contextmanager
-def naming_file(path: Path) -> Iterator[None]:
+def name_file_in_errors(path: Path) -> Iterator[None]:
     """Raises OSErrors of the block again with the name of the file that was meant."""
     try:
         yield
@@ -64,7 +64,7 @@ def naming_file(path: Path) -> Iterator[None]:
         raise type(error)(error.errno, f"cannot read or write {path}: {reason}") from error
 
 
-def is_writable(directory: Path) -> bool:
+def can_write_files(directory: Path) -> bool:
     """Creates a directory if necessary, and checks whether files can be written there."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def read_bytes(path: Path) -> bytes:
     Raises:
       OSError: naming `path`, if it cannot be read.
     """
-    with naming_file(path):
+    with name_file_in_errors(path):
         return path.read_bytes()
 
 
@@ -88,7 +88,7 @@ def read_text(path: Path) -> str:
     return read_bytes(path).decode("utf-8", "replace")
 
 
-def checksum_file(path: Path) -> str:
+def compute_sha256(path: Path) -> str:
     """Computes the SHA-256 of a file."""
-    with naming_file(path), path.open("rb") as file:
+    with name_file_in_errors(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmjax.files.atomic_writes import naming_file
+from mmjax.files.atomic_writes import name_file_in_errors
 
-DAMAGE = (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
+DAMAGE_ERRORS = (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
 """Errors that reading or interpreting a damaged file can raise."""
 
 
@@ -17,21 +17,21 @@ class DamagedFileError(ValueError):
 
 
 @contextlib.contextmanager
-def naming_damage(path: Path | str) -> Iterator[None]:
+def name_damaged_file(path: Path | str) -> Iterator[None]:
     """Raises what reading and interpreting a damaged file raises as one error that names it."""
     try:
         yield
     except DamagedFileError:
         raise
-    except DAMAGE as error:
+    except DAMAGE_ERRORS as error:
         raise DamagedFileError(f"{path} is damaged: {describe_damage(error)}.") from error
 
 
-def set_aside(path: Path) -> Path:
+def set_aside_damaged(path: Path) -> Path:
     """Renames a damaged file to NAME.damaged, or NAME.damaged-2 and so on; returns the new path."""
     taken = len(list(path.parent.glob(f"{path.name}.damaged*")))
     aside = path.with_name(f"{path.name}.damaged" + (f"-{taken + 1}" if taken else ""))
-    with naming_file(path):
+    with name_file_in_errors(path):
         os.replace(path, aside)
     return aside
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmjax.files.atomic_writes import read_bytes
-from mmjax.files.damage import DAMAGE, describe_damage
+from mmjax.files.damage import DAMAGE_ERRORS, describe_damage
 
-LINE_SEAL = re.compile(rb', "crc32": "([0-9a-f]{8})"\}$')
+_LINE_CHECKSUM = re.compile(rb', "crc32": "([0-9a-f]{8})"\}$')
 
 
-class Log(NamedTuple):
+class JsonLog(NamedTuple):
     """The content of a JSON-lines log.
 
     Attributes:
@@ -26,7 +26,7 @@ class Log(NamedTuple):
     damage: list[tuple[int, str]]
 
 
-def log_line(record: Mapping[str, Any]) -> str:
+def format_log_line(record: Mapping[str, Any]) -> str:
     """Formats a record as a line of a log, with its checksum.
 
     Example:
@@ -37,19 +37,19 @@ def log_line(record: Mapping[str, Any]) -> str:
     return f'{text[:-1]}, "crc32": "{zlib.crc32(text.encode()):08x}"}}'
 
 
-def read_log(path: Path) -> Log:
+def read_log(path: Path) -> JsonLog:
     """Reads a JSON-lines log; empty if there is no such file.
 
     A record must have a whole number "step"; its other values must be numbers.
     """
-    log = Log([], [])
+    log = JsonLog([], [])
     if not path.exists():
         return log
     *lines, last = read_bytes(path).split(b"\n")
     for number, line in enumerate([*lines, last], start=1):
         try:
-            record = _log_record(line)
-        except DAMAGE as error:
+            record = _parse_log_record(line)
+        except DAMAGE_ERRORS as error:
             if line is last and b"}" not in line and line.decode("latin-1").isprintable():
                 break  # cut off by a kill, or empty
             log.damage.append((len(log.records), f"{path} line {number}: {describe_damage(error)}"))
@@ -58,8 +58,8 @@ def read_log(path: Path) -> Log:
     return log
 
 
-def _log_record(line: bytes) -> dict[str, Any]:
-    sealed = LINE_SEAL.search(line)
+def _parse_log_record(line: bytes) -> dict[str, Any]:
+    sealed = _LINE_CHECKSUM.search(line)
     body = line[: sealed.start()] + b"}" if sealed else line
     if sealed and zlib.crc32(body) != int(sealed[1], 16):
         raise ValueError("its checksum does not match")

@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.fusion.pooling import pool_all, project_all
-from mmjax.kernels.attention import Attention, check_heads
+from mmjax.fusion.pooling import pool_modalities, project_modalities
+from mmjax.kernels.attention import Attention, check_heads_divide_width
 from mmjax.types import Tokens
 
 
@@ -35,14 +35,14 @@ class AttentionPool(nn.Module):
     heads: int = 1
 
     def __post_init__(self) -> None:
-        check_heads(self.width, self.heads)
+        check_heads_divide_width(self.width, self.heads)
         super().__post_init__()
 
     @nn.compact
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
         """Maps {m: [b n d_m]} to [b width]."""
         del train
-        projected = project_all(pool_all(tokens), self.width)
+        projected = project_modalities(pool_modalities(tokens), self.width)
         context = Tokens(
             jnp.stack([x.values for x in projected.values()], axis=1),
             jnp.stack([x.present for x in projected.values()], axis=1),

@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.fusion.pooling import mean_of_present, pool_all, project_all
-from mmjax.kernels.max import largest
+from mmjax.fusion.pooling import mean_over_present, pool_modalities, project_modalities
+from mmjax.kernels.max import max_over_axis
 from mmjax.types import Tokens
 
 
@@ -32,7 +32,7 @@ class Sum(nn.Module):
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
         """Maps {m: [b n d_m]} to [b width]."""
         del train
-        projected = project_all(pool_all(tokens), self.width)
+        projected = project_modalities(pool_modalities(tokens), self.width)
         return jnp.stack([x.values for x in projected.values()]).sum(axis=0)
 
 
@@ -59,9 +59,9 @@ class Mean(nn.Module):
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
         """Maps {m: [b n d_m]} to [b width]."""
         del train
-        projected = project_all(pool_all(tokens), self.width).values()
+        projected = project_modalities(pool_modalities(tokens), self.width).values()
         values = jnp.stack([x.values for x in projected])
-        return mean_of_present(values, jnp.stack([x.present for x in projected]))
+        return mean_over_present(values, jnp.stack([x.present for x in projected]))
 
 
 class Max(nn.Module):
@@ -87,9 +87,9 @@ class Max(nn.Module):
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
         """Maps {m: [b n d_m]} to [b width]."""
         del train
-        projected = project_all(pool_all(tokens), self.width).values()
+        projected = project_modalities(pool_modalities(tokens), self.width).values()
         values = jnp.stack([x.values for x in projected])
         present = jnp.stack([x.present for x in projected])
         lowest = jnp.finfo(values.dtype).min  # finite: -inf would make NaN gradients
-        entries = largest(jnp.where(present[:, :, None], values, lowest), axis=0)
+        entries = max_over_axis(jnp.where(present[:, :, None], values, lowest), axis=0)
         return jnp.where(present.any(axis=0)[:, None], entries, 0)

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.fusion.pooling import mean_of_present, pool_all, project_all
+from mmjax.fusion.pooling import mean_over_present, pool_modalities, project_modalities
 from mmjax.types import Tokens
 
 
@@ -36,11 +36,11 @@ class Embrace(nn.Module):
     @nn.compact
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
         """Maps {m: [b n d_m]} to [b width]; draws with the key "dropout"."""
-        docked = project_all(pool_all(tokens), self.width).values()
+        docked = project_modalities(pool_modalities(tokens), self.width).values()
         values = nn.relu(jnp.stack([x.values for x in docked]))
         present = jnp.stack([x.present for x in docked])
         if not train:
-            return mean_of_present(values, present)
+            return mean_over_present(values, present)
         noise = jax.random.uniform(self.make_rng("dropout"), values.shape)
         # The largest of independent uniform numbers is a uniform choice; -1 excludes the absent.
         chosen = jnp.where(present[:, :, None], noise, -1.0).argmax(axis=0)

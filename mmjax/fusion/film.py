@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.fusion.pooling import pool_all
+from mmjax.fusion.pooling import pool_modalities
 from mmjax.types import Tokens
 
 
@@ -40,7 +40,7 @@ class FiLM(nn.Module):
           ValueError: if there is no modality of the name `modulated`.
         """
         del train
-        pooled = pool_all(tokens)
+        pooled = pool_modalities(tokens)
         name = min(pooled) if self.modulated is None else self.modulated
         if name not in pooled:
             raise ValueError(

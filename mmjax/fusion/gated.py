@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.fusion.pooling import pool_all
+from mmjax.fusion.pooling import pool_modalities
 from mmjax.types import Tokens
 
 
@@ -37,7 +37,7 @@ class Gated(nn.Module):
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
         """Maps {m: [b n d_m]} to [b width]."""
         del train
-        pooled = pool_all(tokens)
+        pooled = pool_modalities(tokens)
         everything = jnp.concatenate([x.values for x in pooled.values()], axis=-1)
         terms = []
         for m, (values, present) in pooled.items():

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmjax.fusion.pooling import pool_all
+from mmjax.fusion.pooling import pool_modalities
 from mmjax.types import Branches, Tokens
 
 
@@ -36,14 +36,14 @@ class Late(nn.Module):
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Branches:
         """Maps {m: [b n d_m]} to one branch [b width] and one weight [b] per modality."""
         del train
-        pooled = pool_all(tokens)
+        pooled = pool_modalities(tokens)
         values = {
             m: nn.relu(nn.Dense(self.width, name=f"project_{m}")(x.values))
             for m, x in pooled.items()
         }
         dtype = next(iter(values.values())).dtype
         logits = jnp.stack([self.logit(m).astype(dtype) for m in pooled])
-        weights = masked_softmax(logits, jnp.stack([x.present for x in pooled.values()]))
+        weights = _masked_softmax(logits, jnp.stack([x.present for x in pooled.values()]))
         return Branches(values, dict(zip(pooled, weights, strict=True)))
 
     def logit(self, modality: str) -> Float[Array, ""]:
@@ -53,7 +53,7 @@ class Late(nn.Module):
         return self.param(f"logit_{modality}", nn.initializers.zeros, ())
 
 
-def masked_softmax(logits: Float[Array, " m"], present: Bool[Array, "m b"]) -> Float[Array, "m b"]:
+def _masked_softmax(logits: Float[Array, " m"], present: Bool[Array, "m b"]) -> Float[Array, "m b"]:
     """Computes the softmax over each example's present modalities; zeros if there is none."""
     lowest = jnp.finfo(logits.dtype).min  # finite: -inf only would make NaN
     share = nn.softmax(jnp.where(present, logits[:, None], lowest), axis=0)

@@ -5,7 +5,7 @@ from typing import Literal
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from mmjax.fusion.pooling import pool_all
+from mmjax.fusion.pooling import pool_modalities
 from mmjax.types import Tokens
 
 
@@ -49,7 +49,7 @@ class Multiplicative(nn.Module):
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
         """Maps {m: [b n d_m]} to [b width]."""
         del train
-        (first, x), *others = pool_all(tokens).items()
+        (first, x), *others = pool_modalities(tokens).items()
         fused = x.values
         if not others:
             return nn.Dense(self.width, name=f"linear_{first}")(fused)

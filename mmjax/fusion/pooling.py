@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmjax.kernels.attention import masked
+from mmjax.kernels.attention import zero_masked_tokens
 from mmjax.types import Tokens
 
 
@@ -29,18 +29,18 @@ def pool(tokens: Tokens) -> Pooled:
       >>> pooled.values.tolist(), pooled.present.tolist()
       ([[2.0], [5.0]], [True, True])
     """
-    values = masked(tokens).values
+    values = zero_masked_tokens(tokens).values
     # At least 1, so that an absent modality gives 0 / 1 and no NaN gradient.
     count = jnp.maximum(tokens.mask.sum(axis=1), 1).astype(values.dtype)
     return Pooled(values.sum(axis=1) / count[:, None], tokens.mask.any(axis=1))
 
 
-def pool_all(tokens: dict[str, Tokens]) -> dict[str, Pooled]:
+def pool_modalities(tokens: dict[str, Tokens]) -> dict[str, Pooled]:
     """Pools every modality, in the order of the names."""
     return {m: pool(tokens[m]) for m in sorted(tokens)}
 
 
-def project_all(pooled: dict[str, Pooled], width: int) -> dict[str, Pooled]:
+def project_modalities(pooled: dict[str, Pooled], width: int) -> dict[str, Pooled]:
     """Projects each modality to one width by a Dense layer `project_M`; zeros if it is absent.
 
     For a compact method.
@@ -53,7 +53,7 @@ def project_all(pooled: dict[str, Pooled], width: int) -> dict[str, Pooled]:
     return projected
 
 
-def mean_of_present(
+def mean_over_present(
     values: Float[Array, "m b ..."], present: Bool[Array, "m b"]
 ) -> Float[Array, "b ..."]:
     """Computes the mean over the present modalities; zeros if there is none."""

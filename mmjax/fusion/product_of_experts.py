@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.fusion.pooling import pool_all
+from mmjax.fusion.pooling import pool_modalities
 from mmjax.types import Tokens
 
 
@@ -43,7 +43,7 @@ class ProductOfExperts(nn.Module):
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
         """Maps {m: [b n d_m]} to [b width]; draws with the key "dropout"."""
         weighted_means, precisions, experts = [], [], {}
-        for m, x in pool_all(tokens).items():
+        for m, x in pool_modalities(tokens).items():
             mean = nn.Dense(self.width, name=f"mean_{m}")(x.values)
             precision = jnp.exp(-nn.Dense(self.width, name=f"log_variance_{m}")(x.values))
             # Precision 0 is an expert without opinion: absent modalities drop out.

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.fusion.pooling import pool_all, project_all
+from mmjax.fusion.pooling import pool_modalities, project_modalities
 from mmjax.types import Tokens
 
 
@@ -35,10 +35,10 @@ class Tensor(nn.Module):
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
         """Maps {m: [b n d_m]} to [b (width + 1)^M]."""
         del train
-        first, *others = project_all(pool_all(tokens), self.width).values()
-        product = with_one(first.values)
+        first, *others = project_modalities(pool_modalities(tokens), self.width).values()
+        product = _prepend_one(first.values)
         for x in others:
-            factor = with_one(x.values)
+            factor = _prepend_one(x.values)
             product = (product[:, :, None] * factor[:, None, :]).reshape(len(factor), -1)
         return product
 
@@ -75,7 +75,7 @@ class LowRankTensor(nn.Module):
         """Maps {m: [b n d_m]} to [b width]."""
         del train
         factors = []
-        for m, x in pool_all(tokens).items():
+        for m, x in pool_modalities(tokens).items():
             # The bias is the row of F for the constant 1.
             layer = nn.Dense(
                 self.rank * self.width, bias_init=nn.initializers.ones, name=f"factor_{m}"
@@ -86,6 +86,6 @@ class LowRankTensor(nn.Module):
         return product.sum(axis=1) + bias.astype(product.dtype)[None]
 
 
-def with_one(x: Float[Array, "b d"]) -> Float[Array, "b e"]:
+def _prepend_one(x: Float[Array, "b d"]) -> Float[Array, "b e"]:
     """Returns [1; x]."""
     return jnp.concatenate([jnp.ones_like(x[:, :1]), x], axis=-1)

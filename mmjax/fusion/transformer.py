@@ -6,8 +6,15 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.fusion.pooling import mean_of_present, pool
-from mmjax.kernels.attention import Layer, Stack, check_heads, dot_rows, joined, masked
+from mmjax.fusion.pooling import mean_over_present, pool
+from mmjax.kernels.attention import (
+    TransformerLayer,
+    TransformerStack,
+    check_heads_divide_width,
+    concatenate_tokens,
+    dot_general_2d,
+    zero_masked_tokens,
+)
 from mmjax.types import Tokens
 
 
@@ -40,14 +47,14 @@ class EarlyTransformer(nn.Module):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        check_heads(self.width, self.heads)
+        check_heads_divide_width(self.width, self.heads)
         super().__post_init__()
 
     @nn.compact
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
         """Maps {m: [b n d_m]} to [b width]."""
-        together = joined(list(embedded(tokens, self.width).values()))
-        stack = Stack(self.layers, self.heads, dropout=self.dropout, name="stack")
+        together = concatenate_tokens(list(_embed_modalities(tokens, self.width).values()))
+        stack = TransformerStack(self.layers, self.heads, dropout=self.dropout, name="stack")
         return pool(stack(together, train=train)).values
 
 
@@ -85,7 +92,7 @@ class CrossModal(nn.Module):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        check_heads(self.width, self.heads)
+        check_heads_divide_width(self.width, self.heads)
         super().__post_init__()
 
     @nn.compact
@@ -95,8 +102,10 @@ class CrossModal(nn.Module):
         Raises:
           ValueError: if there are several modalities of one token each.
         """
-        check_several(self, tokens, "use EarlyTransformer or a fusion of vectors, such as Gated.")
-        inputs = embedded(tokens, self.width)
+        _check_several_tokens(
+            self, tokens, "use EarlyTransformer or a fusion of vectors, such as Gated."
+        )
+        inputs = _embed_modalities(tokens, self.width)
         results = []
         for m, x in inputs.items():
             attended = [
@@ -109,9 +118,9 @@ class CrossModal(nn.Module):
             results.append(pool(memory).values)
         return jnp.concatenate(results, axis=-1)
 
-    def stack(self, name: str) -> Stack:
+    def stack(self, name: str) -> TransformerStack:
         """Makes a stack of layers."""
-        return Stack(self.layers, self.heads, dropout=self.dropout, name=name)
+        return TransformerStack(self.layers, self.heads, dropout=self.dropout, name=name)
 
 
 class Bottleneck(nn.Module):
@@ -152,7 +161,7 @@ class Bottleneck(nn.Module):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        check_heads(self.width, self.heads)
+        check_heads_divide_width(self.width, self.heads)
         if not 0 <= self.separate < self.layers:
             raise ValueError(
                 f"Bottleneck.separate is {self.separate}; it must be 0 to {self.layers - 1}, so "
@@ -168,8 +177,10 @@ class Bottleneck(nn.Module):
           ValueError: if there are several modalities of one token each, in separate layers.
         """
         if self.separate:
-            check_several(self, tokens, "set separate to 0, so that they see the shared tokens.")
-        x = embedded(tokens, self.width)
+            _check_several_tokens(
+                self, tokens, "set separate to 0, so that they see the shared tokens."
+            )
+        x = _embed_modalities(tokens, self.width)
         init = nn.initializers.normal(0.02)
         learned = self.param("bottlenecks", init, (self.bottlenecks, self.width))
         shared = jnp.broadcast_to(learned, (len(next(iter(x.values())).mask), *learned.shape))
@@ -181,7 +192,7 @@ class Bottleneck(nn.Module):
             pooled = pool(Tokens(nn.LayerNorm(name=f"norm_{m}")(t.values), t.mask))
             vectors.append(pooled.values)
             present.append(pooled.present)
-        return mean_of_present(jnp.stack(vectors), jnp.stack(present))
+        return mean_over_present(jnp.stack(vectors), jnp.stack(present))
 
     def exchange(
         self, i: int, x: dict[str, Tokens], shared: Float[Array, "b k d"], *, train: bool
@@ -189,18 +200,18 @@ class Bottleneck(nn.Module):
         """Applies layer i of every modality."""
         outputs, shared_outputs = {}, []
         for m, t in x.items():
-            layer = Layer(self.heads, dropout=self.dropout, name=f"layer_{i}_{m}")
+            layer = TransformerLayer(self.heads, dropout=self.dropout, name=f"layer_{i}_{m}")
             if i < self.separate:
                 outputs[m] = layer(t, train=train)
                 continue
             bottleneck = Tokens(shared, jnp.ones(shared.shape[:2], bool))
-            values = layer(joined([t, bottleneck]), train=train).values
+            values = layer(concatenate_tokens([t, bottleneck]), train=train).values
             n = t.values.shape[1]
             outputs[m] = Tokens(values[:, :n], t.mask)
             shared_outputs.append(values[:, n:])
         if shared_outputs:
             present = jnp.stack([t.mask.any(axis=1) for t in x.values()])
-            shared = mean_of_present(jnp.stack(shared_outputs), present)
+            shared = mean_over_present(jnp.stack(shared_outputs), present)
         return outputs, shared
 
 
@@ -238,38 +249,40 @@ class Perceiver(nn.Module):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        check_heads(self.width, self.heads)
+        check_heads_divide_width(self.width, self.heads)
         super().__post_init__()
 
     @nn.compact
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
         """Maps {m: [b n d_m]} to [b width]; zeros if no modality is present."""
-        context = joined(list(embedded(tokens, self.width).values()))
+        context = concatenate_tokens(list(_embed_modalities(tokens, self.width).values()))
         learned = self.param("latents", nn.initializers.normal(1.0), (self.latents, self.width))
         size = len(context.mask)
         values = jnp.broadcast_to(learned, (size, *learned.shape)).astype(context.values.dtype)
         x = Tokens(values, jnp.ones((size, self.latents), bool))
         for i in range(self.rounds):
-            cross = Layer(self.heads, dropout=self.dropout, name=f"look_{i}")
-            latent = Stack(self.layers, self.heads, dropout=self.dropout, name=f"think_{i}")
+            cross = TransformerLayer(self.heads, dropout=self.dropout, name=f"look_{i}")
+            latent = TransformerStack(
+                self.layers, self.heads, dropout=self.dropout, name=f"think_{i}"
+            )
             x = latent(cross(x, context, train=train), train=train)
         return jnp.where(context.mask.any(axis=1)[:, None], pool(x).values, 0)
 
 
-def embedded(tokens: dict[str, Tokens], width: int) -> dict[str, Tokens]:
+def _embed_modalities(tokens: dict[str, Tokens], width: int) -> dict[str, Tokens]:
     """Projects each modality's tokens to one width, in the order of the names.
 
     The projection's bias says which modality a token is of. For a compact method.
     """
-    dense = functools.partial(nn.Dense, width, dot_general=dot_rows)
+    dense = functools.partial(nn.Dense, width, dot_general=dot_general_2d)
     # Masked before the projection, since NaN times 0 in its gradient would be NaN.
     return {
-        m: Tokens(dense(name=f"project_{m}")(masked(tokens[m]).values), tokens[m].mask)
+        m: Tokens(dense(name=f"project_{m}")(zero_masked_tokens(tokens[m]).values), tokens[m].mask)
         for m in sorted(tokens)
     }
 
 
-def check_several(fusion: nn.Module, tokens: dict[str, Tokens], alternative: str) -> None:
+def _check_several_tokens(fusion: nn.Module, tokens: dict[str, Tokens], alternative: str) -> None:
     """Raises ValueError if there are several modalities of one token each.
 
     Attention to a single token learns no queries and keys.

@@ -18,7 +18,7 @@ from mmjax.heads.multilabel import MultiLabel
 from mmjax.heads.ordinal import Ordinal
 from mmjax.heads.regression import Regression
 from mmjax.heads.segmentation import Segmentation
-from mmjax.heads.sequence_labeling import SequenceLabelling
+from mmjax.heads.sequence_labeling import SequenceLabeling
 
 __all__ = [
     "Better",
@@ -29,5 +29,5 @@ __all__ = [
     "Ordinal",
     "Regression",
     "Segmentation",
-    "SequenceLabelling",
+    "SequenceLabeling",
 ]

@@ -14,7 +14,7 @@ Better = Literal["max", "min"]
 Features = Literal["vector", "tokens", "any"]
 Loss = Callable[[Array, Array], Array]
 
-HEADS = {
+HEAD_OF_KIND = {
     "classification": "Classification",
     "multilabel": "MultiLabel",
     "regression": "Regression",
@@ -25,7 +25,9 @@ HEADS = {
 }
 
 
-def output(x: Float[Array, "... d"], hidden: tuple[int, ...], width: int) -> Float[Array, "... o"]:
+def apply_output_layers(
+    x: Float[Array, "... d"], hidden: tuple[int, ...], width: int
+) -> Float[Array, "... o"]:
     """Applies Dense + ReLU per hidden width, then Dense, at least float32. For a compact method."""
     for i, size in enumerate(hidden):
         x = nn.relu(nn.Dense(size, name=f"hidden_{i}")(x))
@@ -34,7 +36,7 @@ def output(x: Float[Array, "... d"], hidden: tuple[int, ...], width: int) -> Flo
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def mean_loss(
+def mean_labeled_loss(
     loss: Loss,
     prediction: Float[Array, "..."],
     target: Shaped[Array, "..."],
@@ -57,12 +59,14 @@ def mean_loss(
     return total / jnp.maximum(labeled.sum(), 1).astype(total.dtype)
 
 
-def labelled(target: Shaped[Array, "..."]) -> tuple[Shaped[Array, "..."], Bool[Array, "..."]]:
+def split_class_labels(
+    target: Shaped[Array, "..."],
+) -> tuple[Shaped[Array, "..."], Bool[Array, "..."]]:
     """Returns class indices with 0 instead of -1, and whether each is a label."""
     return jnp.maximum(target, 0), target >= 0
 
 
-def check_places(prediction: tuple[int, ...], target: tuple[int, ...], fix: str) -> None:
+def check_same_places(prediction: tuple[int, ...], target: tuple[int, ...], fix: str) -> None:
     """Raises ValueError unless predictions and targets have the same positions."""
     if prediction != target:
         raise ValueError(
@@ -70,16 +74,16 @@ def check_places(prediction: tuple[int, ...], target: tuple[int, ...], fix: str)
         )
 
 
-def check_kind(head: nn.Module, task: Task, name: str, kind: str) -> None:
+def check_task_kind(head: nn.Module, task: Task, name: str, kind: str) -> None:
     """Raises ValueError unless the task is of that kind."""
     if task.kind != kind:
         raise ValueError(
             f"Task {name!r} is of kind {task.kind!r} but its head is {type(head).__name__}; "
-            f"use {HEADS[task.kind]}."
+            f"use {HEAD_OF_KIND[task.kind]}."
         )
 
 
-def check_classes(task: Task, name: str, classes: int) -> None:
+def check_class_count(task: Task, name: str, classes: int) -> None:
     """Raises ValueError unless the task has that many classes."""
     if len(task.classes) != classes:
         raise ValueError(
@@ -88,7 +92,7 @@ def check_classes(task: Task, name: str, classes: int) -> None:
         )
 
 
-def check_shape(task: Task, name: str, shape: tuple[int, ...]) -> None:
+def check_target_shape(task: Task, name: str, shape: tuple[int, ...]) -> None:
     """Raises ValueError unless the task's targets have that shape."""
     if task.shape != shape:
         raise ValueError(

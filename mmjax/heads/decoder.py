@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmjax.encoders.conv import Conv, GroupNorm
-from mmjax.kernels.batch_last import batch_first, batch_last
+from mmjax.kernels.batch_last import to_batch_first, to_batch_last
 
 
 class Decoder(nn.Module):
@@ -46,13 +46,13 @@ class Decoder(nn.Module):
         Raises:
           ValueError: if the number of tokens is not that of the map's pixels.
         """
-        x = batch_last(self.small_map(x))
+        x = to_batch_last(self.small_map(x))
         for i, width in enumerate(self.features):
-            x = Conv(width, name=f"conv_{i}")(doubled(x))
+            x = Conv(width, name=f"conv_{i}")(_double_size(x))
             x = nn.relu(GroupNorm(name=f"norm_{i}")(x))
         # The doubled map may be larger than the shape, whose division was rounded up.
         x = Conv(self.channels, name="output")(x[:, : self.shape[0], : self.shape[1]])
-        x = batch_first(x)
+        x = to_batch_first(x)
         return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
     def small_map(self, x: Float[Array, "b ..."]) -> Float[Array, "b i j c"]:
@@ -69,7 +69,7 @@ class Decoder(nn.Module):
         return x.reshape(x.shape[0], rows, columns, -1)
 
 
-def doubled(x: Float[Array, "c h w b"]) -> Float[Array, "c i j b"]:
+def _double_size(x: Float[Array, "c h w b"]) -> Float[Array, "c i j b"]:
     """Repeats every pixel as 2x2 pixels."""
     c, h, w, b = x.shape
     return jnp.broadcast_to(x[:, :, None, :, None], (c, h, 2, w, 2, b)).reshape(c, 2 * h, 2 * w, b)

@@ -8,7 +8,14 @@ from jaxtyping import Array, Float
 
 from mmjax import losses, metrics
 from mmjax.data.dataset import Task
-from mmjax.heads.base import Better, Features, Loss, check_kind, check_shape, mean_loss
+from mmjax.heads.base import (
+    Better,
+    Features,
+    Loss,
+    check_target_shape,
+    check_task_kind,
+    mean_labeled_loss,
+)
 from mmjax.heads.decoder import Decoder
 from mmjax.metrics import Statistics
 
@@ -70,7 +77,7 @@ class Depth(nn.Module):
     ) -> Float[Array, ""]:
         """Computes the loss of one example, on standardized values."""
         standardized = (prediction - self.mean) / self.scale, (target - self.mean) / self.scale
-        return mean_loss(self.loss, *standardized, target > 0)
+        return mean_labeled_loss(self.loss, *standardized, target > 0)
 
     @nn.nowrap
     def statistics(
@@ -93,5 +100,5 @@ class Depth(nn.Module):
     @nn.nowrap
     def check(self, task: Task, name: str) -> None:
         """Raises ValueError unless the head fits the task."""
-        check_kind(self, task, name, "depth")
-        check_shape(task, name, self.shape)
+        check_task_kind(self, task, name, "depth")
+        check_target_shape(task, name, self.shape)

@@ -9,7 +9,14 @@ from jaxtyping import Array, Float, Shaped
 
 from mmjax import losses, metrics
 from mmjax.data.dataset import Task
-from mmjax.heads.base import Better, Features, Loss, check_classes, check_kind, output
+from mmjax.heads.base import (
+    Better,
+    Features,
+    Loss,
+    apply_output_layers,
+    check_class_count,
+    check_task_kind,
+)
 from mmjax.metrics import Statistics
 
 
@@ -41,7 +48,7 @@ class MultiLabel(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b d"], *, train: bool = False) -> Float[Array, "b c"]:
         """Maps features [b d] to logits [b classes], which predict a class above 0."""
-        return output(x, self.hidden, self.classes)
+        return apply_output_layers(x, self.hidden, self.classes)
 
     @nn.nowrap
     def example_loss(
@@ -71,5 +78,5 @@ class MultiLabel(nn.Module):
     @nn.nowrap
     def check(self, task: Task, name: str) -> None:
         """Raises ValueError unless the head fits the task."""
-        check_kind(self, task, name, "multilabel")
-        check_classes(task, name, self.classes)
+        check_task_kind(self, task, name, "multilabel")
+        check_class_count(task, name, self.classes)

@@ -11,7 +11,14 @@ from jaxtyping import Array, Float, Integer, Key
 
 from mmjax import losses, metrics
 from mmjax.data.dataset import Task
-from mmjax.heads.base import Better, Features, Loss, check_classes, check_kind, output
+from mmjax.heads.base import (
+    Better,
+    Features,
+    Loss,
+    apply_output_layers,
+    check_class_count,
+    check_task_kind,
+)
 from mmjax.metrics import Statistics
 
 
@@ -54,8 +61,10 @@ class Ordinal(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b d"], *, train: bool = False) -> Float[Array, "b k"]:
         """Maps features [b d] to logits [b classes-1] of P(y > k) for each class k but the last."""
-        f = output(x, self.hidden, 1)
-        raw = self.param("thresholds", even_thresholds, (self.classes - 1,)).astype(f.dtype)
+        f = apply_output_layers(x, self.hidden, 1)
+        raw = self.param("thresholds", _initialize_even_thresholds, (self.classes - 1,)).astype(
+            f.dtype
+        )
         # t_0 is free, and every gap to the next threshold is positive.
         gaps = jnp.concatenate([raw[:1], jax.nn.softplus(raw[1:])])
         return f - jnp.cumsum(gaps)[None]
@@ -85,11 +94,11 @@ class Ordinal(nn.Module):
     @nn.nowrap
     def check(self, task: Task, name: str) -> None:
         """Raises ValueError unless the head fits the task."""
-        check_kind(self, task, name, "ordinal")
-        check_classes(task, name, self.classes)
+        check_task_kind(self, task, name, "ordinal")
+        check_class_count(task, name, self.classes)
 
 
-def even_thresholds(
+def _initialize_even_thresholds(
     key: Key[Array, ""], shape: tuple[int], dtype: type = jnp.float32
 ) -> Float[Array, " k"]:
     """Initializes the first threshold and, under softplus⁻¹, the gaps: P(y) is uniform at f = 0."""

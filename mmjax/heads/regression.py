@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Num
 
 from mmjax import losses, metrics
 from mmjax.data.dataset import Task
-from mmjax.heads.base import Better, Features, Loss, check_kind, output
+from mmjax.heads.base import Better, Features, Loss, apply_output_layers, check_task_kind
 from mmjax.metrics import Statistics
 
 
@@ -50,7 +50,7 @@ class Regression(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b d"], *, train: bool = False) -> Float[Array, " b"]:
         """Maps features [b d] to numbers [b] in the target's unit."""
-        return self.mean + self.scale * output(x, self.hidden, 1)[:, 0]
+        return self.mean + self.scale * apply_output_layers(x, self.hidden, 1)[:, 0]
 
     @nn.nowrap
     def standardize(self, value: Num[Array, ""]) -> Float[Array, ""]:
@@ -83,4 +83,4 @@ class Regression(nn.Module):
     @nn.nowrap
     def check(self, task: Task, name: str) -> None:
         """Raises ValueError unless the head fits the task."""
-        check_kind(self, task, name, "regression")
+        check_task_kind(self, task, name, "regression")

@@ -13,11 +13,11 @@ from mmjax.heads.base import (
     Better,
     Features,
     Loss,
-    check_classes,
-    check_kind,
-    check_shape,
-    labelled,
-    mean_loss,
+    check_class_count,
+    check_target_shape,
+    check_task_kind,
+    mean_labeled_loss,
+    split_class_labels,
 )
 from mmjax.heads.decoder import Decoder
 from mmjax.metrics import Statistics
@@ -66,7 +66,7 @@ class Segmentation(nn.Module):
         self, prediction: Float[Array, "h w c"], target: Integer[Array, "h w"]
     ) -> Float[Array, ""]:
         """Computes the loss of one example."""
-        return mean_loss(self.loss, prediction, *labelled(target))
+        return mean_labeled_loss(self.loss, prediction, *split_class_labels(target))
 
     @nn.nowrap
     def statistics(
@@ -87,6 +87,6 @@ class Segmentation(nn.Module):
     @nn.nowrap
     def check(self, task: Task, name: str) -> None:
         """Raises ValueError unless the head fits the task."""
-        check_kind(self, task, name, "segmentation")
-        check_classes(task, name, self.classes)
-        check_shape(task, name, self.shape)
+        check_task_kind(self, task, name, "segmentation")
+        check_class_count(task, name, self.classes)
+        check_target_shape(task, name, self.shape)

@@ -13,17 +13,17 @@ from mmjax.heads.base import (
     Better,
     Features,
     Loss,
-    check_classes,
-    check_kind,
-    check_places,
-    labelled,
-    mean_loss,
-    output,
+    apply_output_layers,
+    check_class_count,
+    check_same_places,
+    check_task_kind,
+    mean_labeled_loss,
+    split_class_labels,
 )
 from mmjax.metrics import Statistics
 
 
-class SequenceLabelling(nn.Module):
+class SequenceLabeling(nn.Module):
     """One of several classes per token; a target of -1 marks a token without a label, or padding.
 
     The encoder must return one token per time step, as a recurrent one does with output="all".
@@ -58,7 +58,7 @@ class SequenceLabelling(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"], *, train: bool = False) -> Float[Array, "b n c"]:
         """Maps tokens [b n d] to logits [b n classes]."""
-        return output(x, self.hidden, self.classes)
+        return apply_output_layers(x, self.hidden, self.classes)
 
     @nn.nowrap
     def example_loss(
@@ -69,8 +69,10 @@ class SequenceLabelling(nn.Module):
         Raises:
           ValueError: if the number of tokens is not that of the targets.
         """
-        check_places(prediction.shape[:1], target.shape, "let the encoder keep every step of time.")
-        return mean_loss(self.loss, prediction, *labelled(target))
+        check_same_places(
+            prediction.shape[:1], target.shape, "let the encoder keep every step of time."
+        )
+        return mean_labeled_loss(self.loss, prediction, *split_class_labels(target))
 
     @nn.nowrap
     def statistics(
@@ -91,5 +93,5 @@ class SequenceLabelling(nn.Module):
     @nn.nowrap
     def check(self, task: Task, name: str) -> None:
         """Raises ValueError unless the head fits the task."""
-        check_kind(self, task, name, "sequence")
-        check_classes(task, name, self.classes)
+        check_task_kind(self, task, name, "sequence")
+        check_class_count(task, name, self.classes)

@@ -43,13 +43,13 @@ class Attention(nn.Module):
         Raises:
           ValueError: if the heads do not divide the width.
         """
-        check_heads(queries.shape[-1], self.heads)
+        check_heads_divide_width(queries.shape[-1], self.heads)
         attend = nn.MultiHeadDotProductAttention(
             self.heads,
             use_bias=False,
             force_fp32_for_softmax=True,
-            qkv_dot_general=dot_rows,
-            out_dot_general=dot_rows,
+            qkv_dot_general=dot_general_2d,
+            out_dot_general=dot_general_2d,
             name="heads",
         )
         y = attend(queries, context.values, mask=context.mask[:, None, None, :])
@@ -58,7 +58,7 @@ class Attention(nn.Module):
         return jnp.where(has_context, y, 0).astype(queries.dtype)
 
 
-class Layer(nn.Module):
+class TransformerLayer(nn.Module):
     """Pre-norm transformer layer: x + attention(norm(x)), then x + mlp(norm(x)).
 
     Source: Xiong et al., ICML 2020 (arXiv:2002.04745), on the place of the norms.
@@ -84,7 +84,7 @@ class Layer(nn.Module):
             normed = nn.LayerNorm(name="norm_context")(context.values)
             context = Tokens(normed, context.mask)
         values = x.values + drop(Attention(self.heads, name="attention")(queries, context))
-        dense = functools.partial(nn.Dense, dot_general=dot_rows)
+        dense = functools.partial(nn.Dense, dot_general=dot_general_2d)
         hidden = dense(self.expansion * values.shape[-1], name="mlp_in")(
             nn.LayerNorm(name="norm_mlp")(values)
         )
@@ -92,7 +92,7 @@ class Layer(nn.Module):
         return Tokens(values, x.mask)
 
 
-class Stack(nn.Module):
+class TransformerStack(nn.Module):
     """Several transformer layers, and a norm at the end.
 
     Attributes:
@@ -111,12 +111,12 @@ class Stack(nn.Module):
     def __call__(self, x: Tokens, context: Tokens | None = None, *, train: bool) -> Tokens:
         """Maps tokens [b n d] to [b n d]; every layer attends to the same `context`, if any."""
         for i in range(self.layers):
-            layer = Layer(self.heads, self.expansion, self.dropout, name=f"layer_{i}")
+            layer = TransformerLayer(self.heads, self.expansion, self.dropout, name=f"layer_{i}")
             x = layer(x, context, train=train)
         return Tokens(nn.LayerNorm(name="norm")(x.values), x.mask)
 
 
-def dot_rows(
+def dot_general_2d(
     x: Float[Array, "..."], kernel: Float[Array, "..."], axes: Any, **options: Any
 ) -> Array:
     """Computes `jax.lax.dot_general` of x's last and the kernel's first axes as a matrix product.
@@ -142,7 +142,7 @@ def dot_rows(
     return y.reshape(*outer, *kernel.shape[len(contracted) :])
 
 
-def positions(count: int, width: int) -> Float[Array, "{count} {width}"]:
+def sinusoidal_positions(count: int, width: int) -> Float[Array, "{count} {width}"]:
     """Computes sines and cosines of the position, with wavelengths from 2 pi to 20000 pi.
 
     Source: Vaswani et al., NeurIPS 2017, section 3.5, with all sines before all cosines.
@@ -153,7 +153,7 @@ def positions(count: int, width: int) -> Float[Array, "{count} {width}"]:
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=1)[:, :width]
 
 
-def check_heads(width: int, heads: int) -> None:
+def check_heads_divide_width(width: int, heads: int) -> None:
     """Raises ValueError unless the heads divide the width."""
     if width % heads:
         raise ValueError(
@@ -162,12 +162,12 @@ def check_heads(width: int, heads: int) -> None:
         )
 
 
-def masked(tokens: Tokens) -> Tokens:
+def zero_masked_tokens(tokens: Tokens) -> Tokens:
     """Returns the tokens with zeros under the mask, where the values may be NaN."""
     return Tokens(jnp.where(tokens.mask[:, :, None], tokens.values, 0), tokens.mask)
 
 
-def joined(parts: list[Tokens]) -> Tokens:
+def concatenate_tokens(parts: list[Tokens]) -> Tokens:
     """Concatenates tokens [b n_i d] to [b (sum of n_i) d]."""
     return Tokens(
         jnp.concatenate([p.values for p in parts], axis=1),

@@ -3,7 +3,7 @@
 from jaxtyping import Array, Float
 
 
-def batch_last(x: Float[Array, "b h w c"]) -> Float[Array, "c h w b"]:
+def to_batch_last(x: Float[Array, "b h w c"]) -> Float[Array, "c h w b"]:
     """Moves the batch axis to the end and the channels to the front.
 
     Neighbors in memory are then the same pixel of several examples, so that shifting, pooling and
@@ -17,12 +17,12 @@ def batch_last(x: Float[Array, "b h w c"]) -> Float[Array, "c h w b"]:
     return x.transpose(3, 1, 2, 0)
 
 
-def batch_first(x: Float[Array, "c h w b"]) -> Float[Array, "b h w c"]:
+def to_batch_first(x: Float[Array, "c h w b"]) -> Float[Array, "b h w c"]:
     """Undoes `to_batch_last`."""
     return x.transpose(3, 1, 2, 0)
 
 
-def flat(x: Float[Array, "c h w b"]) -> Float[Array, "b c*h*w"]:
+def flatten_examples(x: Float[Array, "c h w b"]) -> Float[Array, "b c*h*w"]:
     """Flattens each example into one vector, channel after channel.
 
     In this order the transposition, and that of its gradient, read what is still in the cache.

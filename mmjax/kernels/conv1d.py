@@ -29,12 +29,12 @@ def conv1d(
       (2, 10, 7)
     """
     x = jnp.pad(x, [(0, 0), around, (0, 0)])
-    on_cpu = functools.partial(slices_conv1d, dilation=dilation)
-    elsewhere = functools.partial(native_conv1d, dilation=dilation)
+    on_cpu = functools.partial(conv1d_by_slices, dilation=dilation)
+    elsewhere = functools.partial(plain_conv1d, dilation=dilation)
     return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
 
 
-def native_conv1d(
+def plain_conv1d(
     x: Float[Array, "b t c"], kernel: Float[Array, "k c o"], dilation: int = 1
 ) -> Float[Array, "b s o"]:
     """Computes `conv1d` without zeros around by XLA's own convolution: the plain version."""
@@ -44,7 +44,7 @@ def native_conv1d(
     )
 
 
-def slices_conv1d(
+def conv1d_by_slices(
     x: Float[Array, "b t c"], kernel: Float[Array, "k c o"], dilation: int = 1
 ) -> Float[Array, "b s o"]:
     """Computes `conv1d` without zeros around as the k shifted sequences times one matrix."""

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.kernels.shifts import shifted
+from mmjax.kernels.shifts import concatenate_shifts
 
 Padding = Literal["SAME", "VALID"]
 
@@ -32,12 +32,12 @@ def conv2d(
       >>> conv2d(images, kernel).shape, conv2d(images, kernel, "VALID").shape
       ((7, 28, 30, 2), (7, 24, 26, 2))
     """
-    on_cpu = functools.partial(patches_conv2d, padding=padding)
-    elsewhere = functools.partial(native_conv2d, padding=padding)
+    on_cpu = functools.partial(conv2d_by_patches, padding=padding)
+    elsewhere = functools.partial(plain_conv2d, padding=padding)
     return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
 
 
-def native_conv2d(
+def plain_conv2d(
     x: Float[Array, "c h w b"], kernel: Float[Array, "k l c o"], padding: Padding = "SAME"
 ) -> Float[Array, "o i j b"]:
     """Computes `conv2d` by XLA's own convolution: the plain version."""
@@ -45,7 +45,7 @@ def native_conv2d(
     return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=layout)
 
 
-def patches_conv2d(
+def conv2d_by_patches(
     x: Float[Array, "c h w b"], kernel: Float[Array, "k l c o"], padding: Padding = "SAME"
 ) -> Float[Array, "o i j b"]:
     """Computes `conv2d` as a matrix times the k*l shifted images, one below the other.
@@ -56,12 +56,12 @@ def patches_conv2d(
     less memory. (With more channels, strips of a whole batch would save less and take a tenth
     longer; of a chunk they are faster: `conv2d_recomputing_patches`.)
     """
-    x = padded(x, kernel.shape, padding)
-    return of_patches(x, kernel) if x.shape[0] > 3 else in_strips(x, kernel, 1.0)
+    x = pad_images(x, kernel.shape, padding)
+    return _multiply_patches(x, kernel) if x.shape[0] > 3 else _conv2d_in_strips(x, kernel, 1.0)
 
 
 @functools.partial(jax.checkpoint, prevent_cse=False, static_argnums=2)
-def chunk_conv2d(
+def conv2d_recomputing_patches(
     x: Float[Array, "c h w b"], kernel: Float[Array, "k l c o"], padding: Padding
 ) -> Float[Array, "o i j b"]:
     """Computes `conv2d_by_patches` of a chunk of images; the backward pass recomputes the patches.
@@ -70,10 +70,10 @@ def chunk_conv2d(
     other half of which is for the rest that the products take (measured: strips of the whole cache
     or of a quarter take a tenth longer).
     """
-    return in_strips(padded(x, kernel.shape, padding), kernel, 0.5)
+    return _conv2d_in_strips(pad_images(x, kernel.shape, padding), kernel, 0.5)
 
 
-def padded(
+def pad_images(
     x: Float[Array, "c h w b"], kernel_shape: Sequence[int], padding: Padding
 ) -> Float[Array, "c h2 w2 b"]:
     """Surrounds the images with the zeros that the padding requires."""
@@ -83,12 +83,12 @@ def padded(
     return jnp.pad(x, [(0, 0), *around, (0, 0)])
 
 
-def lost(side: int, padding: Padding) -> int:
+def count_lost_pixels(side: int, padding: Padding) -> int:
     """Returns how many pixels filters of a side take off the side of an image."""
     return side - 1 if padding == "VALID" else 0
 
 
-def in_strips(
+def _conv2d_in_strips(
     x: Float[Array, "c h w b"], kernel: Float[Array, "k l c o"], cache_share: float
 ) -> Float[Array, "o i j b"]:
     """Multiplies the patches of one strip of rows after the other, if all exceed the cache.
@@ -101,30 +101,32 @@ def in_strips(
     rows, columns, _, features = kernel.shape
     height, width, batch = x.shape[1] - rows + 1, x.shape[2] - columns + 1, x.shape[3]
     row_bytes = kernel[..., 0].size * width * batch * x.dtype.itemsize
-    size = fitting(height, row_bytes, cache_share)
+    size = count_fitting_cache(height, row_bytes, cache_share)
     if size >= height:
-        return of_patches(x, kernel)
+        return _multiply_patches(x, kernel)
     starts = range(0, height, size)
     x = jnp.pad(x, [(0, 0), (0, -height % size), (0, 0), (0, 0)])
     # Neighboring strips overlap by rows - 1, which the filters of both see.
     strips = jnp.stack([x[:, start : start + size + rows - 1] for start in starts])
-    of_strip = jax.checkpoint(of_patches, prevent_cse=False)
+    of_strip = jax.checkpoint(_multiply_patches, prevent_cse=False)
     y = jax.lax.map(lambda strip: of_strip(strip, kernel), strips)
     return jnp.moveaxis(y, 0, 1).reshape(features, -1, width, batch)[:, :height]
 
 
-def of_patches(
+def _multiply_patches(
     x: Float[Array, "c h w b"], kernel: Float[Array, "k l c o"]
 ) -> Float[Array, "o i j b"]:
     """Computes the convolution of padded images as one matrix product."""
     rows, columns, channels, features = kernel.shape
-    patches = shifted(shifted(x, columns, axis=2), rows, axis=1)
+    patches = concatenate_shifts(concatenate_shifts(x, columns, axis=2), rows, axis=1)
     matrix = kernel.reshape(rows * columns * channels, features)
     y = matrix.T @ patches.reshape(len(matrix), -1)
     return y.reshape(features, *patches.shape[1:])
 
 
-def fitting(count: int, item_bytes: int, cache_share: float = 1.0, least: int = 1) -> int:
+def count_fitting_cache(
+    count: int, item_bytes: int, cache_share: float = 1.0, least: int = 1
+) -> int:
     """Returns how many of `count` items to take at a time.
 
     All, if they fit twice `CACHE_BYTES`; otherwise the largest multiple of `least` that fits the

@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.kernels.conv2d import Padding, padded
+from mmjax.kernels.conv2d import Padding, pad_images
 
-FEW = 24  # filters, up to which products of four times as many rows gain more than they cost
+_FEW_FILTERS = (
+    24  # filters, up to which products of four times as many rows gain more than they cost
+)
 
 
-def blocks_conv2d(
+def convolve_in_blocks(
     x: Float[Array, "c h w b"],
     kernel: Float[Array, "k l c o"],
     padding: Padding,
@@ -35,9 +37,9 @@ def blocks_conv2d(
       conv: a convolution, such as `conv2d_by_patches`.
     """
     rows, columns, channels, features = kernel.shape
-    x = padded(x, kernel.shape, padding)
+    x = pad_images(x, kernel.shape, padding)
     sides = (x.shape[1] - rows + 1) // 2, (x.shape[2] - columns + 1) // 2
-    window = block_window(kernel.shape)
+    window = compute_block_window(kernel.shape)
     height, width = (n + w - 1 for n, w in zip(sides, window, strict=True))
     # A negative edge crops an odd last row or column.
     edges = [(0, 2 * n - size) for n, size in zip((height, width), x.shape[1:3], strict=True)]
@@ -61,17 +63,17 @@ def blocks_conv2d(
     return y.reshape(features, 4, *sides, -1)
 
 
-def block_window(kernel_shape: Sequence[int]) -> tuple[int, int]:
+def compute_block_window(kernel_shape: Sequence[int]) -> tuple[int, int]:
     """Returns how many blocks down and across the filters of `convolve_in_blocks` see."""
     rows, columns, *_ = kernel_shape
     return rows // 2 + 1, columns // 2 + 1
 
 
-def blocks_pay(kernel_shape: Sequence[int]) -> bool:
+def is_faster_in_blocks(kernel_shape: Sequence[int]) -> bool:
     """Checks whether `convolve_in_blocks` is the faster way to pooling.
 
     It is for few filters, if it does not multiply more than twice as many numbers.
     """
     rows, columns, _, features = kernel_shape
-    down, across = block_window(kernel_shape)
-    return features <= FEW and 4 * down * across <= 2 * rows * columns
+    down, across = compute_block_window(kernel_shape)
+    return features <= _FEW_FILTERS and 4 * down * across <= 2 * rows * columns

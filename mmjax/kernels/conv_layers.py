@@ -9,32 +9,36 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.kernels.batch_last import batch_last, flat
+from mmjax.kernels.batch_last import flatten_examples, to_batch_last
 from mmjax.kernels.conv2d import (
     Padding,
-    chunk_conv2d,
-    fitting,
-    lost,
-    native_conv2d,
-    patches_conv2d,
+    conv2d_by_patches,
+    conv2d_recomputing_patches,
+    count_fitting_cache,
+    count_lost_pixels,
+    plain_conv2d,
 )
-from mmjax.kernels.conv2d_in_blocks import block_window, blocks_conv2d, blocks_pay
-from mmjax.kernels.group_norm import Scale, group_norm
-from mmjax.kernels.max import largest, max_pool
+from mmjax.kernels.conv2d_in_blocks import (
+    compute_block_window,
+    convolve_in_blocks,
+    is_faster_in_blocks,
+)
+from mmjax.kernels.group_norm import NormParameters, group_norm
+from mmjax.kernels.max import max_over_axis, max_pool_2x2
 
 MIN_CHUNK = 16  # images at a time: as many floats as the widest registers hold
 
 
-class Layer(NamedTuple):
+class ConvLayer(NamedTuple):
     """The parameters of one layer of `apply_conv_layers`."""
 
     kernel: Float[Array, "k l c o"]
     bias: Float[Array, " o"]
-    norm: Scale | None = None
+    norm: NormParameters | None = None
 
 
-def tower(
-    x: Float[Array, "b h w c"], layers: Sequence[Layer], padding: Padding = "SAME"
+def apply_conv_layers(
+    x: Float[Array, "b h w c"], layers: Sequence[ConvLayer], padding: Padding = "SAME"
 ) -> Float[Array, "b d"]:
     """Applies per layer a convolution, a group norm if given, 2x2 max pooling and ReLU; flattens.
 
@@ -43,37 +47,39 @@ def tower(
     passes of their own, it would be slower.)
     """
     on_cpu = functools.partial(_apply_in_chunks, padding=padding)
-    elsewhere = functools.partial(_apply_to_batch, padding=padding, conv=native_conv2d)
+    elsewhere = functools.partial(_apply_to_batch, padding=padding, conv=plain_conv2d)
     return jax.lax.platform_dependent(x, layers, cpu=on_cpu, default=elsewhere)
 
 
 def _apply_to_batch(
     x: Float[Array, "b h w c"],
-    layers: Sequence[Layer],
+    layers: Sequence[ConvLayer],
     padding: Padding,
     conv: Callable[..., Array],
 ) -> Float[Array, "b d"]:
-    x = batch_last(x)
+    x = to_batch_last(x)
     for layer in layers:
-        x = pooled(x, layer, padding, conv)
-    return flat(x)
+        x = _apply_layer(x, layer, padding, conv)
+    return flatten_examples(x)
 
 
 def _apply_in_chunks(
-    x: Float[Array, "b h w c"], layers: Sequence[Layer], padding: Padding
+    x: Float[Array, "b h w c"], layers: Sequence[ConvLayer], padding: Padding
 ) -> Float[Array, "b d"]:
     batch = len(x)
-    size = fitting(batch, bytes_of_patches(x.shape, layers, padding), least=MIN_CHUNK)
+    size = count_fitting_cache(batch, count_patch_bytes(x.shape, layers, padding), least=MIN_CHUNK)
     if batch < 2 * size or any(layer.norm for layer in layers):
-        return _apply_to_batch(x, layers, padding, patches_conv2d)
-    of_chunk = functools.partial(_apply_to_batch, layers=layers, padding=padding, conv=chunk_conv2d)
+        return _apply_to_batch(x, layers, padding, conv2d_by_patches)
+    of_chunk = functools.partial(
+        _apply_to_batch, layers=layers, padding=padding, conv=conv2d_recomputing_patches
+    )
     chunks = jnp.pad(x, [(0, -batch % size), (0, 0), (0, 0), (0, 0)])
     y = jax.lax.map(of_chunk, chunks.reshape(-1, size, *x.shape[1:]))
     return y.reshape(len(chunks), -1)[:batch]
 
 
-def pooled(
-    x: Float[Array, "c h w b"], layer: Layer, padding: Padding, conv: Callable[..., Array]
+def _apply_layer(
+    x: Float[Array, "c h w b"], layer: ConvLayer, padding: Padding, conv: Callable[..., Array]
 ) -> Float[Array, "o p q b"]:
     """Applies one layer with the given convolution.
 
@@ -83,18 +89,20 @@ def pooled(
     x, kernel, bias, *norm = nn.dtypes.promote_dtype(
         x, layer.kernel, layer.bias, *(layer.norm or ())
     )
-    in_blocks = conv is not native_conv2d and blocks_pay(kernel.shape)
+    in_blocks = conv is not plain_conv2d and is_faster_in_blocks(kernel.shape)
     if norm and in_blocks:  # The norm sees the odd rows and columns that pooling drops.
         sides = zip(x.shape[1:3], kernel.shape[:2], strict=True)
-        in_blocks = all((length - lost(side, padding)) % 2 == 0 for length, side in sides)
-    y = blocks_conv2d(x, kernel, padding, conv) if in_blocks else conv(x, kernel, padding)
+        in_blocks = all(
+            (length - count_lost_pixels(side, padding)) % 2 == 0 for length, side in sides
+        )
+    y = convolve_in_blocks(x, kernel, padding, conv) if in_blocks else conv(x, kernel, padding)
     if norm:
-        y = group_norm(y, Scale(*norm), bias)
-    y = largest(y, axis=1) if in_blocks else max_pool(y)
+        y = group_norm(y, NormParameters(*norm), bias)
+    y = max_over_axis(y, axis=1) if in_blocks else max_pool_2x2(y)
     return nn.relu(y if norm else y + bias[:, None, None, None])
 
 
-def bytes_of_patches(shape: Sequence[int], layers: Sequence[Layer], padding: Padding) -> int:
+def count_patch_bytes(shape: Sequence[int], layers: Sequence[ConvLayer], padding: Padding) -> int:
     """Returns the bytes of one image's patches in the layer where they take most.
 
     Args:
@@ -106,9 +114,12 @@ def bytes_of_patches(shape: Sequence[int], layers: Sequence[Layer], padding: Pad
     most = 0
     for kernel, *_ in layers:
         rows, columns, channels, _ = kernel.shape
-        height, width = height - lost(rows, padding), width - lost(columns, padding)
-        if blocks_pay(kernel.shape):
-            rows, columns = block_window(kernel.shape)
+        height, width = (
+            height - count_lost_pixels(rows, padding),
+            width - count_lost_pixels(columns, padding),
+        )
+        if is_faster_in_blocks(kernel.shape):
+            rows, columns = compute_block_window(kernel.shape)
         patches = rows * columns * channels * height * width * kernel.dtype.itemsize
         most, height, width = max(most, patches), height // 2, width // 2
     return most

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-class Scale(NamedTuple):
+class NormParameters(NamedTuple):
     """The parameters of a group norm: per channel a factor and an offset."""
 
     scale: Float[Array, " o"]
@@ -16,7 +16,7 @@ class Scale(NamedTuple):
 
 
 def group_norm(
-    x: Float[Array, "c ... b"], norm: Scale, added: Float[Array, " c"] | None = None
+    x: Float[Array, "c ... b"], norm: NormParameters, added: Float[Array, " c"] | None = None
 ) -> Float[Array, "c ... b"]:
     """Computes γ (x - μ) / √(σ² + 1e-6) + β, with μ and σ² per example and group of channels.
 

@@ -16,10 +16,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 # Devices may round the factors of a matrix product to fewer bits otherwise.
-dot = partial(jnp.dot, precision=jax.lax.Precision.HIGHEST)
+precise_dot = partial(jnp.dot, precision=jax.lax.Precision.HIGHEST)
 
 
-def unbatched(function: Callable[..., Any]) -> Callable[..., Any]:
+def loop_over_batch_on_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns the function of arrays with a loop in place of a batch under `vmap` on CPU.
 
     It cannot be differentiated.
@@ -44,40 +44,40 @@ def unbatched(function: Callable[..., Any]) -> Callable[..., Any]:
     return either
 
 
-@unbatched
+@loop_over_batch_on_cpu
 def eigh(x: Float[Array, "d d"]) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
     """Computes the eigenvalues in ascending order, and the eigenvectors as columns."""
     values, vectors = jnp.linalg.eigh(x)
     return values, vectors
 
 
-@unbatched
+@loop_over_batch_on_cpu
 def svd(x: Float[Array, "d e"]) -> tuple[Float[Array, "d k"], Float[Array, " k"], Array]:
     """Computes U, s, Vᵀ with k = min(d, e)."""
     U, s, Vt = jnp.linalg.svd(x, full_matrices=False)
     return U, s, Vt
 
 
-@unbatched
+@loop_over_batch_on_cpu
 def cholesky(x: Float[Array, "d d"]) -> Float[Array, "d d"]:
     """Computes the lower triangle L of a positive definite matrix L Lᵀ."""
     return jnp.linalg.cholesky(x)
 
 
-@unbatched
+@loop_over_batch_on_cpu
 def cho_solve(L: Float[Array, "d d"], b: Float[Array, " d"]) -> Float[Array, " d"]:
     """Solves L Lᵀ x = b for x."""
     return jax.scipy.linalg.cho_solve((L, True), b)
 
 
-@unbatched
+@loop_over_batch_on_cpu
 def lu_factor(x: Float[Array, "d d"]) -> tuple[Float[Array, "d d"], Int[Array, " d"]]:
     """Computes the triangles L and U of a matrix in one array, and the pivots."""
     lu, pivots = jax.scipy.linalg.lu_factor(x)
     return lu, pivots
 
 
-@unbatched
+@loop_over_batch_on_cpu
 def lu_solve(
     lu: Float[Array, "d d"], pivots: Int[Array, " d"], b: Float[Array, " d"]
 ) -> Float[Array, " d"]:
@@ -86,26 +86,26 @@ def lu_solve(
 
 
 @jax.custom_jvp
-def inverse_root(x: Float[Array, "d d"]) -> Float[Array, "d d"]:
+def inverse_cholesky(x: Float[Array, "d d"]) -> Float[Array, "d d"]:
     """Computes L⁻¹ for a positive definite matrix X = L Lᵀ.
 
     Its derivative is -Φ(L⁻¹ dX L⁻ᵀ) L⁻¹, where Φ keeps the lower triangle with half the diagonal:
     from L⁻¹ dX L⁻ᵀ = L⁻¹ dL + (L⁻¹ dL)ᵀ, whose first term is lower triangular.
     """
-    L_inverse: Array = _inverse_root(x)
+    L_inverse: Array = _inverse_cholesky(x)
     return L_inverse
 
 
-@unbatched
-def _inverse_root(x: Float[Array, "d d"]) -> Float[Array, "d d"]:
+@loop_over_batch_on_cpu
+def _inverse_cholesky(x: Float[Array, "d d"]) -> Float[Array, "d d"]:
     L = jnp.linalg.cholesky(x)
     return jax.scipy.linalg.solve_triangular(L, jnp.eye(len(x), dtype=x.dtype), lower=True)
 
 
-@inverse_root.defjvp
-def _inverse_root_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+@inverse_cholesky.defjvp
+def _inverse_cholesky_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     (x,), (dX,) = primals, tangents
-    L_inverse = inverse_root(x)
-    inner = dot(dot(L_inverse, (dX + dX.T) / 2), L_inverse.T)
+    L_inverse = inverse_cholesky(x)
+    inner = precise_dot(precise_dot(L_inverse, (dX + dX.T) / 2), L_inverse.T)
     phi = jnp.tril(inner) - jnp.diag(jnp.diag(inner)) / 2
-    return L_inverse, -dot(phi, L_inverse)
+    return L_inverse, -precise_dot(phi, L_inverse)

@@ -15,7 +15,7 @@ from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
 
-def shifted(x: Float[Array, "c ..."], size: int, axis: int) -> Float[Array, "d ..."]:
+def concatenate_shifts(x: Float[Array, "c ..."], size: int, axis: int) -> Float[Array, "d ..."]:
     """Concatenates `size` copies of x along the first axis, each shifted by one more.
 
     Args:
@@ -29,17 +29,17 @@ def shifted(x: Float[Array, "c ..."], size: int, axis: int) -> Float[Array, "d .
       Array([[1., 2., 3.],
              [2., 3., 4.]], dtype=float32)
     """
-    return shift_p.bind(x, size=size, axis=axis, into=0)
+    return _shift_p.bind(x, size=size, axis=axis, into=0)
 
 
-def shift(x: Array, *, size: int, axis: int, into: int) -> Array:
+def _concatenate_shifts(x: Array, *, size: int, axis: int, into: int) -> Array:
     """Concatenates the copies along the axis `into`."""
     length = x.shape[axis] - size + 1
     copies = [jax.lax.slice_in_dim(x, i, i + length, axis=axis) for i in range(size)]
     return jnp.concatenate(copies, axis=into)
 
 
-def unshift(x: Array, *, size: int, axis: int, into: int) -> Array:
+def _add_shifts(x: Array, *, size: int, axis: int, into: int) -> Array:
     """Sums the copies, each shifted back; where a copy has no entry, it counts as zero."""
     copies = jnp.split(x, size, axis=into)
     length, shape = x.shape[axis], list(copies[0].shape)
@@ -51,7 +51,7 @@ def unshift(x: Array, *, size: int, axis: int, into: int) -> Array:
     return total
 
 
-def linear(name: str, function: Any) -> Primitive:
+def _make_linear_primitive(name: str, function: Any) -> Primitive:
     """Makes a primitive of a linear function of one array."""
     primitive = Primitive(name)
 
@@ -70,7 +70,7 @@ def linear(name: str, function: Any) -> Primitive:
     return primitive
 
 
-shift_p = linear("shift", shift)
-unshift_p = linear("unshift", unshift)
-ad.deflinear2(shift_p, lambda ct, _, **params: [unshift_p.bind(ct, **params)])
-ad.deflinear2(unshift_p, lambda ct, _, **params: [shift_p.bind(ct, **params)])
+_shift_p = _make_linear_primitive("shift", _concatenate_shifts)
+_unshift_p = _make_linear_primitive("unshift", _add_shifts)
+ad.deflinear2(_shift_p, lambda ct, _, **params: [_unshift_p.bind(ct, **params)])
+ad.deflinear2(_unshift_p, lambda ct, _, **params: [_shift_p.bind(ct, **params)])

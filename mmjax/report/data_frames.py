@@ -5,9 +5,9 @@ import pandas as pd
 
 from mmjax.report import statistics
 from mmjax.report import study_results as records
-from mmjax.report.study_results import Record
+from mmjax.report.study_results import StudyRecord
 
-UNITS = {
+_COST_UNITS = {
     "parameters": ("parameters", 1.0),
     "flops": ("MFLOP/step", 1e6),
     "step_seconds": ("ms/step", 1e-3),
@@ -15,61 +15,71 @@ UNITS = {
 }
 
 
-def summary(record: Record, metric: str) -> pd.DataFrame:
+def summarize_arms(record: StudyRecord, metric: str) -> pd.DataFrame:
     """Summarizes a test metric of every arm that has it: mean, interval, test against the baseline.
 
     Columns: seeds, mean, half (half the 95% interval), common (seeds in common with the baseline),
     difference, difference_half, p, holm, verdict ("better", "worse" or ""), best (see
     `statistics.find_best_arms`).
     """
-    values = records.values(record, metric)
+    values = records.select_values(record, metric)
     values = values[values.notna().any(axis=1)]
-    maximize = records.larger_is_better(record, metric)
-    mean, half = statistics.intervals(values.to_numpy())
+    maximize = records.is_larger_better(record, metric)
+    mean, half = statistics.compute_intervals(values.to_numpy())
     frame = pd.DataFrame(
         {
             "seeds": values.notna().sum(axis=1),
             "mean": mean,
             "half": half,
-            "best": statistics.best(values.to_numpy(), maximize=maximize),
+            "best": statistics.find_best_arms(values.to_numpy(), maximize=maximize),
         },
         index=values.index,
     )
-    return frame.join(against(values, record.baseline, maximize=maximize)).fillna({"verdict": ""})
+    return frame.join(_compare_with_rival(values, record.baseline, maximize=maximize)).fillna(
+        {"verdict": ""}
+    )
 
 
-def against(values: pd.DataFrame, rival: str, *, maximize: bool) -> pd.DataFrame:
+def _compare_with_rival(values: pd.DataFrame, rival: str, *, maximize: bool) -> pd.DataFrame:
     """Compares every other arm with `rival`: difference, interval, test and verdict.
 
     They are NaN if the rival has no values.
     """
     columns = ["common", "difference", "difference_half", "p", "holm"]
     others = values.drop(index=rival, errors="ignore")
-    comparison = statistics.compare(others.to_numpy(), values.reindex([rival]).to_numpy()[0])
+    comparison = statistics.compare_with_baseline(
+        others.to_numpy(), values.reindex([rival]).to_numpy()[0]
+    )
     frame = pd.DataFrame(dict(zip(columns, comparison, strict=True)), index=others.index)
     better = (frame.difference > 0) == maximize
     frame["verdict"] = np.where(better, "better", "worse")
-    return frame.assign(verdict=frame.verdict.where(frame.holm <= statistics.LEVEL, ""))
+    return frame.assign(
+        verdict=frame.verdict.where(frame.holm <= statistics.SIGNIFICANCE_LEVEL, "")
+    )
 
 
-def fusion_gains(record: Record) -> tuple[str, pd.DataFrame] | None:
+def compute_fusion_gains(record: StudyRecord) -> tuple[str, pd.DataFrame] | None:
     """Returns the best single-modality arm by its test mean, and every arm's comparison with it.
 
     Choosing the best one by its test mean makes the gains conservative. None without such arms.
     """
-    values = records.values(record, record.metric)
+    values = records.select_values(record, record.metric)
     values = values[values.notna().any(axis=1)]
-    maximize = records.larger_is_better(record, record.metric)
-    single = [a for a in records.with_role(record, "single_modality") if a in values.index]
-    rivals = [a for a in records.with_role(record, "arm") if a in values.index]
+    maximize = records.is_larger_better(record, record.metric)
+    single = [
+        a for a in records.select_arms_by_role(record, "single_modality") if a in values.index
+    ]
+    rivals = [a for a in records.select_arms_by_role(record, "arm") if a in values.index]
     if not single or not rivals:
         return None
     means = values.loc[single].mean(axis=1)
     strongest = str(means.idxmax() if maximize else means.idxmin())
-    return strongest, against(values.loc[[strongest, *rivals]], strongest, maximize=maximize)
+    return strongest, _compare_with_rival(
+        values.loc[[strongest, *rivals]], strongest, maximize=maximize
+    )
 
 
-def delta_m(record: Record) -> pd.DataFrame | None:
+def compute_delta_m(record: StudyRecord) -> pd.DataFrame | None:
     """Computes Δm in percent, arms × seeds, over one metric per task.
 
     Returns None for a single task, or if some task has no results of a single-task arm. The first
@@ -79,52 +89,55 @@ def delta_m(record: Record) -> pd.DataFrame | None:
       ValueError: the mean of a single-task arm is not positive.
     """
     single_arms: dict[str | None, str] = {}
-    for arm in records.with_role(record, "single_task"):
+    for arm in records.select_arms_by_role(record, "single_task"):
         single_arms.setdefault(record.arms[arm].of, arm)
-    metrics = {records.task_of(m): m for m in records.task_metrics(record)}
+    metrics = {records.get_task_of_metric(m): m for m in records.choose_task_metrics(record)}
     tasks = [task for task in record.tasks if task in single_arms and task in metrics]
     if len(tasks) < 2 or len(tasks) < len(record.tasks):
         return None
-    arms = records.with_role(record, "arm")
+    arms = records.select_arms_by_role(record, "arm")
     values, single, maximize = [], [], []
     for task in tasks:
-        task_values = records.values(record, metrics[task])
+        task_values = records.select_values(record, metrics[task])
         values.append(task_values.loc[arms].to_numpy())
         single.append(task_values.loc[single_arms[task]].to_numpy())
-        maximize.append(records.larger_is_better(record, metrics[task]))
+        maximize.append(records.is_larger_better(record, metrics[task]))
     if np.isnan(single).all(axis=1).any():
         return None
     gains = statistics.delta_m(np.stack(values), np.stack(single), maximize)
     return pd.DataFrame(gains, index=arms, columns=list(record.seeds)).dropna(how="all")
 
 
-def ranked_values(record: Record) -> pd.DataFrame:
+def _select_ranked_values(record: StudyRecord) -> pd.DataFrame:
     """Selects the primary metric of the arms that have it, on the seeds that they all have."""
-    arms = records.with_role(record, "arm")
-    values = records.values(record, record.metric).loc[arms].dropna(how="all")
+    arms = records.select_arms_by_role(record, "arm")
+    values = records.select_values(record, record.metric).loc[arms].dropna(how="all")
     return values.dropna(axis=1)
 
 
-def mean_ranks(record: Record) -> pd.Series | None:
+def compute_mean_ranks(record: StudyRecord) -> pd.Series | None:
     """Computes each arm's mean rank over seeds on the primary metric; None for a single arm."""
-    values = ranked_values(record)
+    values = _select_ranked_values(record)
     if len(values) < 2 or values.shape[1] < 1:
         return None
-    maximize = records.larger_is_better(record, record.metric)
-    ranks = statistics.within(values.to_numpy(), maximize=maximize)
+    maximize = records.is_larger_better(record, record.metric)
+    ranks = statistics.rank_within_seeds(values.to_numpy(), maximize=maximize)
     return pd.Series(ranks.mean(axis=1), index=values.index)
 
 
-def primary_ranks(record: Record) -> tuple[list[str], statistics.Ranks] | None:
+def compute_rank_tests(record: StudyRecord) -> tuple[list[str], statistics.Ranks] | None:
     """Returns the ranked arms with their rank tests; None if they cannot be tested."""
-    values = ranked_values(record)
+    values = _select_ranked_values(record)
     if len(values) < 3 or values.shape[1] < 2:
         return None
-    maximize = records.larger_is_better(record, record.metric)
-    return list(values.index), statistics.ranks(values.to_numpy(), maximize=maximize)
+    maximize = records.is_larger_better(record, record.metric)
+    return list(values.index), statistics.compute_ranks(values.to_numpy(), maximize=maximize)
 
 
-def costs(record: Record) -> pd.DataFrame:
+def collect_costs(record: StudyRecord) -> pd.DataFrame:
     """Returns the costs of every arm that are known for any arm, in the units of the columns."""
-    columns = {title: records.cost(record, name) / unit for name, (title, unit) in UNITS.items()}
+    columns = {
+        title: records.select_cost(record, name) / unit
+        for name, (title, unit) in _COST_UNITS.items()
+    }
     return pd.DataFrame(columns, index=list(record.arms)).dropna(axis=1, how="all")

@@ -10,23 +10,23 @@ from matplotlib.lines import Line2D
 
 from mmjax.report import data_frames, statistics, table_cells
 from mmjax.report import study_results as records
-from mmjax.report.figures import ROW, canvas, label, legend_columns
-from mmjax.report.study_results import Record
+from mmjax.report.figures import LINE_HEIGHT, count_legend_columns, format_arm_label, make_figure
+from mmjax.report.study_results import StudyRecord
 
 
-def critical_difference(record: Record) -> Figure | None:
+def plot_critical_difference(record: StudyRecord) -> Figure | None:
     """Plots the mean ranks, one row per arm; bars join arms that do not differ significantly.
 
     It is Demšar's diagram (JMLR 2006), rotated so that long names and many arms fit.
     """
-    ranked = data_frames.primary_ranks(record)
+    ranked = data_frames.compute_rank_tests(record)
     if ranked is None:
         return None
     arms, ranks = ranked
     order = np.argsort(-ranks.mean, kind="stable")
     mean = ranks.mean[order]
-    bars = statistics.cliques(mean, ranks.critical)
-    figure, axes = canvas(0.65 + ROW * len(order))
+    bars = statistics.find_cliques(mean, ranks.critical)
+    figure, axes = make_figure(0.65 + LINE_HEIGHT * len(order))
     axis = axes[0, 0]
     rows = np.arange(len(order))
     axis.hlines(rows, 1, mean, color="0.8", linewidth=0.6)
@@ -41,7 +41,7 @@ def critical_difference(record: Record) -> Figure | None:
     axis.plot([1, 1 + length], [len(order) + 0.1] * 2, "k-|", linewidth=0.8, markersize=5)
     text = f"critical difference {ranks.critical:.2f}"
     axis.text(1 + length / 2, len(order) + 0.25, text, ha="center", va="bottom", fontsize=7)
-    axis.set_yticks(rows, [label(record, arms[i]) for i in order])
+    axis.set_yticks(rows, [format_arm_label(record, arms[i]) for i in order])
     axis.set_ylim(-0.7, len(order) + 1.1)
     axis.set_xlim(1 - 0.3 * gap, len(arms) + gap * (len(bars) + 1))
     axis.set_xticks(range(1, len(arms) + 1, -(-(len(arms) - 1) // 6)))
@@ -51,28 +51,28 @@ def critical_difference(record: Record) -> Figure | None:
     return figure
 
 
-def front_of_tasks(record: Record) -> Figure | None:
+def plot_task_front(record: StudyRecord) -> Figure | None:
     """Plots the metrics of the first two tasks against each other."""
-    metrics = records.task_metrics(record)
+    metrics = records.choose_task_metrics(record)
     if len(metrics) < 2:
         return None
-    y, x = (measured(record, metric) for metric in metrics[:2])
-    return front(record, x, y)
+    y, x = (_make_measure(record, metric) for metric in metrics[:2])
+    return _plot_front(record, x, y)
 
 
-def front_of_cost(record: Record) -> Figure | None:
+def plot_cost_front(record: StudyRecord) -> Figure | None:
     """Plots the primary metric against the cost of a training step."""
-    costs = data_frames.costs(record)
+    costs = data_frames.collect_costs(record)
     known = [name for name in ("MFLOP/step", "ms/step", "parameters") if name in costs]
     if not known:
         return None
     cost = pd.DataFrame({"mean": costs[known[0]], "half": np.nan})
     spans_decades = cost["mean"].max() > 10 * cost["mean"].min() > 0
-    y = measured(record, record.metric)
-    return front(record, Measure(f"{known[0]} ↓", cost, False, log=spans_decades), y)
+    y = _make_measure(record, record.metric)
+    return _plot_front(record, _Measure(f"{known[0]} ↓", cost, False, log=spans_decades), y)
 
 
-class Measure(NamedTuple):
+class _Measure(NamedTuple):
     """One axis of a Pareto front.
 
     Attributes:
@@ -90,28 +90,28 @@ class Measure(NamedTuple):
     bounds: tuple[float, float] = (-np.inf, np.inf)
 
 
-def measured(record: Record, metric: str) -> Measure:
+def _make_measure(record: StudyRecord, metric: str) -> _Measure:
     """Returns a test metric as an axis of a front."""
-    values = data_frames.summary(record, metric)[["mean", "half"]]
-    up, bounds = records.larger_is_better(record, metric), records.bounds(metric)
-    return Measure(table_cells.title(record, metric), values, up, bounds=bounds)
+    values = data_frames.summarize_arms(record, metric)[["mean", "half"]]
+    up, bounds = records.is_larger_better(record, metric), records.get_metric_bounds(metric)
+    return _Measure(table_cells.format_metric_title(record, metric), values, up, bounds=bounds)
 
 
-def front(record: Record, x: Measure, y: Measure) -> Figure | None:
+def _plot_front(record: StudyRecord, x: _Measure, y: _Measure) -> Figure | None:
     """Plots arms by two measures with intervals; the arms on the Pareto front are numbered."""
     points = x.values.add_suffix("_x").join(y.values.add_suffix("_y"), how="inner")
     points = points.dropna(subset=["mean_x", "mean_y"])
     if len(points) < 2:
         return None
     px, py = points.mean_x, points.mean_y
-    on_front = efficient(px if x.up else -px, py if y.up else -py)
+    on_front = find_pareto_efficient(px if x.up else -px, py if y.up else -py)
     best = points[on_front].sort_values(["mean_x", "mean_y"])
-    names = [f"{i}  {label(record, str(arm))}" for i, arm in enumerate(best.index, 1)]
-    columns = legend_columns(names)
-    figure, axes = canvas(2.2 + ROW * (1 + -(-len(names) // columns)))
+    names = [f"{i}  {format_arm_label(record, str(arm))}" for i, arm in enumerate(best.index, 1)]
+    columns = count_legend_columns(names)
+    figure, axes = make_figure(2.2 + LINE_HEIGHT * (1 + -(-len(names) // columns)))
     axis = axes[0, 0]
-    x_errors = reach(px, points.half_x, x.bounds)
-    y_errors = reach(py, points.half_y, y.bounds)
+    x_errors = _compute_error_bars(px, points.half_x, x.bounds)
+    y_errors = _compute_error_bars(py, points.half_y, y.bounds)
     axis.errorbar(px, py, y_errors, x_errors, fmt="none", ecolor="0.8", elinewidth=0.6)
     is_arm = np.array([record.arms[str(arm)].role == "arm" for arm in points.index])
     for kind, marker, text in ((is_arm, "o", "arm"), (~is_arm, "x", "single task or modality")):
@@ -127,7 +127,7 @@ def front(record: Record, x: Measure, y: Measure) -> Figure | None:
         axis.set_xscale("log")
     else:
         axis.locator_params(axis="x", nbins=6)
-    number(axis, best, x.up, y.up)
+    _number_points(axis, best, x.up, y.up)
     if axis.get_legend_handles_labels()[1]:
         figure.legend(loc="outside upper center", ncols=2, handlelength=1)
     blank = [Line2D([], [], linestyle="") for _ in names]
@@ -143,14 +143,16 @@ def front(record: Record, x: Measure, y: Measure) -> Figure | None:
     return figure
 
 
-def reach(mean: pd.Series, half: pd.Series, bounds: tuple[float, float]) -> np.ndarray:
+def _compute_error_bars(
+    mean: pd.Series, half: pd.Series, bounds: tuple[float, float]
+) -> np.ndarray:
     """Computes how far intervals extend below and above their means, cut at the bounds."""
     half = half.fillna(0)
     ends = np.clip([mean - half, mean + half], *bounds)
     return np.abs(ends - mean.to_numpy())
 
 
-def number(axis: Axes, best: pd.DataFrame, x_up: bool, y_up: bool) -> None:
+def _number_points(axis: Axes, best: pd.DataFrame, x_up: bool, y_up: bool) -> None:
     """Writes the numbers of the front's points beside it, one text for points close together."""
     points = best[["mean_x", "mean_y"]].to_numpy()
     in_axes = axis.transAxes.inverted().transform(axis.transData.transform(points))
@@ -174,7 +176,7 @@ def number(axis: Axes, best: pd.DataFrame, x_up: bool, y_up: bool) -> None:
         )
 
 
-def efficient(x: pd.Series, y: pd.Series) -> np.ndarray:
+def find_pareto_efficient(x: pd.Series, y: pd.Series) -> np.ndarray:
     """Returns which points are on the Pareto front of larger values.
 
     No other point is at least as large in both coordinates and larger in one.

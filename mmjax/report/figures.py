@@ -19,13 +19,13 @@ from matplotlib.ticker import EngFormatter
 from mmjax.escapes import escape_control_characters
 from mmjax.report import data_frames, statistics, table_cells
 from mmjax.report import study_results as records
-from mmjax.report.study_results import Record
+from mmjax.report.study_results import StudyRecord
 
-WIDTH = 3.3  # inches, of a column in a two-column paper
-ROW = 0.155  # inches per line of text
-STYLES = 7  # number of line styles that differ without color
-GREY = {"color": "0.75", "linestyle": "-", "linewidth": 0.6, "zorder": 0}  # background lines
-STYLE: Any = {
+_COLUMN_WIDTH = 3.3  # inches, of a column in a two-column paper
+LINE_HEIGHT = 0.155  # inches per line of text
+MAX_LINE_STYLES = 7  # number of line styles that differ without color
+GRAY_LINE = {"color": "0.75", "linestyle": "-", "linewidth": 0.6, "zorder": 0}  # background lines
+_RC_SETTINGS: Any = {
     "font.size": 7.5,
     "axes.titlesize": 7.5,
     "axes.labelsize": 7.5,
@@ -44,61 +44,63 @@ STYLE: Any = {
 }
 
 
-def style() -> Any:
+def use_figure_style() -> Any:
     """Returns a context in which Matplotlib uses the settings of all figures."""
-    return mpl.rc_context(STYLE)
+    return mpl.rc_context(_RC_SETTINGS)
 
 
-def canvas(height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
+def make_figure(
+    height: float, rows: int = 1, columns: int = 1, **options: Any
+) -> tuple[Figure, Any]:
     """Makes a figure of a column's width and the given height in inches, and its axes."""
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(_COLUMN_WIDTH, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0)  # type: ignore[union-attr, call-arg]
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     """Writes the figure as PNG and PDF, without a time stamp, so that the bytes repeat."""
     for text in figure.findobj(Text):
         text.set_text(escape_control_characters(text.get_text(), keep="\n"))
-    with style():
+    with use_figure_style():
         figure.savefig(path.with_suffix(".png"))
         figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
 
 
-def label(record: Record, arm: str) -> str:
+def format_arm_label(record: StudyRecord, arm: str) -> str:
     """Formats the name of an arm in figures: its labels."""
-    texts = [cell.text for cell in table_cells.names(record, arm) if cell.text]
+    texts = [cell.text for cell in table_cells.make_label_cells(record, arm) if cell.text]
     return escape_control_characters(", ".join(texts))
 
 
-def scores(record: Record) -> Figure | None:
+def plot_scores(record: StudyRecord) -> Figure | None:
     """Plots the primary metric of every arm with its interval, and a line at the baseline."""
-    summary = data_frames.summary(record, record.metric)
+    summary = data_frames.summarize_arms(record, record.metric)
     if summary.empty:
         return None
     baseline = summary["mean"].get(record.baseline)
-    title = table_cells.title(record, record.metric)
-    up = records.larger_is_better(record, record.metric)
-    bounds = records.bounds(record.metric)
-    return dots(record, summary, title, up=up, line=baseline, bounds=bounds)
+    title = table_cells.format_metric_title(record, record.metric)
+    up = records.is_larger_better(record, record.metric)
+    bounds = records.get_metric_bounds(record.metric)
+    return _plot_dots(record, summary, title, up=up, line=baseline, bounds=bounds)
 
 
-def delta_m(record: Record) -> Figure | None:
+def plot_delta_m(record: StudyRecord) -> Figure | None:
     """Plots Δm of every arm with its interval; a line at zero, the single-task arms."""
     try:
-        values = data_frames.delta_m(record)
+        values = data_frames.compute_delta_m(record)
     except ValueError:  # Δm is undefined; the note of the first table explains why
         values = None
     if values is None or values.empty:
         return None
-    mean, half = statistics.intervals(values.to_numpy())
-    best = statistics.best(values.to_numpy(), maximize=True)
+    mean, half = statistics.compute_intervals(values.to_numpy())
+    best = statistics.find_best_arms(values.to_numpy(), maximize=True)
     summary = pd.DataFrame({"mean": mean, "half": half, "best": best}, index=values.index)
-    return dots(record, summary, "Δm % ↑ (line: single-task arms)", up=True, line=0.0)
+    return _plot_dots(record, summary, "Δm % ↑ (line: single-task arms)", up=True, line=0.0)
 
 
-def dots(
-    record: Record,
+def _plot_dots(
+    record: StudyRecord,
     summary: pd.DataFrame,
     title: str,
     *,
@@ -117,7 +119,7 @@ def dots(
       bounds: smallest and largest possible value, at which intervals are cut.
     """
     summary = summary.sort_values("mean", ascending=up)
-    figure, axes = canvas(0.45 + ROW * len(summary))
+    figure, axes = make_figure(0.45 + LINE_HEIGHT * len(summary))
     axis = axes[0, 0]
     if line is not None:
         axis.axvline(line, color="0.5", linewidth=0.7, linestyle=(0, (4, 2)), zorder=0)
@@ -128,14 +130,18 @@ def dots(
         face = "black" if row["best"] else "white"
         marker = "D" if arm == record.baseline else "o"
         axis.plot(row["mean"], i, marker, color="black", markerfacecolor=face, markersize=3.6)
-    axis.set_yticks(range(len(summary)), [label(record, str(arm)) for arm in summary.index])
+    axis.set_yticks(
+        range(len(summary)), [format_arm_label(record, str(arm)) for arm in summary.index]
+    )
     axis.set_ylim(-0.7, len(summary) - 0.3)
     axis.tick_params(axis="y", length=0)
     axis.set_xlabel(title)
     return figure
 
 
-def add_legend(figure: Figure, kinds: Mapping[str, Mapping[str, Any]], title: str = "") -> None:
+def add_bottom_legend(
+    figure: Figure, kinds: Mapping[str, Mapping[str, Any]], title: str = ""
+) -> None:
     """Adds a legend of {text: line style} below the figure, in as many columns as fit."""
     handles = [Line2D([], [], **line_style) for line_style in kinds.values()]
     figure.legend(
@@ -144,22 +150,22 @@ def add_legend(figure: Figure, kinds: Mapping[str, Mapping[str, Any]], title: st
         title=title or None,
         title_fontsize=7,
         loc="outside lower center",
-        ncols=legend_columns(kinds),
+        ncols=count_legend_columns(kinds),
     )
 
 
-def legend_columns(kinds: Collection[str]) -> int:
+def count_legend_columns(kinds: Collection[str]) -> int:
     """Returns how many columns of a legend fit side by side."""
     widest = max(map(len, kinds))
     return min(len(kinds), 3 if widest <= 11 else 2 if widest <= 21 else 1)
 
 
-def legend_height(kinds: Collection[str], title: str = "") -> float:
+def compute_legend_height(kinds: Collection[str], title: str = "") -> float:
     """Returns the height of a legend in inches."""
-    return ROW * (-(-len(kinds) // legend_columns(kinds)) + bool(title))
+    return LINE_HEIGHT * (-(-len(kinds) // count_legend_columns(kinds)) + bool(title))
 
 
-def finish(figure: Figure, axes: Any, label: str) -> None:
+def finish_panels(figure: Figure, axes: Any, label: str) -> None:
     """Hides panels without lines, and labels the axes at the edges."""
     for column in axes.T:
         used = [axis for axis in column if axis.lines]
@@ -172,13 +178,13 @@ def finish(figure: Figure, axes: Any, label: str) -> None:
     figure.supylabel(label, fontsize=7.5)
 
 
-def band(
+def draw_band(
     axis: Axes, curve: pd.DataFrame, line_style: Mapping[str, Any], bounds: tuple[float, float]
 ) -> None:
     """Draws the mean over seeds and, unless the line is gray, its 95% interval within bounds."""
-    mean, half = statistics.intervals(curve.to_numpy())
+    mean, half = statistics.compute_intervals(curve.to_numpy())
     axis.plot(curve.index, mean, **line_style)
-    if line_style is not GREY and not np.isnan(half).any():
+    if line_style is not GRAY_LINE and not np.isnan(half).any():
         low, high = np.clip([mean - half, mean + half], *bounds)
         color = line_style["color"]
         axis.fill_between(curve.index, low, high, color=color, alpha=0.15, linewidth=0)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmjax.escapes import escape_html
 
-STYLE = """
+_STYLE = """
 body { margin: 0 auto; max-width: 78rem; padding: 1rem; color: #111; background: #fff;
   font: 1rem/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
@@ -37,7 +37,7 @@ th[aria-sort=descending] button::after { content: " \\25BC"; }
 figure { margin: 0 0 1.5rem; break-inside: avoid; } figure img { width: 100%; height: auto; }
 """
 
-SCRIPT = """
+_SCRIPT = """
 const key = (row, column) => {
   const text = row.cells[column].dataset.value;
   return text === "" || text === "nan" ? null : isNaN(text) ? text : Number(text);
@@ -61,34 +61,34 @@ for (const button of document.querySelectorAll("th button"))
 """
 
 
-def page(title: str, parts: Sequence[str]) -> str:
+def make_page(title: str, parts: Sequence[str]) -> str:
     """Makes the page from its title and parts, which are HTML."""
     policy = (
-        f"default-src 'none'; img-src data:; style-src {_digest(STYLE)}; "
-        f"script-src {_digest(SCRIPT)}; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data:; style-src {_hash_for_policy(_STYLE)}; "
+        f"script-src {_hash_for_policy(_SCRIPT)}; base-uri 'none'; form-action 'none'"
     )
     name = escape_html(title)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{name}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{name}</h1>\n"
+        f"<title>{name}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{name}</h1>\n"
         + "\n".join(parts)
-        + f"\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
+        + f"\n<script>{_SCRIPT}</script>\n</body>\n</html>\n"
     )
 
 
-def heading(title: str) -> str:
+def format_heading(title: str) -> str:
     """Formats a section heading."""
     return f"<h2>{escape_html(title)}</h2>"
 
 
-def paragraph(text: str) -> str:
+def format_paragraph(text: str) -> str:
     """Formats a paragraph."""
     return f"<p>{escape_html(text)}</p>"
 
 
-def figure(path: Path, title: str, note: str) -> str:
+def embed_figure(path: Path, title: str, note: str) -> str:
     """Embeds a PNG file in the page, with its caption."""
     data = base64.b64encode(path.read_bytes()).decode()
     return (
@@ -98,6 +98,6 @@ def figure(path: Path, title: str, note: str) -> str:
     )
 
 
-def _digest(text: str) -> str:
+def _hash_for_policy(text: str) -> str:
     """Returns the hash by which the policy allows a style or script."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

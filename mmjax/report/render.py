@@ -4,11 +4,11 @@ from mmjax.escapes import escape_html, escape_latex, escape_markdown, format_mar
 from mmjax.report.table_cells import Cell
 from mmjax.report.tables import Table
 
-BETTER = {"↑": "higher is better", "↓": "lower is better"}
-SUPERSCRIPT = {"⁺": "+", "⁻": "−", "°": "°"}
+_DIRECTION_WORDS = {"↑": "higher is better", "↓": "lower is better"}
+_SUPERSCRIPTS = {"⁺": "+", "⁻": "−", "°": "°"}
 
 
-def markdown(table: Table) -> str:
+def render_markdown(table: Table) -> str:
     """Renders a table in GitHub's Markdown, followed by its note.
 
     Example:
@@ -19,12 +19,12 @@ def markdown(table: Table) -> str:
       | sum | **0.9** |
     """
     rows = [[*map(escape_markdown, table.header)]]
-    rows += [[_mark_down(cell) for cell in row] for row in table.rows]
+    rows += [[_markdown_cell(cell) for cell in row] for row in table.rows]
     note = f"\n{escape_markdown(table.note)}\n" if table.note else ""
     return format_markdown_table(rows, table.texts) + note
 
 
-def latex(table: Table) -> str:
+def render_latex(table: Table) -> str:
     """Renders a table as a LaTeX `tabular` with booktabs rules, to be input in a float."""
     columns = "l" * table.texts + "r" * (len(table.header) - table.texts)
     if table.texts == len(table.header):  # the last column holds text that breaks into lines
@@ -38,7 +38,7 @@ def latex(table: Table) -> str:
     return f"{body}\n\\end{{tabular}}\n"
 
 
-def html(table: Table) -> str:
+def render_html(table: Table) -> str:
     """Renders a table in HTML; each column header is a button that sorts by the column."""
     heads = "".join(_html_head(i, table) for i in range(len(table.header)))
     end = table.rule or len(table.rows)
@@ -49,13 +49,13 @@ def html(table: Table) -> str:
     title = escape_html(table.title)
     return (
         f'<div class="wide" tabindex="0" role="region" aria-label="{title}">'
-        f'<table id="{table.name}"{_prose(table)}>\n'
+        f'<table id="{table.name}"{_html_table_class(table)}>\n'
         f"<thead><tr>{heads}</tr></thead>\n{bodies}</table></div>\n"
         f"{note}"
     )
 
 
-def _mark_down(cell: Cell) -> str:
+def _markdown_cell(cell: Cell) -> str:
     text = escape_markdown(cell.text)
     return (f"**{text}**" if cell.best else text) + (f" {cell.mark}" if cell.mark else "")
 
@@ -74,18 +74,18 @@ def _latex_cell(cell: Cell) -> str:
 def _html_head(column: int, table: Table) -> str:
     """Formats a column header; words replace ↑ and ↓, because arrows show the sort order there."""
     name, better = escape_html(table.header[column]), ""
-    for arrow, words in BETTER.items():
+    for arrow, words in _DIRECTION_WORDS.items():
         if name.endswith(f" {arrow}"):
             name, better = name.removesuffix(f" {arrow}"), f"<small>{words}</small>"
     order = table.order[1] if table.order and table.order[0] == column else ""
     sort = f' aria-sort="{order}"' if order else ""
     return (
-        f'<th scope="col"{_class(column, table)}{sort}><button type="button">{name}</button>'
+        f'<th scope="col"{_html_cell_class(column, table)}{sort}><button type="button">{name}</button>'
         f"{better}</th>"
     )
 
 
-def _prose(table: Table) -> str:
+def _html_table_class(table: Table) -> str:
     """Returns the class of tables that hold text only, whose cells break into lines."""
     return ' class="prose"' if table.texts == len(table.header) else ""
 
@@ -101,11 +101,11 @@ def _html_cells(row: list[Cell], table: Table) -> list[str]:
     for i, cell in enumerate(row):
         text = escape_html(cell.text)
         text = f"<strong>{text}</strong>" if cell.best else text
-        mark = f"<sup>{SUPERSCRIPT[cell.mark]}</sup>" if cell.mark else ""
+        mark = f"<sup>{_SUPERSCRIPTS[cell.mark]}</sup>" if cell.mark else ""
         value = escape_html(str(cell.value))
-        cells.append(f'<td{_class(i, table)} data-value="{value}">{text}{mark}</td>')
+        cells.append(f'<td{_html_cell_class(i, table)} data-value="{value}">{text}{mark}</td>')
     return cells
 
 
-def _class(column: int, table: Table) -> str:
+def _html_cell_class(column: int, table: Table) -> str:
     return "" if column < table.texts else ' class="number"'

@@ -3,17 +3,25 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mmjax.report.study_results import Record
+from mmjax.report.study_results import StudyRecord
 from mmjax.report.table_cells import Cell
 from mmjax.report.tables import Table
 
 
-def run_tables(record: Record) -> list[Table]:
+def make_setup_tables(record: StudyRecord) -> list[Table]:
     """Returns the tables of what was run, as far as it is recorded."""
-    return [t for t in (setup(record), settings(record), changes(record)) if t.rows]
+    return [
+        t
+        for t in (
+            make_setup_table(record),
+            make_settings_table(record),
+            _make_changes_table(record),
+        )
+        if t.rows
+    ]
 
 
-def setup(record: Record) -> Table:
+def make_setup_table(record: StudyRecord) -> Table:
     """Makes the table of data, training, versions, and time and command of each start."""
     base, rows = record.base, []
     if "examples" in base:
@@ -31,7 +39,7 @@ def setup(record: Record) -> Table:
     for index, start in enumerate(record.starts):
         started = "resumed" if index else "started"
         rows.append((started, f"{start.get('time', '')}  {start.get('command', '')}"))
-        facts = describe_start(start)
+        facts = _describe_start(start)
         for name, value in facts.items():
             if value and value != previous.get(name):  # only what changed since the last start
                 rows.append((name, value))
@@ -42,7 +50,7 @@ def setup(record: Record) -> Table:
     return Table("setup", "What was run", ["what", "value"], cells if is_known else [], 2, note)
 
 
-def describe_start(start: Mapping[str, Any]) -> dict[str, str]:
+def _describe_start(start: Mapping[str, Any]) -> dict[str, str]:
     """Describes code, versions, devices and platform of a start; "" for what is not recorded."""
     git, versions = start.get("git") or {}, start.get("versions") or {}
     changed = ", with uncommitted changes" if git.get("dirty") else ""
@@ -55,7 +63,7 @@ def describe_start(start: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def settings(record: Record) -> Table:
+def make_settings_table(record: StudyRecord) -> Table:
     """Makes the table of what the configuration of the base experiment sets."""
     rows = [[Cell(path, path), Cell(value, value)] for path, value in record.settings.items()]
     note = "Settings that are not listed have their defaults."
@@ -63,7 +71,7 @@ def settings(record: Record) -> Table:
     return Table("settings", what, ["path", "value"], rows, 2, note)
 
 
-def changes(record: Record) -> Table:
+def _make_changes_table(record: StudyRecord) -> Table:
     """Makes the table of what each arm changes in the base experiment."""
     rows = []
     for name, arm in record.arms.items():

@@ -40,7 +40,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import stats
 
-LEVEL = 0.05
+SIGNIFICANCE_LEVEL = 0.05
 
 
 class Comparison(NamedTuple):
@@ -77,7 +77,7 @@ class Ranks(NamedTuple):
     blocks: int
 
 
-def intervals(values: Float[np.ndarray, "a s"]) -> tuple[Float[np.ndarray, " a"], ...]:
+def compute_intervals(values: Float[np.ndarray, "a s"]) -> tuple[Float[np.ndarray, " a"], ...]:
     """Computes means and half widths of the 95% intervals, by Student's t.
 
     The mean of no seed and the half width for fewer than two seeds are NaN.
@@ -87,28 +87,30 @@ def intervals(values: Float[np.ndarray, "a s"]) -> tuple[Float[np.ndarray, " a"]
       >>> print(f"{mean[0]:.3f} ± {half[0]:.3f}")
       0.850 ± 0.124
     """
-    n = _counts(values).astype(np.float64)
+    n = _count_values(values).astype(np.float64)
     # Clamped counts keep the arithmetic free of divisions by zero; those entries become NaN below.
     at_least_one, at_least_two = np.maximum(n, 1), np.maximum(n, 2)
     means = np.where(n > 0, np.nansum(values, axis=-1) / at_least_one, np.nan)
     squares = np.nansum((values - means[:, None]) ** 2, axis=-1)
     errors = np.sqrt(squares / (at_least_two - 1) / at_least_two)
-    halves = stats.t.ppf(1 - LEVEL / 2, at_least_two - 1) * errors
+    halves = stats.t.ppf(1 - SIGNIFICANCE_LEVEL / 2, at_least_two - 1) * errors
     return means, np.where(n > 1, halves, np.nan)
 
 
-def compare(values: Float[np.ndarray, "a s"], baseline: Float[np.ndarray, " s"]) -> Comparison:
+def compare_with_baseline(
+    values: Float[np.ndarray, "a s"], baseline: Float[np.ndarray, " s"]
+) -> Comparison:
     """Tests each arm against the baseline on common seeds, with Holm's correction over the arms.
 
     The probability that any arm that equals the baseline is found different is at most 5%.
     """
     differences = values - baseline
-    p = paired(differences)
-    means, halves = intervals(differences)
-    return Comparison(_counts(differences), means, halves, p, holm(p))
+    p = paired_t_test(differences)
+    means, halves = compute_intervals(differences)
+    return Comparison(_count_values(differences), means, halves, p, holm(p))
 
 
-def paired(
+def paired_t_test(
     differences: Float[np.ndarray, "*k s"],
     alternative: Literal["two-sided", "greater"] = "two-sided",
 ) -> Float[np.ndarray, "*k"]:
@@ -118,7 +120,7 @@ def paired(
     number, which gives no estimate of their spread.
     """
     p = np.full(differences.shape[:-1], np.nan)
-    testable = _counts(differences) > 1
+    testable = _count_values(differences) > 1
     known = differences[testable]
     largest = np.nanmax(np.abs(known), axis=-1, initial=0)
     spread = np.nanmax(known, axis=-1, initial=-np.inf) - np.nanmin(known, axis=-1, initial=np.inf)
@@ -143,14 +145,14 @@ def holm(p: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
       >>> holm(np.array([0.01, 0.04, np.nan])).tolist()
       [0.02, 0.04, nan]
     """
-    order = np.argsort(p)[: _counts(p)]  # NaN comes last
+    order = np.argsort(p)[: _count_values(p)]  # NaN comes last
     tests_left = np.arange(len(order), 0, -1)
     corrected = np.full(len(p), np.nan)
     corrected[order] = np.minimum(np.maximum.accumulate(tests_left * p[order]), 1)
     return corrected
 
 
-def best(values: Float[np.ndarray, "a s"], *, maximize: bool) -> Bool[np.ndarray, " a"]:
+def find_best_arms(values: Float[np.ndarray, "a s"], *, maximize: bool) -> Bool[np.ndarray, " a"]:
     """Selects the arm with the best mean and all arms that it is not significantly better than.
 
     Uses one-sided paired tests with Holm's correction over the arms; arms with fewer than two seeds
@@ -161,17 +163,17 @@ def best(values: Float[np.ndarray, "a s"], *, maximize: bool) -> Bool[np.ndarray
     not being selected means little if many arms are about equally good.
     """
     signed = values if maximize else -values
-    candidates = _counts(values) > 1
+    candidates = _count_values(values) > 1
     if not candidates.any():
         return candidates
-    means, _ = intervals(signed)
+    means, _ = compute_intervals(signed)
     top = np.argmax(np.where(candidates, means, -np.inf))
-    p = paired(signed[top] - signed, "greater")
+    p = paired_t_test(signed[top] - signed, "greater")
     p[top] = np.nan  # not a test
-    return candidates & ~(holm(p) <= LEVEL)
+    return candidates & ~(holm(p) <= SIGNIFICANCE_LEVEL)
 
 
-def ranks(values: Float[np.ndarray, "a s"], *, maximize: bool) -> Ranks:
+def compute_ranks(values: Float[np.ndarray, "a s"], *, maximize: bool) -> Ranks:
     """Ranks the arms within each seed that all of them have, and tests whether they differ.
 
     Friedman's p-value uses the χ² approximation, which is conservative for few seeds (for five
@@ -188,20 +190,22 @@ def ranks(values: Float[np.ndarray, "a s"], *, maximize: bool) -> Ranks:
             f"Ranks need at least 3 arms and 2 seeds that all arms have; there are {arms} and "
             f"{blocks}."
         )
-    seed_ranks = within(common, maximize=maximize)
+    seed_ranks = rank_within_seeds(common, maximize=maximize)
     all_tied = (seed_ranks == seed_ranks[0]).all()  # Friedman's statistic would be 0 / 0
     p = 1.0 if all_tied else float(stats.friedmanchisquare(*seed_ranks).pvalue)
-    studentized = stats.studentized_range.isf(LEVEL, arms, np.inf) / np.sqrt(2)
+    studentized = stats.studentized_range.isf(SIGNIFICANCE_LEVEL, arms, np.inf) / np.sqrt(2)
     critical = studentized * np.sqrt(arms * (arms + 1) / (6 * blocks))
     return Ranks(seed_ranks.mean(axis=1), p, float(critical), blocks)
 
 
-def within(values: Float[np.ndarray, "a s"], *, maximize: bool) -> Float[np.ndarray, "a s"]:
+def rank_within_seeds(
+    values: Float[np.ndarray, "a s"], *, maximize: bool
+) -> Float[np.ndarray, "a s"]:
     """Ranks the arms within each seed; 1 is best, ties get their mean rank, NaN stays NaN."""
     return stats.rankdata(-values if maximize else values, axis=0, nan_policy="omit")
 
 
-def cliques(mean: Float[np.ndarray, " a"], critical: float) -> list[tuple[float, float]]:
+def find_cliques(mean: Float[np.ndarray, " a"], critical: float) -> list[tuple[float, float]]:
     """Returns the widest ranges of mean ranks in which no two of the arms differ significantly.
 
     Example:
@@ -234,7 +238,7 @@ def delta_m(
     Raises:
       ValueError: the mean of a single-task arm is not positive.
     """
-    means, _ = intervals(single)
+    means, _ = compute_intervals(single)
     if not (means > 0).all():
         raise ValueError(
             f"The means of the single-task arms are {means.round(4).tolist()}, but Δm needs "
@@ -245,6 +249,6 @@ def delta_m(
     return 100 * gains.mean(axis=0)
 
 
-def _counts(values: np.ndarray) -> np.ndarray:
+def _count_values(values: np.ndarray) -> np.ndarray:
     """Counts the values along the last axis that are not NaN."""
     return np.asarray((~np.isnan(values)).sum(axis=-1))

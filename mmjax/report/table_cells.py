@@ -8,10 +8,10 @@ import pandas as pd
 
 from mmjax.report import data_frames, number_format, statistics
 from mmjax.report import study_results as records
-from mmjax.report.study_results import Record
+from mmjax.report.study_results import StudyRecord
 
-ARROWS = {"max": "↑", "min": "↓"}
-MARKS = {"better": "⁺", "worse": "⁻", "baseline": "°"}
+_ARROWS = {"max": "↑", "min": "↓"}
+_MARKS = {"better": "⁺", "worse": "⁻", "baseline": "°"}
 
 
 class Cell(NamedTuple):
@@ -26,13 +26,13 @@ class Cell(NamedTuple):
 Column = Mapping[str, Cell]  # {arm: cell}
 
 
-def axis_names(record: Record) -> list[str]:
+def shorten_axis_names(record: StudyRecord) -> list[str]:
     """Returns the last parts of the axes' names if they are distinct, or else the whole names."""
     last = [axis.rpartition(".")[2] for axis in record.axes]
     return last if len(set(last)) == len(last) else list(record.axes)
 
 
-def names(record: Record, arm: str) -> list[Cell]:
+def make_label_cells(record: StudyRecord, arm: str) -> list[Cell]:
     """Returns an arm's labels, one cell per axis; a baseline has the name of its only part."""
     plan = record.arms[arm]
     if plan.role == "arm" and record.axes:
@@ -43,74 +43,78 @@ def names(record: Record, arm: str) -> list[Cell]:
     return [Cell(text, text) for text in texts]
 
 
-def scores(record: Record, metric: str) -> dict[str, Cell]:
+def make_score_cells(record: StudyRecord, metric: str) -> dict[str, Cell]:
     """Returns a metric's cells: mean and interval, the best in bold, marks against the baseline."""
-    summary = data_frames.summary(record, metric)
-    places = number_format.typical(summary["mean"].to_numpy(), summary.half.to_numpy())
-    marks = summary.verdict.map(MARKS).fillna("")
+    summary = data_frames.summarize_arms(record, metric)
+    places = number_format.choose_column_decimals(
+        summary["mean"].to_numpy(), summary.half.to_numpy()
+    )
+    marks = summary.verdict.map(_MARKS).fillna("")
     if record.baseline in marks.index:
-        marks[record.baseline] = MARKS["baseline"]
+        marks[record.baseline] = _MARKS["baseline"]
     cells = {}
     for row in summary.itertuples():
-        text = number_format.interval(row.mean, row.half, places)
+        text = number_format.format_interval(row.mean, row.half, places)
         cells[str(row.Index)] = Cell(text, row.mean, bool(row.best), marks[row.Index])
-    for arm in records.undefined(record, metric):
+    for arm in records.find_undefined_arms(record, metric):
         cells[arm] = Cell("undefined")
     return cells
 
 
-def differences(comparison: pd.DataFrame) -> dict[str, Column]:
+def make_difference_columns(comparison: pd.DataFrame) -> dict[str, Column]:
     """Returns the columns of differences and their tests."""
     halves = comparison.difference_half.to_numpy()
-    places = number_format.typical(comparison.difference.to_numpy(), halves)
+    places = number_format.choose_column_decimals(comparison.difference.to_numpy(), halves)
     columns: dict[str, dict[str, Cell]] = {"difference": {}, "seeds": {}, "p": {}, "p (Holm)": {}}
     for row in comparison.itertuples():
-        arm, mark = str(row.Index), MARKS.get(str(row.verdict), "")
-        text = number_format.interval(row.difference, row.difference_half, places)
+        arm, mark = str(row.Index), _MARKS.get(str(row.verdict), "")
+        text = number_format.format_interval(row.difference, row.difference_half, places)
         columns["difference"][arm] = Cell(text, row.difference, mark=mark)
-        columns["seeds"][arm] = number(float(row.common), 0)
-        columns["p"][arm] = probability(row.p)
-        columns["p (Holm)"][arm] = probability(row.holm)
+        columns["seeds"][arm] = make_number_cell(float(row.common), 0)
+        columns["p"][arm] = _make_p_value_cell(row.p)
+        columns["p (Holm)"][arm] = _make_p_value_cell(row.holm)
     return dict(columns)
 
 
-def over_seeds(values: pd.DataFrame) -> dict[str, Cell]:
+def make_interval_cells(values: pd.DataFrame) -> dict[str, Cell]:
     """Returns cells of means and intervals of values, arms × seeds."""
-    means, halves = statistics.intervals(values.to_numpy())
-    places = number_format.typical(means, halves)
+    means, halves = statistics.compute_intervals(values.to_numpy())
+    places = number_format.choose_column_decimals(means, halves)
     return {
-        arm: Cell(number_format.interval(mean, half, places), mean)
+        arm: Cell(number_format.format_interval(mean, half, places), mean)
         for arm, mean, half in zip(values.index, means, halves, strict=True)
     }
 
 
-def costs(record: Record) -> dict[str, Column]:
+def make_cost_columns(record: StudyRecord) -> dict[str, Column]:
     """Returns the columns of costs: integers, or with three digits of the median."""
     columns: dict[str, Column] = {}
-    for name, column in data_frames.costs(record).items():
+    for name, column in data_frames.collect_costs(record).items():
         known = column.dropna()
         whole = (known == known.round()).all()
-        places = 0 if whole else number_format.decimals(known[known > 0].median(), float("nan"))
-        columns[f"{name} ↓"] = {str(arm): number(x, places) for arm, x in known.items()}
+        places = (
+            0 if whole else number_format.count_decimals(known[known > 0].median(), float("nan"))
+        )
+        columns[f"{name} ↓"] = {str(arm): make_number_cell(x, places) for arm, x in known.items()}
     return columns
 
 
-def number(value: float, places: int) -> Cell:
+def make_number_cell(value: float, places: int) -> Cell:
     """Returns a cell of one number."""
-    return Cell(number_format.fixed(value, places), value)
+    return Cell(number_format.format_fixed(value, places), value)
 
 
-def probability(p: float) -> Cell:
+def _make_p_value_cell(p: float) -> Cell:
     """Returns a cell of a p-value; those without a test are sorted last."""
-    return Cell(number_format.probability(p), 2.0 if np.isnan(p) else p)
+    return Cell(number_format.format_p_value(p), 2.0 if np.isnan(p) else p)
 
 
-def title(record: Record, metric: str) -> str:
+def format_metric_title(record: StudyRecord, metric: str) -> str:
     """Formats a metric's name with an arrow in the direction of better values."""
-    return f"{metric.replace('/', ' ').replace('_', ' ')} {ARROWS[record.directions[metric]]}"
+    return f"{metric.replace('/', ' ').replace('_', ' ')} {_ARROWS[record.directions[metric]]}"
 
 
-def how_to_read(record: Record, *, bold: bool = True) -> str:
+def explain_scores(record: StudyRecord, *, bold: bool = True) -> str:
     """Returns the note below a table of scores.
 
     Args:
@@ -125,7 +129,7 @@ def how_to_read(record: Record, *, bold: bool = True) -> str:
     )
     return (
         f"Mean ± half the 95% interval (Student's t) over {len(record.seeds)} seeds. "
-        f"{best if bold else ''}{MARKS['better']} {MARKS['worse']}: significantly better, worse "
-        f"than {MARKS['baseline']}, the baseline {record.baseline} (two-sided). "
+        f"{best if bold else ''}{_MARKS['better']} {_MARKS['worse']}: significantly better, worse "
+        f"than {_MARKS['baseline']}, the baseline {record.baseline} (two-sided). "
         "All tests at 5% with Holm's correction over the column."
     )

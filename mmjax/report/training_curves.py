@@ -11,54 +11,58 @@ from matplotlib.figure import Figure
 from mmjax.report import data_frames, statistics, table_cells
 from mmjax.report import study_results as records
 from mmjax.report.figures import (
-    GREY,
-    STYLES,
-    add_legend,
-    band,
-    canvas,
-    finish,
-    label,
-    legend_height,
+    GRAY_LINE,
+    MAX_LINE_STYLES,
+    add_bottom_legend,
+    compute_legend_height,
+    draw_band,
+    finish_panels,
+    format_arm_label,
+    make_figure,
 )
-from mmjax.report.study_results import Record
-from mmjax.train.learning_curves import line_styles
+from mmjax.report.study_results import StudyRecord
+from mmjax.train.reporting.learning_curves import make_line_styles
 
 
-def curves(record: Record) -> Figure | None:
+def plot_learning_curves(record: StudyRecord) -> Figure | None:
     """Plots the primary metric on the validation split over the steps: means and 95% bands.
 
     The vertical scale is that of the second half of training.
     """
     curve_of = {}
     for arm in record.arms:
-        curve = records.curve(record, arm, record.metric, "validation")
+        curve = records.select_curve(record, arm, record.metric, "validation")
         if len(curve) > 1:
             curve_of[arm] = curve
     if not curve_of:
         return None
-    bounds = records.bounds(record.metric)
-    legend_title, panels = shared_panels(record, list(curve_of))
+    bounds = records.get_metric_bounds(record.metric)
+    legend_title, panels = _assign_panels(record, list(curve_of))
     kinds = {text: style for lines in panels.values() for text, style in lines.values()}
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
-    height = (1.9 if columns == 1 else 1.2 * rows) + 0.35 + legend_height(kinds, legend_title)
-    figure, axes = canvas(height, rows, columns, sharex=True, sharey=True)
+    height = (
+        (1.9 if columns == 1 else 1.2 * rows) + 0.35 + compute_legend_height(kinds, legend_title)
+    )
+    figure, axes = make_figure(height, rows, columns, sharex=True, sharey=True)
     for axis, (title, lines) in zip(axes.flat, panels.items(), strict=False):
         axis.set_title(title)
         for arm, (_, style) in lines.items():
-            band(axis, curve_of[arm], style, bounds)
+            draw_band(axis, curve_of[arm], style, bounds)
         axis.locator_params(axis="x", nbins=4, integer=True)
-    axes[0, 0].set_ylim(*late_range(curve_of.values(), bounds))
-    finish(figure, axes, f"validation {table_cells.title(record, record.metric)}")
-    add_legend(figure, kinds, legend_title)
+    axes[0, 0].set_ylim(*_compute_late_range(curve_of.values(), bounds))
+    finish_panels(
+        figure, axes, f"validation {table_cells.format_metric_title(record, record.metric)}"
+    )
+    add_bottom_legend(figure, kinds, legend_title)
     return figure
 
 
-def late_range(
+def _compute_late_range(
     curves: Iterable[pd.DataFrame], bounds: tuple[float, float] = (-np.inf, np.inf)
 ) -> tuple[float, float]:
     """Returns the range of means and intervals in the second half of training, with a margin."""
-    late = [statistics.intervals(curve.to_numpy()[len(curve) // 2 :]) for curve in curves]
+    late = [statistics.compute_intervals(curve.to_numpy()[len(curve) // 2 :]) for curve in curves]
     low = min(float(np.min(mean - np.nan_to_num(half))) for mean, half in late)
     high = max(float(np.max(mean + np.nan_to_num(half))) for mean, half in late)
     low, high = np.clip([low, high], *bounds)
@@ -66,79 +70,81 @@ def late_range(
     return low - margin, high + margin
 
 
-Lines = dict[str, tuple[str, dict[str, Any]]]  # {arm: (text of the legend, line style)}
+_Lines = dict[str, tuple[str, dict[str, Any]]]  # {arm: (text of the legend, line style)}
 
 
-def shared_panels(record: Record, arms: Sequence[str]) -> tuple[str, dict[str, Lines]]:
+def _assign_panels(record: StudyRecord, arms: Sequence[str]) -> tuple[str, dict[str, _Lines]]:
     """Assigns lines to panels: returns the legend's title and {title of the panel: lines}.
 
     With two axes there is one panel per label of the first axis, and one line per label of the
     second. Otherwise all arms share one panel; if there are too many, all but the best and the
     baseline are gray.
     """
-    pairs = two_axes(record, arms)
+    pairs = _get_label_pairs(record, arms)
     first, second = (list(dict.fromkeys(pair[i] for pair in pairs.values())) for i in (0, 1))
-    if len(first) > 1 and 1 < len(second) <= STYLES:
-        panel_axis, line_axis = table_cells.axis_names(record)
-        styles = dict(zip(second, line_styles(), strict=False))
-        panels: dict[str, Lines] = {f"{panel_axis}: {a}": {} for a in first}
+    if len(first) > 1 and 1 < len(second) <= MAX_LINE_STYLES:
+        panel_axis, line_axis = table_cells.shorten_axis_names(record)
+        styles = dict(zip(second, make_line_styles(), strict=False))
+        panels: dict[str, _Lines] = {f"{panel_axis}: {a}": {} for a in first}
         for arm, (a, b) in pairs.items():
             panels[f"{panel_axis}: {a}"][arm] = (b, styles[b])
         return line_axis, panels
     colored = list(arms)
-    if len(arms) > STYLES:
-        means = data_frames.summary(record, record.metric)["mean"].reindex(list(arms)).dropna()
-        up = records.larger_is_better(record, record.metric)
+    if len(arms) > MAX_LINE_STYLES:
+        means = (
+            data_frames.summarize_arms(record, record.metric)["mean"].reindex(list(arms)).dropna()
+        )
+        up = records.is_larger_better(record, record.metric)
         # Two styles remain: for the baseline and for the gray lines.
-        top = means.sort_values(ascending=not up).index[: STYLES - 2]
+        top = means.sort_values(ascending=not up).index[: MAX_LINE_STYLES - 2]
         colored = [arm for arm in arms if arm in top or arm == record.baseline]
-    lines: Lines = {arm: ("others", GREY) for arm in arms if arm not in colored}
-    for arm, style in zip(colored, line_styles(), strict=False):
-        lines[arm] = (label(record, arm), style)
+    lines: _Lines = {arm: ("others", GRAY_LINE) for arm in arms if arm not in colored}
+    for arm, style in zip(colored, make_line_styles(), strict=False):
+        lines[arm] = (format_arm_label(record, arm), style)
     return "", {"": lines}
 
 
-def two_axes(record: Record, arms: Sequence[str]) -> dict[str, tuple[str, str]]:
+def _get_label_pairs(record: StudyRecord, arms: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Returns {arm: its two labels}; {} unless the study has two axes that distinguish the arms."""
     if len(record.axes) != 2:
         return {}
     pairs = {}
     for arm in arms:
         if record.arms[arm].role == "arm":
-            first, second = table_cells.names(record, arm)
+            first, second = table_cells.make_label_cells(record, arm)
             pairs[arm] = (first.text, second.text)
     return pairs if len(set(pairs.values())) == len(pairs) else {}
 
 
-def weights(record: Record) -> Figure | None:
+def plot_task_weights(record: StudyRecord) -> Figure | None:
     """Plots the tasks' weights over training, one small panel per arm.
 
     Arms whose weights never change are left out. None if there are more tasks than line styles.
     """
-    if len(record.tasks) > STYLES:
+    if len(record.tasks) > MAX_LINE_STYLES:
         return None
     names = {f"weight/{task}": task for task in record.tasks}
-    return traces(record, names, "weight of a task's loss", constant=False)
+    return _plot_traces(record, names, "weight of a task's loss", constant=False)
 
 
-def conflicts(record: Record) -> Figure | None:
+def plot_conflicts(record: StudyRecord) -> Figure | None:
     """Plots the share of conflicting pairs of gradients, and the cosines if there are few pairs."""
     logged = record.frame.metric[record.frame.split == "train"].unique()
     pairs = [m for m in logged if m.startswith("cosine/")]
     names = {"conflicts": "share of conflicts"}
     if len(pairs) <= 3:
         names |= {m: f"cosine {m.removeprefix('cosine/').replace(',', ', ')}" for m in pairs}
-    return traces(record, names, "gradients of the tasks")
+    return _plot_traces(record, names, "gradients of the tasks")
 
 
-def is_constant(curve: pd.DataFrame) -> bool:
+def _is_constant(curve: pd.DataFrame) -> bool:
     """Returns whether every seed keeps its first value, to float32's precision."""
     values = curve.to_numpy()
     return bool(np.allclose(values, values[:1], rtol=1e-5, atol=1e-7))
 
 
-def traces(
-    record: Record, names: Mapping[str, str], label: str, *, constant: bool = True
+def _plot_traces(
+    record: StudyRecord, names: Mapping[str, str], label: str, *, constant: bool = True
 ) -> Figure | None:
     """Plots metrics of training over the steps, one small panel per arm.
 
@@ -148,41 +154,41 @@ def traces(
       label: the label of the vertical axis.
       constant: whether arms are shown whose metrics never change.
     """
-    bounds = {text: records.bounds(metric) for metric, text in names.items()}
+    bounds = {text: records.get_metric_bounds(metric) for metric, text in names.items()}
     curves_of: dict[str, dict[str, pd.DataFrame]] = {}
-    for arm in records.with_role(record, "arm"):
-        logged = {text: records.curve(record, arm, m, "train") for m, text in names.items()}
+    for arm in records.select_arms_by_role(record, "arm"):
+        logged = {text: records.select_curve(record, arm, m, "train") for m, text in names.items()}
         logged = {text: curve for text, curve in logged.items() if len(curve) > 1}
-        if logged and (constant or not all(map(is_constant, logged.values()))):
+        if logged and (constant or not all(map(_is_constant, logged.values()))):
             curves_of[arm] = logged
     if not curves_of:
         return None
-    panel_of, columns = small_panels(record, list(curves_of))
-    titles = {arm: "\n".join(wrapped(record, arm)) for arm in curves_of}
+    panel_of, columns = _place_small_panels(record, list(curves_of))
+    titles = {arm: "\n".join(_wrap_labels(record, arm)) for arm in curves_of}
     lines = max(title.count("\n") + 1 for title in titles.values())
     rows = max(panel_of.values()) // columns + 1
     used = {text for logged in curves_of.values() for text in logged}
-    styles = dict(zip(names.values(), line_styles(), strict=False))
+    styles = dict(zip(names.values(), make_line_styles(), strict=False))
     kinds = {text: styles[text] for text in names.values() if text in used}
-    height = rows * (0.55 + 0.13 * lines) + 0.35 + legend_height(kinds)
-    figure, axes = canvas(height, rows, columns, sharex=True, sharey=True)
+    height = rows * (0.55 + 0.13 * lines) + 0.35 + compute_legend_height(kinds)
+    figure, axes = make_figure(height, rows, columns, sharex=True, sharey=True)
     for arm, logged in curves_of.items():
         axis = axes.flat[panel_of[arm]]
         axis.set_title(titles[arm], fontsize=7, pad=2)
         axis.locator_params(axis="x", nbins=2, integer=True)
         for text, curve in logged.items():
-            band(axis, curve, styles[text], bounds[text])
-    finish(figure, axes, label)
-    add_legend(figure, kinds)
+            draw_band(axis, curve, styles[text], bounds[text])
+    finish_panels(figure, axes, label)
+    add_bottom_legend(figure, kinds)
     return figure
 
 
-def small_panels(record: Record, arms: Sequence[str]) -> tuple[dict[str, int], int]:
+def _place_small_panels(record: StudyRecord, arms: Sequence[str]) -> tuple[dict[str, int], int]:
     """Returns {arm: index of its panel} and the number of columns.
 
     With two axes there is one row per label of the first and one column per label of the second.
     """
-    pairs = two_axes(record, arms)
+    pairs = _get_label_pairs(record, arms)
     first, second = (list(dict.fromkeys(pair[i] for pair in pairs.values())) for i in (0, 1))
     if 1 < len(second) <= 4:
         panels = {}
@@ -192,7 +198,7 @@ def small_panels(record: Record, arms: Sequence[str]) -> tuple[dict[str, int], i
     return {arm: i for i, arm in enumerate(arms)}, min(4, len(arms))
 
 
-def wrapped(record: Record, arm: str) -> list[str]:
+def _wrap_labels(record: StudyRecord, arm: str) -> list[str]:
     """Returns the lines of a small panel's title: an arm's labels, wrapped if they are long."""
-    texts = [cell.text for cell in table_cells.names(record, arm) if cell.text]
+    texts = [cell.text for cell in table_cells.make_label_cells(record, arm) if cell.text]
     return [line for text in texts for line in textwrap.wrap(text, 14)]

@@ -21,11 +21,11 @@ from mmjax.report import (
     training_curves,
 )
 from mmjax.report import study_results as records
-from mmjax.report.study_results import Record
+from mmjax.report.study_results import StudyRecord
 from mmjax.report.tables import Table
 
 
-class Drawing(NamedTuple):
+class _FigureText(NamedTuple):
     """File name, title and caption of a figure."""
 
     name: str
@@ -33,23 +33,23 @@ class Drawing(NamedTuple):
     note: str
 
 
-class Parts(NamedTuple):
+class _ReportParts(NamedTuple):
     """Parts of a report in order: name, introduction, results, figures, and what was run."""
 
     name: str
     intro: str
     results: list[Table]
-    figures: list[Drawing]
+    figures: list[_FigureText]
     setup: list[Table]
 
 
-Draw = Callable[[Record], Figure | None]
+_Plot = Callable[[StudyRecord], Figure | None]
 
-BAND = "Lines: means over the seeds; bands: 95% intervals, cut at the bounds of the metric."
-DRAWN: tuple[tuple[Draw, Drawing], ...] = (
+_BAND_NOTE = "Lines: means over the seeds; bands: 95% intervals, cut at the bounds of the metric."
+FIGURES: tuple[tuple[_Plot, _FigureText], ...] = (
     (
-        figures.scores,
-        Drawing(
+        figures.plot_scores,
+        _FigureText(
             "scores",
             "The primary metric of every arm",
             "Means and 95% intervals over the seeds. Filled: the best, and all that it is not "
@@ -57,8 +57,8 @@ DRAWN: tuple[tuple[Draw, Drawing], ...] = (
         ),
     ),
     (
-        diagrams.critical_difference,
-        Drawing(
+        diagrams.plot_critical_difference,
+        _FigureText(
             "critical_difference",
             "Mean ranks on the primary metric",
             "The mean ranks of the first table. Bars join arms whose ranks do not differ "
@@ -66,8 +66,8 @@ DRAWN: tuple[tuple[Draw, Drawing], ...] = (
         ),
     ),
     (
-        figures.delta_m,
-        Drawing(
+        figures.plot_delta_m,
+        _FigureText(
             "delta_m",
             "Gain over the single-task arms",
             "Δm: mean over the tasks of the relative gain; means and 95% intervals over the "
@@ -75,41 +75,45 @@ DRAWN: tuple[tuple[Draw, Drawing], ...] = (
         ),
     ),
     (
-        training_curves.curves,
-        Drawing("curves", "Learning curves", f"The primary metric on the validation split. {BAND}"),
+        training_curves.plot_learning_curves,
+        _FigureText(
+            "curves", "Learning curves", f"The primary metric on the validation split. {_BAND_NOTE}"
+        ),
     ),
     (
-        diagrams.front_of_tasks,
-        Drawing(
+        diagrams.plot_task_front,
+        _FigureText(
             "front_of_tasks",
             "One task against another",
             "Test means and 95% intervals. The line is the Pareto front of the means.",
         ),
     ),
     (
-        diagrams.front_of_cost,
-        Drawing(
+        diagrams.plot_cost_front,
+        _FigureText(
             "front_of_cost",
             "Quality against cost",
             "Test means and 95% intervals. The line is the Pareto front of the means.",
         ),
     ),
     (
-        training_curves.weights,
-        Drawing(
+        training_curves.plot_task_weights,
+        _FigureText(
             "weights",
             "The tasks' weights over training",
-            f"{BAND} Arms whose weights never change are left out.",
+            f"{_BAND_NOTE} Arms whose weights never change are left out.",
         ),
     ),
     (
-        training_curves.conflicts,
-        Drawing("conflicts", "Conflicts between the tasks' gradients over training", BAND),
+        training_curves.plot_conflicts,
+        _FigureText(
+            "conflicts", "Conflicts between the tasks' gradients over training", _BAND_NOTE
+        ),
     ),
 )
 
 
-def report(directory: Path) -> None:
+def write_report(directory: Path) -> None:
     """Writes report.md, report.tex, report.html, tables/ (LaTeX) and figures/ (PNG, PDF).
 
     Arms that failed or have not run yet are listed; the others are reported.
@@ -118,56 +122,56 @@ def report(directory: Path) -> None:
       ValueError: the directory does not hold a study, or the study has no test results.
     """
     directory = Path(directory)
-    record = records.read(directory)
+    record = records.read_study(directory)
     if not (record.frame.split == "test").any():
         raise ValueError(f"{directory} has no test results yet; wait until an arm is completed.")
-    parts = Parts(
+    parts = _ReportParts(
         record.name,
-        introduction(record),
-        tables.tables(record),
-        draw(record, directory / "figures"),
-        setup_tables.run_tables(record),
+        _write_introduction(record),
+        tables.make_result_tables(record),
+        _draw_figures(record, directory / "figures"),
+        setup_tables.make_setup_tables(record),
     )
-    files.write_text(directory / "report.md", as_markdown(parts))
+    files.write_text(directory / "report.md", _format_markdown_report(parts))
     (directory / "tables").mkdir(exist_ok=True)
     for table in (*parts.results, *parts.setup):
-        files.write_text(directory / "tables" / f"{table.name}.tex", render.latex(table))
-    files.write_text(directory / "report.tex", as_latex(parts))
-    files.write_text(directory / "report.html", as_html(directory, parts))
+        files.write_text(directory / "tables" / f"{table.name}.tex", render.render_latex(table))
+    files.write_text(directory / "report.tex", _format_latex_report(parts))
+    files.write_text(directory / "report.html", _format_html_report(directory, parts))
 
 
-def draw(record: Record, directory: Path) -> list[Drawing]:
+def _draw_figures(record: StudyRecord, directory: Path) -> list[_FigureText]:
     """Plots the figures that apply to the study and writes them to a directory."""
     directory.mkdir(exist_ok=True)
     written = []
-    with figures.style():
-        for plot, drawing in DRAWN:
+    with figures.use_figure_style():
+        for plot, drawing in FIGURES:
             figure = plot(record)
             if figure is not None:
-                figures.save(figure, directory / drawing.name)
+                figures.save_figure(figure, directory / drawing.name)
                 written.append(drawing)
     return written
 
 
-def introduction(record: Record) -> str:
+def _write_introduction(record: StudyRecord) -> str:
     """Describes what was studied, how much of it is done, and whether the arms differ at all."""
-    missing = {*record.errors, *records.unfinished(record)}
+    missing = {*record.errors, *records.find_unfinished_arms(record)}
     done = [arm for arm in record.arms if arm not in missing]
     axes = []
     for axis in record.axes:
         labels = [arm.labels[axis] for arm in record.arms.values() if axis in arm.labels]
         axes.append(f"{axis}: {', '.join(dict.fromkeys(labels))}")
     seeds = f"seed{'s' * (len(record.seeds) > 1)} {', '.join(map(str, record.seeds))}"
-    text = what_ran(record) + (
+    text = _describe_run(record) + (
         f"{len(done)} of {len(record.arms)} arms are done ({len(record.errors)} failed), with "
         f"{seeds}. Axes: {'; '.join(axes) or 'none'}. Primary metric: "
-        f"{table_cells.title(record, record.metric)}, on the test split, of the parameters with "
+        f"{table_cells.format_metric_title(record, record.metric)}, on the test split, of the parameters with "
         f"the best validation result. Baseline: {record.baseline}."
     )
-    ranked = data_frames.primary_ranks(record)
+    ranked = data_frames.compute_rank_tests(record)
     if ranked is not None:
         arms, ranks = ranked
-        p = number_format.probability(ranks.p)
+        p = number_format.format_p_value(ranks.p)
         text += (
             f" Friedman's test that the {len(arms)} arms are equal, over {ranks.blocks} seeds: p "
             f"{p if p.startswith('<') else f'= {p}'}."
@@ -175,7 +179,7 @@ def introduction(record: Record) -> str:
     return text
 
 
-def what_ran(record: Record) -> str:
+def _describe_run(record: StudyRecord) -> str:
     """Describes when the study ran, its data and its epochs, as far as they are recorded."""
     parts = []
     if record.starts and record.starts[0].get("time"):
@@ -188,7 +192,7 @@ def what_ran(record: Record) -> str:
     return " ".join([*parts, ""])
 
 
-def as_markdown(report: Parts) -> str:
+def _format_markdown_report(report: _ReportParts) -> str:
     """Formats the report in Markdown, with links to the figures beside it."""
     parts = [f"# {escape_markdown(report.name)}\n\n{escape_markdown(report.intro)}\n"]
     parts += [_markdown_section(table) for table in report.results]
@@ -198,7 +202,7 @@ def as_markdown(report: Parts) -> str:
     return "\n".join([*parts, *map(_markdown_section, report.setup)])
 
 
-def as_latex(report: Parts) -> str:
+def _format_latex_report(report: _ReportParts) -> str:
     """Formats a LaTeX document that inputs all tables and figures, which a paper can use too."""
     parts = [
         r"\documentclass{article}",
@@ -223,22 +227,24 @@ def as_latex(report: Parts) -> str:
     return "\n".join([*parts, r"\end{document}", ""])
 
 
-def as_html(directory: Path, report: Parts) -> str:
+def _format_html_report(directory: Path, report: _ReportParts) -> str:
     """Formats the report as one HTML page that embeds the figures."""
-    parts = [html_page.paragraph(report.intro)]
+    parts = [html_page.format_paragraph(report.intro)]
     for table in report.results:
-        parts += [html_page.heading(table.title), render.html(table)]
-    parts += [html_page.heading("Figures"), '<div class="figures">']
+        parts += [html_page.format_heading(table.title), render.render_html(table)]
+    parts += [html_page.format_heading("Figures"), '<div class="figures">']
     for d in report.figures:
-        parts.append(html_page.figure(directory / "figures" / f"{d.name}.png", d.title, d.note))
+        parts.append(
+            html_page.embed_figure(directory / "figures" / f"{d.name}.png", d.title, d.note)
+        )
     parts.append("</div>")
     for table in report.setup:
-        parts += [html_page.heading(table.title), render.html(table)]
-    return html_page.page(report.name, parts)
+        parts += [html_page.format_heading(table.title), render.render_html(table)]
+    return html_page.make_page(report.name, parts)
 
 
 def _markdown_section(table: Table) -> str:
-    return f"## {escape_markdown(table.title)}\n\n{render.markdown(table)}"
+    return f"## {escape_markdown(table.title)}\n\n{render.render_markdown(table)}"
 
 
 def _latex_section(table: Table) -> list[str]:

@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 from mmjax import files, loaded_code, provenance
 from mmjax.config.errors import ConfigError
 from mmjax.console import print_text
-from mmjax.loaded_code import FILE_PREFIX
+from mmjax.loaded_code import FILE_MODULE_PREFIX
 
 FOLDER = "code"
 NOTE = "code.json"
 
 
-class Copy(NamedTuple):
+class CodeCopy(NamedTuple):
     """The copy of an experiment's code in a run's directory.
 
     Attributes:
@@ -51,35 +51,35 @@ def store_code(directory: Path, module: ModuleType | None) -> None:
       directory: the run's or the study's.
       module: the module of the experiment's file.
     """
-    file = None if module is None else loaded_code.source_file(module)
+    file = None if module is None else loaded_code.find_source_file(module)
     if module is None or file is None:
         return
     shutil.copyfile(file, directory / "experiment.py")
-    copied = loaded_code.experiment_files(module)
+    copied = loaded_code.list_experiment_files(module)
     for relative, path in copied.items():
         target = directory / FOLDER / relative
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     names = {path: relative for relative, path in copied.items()}
     main = names[file]
-    name = loaded_code.module_name(module)
+    name = loaded_code.get_import_name(module)
     loaded = {
         other: names[path]
-        for other, path in loaded_code.own_modules()
-        if path in names and not other.startswith((FILE_PREFIX, "__"))
+        for other, path in loaded_code.iterate_own_modules()
+        if path in names and not other.startswith((FILE_MODULE_PREFIX, "__"))
     }
     # The folder of the originals: if a stored copy was run, the files lie in another one.
     root = Path(str(module.__file__)).absolute().parents[main.count("/")]
     note = {
         "main": main,
-        "module": None if name.startswith((FILE_PREFIX, "__")) else name,
+        "module": None if name.startswith((FILE_MODULE_PREFIX, "__")) else name,
         "root": str(root),
         "modules": loaded,
     }
     files.write_json(directory / NOTE, note)
 
 
-def find_copy(directory: Path) -> Copy | None:
+def find_code_copy(directory: Path) -> CodeCopy | None:
     """Returns the copy of the code in a run's directory; None if there is none.
 
     Raises:
@@ -89,22 +89,22 @@ def find_copy(directory: Path) -> Copy | None:
     if not path.is_file():
         if not (directory / "experiment.py").is_file():
             return None
-        return Copy(directory, "experiment.py", None, directory.absolute(), {})
+        return CodeCopy(directory, "experiment.py", None, directory.absolute(), {})
     note: dict[str, Any] = files.read_json(path)
-    with files.naming_damage(path):
+    with files.name_damaged_file(path):
         folder, modules = directory / FOLDER, dict(note["modules"])
         for relative in [note["main"], *modules.values()]:
             if not (folder / relative).resolve().is_relative_to(folder.resolve()):
                 raise ValueError(f"{relative} lies outside of {folder}")
-        return Copy(folder, note["main"], note["module"], Path(note["root"]), modules)
+        return CodeCopy(folder, note["main"], note["module"], Path(note["root"]), modules)
 
 
-def warn_of_changes(directory: Path, copy: Copy) -> None:
+def warn_of_changed_copy(directory: Path, copy: CodeCopy) -> None:
     """Warns of stored files whose checksums differ from those in `provenance.json`."""
     logger = logging.getLogger("mmjax")
     try:
-        with files.naming_damage(directory / provenance.FILE):
-            records = [dict(start.get("code", {})) for start in provenance.read(directory)]
+        with files.name_damaged_file(directory / provenance.RECORDS_FILE):
+            records = [dict(start.get("code", {})) for start in provenance.read_records(directory)]
     except files.DamagedFileError as error:
         logger.warning("%s The copy of the experiment's code is not checked.", error)
         return
@@ -112,15 +112,15 @@ def warn_of_changes(directory: Path, copy: Copy) -> None:
         path = copy.folder / relative
         # A resumed run may have continued with other code, but the copy is that of a start.
         known = {record[relative] for record in records if relative in record}
-        if known and path.is_file() and files.checksum_file(path) not in known:
+        if known and path.is_file() and files.compute_sha256(path) not in known:
             logger.warning(
                 "%s is not the code that the run used: its SHA-256 differs from that in %s.",
                 path,
-                directory / provenance.FILE,
+                directory / provenance.RECORDS_FILE,
             )
 
 
-def run_copy(copy: Copy) -> ModuleType:
+def run_code_copy(copy: CodeCopy) -> ModuleType:
     """Runs a stored copy of an experiment's code as a module, with the modules stored beside it.
 
     In all of them `__file__` is the path of the original, so that data beside it are found.
@@ -130,7 +130,7 @@ def run_copy(copy: Copy) -> ModuleType:
     """
     path = copy.folder / copy.main
     print_text(f"Running the stored copy of the experiment's code: {path}", file=sys.stderr)
-    name = copy.module or f"{FILE_PREFIX}{path.stem}"
+    name = copy.module or f"{FILE_MODULE_PREFIX}{path.stem}"
     modules = {**copy.modules, name: copy.main}
     # Modules of the same names would be returned from the cache instead of the copies.
     for known in modules:
@@ -150,7 +150,7 @@ def run_copy(copy: Copy) -> ModuleType:
 
 
 @contextlib.contextmanager
-def separate_modules() -> Iterator[None]:
+def restore_modules_afterwards() -> Iterator[None]:
     """Restores, after the block, the modules that copies of the same name have replaced."""
     modules, path, finders = dict(sys.modules), list(sys.path), list(sys.meta_path)
     try:
@@ -163,7 +163,7 @@ def separate_modules() -> Iterator[None]:
 class _CopyFinder:
     """Finds the modules of a copy under the names that the originals had."""
 
-    def __init__(self, copy: Copy, modules: Mapping[str, str]) -> None:
+    def __init__(self, copy: CodeCopy, modules: Mapping[str, str]) -> None:
         self.copy, self.modules = copy, modules
 
     def find_spec(

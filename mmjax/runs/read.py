@@ -9,15 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmjax import files
-from mmjax.intervals import format_mean
+from mmjax.intervals import format_mean_interval
 from mmjax.report import number_format, statistics
 from mmjax.runs import stored_settings
-from mmjax.runs.run_files import check_arms, read_config, read_result
+from mmjax.runs.run_files import check_arm_names, read_config_file, read_result_file
 
-Rows = list[list[str]]
+_Rows = list[list[str]]
 
 
-class Run(NamedTuple):
+class RunRecord(NamedTuple):
     """One arm of a run, read from its directory.
 
     Attributes:
@@ -37,7 +37,7 @@ class Run(NamedTuple):
     cost: Mapping[str, float]
 
 
-def find(directory: Path) -> list[Run]:
+def read_runs(directory: Path) -> list[RunRecord]:
     """Reads the arms of a run's directory, or the single arm that the directory holds.
 
     Raises:
@@ -51,39 +51,39 @@ def find(directory: Path) -> list[Run]:
         )
     if (directory / "run.json").is_file():
         facts = files.read_json(directory / "run.json")
-        with files.naming_damage(directory / "run.json"):
-            check_arms(facts["arms"])
+        with files.name_damaged_file(directory / "run.json"):
+            check_arm_names(facts["arms"])
             homes = [directory / arm for arm in facts["arms"]]
-        return [read(home) for home in homes]
+        return [read_run(home) for home in homes]
     if (directory / "config.json").is_file():
-        return [read(directory)]
+        return [read_run(directory)]
     raise ValueError(f"{directory} does not hold a run: it has neither run.json nor config.json.")
 
 
-def read(directory: Path) -> Run:
+def read_run(directory: Path) -> RunRecord:
     """Reads one arm from its directory."""
     path = directory / "result.json"
-    result = read_result(path) if path.is_file() else {}
+    result = read_result_file(path) if path.is_file() else {}
     seeds = {int(seed): values for seed, values in result.get("seeds", {}).items()}
-    config = read_config(directory / "config.json")
-    with files.naming_damage(directory / "config.json"):
-        settings = stored_settings.settings(config)
-    return Run(
+    config = read_config_file(directory / "config.json")
+    with files.name_damaged_file(directory / "config.json"):
+        settings = stored_settings.parse_settings(config)
+    return RunRecord(
         name=directory.absolute().name,
-        state=state(directory),
+        state=describe_state(directory),
         settings=settings,
         tests={seed: values["test"] for seed, values in seeds.items()},
         best_steps={seed: values["best_step"] for seed, values in seeds.items()},
-        cost=_cost(result),
+        cost=_parse_cost(result),
     )
 
 
-def state(directory: Path) -> str:
+def describe_state(directory: Path) -> str:
     """Describes the state of an arm: finished, failed, unfinished or not begun."""
     if (directory / "result.json").is_file():
         return "finished"
     if (directory / "error.txt").is_file():
-        return f"failed: {first_line(files.read_text(directory / 'error.txt'))}"
+        return f"failed: {extract_error_line(files.read_text(directory / 'error.txt'))}"
     paths = list(directory.glob("metrics-seed*.jsonl"))
     steps = []
     for path in paths:
@@ -98,7 +98,7 @@ def state(directory: Path) -> str:
     return f"unfinished at step {min(steps)}, seeds {' '.join(map(str, seeds))}"
 
 
-def metrics(run: Run) -> Rows:
+def make_metrics_table(run: RunRecord) -> _Rows:
     """Tabulates test metrics: one row per metric, one column per seed, and the mean.
 
     Returns rows of text, the header first.
@@ -109,44 +109,46 @@ def metrics(run: Run) -> Rows:
     rows = [header, ["best step", *map(str, run.best_steps.values()), *[""] * has_mean]]
     for name in names:
         values = [test.get(name, float("nan")) for test in run.tests.values()]
-        cells = [format_mean([value]) for value in values]
-        rows.append([name, *cells, *[format_mean(values)] * has_mean])
+        cells = [format_mean_interval([value]) for value in values]
+        rows.append([name, *cells, *[format_mean_interval(values)] * has_mean])
     return rows
 
 
-def side_by_side(runs: Sequence[Run]) -> Rows:
+def make_comparison_table(runs: Sequence[RunRecord]) -> _Rows:
     """Tabulates means and intervals: one row per metric, one column per run, then the costs.
 
     Returns rows of text, the header first.
     """
     rows = [["", *(run.name for run in runs)]]
     rows.append(["seeds", *(" ".join(map(str, run.tests)) for run in runs)])
-    for name in _names(runs):
+    for name in _list_metrics(runs):
         values = [[t[name] for t in run.tests.values() if name in t] for run in runs]
-        rows.append([name, *(format_mean(v) if v else "" for v in values)])
+        rows.append([name, *(format_mean_interval(v) if v else "" for v in values)])
     all_costs = [run.cost for run in runs]
     for name in dict.fromkeys(name for cost in all_costs for name in cost):
-        rows.append([name, *(number_format.short(c[name]) if name in c else "" for c in all_costs)])
+        rows.append(
+            [name, *(number_format.format_number(c[name]) if name in c else "" for c in all_costs)]
+        )
     return rows
 
 
-def tests(runs: Sequence[Run]) -> Rows:
+def make_difference_table(runs: Sequence[RunRecord]) -> _Rows:
     """Tabulates differences to the first run on common seeds, with Holm's p over the runs.
 
     Returns rows of text, the header first; [] if no run has two seeds in common with the first.
     """
     first, others = runs[0], runs[1:]
     rows = [["", *(run.name for run in others)]]
-    for name in _names(runs):
+    for name in _list_metrics(runs):
         seeds = [seed for seed, test in first.tests.items() if name in test]
-        values = np.array([[_value(run, seed, name) for seed in seeds] for run in runs])
-        comparison = statistics.compare(values[1:], values[0])
+        values = np.array([[_get_value(run, seed, name) for seed in seeds] for run in runs])
+        comparison = statistics.compare_with_baseline(values[1:], values[0])
         if not np.isnan(comparison.half).all():
-            rows.append([name, *(_difference(comparison, i) for i in range(len(others)))])
+            rows.append([name, *(_format_difference(comparison, i) for i in range(len(others)))])
     return rows if len(rows) > 1 else []
 
 
-def distinct(directories: Sequence[Path]) -> list[Run]:
+def read_distinct_runs(directories: Sequence[Path]) -> list[RunRecord]:
     """Reads the arms of all directories and gives them unique names.
 
     Raises:
@@ -154,7 +156,7 @@ def distinct(directories: Sequence[Path]) -> list[Run]:
     """
     runs, full_names = [], []
     for directory in directories:
-        for run in find(directory):
+        for run in read_runs(directory):
             is_directory = directory.absolute().name == run.name
             runs.append(run)
             full_names.append(str(directory) if is_directory else f"{directory}/{run.name}")
@@ -165,7 +167,7 @@ def distinct(directories: Sequence[Path]) -> list[Run]:
     return [run._replace(name=name) for run, name in zip(runs, full_names, strict=True)]
 
 
-def first_line(error: str) -> str:
+def extract_error_line(error: str) -> str:
     """Returns the first line of an error; of a traceback, the line that names the last error.
 
     Example:
@@ -178,25 +180,25 @@ def first_line(error: str) -> str:
     return (named or lines or ["(no message)"])[0].strip()
 
 
-def _cost(result: Mapping[str, Any]) -> dict[str, float]:
+def _parse_cost(result: Mapping[str, Any]) -> dict[str, float]:
     parameters = result.get("parameters", {})
     count = {"parameters": parameters["total"]} if parameters else {}
     return {name: float(x) for name, x in (count | result.get("cost", {})).items()}
 
 
-def _names(runs: Sequence[Run]) -> list[str]:
+def _list_metrics(runs: Sequence[RunRecord]) -> list[str]:
     """Returns the metrics of any run, without the losses."""
     names = dict.fromkeys(name for run in runs for test in run.tests.values() for name in test)
     return [name for name in names if name.rpartition("/")[2] != "loss"]
 
 
-def _value(run: Run, seed: int, name: str) -> float:
+def _get_value(run: RunRecord, seed: int, name: str) -> float:
     return run.tests.get(seed, {}).get(name, float("nan"))
 
 
-def _difference(comparison: statistics.Comparison, i: int) -> str:
+def _format_difference(comparison: statistics.Comparison, i: int) -> str:
     if np.isnan(comparison.half[i]):
         return ""
     mean, half = float(comparison.difference[i]), float(comparison.half[i])
-    text = number_format.interval(mean, half, number_format.decimals(mean, half))
-    return f"{text} (p {number_format.probability(float(comparison.holm[i]))})"
+    text = number_format.format_interval(mean, half, number_format.count_decimals(mean, half))
+    return f"{text} (p {number_format.format_p_value(float(comparison.holm[i]))})"

@@ -9,12 +9,12 @@ from typing import Any
 from mmjax import files
 
 
-def write_config(path: Path, text: str) -> None:
+def write_config_file(path: Path, text: str) -> None:
     """Writes a configuration that `mmjax.config.dump_config` made, with a checksum."""
     files.write_json(path, json.loads(text))
 
 
-def read_config(path: Path) -> str:
+def read_config_file(path: Path) -> str:
     """Reads a configuration as the text that `mmjax.config.dump_config` made.
 
     Raises:
@@ -24,7 +24,7 @@ def read_config(path: Path) -> str:
     if not path.is_file():
         raise files.DamagedFileError(f"{path} is missing.")
     data = files.read_json(path)
-    with files.naming_damage(path):
+    with files.name_damaged_file(path):
         if not {"root", "objects"} <= data.keys():
             raise ValueError("it is not a configuration")
         return json.dumps(data, indent=1)
@@ -42,7 +42,7 @@ def is_directory_name(name: Any) -> bool:
     )
 
 
-def check_arms(names: Iterable[Any]) -> None:
+def check_arm_names(names: Iterable[Any]) -> None:
     """Refuses stored names of arms that would lead out of the run's or the study's directory.
 
     Raises:
@@ -53,15 +53,15 @@ def check_arms(names: Iterable[Any]) -> None:
             raise ValueError(f"the arm name {name!r} cannot be the name of a directory")
 
 
-def read_result(path: Path) -> dict[str, Any]:
-    """Reads a result.json, as `mmjax.train.run_arms.result` made it.
+def read_result_file(path: Path) -> dict[str, Any]:
+    """Reads a result.json, as `mmjax.train.run_arms.make_arm_result` made it.
 
     Raises:
       DamagedFileError: it is damaged, or not a result.
       OSError: it cannot be read.
     """
     stored: dict[str, Any] = files.read_json(path)
-    with files.naming_damage(path):
+    with files.name_damaged_file(path):
         _check_numbers(stored["cost"] | {"total": stored["parameters"]["total"]})
         for seed, values in stored["seeds"].items():
             steps = {"step": values["best_step"], "steps": values["steps"]}

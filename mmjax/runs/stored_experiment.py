@@ -21,17 +21,21 @@ from mmjax.runs import experiment_code
 from mmjax.runs import workdir as workdirs
 
 
-def load_experiments(
-    directory: Path, stored: workdirs.Run, allow: Sequence[str], own: ModuleType | None
+def load_run_configs(
+    directory: Path, stored: workdirs.StoredRun, allow: Sequence[str], own: ModuleType | None
 ) -> tuple[fdl.Buildable, dict[str, fdl.Buildable]]:
     """Loads the configurations of a stored run: of the whole, and of each arm."""
     arms = {}
     for arm, text in stored.arms.items():
-        arms[arm] = load_experiment(workdirs.config_path(directory, arm), text, allow, own)
-    return load_experiment(workdirs.config_path(directory), stored.config, allow, own), arms
+        arms[arm] = load_experiment_config(
+            workdirs.get_config_path(directory, arm), text, allow, own
+        )
+    return load_experiment_config(
+        workdirs.get_config_path(directory), stored.config, allow, own
+    ), arms
 
 
-def load_experiment(
+def load_experiment_config(
     path: Path, text: str, allow: Sequence[str], own: ModuleType | None
 ) -> fdl.Buildable:
     """Loads the stored configuration of an experiment.
@@ -47,16 +51,16 @@ def load_experiment(
         the file.
     """
     try:
-        return _load_experiment(text, allow, own)
+        return _load_checked_config(text, allow, own)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def _load_experiment(text: str, allow: Sequence[str], own: ModuleType | None) -> fdl.Buildable:
+def _load_checked_config(text: str, allow: Sequence[str], own: ModuleType | None) -> fdl.Buildable:
     from mmjax.experiment import Experiment
     from mmjax.model import Model
 
-    config = configs.load(text, allow=allow, own=own)
+    config = configs.load_config(text, allow=allow, own=own)
     function = fdl.get_callable(config) if isinstance(config, fdl.Config) else None
     if function is not None and not constructors.is_constructor(function):
         return config  # It is of the experiment's file or of a module that the user allows.
@@ -69,7 +73,7 @@ def _load_experiment(text: str, allow: Sequence[str], own: ModuleType | None) ->
     return config
 
 
-class Code(NamedTuple):
+class UsableCode(NamedTuple):
     """The code that a stored configuration may use.
 
     Attributes:
@@ -81,9 +85,9 @@ class Code(NamedTuple):
     allow: tuple[str, ...]
 
 
-def open_code(
+def load_stored_code(
     directory: Path, texts: Iterable[str], trust: Trust, fix: str, needed: Sequence[str] = ()
-) -> Code:
+) -> UsableCode:
     """Runs the stored copy of an experiment's code, if it is needed and the user permits it.
 
     Args:
@@ -96,19 +100,23 @@ def open_code(
     Raises:
       ConfigError: it is needed and not permitted; the message says how to permit it.
     """
-    copy = experiment_code.find_copy(directory)
+    copy = experiment_code.find_code_copy(directory)
     own, modules = set(needed), set()
     for text in texts:
-        own.update(references.own_names(text))
-        modules |= references.modules_of(text)
+        own.update(references.list_own_names(text))
+        modules |= references.list_foreign_modules(text)
     uses_copied_modules = copy is not None and not modules.isdisjoint(copy.modules)
     if not own and not (uses_copied_modules and trust.code):
-        return Code(None, trust.modules)
+        return UsableCode(None, trust.modules)
     if copy is not None and trust.code:
-        experiment_code.warn_of_changes(directory, copy)
-        return Code(experiment_code.run_copy(copy), (*trust.modules, *copy.modules))
-    if copy is not None and copy.module and public_names.inside(copy.module, trust.modules):
-        return Code(experiment_source.import_module(copy.module), trust.modules)
+        experiment_code.warn_of_changed_copy(directory, copy)
+        return UsableCode(experiment_code.run_code_copy(copy), (*trust.modules, *copy.modules))
+    if (
+        copy is not None
+        and copy.module
+        and public_names.is_inside_packages(copy.module, trust.modules)
+    ):
+        return UsableCode(experiment_source.import_module(copy.module), trust.modules)
     module = f" Or allow its module: --allow {copy.module}." if copy and copy.module else ""
     raise ConfigError(
         f"{directory} uses {', '.join(sorted(own))} of its experiment's own file, and opening a "

@@ -11,8 +11,8 @@ from mmjax.auxiliary.distillation import Teacher
 from mmjax.config import trust
 from mmjax.experiment import Experiment
 from mmjax.runs import workdir
-from mmjax.runs.experiment_code import separate_modules
-from mmjax.runs.stored_experiment import load_experiment, open_code
+from mmjax.runs.experiment_code import restore_modules_afterwards
+from mmjax.runs.stored_experiment import load_experiment_config, load_stored_code
 from mmjax.train.run_arms import load_best
 
 
@@ -43,22 +43,22 @@ def trained(
       ValueError: no such run, arm or seed, no checkpoint, or a configuration that is not trusted.
     """
     directory = Path(directory)
-    stored = workdir.read(directory)
+    stored = workdir.read_stored_run(directory)
     if arm not in stored.arms:
         raise ValueError(f"The run {directory} has no arm {arm!r}, only {sorted(stored.arms)}.")
     seed = stored.seeds[0] if seed is None else seed
     if seed not in stored.seeds:
         raise ValueError(f"The run {directory} has no seed {seed}, only {list(stored.seeds)}.")
-    permitted = trust.current() or trust.Trust(tuple(allow), allow_code)
-    with separate_modules():
+    permitted = trust.get_current_trust() or trust.Trust(tuple(allow), allow_code)
+    with restore_modules_afterwards():
         fix = "If you trust it, add --allow-code, or write trained(..., allow_code=True)."
-        code = open_code(directory, [stored.arms[arm]], permitted, fix)
-        path = workdir.config_path(directory, arm)
-        config = load_experiment(path, stored.arms[arm], code.allow, code.own)
+        code = load_stored_code(directory, [stored.arms[arm]], permitted, fix)
+        path = workdir.get_config_path(directory, arm)
+        config = load_experiment_config(path, stored.arms[arm], code.allow, code.own)
 
     def build() -> Experiment:
-        with trust.opening(permitted):
-            experiment: Experiment = configs.build(config)
+        with trust.open_stored_run(permitted):
+            experiment: Experiment = configs.build_config(config)
             return experiment
 
     # The student is being built now, and fiddle builds one configuration per thread at a time.

@@ -22,14 +22,14 @@ from typing import Any, NamedTuple
 from mmjax import config as configs
 from mmjax import files, provenance
 from mmjax.config import ConfigError, references
-from mmjax.config.absolute_paths import with_absolute_paths
+from mmjax.config.absolute_paths import make_paths_absolute
 from mmjax.runs.experiment_code import store_code
-from mmjax.runs.run_files import is_directory_name, read_config, write_config
+from mmjax.runs.run_files import is_directory_name, read_config_file, write_config_file
 
-LISTED = 10  # differences that an error lists
+_MAX_LISTED = 10  # differences that an error lists
 
 
-class Run(NamedTuple):
+class StoredRun(NamedTuple):
     """The definition of a run, as it is stored.
 
     Attributes:
@@ -47,7 +47,7 @@ class Run(NamedTuple):
     seeds: tuple[int, ...]
 
 
-def fresh(name: str, root: Path = Path("runs")) -> Path:
+def choose_new_directory(name: str, root: Path = Path("runs")) -> Path:
     """Chooses a directory that does not exist yet, named by the time."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     path = root / name / stamp
@@ -58,14 +58,14 @@ def fresh(name: str, root: Path = Path("runs")) -> Path:
     return path
 
 
-def is_free(directory: Path) -> bool:
+def is_free_for_run(directory: Path) -> bool:
     """Checks whether a run may start there: the directory is missing or empty."""
     if directory.exists() and not directory.is_dir():
         raise ConfigError(f"--workdir {directory} is a file; choose a directory.")
-    return files.is_free(directory)
+    return files.is_unused_directory(directory)
 
 
-def lock(directory: Path) -> contextlib.AbstractContextManager[None]:
+def lock_run_directory(directory: Path) -> contextlib.AbstractContextManager[None]:
     """Locks the directory for this run; of several processes of one run the first does it.
 
     Raises:
@@ -76,7 +76,9 @@ def lock(directory: Path) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext() if jax.process_index() else files.lock_directory(directory)
 
 
-def write(directory: Path, run: Run, table: str, module: ModuleType | None, record: dict) -> None:
+def write_run(
+    directory: Path, run: StoredRun, table: str, module: ModuleType | None, record: dict
+) -> None:
     """Creates the directory with all its first files at once, or not at all.
 
     Raises:
@@ -86,8 +88,8 @@ def write(directory: Path, run: Run, table: str, module: ModuleType | None, reco
     path = directory.resolve()  # "." has no name
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        _write_all(draft, run, table, module, record)
-        _move(draft, directory)
+        _write_run_files(draft, run, table, module, record)
+        _move_into_place(draft, directory)
     except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)
         if isinstance(error, OSError):
@@ -96,40 +98,40 @@ def write(directory: Path, run: Run, table: str, module: ModuleType | None, reco
         raise
 
 
-def read(directory: Path) -> Run:
+def read_stored_run(directory: Path) -> StoredRun:
     """Reads what `write_run` stored.
 
     Raises:
       ConfigError: there is no run.
       DamagedFileError: it is damaged.
     """
-    if not config_path(directory).is_file():
+    if not get_config_path(directory).is_file():
         raise ConfigError(f"{directory} holds no run: it has no config.json.")
-    facts = read_facts(directory)
-    arms = {arm: _read_config(config_path(directory, arm)) for arm in facts["arms"]}
-    config = _read_config(config_path(directory))
+    facts = _read_facts(directory)
+    arms = {arm: _read_checked_config(get_config_path(directory, arm)) for arm in facts["arms"]}
+    config = _read_checked_config(get_config_path(directory))
     seeds = tuple(facts["seeds"])
-    return Run(facts["experiment"], config, arms, facts["arms_function"], seeds)
+    return StoredRun(facts["experiment"], config, arms, facts["arms_function"], seeds)
 
 
-def config_path(directory: Path, arm: str = "") -> Path:
+def get_config_path(directory: Path, arm: str = "") -> Path:
     """Returns the path of the configuration of a run or of one of its arms."""
     return directory / arm / "config.json"
 
 
-def _read_config(path: Path) -> str:
+def _read_checked_config(path: Path) -> str:
     """Reads a configuration whose references to Python objects are well formed.
 
     Raises:
       DamagedFileError: they are not, or there is no configuration.
     """
-    text = read_config(path)
-    with files.naming_damage(path):
-        references.modules_of(text)
+    text = read_config_file(path)
+    with files.name_damaged_file(path):
+        references.list_foreign_modules(text)
     return text
 
 
-def read_facts(directory: Path) -> dict[str, Any]:
+def _read_facts(directory: Path) -> dict[str, Any]:
     """Reads run.json: the experiment's name, the seeds and the arms.
 
     Its names become directories, so they must not lead out of the run.
@@ -139,7 +141,7 @@ def read_facts(directory: Path) -> dict[str, Any]:
     """
     path = directory / "run.json"
     facts: dict[str, Any] = files.read_json(path)
-    with files.naming_damage(path):
+    with files.name_damaged_file(path):
         kinds = {"experiment": str, "arms": list, "seeds": list, "arms_function": str | None}
         for name, kind in kinds.items():
             if not isinstance(facts[name], kind):
@@ -161,13 +163,13 @@ def check_directory_name(name: Any) -> None:
         raise ConfigError(f"the arm name {name!r} cannot be the name of a directory; rename it.")
 
 
-def may_resume(directory: Path, asked: Run, own: ModuleType | None, *, resume: bool) -> bool:
+def may_resume(directory: Path, asked: StoredRun, own: ModuleType | None, *, resume: bool) -> bool:
     """Checks whether the directory holds this very run, to be continued.
 
     Raises:
       ConfigError: it holds another run, or this one and --resume is not given.
     """
-    if is_free(directory):
+    if is_free_for_run(directory):
         return False
     if not resume and (directory / "config.json").exists():
         raise ConfigError(
@@ -176,51 +178,53 @@ def may_resume(directory: Path, asked: Run, own: ModuleType | None, *, resume: b
         )
     if not resume:
         raise ConfigError(f"{directory} is not empty; choose another --workdir.")
-    stored = read(directory)
+    stored = read_stored_run(directory)
     try:
-        lines = differences(stored, asked, own)
+        lines = _find_run_differences(stored, asked, own)
     except ConfigError as error:
         raise ConfigError(f"{directory} cannot be continued: {error}") from error
     if lines:
-        more = [f"and {len(lines) - LISTED} more"] * (len(lines) > LISTED)
-        listed = "\n".join(f"  {line}" for line in [*lines[:LISTED], *more])
+        more = [f"and {len(lines) - _MAX_LISTED} more"] * (len(lines) > _MAX_LISTED)
+        listed = "\n".join(f"  {line}" for line in [*lines[:_MAX_LISTED], *more])
         raise ConfigError(f"{directory} holds a run of a different configuration:\n{listed}")
     return True
 
 
-def differences(stored: Run, asked: Run, own: ModuleType | None) -> list[str]:
+def _find_run_differences(stored: StoredRun, asked: StoredRun, own: ModuleType | None) -> list[str]:
     """Describes the differences of a stored run from the one asked for, one per line."""
     lines = []
     if stored.seeds != asked.seeds:
         lines.append(f"seeds: stored {stored.seeds}, asked {asked.seeds}")
     if list(stored.arms) != list(asked.arms):
         lines.append(f"arms: stored {list(stored.arms)}, asked {list(asked.arms)}")
-    changed = config_differences(stored.config, asked.config, own)
+    changed = _find_config_differences(stored.config, asked.config, own)
     if changed:  # The arms differ in the same paths again.
         return lines + changed
     for arm, config in asked.arms.items():
         if arm in stored.arms:
-            changes = config_differences(stored.arms[arm], config, own)
+            changes = _find_config_differences(stored.arms[arm], config, own)
             lines += [f"{arm}: {change}" for change in changes]
     return lines
 
 
-def config_differences(old: str, new: str, own: ModuleType | None) -> list[str]:
+def _find_config_differences(old: str, new: str, own: ModuleType | None) -> list[str]:
     """Describes the differences of two stored configurations, one per line."""
     if old == new:
         return []
     # What the run asked for uses is executed anyway; the stored one may use no more than that.
-    allow = sorted(references.modules_of(new))
+    allow = sorted(references.list_foreign_modules(new))
     first, second = (
-        with_absolute_paths(configs.load(text, allow=allow, own=own)) for text in (old, new)
+        make_paths_absolute(configs.load_config(text, allow=allow, own=own)) for text in (old, new)
     )
     return [
         f"{d.path or 'experiment'}: stored {d.first or 'nothing'}, asked {d.second or 'nothing'}"
-        for d in configs.difference(first, second)
+        for d in configs.find_config_differences(first, second)
     ]
 
 
-def _write_all(draft: Path, run: Run, table: str, module: ModuleType | None, record: dict) -> None:
+def _write_run_files(
+    draft: Path, run: StoredRun, table: str, module: ModuleType | None, record: dict
+) -> None:
     facts = {
         "experiment": run.name,
         "seeds": run.seeds,
@@ -229,20 +233,20 @@ def _write_all(draft: Path, run: Run, table: str, module: ModuleType | None, rec
     }
     for arm, config in run.arms.items():
         (draft / arm).mkdir(parents=True)
-        write_config(config_path(draft, arm), config)
-    write_config(config_path(draft), run.config)
+        write_config_file(get_config_path(draft, arm), config)
+    write_config_file(get_config_path(draft), run.config)
     files.write_text(draft / "config.txt", table + "\n")
     files.write_json(draft / "run.json", facts)
-    provenance.append(draft, record)
+    provenance.append_record(draft, record)
     store_code(draft, module)
 
 
-def _move(draft: Path, directory: Path) -> None:
+def _move_into_place(draft: Path, directory: Path) -> None:
     """Renames the draft in one step; if there is an empty directory (maybe a mount), fills it."""
     if not directory.exists():
         draft.rename(directory)
         return
-    if not files.is_free(directory):
+    if not files.is_unused_directory(directory):
         raise ConfigError(
             f"another process has just started a run in {directory}; choose another --workdir."
         )

@@ -8,7 +8,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmjax.sharing.copies import Copies
-from mmjax.sharing.experts import Expert, by_task, check_experts, experts, linear, side_by_side
+from mmjax.sharing.experts import (
+    Expert,
+    apply_experts,
+    apply_linear_copies,
+    check_expert_counts,
+    concatenate_copies,
+    split_by_task,
+)
 
 
 class CGC(nn.Module):
@@ -42,7 +49,7 @@ class CGC(nn.Module):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        check_experts(self, "shared", "own")
+        check_expert_counts(self, "shared", "own")
         super().__post_init__()
 
     def copies(self, tasks: Sequence[str]) -> Copies | None:
@@ -56,15 +63,21 @@ class CGC(nn.Module):
         """Maps [b d], or copies [n b d], to {task: [b features[-1]]}."""
         inputs = x if isinstance(x, Copies) else Copies(x, x)
         expert = functools.partial(Expert, self.features, self.dropout)
-        shared = experts(expert(name="shared_experts"), self.shared, inputs.shared, train=train)
-        own = experts(expert(name="own_experts"), len(tasks) * self.own, inputs.own, train=train)
+        shared = apply_experts(
+            expert(name="shared_experts"), self.shared, inputs.shared, train=train
+        )
+        own = apply_experts(
+            expert(name="own_experts"), len(tasks) * self.own, inputs.own, train=train
+        )
         gate = nn.Dense(self.own + self.shared, use_bias=False, name="own_gates")
-        gates = nn.softmax(linear(gate, len(tasks), read(x, len(tasks))))
+        gates = nn.softmax(
+            apply_linear_copies(gate, len(tasks), _gather_gate_inputs(x, len(tasks)))
+        )
         self.sow("intermediates", "gates", gates)
-        return by_task(mix(gates, own, shared), tasks)
+        return split_by_task(mix_experts(gates, own, shared), tasks)
 
 
-def read(
+def _gather_gate_inputs(
     x: Float[Array, "b d"] | Copies, tasks: int
 ) -> Float[Array, "b d"] | Float[Array, "t b e"]:
     """Returns the gates' inputs: the fused vector, or per task the copies that its gate mixes."""
@@ -72,10 +85,10 @@ def read(
         return x
     own = x.own.reshape(tasks, -1, *x.own.shape[1:])
     shared = jnp.broadcast_to(x.shared, (tasks, *x.shared.shape))
-    return side_by_side(jnp.concatenate([own, shared], axis=1))
+    return concatenate_copies(jnp.concatenate([own, shared], axis=1))
 
 
-def mix(
+def mix_experts(
     gates: Float[Array, "t b n"], own: Float[Array, "to b e"], shared: Float[Array, "s b e"]
 ) -> Float[Array, "t b e"]:
     """Sums each task's own experts and the shared ones, weighted by its gate."""

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmjax.sharing.copies import Copies
-from mmjax.sharing.experts import Expert, by_task, check_experts, experts
+from mmjax.sharing.experts import Expert, apply_experts, check_expert_counts, split_by_task
 
 
 class CrossStitch(nn.Module):
@@ -39,7 +39,7 @@ class CrossStitch(nn.Module):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        check_experts(self)
+        check_expert_counts(self)
         super().__post_init__()
 
     def copies(self, tasks: Sequence[str]) -> Copies | None:
@@ -56,18 +56,18 @@ class CrossStitch(nn.Module):
             x = self.stitch(x.shared, "stitch" if last else "own_stitch")
         for i, width in enumerate(self.features, start=1):
             layer = Expert((width,), self.dropout, name=f"columns_{i}")
-            x = experts(layer, len(tasks), x, train=train)
+            x = apply_experts(layer, len(tasks), x, train=train)
             # A row of the last matrix reaches one task alone, so the row is that task's own.
             x = self.stitch(x, f"stitch_{i}" if i < last else "own_stitch")
-        return by_task(x, tasks)
+        return split_by_task(x, tasks)
 
     def stitch(self, columns: Float[Array, "t b d"], name: str) -> Float[Array, "t b d"]:
         """Replaces every column by a mixture of all."""
-        alpha = self.param(name, near_identity, len(columns), self.keep)
+        alpha = self.param(name, _initialize_near_identity, len(columns), self.keep)
         return jnp.einsum("ts,sbd->tbd", alpha.astype(columns.dtype), columns)
 
 
-def near_identity(key: Array, size: int, keep: float) -> Float[Array, "t t"]:
+def _initialize_near_identity(key: Array, size: int, keep: float) -> Float[Array, "t t"]:
     """Initializes α_tt = keep; the rest of each row's sum of 1 is shared equally."""
     del key
     if size == 1:

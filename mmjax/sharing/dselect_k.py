@@ -7,7 +7,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmjax.sharing.copies import Copies
-from mmjax.sharing.experts import Expert, by_task, check_experts, experts, linear, side_by_side
+from mmjax.sharing.experts import (
+    Expert,
+    apply_experts,
+    apply_linear_copies,
+    check_expert_counts,
+    concatenate_copies,
+    split_by_task,
+)
 
 
 class DSelectK(nn.Module):
@@ -51,7 +58,7 @@ class DSelectK(nn.Module):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        check_experts(self, "experts", "k")
+        check_expert_counts(self, "experts", "k")
         if self.experts < 2 or self.experts & (self.experts - 1):
             raise ValueError(
                 f"DSelectK.experts is {self.experts}; it must be a power of two, 2 or more."
@@ -72,41 +79,43 @@ class DSelectK(nn.Module):
         """Maps [b d], or copies [n b d], to {task: [b features[-1]]}."""
         x = x.shared if isinstance(x, Copies) else x
         expert = Expert(self.features, self.dropout, name="shared_experts")
-        outputs = experts(expert, self.experts, x, train=train)
-        r = self.select(side_by_side(x), len(tasks))
-        alpha = linear(nn.Dense(self.k, name="own_weights"), len(tasks), side_by_side(x))
+        outputs = apply_experts(expert, self.experts, x, train=train)
+        r = self.select(concatenate_copies(x), len(tasks))
+        alpha = apply_linear_copies(
+            nn.Dense(self.k, name="own_weights"), len(tasks), concatenate_copies(x)
+        )
         gates = jnp.einsum("tbk,tbkn->tbn", nn.softmax(alpha), r)
         self.sow("intermediates", "gates", gates)
-        self.sow("intermediates", "entropy", entropy(r).sum(axis=-1))
-        return by_task(jnp.einsum("tbn,nbe->tbe", gates, outputs), tasks)
+        self.sow("intermediates", "entropy", _entropy(r).sum(axis=-1))
+        return split_by_task(jnp.einsum("tbn,nbe->tbe", gates, outputs), tasks)
 
     def select(self, x: Float[Array, "b d"], tasks: int) -> Float[Array, "t b k n"]:
         """Computes r, each selector's distribution over the experts."""
-        table = binary(self.experts)
+        table = _write_in_bits(self.experts)
         bits = table.shape[1]
         # At z = 0, S = 1/2 has its steepest slope: all bits are undecided and learn.
         near_zero = nn.initializers.normal(self.width / 100)
         layer = nn.Dense(
             self.k * bits, kernel_init=near_zero, bias_init=near_zero, name="own_selectors"
         )
-        z = linear(layer, tasks, x).reshape(tasks, len(x), self.k, 1, bits)
-        S = smooth_step(z, self.width)
+        z = apply_linear_copies(layer, tasks, x).reshape(tasks, len(x), self.k, 1, bits)
+        S = _smooth_step(z, self.width)
         return jnp.where(table, S, 1 - S).prod(axis=-1)
 
 
-def smooth_step(t: Float[Array, "..."], width: float) -> Float[Array, "..."]:
+def _smooth_step(t: Float[Array, "..."], width: float) -> Float[Array, "..."]:
     """Computes S(t): 0 below -γ/2, 1 above γ/2, and the cubic with a continuous slope between."""
     t = jnp.clip(t / width, -0.5, 0.5)
     return (1.5 - 2 * t**2) * t + 0.5
 
 
-def binary(count: int) -> Bool[Array, "n m"]:
+def _write_in_bits(count: int) -> Bool[Array, "n m"]:
     """Returns the numbers below `count`, a power of two, in bits."""
     bits = count.bit_length() - 1
     return (jnp.arange(count)[:, None] >> jnp.arange(bits)[None, :]) % 2 == 1
 
 
-def entropy(p: Float[Array, "*s n"]) -> Float[Array, "*s"]:
+def _entropy(p: Float[Array, "*s n"]) -> Float[Array, "*s"]:
     """Computes -Σ p ln p over the last axis, in nats; the slope at p = 0 is taken to be 0."""
     # Made safe before the logarithm, whose gradient at 0 would be NaN even if masked after it.
     log = jnp.log(jnp.where(p > 0, p, 1))

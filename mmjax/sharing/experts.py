@@ -31,7 +31,7 @@ class Expert(nn.Module):
         return x
 
 
-def experts(
+def apply_experts(
     expert: Expert, count: int, x: Float[Array, "b d"] | Float[Array, "n b d"], *, train: bool
 ) -> Float[Array, "n b e"]:
     """Applies `count` copies of the expert to the same input, or to one input each."""
@@ -42,7 +42,7 @@ def experts(
     return outputs
 
 
-def linear(
+def apply_linear_copies(
     layer: nn.Dense, count: int, x: Float[Array, "b d"] | Float[Array, "n b d"]
 ) -> Float[Array, "n b e"]:
     """Applies `count` copies of a linear layer to the same input, or to one input each."""
@@ -51,7 +51,7 @@ def linear(
     return outputs
 
 
-def side_by_side(x: Float[Array, "b d"] | Float[Array, "*t n b d"]) -> Float[Array, "*t b e"]:
+def concatenate_copies(x: Float[Array, "b d"] | Float[Array, "*t n b d"]) -> Float[Array, "*t b e"]:
     """Returns the input of a gate: the fused vector, or all copies' vectors as one [b n*d]."""
     if x.ndim == 2:
         return x
@@ -59,12 +59,12 @@ def side_by_side(x: Float[Array, "b d"] | Float[Array, "*t n b d"]) -> Float[Arr
     return copies_last.reshape(*copies_last.shape[:-2], -1)
 
 
-def by_task(x: Float[Array, "t b d"], tasks: Sequence[str]) -> dict[str, Float[Array, "b d"]]:
+def split_by_task(x: Float[Array, "t b d"], tasks: Sequence[str]) -> dict[str, Float[Array, "b d"]]:
     """Returns one row per task."""
     return dict(zip(tasks, x, strict=True))
 
 
-def check_experts(module: Any, *counts: str) -> None:
+def check_expert_counts(module: Any, *counts: str) -> None:
     """Checks that counts are at least 1, and that the experts have layers or backbones.
 
     Without either, all experts would be the identity.

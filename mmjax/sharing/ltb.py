@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmjax.sharing.copies import Copies
-from mmjax.sharing.experts import Expert, by_task, check_experts, experts
+from mmjax.sharing.experts import Expert, apply_experts, check_expert_counts, split_by_task
 
 
 class LTB(nn.Module):
@@ -46,7 +46,7 @@ class LTB(nn.Module):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        check_experts(self, "nodes")
+        check_expert_counts(self, "nodes")
         if self.temperature <= 0:
             raise ValueError(f"LTB.temperature is {self.temperature}; it must be positive.")
         super().__post_init__()
@@ -66,8 +66,8 @@ class LTB(nn.Module):
             if x.ndim == 3:
                 x = self.branch(x, self.nodes, f"parents_{i}", train=train)
             layer = Expert((width,), self.dropout, name=f"layer_{i}")
-            x = experts(layer, self.nodes, x, train=train)
-        return by_task(self.branch(x, len(tasks), "own_parents", train=train), tasks)
+            x = apply_experts(layer, self.nodes, x, train=train)
+        return split_by_task(self.branch(x, len(tasks), "own_parents", train=train), tasks)
 
     def branch(
         self, parents: Float[Array, "n b d"], children: int, name: str, *, train: bool
@@ -77,13 +77,13 @@ class LTB(nn.Module):
         shape = (children, parents.shape[1], len(parents))
         logits = jnp.broadcast_to(logits[:, None, :], shape).astype(jnp.float32)
         noise = jax.random.gumbel(self.make_rng("dropout"), shape) if train else jnp.zeros(shape)
-        one_hot = choose(logits, noise, self.temperature).astype(parents.dtype)
+        one_hot = _choose_straight_through(logits, noise, self.temperature).astype(parents.dtype)
         if name.startswith("own_"):
             self.sow("intermediates", "gates", one_hot)
         return jnp.einsum("cbn,nbd->cbd", one_hot, parents)
 
 
-def choose(
+def _choose_straight_through(
     logits: Float[Array, "*s n"], noise: Float[Array, "*s n"], temperature: float
 ) -> Float[Array, "*s n"]:
     """Returns one-hot vectors at the largest of logits + noise, with the gradient of a softmax."""

@@ -7,7 +7,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmjax.sharing.copies import Copies
-from mmjax.sharing.experts import Expert, by_task, check_experts, experts, linear, side_by_side
+from mmjax.sharing.experts import (
+    Expert,
+    apply_experts,
+    apply_linear_copies,
+    check_expert_counts,
+    concatenate_copies,
+    split_by_task,
+)
 
 
 class MMoE(nn.Module):
@@ -39,7 +46,7 @@ class MMoE(nn.Module):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        check_experts(self, "experts")
+        check_expert_counts(self, "experts")
         super().__post_init__()
 
     def copies(self, tasks: Sequence[str]) -> Copies | None:
@@ -54,8 +61,8 @@ class MMoE(nn.Module):
         """Maps [b d], or copies [n b d], to {task: [b features[-1]]}."""
         x = x.shared if isinstance(x, Copies) else x
         expert = Expert(self.features, self.dropout, name="shared_experts")
-        outputs = experts(expert, self.experts, x, train=train)
+        outputs = apply_experts(expert, self.experts, x, train=train)
         gate = nn.Dense(self.experts, use_bias=False, name="own_gates")
-        gates = nn.softmax(linear(gate, len(tasks), side_by_side(x)))
+        gates = nn.softmax(apply_linear_copies(gate, len(tasks), concatenate_copies(x)))
         self.sow("intermediates", "gates", gates)
-        return by_task(jnp.einsum("tbn,nbe->tbe", gates, outputs), tasks)
+        return split_by_task(jnp.einsum("tbn,nbe->tbe", gates, outputs), tasks)

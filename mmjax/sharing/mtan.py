@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from mmjax.dropout import Dropout
 from mmjax.sharing.copies import copied
-from mmjax.sharing.experts import by_task
+from mmjax.sharing.experts import split_by_task
 
 
 class MTAN(nn.Module):
@@ -44,16 +44,16 @@ class MTAN(nn.Module):
         """Maps [b d] to {task: [b features[-1]]}."""
         mask_first = copied(lambda mask, *args: mask(*args), len(tasks), None)
         mask_next = copied(lambda mask, *args: mask(*args), len(tasks), (None, None, 0))
-        y = mask_first(Mask(name="own_mask_0"), x, x)
+        y = mask_first(_AttentionMask(name="own_mask_0"), x, x)
         for i, width in enumerate(self.features, start=1):
             u = nn.relu(nn.Dense(width, name=f"first_{i}")(x))
             x = nn.relu(nn.Dense(width, name=f"second_{i}")(u))
             x = Dropout(self.dropout)(x, train=train)
-            y = mask_next(Mask(name=f"own_mask_{i}"), u, x, y)
-        return by_task(y, tasks)
+            y = mask_next(_AttentionMask(name=f"own_mask_{i}"), u, x, y)
+        return split_by_task(y, tasks)
 
 
-class Mask(nn.Module):
+class _AttentionMask(nn.Module):
     """One task's attention to one block."""
 
     @nn.compact

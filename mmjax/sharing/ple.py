@@ -7,8 +7,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.sharing.cgc import mix
-from mmjax.sharing.experts import Expert, by_task, check_experts, experts, linear
+from mmjax.sharing.cgc import mix_experts
+from mmjax.sharing.experts import (
+    Expert,
+    apply_experts,
+    apply_linear_copies,
+    check_expert_counts,
+    split_by_task,
+)
 
 
 class PLE(nn.Module):
@@ -44,7 +50,7 @@ class PLE(nn.Module):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        check_experts(self, "levels", "shared", "own")
+        check_expert_counts(self, "levels", "shared", "own")
         super().__post_init__()
 
     @nn.compact
@@ -58,7 +64,7 @@ class PLE(nn.Module):
             if level < self.levels - 1:
                 gate = nn.Dense(len(outputs), use_bias=False, name=f"common_gate_{level}")
                 common = jnp.einsum("bn,nbe->be", nn.softmax(gate(common)), outputs)
-        return by_task(streams, tasks)
+        return split_by_task(streams, tasks)
 
     def extract(
         self,
@@ -76,13 +82,15 @@ class PLE(nn.Module):
         gates_prefix = "own" if above <= 1 else "task"
         expert = functools.partial(Expert, self.features, self.dropout)
         inputs = jnp.repeat(streams, self.own, axis=0)
-        own = experts(
+        own = apply_experts(
             expert(name=f"{experts_prefix}_experts_{level}"), len(inputs), inputs, train=train
         )
-        shared = experts(expert(name=f"shared_experts_{level}"), self.shared, common, train=train)
+        shared = apply_experts(
+            expert(name=f"shared_experts_{level}"), self.shared, common, train=train
+        )
         gate = nn.Dense(
             self.own + self.shared, use_bias=False, name=f"{gates_prefix}_gates_{level}"
         )
-        gates = nn.softmax(linear(gate, tasks, streams))
+        gates = nn.softmax(apply_linear_copies(gate, tasks, streams))
         self.sow("intermediates", "gates", gates)
-        return mix(gates, own, shared), jnp.concatenate([own, shared])
+        return mix_experts(gates, own, shared), jnp.concatenate([own, shared])

@@ -6,7 +6,7 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from mmjax.sharing.copies import Copies
-from mmjax.sharing.experts import Expert, by_task, experts
+from mmjax.sharing.experts import Expert, apply_experts, split_by_task
 
 
 class TaskSpecific(nn.Module):
@@ -40,4 +40,4 @@ class TaskSpecific(nn.Module):
     ) -> dict[str, Float[Array, "b e"]]:
         """Maps own copies [t b d] to {task: [b features[-1]]}."""
         expert = Expert(self.features, self.dropout, name="own_layers")
-        return by_task(experts(expert, len(tasks), x.own, train=train), tasks)
+        return split_by_task(apply_experts(expert, len(tasks), x.own, train=train), tasks)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Choice", "LogUniform", "Study", "Tuning", "Uniform", "load"]
 
-_HOMES = {
+_MODULES = {
     "Choice": "search_space",
     "LogUniform": "search_space",
     "Study": "study",
@@ -35,6 +35,6 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Imports a name on first use: `load` needs pandas, which `mmjax show` does not."""
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

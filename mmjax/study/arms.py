@@ -11,7 +11,7 @@ from mmjax import config as configs
 from mmjax.config import ConfigError, public_names
 from mmjax.study.study import Axis, Changes, Study
 
-LONGEST = 120  # characters; the name of an arm is also the name of its directory
+_MAX_NAME_LENGTH = 120  # characters; the name of an arm is also the name of its directory
 
 
 class Arm(NamedTuple):
@@ -32,7 +32,7 @@ class Arm(NamedTuple):
     changes: dict[str, str]
 
 
-def make_arms(study: Study, base: fdl.Buildable) -> dict[str, Arm]:
+def make_study_arms(study: Study, base: fdl.Buildable) -> dict[str, Arm]:
     """Returns {name: arm}: the grid in the order of the axes, then the single baselines.
 
     Args:
@@ -42,7 +42,7 @@ def make_arms(study: Study, base: fdl.Buildable) -> dict[str, Arm]:
     Raises:
       ConfigError: a path, value or label is invalid, or the study has no arms.
     """
-    axes = {axis: labelled(axis, values) for axis, values in study.axes.items()}
+    axes = {axis: _label_values(axis, values) for axis, values in study.axes.items()}
     arms: dict[str, Arm] = {}
     for combination in itertools.product(*axes.values()):
         labels = dict(zip(axes, combination, strict=True))
@@ -50,25 +50,27 @@ def make_arms(study: Study, base: fdl.Buildable) -> dict[str, Arm]:
             continue
         changes: dict[str, str] = {}
         for axis, label in labels.items():
-            add_changes(changes, axes[axis][label], axis)
-        name = ",".join(f"{short(axis, axes)}={slug(label)}" for axis, label in labels.items())
+            _add_changes(changes, axes[axis][label], axis)
+        name = ",".join(
+            f"{_shorten_axis(axis, axes)}={_to_file_name(label)}" for axis, label in labels.items()
+        )
         if name in arms:
             raise ConfigError(f"two arms have the name {name}; give their axes different labels.")
-        if len(name) > LONGEST:
+        if len(name) > _MAX_NAME_LENGTH:
             raise ConfigError(
-                f"the name of the arm {name} has more than {LONGEST} characters; give its axes "
+                f"the name of the arm {name} has more than {_MAX_NAME_LENGTH} characters; give its axes "
                 "short labels: {axis: {label: {path: value}}}."
             )
-        arms[name] = Arm(changed(base, changes, name), labels, "arm", None, changes)
+        arms[name] = Arm(_apply_changes(base, changes, name), labels, "arm", None, changes)
     if not arms:
         raise ConfigError(
             "the study has no arms: define axes, and make sure that leave_out does not exclude "
             "every combination."
         )
-    return arms | singles(study, base)
+    return arms | _make_single_baselines(study, base)
 
 
-def labelled(axis: str, values: Axis) -> dict[str, Changes]:
+def _label_values(axis: str, values: Axis) -> dict[str, Changes]:
     """Returns {label: changes} of an axis given in either form."""
     changes_of: dict[str, Changes] = {}
     if isinstance(values, Mapping):
@@ -82,7 +84,7 @@ def labelled(axis: str, values: Axis) -> dict[str, Changes]:
     return changes_of
 
 
-def add_changes(changes: dict[str, str], more: Changes, axis: str) -> None:
+def _add_changes(changes: dict[str, str], more: Changes, axis: str) -> None:
     """Adds the changes of an axis to those of the axes before it."""
     for path, value in more.items():
         if path in changes:
@@ -92,17 +94,17 @@ def add_changes(changes: dict[str, str], more: Changes, axis: str) -> None:
         changes[path] = str(value)
 
 
-def changed(base: fdl.Buildable, changes: Changes, name: str) -> fdl.Buildable:
+def _apply_changes(base: fdl.Buildable, changes: Changes, name: str) -> fdl.Buildable:
     """Applies the changes of the arm `name` to the base experiment."""
     for path, value in changes.items():
         try:
-            base = configs.apply(base, f"{path}={value}")
+            base = configs.apply_setting(base, f"{path}={value}")
         except ConfigError as error:
             raise ConfigError(f"arm {name}: {str(error).removeprefix('--set ')}") from error
     return base
 
 
-def singles(study: Study, base: fdl.Buildable) -> dict[str, Arm]:
+def _make_single_baselines(study: Study, base: fdl.Buildable) -> dict[str, Arm]:
     """Returns the arms that keep one task, and those that keep one modality, of the base.
 
     A single task has nothing to balance, so it gets equal weights. If the base experiment monitors
@@ -112,39 +114,41 @@ def singles(study: Study, base: fdl.Buildable) -> dict[str, Arm]:
     if study.single_task:
         for task in configs.single_task(base):
             if task != "all":
-                settings = alone(base.model.heads, "model.heads", task) | {"balancer": "equal()"}
-                if monitor(base).partition("/")[0] not in (task, "loss"):
+                settings = _remove_others(base.model.heads, "model.heads", task) | {
+                    "balancer": "equal()"
+                }
+                if get_monitored_metric(base).partition("/")[0] not in (task, "loss"):
                     settings["monitor"] = "loss"
                 name = f"single_task={task}"
-                config = changed(base, settings, name)
+                config = _apply_changes(base, settings, name)
                 arms[name] = Arm(config, {}, "single_task", task, settings)
     if study.single_modality:
         for modality in configs.single_modality(base):
             if modality != "all":
-                settings = alone(base.model.encoders, "model.encoders", modality)
+                settings = _remove_others(base.model.encoders, "model.encoders", modality)
                 name = f"single_modality={modality}"
-                config = changed(base, settings, name)
+                config = _apply_changes(base, settings, name)
                 arms[name] = Arm(config, {}, "single_modality", modality, settings)
     return arms
 
 
-def alone(parts: Mapping[str, Any], path: str, remaining: str) -> dict[str, str]:
+def _remove_others(parts: Mapping[str, Any], path: str, remaining: str) -> dict[str, str]:
     """Returns the changes that remove all of some parts except one."""
     return {f"{path}.{name}": "None" for name in parts if name != remaining}
 
 
-def monitor(config: fdl.Buildable) -> str:
+def get_monitored_metric(config: fdl.Buildable) -> str:
     """Returns the name of the metric that an experiment monitors."""
     return str(config.__arguments__.get("monitor", "loss"))
 
 
-def baseline_name(study: Study, arms: Mapping[str, Arm]) -> str:
+def find_baseline(study: Study, arms: Mapping[str, Arm]) -> str:
     """Returns the name of the baseline arm.
 
     Raises:
       ConfigError: the baseline names an unknown axis or label, or an arm that is left out.
     """
-    axes = {axis: list(labelled(axis, values)) for axis, values in study.axes.items()}
+    axes = {axis: list(_label_values(axis, values)) for axis, values in study.axes.items()}
     for axis, label in study.baseline.items():
         if axis not in axes:
             raise ConfigError(
@@ -164,7 +168,7 @@ def baseline_name(study: Study, arms: Mapping[str, Arm]) -> str:
     )
 
 
-def primary_metric(
+def choose_primary_metric(
     study: Study, base: fdl.Buildable, directions: Mapping[str, str]
 ) -> tuple[str, str]:
     """Returns the study's metric and its direction ("max" or "min").
@@ -172,7 +176,7 @@ def primary_metric(
     Raises:
       ConfigError: no task has that metric. The message lists the known ones.
     """
-    metric = study.metric or monitor(base)
+    metric = study.metric or get_monitored_metric(base)
     known = sorted(directions)
     if metric not in directions:
         origin = "the study's metric" if study.metric else "the metric that the experiment monitors"
@@ -181,7 +185,7 @@ def primary_metric(
     return metric, directions[metric]
 
 
-def slug(label: str) -> str:
+def _to_file_name(label: str) -> str:
     """Converts a label to a part of a file name: pcgrad() -> pcgrad, cagrad(c=0.4) -> cagrad_c=0.4.
 
     Example:
@@ -191,8 +195,8 @@ def slug(label: str) -> str:
     return re.sub(r"[^\w.+=-]+", "_", label.replace("()", "")).strip("_.") or "_"
 
 
-def short(axis: str, axes: Sequence[str] | Mapping[str, Any]) -> str:
+def _shorten_axis(axis: str, axes: Sequence[str] | Mapping[str, Any]) -> str:
     """Returns the last part of an axis's name if no other axis ends in it, or else all of it."""
     last = axis.rpartition(".")[2]
     endings = [other.rpartition(".")[2] for other in axes]
-    return slug(last if endings.count(last) == 1 else axis)
+    return _to_file_name(last if endings.count(last) == 1 else axis)

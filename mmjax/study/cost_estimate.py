@@ -6,16 +6,18 @@ from collections.abc import Sequence
 import jax
 
 from mmjax.console import print_paragraph, print_table, print_text
-from mmjax.study.live_display import shown
-from mmjax.study.packing import Lane, split, steps, sweep
-from mmjax.study.study_plan import Plan
+from mmjax.study.live_display import format_duration
+from mmjax.study.packing import StudyReplica, count_steps, make_sweep, split_replicas
+from mmjax.study.study_plan import StudyPlan
 from mmjax.train.programs import Programs
-from mmjax.train.schedule import Plan as Dispatches
+from mmjax.train.schedule import Schedule as Dispatches
 
-TIMED = 4  # dispatches that are timed after the first one
+_TIMED_DISPATCHES = 4  # dispatches that are timed after the first one
 
 
-def describe(plan: Plan, devices: Sequence[jax.Device] | None, max_replicas: int | None) -> None:
+def print_cost_estimate(
+    plan: StudyPlan, devices: Sequence[jax.Device] | None, max_replicas: int | None
+) -> None:
     """Prints the arms, the programs with their replicas, and the estimated time.
 
     The program of the baseline is compiled and run for a few dispatches. Every other program is
@@ -29,15 +31,17 @@ def describe(plan: Plan, devices: Sequence[jax.Device] | None, max_replicas: int
     """
     tuning = plan.study.tuning
     trials = 0 if tuning is None else tuning.trials * len(tuning.seeds)
-    programs = [piece for replicas in plan.groups() for piece in split(replicas, max_replicas)]
-    show_arms(plan)
-    baseline = holder(plan, programs)
-    first_seconds, step_seconds = measure(plan, baseline, devices)
-    baseline_flops = flops(plan, baseline, devices)
+    programs = [
+        piece for replicas in plan.groups() for piece in split_replicas(replicas, max_replicas)
+    ]
+    _print_arms(plan)
+    baseline = _find_baseline_program(plan, programs)
+    first_seconds, step_seconds = _measure_times(plan, baseline, devices)
+    baseline_flops = _count_step_flops(plan, baseline, devices)
     rows, total = [], 0.0
     for replicas in programs:
-        relative_flops = flops(plan, replicas, devices) / baseline_flops
-        number_of_steps = steps(plan.build(replicas[0].unit.config))
+        relative_flops = _count_step_flops(plan, replicas, devices) / baseline_flops
+        number_of_steps = count_steps(plan.build(replicas[0].unit.config))
         arms = list(dict.fromkeys(replica.unit.home.name for replica in replicas))
         trial_replicas = trials * len(arms)
         trainings = len(replicas) + trial_replicas
@@ -46,11 +50,11 @@ def describe(plan: Plan, devices: Sequence[jax.Device] | None, max_replicas: int
         total += seconds + (first_seconds if trial_replicas else 0)
         rows.append(
             [
-                name_of(arms),
+                _name_program(arms),
                 str(len(replicas)),
                 str(number_of_steps),
                 f"{relative_flops:.2f}",
-                shown(seconds),
+                format_duration(seconds),
             ]
         )
     print_table([["program", "replicas", "steps", "FLOPs", "time"], *rows])
@@ -60,14 +64,16 @@ def describe(plan: Plan, devices: Sequence[jax.Device] | None, max_replicas: int
         )
     print_paragraph(
         f"\n{len(plan.arms)} arms, {len(programs)} programs to compile, "
-        f"{sum(map(len, programs))} replicas: about {shown(total)}.\n"
+        f"{sum(map(len, programs))} replicas: about {format_duration(total)}.\n"
         f"Measured: the program of {plan.facts['baseline']} took {first_seconds:.1f} s to the end "
         f"of its first dispatch, then {1000 * step_seconds:.2f} ms per step per replica; the "
         "others are extrapolated by FLOPs. Validation and tests are not included."
     )
 
 
-def holder(plan: Plan, programs: Sequence[Sequence[Lane]]) -> Sequence[Lane]:
+def _find_baseline_program(
+    plan: StudyPlan, programs: Sequence[Sequence[StudyReplica]]
+) -> Sequence[StudyReplica]:
     """Returns the replicas of the first arm's program among those that train the baseline.
 
     Raises:
@@ -84,26 +90,28 @@ def holder(plan: Plan, programs: Sequence[Sequence[Lane]]) -> Sequence[Lane]:
     raise KeyError(plan.facts["baseline"])
 
 
-def flops(plan: Plan, replicas: Sequence[Lane], devices: Sequence[jax.Device] | None) -> int:
+def _count_step_flops(
+    plan: StudyPlan, replicas: Sequence[StudyReplica], devices: Sequence[jax.Device] | None
+) -> int:
     """Counts the floating-point operations of one training step of one replica."""
     experiment = plan.build(replicas[0].unit.config)
     return Programs(experiment, [replicas[0].seed], devices).flops()
 
 
-def measure(
-    plan: Plan, replicas: Sequence[Lane], devices: Sequence[jax.Device] | None
+def _measure_times(
+    plan: StudyPlan, replicas: Sequence[StudyReplica], devices: Sequence[jax.Device] | None
 ) -> tuple[float, float]:
     """Returns the seconds to the end of a program's first dispatch, and per step per replica."""
     begin = time.perf_counter()
     experiment = plan.build(replicas[0].unit.config)
     seeds = [replica.seed for replica in replicas]
-    programs = Programs(experiment, seeds, devices, sweep(replicas, experiment))
+    programs = Programs(experiment, seeds, devices, make_sweep(replicas, experiment))
     dispatches = Dispatches(experiment, programs.seeds, programs.splits.size("train"))
     # Only dispatches of the first one's length run without another compilation.
     ranges = [r for r in dispatches.ranges if r[1] - r[0] == dispatches.ranges[0][1]]
     chunks = programs.splits.feed("train").chunks(dispatches.dispatches)
     state, times = None, []
-    for _, (data, indices) in zip(ranges[: 1 + TIMED], chunks, strict=False):
+    for _, (data, indices) in zip(ranges[: 1 + _TIMED_DISPATCHES], chunks, strict=False):
         state = state or programs.compile_and_init(data, indices).train
         state, metrics = programs.train(state, data, indices)
         jax.block_until_ready(metrics)
@@ -115,7 +123,7 @@ def measure(
     return times[0], dispatch_seconds / steps_per_dispatch / len(replicas)
 
 
-def show_arms(plan: Plan) -> None:
+def _print_arms(plan: StudyPlan) -> None:
     """Prints every arm with its changes."""
     rows = []
     for name, arm in plan.arms.items():
@@ -124,6 +132,6 @@ def show_arms(plan: Plan) -> None:
     print_table([["arm", "changes"], *rows], words=2)
 
 
-def name_of(arms: Sequence[str]) -> str:
+def _name_program(arms: Sequence[str]) -> str:
     """Returns a short name of a program that trains these arms."""
     return arms[0] + (f" and {len(arms) - 1} more" if len(arms) > 1 else "")

@@ -9,11 +9,11 @@ from typing import Any
 
 from mmjax.console import make_progress
 from mmjax.escapes import escape_control_characters
-from mmjax.study.packing import steps
-from mmjax.train.progress_bar import Report
+from mmjax.study.packing import count_steps
+from mmjax.train.reporting.progress_bar import ReportProgress
 
 
-class Display:
+class StudyDisplay:
     """Shows the progress of a study; a context manager.
 
     The time left is extrapolated from the steps that this start has trained (summed over replicas)
@@ -28,7 +28,7 @@ class Display:
         self.homes, self.begin = homes, time.perf_counter()
         seeds, tuning = len(plan.study.seeds), plan.study.tuning
         trials = tuning.trials * len(tuning.seeds) if tuning else 0
-        steps_of = {name: steps(plan.build(arm.config)) for name, arm in plan.arms.items()}
+        steps_of = {name: count_steps(plan.build(arm.config)) for name, arm in plan.arms.items()}
         self.total_steps = 0.0
         for name in plan.arms:
             if not (homes[name] / "result.json").exists():
@@ -62,13 +62,13 @@ class Display:
         if self.completed_steps:
             seconds = time.perf_counter() - self.begin
             steps_left = max(self.total_steps - self.completed_steps, 0)
-            status += f"; about {shown(steps_left * seconds / self.completed_steps)} left"
+            status += f"; about {format_duration(steps_left * seconds / self.completed_steps)} left"
         self.bar.update(self.study_task, completed=self.completed_steps, status=status)
 
     @contextmanager
     def show(
         self, title: str, total: int, start: int, examples_per_step: int, *, replicas: int
-    ) -> Iterator[Report]:
+    ) -> Iterator[ReportProgress]:
         """Shows the steps of a program of `replicas` replicas; a `show` of `mmjax.fit`."""
         self.running_arm, last_step = escape_control_characters(title), start
         self.total_steps -= replicas * start  # trained by an earlier start
@@ -90,7 +90,7 @@ class Display:
             self.refresh()
 
 
-def shown(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Formats a duration: 40 s, 12 min or 3.5 h.
 
     Example:

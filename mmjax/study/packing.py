@@ -15,7 +15,7 @@ from mmjax.config import ConfigError, public_names
 from mmjax.experiment import Experiment
 from mmjax.train.traced_hparams import Sweep
 
-TRACED = ("model", "optimizer", "balancer", "augment", "modality_dropout")
+_TRACED_PARTS = ("model", "optimizer", "balancer", "augment", "modality_dropout")
 """Fields of an experiment whose numbers are traced by the compiled program."""
 
 
@@ -35,17 +35,17 @@ class Unit(NamedTuple):
     numbers: Mapping[str, float]
 
 
-class Lane(NamedTuple):
+class StudyReplica(NamedTuple):
     """One training inside a program: a unit with one of its seeds."""
 
     unit: Unit
     seed: int
 
 
-Build = Callable[[fdl.Buildable], Experiment]
+ExperimentBuilder = Callable[[fdl.Buildable], Experiment]
 
 
-def builder(base: fdl.Buildable) -> Build:
+def make_builder(base: fdl.Buildable) -> ExperimentBuilder:
     """Returns a function that builds experiments, which share the data of the base experiment."""
     shared: dict[str, Any] = {}
 
@@ -53,21 +53,21 @@ def builder(base: fdl.Buildable) -> Build:
         data = config.__arguments__.get("data")
         if isinstance(data, fdl.Buildable) and data == base.__arguments__.get("data"):
             if not shared:
-                shared["data"] = configs.build(data, at="data")
+                shared["data"] = configs.build_config(data, at="data")
             config = copy.copy(config)
             config.data = shared["data"]
-        experiment: Experiment = configs.build(config)
+        experiment: Experiment = configs.build_config(config)
         return experiment
 
     return build
 
 
-def numbers_of(config: fdl.Buildable, vmapped: Sequence[str]) -> dict[str, float]:
+def get_vmapped_numbers(config: fdl.Buildable, vmapped: Sequence[str]) -> dict[str, float]:
     """Returns {path: number} for the paths at which a configuration has a number."""
-    rows = configs.flatten(config)
+    rows = configs.flatten_config(config)
     numbers = {}
     for path in vmapped:
-        value = _literal(rows[path]) if path in rows else None
+        value = _parse_number(rows[path]) if path in rows else None
         if value is not None:
             numbers[path] = value
     return numbers
@@ -84,32 +84,34 @@ def check_vmapped(vmapped: Sequence[str], rows: Sequence[Mapping[str, str]]) -> 
       ConfigError: a path is unknown, not traced or not a number.
     """
     for path in vmapped:
-        if path.partition(".")[0] not in TRACED:
+        if path.partition(".")[0] not in _TRACED_PARTS:
             raise ConfigError(
                 f"vmapped names {path}, which is used outside of the compiled program, so the "
                 "replicas of one program cannot differ in it; choose a number in "
-                f"{', '.join(TRACED)}."
+                f"{', '.join(_TRACED_PARTS)}."
             )
         values = [row[path] for row in rows if path in row]
         if not values:
-            known = sorted({p for row in rows for p, v in row.items() if _literal(v) is not None})
+            known = sorted(
+                {p for row in rows for p, v in row.items() if _parse_number(v) is not None}
+            )
             near = public_names.did_you_mean(path, known)
             raise ConfigError(f"vmapped names {path}, which no arm has.{near}")
-        if all(_literal(value) is None for value in values):
+        if all(_parse_number(value) is None for value in values):
             raise ConfigError(f"vmapped names {path}, which is not a number but {values[0]}.")
 
 
-def grouped(units: Sequence[Unit], module: ModuleType | None) -> list[list[Lane]]:
+def group_replicas(units: Sequence[Unit], module: ModuleType | None) -> list[list[StudyReplica]]:
     """Returns the replicas of each program: units whose configurations differ in numbers only."""
-    groups: dict[str, list[Lane]] = {}
+    groups: dict[str, list[StudyReplica]] = {}
     for unit in units:
-        groups.setdefault(_but_for_numbers(unit, module), []).extend(
-            Lane(unit, seed) for seed in unit.seeds
+        groups.setdefault(_dump_without_numbers(unit, module), []).extend(
+            StudyReplica(unit, seed) for seed in unit.seeds
         )
     return list(groups.values())
 
 
-def sweep(replicas: Sequence[Lane], experiment: Experiment) -> Sweep | None:
+def make_sweep(replicas: Sequence[StudyReplica], experiment: Experiment) -> Sweep | None:
     """Returns the numbers in which a program's replicas differ; None if there are none.
 
     Args:
@@ -119,20 +121,22 @@ def sweep(replicas: Sequence[Lane], experiment: Experiment) -> Sweep | None:
     first = replicas[0].unit
     if not first.numbers:
         return None
-    config = configs.put(first.config, "data", experiment.data)
+    config = configs.replace_value(first.config, "data", experiment.data)
 
     def build(numbers: Mapping[str, Any]) -> Experiment:
         changed_config = config
         for path, value in numbers.items():
-            changed_config = configs.put(changed_config, path, value)
-        experiment: Experiment = configs.build(changed_config)
+            changed_config = configs.replace_value(changed_config, path, value)
+        experiment: Experiment = configs.build_config(changed_config)
         return experiment
 
     values = {p: tuple(replica.unit.numbers[p] for replica in replicas) for p in first.numbers}
     return Sweep(build, values)
 
 
-def split(replicas: Sequence[Lane], max_replicas: int | None) -> list[list[Lane]]:
+def split_replicas(
+    replicas: Sequence[StudyReplica], max_replicas: int | None
+) -> list[list[StudyReplica]]:
     """Splits replicas into the fewest programs of about equal size.
 
     Args:
@@ -148,12 +152,12 @@ def split(replicas: Sequence[Lane], max_replicas: int | None) -> list[list[Lane]
     return [list(replicas[start:end]) for start, end in itertools.pairwise(bounds)]
 
 
-def steps(experiment: Experiment) -> int:
+def count_steps(experiment: Experiment) -> int:
     """Returns the number of training steps of one replica."""
     return experiment.epochs * (len(experiment.data.splits["train"]) // experiment.batch_size)
 
 
-def _literal(text: str) -> float | None:
+def _parse_number(text: str) -> float | None:
     """Returns the number that a value as text stands for; None if it is not a number."""
     try:
         value = ast.literal_eval(text)
@@ -162,9 +166,9 @@ def _literal(text: str) -> float | None:
     return float(value) if type(value) in (int, float) else None
 
 
-def _but_for_numbers(unit: Unit, module: ModuleType | None) -> str:
+def _dump_without_numbers(unit: Unit, module: ModuleType | None) -> str:
     """Returns a unit's stored configuration with its vmapped numbers set to zero."""
     config = unit.config
     for path in unit.numbers:
-        config = configs.put(config, path, 0.0)
-    return configs.dump(config, module)
+        config = configs.replace_value(config, path, 0.0)
+    return configs.dump_config(config, module)

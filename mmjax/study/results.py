@@ -24,9 +24,9 @@ import pandas as pd
 
 from mmjax import files
 
-FILE = "results.parquet"
-CHECKSUM = "results.parquet.sha256"
-COLUMNS = ("arm", "seed", "split", "step", "metric", "value")
+RESULTS_FILE = "results.parquet"
+CHECKSUM_FILE = "results.parquet.sha256"
+RESULT_COLUMNS = ("arm", "seed", "split", "step", "metric", "value")
 
 
 def load(directory: Path) -> pd.DataFrame:
@@ -40,18 +40,18 @@ def load(directory: Path) -> pd.DataFrame:
       ValueError: the file does not exist, or it lacks a column.
     """
     directory = Path(directory)
-    path = directory / FILE
+    path = directory / RESULTS_FILE
     if not path.is_file():
-        raise ValueError(f"{directory} has no {FILE}; run the study first (mmjax ablate).")
-    stored = directory / CHECKSUM
-    with files.naming_damage(path):
-        if stored.is_file() and files.read_text(stored).split()[:1] != [files.checksum_file(path)]:
+        raise ValueError(f"{directory} has no {RESULTS_FILE}; run the study first (mmjax ablate).")
+    stored = directory / CHECKSUM_FILE
+    with files.name_damaged_file(path):
+        if stored.is_file() and files.read_text(stored).split()[:1] != [files.compute_sha256(path)]:
             raise ValueError("its checksum does not match")
         try:
             frame = pd.read_parquet(path)
         except OSError as error:  # pyarrow raises OSError for bad bytes
             raise ValueError(str(error)) from error
-    missing = [name for name in COLUMNS if name not in frame.columns]
+    missing = [name for name in RESULT_COLUMNS if name not in frame.columns]
     if missing:
         raise ValueError(
             f"{path} lacks the columns {missing}; it has {list(frame.columns)}. "

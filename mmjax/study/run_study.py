@@ -18,21 +18,21 @@ from pathlib import Path
 import jax
 
 from mmjax import config as configs
-from mmjax.runs.run_files import write_config
+from mmjax.runs.run_files import write_config_file
 from mmjax.study import write_results
-from mmjax.study.arms import Arm, monitor
-from mmjax.study.live_display import Display
+from mmjax.study.arms import Arm, get_monitored_metric
+from mmjax.study.live_display import StudyDisplay
 from mmjax.study.packing import Unit
-from mmjax.study.study_plan import Plan
-from mmjax.study.train_units import Trainer, train
-from mmjax.study.tuning import tune
-from mmjax.train.evaluation import directions
+from mmjax.study.study_plan import StudyPlan
+from mmjax.study.train_units import Trainer, train_units
+from mmjax.study.tuning import tune_arms
+from mmjax.train.evaluation import get_metric_directions
 from mmjax.train.loop import TEN_MINUTES
-from mmjax.train.run_arms import read_or_set_aside
+from mmjax.train.run_arms import read_or_set_aside_result
 
 
-def run(
-    plan: Plan,
+def run_study(
+    plan: StudyPlan,
     directory: Path,
     *,
     devices: Sequence[jax.Device] | None = None,
@@ -57,15 +57,15 @@ def run(
     """
     homes = {name: directory / "arms" / name for name in plan.arms}
     units = {name: plan.unit(homes[name], arm.config) for name, arm in plan.arms.items()}
-    completed = {name for name, home in homes.items() if read_or_set_aside(home) is not None}
+    completed = {name for name, home in homes.items() if read_or_set_aside_result(home) is not None}
     labels = {name: arm.labels for name, arm in plan.arms.items()}
 
-    with Display(plan, homes) as display:
+    with StudyDisplay(plan, homes) as display:
 
         def record_end(unit: Unit) -> None:
             display.refresh()
             if unit.home.parent == directory / "arms":  # not a trial
-                write_results.write(directory, labels, plan.facts["axes"])
+                write_results.write_results(directory, labels, plan.facts["axes"])
 
         trainer = Trainer(
             programs=directory / "programs",
@@ -80,15 +80,15 @@ def run(
         )
         waiting_homes = {name: homes[name] for name in plan.arms if name not in completed}
         units |= _tune_and_store_arms(plan, trainer, waiting_homes)
-        train(trainer, list(units.values()), test=True)
-    write_results.write(directory, labels, plan.facts["axes"])
+        train_units(trainer, list(units.values()), test=True)
+    write_results.write_results(directory, labels, plan.facts["axes"])
     if not any((directory / "programs").glob("*")):
         shutil.rmtree(directory / "programs", ignore_errors=True)
     return [name for name, home in homes.items() if not (home / "result.json").exists()]
 
 
 def _tune_and_store_arms(
-    plan: Plan, trainer: Trainer, homes: Mapping[str, Path]
+    plan: StudyPlan, trainer: Trainer, homes: Mapping[str, Path]
 ) -> dict[str, Unit]:
     """Tunes the arms {name: directory}, if the study asks for it, and writes their configurations.
 
@@ -96,24 +96,26 @@ def _tune_and_store_arms(
     """
     configurations = {home: plan.arms[name].config for name, home in homes.items()}
     if plan.study.tuning is not None:
-        metrics = {home: judged_by(plan, plan.arms[name]) for name, home in homes.items()}
+        metrics = {
+            home: _choose_trial_metric(plan, plan.arms[name]) for name, home in homes.items()
+        }
         vmapped = plan.study.vmapped
-        configurations = tune(trainer, plan.study.tuning, configurations, vmapped, metrics)
+        configurations = tune_arms(trainer, plan.study.tuning, configurations, vmapped, metrics)
     units = {}
     for name, home in homes.items():
         units[name] = plan.unit(home, configurations[home])
         home.mkdir(parents=True, exist_ok=True)
-        text = configs.dump(units[name].config, plan.module)
-        write_config(home / "config.json", text)
+        text = configs.dump_config(units[name].config, plan.module)
+        write_config_file(home / "config.json", text)
     return units
 
 
-def judged_by(plan: Plan, arm: Arm) -> tuple[str, str]:
+def _choose_trial_metric(plan: StudyPlan, arm: Arm) -> tuple[str, str]:
     """Returns the metric that selects an arm's trial, and its direction.
 
     It is the study's metric, or what the arm monitors if it lacks that metric.
     """
-    known = directions(plan.build(arm.config).model)
+    known = get_metric_directions(plan.build(arm.config).model)
     metric = plan.facts["metric"]
-    metric = metric if metric in known else monitor(arm.config)
+    metric = metric if metric in known else get_monitored_metric(arm.config)
     return metric, known[metric]

@@ -44,7 +44,7 @@ class Choice(NamedTuple):
 Distribution = Uniform | LogUniform | Choice
 
 
-def draw(distribution: Distribution, rng: np.random.Generator) -> str:
+def draw_value(distribution: Distribution, rng: np.random.Generator) -> str:
     """Draws one value, as text."""
     if isinstance(distribution, Choice):
         return str(distribution.values[rng.integers(len(distribution.values))])
@@ -54,7 +54,7 @@ def draw(distribution: Distribution, rng: np.random.Generator) -> str:
     return repr(float(rng.uniform(low, high)))
 
 
-def to_optuna(space: Mapping[str, Distribution]) -> dict[str, Any]:
+def make_optuna_distributions(space: Mapping[str, Distribution]) -> dict[str, Any]:
     """Converts distributions to those of Optuna."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 

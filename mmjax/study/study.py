@@ -25,7 +25,7 @@ from mmjax.study.search_space import Distribution
 
 Changes = Mapping[str, str]
 Axis = Mapping[str, Changes] | Sequence[str]
-Labels = Mapping[str, str]
+ArmLabels = Mapping[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,8 +97,8 @@ class Study:
     axes: Mapping[str, Axis]
     seeds: Sequence[int] = (0, 1, 2, 3, 4)
     metric: str | None = None
-    baseline: Labels = dataclasses.field(default_factory=dict)
-    leave_out: Callable[[Labels], bool] | None = None
+    baseline: ArmLabels = dataclasses.field(default_factory=dict)
+    leave_out: Callable[[ArmLabels], bool] | None = None
     single_task: bool = False
     single_modality: bool = False
     vmapped: Sequence[str] = ()

@@ -10,14 +10,16 @@ from mmjax import config as configs
 from mmjax import files, provenance
 from mmjax.config import ConfigError, references
 from mmjax.runs.experiment_code import store_code
-from mmjax.runs.run_files import read_config, write_config
-from mmjax.study.study_plan import Plan
+from mmjax.runs.run_files import read_config_file, write_config_file
+from mmjax.study.study_plan import StudyPlan
 
-STARTED = {"provenance.json", "config.json", "experiment.py", "code", "code.json"}
+_START_FILES = {"provenance.json", "config.json", "experiment.py", "code", "code.json"}
 """Names of the files that a start writes before study.json."""
 
 
-def start(plan: Plan, directory: Path, source: Path | None, record: Mapping[str, Any]) -> None:
+def start_study(
+    plan: StudyPlan, directory: Path, source: Path | None, record: Mapping[str, Any]
+) -> None:
     """Writes the first files of a study, or, if it is resumed, the record of this start.
 
     Args:
@@ -27,27 +29,27 @@ def start(plan: Plan, directory: Path, source: Path | None, record: Mapping[str,
       record: `provenance.record`.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    provenance.append(directory, record)
+    provenance.append_record(directory, record)
     if (directory / "study.json").is_file():
         return
-    write_config(directory / "config.json", configs.dump(plan.base, plan.module))
+    write_config_file(directory / "config.json", configs.dump_config(plan.base, plan.module))
     store_code(directory, plan.module)
     if source is not None:
         shutil.copyfile(source, directory / "experiment.py")
     files.write_json(directory / "study.json", plan.facts)
 
 
-def check(plan: Plan, directory: Path, *, resume: bool) -> None:
+def check_study_directory(plan: StudyPlan, directory: Path, *, resume: bool) -> None:
     """Checks that a directory is empty or holds the same study, to be resumed.
 
     Raises:
       ConfigError: the directory cannot be used; the message names the differences.
     """
-    if files.is_free(directory):
+    if files.is_unused_directory(directory):
         return
     if not (directory / "study.json").is_file():
         names = {p.name for p in directory.iterdir() if not files.is_lock_file(p)}
-        if resume and names <= STARTED:  # an earlier start was interrupted
+        if resume and names <= _START_FILES:  # an earlier start was interrupted
             return
         raise ConfigError(
             f"{directory} is not empty and does not hold a study; choose another --workdir."
@@ -58,15 +60,15 @@ def check(plan: Plan, directory: Path, *, resume: bool) -> None:
             "--workdir."
         )
     stored = files.read_json(directory / "study.json")
-    with files.naming_damage(directory / "study.json"):
+    with files.name_damaged_file(directory / "study.json"):
         differing = []
         for key, value in plan.facts.items():
             if key == "base" and key not in stored:  # written by an older version
                 continue
             if stored[key] != value:
                 differing.append(key)
-    base = read_config(directory / "config.json")
-    if not is_same(base, configs.dump(plan.base, plan.module), plan.module):
+    base = read_config_file(directory / "config.json")
+    if not _is_same_config(base, configs.dump_config(plan.base, plan.module), plan.module):
         differing.append("the base experiment")
     if differing:
         lines = []
@@ -80,7 +82,7 @@ def check(plan: Plan, directory: Path, *, resume: bool) -> None:
         )
 
 
-def is_same(old: str, new: str, own: ModuleType | None) -> bool:
+def _is_same_config(old: str, new: str, own: ModuleType | None) -> bool:
     """Returns whether two stored configurations are equal.
 
     Loading resolves relative paths, which older versions stored.
@@ -88,7 +90,9 @@ def is_same(old: str, new: str, own: ModuleType | None) -> bool:
     if old == new:
         return True
     try:
-        config = configs.load(old, allow=sorted(references.modules_of(new)), own=own)
+        config = configs.load_config(
+            old, allow=sorted(references.list_foreign_modules(new)), own=own
+        )
     except ConfigError:
         return False
-    return configs.dump(config, own) == new
+    return configs.dump_config(config, own) == new

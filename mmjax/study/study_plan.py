@@ -13,26 +13,26 @@ import jax
 from mmjax import config as configs
 from mmjax.config import ConfigError
 from mmjax.provenance import digest_data
-from mmjax.study.arms import Arm, baseline_name, make_arms, primary_metric
+from mmjax.study.arms import Arm, choose_primary_metric, find_baseline, make_study_arms
 from mmjax.study.packing import (
-    Build,
-    Lane,
+    ExperimentBuilder,
+    StudyReplica,
     Unit,
-    builder,
     check_vmapped,
-    grouped,
-    numbers_of,
-    sweep,
+    get_vmapped_numbers,
+    group_replicas,
+    make_builder,
+    make_sweep,
 )
 from mmjax.study.study import Study, Tuning
-from mmjax.study.tuning import check_space
-from mmjax.train.devices import choose_devices
-from mmjax.train.evaluation import directions
-from mmjax.train.experiment_check import check as check_experiment
+from mmjax.study.tuning import check_search_space
+from mmjax.train.evaluation import get_metric_directions
+from mmjax.train.experiment_check import check_experiment as check_experiment
+from mmjax.train.hardware.devices import choose_devices
 from mmjax.train.programs import Programs
 
 
-class Plan(NamedTuple):
+class StudyPlan(NamedTuple):
     """Study with everything that follows from it.
 
     Attributes:
@@ -50,23 +50,23 @@ class Plan(NamedTuple):
     base: fdl.Buildable
     arms: dict[str, Arm]
     facts: dict[str, Any]
-    build: Build
+    build: ExperimentBuilder
     module: ModuleType | None
 
     def unit(self, home: Path, config: fdl.Buildable) -> Unit:
         """Returns the unit that trains a configuration with the study's seeds."""
         seeds = tuple(self.study.seeds)
-        return Unit(home, config, seeds, numbers_of(config, self.study.vmapped))
+        return Unit(home, config, seeds, get_vmapped_numbers(config, self.study.vmapped))
 
-    def groups(self) -> list[list[Lane]]:
+    def groups(self) -> list[list[StudyReplica]]:
         """Returns the replicas of each program, before tuning and if memory is no limit."""
         units = [self.unit(Path(name), arm.config) for name, arm in self.arms.items()]
-        return grouped(units, self.module)
+        return group_replicas(units, self.module)
 
 
-def make_plan(
+def make_study_plan(
     name: str, study: Study, settings: Sequence[str] = (), module: ModuleType | None = None
-) -> Plan:
+) -> StudyPlan:
     """Makes the arms of a study and checks its metric, seeds, numbers and search space.
 
     Args:
@@ -80,19 +80,19 @@ def make_plan(
     """
     base = study.base.as_buildable()
     for setting in settings:
-        base = configs.apply(base, setting)
+        base = configs.apply_setting(base, setting)
     seeds = list(study.seeds)
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"the study's seeds are {seeds}; give one or more distinct seeds.")
-    arms = make_arms(study, base)
-    build = builder(base)
+    arms = make_study_arms(study, base)
+    build = make_builder(base)
     experiment = build(base)
     model, data = experiment.model, experiment.data
-    known = directions(model)
-    metric, direction = primary_metric(study, base, known)
-    check_vmapped(study.vmapped, [configs.flatten(arm.config) for arm in arms.values()])
+    known = get_metric_directions(model)
+    metric, direction = choose_primary_metric(study, base, known)
+    check_vmapped(study.vmapped, [configs.flatten_config(arm.config) for arm in arms.values()])
     if study.tuning is not None:
-        check_space(study.tuning, [arm.config for arm in arms.values()])
+        check_search_space(study.tuning, [arm.config for arm in arms.values()])
         if shared := sorted(set(seeds) & set(study.tuning.seeds)):
             raise ConfigError(
                 f"the seeds {shared} are seeds of both the study and its tuning; the report needs "
@@ -103,7 +103,7 @@ def make_plan(
         "metric": metric,
         "direction": direction,
         "directions": {m: way for m, way in known.items() if "/" in m},
-        "baseline": baseline_name(study, arms),
+        "baseline": find_baseline(study, arms),
         "seeds": seeds,
         "axes": list(study.axes),
         "tasks": sorted(model.heads),
@@ -111,7 +111,7 @@ def make_plan(
             arm: {"labels": a.labels, "role": a.role, "of": a.of, "changes": a.changes}
             for arm, a in arms.items()
         },
-        "tuning": None if study.tuning is None else told(study.tuning),
+        "tuning": None if study.tuning is None else _tuning_to_json(study.tuning),
         "base": {
             "data": data.name,
             "examples": {split: len(source) for split, source in data.splits.items()},
@@ -119,18 +119,18 @@ def make_plan(
             "batch_size": experiment.batch_size,
         },
     }
-    return Plan(name, study, base, arms, facts, build, module)
+    return StudyPlan(name, study, base, arms, facts, build, module)
 
 
-def told(tuning: Tuning) -> dict[str, Any]:
+def _tuning_to_json(tuning: Tuning) -> dict[str, Any]:
     """Converts a search to what JSON can hold."""
     facts = dataclasses.asdict(tuning)
     space = {p: [type(d).__name__, *d] for p, d in tuning.space.items()}
     return json.loads(json.dumps(facts | {"space": space}))  # type: ignore[no-any-return]
 
 
-def check(
-    plan: Plan, devices: Sequence[jax.Device] | None
+def check_plan(
+    plan: StudyPlan, devices: Sequence[jax.Device] | None
 ) -> tuple[dict[str, int], dict[str, str]]:
     """Builds every arm and checks every program, before anything is compiled.
 
@@ -157,5 +157,5 @@ def check(
             # Making the program checks that its numbers can be traced.
             experiment = plan.build(replicas[0].unit.config)
             seeds = [replica.seed for replica in replicas]
-            Programs(experiment, seeds, devices, sweep(replicas, experiment), checked=True)
+            Programs(experiment, seeds, devices, make_sweep(replicas, experiment), checked=True)
     return device_counts, data

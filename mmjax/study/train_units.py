@@ -18,12 +18,19 @@ import jax.numpy as jnp
 
 from mmjax import files
 from mmjax.console import print_text
-from mmjax.study.packing import Build, Lane, Unit, grouped, split, sweep
-from mmjax.train import device_memory
+from mmjax.study.packing import (
+    ExperimentBuilder,
+    StudyReplica,
+    Unit,
+    group_replicas,
+    make_sweep,
+    split_replicas,
+)
 from mmjax.train.checkpoint import Checkpoints, DiskFullError
-from mmjax.train.devices import choose_devices
-from mmjax.train.loop import Fitted, fit
-from mmjax.train.run_arms import Result, read_or_set_aside, result
+from mmjax.train.hardware import device_memory
+from mmjax.train.hardware.devices import choose_devices
+from mmjax.train.loop import FitResult, fit
+from mmjax.train.run_arms import ArmResult, make_arm_result, read_or_set_aside_result
 
 
 class Trainer(NamedTuple):
@@ -42,7 +49,7 @@ class Trainer(NamedTuple):
     """
 
     programs: Path
-    build: Build
+    build: ExperimentBuilder
     module: ModuleType | None
     devices: Sequence[jax.Device] | None
     max_replicas: int | None
@@ -52,14 +59,14 @@ class Trainer(NamedTuple):
     record_end: Callable[[Unit], None]
 
 
-class Piece(NamedTuple):
+class _TrainedReplica(NamedTuple):
     """Trained replica: the results of its program, and its position there."""
 
-    fitted: Fitted
+    fitted: FitResult
     position: int
 
 
-def train(trainer: Trainer, units: Sequence[Unit], *, test: bool) -> None:
+def train_units(trainer: Trainer, units: Sequence[Unit], *, test: bool) -> None:
     """Trains all units that have no result yet; a failure is recorded and the others continue.
 
     Afterwards every unit's home has a `result.json`, or an `error.txt` with the traceback.
@@ -74,40 +81,42 @@ def train(trainer: Trainer, units: Sequence[Unit], *, test: bool) -> None:
     """
     for unit in units:
         unit.home.mkdir(parents=True, exist_ok=True)
-        read_or_set_aside(unit.home)  # a damaged result is set aside and trained again
-    for replicas in grouped(units, trainer.module):
-        waiting = [unit for unit in units_of(replicas) if not is_done(unit)]
+        read_or_set_aside_result(unit.home)  # a damaged result is set aside and trained again
+    for replicas in group_replicas(units, trainer.module):
+        waiting = [unit for unit in _unique_units(replicas) if not _is_done(unit)]
         if not waiting:
             continue
         # A program that an earlier start began continues with the same replicas.
-        if not place_of(trainer, replicas).exists():
-            replicas = [replica for replica in replicas if not is_done(replica.unit)]
-        directory = place_of(trainer, replicas)
+        if not _get_group_directory(trainer, replicas).exists():
+            replicas = [replica for replica in replicas if not _is_done(replica.unit)]
+        directory = _get_group_directory(trainer, replicas)
         for unit in waiting:
             (unit.home / "error.txt").unlink(missing_ok=True)
         try:
-            train_group(trainer, replicas, directory, test=test)
+            _train_group(trainer, replicas, directory, test=test)
             shutil.rmtree(directory, ignore_errors=True)
         except DiskFullError:
             raise
         except Exception as error:
             for unit in waiting:
-                if not is_done(unit):
-                    fail(trainer, unit, error)
+                if not _is_done(unit):
+                    _record_failure(trainer, unit, error)
 
 
-def place_of(trainer: Trainer, replicas: Sequence[Lane]) -> Path:
+def _get_group_directory(trainer: Trainer, replicas: Sequence[StudyReplica]) -> Path:
     """Returns the directory of the programs that train these replicas."""
     # "lanes" is the old word for replicas; directories of interrupted studies have it.
     return trainer.programs / f"{replicas[0].unit.home.name}-{len(replicas)}-lanes"
 
 
-def is_done(unit: Unit) -> bool:
+def _is_done(unit: Unit) -> bool:
     """Returns whether a unit has its result."""
     return (unit.home / "result.json").exists()
 
 
-def train_group(trainer: Trainer, replicas: Sequence[Lane], directory: Path, *, test: bool) -> None:
+def _train_group(
+    trainer: Trainer, replicas: Sequence[StudyReplica], directory: Path, *, test: bool
+) -> None:
     """Trains replicas that can share a program, in several programs if memory is short.
 
     Args:
@@ -116,24 +125,26 @@ def train_group(trainer: Trainer, replicas: Sequence[Lane], directory: Path, *, 
       directory: where the programs' checkpoints go.
       test: whether the test split is evaluated.
     """
-    waiting = split(replicas, trainer.max_replicas)
-    trained: dict[tuple[Path, int], Piece] = {}
+    waiting = split_replicas(replicas, trainer.max_replicas)
+    trained: dict[tuple[Path, int], _TrainedReplica] = {}
     while waiting:
         chunk = waiting.pop(0)
-        if all(is_done(replica.unit) for replica in chunk):
+        if all(_is_done(replica.unit) for replica in chunk):
             continue
         first = chunk[0]
         workdir = directory / f"{first.unit.home.name}-seed{first.seed}-{len(chunk)}-lanes"
         experiment = trainer.build(first.unit.config)
         devices = trainer.devices or choose_devices(experiment)
-        limit = device_memory.available(devices) if trainer.memory is None else trainer.memory
+        limit = (
+            device_memory.get_usable_memory(devices) if trainer.memory is None else trainer.memory
+        )
         try:
             fitted = fit(
                 experiment,
                 workdir,
                 seeds=[replica.seed for replica in chunk],
                 devices=devices,
-                sweep=sweep(chunk, experiment),
+                sweep=make_sweep(chunk, experiment),
                 title=first.unit.home.name,
                 homes=[replica.unit.home for replica in chunk],
                 test=test,
@@ -147,34 +158,38 @@ def train_group(trainer: Trainer, replicas: Sequence[Lane], directory: Path, *, 
             half = -(-len(chunk) // 2)
             print_text(f"{error} Its replicas train in programs of {half} at most.")
             shutil.rmtree(workdir, ignore_errors=True)
-            waiting = split([*chunk, *(replica for rest in waiting for replica in rest)], half)
+            waiting = split_replicas(
+                [*chunk, *(replica for rest in waiting for replica in rest)], half
+            )
             continue
         for index, replica in enumerate(chunk):
-            trained[lane_id(replica)] = Piece(fitted, index)
-        for unit in units_of(chunk):
-            keys = [lane_id(Lane(unit, seed)) for seed in unit.seeds]
-            if all(key in trained for key in keys) and not is_done(unit):
-                finish(trainer, unit, [trained[key] for key in keys], test=test)
+            trained[_get_replica_key(replica)] = _TrainedReplica(fitted, index)
+        for unit in _unique_units(chunk):
+            keys = [_get_replica_key(StudyReplica(unit, seed)) for seed in unit.seeds]
+            if all(key in trained for key in keys) and not _is_done(unit):
+                _finish_unit(trainer, unit, [trained[key] for key in keys], test=test)
 
 
-def lane_id(replica: Lane) -> tuple[Path, int]:
+def _get_replica_key(replica: StudyReplica) -> tuple[Path, int]:
     """Returns a hashable key that identifies a replica."""
     return replica.unit.home, replica.seed
 
 
-def units_of(replicas: Sequence[Lane]) -> list[Unit]:
+def _unique_units(replicas: Sequence[StudyReplica]) -> list[Unit]:
     """Returns the units of some replicas, each once."""
     return list({replica.unit.home: replica.unit for replica in replicas}.values())
 
 
-def finish(trainer: Trainer, unit: Unit, pieces: Sequence[Piece], *, test: bool) -> None:
+def _finish_unit(
+    trainer: Trainer, unit: Unit, pieces: Sequence[_TrainedReplica], *, test: bool
+) -> None:
     """Writes the result, or the failure, of a unit whose replicas have all ended."""
     for fitted, position in pieces:
         if position in fitted.failed:
-            return fail(trainer, unit, fitted.failed[position])
+            return _record_failure(trainer, unit, fitted.failed[position])
     experiment = trainer.build(unit.config)
     parts = [
-        result(experiment, fitted, [seed], [position])
+        make_arm_result(experiment, fitted, [seed], [position])
         for (fitted, position), seed in zip(pieces, unit.seeds, strict=True)
     ]
     if test:
@@ -185,11 +200,11 @@ def finish(trainer: Trainer, unit: Unit, pieces: Sequence[Piece], *, test: bool)
         stacked = jax.tree.map(lambda *x: jnp.stack(x), *states)
         checkpoints.save(max(p.fitted.state.steps_done for p in pieces), stacked)
         checkpoints.close()
-    files.write_json(unit.home / "result.json", joined(parts))
+    files.write_json(unit.home / "result.json", _merge_results(parts))
     trainer.record_end(unit)
 
 
-def joined(parts: Sequence[Result]) -> Result:
+def _merge_results(parts: Sequence[ArmResult]) -> ArmResult:
     """Merges the results of a unit's seeds.
 
     Seconds and throughput add up over the seeds; other costs are averaged.
@@ -201,7 +216,7 @@ def joined(parts: Sequence[Result]) -> Result:
     return {**parts[0], "seeds": seeds, "cost": means | sums}
 
 
-def fail(trainer: Trainer, unit: Unit, error: Exception) -> None:
+def _record_failure(trainer: Trainer, unit: Unit, error: Exception) -> None:
     """Records why a unit has no result."""
     text = "".join(traceback.format_exception(error))
     files.write_text(unit.home / "error.txt", text)

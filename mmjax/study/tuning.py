@@ -12,36 +12,36 @@ import numpy as np
 from mmjax import config as configs
 from mmjax import files
 from mmjax.config import ConfigError, public_names
-from mmjax.study.packing import Unit, numbers_of
-from mmjax.study.search_space import Choice, Distribution, draw, to_optuna
+from mmjax.study.packing import Unit, get_vmapped_numbers
+from mmjax.study.search_space import Choice, Distribution, draw_value, make_optuna_distributions
 from mmjax.study.study import Tuning
-from mmjax.study.train_units import Trainer, train
+from mmjax.study.train_units import Trainer, train_units
 
 
-def check_space(tuning: Tuning, configurations: Sequence[fdl.Buildable]) -> None:
+def check_search_space(tuning: Tuning, configurations: Sequence[fdl.Buildable]) -> None:
     """Checks that some arm has each path of the search space and takes its values.
 
     Raises:
       ConfigError: a path is unknown, or a value is invalid.
     """
     for path, distribution in tuning.space.items():
-        having = [c for c in configurations if path in configs.flatten(c)]
+        having = [c for c in configurations if path in configs.flatten_config(c)]
         if not having:
-            known = sorted({row for c in configurations for row in configs.flatten(c)})
+            known = sorted({row for c in configurations for row in configs.flatten_config(c)})
             near = public_names.did_you_mean(path, known)
             raise ConfigError(f"the tuning's space names {path}, which no arm has.{near}")
         values = distribution.values if isinstance(distribution, Choice) else distribution
         for value in values:
-            configs.apply(having[0], f"{path}={value}")
+            configs.apply_setting(having[0], f"{path}={value}")
 
 
-def space_of(tuning: Tuning, config: fdl.Buildable) -> dict[str, Distribution]:
+def _select_space(tuning: Tuning, config: fdl.Buildable) -> dict[str, Distribution]:
     """Returns the part of the search space whose paths a configuration has."""
-    rows = configs.flatten(config)
+    rows = configs.flatten_config(config)
     return {path: d for path, d in tuning.space.items() if path in rows}
 
 
-def tune(
+def tune_arms(
     trainer: Trainer,
     tuning: Tuning,
     homes: Mapping[Path, fdl.Buildable],
@@ -57,32 +57,35 @@ def tune(
       vmapped: paths whose numbers may differ within a program.
       metrics: {directory of an arm: the metric that selects its trial, "max" or "min"}.
     """
-    make_unit = functools.partial(trial_unit, tuning=tuning, vmapped=vmapped)
+    make_unit = functools.partial(_make_trial, tuning=tuning, vmapped=vmapped)
     if tuning.sampler == "random":
         units = [
-            make_unit(home, config, number, random_values(tuning, config, number))
+            make_unit(home, config, number, _draw_values(tuning, config, number))
             for home, config in homes.items()
             for number in range(tuning.trials)
         ]
-        train(trainer, units, test=False)
+        train_units(trainer, units, test=False)
     else:  # one round per trial, because each sampler uses the results of earlier trials
         for number in range(tuning.trials):
             units = []
             for home, config in homes.items():
-                earlier = [read_trial(home, i, metrics[home]) for i in range(number)]
-                space = space_of(tuning, config)
-                values = suggest(tuning, space, number, earlier, metrics[home][1])
+                earlier = [_read_trial(home, i, metrics[home]) for i in range(number)]
+                space = _select_space(tuning, config)
+                values = suggest_values(tuning, space, number, earlier, metrics[home][1])
                 units.append(make_unit(home, config, number, values))
-            train(trainer, units, test=False)
-    return {home: choose(home, config, tuning, metrics[home]) for home, config in homes.items()}
+            train_units(trainer, units, test=False)
+    return {
+        home: choose_best_trial(home, config, tuning, metrics[home])
+        for home, config in homes.items()
+    }
 
 
-def trial_home(home: Path, number: int) -> Path:
+def get_trial_directory(home: Path, number: int) -> Path:
     """Returns the directory of an arm's trial."""
     return home / "trials" / f"{home.name}-trial{number}"
 
 
-def trial_unit(
+def _make_trial(
     home: Path,
     config: fdl.Buildable,
     number: int,
@@ -93,24 +96,24 @@ def trial_unit(
 ) -> Unit:
     """Makes the unit of a trial and writes its values to its directory."""
     for path, value in values.items():
-        config = configs.apply(config, f"{path}={value}")
-    directory = trial_home(home, number)
+        config = configs.apply_setting(config, f"{path}={value}")
+    directory = get_trial_directory(home, number)
     directory.mkdir(parents=True, exist_ok=True)
     files.write_json(directory / "values.json", values)
-    return Unit(directory, config, tuple(tuning.seeds), numbers_of(config, vmapped))
+    return Unit(directory, config, tuple(tuning.seeds), get_vmapped_numbers(config, vmapped))
 
 
-def random_values(tuning: Tuning, config: fdl.Buildable, number: int) -> dict[str, str]:
+def _draw_values(tuning: Tuning, config: fdl.Buildable, number: int) -> dict[str, str]:
     """Draws the values of a trial; all arms get the same value for a path."""
     values = {}
-    for path, distribution in space_of(tuning, config).items():
+    for path, distribution in _select_space(tuning, config).items():
         # Seeded by the path, so that a value does not depend on which other paths an arm has.
         rng = np.random.default_rng([tuning.seed, number, zlib.crc32(path.encode())])
-        values[path] = draw(distribution, rng)
+        values[path] = draw_value(distribution, rng)
     return values
 
 
-def suggest(
+def suggest_values(
     tuning: Tuning,
     space: Mapping[str, Distribution],
     number: int,
@@ -131,7 +134,7 @@ def suggest(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     samplers: Any = optuna.samplers
     kinds = {"tpe": samplers.TPESampler, "cmaes": samplers.CmaEsSampler, "gp": samplers.GPSampler}
-    distributions = to_optuna(space)
+    distributions = make_optuna_distributions(space)
     # A new sampler per trial, with its own seed, suggests the same values after a resume.
     study = optuna.create_study(
         direction="maximize" if direction == "max" else "minimize",
@@ -153,25 +156,25 @@ def suggest(
     return {path: str(value) for path, value in suggestion.params.items()}
 
 
-def read_trial(home: Path, number: int, metric: tuple[str, str]) -> dict[str, Any]:
+def _read_trial(home: Path, number: int, metric: tuple[str, str]) -> dict[str, Any]:
     """Reads an ended trial: its values, and its metric averaged over seeds (None if it failed)."""
-    directory = trial_home(home, number)
+    directory = get_trial_directory(home, number)
     values = files.read_json(directory / "values.json")
     mean, path = None, directory / "result.json"
     if path.exists():
         result = files.read_json(path)
-        with files.naming_damage(path):
+        with files.name_damaged_file(path):
             scores = [seed["validation"][metric[0]] for seed in result["seeds"].values()]
             mean = float(np.mean(scores))
     return {"values": values, "value": None if mean is None or np.isnan(mean) else mean}
 
 
-def choose(
+def choose_best_trial(
     home: Path, config: fdl.Buildable, tuning: Tuning, metric: tuple[str, str]
 ) -> fdl.Buildable:
     """Returns the configuration with the values of the best trial, if any trial completed."""
     name, direction = metric
-    trials = [read_trial(home, i, metric) for i in range(tuning.trials)]
+    trials = [_read_trial(home, i, metric) for i in range(tuning.trials)]
     completed = [trial for trial in trials if trial["value"] is not None]
     sign = 1 if direction == "max" else -1
     best = max(completed, key=lambda trial: sign * trial["value"], default=None)
@@ -181,5 +184,5 @@ def choose(
         {"metric": name, "direction": direction, "trials": trials, "chosen": chosen},
     )
     for path, value in (chosen or {}).items():
-        config = configs.apply(config, f"{path}={value}")
+        config = configs.apply_setting(config, f"{path}={value}")
     return config

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmjax import files
-from mmjax.runs.run_files import read_result
-from mmjax.study.results import CHECKSUM, COLUMNS, FILE
+from mmjax.runs.run_files import read_result_file
+from mmjax.study.results import CHECKSUM_FILE, RESULT_COLUMNS, RESULTS_FILE
 
-LOGGER = logging.getLogger("mmjax")
+_LOGGER = logging.getLogger("mmjax")
 
 
-class Row(NamedTuple):
+class _Row(NamedTuple):
     """One number of a study; see `mmjax.study.results`."""
 
     arm: str
@@ -23,7 +23,9 @@ class Row(NamedTuple):
     value: float
 
 
-def write(directory: Path, labels: Mapping[str, Mapping[str, str]], axes: Sequence[str]) -> None:
+def write_results(
+    directory: Path, labels: Mapping[str, Mapping[str, str]], axes: Sequence[str]
+) -> None:
     """Writes the numbers of all completed arms atomically.
 
     Costs are those of one replica: its share of the costs of its program.
@@ -39,50 +41,53 @@ def write(directory: Path, labels: Mapping[str, Mapping[str, str]], axes: Sequen
     import pyarrow
     import pyarrow.parquet
 
-    rows = [row for arm in labels for row in arm_rows(directory, arm)]
+    rows = [row for arm in labels for row in _read_arm_rows(directory, arm)]
     types = [pyarrow.string(), pyarrow.int64(), pyarrow.string(), pyarrow.int64()]
     types += [pyarrow.string(), pyarrow.float64()]
     columns: dict[str, Any] = {
-        name: pyarrow.array([row[i] for row in rows], types[i]) for i, name in enumerate(COLUMNS)
+        name: pyarrow.array([row[i] for row in rows], types[i])
+        for i, name in enumerate(RESULT_COLUMNS)
     }
     for axis in axes:
         if axis in columns:
-            raise ValueError(f"the axis {axis!r} has the name of a column of {FILE}; rename it.")
+            raise ValueError(
+                f"the axis {axis!r} has the name of a column of {RESULTS_FILE}; rename it."
+            )
         axis_labels = [labels[row.arm].get(axis, "") for row in rows]
         columns[axis] = pyarrow.array(axis_labels, pyarrow.string())
-    with files.replacing(directory / FILE) as draft:
+    with files.replace_atomically(directory / RESULTS_FILE) as draft:
         pyarrow.parquet.write_table(pyarrow.table(columns), draft)
-        checksum = files.checksum_file(draft)
-    files.write_text(directory / CHECKSUM, f"{checksum}  {FILE}\n")
+        checksum = files.compute_sha256(draft)
+    files.write_text(directory / CHECKSUM_FILE, f"{checksum}  {RESULTS_FILE}\n")
 
 
-def arm_rows(directory: Path, arm: str) -> Iterator[Row]:
+def _read_arm_rows(directory: Path, arm: str) -> Iterator[_Row]:
     """Reads the numbers of one arm; none if it is not completed."""
     home = directory / "arms" / arm
     if not (home / "result.json").exists():
         return
-    result = read_result(home / "result.json")
+    result = read_result_file(home / "result.json")
     for name, seed_result in result["seeds"].items():
         seed = int(name)
         path = home / f"metrics-seed{seed}.jsonl"
         log = files.read_log(path)
         for _, reason in log.damage:
-            LOGGER.warning("%s. The line is left out of the results.", reason)
+            _LOGGER.warning("%s. The line is left out of the results.", reason)
         last_step = seed_result["steps"]
         if not log.damage and (not log.records or log.records[-1]["step"] != last_step):
-            LOGGER.warning("%s ends before step %d; lines are missing.", path, last_step)
+            _LOGGER.warning("%s ends before step %d; lines are missing.", path, last_step)
         for record in log.records:
             step = record.pop("step")
             for metric, value in record.items():
                 split, _, metric = metric.partition("/")
-                yield Row(arm, seed, split, step, metric, value)
+                yield _Row(arm, seed, split, step, metric, value)
         for metric, value in seed_result["test"].items():
-            yield Row(arm, seed, "test", seed_result["best_step"], metric, value)
-        for metric, value in costs(result).items():
-            yield Row(arm, seed, "cost", last_step, metric, value)
+            yield _Row(arm, seed, "test", seed_result["best_step"], metric, value)
+        for metric, value in _get_replica_costs(result).items():
+            yield _Row(arm, seed, "cost", last_step, metric, value)
 
 
-def costs(result: Mapping[str, Any]) -> dict[str, float]:
+def _get_replica_costs(result: Mapping[str, Any]) -> dict[str, float]:
     """Returns the costs of one replica of an arm."""
     names = ("flops", "step_seconds", "peak_bytes")
     return {

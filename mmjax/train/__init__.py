@@ -5,9 +5,9 @@ with one seed. The path of a run: `run` -> `fit` -> `Programs.train` -> the scan
 `parallel` -> the replica's step -> `train_step` -> the balancer's and the optimizer's `update`.
 """
 
-from mmjax.train.eval_step import make_eval_step
 from mmjax.train.loop import fit
 from mmjax.train.run_arms import load_best, run
-from mmjax.train.step import make_train_step
+from mmjax.train.steps.eval_step import make_eval_step
+from mmjax.train.steps.train_step import make_train_step
 
 __all__ = ["fit", "load_best", "make_eval_step", "make_train_step", "run"]

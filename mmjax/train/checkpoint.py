@@ -18,22 +18,27 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmjax.train.multihost import everywhere, is_key, to_all, to_own
+from mmjax.train.hardware.multihost import (
+    is_key_array,
+    make_global_sharding,
+    to_global_arrays,
+    to_local_arrays,
+)
 
-KEPT = 2
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-FULL_SIGNS = ("No space left", "File too large", "RESOURCE_EXHAUSTED")
+_CHECKPOINTS_TO_KEEP = 2
+_DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_FULL_MESSAGES = ("No space left", "File too large", "RESOURCE_EXHAUSTED")
 
 
 class DiskFullError(OSError):
     """The disk has no space for what the run must write."""
 
 
-def digest(tree: Any) -> str:
+def hash_arrays(tree: Any) -> str:
     """Returns the SHA-256 of the paths, types, shapes and bytes of a tree's arrays."""
     sha = hashlib.sha256()
     for path, leaf in jax.tree.leaves_with_path(tree):
-        array = np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
+        array = np.asarray(jax.random.key_data(leaf) if is_key_array(leaf) else leaf)
         sha.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {array.shape}".encode())
         sha.update(array.tobytes())
     return sha.hexdigest()
@@ -54,7 +59,7 @@ class Checkpoints:
 
         return ocp.training.Checkpointer(
             self.directory,
-            preservation_policy=ocp.training.preservation_policies.LatestN(KEPT),
+            preservation_policy=ocp.training.preservation_policies.LatestN(_CHECKPOINTS_TO_KEEP),
             cleanup_tmp_directories=True,
             lightweight_initialize=True,  # an older one may be damaged too
         )
@@ -85,11 +90,11 @@ class Checkpoints:
         tree = jax.device_get(tree)
         size = sum(getattr(x, "nbytes", 0) for x in jax.tree.leaves(tree))
         hook = sys.unraisablehook
-        sys.unraisablehook = functools.partial(show_unless_late, hook)
+        sys.unraisablehook = functools.partial(_show_unless_loop_closed, hook)
         try:
             _require_disk_space(self.directory, 2 * size)  # Orbax needs about that while it writes
-            note = {"sha256": digest(tree)}
-            self._writer.save(step, to_all(tree), custom_metadata=note, overwrite=True)
+            note = {"sha256": hash_arrays(tree)}
+            self._writer.save(step, to_global_arrays(tree), custom_metadata=note, overwrite=True)
         except Exception as error:
             if not is_disk_full(error):
                 raise
@@ -118,9 +123,9 @@ class Checkpoints:
         damaged: dict[int, str] = {}
         for step in reversed(self.steps()):
             try:
-                tree = self._load(step, jax.tree.map(abstract, like))
+                tree = self._load(step, jax.tree.map(_make_shape, like))
             except Exception as error:
-                damaged[step] = root_cause(error)
+                damaged[step] = _format_root_cause(error)
                 continue
             for bad, cause in damaged.items():
                 logging.getLogger("mmjax").warning(
@@ -145,9 +150,9 @@ class Checkpoints:
         from orbax.checkpoint import v1 as ocp
 
         written = (ocp.metadata(self.path(step)).custom_metadata or {}).get("sha256", "no digest")
-        shape = jax.tree.map(shared, like)
-        tree = to_own(ocp.load(self.path(step), shape), like)
-        actual = digest(jax.device_get(tree))
+        shape = jax.tree.map(_place_on_all_processes, like)
+        tree = to_local_arrays(ocp.load(self.path(step), shape), like)
+        actual = hash_arrays(jax.device_get(tree))
         if actual != written:
             raise ValueError(f"its digest is {actual[:12]}, but {written[:12]} was written")
         return tree
@@ -161,17 +166,17 @@ class Checkpoints:
         return aside
 
 
-def abstract(x: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+def _make_shape(x: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     """Returns type, shape and placement of an array, without its values."""
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
 
 
-def shared(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+def _place_on_all_processes(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     """Returns the same, placed on the devices of all processes if there are several."""
-    return x if jax.process_count() == 1 else x.update(sharding=everywhere())
+    return x if jax.process_count() == 1 else x.update(sharding=make_global_sharding())
 
 
-def root_cause(error: BaseException) -> str:
+def _format_root_cause(error: BaseException) -> str:
     """Returns the first line of the message of an error's first cause."""
     while error.__cause__ is not None:
         error = error.__cause__
@@ -184,7 +189,7 @@ def _require_disk_space(directory: Path, size: int) -> None:
         raise OSError(errno.ENOSPC, f"less than {size} bytes are free", str(directory))
 
 
-def show_unless_late(show: Callable[[Any], Any], unraisable: Any) -> None:
+def _show_unless_loop_closed(show: Callable[[Any], Any], unraisable: Any) -> None:
     """Shows an error of a finalizer or a callback, unless a failed write is its cause.
 
     The first of a checkpoint's writes that fails closes the event loop of all of them; the others
@@ -197,8 +202,8 @@ def show_unless_late(show: Callable[[Any], Any], unraisable: Any) -> None:
 def is_disk_full(error: BaseException | None) -> bool:
     """Returns whether a full disk is the cause of an error, whichever library has wrapped it."""
     while error is not None:
-        full = isinstance(error, OSError) and error.errno in FULL
-        if full or any(sign in str(error) for sign in FULL_SIGNS):
+        full = isinstance(error, OSError) and error.errno in _DISK_FULL_ERRNOS
+        if full or any(sign in str(error) for sign in _DISK_FULL_MESSAGES):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -9,13 +9,13 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from mmjax.train.checkpoint import Checkpoints
-from mmjax.train.forward import loss_names
 from mmjax.train.programs import Programs
-from mmjax.train.state import LoopState
+from mmjax.train.steps.forward import get_loss_names
+from mmjax.train.steps.state import LoopState
 from mmjax.types import Params
 
-Totals = Mapping[str, tuple[np.ndarray, np.ndarray]]
-MEND = (
+MetricTotals = Mapping[str, tuple[np.ndarray, np.ndarray]]
+_FIX = (
     "Lower the learning rate, clip the gradients (optax.clip_by_global_norm), or look for bad "
     "values in the data."
 )
@@ -25,7 +25,7 @@ class NonFiniteError(FloatingPointError):
     """A loss, a gradient or a parameter became NaN or infinite."""
 
 
-class Lanes:
+class ReplicaHealth:
     """The replicas of a program, with those that failed.
 
     Args:
@@ -41,14 +41,14 @@ class Lanes:
         """Returns the replicas that did not fail."""
         return [i for i in range(len(self.homes)) if i not in self.failed]
 
-    def check_metrics(self, metrics: Totals, start: int, checkpoints: Checkpoints) -> None:
+    def check_metrics(self, metrics: MetricTotals, start: int, checkpoints: Checkpoints) -> None:
         """Fails the replicas whose losses, gradients or parameters are no longer finite.
 
         Raises:
           NonFiniteError: if no replica is left; it names the step, the task, the seed, the last
             good checkpoint, and the fix.
         """
-        losses = loss_names(self.programs.experiment.model)
+        losses = get_loss_names(self.programs.experiment.model)
         names = [f"loss/{name}" for name in losses] + ["loss", "gradient_norm", "parameter_norm"]
         # [names, replicas, steps]
         bad = np.stack([~np.isfinite(metrics[name][0]) for name in names])
@@ -67,7 +67,7 @@ class Lanes:
         Raises:
           NonFiniteError: if no replica is left.
         """
-        for i in np.flatnonzero(~np.asarray(finite(state.train.params))).tolist():
+        for i in np.flatnonzero(~np.asarray(_are_params_finite(state.train.params))).tolist():
             what = f"A parameter is not finite at step {state.steps_done}"
             self._fail(i, what, checkpoints)
 
@@ -79,7 +79,7 @@ class Lanes:
         """
         error = NonFiniteError(
             f"{what} (seed {self.programs.seeds[replica]}). The last good checkpoint is "
-            f"{checkpoints.newest() or 'none yet'}. {MEND}"
+            f"{checkpoints.newest() or 'none yet'}. {_FIX}"
         )
         for i, home in enumerate(self.homes):
             if home == self.homes[replica]:
@@ -89,7 +89,7 @@ class Lanes:
 
 
 @jax.jit
-def finite(params: Params) -> Bool[Array, " s"]:
+def _are_params_finite(params: Params) -> Bool[Array, " s"]:
     """Returns whether all parameters of each replica are finite."""
     leaves = [jnp.isfinite(x).all(range(1, x.ndim)) for x in jax.tree.leaves(params)]
     return jnp.stack(leaves).all(0)

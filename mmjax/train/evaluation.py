@@ -6,26 +6,26 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmjax.data.batch_order import eval_indices
-from mmjax.data.pipeline import Feed, Share
+from mmjax.data.batch_order import make_eval_indices
+from mmjax.data.pipeline import Feed, ProcessShare
 from mmjax.model import Model
-from mmjax.train.forward import task_names
-from mmjax.train.parallel import EvalProgram
+from mmjax.train.hardware.parallel import EvalProgram
+from mmjax.train.steps.forward import get_task_names
 
-Metrics = dict[str, float]
+MetricValues = dict[str, float]
 
 
-def evaluate(
+def evaluate_split(
     models: Sequence[Model],
     program: EvalProgram,
     feed: Feed,
     params: Any,
     *,
-    share: Share,
+    share: ProcessShare,
     examples: int,
     batch_size: int,
     batches: int,
-) -> list[Metrics]:
+) -> list[MetricValues]:
     """Returns the metrics {"TASK/METRIC": value} over a whole split, one dictionary per replica.
 
     "TASK/loss" is the mean over the task's labeled examples, "loss" the mean over tasks, and
@@ -34,7 +34,7 @@ def evaluate(
 
     Args:
       models: one per replica; the `summary` of their heads makes metrics of statistics.
-      program: made by `mmjax.train.parallel.eval_program`.
+      program: made by `mmjax.train.hardware.parallel.make_eval_program`.
       feed: brings the split to the devices.
       params: the program's first argument: parameters with a leading axis of replicas.
       share: this process's part of every batch.
@@ -42,7 +42,7 @@ def evaluate(
       batch_size: examples per batch, over all devices.
       batches: maximum number of batches per dispatch.
     """
-    chunks = eval_indices(examples, batch_size, batches)
+    chunks = make_eval_indices(examples, batch_size, batches)
     plan = [indices[None] for indices, _ in chunks]
     total = None
     for (data, indices), (_, valid) in zip(feed.chunks(plan), chunks, strict=True):
@@ -53,37 +53,38 @@ def evaluate(
         sums = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
         total = sums if total is None else jax.tree.map(np.add, total, sums)
     return [
-        summarize(model, jax.tree.map(lambda x, i=i: x[i], total)) for i, model in enumerate(models)
+        summarize_statistics(model, jax.tree.map(lambda x, i=i: x[i], total))
+        for i, model in enumerate(models)
     ]
 
 
-def summarize(
+def summarize_statistics(
     model: Model, statistics: Mapping[str, Mapping[str, np.ndarray | np.floating]]
-) -> Metrics:
+) -> MetricValues:
     """Returns the metrics from the statistics of a split; see `evaluate_split`."""
-    metrics: Metrics = {}
-    for task in task_names(model):
+    metrics: MetricValues = {}
+    for task in get_task_names(model):
         sums = dict(statistics[task])
         loss, examples = float(sums.pop("loss")), float(sums.pop("examples"))
         metrics[f"{task}/loss"] = loss / examples if examples else float("nan")
         summary = model.heads[task].summary(sums)
         metrics |= {f"{task}/{name}": float(value) for name, value in summary.items()}
-    for name in common(model):
+    for name in _list_common_metrics(model):
         metrics[f"mean/{name}"] = float(np.mean([metrics[f"{t}/{name}"] for t in model.heads]))
-    losses = [metrics[f"{task}/loss"] for task in task_names(model)]
+    losses = [metrics[f"{task}/loss"] for task in get_task_names(model)]
     return metrics | {"loss": float(np.mean(losses))}
 
 
-def directions(model: Model) -> dict[str, str]:
+def get_metric_directions(model: Model) -> dict[str, str]:
     """Returns {metric: "max" or "min"} of "loss", each task's "TASK/METRIC", and "mean/METRIC"."""
     known = {"loss": "min"}
-    for task in task_names(model):
+    for task in get_task_names(model):
         known[f"{task}/loss"] = "min"
         known |= {f"{task}/{m}": d for m, d in model.heads[task].metrics.items()}
-    return known | {f"mean/{name}": "max" for name in common(model)}
+    return known | {f"mean/{name}": "max" for name in _list_common_metrics(model)}
 
 
-def common(model: Model) -> list[str]:
+def _list_common_metrics(model: Model) -> list[str]:
     """Returns the metrics that all of several tasks have, whose mean is a metric too.
 
     Errors, of which lower is better, are left out: they have the units of their tasks.
@@ -94,13 +95,13 @@ def common(model: Model) -> list[str]:
     return [m for m in first if all(head.get(m) == "max" for head in (first, *others))]
 
 
-def higher_is_better(model: Model, monitor: str) -> bool:
+def is_higher_better(model: Model, monitor: str) -> bool:
     """Returns whether a higher value of the monitored metric is better.
 
     Raises:
       ValueError: if there is no such metric; the message lists all metrics.
     """
-    known = directions(model)
+    known = get_metric_directions(model)
     if monitor not in known:
         raise ValueError(f"monitor is {monitor!r}; it must be one of {sorted(known)}.")
     return known[monitor] == "max"

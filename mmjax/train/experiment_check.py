@@ -5,18 +5,18 @@ from collections.abc import Mapping
 import numpy as np
 
 from mmjax.data.dataset import Arrays, Dataset
-from mmjax.data.validate import validate
-from mmjax.data.value_ranges import check_same_scale, value_range
+from mmjax.data.validate import validate_split
+from mmjax.data.value_ranges import check_same_scale, measure_value_range
 from mmjax.experiment import Experiment
 from mmjax.model import Model
-from mmjax.model_check import check_fit
-from mmjax.model_parts import resized
-from mmjax.train.evaluation import higher_is_better
-from mmjax.train.parallel import check_divisible
+from mmjax.model_check import check_model_fits_batch
+from mmjax.model_parts import make_batch_shapes
+from mmjax.train.evaluation import is_higher_better
+from mmjax.train.hardware.parallel import check_divisible_by_devices
 from mmjax.train.splits import Splits
 
 
-def check(experiment: Experiment, devices: int) -> None:
+def check_experiment(experiment: Experiment, devices: int) -> None:
     """Refuses an experiment whose parts or data do not fit, before anything is compiled.
 
     Args:
@@ -39,11 +39,13 @@ def check(experiment: Experiment, devices: int) -> None:
         raise ValueError(
             f"batch_size={experiment.batch_size} is more than the {examples} training examples."
         )
-    check_divisible("batch_size", experiment.batch_size, devices)
-    check_divisible("eval_batch_size", experiment.eval_batch_size, devices)
-    higher_is_better(model, experiment.monitor)
+    check_divisible_by_devices("batch_size", experiment.batch_size, devices)
+    check_divisible_by_devices("eval_batch_size", experiment.eval_batch_size, devices)
+    is_higher_better(model, experiment.monitor)
     # Last, since tracing the model takes the longest.
-    check_fit(model, resized(Splits(experiment, ()).example(), experiment.batch_size))
+    check_model_fits_batch(
+        model, make_batch_shapes(Splits(experiment, ()).example(), experiment.batch_size)
+    )
 
 
 def _check_names(data: Dataset, model: Model) -> None:
@@ -66,7 +68,7 @@ def _check_splits(data: Dataset) -> None:
         if not len(data.splits[name]):
             raise ValueError(f"The split {name!r} of {data.name} is empty.")
         if isinstance(source := data.splits[name], Arrays):
-            validate(data.name, name, source.batch, data.modalities, data.tasks)
+            validate_split(data.name, name, source.batch, data.modalities, data.tasks)
 
 
 def _check_scales(data: Dataset, model: Model) -> None:
@@ -74,7 +76,7 @@ def _check_scales(data: Dataset, model: Model) -> None:
     batches = {s: v.batch for s, v in data.splits.items() if isinstance(v, Arrays)}
     for name in model.encoders:
         ranges = {
-            split: value_range(np.asarray(batch.inputs[name]), batch.present[name])
+            split: measure_value_range(np.asarray(batch.inputs[name]), batch.present[name])
             for split, batch in batches.items()
         }
         check_same_scale(data.name, name, ranges, sequence=data.modalities[name].sequence)

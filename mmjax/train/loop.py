@@ -10,22 +10,22 @@ import jax
 
 from mmjax.experiment import Experiment
 from mmjax.interrupts import StopRequest
-from mmjax.train import metric_writers
 from mmjax.train.checkpoint import Checkpoints
-from mmjax.train.device_memory import check_memory, memory_errors
-from mmjax.train.divergence import Lanes, NonFiniteError, Totals
+from mmjax.train.divergence import MetricTotals, NonFiniteError, ReplicaHealth
+from mmjax.train.hardware.device_memory import check_memory, translate_memory_errors
 from mmjax.train.programs import Programs
-from mmjax.train.progress_bar import Report, progress
-from mmjax.train.schedule import Plan
-from mmjax.train.state import LoopState
-from mmjax.train.timing import CheckpointTimer, Clock
+from mmjax.train.reporting import metric_writers
+from mmjax.train.reporting.progress_bar import ReportProgress, show_progress
+from mmjax.train.schedule import Schedule
+from mmjax.train.steps.state import LoopState
+from mmjax.train.timing import CheckpointTimer, TrainingClock
 from mmjax.train.traced_hparams import Sweep
 
 TEN_MINUTES = datetime.timedelta(minutes=10)
 
 
 @dataclasses.dataclass(frozen=True)
-class Fitted:
+class FitResult:
     """Result of `fit`.
 
     Attributes:
@@ -68,9 +68,9 @@ def fit(
     test: bool = True,
     memory: int | None = None,
     checkpoint_every: int | datetime.timedelta | None = TEN_MINUTES,
-    show: Callable[..., AbstractContextManager[Report]] = progress,
+    show: Callable[..., AbstractContextManager[ReportProgress]] = show_progress,
     checked: bool = False,
-) -> Fitted:
+) -> FitResult:
     """Trains, and evaluates the best parameters on the validation and the test split.
 
     All seeds train in one program. If `directory` holds checkpoints, training resumes from the
@@ -84,7 +84,7 @@ def fit(
       experiment: what to train.
       directory: where checkpoints go, and logs if `homes` is None.
       seeds: seeds of the initial parameters, the order of examples and all random draws.
-      devices: by default those that `mmjax.train.devices.choose_devices` returns.
+      devices: by default those that `mmjax.train.hardware.devices.choose_devices` returns.
       title: title of the progress bar.
       sweep: hyperparameters in which the replicas differ, one replica per seed.
       homes: directory of each replica's log. Replicas with the same home fail together, and the
@@ -94,7 +94,7 @@ def fit(
       checkpoint_every: steps or time after which a checkpoint is due in addition to those of the
         validations, at the end of a dispatch; None saves no others. Processes that train together
         have different clocks, so there only steps count.
-      show: shows the progress, as `mmjax.train.progress_bar.progress` does.
+      show: shows the progress, as `mmjax.train.reporting.progress_bar.show_progress` does.
       checked: whether `check_experiment` has accepted the experiment for these
         devices already, so that it is not repeated.
 
@@ -111,20 +111,20 @@ def fit(
       >>> result.test[0]["digit/accuracy"]  # doctest: +SKIP
       0.98
     """
-    clock = Clock()
+    clock = TrainingClock()
     programs = Programs(experiment, seeds, devices, sweep, checked=checked)
-    replicas, peak = Lanes(programs, homes or [directory] * len(programs.seeds)), 0
+    replicas, peak = ReplicaHealth(programs, homes or [directory] * len(programs.seeds)), 0
     checkpoints = Checkpoints(directory / "checkpoints")
     state: LoopState | None = checkpoints.restore(programs.abstract_state)
     if state:
         replicas.check_state(state, checkpoints)
     done = state.steps_done if state else 0
-    plan = Plan(experiment, programs.seeds, programs.splits.size("train"), done)
-    writes = open_writers(replicas.homes, programs.seeds, done)
+    plan = Schedule(experiment, programs.seeds, programs.splits.size("train"), done)
+    writes = _open_writers(replicas.homes, programs.seeds, done)
     timer = CheckpointTimer(checkpoint_every, done)
 
     with (
-        memory_errors(len(replicas.homes)),
+        translate_memory_errors(len(replicas.homes)),
         show(title, plan.total, plan.first, programs.examples_per_step) as report,
         StopRequest() as stop_request,
     ):
@@ -152,8 +152,8 @@ def fit(
             replicas.check_metrics(metrics, start, checkpoints)
             running = [i for i in replicas.healthy() if not programs.has_stopped(state)[i]]
             for i in running:
-                writes[i](stop, means(metrics, i))
-            report(stop, format_losses(metrics))
+                writes[i](stop, _average_metrics(metrics, i))
+            report(stop, _format_losses(metrics))
             validates = plan.validates_at(stop)
             if validates:
                 validation = programs.evaluate(state.train.params, "validation")
@@ -171,8 +171,8 @@ def fit(
         assert state is not None  # a run has steps to make, or has made some
         stop_request.end_deferral(state.steps_done)
         if state.steps_done < plan.total:
-            report(state.steps_done, format_early_stop(state), last=True)
-        return Fitted(
+            report(state.steps_done, _format_early_stop(state), last=True)
+        return FitResult(
             state=state,
             validation=programs.evaluate(state.best_params, "validation"),
             test=programs.evaluate(state.best_params, "test") if test else [],
@@ -186,22 +186,22 @@ def fit(
         )
 
 
-def open_writers(
+def _open_writers(
     homes: Sequence[Path], seeds: Sequence[int], resume_at: int
 ) -> list[metric_writers.Writer]:
     """Opens a JSON lines and a TensorBoard log per replica; only the first process writes."""
     if jax.process_index():
-        return [metric_writers.tee() for _ in seeds]
+        return [metric_writers.combine_writers() for _ in seeds]
     return [
-        metric_writers.tee(
-            metric_writers.jsonl(home / f"metrics-seed{seed}.jsonl", resume_at),
-            metric_writers.tensorboard(home / "tensorboard" / f"seed{seed}", resume_at),
+        metric_writers.combine_writers(
+            metric_writers.open_jsonl_writer(home / f"metrics-seed{seed}.jsonl", resume_at),
+            metric_writers.open_tensorboard_writer(home / "tensorboard" / f"seed{seed}", resume_at),
         )
         for home, seed in zip(homes, seeds, strict=True)
     ]
 
 
-def means(metrics: Totals, replica: int) -> dict[str, float]:
+def _average_metrics(metrics: MetricTotals, replica: int) -> dict[str, float]:
     """Returns the means of one replica's training metrics over the steps of a dispatch."""
     averages = {}
     for name, (totals, counts) in metrics.items():
@@ -211,13 +211,13 @@ def means(metrics: Totals, replica: int) -> dict[str, float]:
     return averages
 
 
-def format_losses(metrics: Totals) -> str:
+def _format_losses(metrics: MetricTotals) -> str:
     """Formats the tasks' mean losses in a dispatch, over all replicas, for the progress bar."""
     losses = {k[5:]: v for k, v in metrics.items() if k.startswith("loss/")}
     return " ".join(f"{k} {t.sum() / max(n.sum(), 1):.3g}" for k, (t, n) in losses.items())
 
 
-def format_early_stop(state: LoopState) -> str:
+def _format_early_stop(state: LoopState) -> str:
     """Formats the step at which a run stopped early, and the best steps."""
     best = sorted({int(step) for step in state.best_step})
     return f"stopped early at step {state.steps_done} (best {', '.join(map(str, best))})"

@@ -15,24 +15,30 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
-from mmjax.data.pipeline import share
+from mmjax.data.pipeline import compute_process_share
 from mmjax.experiment import Experiment
-from mmjax.flops import flops
-from mmjax.model_parts import resized
-from mmjax.train.compilation import (
+from mmjax.flops import count_flops
+from mmjax.model_parts import make_batch_shapes
+from mmjax.train.evaluation import evaluate_split, is_higher_better
+from mmjax.train.experiment_check import check_experiment
+from mmjax.train.hardware.compilation import (
     COMPILER_OPTIONS,
-    RUN_ONCE,
+    RUN_ONCE_OPTIONS,
     keep_known_options,
     start_in_thread,
 )
-from mmjax.train.devices import choose_devices
-from mmjax.train.evaluation import evaluate, higher_is_better
-from mmjax.train.experiment_check import check
-from mmjax.train.parallel import at_once, eval_program, over_seeds, placement, train_program
-from mmjax.train.replica_steps import lane_eval_step, lane_step
+from mmjax.train.hardware.devices import choose_devices
+from mmjax.train.hardware.parallel import (
+    count_concurrent_replicas,
+    make_eval_program,
+    make_state_sharding,
+    make_train_program,
+    map_over_replicas,
+)
 from mmjax.train.splits import Splits
-from mmjax.train.state import LoopState, init_loop_state, init_state, update_best
-from mmjax.train.traced_hparams import Sweep, Values, check_traceable, one_for_all
+from mmjax.train.steps.replica_steps import make_replica_eval_step, make_replica_train_step
+from mmjax.train.steps.state import LoopState, init_loop_state, init_state, update_best_params
+from mmjax.train.traced_hparams import HparamValues, Sweep, check_traceable, make_constant_sweep
 from mmjax.types import Batch, Params, TrainState
 
 
@@ -61,12 +67,12 @@ class Programs:
     ) -> None:
         devices = devices or choose_devices(experiment)
         if not checked:
-            check(experiment, len(devices))
+            check_experiment(experiment, len(devices))
         self.experiment, self.seeds, self.devices = experiment, tuple(seeds), devices
         self.splits = Splits(experiment, devices)
-        self.sweep = sweep or one_for_all(experiment)
+        self.sweep = sweep or make_constant_sweep(experiment)
         self.experiments = self.sweep.experiments(len(self.seeds))
-        self.maximize = higher_is_better(experiment.model, experiment.monitor)
+        self.maximize = is_higher_better(experiment.model, experiment.monitor)
         self.example = self.splits.example()
         check_traceable(self.sweep, self.trace_step)
         layout: dict[str, Any] = {
@@ -74,12 +80,12 @@ class Programs:
             "devices": devices,
             "sharded": experiment.stream,
         }
-        self.placement = placement(**layout)
-        self.concurrent_replicas = at_once(**layout)
+        self.placement = make_state_sharding(**layout)
+        self.concurrent_replicas = count_concurrent_replicas(**layout)
         self.values = self.place(self.sweep.arrays())
-        self.train_program = train_program(lane_step(self.sweep), **layout)
+        self.train_program = make_train_program(make_replica_train_step(self.sweep), **layout)
         self.compiled: dict[Any, Any] = {}
-        self.eval_program = eval_program(lane_eval_step(self.sweep), **layout)
+        self.eval_program = make_eval_program(make_replica_eval_step(self.sweep), **layout)
 
     @property
     def examples_per_step(self) -> int:
@@ -89,13 +95,15 @@ class Programs:
     @functools.cached_property
     def init_program(self) -> jax.stages.Traced:
         """The program that makes the state before the first step, traced."""
-        init = over_seeds(
+        init = map_over_replicas(
             self.make_init(self.sweep), len(self.seeds), (0, 0), self.devices[0].platform
         )
         # It runs once: optimizing its many random draws would take longer than all other programs.
-        return jax.jit(init, compiler_options=keep_known_options(RUN_ONCE)).trace(*self.init_args())
+        return jax.jit(init, compiler_options=keep_known_options(RUN_ONCE_OPTIONS)).trace(
+            *self.init_args()
+        )
 
-    def init_args(self) -> tuple[Values, Array]:
+    def init_args(self) -> tuple[HparamValues, Array]:
         """Returns the arguments of `init_program`: hyperparameters and key of every replica."""
         return self.sweep.arrays(), jnp.stack([jax.random.key(seed) for seed in self.seeds])
 
@@ -138,7 +146,7 @@ class Programs:
         joins, but a compiled program does not take. There the result is for inspection only, and is
         compiled from arrays, since `pmap` cannot join shapes.
         """
-        key = shapes(data, indices)
+        key = _get_shapes(data, indices)
         if key not in self.compiled:
             alone = jax.process_count() == 1
             options, state = None, self.abstract_state
@@ -159,13 +167,13 @@ class Programs:
         # Donated arguments and outputs are the same memory.
         return total - getattr(analysis, "alias_size_in_bytes", 0)
 
-    def make_init(self, sweep: Sweep) -> Callable[[Values, Array], LoopState]:
+    def make_init(self, sweep: Sweep) -> Callable[[HparamValues, Array], LoopState]:
         """Makes the function (hyperparameters, key) -> one replica's first state."""
         example = jax.device_put(self.example)
         # `init` must not hold `self`, which holds its program: the cycle would outlive `fit`.
         worst_value = -math.inf if self.maximize else math.inf
 
-        def init(values: Values, key: Array) -> LoopState:
+        def init(values: HparamValues, key: Array) -> LoopState:
             e = sweep.traced(values)
             train = init_state(e.model, e.optimizer, e.balancer, example, key)
             return init_loop_state(train, worst_value)
@@ -176,8 +184,8 @@ class Programs:
         """Traces a replica's training step; returns it with the shapes of its arguments."""
         values = {path: jnp.zeros(()) for path in sweep.values}
         state = jax.eval_shape(self.make_init(sweep), values, jax.random.key(0)).train
-        step = lane_step(sweep, axis_name=None)
-        arguments = (values, state), resized(self.example, self.experiment.batch_size)
+        step = make_replica_train_step(sweep, axis_name=None)
+        arguments = (values, state), make_batch_shapes(self.example, self.experiment.batch_size)
         jax.eval_shape(step, *arguments)
         return step, *arguments
 
@@ -188,7 +196,7 @@ class Programs:
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return flops(*self.trace_step(one_for_all(self.experiment)))
+            return count_flops(*self.trace_step(make_constant_sweep(self.experiment)))
 
     def place(self, tree: Any) -> Any:
         """Puts a tree with a leading axis of replicas on the devices."""
@@ -196,12 +204,12 @@ class Programs:
 
     def evaluate(self, params: Params, split: str) -> list[dict[str, float]]:
         """Returns the metrics of every replica's parameters on a split."""
-        return evaluate(
+        return evaluate_split(
             [experiment.model for experiment in self.experiments],
             self.eval_program,
             self.splits.feed(split),
             (self.values, params),
-            share=share(self.devices),
+            share=compute_process_share(self.devices),
             examples=self.splits.size(split),
             batch_size=self.experiment.eval_batch_size,
             batches=self.experiment.steps_per_dispatch,
@@ -238,9 +246,9 @@ class Programs:
             )
         value = jnp.array(values, jnp.float32)
         better = value > state.best_value if self.maximize else value < state.best_value
-        return update_best(state, value, better & ~self.has_stopped(state))
+        return update_best_params(state, value, better & ~self.has_stopped(state))
 
 
-def shapes(data: Batch, indices: Any) -> tuple[tuple[int, ...], ...]:
+def _get_shapes(data: Batch, indices: Any) -> tuple[tuple[int, ...], ...]:
     """Returns the shapes of a dispatch, each of which needs a program of its own."""
     return tuple(np.shape(x) for x in jax.tree.leaves((data, indices)))

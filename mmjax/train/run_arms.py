@@ -11,16 +11,16 @@ import jax
 
 from mmjax import files
 from mmjax.experiment import Experiment
-from mmjax.runs.run_files import read_result
-from mmjax.train import run_report
-from mmjax.train.checkpoint import Checkpoints, digest
-from mmjax.train.devices import choose_devices
-from mmjax.train.loop import TEN_MINUTES, Fitted, fit
+from mmjax.runs.run_files import read_result_file
+from mmjax.train.checkpoint import Checkpoints, hash_arrays
+from mmjax.train.hardware.devices import choose_devices
+from mmjax.train.loop import TEN_MINUTES, FitResult, fit
 from mmjax.train.programs import Programs
-from mmjax.train.state import LoopState
+from mmjax.train.reporting import run_report
+from mmjax.train.steps.state import LoopState
 from mmjax.types import Params
 
-Result = dict[str, Any]
+ArmResult = dict[str, Any]
 
 
 def run(
@@ -32,7 +32,7 @@ def run(
     resume: bool = False,
     checkpoint_every: int | datetime.timedelta | None = TEN_MINUTES,
     checked: bool = False,
-) -> dict[str, Result]:
+) -> dict[str, ArmResult]:
     """Trains and tests every arm, and writes the table, `summary.json` and the learning curves.
 
     If there are several processes, all of them train, and the first one writes.
@@ -66,13 +66,13 @@ def run(
         results = {}
         for arm, make in experiments.items():
             directory = workdir / arm
-            stored = read_or_set_aside(directory) if resume else None
+            stored = read_or_set_aside_result(directory) if resume else None
             if stored is None:
                 experiment = make()
                 chosen = choose_devices(experiment, devices)
                 directory.mkdir(parents=True, exist_ok=True)
                 if is_first:
-                    run_report.describe(arm, experiment, seeds, chosen)
+                    run_report.print_arm(arm, experiment, seeds, chosen)
                 fitted = fit(
                     experiment,
                     directory,
@@ -82,7 +82,7 @@ def run(
                     checkpoint_every=checkpoint_every,
                     checked=checked,
                 )
-                stored = result(experiment, fitted, seeds)
+                stored = make_arm_result(experiment, fitted, seeds)
                 if is_first:
                     files.write_json(directory / "result.json", stored)
             results[arm] = stored
@@ -91,7 +91,7 @@ def run(
     return results
 
 
-def read_or_set_aside(directory: Path) -> Result | None:
+def read_or_set_aside_result(directory: Path) -> ArmResult | None:
     """Reads the stored result of an arm; None if there is none.
 
     A damaged result is set aside with a warning: it can be made again from the last checkpoint.
@@ -100,19 +100,19 @@ def read_or_set_aside(directory: Path) -> Result | None:
     if not path.exists():
         return None
     try:
-        return read_result(path)
+        return read_result_file(path)
     except files.DamagedFileError as error:
-        aside = path if jax.process_index() else files.set_aside(path)
+        aside = path if jax.process_index() else files.set_aside_damaged(path)
         logging.getLogger("mmjax").warning("%s It is kept as %s and made again.", error, aside.name)
         return None
 
 
-def result(
+def make_arm_result(
     experiment: Experiment,
-    fitted: Fitted,
+    fitted: FitResult,
     seeds: Sequence[int],
     replicas: Sequence[int] | None = None,
-) -> Result:
+) -> ArmResult:
     """Makes the stored result of one arm: what depends on the configuration alone, then the costs.
 
     The costs are the arm's share of the program's, whose replicas all run together; `step_seconds`
@@ -136,8 +136,8 @@ def result(
                 "validation": fitted.validation[i],
                 "best_step": int(fitted.state.best_step[i]),
                 "steps": fitted.state.steps_done,
-                "best_params_sha256": digest(jax.tree.map(lambda x, i=i: x[i], best)),
-                "last_params_sha256": digest(jax.tree.map(lambda x, i=i: x[i], last)),
+                "best_params_sha256": hash_arrays(jax.tree.map(lambda x, i=i: x[i], best)),
+                "last_params_sha256": hash_arrays(jax.tree.map(lambda x, i=i: x[i], last)),
             }
             for seed, i in zip(seeds, replicas, strict=True)
         },
@@ -164,10 +164,12 @@ def load_best(experiment: Experiment, directory: Path, *, seeds: Sequence[int] =
     Raises:
       ValueError: if the directory has no checkpoint.
     """
-    return load(Programs(experiment, seeds, choose_devices(experiment, 1)), directory).best_params
+    return _load_state(
+        Programs(experiment, seeds, choose_devices(experiment, 1)), directory
+    ).best_params
 
 
-def retest(
+def evaluate_best(
     experiment: Experiment,
     directory: Path,
     *,
@@ -188,10 +190,10 @@ def retest(
       ValueError: if the directory has no checkpoint.
     """
     programs = Programs(experiment, seeds, choose_devices(experiment, devices), checked=checked)
-    return programs.evaluate(load(programs, directory).best_params, "test")
+    return programs.evaluate(_load_state(programs, directory).best_params, "test")
 
 
-def load(programs: Programs, directory: Path) -> LoopState:
+def _load_state(programs: Programs, directory: Path) -> LoopState:
     """Reads the newest undamaged state of a run, and changes nothing in its directory."""
     state = None
     if (directory / "checkpoints").is_dir():

@@ -3,12 +3,12 @@
 import dataclasses
 import functools
 
-from mmjax.data.batch_order import Dispatches
+from mmjax.data.batch_order import TrainIndexPlan
 from mmjax.experiment import Experiment
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Schedule:
     """The dispatches of a training run: ranges of steps, each within one epoch.
 
     Attributes:
@@ -36,7 +36,7 @@ class Plan:
     @functools.cached_property
     def ranges(self) -> list[tuple[int, int]]:
         """The (start, stop) of every dispatch from step `first` on."""
-        size = dispatch_steps(self.epoch_steps, self.experiment.steps_per_dispatch)
+        size = choose_dispatch_steps(self.epoch_steps, self.experiment.steps_per_dispatch)
         ranges = []
         for end in range(self.epoch_steps, self.total + 1, self.epoch_steps):
             for start in range(end - self.epoch_steps, end, size):
@@ -46,17 +46,17 @@ class Plan:
         return ranges
 
     @property
-    def dispatches(self) -> Dispatches:
+    def dispatches(self) -> TrainIndexPlan:
         """The examples of every dispatch."""
         size = self.experiment.batch_size
-        return Dispatches(self.seeds, self.examples, size, tuple(self.ranges))
+        return TrainIndexPlan(self.seeds, self.examples, size, tuple(self.ranges))
 
     def validates_at(self, step: int) -> bool:
         """Returns whether validation and a checkpoint are due after `step` steps."""
         return step == self.total or step % (self.epoch_steps * self.experiment.eval_every) == 0
 
 
-def dispatch_steps(epoch_steps: int, most: int) -> int:
+def choose_dispatch_steps(epoch_steps: int, most: int) -> int:
     """Returns the steps per dispatch: at most `most`, and a divisor of the epoch if it is large.
 
     With a divisor all dispatches have the same shape, so that only one program is compiled.

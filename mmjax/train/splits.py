@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from mmjax.data.dataset import Arrays, Dataset, Source, select
-from mmjax.data.pipeline import Feed, on_device
-from mmjax.data.streaming import streamed
-from mmjax.data.validate import validate
+from mmjax.data.dataset import Arrays, Dataset, Source, select_modalities_and_tasks
+from mmjax.data.pipeline import Feed, make_on_device_feed
+from mmjax.data.streaming import make_streaming_feed
+from mmjax.data.validate import validate_split
 from mmjax.experiment import Experiment
 from mmjax.types import Batch
 
@@ -24,7 +24,7 @@ class Splits:
     def prepare(self, name: str) -> "Prepare":
         """Makes the function that prepares every part of a split after it is read."""
         data, model = self.experiment.data, self.experiment.model
-        return Prepare(
+        return PrepareBatch(
             dataset=dataclasses.replace(data, splits={}),
             split=name,
             modalities=tuple(model.encoders),
@@ -42,8 +42,8 @@ class Splits:
         source: Source = self.experiment.data.splits[name]
         prepare, workers = self.prepare(name), self.experiment.workers
         if self.experiment.stream:
-            return streamed(source, self.devices, prepare, workers=workers)
-        return on_device(prepare(source.take(np.arange(len(source)))), self.devices)
+            return make_streaming_feed(source, self.devices, prepare, workers=workers)
+        return make_on_device_feed(prepare(source.take(np.arange(len(source)))), self.devices)
 
     def size(self, name: str) -> int:
         """Returns the number of examples of a split."""
@@ -55,7 +55,7 @@ class Splits:
 
 
 @dataclasses.dataclass(frozen=True)
-class Prepare:
+class PrepareBatch:
     """Selects the modalities and tasks of the model, and validates values not yet validated.
 
     It holds no arrays, so that it can be sent to worker processes.
@@ -78,5 +78,5 @@ class Prepare:
         """Returns the part of the split, ready for the devices."""
         data = self.dataset
         if not self.checked:
-            validate(data.name, self.split, batch, data.modalities, data.tasks)
-        return select(batch, self.modalities, self.tasks)
+            validate_split(data.name, self.split, batch, data.modalities, data.tasks)
+        return select_modalities_and_tasks(batch, self.modalities, self.tasks)

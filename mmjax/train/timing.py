@@ -7,7 +7,7 @@ import time
 import jax
 
 
-class Clock:
+class TrainingClock:
     """Measures a run: the first dispatch, which compiles, apart from the others."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from mmjax.experiment import Experiment
 
-Values = dict[str, Float[Array, "..."]]
+HparamValues = dict[str, Float[Array, "..."]]
 
 
 class UntraceableError(ValueError):
@@ -23,7 +23,7 @@ class UntraceableError(ValueError):
 
 
 @jax.tree_util.register_pytree_node_class
-class Number:
+class TracedNumber:
     """A traced number that can still be compared, as constructors do to refuse bad values.
 
     Arithmetic and JAX's functions use the traced value. A comparison returns a bool if the answer
@@ -77,31 +77,33 @@ class Number:
         return self.compare("ne", 0)
 
 
-def _comparison(name: str) -> Callable[[Number, Any], bool]:
+def _make_comparison(name: str) -> Callable[[TracedNumber, Any], bool]:
     return lambda self, other: self.compare(name, other)
 
 
-def _arithmetic(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _make_operators(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Returns an operator of the traced value, and the same with reflected operands."""
     function = getattr(operator, name)
 
-    def forward(self: Number, *others: Any) -> Any:
-        return function(self.traced, *(o.traced if isinstance(o, Number) else o for o in others))
+    def forward(self: TracedNumber, *others: Any) -> Any:
+        return function(
+            self.traced, *(o.traced if isinstance(o, TracedNumber) else o for o in others)
+        )
 
-    def backward(self: Number, other: Any) -> Any:
+    def backward(self: TracedNumber, other: Any) -> Any:
         return function(other, self.traced)
 
     return forward, backward
 
 
 for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
-    setattr(Number, f"__{_name}__", _comparison(_name))
+    setattr(TracedNumber, f"__{_name}__", _make_comparison(_name))
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
-    _forward, _backward = _arithmetic(_name)
-    setattr(Number, f"__{_name}__", _forward)
-    setattr(Number, f"__r{_name}__", _backward)
+    _forward, _backward = _make_operators(_name)
+    setattr(TracedNumber, f"__{_name}__", _forward)
+    setattr(TracedNumber, f"__r{_name}__", _backward)
 for _name in ("neg", "pos", "abs"):
-    setattr(Number, f"__{_name}__", _arithmetic(_name)[0])
+    setattr(TracedNumber, f"__{_name}__", _make_operators(_name)[0])
 
 
 class Sweep(NamedTuple):
@@ -122,26 +124,26 @@ class Sweep(NamedTuple):
             for i in range(replicas)
         )
 
-    def traced(self, values: Values) -> Experiment:
+    def traced(self, values: HparamValues) -> Experiment:
         """Returns the experiment of the replica that is traced.
 
         Raises:
           UntraceableError: naming the path whose number cannot be traced.
         """
         try:
-            return self.build({p: Number(p, self.values[p], x) for p, x in values.items()})
+            return self.build({p: TracedNumber(p, self.values[p], x) for p, x in values.items()})
         except ValueError as error:
             cause: BaseException | None = error
             while cause is not None and not isinstance(cause, UntraceableError):
                 cause = cause.__cause__
             raise (cause or error) from None
 
-    def arrays(self) -> Values:
+    def arrays(self) -> HparamValues:
         """Returns {path: Float[s]}, one value per replica."""
         return {path: jnp.array(values, jnp.float32) for path, values in self.values.items()}
 
 
-def one_for_all(experiment: Experiment) -> Sweep:
+def make_constant_sweep(experiment: Experiment) -> Sweep:
     """Returns a sweep without hyperparameters: all replicas train the same experiment."""
     return Sweep(lambda numbers: experiment, {})
 
@@ -158,7 +160,7 @@ def check_traceable(sweep: Sweep, trace: Callable[[Sweep], Any]) -> None:
     """
     for path, values in sweep.values.items():
         try:
-            trace(alone(sweep, path, values))
+            trace(_restrict_to_path(sweep, path, values))
         except (UntraceableError, TypeError) as error:
             reason = str(error).split("\n")[0]
             raise UntraceableError(
@@ -167,7 +169,7 @@ def check_traceable(sweep: Sweep, trace: Callable[[Sweep], Any]) -> None:
             ) from error
 
 
-def alone(sweep: Sweep, path: str, values: Sequence[float]) -> Sweep:
+def _restrict_to_path(sweep: Sweep, path: str, values: Sequence[float]) -> Sweep:
     """Returns the sweep with one path; all others have the first replica's values."""
     first = {p: v[0] for p, v in sweep.values.items()}
     return Sweep(lambda numbers: sweep.build({**first, **numbers}), {path: tuple(values)})

@@ -8,8 +8,8 @@ from tests.ablate import synthetic
 @pytest.fixture(scope="session")
 def reported(tmp_path_factory):
     """The directory of the made-up study with its report."""
-    from mmjax.report.write_report import report
+    from mmjax.report.write_report import write_report
 
     directory = synthetic.write_study(tmp_path_factory.mktemp("study"))
-    report(directory)
+    write_report(directory)
     return directory

@@ -37,7 +37,7 @@ def test_nothing_but_the_file_itself_is_asked_for(page):
 def test_a_request_would_be_seen_and_is_forbidden(tmp_path):
     """An image from elsewhere: asked for without the page's policy, and not under it."""
     image = '<img src="http://127.0.0.1:9/x.png">'
-    guarded = pages.page("guarded", [image])
+    guarded = pages.make_page("guarded", [image])
     start = guarded.index("<meta http-equiv")
     free = guarded[:start] + guarded[guarded.index(">", start) + 1 :]
     asked = {}

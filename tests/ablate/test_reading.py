@@ -29,7 +29,7 @@ def parts(model, optimizer, act, **rest):
 
 def dump(config):
     """With this file as the experiment's own."""
-    return configs.dump(config, sys.modules[__name__])
+    return configs.dump_config(config, sys.modules[__name__])
 
 
 def made(rate=1e-3, **options):
@@ -46,7 +46,7 @@ def made(rate=1e-3, **options):
 def test_what_a_stored_configuration_sets():
     rest = {"names": ["a", "b"], "sizes": {"x": 1.5}, "one": (2,), "none": None}
     text = dump(made(**rest, loss=own_loss))
-    found = stored_settings.settings(text)
+    found = stored_settings.parse_settings(text)
     assert found == {
         "experiment": "parts(...)",
         "model": "Model(...)",
@@ -69,8 +69,8 @@ def test_what_a_stored_configuration_sets():
 
 def test_they_are_the_paths_and_values_of_the_table_of_paths():
     """`mmjax.config.flatten` says the same of what is set, and the defaults besides."""
-    found = stored_settings.settings(dump(made()))
-    flat = configs.flatten(made())
+    found = stored_settings.parse_settings(dump(made()))
+    flat = configs.flatten_config(made())
     same = {path for path in found if path in flat and "(" not in found[path]}
     assert same >= {"model.heads.kind.classes", "optimizer.0.learning_rate"}
     assert {path: found[path] for path in same - {"act"}} == {p: flat[p] for p in same - {"act"}}
@@ -79,18 +79,22 @@ def test_they_are_the_paths_and_values_of_the_table_of_paths():
 def test_nothing_is_imported(tmp_path):
     """A configuration that names a module that is not there is read all the same."""
     text = dump(made()).replace("mmjax.encoders", "gone.away")
-    assert stored_settings.settings(text)["model.encoders.image"] == "gone.away.MLPEncoder(...)"
+    assert (
+        stored_settings.parse_settings(text)["model.encoders.image"] == "gone.away.MLPEncoder(...)"
+    )
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"root": {"type": "ref", "key": "a"}}'])
 def test_damaged_configurations_are_refused(text):
     with pytest.raises(ValueError, match=r"stored configuration is damaged"):
-        stored_settings.settings(text)
+        stored_settings.parse_settings(text)
 
 
 def test_differences_are_the_paths_that_differ():
     one = {"a": "1", "b": "2", "c": "3"}
-    assert stored_settings.differences({"x": one, "y": {"a": "1", "b": "5", "d": "4"}}) == [
+    assert stored_settings.tabulate_differences(
+        {"x": one, "y": {"a": "1", "b": "5", "d": "4"}}
+    ) == [
         ["path", "x", "y"],
         ["b", "2", "5"],
         ["c", "3", "(default)"],
@@ -136,13 +140,13 @@ def test_the_states_of_arms(tmp_path):
         "unfinished, before its first log": write_arm(tmp_path / "d", log={0: []}),
         "not begun": write_arm(tmp_path / "e"),
     }
-    assert {read.state(path): path for path in arms.values()} == arms
+    assert {read.describe_state(path): path for path in arms.values()} == arms
 
 
 def test_a_runs_metrics_a_seed_and_over_the_seeds(tmp_path):
     """Of 0.8, 0.9 and 1.0: 0.900 ± 0.248."""
-    run = read.read(write_arm(tmp_path / "arm", accuracies(0.8, 0.9, 1.0)))
-    assert read.metrics(run) == [
+    run = read.read_run(write_arm(tmp_path / "arm", accuracies(0.8, 0.9, 1.0)))
+    assert read.make_metrics_table(run) == [
         ["", "seed 0", "seed 1", "seed 2", "mean"],
         ["best step", "20", "21", "22", ""],
         ["kind/accuracy", "0.800", "0.900", "1.000", "0.900 ± 0.248"],
@@ -152,30 +156,30 @@ def test_a_runs_metrics_a_seed_and_over_the_seeds(tmp_path):
 
 
 def test_of_one_seed_there_is_no_mean(tmp_path):
-    run = read.read(write_arm(tmp_path / "arm", accuracies(0.8)))
-    assert read.metrics(run)[0] == ["", "seed 0"]
+    run = read.read_run(write_arm(tmp_path / "arm", accuracies(0.8)))
+    assert read.make_metrics_table(run)[0] == ["", "seed 0"]
 
 
 def test_runs_side_by_side_and_tested_on_common_seeds(tmp_path):
     """Differences 0.1, 0.2, 0.3: t = 0.2 / (0.1 / √3) = 3.46, p = 1 - t / √(2 + t²) = 0.074."""
-    first = read.read(write_arm(tmp_path / "first", accuracies(0.5, 0.5, 0.5)))
-    second = read.read(write_arm(tmp_path / "second", accuracies(0.6, 0.7, 0.8, 0.9)))
-    third = read.read(write_arm(tmp_path / "third", accuracies(0.6, first=2)))
-    assert read.side_by_side([first, third])[:3] == [
+    first = read.read_run(write_arm(tmp_path / "first", accuracies(0.5, 0.5, 0.5)))
+    second = read.read_run(write_arm(tmp_path / "second", accuracies(0.6, 0.7, 0.8, 0.9)))
+    third = read.read_run(write_arm(tmp_path / "third", accuracies(0.6, first=2)))
+    assert read.make_comparison_table([first, third])[:3] == [
         ["", "first", "third"],
         ["seeds", "0 1 2", "2"],
         ["kind/accuracy", "0.500 ± 0.000", "0.600"],
     ]
-    assert read.tests([first, second]) == [
+    assert read.make_difference_table([first, second]) == [
         ["", "second"],
         ["kind/accuracy", "0.20 ± 0.25 (p 0.074)"],
     ]
-    assert read.tests([first, second, third])[1] == [
+    assert read.make_difference_table([first, second, third])[1] == [
         "kind/accuracy",
         "0.20 ± 0.25 (p 0.074)",
         "",
     ]
-    assert read.tests([first, third]) == []
+    assert read.make_difference_table([first, third]) == []
 
 
 def write_run(directory, arms):
@@ -192,28 +196,28 @@ def write_run(directory, arms):
 def test_arms_of_several_runs_have_names_that_tell_them_apart(tmp_path):
     one = write_run(tmp_path / "one", {"all": accuracies(0.5), "image": accuracies(0.4)})
     two = write_run(tmp_path / "two", {"all": accuracies(0.6)})
-    names = [run.name for run in read.distinct([one, two, two / "all"])]
+    names = [run.name for run in read.read_distinct_runs([one, two, two / "all"])]
     assert names == [f"{one}/all", f"{one}/image", f"{two}/all", str(two / "all")]
-    assert [run.name for run in read.distinct([one])] == ["all", "image"]
+    assert [run.name for run in read.read_distinct_runs([one])] == ["all", "image"]
 
 
 def test_one_run_alone_is_not_compared(tmp_path):
     with pytest.raises(ValueError, match=r"only one run"):
-        read.distinct([write_arm(tmp_path / "arm", accuracies(0.5))])
+        read.read_distinct_runs([write_arm(tmp_path / "arm", accuracies(0.5))])
 
 
 def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"does not hold a run: it has neither"):
-        read.find(tmp_path)
+        read.read_runs(tmp_path)
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(ValueError, match=r"run\.json is damaged"):
-        read.find(tmp_path)
+        read.read_runs(tmp_path)
     (tmp_path / "run.json").write_text('{"arms": ["gone"]}')
     with pytest.raises(ValueError, match=r"gone/config\.json is missing"):
-        read.find(tmp_path)
+        read.read_runs(tmp_path)
     (tmp_path / "study.json").write_text("{}")
     with pytest.raises(ValueError, match=r"is a study; report it with mmjax report"):
-        read.find(tmp_path)
+        read.read_runs(tmp_path)
 
 
 # The commands.
@@ -221,12 +225,12 @@ def test_what_is_no_run_is_refused(tmp_path):
 
 def run_command(*argv):
     parser = argparse.ArgumentParser()
-    report_commands.add_commands(parser.add_subparsers(dest="command", required=True))
+    report_commands.add_report_commands(parser.add_subparsers(dest="command", required=True))
     options = parser.parse_args([str(word) for word in argv])
     actions = {
-        "report": report_commands.report,
-        "show": report_commands.show,
-        "compare": report_commands.compare,
+        "report": report_commands.report_study,
+        "show": report_commands.show_run,
+        "compare": report_commands.compare_runs,
     }
     actions[options.command](options)
 
@@ -308,4 +312,4 @@ def test_reading_runs_needs_neither_pandas_nor_matplotlib():
 def test_stored_names_of_arms_lead_nowhere_else(tmp_path, name):
     (tmp_path / "run.json").write_text(json.dumps({"arms": [name]}))
     with pytest.raises(DamagedFileError, match="cannot be the name of a directory"):
-        read.find(tmp_path)
+        read.read_runs(tmp_path)

@@ -13,14 +13,22 @@ import pytest
 from flax import linen as nn
 
 from mmjax import files
-from mmjax.config import ConfigError, apply, flatten
+from mmjax.config import ConfigError, apply_setting, flatten_config
 from mmjax.dropout import Dropout
-from mmjax.study.packing import Unit, builder, check_vmapped, grouped, numbers_of, split, sweep
-from mmjax.study.study_plan import check, make_plan
-from mmjax.train.device_memory import MemoryShortError, available
+from mmjax.study.packing import (
+    Unit,
+    check_vmapped,
+    get_vmapped_numbers,
+    group_replicas,
+    make_builder,
+    make_sweep,
+    split_replicas,
+)
+from mmjax.study.study_plan import check_plan, make_study_plan
+from mmjax.train.hardware.device_memory import MemoryShortError, get_usable_memory
 from mmjax.train.loop import NonFiniteError, fit
 from mmjax.train.programs import Programs
-from mmjax.train.traced_hparams import Number, UntraceableError
+from mmjax.train.traced_hparams import TracedNumber, UntraceableError
 from tests.ablate import small_study
 
 ONE = jax.devices()[:1]
@@ -39,7 +47,7 @@ def changed(*settings: str) -> fdl.Buildable:
     """The small experiment under SGD: Adam would amplify rounding."""
     config = small_study.experiment.as_buildable()
     for setting in ("optimizer=optax.sgd(0.05, momentum=0.5)", *settings):
-        config = apply(config, setting)
+        config = apply_setting(config, setting)
     return config
 
 
@@ -48,15 +56,15 @@ def units(root, cases, vmapped):
     made = []
     for i, (seed, *settings) in enumerate(cases):
         config = changed(*settings)
-        made.append(Unit(root / str(i), config, (seed,), numbers_of(config, vmapped)))
+        made.append(Unit(root / str(i), config, (seed,), get_vmapped_numbers(config, vmapped)))
     return made
 
 
 def together(root, cases, vmapped, **options):
     """The cases as one program; checks that it is one."""
     made = units(root, cases, vmapped)
-    (replicas,) = grouped(made, None)
-    build = builder(made[0].config)
+    (replicas,) = group_replicas(made, None)
+    build = make_builder(made[0].config)
     experiment = build(made[0].config)
     for unit in made:
         unit.home.mkdir()
@@ -64,7 +72,7 @@ def together(root, cases, vmapped, **options):
         experiment,
         root / "program",
         seeds=[replica.seed for replica in replicas],
-        sweep=sweep(replicas, experiment),
+        sweep=make_sweep(replicas, experiment),
         homes=[replica.unit.home for replica in replicas],
         **{"devices": ONE, **options},
     )
@@ -77,7 +85,7 @@ def check_each_alone(root, cases, vmapped, **options):
     finals = []
     for i, (seed, *settings) in enumerate(cases):
         config = changed(*settings)
-        alone = fit(builder(config)(config), root / f"alone{i}", seeds=(seed,), devices=ONE)
+        alone = fit(make_builder(config)(config), root / f"alone{i}", seeds=(seed,), devices=ONE)
         mine = jax.tree.map(lambda x, i=i: x[i], state)
         expected = jax.tree.map(lambda x: x[0], jax.device_get(alone.state))
         finals.append(np.concatenate([np.ravel(x) for x in jax.tree.leaves(mine.train.params)]))
@@ -129,9 +137,9 @@ def test_a_bad_rate_of_modality_dropout_is_refused_at_the_door():
         axes={"modality_dropout": ["0.1", "1.2"]},
         vmapped=("modality_dropout",),
     )
-    plan = make_plan("rates", study)
+    plan = make_study_plan("rates", study)
     with pytest.raises(ConfigError, match=r"modality_dropout is 1\.2; it must be between 0 and 1"):
-        check(plan, ONE)
+        check_plan(plan, ONE)
 
 
 @pytest.mark.slow
@@ -160,9 +168,9 @@ def test_replicas_that_are_spread_over_devices_are_the_same(tmp_path, devices):
 
 def programs_of(root, cases, vmapped):
     made = units(root, cases, vmapped)
-    (replicas,) = grouped(made, None)
-    experiment = builder(made[0].config)(made[0].config)
-    return Programs(experiment, [x.seed for x in replicas], ONE, sweep(replicas, experiment))
+    (replicas,) = group_replicas(made, None)
+    experiment = make_builder(made[0].config)(made[0].config)
+    return Programs(experiment, [x.seed for x in replicas], ONE, make_sweep(replicas, experiment))
 
 
 @pytest.mark.parametrize(
@@ -177,7 +185,7 @@ def test_a_number_that_decides_the_program_is_refused(tmp_path, path, values, re
     base = ("model.fusion=Gated(width=6)", "balancer=cagrad()")
     if reason is None:
         with pytest.raises(ConfigError, match=r"no path|which no arm has"):
-            check_vmapped((path,), [flatten(changed(*base))])
+            check_vmapped((path,), [flatten_config(changed(*base))])
         return
     cases = [(0, *base, f"{path}={value}") for value in values]
     with pytest.raises(UntraceableError, match=rf"{path} cannot be traced: .*{reason}"):
@@ -194,22 +202,24 @@ def test_a_number_that_decides_the_program_is_refused(tmp_path, path, values, re
 )
 def test_paths_that_hold_no_traced_number_are_refused(path, message):
     with pytest.raises(ConfigError, match=message):
-        check_vmapped((path,), [flatten(changed())])
+        check_vmapped((path,), [flatten_config(changed())])
 
 
 def test_arms_share_a_program_if_they_differ_in_vmapped_numbers_alone(tmp_path):
     rate, drop = "optimizer.learning_rate", "model.sharing.dropout"
     cases = [(0, f"{rate}=0.1"), (1, f"{rate}=0.2"), (0, f"{drop}=0.5"), (0, "balancer=pcgrad()")]
-    sizes = [len(replicas) for replicas in grouped(units(tmp_path, cases, (rate,)), None)]
+    sizes = [len(replicas) for replicas in group_replicas(units(tmp_path, cases, (rate,)), None)]
     assert sizes == [2, 1, 1]
-    sizes = [len(replicas) for replicas in grouped(units(tmp_path, cases, (rate, drop)), None)]
+    sizes = [
+        len(replicas) for replicas in group_replicas(units(tmp_path, cases, (rate, drop)), None)
+    ]
     assert sizes == [3, 1]
 
 
 def test_replicas_are_split_evenly():
-    assert [len(x) for x in split([None] * 10, 4)] == [3, 3, 4]
-    assert [len(x) for x in split([None] * 10, None)] == [10]
-    assert [len(x) for x in split([None] * 3, 1)] == [1, 1, 1]
+    assert [len(x) for x in split_replicas([None] * 10, 4)] == [3, 3, 4]
+    assert [len(x) for x in split_replicas([None] * 10, None)] == [10]
+    assert [len(x) for x in split_replicas([None] * 3, 1)] == [1, 1, 1]
 
 
 @pytest.mark.slow
@@ -234,13 +244,13 @@ def test_a_replica_that_is_no_longer_finite_fails_alone(tmp_path):
 
 def fit_again(root, cases, path):
     made = units(root, cases, (path,))
-    (replicas,) = grouped(made, None)
-    experiment = builder(made[0].config)(made[0].config)
+    (replicas,) = group_replicas(made, None)
+    experiment = make_builder(made[0].config)(made[0].config)
     return fit(
         experiment,
         root / "program",
         seeds=[replica.seed for replica in replicas],
-        sweep=sweep(replicas, experiment),
+        sweep=make_sweep(replicas, experiment),
         homes=[replica.unit.home for replica in replicas],
         devices=ONE,
     )
@@ -249,8 +259,8 @@ def fit_again(root, cases, path):
 def test_a_program_that_needs_too_much_memory_is_refused(tmp_path):
     with pytest.raises(MemoryShortError, match="program of 1 replicas needs"):
         together(tmp_path, [(0,)], (), memory=1000)
-    assert available(ONE) > 2**28
-    assert available(jax.devices()[:2]) == available(ONE) // 2
+    assert get_usable_memory(ONE) > 2**28
+    assert get_usable_memory(jax.devices()[:2]) == get_usable_memory(ONE) // 2
 
 
 def test_the_test_split_is_left_alone_if_asked(tmp_path):
@@ -258,7 +268,7 @@ def test_the_test_split_is_left_alone_if_asked(tmp_path):
 
 
 def test_a_number_answers_what_all_replicas_agree_on():
-    number = Number("a.b", (0.5, 2.0), jnp.float32(2.0))
+    number = TracedNumber("a.b", (0.5, 2.0), jnp.float32(2.0))
     assert number > 0 and not number < 0.5 and number <= 2 and number != 1
     assert bool(number)
     assert float(1 - number) == -1 and float(number**2) == 4 and float(-number) == -2
@@ -316,6 +326,8 @@ def test_optax_numbers_can_be_traced():
         "cosine": (lambda v: optax.sgd(optax.cosine_decay_schedule(v, 10)), (0.1, 0.2)),
     }
     for name, (make, values) in makers.items():
-        found = jax.vmap(lambda v, m=make, s=values: after(m, Number("p", s, v)))(jnp.array(values))
+        found = jax.vmap(lambda v, m=make, s=values: after(m, TracedNumber("p", s, v)))(
+            jnp.array(values)
+        )
         expected = jnp.stack([after(make, value) for value in values])
         np.testing.assert_allclose(found, expected, rtol=1e-5, err_msg=name)

@@ -89,9 +89,9 @@ def test_latex_is_balanced_and_every_row_has_all_columns(reported):
 
 
 def test_figures_are_as_wide_as_a_column_and_have_no_small_print(reported):
-    found = study_results.read(reported)
-    with figures.style():
-        for function, drawing in write_report.DRAWN:
+    found = study_results.read_study(reported)
+    with figures.use_figure_style():
+        for function, drawing in write_report.FIGURES:
             figure = function(found)
             FigureCanvasAgg(figure).draw()
             assert figure.get_figwidth() == 3.3
@@ -104,9 +104,9 @@ def test_figures_are_as_wide_as_a_column_and_have_no_small_print(reported):
 
 def test_nothing_is_cut_off(reported):
     """What is drawn lies within the figure, to a hundredth of an inch."""
-    found = study_results.read(reported)
-    with figures.style():
-        for function, drawing in write_report.DRAWN:
+    found = study_results.read_study(reported)
+    with figures.use_figure_style():
+        for function, drawing in write_report.FIGURES:
             figure = function(found)
             canvas = FigureCanvasAgg(figure)
             canvas.draw()
@@ -118,9 +118,9 @@ def test_nothing_is_cut_off(reported):
 
 def test_the_same_study_gives_the_same_bytes(reported, tmp_path):
     again = synthetic.write_study(tmp_path / "study")
-    figures_of = study_results.read(again)
-    with figures.style():
-        figures.save(figures.scores(figures_of), tmp_path / "scores")
+    figures_of = study_results.read_study(again)
+    with figures.use_figure_style():
+        figures.save_figure(figures.plot_scores(figures_of), tmp_path / "scores")
     for kind in ("png", "pdf"):
         first = (reported / "figures" / f"scores.{kind}").read_bytes()
         assert (tmp_path / f"scores.{kind}").read_bytes() == first
@@ -130,7 +130,7 @@ def brief(tmp_path, **options):
     """A small study's report as Markdown."""
     small = {"fusions": ("concat", "gated"), "balancers": ("equal", "mgda"), "failed": ()}
     directory = synthetic.write_study(tmp_path, **(small | options))
-    write_report.report(directory)
+    write_report.write_report(directory)
     return (directory / "report.md").read_text()
 
 
@@ -205,20 +205,23 @@ def test_costs_that_are_not_known(tmp_path):
 def test_results_of_nothing_yet_are_refused(tmp_path):
     directory = synthetic.write_study(tmp_path, edit=lambda frame: frame[frame.split == "train"])
     with pytest.raises(ValueError, match=r"has no test results yet"):
-        write_report.report(directory)
+        write_report.write_report(directory)
 
 
 @pytest.mark.parametrize("axes", [[], ["fusion", "balancer", "third"]])
 def test_studies_of_other_numbers_of_axes(tmp_path, axes):
     """Learning curves then share one panel, in which all but a few lines are grey."""
     directory = synthetic.write_study(tmp_path, singles=False)
-    found = study_results.read(directory)._replace(axes=tuple(axes))
-    with figures.style():
-        curves, weights = training_curves.curves(found), training_curves.weights(found)
+    found = study_results.read_study(directory)._replace(axes=tuple(axes))
+    with figures.use_figure_style():
+        curves, weights = (
+            training_curves.plot_learning_curves(found),
+            training_curves.plot_task_weights(found),
+        )
     (panel,) = curves.axes
-    grey = [line for line in panel.lines if line.get_color() == figures.GREY["color"]]
+    grey = [line for line in panel.lines if line.get_color() == figures.GRAY_LINE["color"]]
     assert len(panel.lines) == 15
-    assert len(panel.lines) - len(grey) <= figures.STYLES
+    assert len(panel.lines) - len(grey) <= figures.MAX_LINE_STYLES
     assert len([axis for axis in weights.axes if axis.get_visible()]) == 15
 
 
@@ -231,16 +234,16 @@ def test_weights_that_never_change_make_no_figure(tmp_path):
 
     small = {"fusions": ("concat",), "balancers": ("equal", "mgda"), "failed": ()}
     directory = synthetic.write_study(tmp_path / "one", **small, edit=hold)
-    with figures.style():
+    with figures.use_figure_style():
         (panel,) = [
             a
-            for a in training_curves.weights(study_results.read(directory)).axes
+            for a in training_curves.plot_task_weights(study_results.read_study(directory)).axes
             if a.get_visible()
         ]
     assert "mgda" in panel.get_title()
     small["balancers"] = ("equal",)
     directory = synthetic.write_study(tmp_path / "two", **small, edit=hold)
-    assert training_curves.weights(study_results.read(directory)) is None
+    assert training_curves.plot_task_weights(study_results.read_study(directory)) is None
 
 
 def test_intervals_end_where_a_metric_does(tmp_path):
@@ -251,11 +254,15 @@ def test_intervals_end_where_a_metric_does(tmp_path):
         return frame.assign(value=frame.value.mask(near, 0.9 + 0.1 * (frame.seed % 2)))
 
     directory = synthetic.write_study(tmp_path, edit=spread)
-    found = study_results.read(directory)
-    half = data_frames.summary(found, found.metric)
+    found = study_results.read_study(directory)
+    half = data_frames.summarize_arms(found, found.metric)
     assert (half["mean"] + half["half"]).max() > 1
-    with figures.style():
-        functions = (figures.scores, training_curves.curves, diagrams.front_of_cost)
+    with figures.use_figure_style():
+        functions = (
+            figures.plot_scores,
+            training_curves.plot_learning_curves,
+            diagrams.plot_cost_front,
+        )
         scores, curves, front = (draw(found).axes[0] for draw in functions)
     assert max(np.max(line.get_xdata()) for line in scores.lines) <= 1
     assert np.max([np.max(line.get_ydata()) for line in curves.lines]) <= 1
@@ -266,7 +273,7 @@ def test_intervals_end_where_a_metric_does(tmp_path):
 
 def test_the_front_is_what_no_other_point_beats():
     x, y = pd.Series([1, 2, 3, 2, 3.0]), pd.Series([3, 2, 1, 1, 1.0])
-    assert diagrams.efficient(x, y).tolist() == [True, True, True, False, True]
+    assert diagrams.find_pareto_efficient(x, y).tolist() == [True, True, True, False, True]
 
 
 def test_the_front_against_a_slow_search():
@@ -276,4 +283,6 @@ def test_the_front_against_a_slow_search():
         any(a >= p and b >= q and (a > p or b > q) for a, b in zip(x, y, strict=True))
         for p, q in zip(x, y, strict=True)
     ]
-    assert diagrams.efficient(pd.Series(x), pd.Series(y)).tolist() == [not b for b in beaten]
+    assert diagrams.find_pareto_efficient(pd.Series(x), pd.Series(y)).tolist() == [
+        not b for b in beaten
+    ]

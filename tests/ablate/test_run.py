@@ -24,9 +24,9 @@ from mmjax.report import write_report
 from mmjax.study import run_study as studies
 from mmjax.study import study_directory as directories
 from mmjax.study import study_plan as plans
-from mmjax.study.live_display import Display
+from mmjax.study.live_display import StudyDisplay
 from mmjax.study.results import load
-from mmjax.train.parallel import at_once
+from mmjax.train.hardware.parallel import count_concurrent_replicas
 from mmjax.train.run_arms import load_best
 from tests.ablate import small_study, synthetic
 from tests.ablate.small_study import STUDY
@@ -46,12 +46,12 @@ def small(**fields):
     """Two arms in one program."""
     fields = {"single_task": False, "single_modality": False, "seeds": (0, 1), **fields}
     study = dataclasses.replace(STUDY, axes={"optimizer.learning_rate": ["0.01", "0.03"]}, **fields)
-    return plans.make_plan("small", study, module=small_study)
+    return plans.make_study_plan("small", study, module=small_study)
 
 
 def start_and_run(plan, directory, **options):
-    directories.start(plan, directory, None, {})
-    return studies.run(plan, directory, devices=jax.devices()[:1], **options)
+    directories.start_study(plan, directory, None, {})
+    return studies.run_study(plan, directory, devices=jax.devices()[:1], **options)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_costs_are_those_of_a_lane(done):
 @pytest.mark.slow
 def test_an_arms_directory_is_that_of_a_run(done):
     """Its best parameters can be loaded, and are those of the result."""
-    from mmjax.train.checkpoint import digest
+    from mmjax.train.checkpoint import hash_arrays
 
     plan, directory = done
     for name, arm in plan.arms.items():
@@ -127,7 +127,7 @@ def test_an_arms_directory_is_that_of_a_run(done):
         result = json.loads((home / "result.json").read_text())["seeds"]
         for i, seed in enumerate("01"):
             one = jax.tree.map(lambda x, i=i: x[i], best)
-            assert digest(one) == result[seed]["best_params_sha256"]
+            assert hash_arrays(one) == result[seed]["best_params_sha256"]
         assert (home / "config.json").exists()
     assert not (directory / "programs").exists()
 
@@ -140,7 +140,7 @@ def test_smaller_programs_give_the_same(done, tmp_path, capsys):
     check_same(directory, tmp_path / "hand", rtol=2e-3, atol=1e-4)
     costs = load(directory)
     peak = costs[(costs.metric == "peak_bytes") & (costs.arm == "learning_rate=0.01")].value.max()
-    needed = at_once(4, jax.devices()[:1], sharded=False) * peak
+    needed = count_concurrent_replicas(4, jax.devices()[:1], sharded=False) * peak
     start_and_run(plan, tmp_path / "memory", memory=int(needed - 1))
     check_same(directory, tmp_path / "memory", rtol=2e-3, atol=1e-4)
     said = capsys.readouterr().out
@@ -153,7 +153,7 @@ def test_what_is_done_is_kept_and_the_rest_is_made(done, tmp_path):
     shutil.rmtree(tmp_path / "half" / "arms" / "learning_rate=0.03")
     kept = tmp_path / "half" / "arms" / "learning_rate=0.01" / "result.json"
     before = kept.stat().st_mtime_ns
-    directories.check(plan, tmp_path / "half", resume=True)
+    directories.check_study_directory(plan, tmp_path / "half", resume=True)
     assert start_and_run(plan, tmp_path / "half") == []
     assert kept.stat().st_mtime_ns == before
     check_same(directory, tmp_path / "half", rtol=2e-3, atol=1e-4)
@@ -171,7 +171,7 @@ def test_a_failed_arm_is_recorded_and_the_rest_go_on(tmp_path):
     study = dataclasses.replace(
         STUDY, axes=axes, single_task=False, single_modality=False, seeds=(0,)
     )
-    plan = plans.make_plan("failing", study, module=small_study)
+    plan = plans.make_study_plan("failing", study, module=small_study)
     assert start_and_run(plan, tmp_path) == ["rate=wild", "rate=alone"]
     for name in ("rate=wild", "rate=alone"):
         told = (tmp_path / "arms" / name / "error.txt").read_text()
@@ -184,24 +184,24 @@ def test_a_failed_arm_is_recorded_and_the_rest_go_on(tmp_path):
 def test_another_study_is_not_taken_for_this_one(done, tmp_path):
     plan, directory = done
     with pytest.raises(ConfigError, match="add --resume to continue it"):
-        directories.check(plan, directory, resume=False)
-    directories.check(plan, directory, resume=True)
+        directories.check_study_directory(plan, directory, resume=False)
+    directories.check_study_directory(plan, directory, resume=True)
     other = small(single_modality=True, seeds=(0, 2))
     with pytest.raises(ConfigError, match=r"seeds: stored \[0, 1\], requested \[0, 2\]"):
-        directories.check(other, directory, resume=True)
-    longer = plans.make_plan("small", plan.study, ["epochs=9"], module=small_study)
+        directories.check_study_directory(other, directory, resume=True)
+    longer = plans.make_study_plan("small", plan.study, ["epochs=9"], module=small_study)
     with pytest.raises(ConfigError, match="the base experiment"):
-        directories.check(longer, directory, resume=True)
+        directories.check_study_directory(longer, directory, resume=True)
     (tmp_path / "x").write_text("")
     with pytest.raises(ConfigError, match="is not empty and does not hold a study"):
-        directories.check(plan, tmp_path, resume=True)
+        directories.check_study_directory(plan, tmp_path, resume=True)
 
 
 def test_an_arm_that_does_not_fit_is_named_before_anything_runs():
     plan = dataclasses.replace(STUDY, axes={"batch_size": ["8", "100"]}, vmapped=())
-    made = plans.make_plan("small", plan, module=small_study)
+    made = plans.make_study_plan("small", plan, module=small_study)
     with pytest.raises(ConfigError, match="arm batch_size=100: batch_size=100 is more than the 64"):
-        plans.check(made, jax.devices()[:1])
+        plans.check_plan(made, jax.devices()[:1])
 
 
 def test_a_study_from_before_the_plan_knew_its_data_is_resumed(done, tmp_path):
@@ -210,14 +210,14 @@ def test_a_study_from_before_the_plan_knew_its_data_is_resumed(done, tmp_path):
     facts = json.loads((tmp_path / "study.json").read_text())
     assert facts.pop("base") and facts.pop("sha256")
     (tmp_path / "study.json").write_text(json.dumps(facts))
-    directories.check(plan, tmp_path, resume=True)
+    directories.check_study_directory(plan, tmp_path, resume=True)
 
 
 def test_a_study_by_the_loss_ends_with_its_table_and_the_reports_command(tmp_path, capsys):
     """From the plan to the table and the report, with what was run in it."""
     plan = small(base=small_study.unmonitored, metric=None, seeds=(0,))
     assert start_and_run(plan, tmp_path) == []
-    command.print_results(tmp_path)
+    command.print_arm_results(tmp_path)
     shown = capsys.readouterr().out
     frame = load(tmp_path)
     losses = frame[(frame.split == "test") & (frame.metric == "loss")].set_index("arm").value
@@ -228,7 +228,7 @@ def test_a_study_by_the_loss_ends_with_its_table_and_the_reports_command(tmp_pat
     order = losses.sort_values().index
     assert [row.split()[0] for row in rows[1:3]] == [name.partition("=")[2] for name in order]
     assert float(rows[1].split()[1]) == pytest.approx(losses.min(), abs=0.01)
-    write_report.report(tmp_path)
+    write_report.write_report(tmp_path)
     text = (tmp_path / "report.md").read_text()
     for words in ("Primary metric: loss ↓", "made: 64 train, 32 validation, 32 test", "2 epochs"):
         assert words in text
@@ -237,7 +237,7 @@ def test_a_study_by_the_loss_ends_with_its_table_and_the_reports_command(tmp_pat
 
 def test_failed_arms_are_in_the_last_table_with_their_errors(tmp_path, capsys):
     directory = synthetic.write_study(tmp_path)
-    command.print_results(directory)
+    command.print_arm_results(directory)
     shown = capsys.readouterr().out
     assert "tensor-mgda failed: NonFiniteError: The loss of task 'digit'" in shown
     for name in ("digit accuracy ↑", "rate mae ↓", "tensor, pcgrad", "only task rate"):
@@ -249,7 +249,7 @@ def test_a_study_that_was_stopped_by_a_signal_goes_on_to_the_same_bits(tmp_path,
     """Inside an epoch of a program of two arms, which a number tells apart, with two seeds each."""
     plan = small()
     assert start_and_run(plan, tmp_path / "whole") == []
-    show = Display.show
+    show = StudyDisplay.show
 
     @contextlib.contextmanager
     def stopping(*args, **options):
@@ -262,12 +262,12 @@ def test_a_study_that_was_stopped_by_a_signal_goes_on_to_the_same_bits(tmp_path,
 
             yield stop
 
-    monkeypatch.setattr(Display, "show", stopping)
+    monkeypatch.setattr(StudyDisplay, "show", stopping)
     with pytest.raises(Interrupted, match="stopped after step 4; its checkpoint is saved"):
         start_and_run(plan, tmp_path / "stopped")
     monkeypatch.undo()
     assert not list((tmp_path / "stopped" / "arms").glob("*/error.txt"))
-    assert studies.run(plan, tmp_path / "stopped", devices=jax.devices()[:1]) == []
+    assert studies.run_study(plan, tmp_path / "stopped", devices=jax.devices()[:1]) == []
     check_same(tmp_path / "whole", tmp_path / "stopped", rtol=0, atol=0)
     for home in (tmp_path / "whole" / "arms").iterdir():
         other = tmp_path / "stopped" / "arms" / home.name

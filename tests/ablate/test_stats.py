@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats as scipy_stats
 
-from mmjax.intervals import mean_interval
+from mmjax.intervals import compute_mean_interval
 from mmjax.report import statistics
 
 NAN = float("nan")
@@ -17,23 +17,27 @@ NAN = float("nan")
 
 def test_an_interval_is_mean_and_t_times_the_standard_error():
     """Of 0.8, 0.9 and 1.0: t(0.975, 2) = 4.302653, standard error 0.1 / √3."""
-    mean, half = statistics.intervals(np.array([[0.8, 0.9, 1.0], [0.8, NAN, 1.0], [0.5, NAN, NAN]]))
+    mean, half = statistics.compute_intervals(
+        np.array([[0.8, 0.9, 1.0], [0.8, NAN, 1.0], [0.5, NAN, NAN]])
+    )
     assert mean == pytest.approx([0.9, 0.9, 0.5])
     assert half[:2] == pytest.approx([4.302653 * 0.1 / 3**0.5, 12.706205 * 0.1], rel=1e-6)
     assert np.isnan(half[2])
 
 
 def test_an_arm_without_seeds_has_no_mean():
-    mean, half = statistics.intervals(np.full((1, 3), NAN))
+    mean, half = statistics.compute_intervals(np.full((1, 3), NAN))
     assert np.isnan(mean).all() and np.isnan(half).all()
 
 
 @given(arrays(np.float64, (2, 5), elements=st.floats(-1e6, 1e6)))
 def test_intervals_are_those_of_a_run(values):
     """`mmjax run` prints the same intervals."""
-    mean, half = statistics.intervals(values)
+    mean, half = statistics.compute_intervals(values)
     for i in range(2):
-        assert (mean[i], half[i]) == pytest.approx(mean_interval(values[i]), rel=1e-9, abs=1e-6)
+        assert (mean[i], half[i]) == pytest.approx(
+            compute_mean_interval(values[i]), rel=1e-9, abs=1e-6
+        )
 
 
 def closed_testing(p):
@@ -59,18 +63,20 @@ def test_students_sleep_data():
     """Ten patients' extra sleep under two drugs: t = 4.0621, p = 0.002833 (Biometrika 1908)."""
     first = np.array([0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0])
     second = np.array([1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4])
-    found = statistics.compare(second[None], first)
+    found = statistics.compare_with_baseline(second[None], first)
     assert found.p[0] == pytest.approx(0.002833, abs=5e-7)
     assert found.difference[0] == pytest.approx(1.58)
     assert found.half[0] == pytest.approx((2.4598858 - 0.7001142) / 2, abs=1e-6)
     assert found.seeds[0] == 10
-    assert statistics.paired(second - first, "greater") == pytest.approx(0.002833 / 2, abs=5e-7)
+    assert statistics.paired_t_test(second - first, "greater") == pytest.approx(
+        0.002833 / 2, abs=5e-7
+    )
 
 
 def test_only_common_seeds_are_compared():
     arms = np.array([[1.0, 2.0, 4.0, NAN], [NAN, NAN, 3.0, 9.0]])
     baseline = np.array([0.5, 1.0, 2.5, 7.0])
-    found = statistics.compare(arms, baseline)
+    found = statistics.compare_with_baseline(arms, baseline)
     assert found.seeds.tolist() == [3, 2]
     assert found.difference == pytest.approx([1.0, 1.25])
     alone = scipy_stats.ttest_rel(arms[0, :3], baseline[:3]).pvalue
@@ -82,21 +88,21 @@ def test_only_common_seeds_are_compared():
     [([0.0, 0.0, 0.0], 1.0), ([0.1, 0.1, 0.1], NAN), ([0.3], NAN), ([NAN, NAN, NAN], NAN)],
 )
 def test_where_nothing_tells_the_spread_there_is_no_test(differences, p):
-    assert statistics.paired(np.array(differences)) == pytest.approx(p, nan_ok=True)
+    assert statistics.paired_t_test(np.array(differences)) == pytest.approx(p, nan_ok=True)
 
 
 def test_round_off_is_no_spread():
     """0.3 - 0.2 and 0.4 - 0.3 are not the same float."""
     differences = np.array([0.3, 0.4, 0.5]) - np.array([0.2, 0.3, 0.4])
     assert np.ptp(differences) > 0
-    assert np.isnan(statistics.paired(differences))
+    assert np.isnan(statistics.paired_t_test(differences))
 
 
 def test_the_best_are_the_one_on_top_and_those_it_does_not_beat():
     values = np.array([[9.0, 9.1, 9.2], [8.9, 9.2, 9.1], [1.0, 1.1, 1.3], [NAN, NAN, 99.0]])
-    assert statistics.best(values, maximize=True).tolist() == [True, True, False, False]
-    assert statistics.best(values, maximize=False).tolist() == [False, False, True, False]
-    assert not statistics.best(np.array([[1.0], [2.0]]), maximize=True).any()
+    assert statistics.find_best_arms(values, maximize=True).tolist() == [True, True, False, False]
+    assert statistics.find_best_arms(values, maximize=False).tolist() == [False, False, True, False]
+    assert not statistics.find_best_arms(np.array([[1.0], [2.0]]), maximize=True).any()
 
 
 def test_friedman_and_ranks_of_a_published_example():
@@ -109,7 +115,7 @@ def test_friedman_and_ranks_of_a_published_example():
             [1, 1, 4, 4, 3, 4, 4, 3, 3.5, 2, 1, 3.5],
         ]
     )
-    found = statistics.ranks(ranks, maximize=False)
+    found = statistics.compute_ranks(ranks, maximize=False)
     assert found.mean == pytest.approx([38 / 12, 23.5 / 12, 24.5 / 12, 34 / 12])
     assert found.p == pytest.approx(scipy_stats.chi2.sf(8.0973, 3), abs=1e-5)
     assert found.blocks == 12
@@ -118,7 +124,9 @@ def test_friedman_and_ranks_of_a_published_example():
 def test_the_critical_difference_is_demsars():
     """JMLR 2006, section 3.2.4: 4 algorithms on 14 data sets, q = 2.569, CD = 1.25 at 5%."""
     values = np.random.default_rng(0).normal(size=(4, 14))
-    assert statistics.ranks(values, maximize=True).critical == pytest.approx(1.25, abs=0.005)
+    assert statistics.compute_ranks(values, maximize=True).critical == pytest.approx(
+        1.25, abs=0.005
+    )
 
 
 def test_demsars_table_of_studentized_ranges():
@@ -127,20 +135,20 @@ def test_demsars_table_of_studentized_ranges():
     for arms, q in enumerate(table, 3):
         values = np.random.default_rng(arms).normal(size=(arms, 2))
         scale = np.sqrt(arms * (arms + 1) / 12)
-        assert statistics.ranks(values, maximize=True).critical / scale == pytest.approx(
+        assert statistics.compute_ranks(values, maximize=True).critical / scale == pytest.approx(
             q, abs=1e-3
         )
 
 
 def test_ranks_leave_out_seeds_that_an_arm_lacks():
     values = np.array([[3.0, 1.0, NAN], [2.0, 2.0, 9.0], [1.0, 3.0, 8.0]])
-    found = statistics.ranks(values, maximize=True)
+    found = statistics.compute_ranks(values, maximize=True)
     assert found.mean == pytest.approx([2, 2, 2])
     assert found.blocks == 2
 
 
 def test_equal_arms_have_equal_ranks_and_no_difference():
-    found = statistics.ranks(np.ones((3, 4)), maximize=True)
+    found = statistics.compute_ranks(np.ones((3, 4)), maximize=True)
     assert found.mean == pytest.approx([2, 2, 2])
     assert found.p == 1
 
@@ -148,7 +156,7 @@ def test_equal_arms_have_equal_ranks_and_no_difference():
 @pytest.mark.parametrize("shape", [(2, 5), (3, 1)])
 def test_too_few_arms_or_seeds_are_not_ranked(shape):
     with pytest.raises(ValueError, match=r"at least 3 arms and 2 seeds"):
-        statistics.ranks(np.zeros(shape), maximize=True)
+        statistics.compute_ranks(np.zeros(shape), maximize=True)
 
 
 def slow_cliques(mean, critical):
@@ -162,7 +170,7 @@ def slow_cliques(mean, critical):
 
 @given(st.lists(st.integers(2, 20), min_size=2, max_size=8, unique=True), st.integers(0, 8))
 def test_cliques_are_the_widest_ranges_within_the_critical_difference(mean, critical):
-    found = statistics.cliques(np.array(mean, float) / 2, critical / 2)
+    found = statistics.find_cliques(np.array(mean, float) / 2, critical / 2)
     assert found == slow_cliques([m / 2 for m in mean], critical / 2)
 
 
@@ -212,7 +220,7 @@ def test_one_arm_like_the_baseline_is_called_different_in_5_percent(kind, seeds)
     """
     values = noise(kind, (40_000, 2, seeds))
     differences = values[:, 0] - values[:, 1]
-    claimed = statistics.paired(differences) <= statistics.LEVEL
+    claimed = statistics.paired_t_test(differences) <= statistics.SIGNIFICANCE_LEVEL
     better = claimed & (differences.mean(axis=1) > 0)
     bounds = (0.04, 0.06) if kind == "normal" else (0.03, 0.06)  # coarse or skewed: cautious
     assert bounds[0] < claimed.mean() < bounds[1]
@@ -224,9 +232,9 @@ def test_one_arm_like_the_baseline_is_called_different_in_5_percent(kind, seeds)
 def test_any_of_several_arms_is_called_different_in_5_percent_at_most(arms, seeds):
     """2,000 studies of arms like their baseline, through `compare`; Monte Carlo error 0.5%."""
     studies = noise("normal", (2_000, arms + 1, seeds))
-    found = [statistics.compare(study[1:], study[0]) for study in studies]
-    claimed = np.mean([(one.holm <= statistics.LEVEL).any() for one in found])
-    uncorrected = np.mean([(one.p <= statistics.LEVEL).any() for one in found])
+    found = [statistics.compare_with_baseline(study[1:], study[0]) for study in studies]
+    claimed = np.mean([(one.holm <= statistics.SIGNIFICANCE_LEVEL).any() for one in found])
+    uncorrected = np.mean([(one.p <= statistics.SIGNIFICANCE_LEVEL).any() for one in found])
     assert claimed < 0.06
     assert uncorrected > 0.1  # what the correction is for
 
@@ -234,7 +242,7 @@ def test_any_of_several_arms_is_called_different_in_5_percent_at_most(arms, seed
 @pytest.mark.parametrize("seeds", [3, 5, 10, 20])
 def test_intervals_of_normal_values_cover_at_95_percent(seeds):
     """40,000 samples; Monte Carlo error 0.1%."""
-    mean, half = statistics.intervals(noise("normal", (40_000, seeds)))
+    mean, half = statistics.compute_intervals(noise("normal", (40_000, seeds)))
     assert (np.abs(mean) <= half).mean() == pytest.approx(0.95, abs=0.005)
 
 
@@ -242,7 +250,7 @@ def test_intervals_of_normal_values_cover_at_95_percent(seeds):
 def test_intervals_of_skewed_values_cover_a_little_less(kind):
     """40,000 samples; the module's table says 91 to 93%."""
     for seeds in (3, 5, 10, 20):
-        mean, half = statistics.intervals(noise(kind, (40_000, seeds)))
+        mean, half = statistics.compute_intervals(noise(kind, (40_000, seeds)))
         assert 0.905 < (np.abs(mean) <= half).mean() < 0.955
 
 
@@ -264,7 +272,7 @@ def test_the_best_set_holds_each_of_the_best_in_95_percent(arms, tied):
     """
     studies = noise("normal", (1_500, arms, 5)) * np.linspace(0.3, 2, arms)[:, None]
     studies[:, tied:] -= 10_000
-    kept = np.array([statistics.best(study, maximize=True) for study in studies])
+    kept = np.array([statistics.find_best_arms(study, maximize=True) for study in studies])
     assert kept[:, :tied].mean(axis=0).min() > 0.93
     assert not kept[:, tied:].any()
 
@@ -274,7 +282,8 @@ def test_the_best_set_holds_each_of_the_best_in_95_percent(arms, tied):
 def test_ranks_of_equal_arms_differ_in_5_percent_at_most(arms, seeds):
     """3,000 studies; Monte Carlo error 0.4%."""
     found = [
-        statistics.ranks(study, maximize=True) for study in noise("normal", (3_000, arms, seeds))
+        statistics.compute_ranks(study, maximize=True)
+        for study in noise("normal", (3_000, arms, seeds))
     ]
-    assert np.mean([one.p <= statistics.LEVEL for one in found]) < 0.06
+    assert np.mean([one.p <= statistics.SIGNIFICANCE_LEVEL for one in found]) < 0.06
     assert np.mean([np.ptp(one.mean) > one.critical for one in found]) < 0.06

@@ -4,11 +4,17 @@ import dataclasses
 
 import pytest
 
-from mmjax.config import ConfigError, build, difference, dump, load
-from mmjax.study.arms import make_arms
-from mmjax.study.search_space import Choice, LogUniform, Uniform, draw
+from mmjax.config import (
+    ConfigError,
+    build_config,
+    dump_config,
+    find_config_differences,
+    load_config,
+)
+from mmjax.study.arms import make_study_arms
+from mmjax.study.search_space import Choice, LogUniform, Uniform, draw_value
 from mmjax.study.study import Study, Tuning
-from mmjax.study.study_plan import make_plan
+from mmjax.study.study_plan import make_study_plan
 from tests.ablate import small_study
 from tests.ablate.small_study import experiment
 
@@ -25,11 +31,11 @@ def changed(**fields):
 
 
 def plan(study):
-    return make_plan("study", study, module=small_study)
+    return make_study_plan("study", study, module=small_study)
 
 
 def test_the_grid_has_every_combination_in_order():
-    arms = make_arms(GRID, experiment.as_buildable())
+    arms = make_study_arms(GRID, experiment.as_buildable())
     assert list(arms) == [
         f"fusion={f},balancer={b}"
         for f in ("concat", "gated")
@@ -38,19 +44,19 @@ def test_the_grid_has_every_combination_in_order():
     last = arms["fusion=gated,balancer=cagrad_c=0.4"]
     assert last.labels == {"fusion": "gated", "balancer": "cagrad(c=0.4)"}
     assert last.changes == {**FUSIONS["gated"], "balancer": "cagrad(c=0.4)"}
-    differing = {d.path for d in difference(experiment.as_buildable(), last.config)}
+    differing = {d.path for d in find_config_differences(experiment.as_buildable(), last.config)}
     assert {p.split(".")[0] for p in differing} == {"model", "epochs", "balancer"}
-    assert build(last.config).model.fusion.width == 6
+    assert build_config(last.config).model.fusion.width == 6
 
 
 def test_combinations_are_left_out():
     study = changed(leave_out=lambda x: x["fusion"] == "gated" and x["balancer"] != "equal()")
-    assert len(make_arms(study, experiment.as_buildable())) == 4
+    assert len(make_study_arms(study, experiment.as_buildable())) == 4
 
 
 def test_single_baselines_are_the_base_with_one_part_alone():
     study = changed(single_task=True, single_modality=True)
-    arms = make_arms(study, experiment.as_buildable())
+    arms = make_study_arms(study, experiment.as_buildable())
     singles = {name: arm for name, arm in arms.items() if arm.role != "arm"}
     assert [(a.role, a.of) for a in singles.values()] == [
         ("single_task", "kind"),
@@ -58,19 +64,19 @@ def test_single_baselines_are_the_base_with_one_part_alone():
         ("single_modality", "left"),
         ("single_modality", "right"),
     ]
-    heads = {n: list(build(a.config).model.heads) for n, a in singles.items()}
+    heads = {n: list(build_config(a.config).model.heads) for n, a in singles.items()}
     assert heads["single_task=size"] == ["size"]
     assert heads["single_modality=left"] == ["kind", "size"]
-    assert list(build(singles["single_modality=left"].config).model.encoders) == ["left"]
+    assert list(build_config(singles["single_modality=left"].config).model.encoders) == ["left"]
     # What monitors another task's accuracy cannot do so alone.
-    assert build(singles["single_task=kind"].config).monitor == "kind/accuracy"
-    assert build(singles["single_task=size"].config).monitor == "loss"
+    assert build_config(singles["single_task=kind"].config).monitor == "kind/accuracy"
+    assert build_config(singles["single_task=size"].config).monitor == "loss"
 
 
 def test_a_single_task_needs_no_balancer():
     base = experiment.as_buildable()
     base.balancer = None
-    arm = make_arms(changed(single_task=True), base)["single_task=kind"]
+    arm = make_study_arms(changed(single_task=True), base)["single_task=kind"]
     assert arm.config.balancer is not None
 
 
@@ -103,15 +109,15 @@ def test_the_plan_says_what_is_trained_on():
 
 def test_settings_come_before_the_axes():
     study = changed(single_modality=True)
-    arms = make_plan("study", study, ["epochs=7"], module=small_study).arms
-    epochs = {name: build(arm.config).epochs for name, arm in arms.items()}
+    arms = make_study_plan("study", study, ["epochs=7"], module=small_study).arms
+    epochs = {name: build_config(arm.config).epochs for name, arm in arms.items()}
     assert epochs["fusion=concat,balancer=equal"] == epochs["single_modality=left"] == 7
     assert epochs["fusion=gated,balancer=equal"] == 3
 
 
 def test_arms_are_stored_and_read_back():
     for arm in plan(GRID).arms.values():
-        assert load(dump(arm.config, small_study), own=small_study) == arm.config
+        assert load_config(dump_config(arm.config, small_study), own=small_study) == arm.config
 
 
 @pytest.mark.parametrize(
@@ -166,11 +172,11 @@ def test_draws_have_their_distributions():
     import numpy as np
 
     rng = np.random.default_rng(0)
-    numbers = [float(draw(Uniform(2.0, 4.0), rng)) for _ in range(4000)]
+    numbers = [float(draw_value(Uniform(2.0, 4.0), rng)) for _ in range(4000)]
     assert np.quantile(numbers, [0.25, 0.75]) == pytest.approx([2.5, 3.5], abs=0.05)
-    logs = np.log10([float(draw(LogUniform(1e-4, 1e-2), rng)) for _ in range(4000)])
+    logs = np.log10([float(draw_value(LogUniform(1e-4, 1e-2), rng)) for _ in range(4000)])
     assert np.quantile(logs, [0.25, 0.75]) == pytest.approx([-3.5, -2.5], abs=0.06)
-    texts = [draw(Choice(("a", "b", "c")), rng) for _ in range(3000)]
+    texts = [draw_value(Choice(("a", "b", "c")), rng) for _ in range(3000)]
     assert {t: texts.count(t) / 3000 for t in "abc"} == pytest.approx(
         dict.fromkeys("abc", 1 / 3), abs=0.04
     )

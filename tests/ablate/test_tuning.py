@@ -8,15 +8,15 @@ import jaxtyping
 import pytest
 
 from mmjax import files
-from mmjax.config import build, flatten
-from mmjax.config import load as load_config
+from mmjax.config import build_config, flatten_config
+from mmjax.config import load_config as load_config
 from mmjax.study import run_study as studies
 from mmjax.study import study_directory as directories
 from mmjax.study import study_plan as plans
 from mmjax.study.results import load
 from mmjax.study.search_space import Choice, LogUniform, Uniform
 from mmjax.study.study import Tuning
-from mmjax.study.tuning import choose, suggest, trial_home
+from mmjax.study.tuning import choose_best_trial, get_trial_directory, suggest_values
 from tests.ablate import small_study
 from tests.ablate.small_study import STUDY
 
@@ -44,15 +44,15 @@ def made(**options):
         single_task=False,
         tuning=Tuning(space=SPACE, seeds=(7, 8), **options),
     )
-    return plans.make_plan("tuned", study, module=small_study)
+    return plans.make_study_plan("tuned", study, module=small_study)
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     directory = tmp_path_factory.mktemp("tuned")
     plan = made(trials=3)
-    directories.start(plan, directory, None, {})
-    assert studies.run(plan, directory, devices=jax.devices()[:1]) == []
+    directories.start_study(plan, directory, None, {})
+    assert studies.run_study(plan, directory, devices=jax.devices()[:1]) == []
     return plan, directory
 
 
@@ -80,7 +80,7 @@ def test_the_best_on_validation_is_trained_for_the_report_with_fresh_seeds(done)
         best = max(found["trials"], key=lambda trial: trial["value"])
         assert found["chosen"] == best["values"] and found["metric"] == "kind/accuracy"
         text = (directory / "arms" / arm / "config.json").read_text()
-        rows = flatten(load_config(text, own=small_study))
+        rows = flatten_config(load_config(text, own=small_study))
         rate = float(rows["optimizer.learning_rate"])
         assert rate == float(best["values"]["optimizer.learning_rate"])
     assert set(load(directory).seed) == {0}
@@ -99,7 +99,7 @@ def test_no_trial_sees_the_test_split(done):
 def test_a_trial_that_failed_is_never_chosen(tmp_path):
     tuning = Tuning(3, {"epochs": Choice(("1", "2", "3"))})
     for number, value in enumerate((0.4, None, 0.7)):
-        home = trial_home(tmp_path, number)
+        home = get_trial_directory(tmp_path, number)
         home.mkdir(parents=True)
         files.write_json(home / "values.json", {"epochs": str(number + 1)})
         if value is not None:
@@ -107,8 +107,8 @@ def test_a_trial_that_failed_is_never_chosen(tmp_path):
             files.write_json(home / "result.json", {"seeds": seeds})
     config = small_study.experiment.as_buildable()
     for direction, best in (("max", 3), ("min", 1)):
-        chosen = choose(tmp_path, config, tuning, ("m", direction))
-        assert build(chosen).epochs == best
+        chosen = choose_best_trial(tmp_path, config, tuning, ("m", direction))
+        assert build_config(chosen).epochs == best
     assert json.loads((tmp_path / "tuning.json").read_text())["trials"][1]["value"] is None
 
 
@@ -118,8 +118,8 @@ def test_optuna_learns_from_trials_and_repeats_itself():
     tuning = Tuning(50, {"x": Uniform(0.0, 1.0)}, sampler="tpe")
     trials = []
     for number in range(30):
-        values = suggest(tuning, tuning.space, number, trials, "max")
-        assert values == suggest(tuning, tuning.space, number, trials, "max")
+        values = suggest_values(tuning, tuning.space, number, trials, "max")
+        assert values == suggest_values(tuning, tuning.space, number, trials, "max")
         trials.append({"values": values, "value": -abs(float(values["x"]) - 0.8)})
     late = [abs(float(t["values"]["x"]) - 0.8) for t in trials[20:]]
     early = [abs(float(t["values"]["x"]) - 0.8) for t in trials[:10]]
@@ -130,6 +130,6 @@ def test_optuna_learns_from_trials_and_repeats_itself():
 def test_optunas_trials_are_made_one_after_the_other(tmp_path):
     pytest.importorskip("optuna")
     plan = made(trials=2, sampler="tpe")
-    directories.start(plan, tmp_path, None, {})
-    assert studies.run(plan, tmp_path, devices=jax.devices()[:1]) == []
+    directories.start_study(plan, tmp_path, None, {})
+    assert studies.run_study(plan, tmp_path, devices=jax.devices()[:1]) == []
     assert all(len(told(tmp_path, arm)["trials"]) == 2 for arm in plan.arms)

@@ -6,7 +6,7 @@ import pytest
 from mmjax import config as configs
 from mmjax.auxiliary import Decoders, InfoNCE, Reconstruction, Sown
 from mmjax.config import ConfigError, auto_config
-from mmjax.config.absolute_paths import with_absolute_paths
+from mmjax.config.absolute_paths import make_paths_absolute
 from mmjax.encoders import MLPEncoder
 from mmjax.experiment import Experiment
 from mmjax.fusion import Concat
@@ -35,7 +35,7 @@ def experiment() -> Experiment:
 def applied(*settings):
     config = experiment.as_buildable()
     for setting in settings:
-        config = configs.apply(config, setting)
+        config = configs.apply_setting(config, setting)
     return config
 
 
@@ -46,33 +46,33 @@ def test_every_part_of_an_objective_has_a_path():
         'model.auxiliary.tell=Reconstruction("x",decoders=Decoders(likelihoods={"y":"bernoulli"}))',
         "model.auxiliary.tell.decoders.hidden=(8,)",
     )
-    made = configs.build(config.model).auxiliary
+    made = configs.build_config(config.model).auxiliary
     assert made["align"] == InfoNCE(width=16, temperature=0.2)
     assert made["gates"] == Sown("sharing", "entropy")
     tell = made["tell"]
     assert (tell.source, dict(tell.decoders.likelihoods)) == ("x", {"y": "bernoulli"})
     assert tell.decoders.hidden == (8,)
     whole = applied("model.auxiliary={'match': auxiliary.MMD(bandwidths=(1.0, 2.0)), 'c': CORAL()}")
-    assert sorted(configs.build(whole.model).auxiliary) == ["c", "match"]
-    assert not configs.build(applied("model.auxiliary.align=None").model).auxiliary
+    assert sorted(configs.build_config(whole.model).auxiliary) == ["c", "match"]
+    assert not configs.build_config(applied("model.auxiliary.align=None").model).auxiliary
 
 
 def test_a_stored_objective_comes_back():
     config = applied("model.auxiliary.rest=MFM(width=4)").model
-    again = configs.load(configs.dump(config))
+    again = configs.load_config(configs.dump_config(config))
     assert again == config
-    assert configs.build(again).auxiliary["rest"].width == 4
+    assert configs.build_config(again).auxiliary["rest"].width == 4
 
 
 def test_what_may_read_files_is_not_built_from_a_store_without_leave():
     setting = 'model.auxiliary.umt=Distillation(mmjax.runs.teacher:trained("runs/x","a"))'
-    text = configs.dump(applied(setting).model)
+    text = configs.dump_config(applied(setting).model)
     with pytest.raises(ConfigError, match=r"trained of module .* which is not trusted"):
-        configs.load(text)
-    again = configs.load(text, allow=["mmjax.runs.teacher"])
-    assert again == with_absolute_paths(applied(setting).model)
+        configs.load_config(text)
+    again = configs.load_config(text, allow=["mmjax.runs.teacher"])
+    assert again == make_paths_absolute(applied(setting).model)
     with pytest.raises(ConfigError, match="runs/x holds no run"):
-        configs.build(again)
+        configs.build_config(again)
     with pytest.raises(ConfigError, match="unknown name 'trained'"):
         applied('model.auxiliary.umt=Distillation(trained("runs/x","a"))')
 

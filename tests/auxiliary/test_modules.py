@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mmjax.auxiliary import ELBO, MFM, Decoders, InfoNCE, Reconstruction, RefNet, Sown
-from mmjax.types import Batch, Seen, Tokens
+from mmjax.types import Batch, Intermediates, Tokens
 
 B, D, E = 6, 3, 2
 RNG = np.random.default_rng(0)
@@ -66,7 +66,7 @@ def seen_at(point):
         for m in PRESENT
     }
     sown = {"gaussian": (point["joint mean"], point["joint variance"]), "experts": experts}
-    return Seen(tokens, point["fused"], {}, {"fusion": sown, "sharing": {}})
+    return Intermediates(tokens, point["fused"], {}, {"fusion": sown, "sharing": {}})
 
 
 def pooled_slow(point, m, i):
@@ -289,6 +289,6 @@ def test_the_learned_temperature_is_clipped_and_keeps_its_slope(log_scale, scale
 
 def test_the_mean_of_what_is_sown():
     value = jnp.arange(6.0).reshape(2, 3)
-    seen = Seen({}, None, {}, {"sharing": {"entropy": value}, "fusion": {}})
+    seen = Intermediates({}, None, {}, {"sharing": {"entropy": value}, "fusion": {}})
     total, count = Sown("sharing", "entropy")(seen, {}, BATCH, train=True, gather=lambda x: x)
     assert (total, count) == (15, 6)

@@ -25,8 +25,8 @@ from mmjax.fusion import Mean, ProductOfExperts
 from mmjax.heads import Regression
 from mmjax.model import Model
 from mmjax.sharing import DSelectK, HardSharing
-from mmjax.train.state import init_state
-from mmjax.train.step import make_train_step
+from mmjax.train.steps.state import init_state
+from mmjax.train.steps.train_step import make_train_step
 from mmjax.types import Batch
 
 HERE = jnp.ones(64, bool)

@@ -26,16 +26,16 @@ from mmjax.auxiliary import (
     Teacher,
 )
 from mmjax.data.dataset import Modality
-from mmjax.data.pipeline import split_devices
+from mmjax.data.pipeline import split_over_devices
 from mmjax.encoders import MLPEncoder, RecurrentEncoder, elman
 from mmjax.fusion import Mean, ProductOfExperts
 from mmjax.heads import Classification, Regression
 from mmjax.model import Model
 from mmjax.sharing import CGC, DSelectK, HardSharing, MMoE
-from mmjax.train.forward import objective_sums, represent
-from mmjax.train.parallel import AXIS, train_program
-from mmjax.train.state import init_state
-from mmjax.train.step import make_train_step
+from mmjax.train.hardware.parallel import DEVICE_AXIS, make_train_program
+from mmjax.train.steps.forward import compute_features, sum_objectives
+from mmjax.train.steps.state import init_state
+from mmjax.train.steps.train_step import make_train_step
 from mmjax.types import Batch
 from tests.tolerance import bound_difference
 
@@ -154,8 +154,8 @@ def keep(batch, modalities):
 def sums(model, params, batch, dtype="float32"):
     """The objective's total and count, as the training step computes them."""
     batch, rngs = jax.tree.map(jnp.asarray, batch), {"dropout": jax.random.key(3)}
-    features = represent(model, params, batch, compute_dtype=dtype, train=True, rngs=rngs)
-    total, count = objective_sums(model, params, features, batch, rngs=rngs, gather=lambda x: x)
+    features = compute_features(model, params, batch, compute_dtype=dtype, train=True, rngs=rngs)
+    total, count = sum_objectives(model, params, features, batch, rngs=rngs, gather=lambda x: x)
     return total[0], count[0]
 
 
@@ -264,13 +264,13 @@ def test_eight_devices_train_as_one(name):
     model, *_ = ready(name)
     data = jax.tree.map(jnp.asarray, keep(make_batch(72), model.encoders))
     optimizer, balancer = optax.sgd(0.05, momentum=0.9), balance.equal()
-    step = make_train_step(model, optimizer, balancer, axis_name=AXIS)
+    step = make_train_step(model, optimizer, balancer, axis_name=DEVICE_AXIS)
     indices = np.arange(72).reshape(1, 3, 24)
     results = []
     for n in (1, 8):
         state = jax.tree.map(lambda x: x[None], start(model, balancer, data, optimizer))
-        program = train_program(step, replicas=1, devices=jax.devices()[:n])
-        results.append(program(state, data, split_devices(indices, n)))
+        program = make_train_program(step, replicas=1, devices=jax.devices()[:n])
+        results.append(program(state, data, split_over_devices(indices, n)))
     (one, told), (many, also_told) = results
     chex.assert_trees_all_close(many.params, one.params, atol=2e-5)
     assert (told["loss/extra"][1] > 0).all()

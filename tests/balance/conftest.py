@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.balance.pullback import gramian, of_jacobian
+from mmjax.balance.pullback import gramian, pullback_from_jacobian
 
 SLOTS, SIZE = 40, 48
 
@@ -111,7 +111,7 @@ def run():
             def step(state, x):
                 rows, losses, labeled, key = x
                 heads = jnp.diag(labeled.astype(jnp.float32))
-                pullback = of_jacobian({"s": rows, "o": heads}, {"s": True, "o": False})
+                pullback = pullback_from_jacobian({"s": rows, "o": heads}, {"s": True, "o": False})
                 gradient, w, state = balancer.update(
                     losses, pullback, state, key=key, labeled=labeled
                 )

@@ -10,7 +10,7 @@ from scipy.optimize import brentq, minimize_scalar, nnls
 
 from mmjax import balance
 from mmjax.balance.gramian.cagrad import cagrad_weights
-from mmjax.balance.pullback import of_jacobian
+from mmjax.balance.pullback import pullback_from_jacobian
 
 HALF = partial(cagrad_weights, c=0.5)
 
@@ -87,7 +87,7 @@ def test_the_division_of_the_authors_code():
     @jax.jit
     def directions(rows):
         options = {"key": jax.random.key(0), "labeled": jnp.ones(2, bool)}
-        pull = of_jacobian({"x": rows}, {"x": True})
+        pull = pullback_from_jacobian({"x": rows}, {"x": True})
         return [
             balance.cagrad(c=0.5, divide=divide).update(jnp.ones(2), pull, (), **options)[0]["x"]
             for divide in (False, True)

@@ -10,14 +10,14 @@ import optax
 import pytest
 
 from mmjax import balance
-from mmjax.balance.diagnostics import diagnose
-from mmjax.data.pipeline import split_devices
-from mmjax.parameters import partition, shared_parameters
-from mmjax.train.forward import loss_sums, predict, represent
-from mmjax.train.parallel import AXIS, train_program
+from mmjax.balance.diagnostics import diagnose_gradients
+from mmjax.data.pipeline import split_over_devices
+from mmjax.parameters import mark_shared_parameters, partition_params
+from mmjax.train.hardware.parallel import DEVICE_AXIS, make_train_program
 from mmjax.train.programs import Programs
-from mmjax.train.state import init_state
-from mmjax.train.step import make_train_step
+from mmjax.train.steps.forward import compute_features, compute_predictions, sum_losses
+from mmjax.train.steps.state import init_state
+from mmjax.train.steps.train_step import make_train_step
 from tests.tolerance import bound_difference
 
 TASKS = ("a", "b", "c", "d")
@@ -25,7 +25,9 @@ TASKS = ("a", "b", "c", "d")
 
 def seen(rows, labeled):
     gram = jnp.asarray(rows @ rows.T, jnp.float32)
-    return {k: np.asarray(v) for k, v in diagnose(gram, TASKS, jnp.asarray(labeled)).items()}
+    return {
+        k: np.asarray(v) for k, v in diagnose_gradients(gram, TASKS, jnp.asarray(labeled)).items()
+    }
 
 
 def test_cosines_norms_and_conflicts_of_the_labeled_tasks():
@@ -102,19 +104,19 @@ def test_they_are_those_of_the_shared_parameters_on_any_number_of_devices(settin
     options = {"compute_dtype": "float32", "train": False}
 
     def losses(params):
-        features = represent(model, params, batch, **options)
-        predictions = predict(model, params, features, **options)
+        features = compute_features(model, params, batch, **options)
+        predictions = compute_predictions(model, params, features, **options)
         counts = jnp.stack([batch.labeled[t].sum() for t in ("kind", "size")])
-        return loss_sums(model, predictions, batch, ("kind", "size")) / counts
+        return sum_losses(model, predictions, batch, ("kind", "size")) / counts
 
     rows = jax.jit(jax.jacrev(losses))(state.params)
-    rows = partition(rows, shared_parameters(model, state.params))[0]
+    rows = partition_params(rows, mark_shared_parameters(model, state.params))[0]
     flat = np.concatenate([np.reshape(x, (2, -1)) for x in jax.tree.leaves(rows)], axis=1)
     norms = np.linalg.norm(flat, axis=1)
-    step = make_train_step(model, optimizer, balancer, diagnostics=True, axis_name=AXIS)
-    program = train_program(step, replicas=1, devices=jax.devices()[:4])
+    step = make_train_step(model, optimizer, balancer, diagnostics=True, axis_name=DEVICE_AXIS)
+    program = make_train_program(step, replicas=1, devices=jax.devices()[:4])
     states = jax.tree.map(lambda x: x[None], state)
-    _, metrics = program(states, batch, split_devices(np.arange(16).reshape(1, 1, 16), 4))
+    _, metrics = program(states, batch, split_over_devices(np.arange(16).reshape(1, 1, 16), 4))
     got = {k: float(total[0, 0] / count[0, 0]) for k, (total, count) in metrics.items()}
     assert got["gradient_norm/kind"] == pytest.approx(norms[0], rel=1e-4)
     assert got["gradient_norm/size"] == pytest.approx(norms[1], rel=1e-4)

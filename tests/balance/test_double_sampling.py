@@ -10,13 +10,13 @@ import pytest
 from scipy.optimize import minimize
 
 from mmjax import balance
-from mmjax.balance.pullback import of_jacobian
+from mmjax.balance.pullback import pullback_from_jacobian
 from mmjax.encoders import MLPEncoder
 from mmjax.fusion import Concat
 from mmjax.heads import Regression
 from mmjax.model import Model
-from mmjax.train.state import init_state
-from mmjax.train.step import make_train_step
+from mmjax.train.steps.state import init_state
+from mmjax.train.steps.train_step import make_train_step
 
 TASKS, SIZE = ("a", "b", "c"), 6
 SHARED = {"x": True, "head": False}
@@ -49,7 +49,7 @@ def jacobian(rng):
 
 def pullback(whole, *parts):
     whole, *parts = (
-        of_jacobian(jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), j), SHARED)
+        pullback_from_jacobian(jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), j), SHARED)
         for j in (whole, *parts)
     )
     return whole._replace(parts=tuple(parts))
@@ -99,7 +99,10 @@ def test_random_gradients_of_two_to_forty_tasks(make, by_hand, tasks):
     @jax.jit
     def update(one, two, state):
         shared = {"x": True}
-        parts = of_jacobian({"x": one}, shared), of_jacobian({"x": two}, shared)
+        parts = (
+            pullback_from_jacobian({"x": one}, shared),
+            pullback_from_jacobian({"x": two}, shared),
+        )
         whole = parts[0]._replace(parts=parts)
         return balancer.update(
             jnp.ones(tasks), whole, state, key=jax.random.key(0), labeled=labeled

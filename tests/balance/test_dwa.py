@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmjax import balance
-from mmjax.balance.pullback import of_jacobian
+from mmjax.balance.pullback import pullback_from_jacobian
 
 
 def run(balancer, losses, labeled):
@@ -15,7 +15,11 @@ def run(balancer, losses, labeled):
 
     def step(state, x):
         _, w, state = balancer.update(
-            x[0], of_jacobian(rows, {"p": True}), state, key=jax.random.key(0), labeled=x[1]
+            x[0],
+            pullback_from_jacobian(rows, {"p": True}),
+            state,
+            key=jax.random.key(0),
+            labeled=x[1],
         )
         return state, w
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mmjax.balance.gramian.conflict_free import config_weights
+from mmjax.balance.gramian.conflict_free import conflict_free_weights
 from mmjax.balance.gramian.imtl_g import imtl_g_weights
 
 
@@ -18,7 +18,7 @@ def config_by_pseudo_inverse(rows):
 
 def test_config_is_the_pseudo_inverse_of_the_unit_gradients(problems):
     drawn = problems(spread=3)
-    got = drawn.weights(config_weights)
+    got = drawn.weights(conflict_free_weights)
     for w, (rows, _) in zip(got, drawn.each(), strict=True):
         expected, possible = config_by_pseudo_inverse(rows)
         if possible < 1e-6:
@@ -65,7 +65,7 @@ def test_imtl_g_has_the_direction_of_config_for_dependent_gradients_too(problems
 
 def test_config_of_independent_gradients_conflicts_with_none(problems):
     drawn = problems(spread=2, seed=1)
-    for w, (rows, _) in zip(drawn.weights(config_weights), drawn.each(), strict=True):
+    for w, (rows, _) in zip(drawn.weights(conflict_free_weights), drawn.each(), strict=True):
         if np.linalg.matrix_rank(rows, tol=1e-5 * np.linalg.norm(rows, axis=1).min()) == len(rows):
             d = w @ rows
             cosines = rows @ d / np.linalg.norm(rows, axis=1) / np.linalg.norm(d)
@@ -76,7 +76,7 @@ def test_config_of_independent_gradients_conflicts_with_none(problems):
 def test_the_bisector_of_two_gradients_in_closed_form(weights):
     """(3, 0) and (0, 1): the bisector is (1, 1) / sqrt(2), as long as (3 + 1) / sqrt(2)."""
     rows = np.array([[3.0, 0], [0, 1]])
-    np.testing.assert_allclose(weights(config_weights, rows) @ rows, [2, 2], rtol=1e-6)
+    np.testing.assert_allclose(weights(conflict_free_weights, rows) @ rows, [2, 2], rtol=1e-6)
     np.testing.assert_allclose(weights(imtl_g_weights, rows), [0.25, 0.75], rtol=1e-6)
 
 
@@ -85,10 +85,10 @@ def test_imtl_g_can_climb_every_loss_and_config_does_not(weights):
     unit = np.array([[0.9, 0, np.sqrt(0.19)], [0.8, 0.6, 0], [0.8, -0.6, 0]])
     rows = unit * [[1e-3], [1], [1]]
     assert (rows @ (weights(imtl_g_weights, rows) @ rows) < 0).all()
-    assert (rows @ (weights(config_weights, rows) @ rows) > 0).all()
+    assert (rows @ (weights(conflict_free_weights, rows) @ rows) > 0).all()
 
 
-@pytest.mark.parametrize("method", [config_weights, imtl_g_weights])
+@pytest.mark.parametrize("method", [conflict_free_weights, imtl_g_weights])
 def test_cases_without_an_angle(weights, method):
     g = np.array([1.0, 2, -2])
     np.testing.assert_array_equal(weights(method, [g, -g]) @ np.stack([g, -g]), 0)
@@ -104,7 +104,7 @@ def test_cases_without_an_angle(weights, method):
 @pytest.mark.parametrize("exponent", [-14, 14])
 def test_scale_leaves_the_weights_alone(weights, exponent):
     rows = np.array([[3.0, 0, 1], [0, 1, 1]])
-    for method in (config_weights, imtl_g_weights):
+    for method in (conflict_free_weights, imtl_g_weights):
         np.testing.assert_allclose(
             weights(method, rows * 10.0**exponent), weights(method, rows), rtol=1e-5
         )

@@ -6,9 +6,9 @@ import numpy as np
 import optax
 
 from mmjax import balance
-from mmjax.balance.pullback import of_jacobian
-from mmjax.train.state import init_state
-from mmjax.train.step import make_train_step
+from mmjax.balance.pullback import pullback_from_jacobian
+from mmjax.train.steps.state import init_state
+from mmjax.train.steps.train_step import make_train_step
 
 TASKS = ("a", "b", "c")
 
@@ -39,7 +39,7 @@ def test_it_follows_the_algorithm():
     before = least + np.exp(rng.normal(size=(50, 3)))
     after = least + (before - least) * np.exp(0.1 * rng.normal(size=(50, 3)))
     balancer = balance.famo(bounds=bounds)
-    pullback, everything = of_jacobian({"p": jnp.eye(3)}, {"p": True}), jnp.ones(3, bool)
+    pullback, everything = pullback_from_jacobian({"p": jnp.eye(3)}, {"p": True}), jnp.ones(3, bool)
 
     def step(state, losses):
         _, w, state = balancer.update(

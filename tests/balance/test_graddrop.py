@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmjax import balance
-from mmjax.balance.jacobian.graddrop import one_sign
-from mmjax.balance.pullback import of_jacobian
+from mmjax.balance.jacobian.graddrop import sum_one_sign
+from mmjax.balance.pullback import pullback_from_jacobian
 
 
 def test_every_entry_is_the_positive_or_the_negative_sum_as_often_as_the_purity_says():
@@ -16,7 +16,7 @@ def test_every_entry_is_the_positive_or_the_negative_sum_as_often_as_the_purity_
     rows[:, :, 4] = 0
     draws = 400
     draw = rng.random((draws, 200, 6)).astype(np.float32)
-    of_all = jax.vmap(jax.vmap(one_sign), (None, 0))
+    of_all = jax.vmap(jax.vmap(sum_one_sign), (None, 0))
     got = np.asarray(jax.jit(of_all)(jnp.asarray(rows, jnp.float32), draw))
     positive, negative = np.maximum(rows, 0).sum(1), np.minimum(rows, 0).sum(1)
     is_positive = np.abs(got - positive) < 1e-5
@@ -44,7 +44,7 @@ def test_leaves_and_steps_are_drawn_apart(run, problems):
     np.testing.assert_array_equal(got.weights[:, 0], drawn.labeled)
     assert (got.shared[:, 0] != got.shared[:, 1]).any()
     rows = jnp.asarray(np.random.default_rng(1).normal(size=(2, 100)), jnp.float32)
-    pullback = of_jacobian({"a": rows, "b": rows}, {"a": True, "b": True})
+    pullback = pullback_from_jacobian({"a": rows, "b": rows}, {"a": True, "b": True})
     options = {"key": jax.random.key(0), "labeled": jnp.ones(2, bool)}
     update = balance.graddrop().update
     direction = jax.jit(lambda: update(jnp.ones(2), pullback, (), **options)[0])()

@@ -6,8 +6,8 @@ import numpy as np
 import optax
 
 from mmjax import balance
-from mmjax.balance.gramian.gradnorm import FLOOR
-from mmjax.balance.pullback import of_jacobian
+from mmjax.balance.gramian.gradnorm import MIN_WEIGHT
+from mmjax.balance.pullback import pullback_from_jacobian
 
 RATE, ALPHA = 0.3, 1.5
 
@@ -50,7 +50,7 @@ def test_the_weights_descend_the_objective_and_keep_their_sum(problems, run):
             ratios = losses / initial[mask]
             step = slope(weights[mask], np.linalg.norm(rows, axis=1), ratios / ratios.mean())
             moved = weights[mask] - RATE * step / max(1, np.linalg.norm(step))
-            moved = np.maximum(moved, FLOOR)
+            moved = np.maximum(moved, MIN_WEIGHT)
             weights[mask] = moved * weights[mask].sum() / moved.sum()
         np.testing.assert_allclose(weights.sum(), 40)
         np.testing.assert_allclose(got.state.weights[n], weights, rtol=1e-3, atol=1e-4)
@@ -60,7 +60,7 @@ def learn(rows, losses, steps=800, alpha=1.5, labeled=None):
     """The weights after so many steps on the same gradients and losses [steps t]."""
     t = len(rows)
     balancer = balance.gradnorm(alpha, optax.sgd(lambda k: 0.05 / (1 + 0.02 * k)))
-    pullback = of_jacobian({"p": jnp.asarray(rows, jnp.float32)}, {"p": True})
+    pullback = pullback_from_jacobian({"p": jnp.asarray(rows, jnp.float32)}, {"p": True})
     labeled = jnp.ones(t, bool) if labeled is None else jnp.asarray(labeled)
 
     def step(state, losses):
@@ -103,7 +103,7 @@ def test_losses_of_zero_have_the_mean_rate():
 
 def test_patterns_name_the_layer_whose_norms_count():
     rows = {"trunk": jnp.diag(jnp.array([1.0, 9.0])), "last": jnp.diag(jnp.array([9.0, 1.0]))}
-    pullback = of_jacobian(rows, {"trunk": True, "last": True})
+    pullback = pullback_from_jacobian(rows, {"trunk": True, "last": True})
 
     def first_step(wrt):
         balancer = balance.gradnorm(optimizer=optax.sgd(0.01), wrt=wrt)

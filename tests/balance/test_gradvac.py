@@ -7,7 +7,7 @@ import pytest
 
 from mmjax import balance
 from mmjax.balance.gramian.gradvac import gradvac_weights
-from mmjax.balance.gramian.pcgrad import pcgrad_weights, random_orders
+from mmjax.balance.gramian.pcgrad import draw_task_orders, pcgrad_weights
 
 BETA = 0.1
 
@@ -43,7 +43,7 @@ def test_the_sum_and_the_targets_are_those_of_the_turned_gradients(problems):
     @jax.vmap
     def program(rows, targets, labeled, key):
         gram = jnp.dot(rows, rows.T, precision="highest")
-        orders = random_orders(key, slots)
+        orders = draw_task_orders(key, slots)
         return *gradvac_weights(gram, targets, key=key, labeled=labeled, beta=BETA), orders
 
     w, new, orders = map(np.asarray, program(drawn.rows, targets, drawn.labeled, keys))

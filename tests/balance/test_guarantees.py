@@ -17,7 +17,7 @@ import pytest
 
 from mmjax import balance
 from mmjax.balance import Balancer
-from mmjax.balance.pullback import of_jacobian
+from mmjax.balance.pullback import pullback_from_jacobian
 
 TASKS, SIZE, STEPS = 8, 16, 2
 NAMES = tuple("abcdefgh")
@@ -370,7 +370,7 @@ TABLE = {
         (weighted, in_the_ball(1.5), serves_the_worst, little_conflict, cagrad_weights_within(1.5)),
     ),
     "conflict_free": Line(
-        balance.config,
+        balance.conflict_free,
         (
             weighted,
             where_independent(no_conflict),
@@ -454,7 +454,7 @@ TABLE = {
             weights_within(lambda r: np.maximum(r.norms.sum() * inverse(r.norms), 1)),
         ),
     ),
-    "rlw": Line(balance.random, (weighted, simplex(lambda t: t))),
+    "rlw": Line(balance.rlw, (weighted, simplex(lambda t: t))),
     "scale_invariant": by_losses(balance.scale_invariant, lambda r: 1 / r.losses),
     "sdmgrad": Line(
         balance.sdmgrad,
@@ -493,7 +493,7 @@ See the docstring of `fairgrad`: its Newton steps can stall.
 def run_steps(balancer, rows, losses, labeled, key):
     """STEPS updates with the same gradients: (updates, weights)."""
     jacobian = {"shared": rows, "head": jnp.diag(labeled.astype(jnp.float32))}
-    pullback = of_jacobian(jacobian, {"shared": True, "head": False})
+    pullback = pullback_from_jacobian(jacobian, {"shared": True, "head": False})
     if balancer.parts > 1:
         pullback = pullback._replace(parts=(pullback,) * balancer.parts)
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from mmjax import balance
-from mmjax.balance.pullback import of_jacobian
+from mmjax.balance.pullback import pullback_from_jacobian
 
 METHODS = {
     "uncertainty": (lambda s, x: 0.5 * np.exp(-s) * x + 0.5 * s, lambda x: 1 / (2 * x)),
@@ -22,7 +22,7 @@ def init(balancer):
 
 
 def update(balancer, losses, labeled, state):
-    pullback = of_jacobian({"p": jnp.eye(3)}, {"p": True})
+    pullback = pullback_from_jacobian({"p": jnp.eye(3)}, {"p": True})
     key = jax.random.key(0)
     _, w, state = balancer.update(losses, pullback, state, key=key, labeled=labeled)
     return w, state

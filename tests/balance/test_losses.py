@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmjax import balance
-from mmjax.balance.pullback import of_jacobian
+from mmjax.balance.pullback import pullback_from_jacobian
 
 TASKS = ("a", "b", "c")
 
@@ -19,7 +19,7 @@ def step(balancer, losses, labeled, state, key):
     """Gradient, weights and state; the gradients are unit vectors, so the sum is the weights."""
     rows = {"p": jnp.eye(losses.shape[-1])}
     gradient, w, state = balancer.update(
-        losses, of_jacobian(rows, {"p": True}), state, key=key, labeled=labeled
+        losses, pullback_from_jacobian(rows, {"p": True}), state, key=key, labeled=labeled
     )
     return gradient["p"], w, state
 
@@ -105,7 +105,7 @@ def test_losses_along_the_preference_need_no_penalty(name):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: balance.random("uniform"), "'uniform'; it must be"),
+        (lambda: balance.rlw("uniform"), "'uniform'; it must be"),
         (lambda: balance.dwa(0.0), "temperature=0.0 and steps=100 must be positive"),
         (lambda: balance.dwa(steps=0), "steps=0"),
         (lambda: balance.stch(0.0), "stch: mu=0.0 must be positive"),
@@ -139,7 +139,7 @@ def test_equal_sums_and_static_weighs():
 @pytest.mark.parametrize("distribution", ["normal", "dirichlet"])
 def test_random_weights_are_drawn_from_their_distribution(distribution):
     """Second moments of 20,000 draws over two labeled tasks of three, against quadrature."""
-    balancer, labeled = balance.random(distribution), jnp.array([True, False, True])
+    balancer, labeled = balance.rlw(distribution), jnp.array([True, False, True])
     keys = jax.random.split(jax.random.key(0), 20_000)
     w = jax.vmap(lambda k: step(balancer, jnp.ones(3), labeled, (), k)[1])(keys)
     w = np.asarray(w, np.float64)

@@ -8,7 +8,7 @@ from scipy.optimize import nnls
 
 from mmjax import balance
 from mmjax.balance.gramian.mgda import mgda_weights
-from mmjax.balance.pullback import of_jacobian
+from mmjax.balance.pullback import pullback_from_jacobian
 
 
 def least_point(rows):
@@ -75,7 +75,7 @@ def test_normalized_gradients(normalization, divisors):
     @jax.jit
     def update(rows, losses):
         options = {"key": jax.random.key(0), "labeled": jnp.ones(4, bool)}
-        pull = of_jacobian({"x": rows}, {"x": True})
+        pull = pullback_from_jacobian({"x": rows}, {"x": True})
         return balance.mgda(normalization).update(losses, pull, (), **options)
 
     gradient, w, _ = update(rows.astype(np.float32), LOSSES.astype(np.float32))

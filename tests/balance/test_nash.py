@@ -9,7 +9,7 @@ import pytest
 
 from mmjax import balance
 from mmjax.balance.gramian.nash import fairgrad_weights, nash_weights
-from mmjax.balance.pullback import of_jacobian
+from mmjax.balance.pullback import pullback_from_jacobian
 
 
 def bargain(rows, power):
@@ -94,7 +94,7 @@ def test_weights_are_kept_between(weigh_heads):
         jacobian = {"x": rows, "head": labeled[:, None] * jnp.eye(2)}
         return balancer.update(
             jnp.ones(2),
-            of_jacobian(jacobian, {"x": True, "head": False}),
+            pullback_from_jacobian(jacobian, {"x": True, "head": False}),
             state,
             key=jax.random.key(0),
             labeled=labeled,

@@ -10,9 +10,9 @@ import pytest
 from optax.experimental import aggregating
 
 from mmjax import balance
-from mmjax.balance.pullback import of_jacobian
-from mmjax.train.state import init_state
-from mmjax.train.step import make_train_step
+from mmjax.balance.pullback import pullback_from_jacobian
+from mmjax.train.steps.state import init_state
+from mmjax.train.steps.train_step import make_train_step
 from tests.tolerance import bound_difference
 
 RNG = np.random.default_rng(0)
@@ -29,7 +29,7 @@ def update(balancer, labeled=(True, True, True), state=None):
     )
     gradient, _, state = balancer.update(
         jnp.ones(3) * mask,
-        of_jacobian(rows, {"backbone": True, "head": False}),
+        pullback_from_jacobian(rows, {"backbone": True, "head": False}),
         state,
         key=jax.random.key(0),
         labeled=mask,
@@ -90,7 +90,7 @@ def test_a_balancer_aggregates_in_a_chain_of_optax():
     aggregator = balance.to_aggregator(balance.pcgrad(), TASKS)
     chain = aggregating.process(optax.identity(), aggregator, optax.sgd(1.0))
     updates, state = jax.jit(chain.update)({"p": ROWS}, chain.init(params))
-    pullback, key = of_jacobian({"p": ROWS}, {"p": True}), jax.random.key(0)
+    pullback, key = pullback_from_jacobian({"p": ROWS}, {"p": True}), jax.random.key(0)
     expected, *_ = balance.pcgrad().update(
         jnp.ones(3), pullback, (), key=jax.random.fold_in(key, 0), labeled=jnp.ones(3, bool)
     )

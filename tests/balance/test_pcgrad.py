@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmjax.balance.gramian.pcgrad import pcgrad_weights, random_orders
+from mmjax.balance.gramian.pcgrad import draw_task_orders, pcgrad_weights
 
 
 def by_projection(rows, orders):
@@ -25,7 +25,7 @@ def orders_of_labeled(drawn):
     """The orders that `Problems.weights` draws, without the tasks that do not exist."""
     keys = jax.random.split(jax.random.key(0), len(drawn.rows))
     slots = drawn.labeled.shape[1]
-    orders = np.asarray(jax.jit(jax.vmap(lambda k: random_orders(k, slots)))(keys))
+    orders = np.asarray(jax.jit(jax.vmap(lambda k: draw_task_orders(k, slots)))(keys))
     for rows, mask in zip(orders, drawn.labeled, strict=True):
         position = np.cumsum(mask) - 1
         yield [[position[j] for j in order if mask[j]] for order in rows[mask]]

@@ -5,10 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.balance.pullback import differentiate, gramian, weighted_sum
+from mmjax.balance.pullback import differentiate_losses, gramian, weighted_sum
 from mmjax.fusion import Concat, Late
-from mmjax.parameters import matching, merge, partition, shared_parameters
-from mmjax.train.forward import loss_sums, predict, represent
+from mmjax.parameters import (
+    mark_shared_parameters,
+    merge_params,
+    partition_params,
+    select_matching_params,
+)
+from mmjax.train.steps.forward import compute_features, compute_predictions, sum_losses
 from tests.tolerance import bound_difference
 
 OPTIONS = {"compute_dtype": "float32", "train": False}
@@ -18,17 +23,19 @@ TASKS = ("kind", "size")
 def setting(toy, fusion):
     model, batch = toy.model(fusion), jax.tree.map(jnp.asarray, toy.batch(12, 0))
     params = model.init(jax.random.key(0), *batch[:3], train=False)["params"]
-    shared = shared_parameters(model, params)
+    shared = mark_shared_parameters(model, params)
 
     def head_losses(params, features):
-        return loss_sums(model, predict(model, params, features, **OPTIONS), batch, TASKS), None
+        return sum_losses(
+            model, compute_predictions(model, params, features, **OPTIONS), batch, TASKS
+        ), None
 
     def losses(params):
-        return head_losses(params, represent(model, params, batch, **OPTIONS))[0]
+        return head_losses(params, compute_features(model, params, batch, **OPTIONS))[0]
 
     def pulled(params):
-        return differentiate(
-            lambda p: represent(model, p, batch, **OPTIONS),
+        return differentiate_losses(
+            lambda p: compute_features(model, p, batch, **OPTIONS),
             head_losses,
             params,
             tasks=TASKS,
@@ -58,8 +65,8 @@ def test_every_way_to_a_gradient_is_the_gradient(toy, fusion):
     rows = jax.jit(jax.jacrev(losses))(params)
     np.testing.assert_allclose(values, jax.jit(losses)(params), rtol=bound_difference(100))
     same(gradient, weighted_sum(rows, w))
-    same(merge(of_shared, of_own), weighted_sum(rows, w))
-    same(jacobian, partition(rows, shared)[0])
+    same(merge_params(of_shared, of_own), weighted_sum(rows, w))
+    same(jacobian, partition_params(rows, shared)[0])
     assert jax.tree.leaves(of_own) and jax.tree.leaves(of_shared)
 
 
@@ -67,11 +74,11 @@ def test_every_way_to_a_gradient_is_the_gradient(toy, fusion):
 def test_the_feature_gramian_is_that_of_gradients_at_the_features(toy, fusion):
     model, batch, params, _, _, pulled = setting(toy, fusion)
     gram = jax.jit(lambda p: pulled(p)[1].feature_gram())(params)
-    features = represent(model, params, batch, **OPTIONS)["kind"]
+    features = compute_features(model, params, batch, **OPTIONS)["kind"]
 
     def losses(features):
-        predictions = predict(model, params, dict.fromkeys(TASKS, features), **OPTIONS)
-        return loss_sums(model, predictions, batch, TASKS)
+        predictions = compute_predictions(model, params, dict.fromkeys(TASKS, features), **OPTIONS)
+        return sum_losses(model, predictions, batch, TASKS)
 
     rows = jax.tree.leaves(jax.jacrev(losses)(features))
     flat = np.concatenate([np.asarray(r, np.float64).reshape(2, -1) for r in rows], axis=1)
@@ -80,7 +87,7 @@ def test_the_feature_gramian_is_that_of_gradients_at_the_features(toy, fusion):
 
 def test_features_that_differ_between_tasks_have_no_gramian():
     two = {"kind": jnp.ones((3, 2)), "size": jnp.zeros((3, 2))}
-    _, pull, _ = differentiate(
+    _, pull, _ = differentiate_losses(
         lambda p: jax.tree.map(lambda x: x * p["a"], two),
         lambda p, f: (jnp.stack([f[t].sum() for t in TASKS]), None),
         {"a": jnp.ones(())},
@@ -104,10 +111,12 @@ def test_the_gramian_is_that_of_the_whole_rows():
 def test_parameters_are_parted_merged_and_matched():
     one, two, three = (np.full(2, i) for i in (1, 2, 3))
     params = {"a": {"kernel": one, "bias": two}, "b": {"kernel": three}}
-    shared, own = partition(params, {"a": {"kernel": True, "bias": False}, "b": {"kernel": False}})
+    shared, own = partition_params(
+        params, {"a": {"kernel": True, "bias": False}, "b": {"kernel": False}}
+    )
     assert shared["a"]["kernel"] is one and own["a"]["bias"] is two and own["b"]["kernel"] is three
     assert len(jax.tree.leaves(shared)) == 1 and len(jax.tree.leaves(own)) == 2
-    same(merge(shared, own), params)
-    same(jax.tree.leaves(matching(params, ("*/kernel",))), [one, three])
+    same(merge_params(shared, own), params)
+    same(jax.tree.leaves(select_matching_params(params, ("*/kernel",))), [one, three])
     with pytest.raises(ValueError, match=r"matches 'c/\*'; they are a/bias, a/kernel, b/kernel"):
-        matching(params, ("c/*",))
+        select_matching_params(params, ("c/*",))

@@ -8,10 +8,10 @@ from scipy.optimize import brentq, nnls, root
 
 from mmjax.balance.solvers.convex import (
     min_norm_point,
-    nonnegative_qp,
-    power_equation,
     project_simplex,
-    uniform,
+    solve_nonnegative_qp,
+    solve_power_equation,
+    uniform_weights,
     unit_gram,
 )
 
@@ -57,7 +57,7 @@ def test_non_negative_quadratic_programs():
     here = np.linalg.norm(rows, axis=2) > 0
     a[:, np.arange(12), np.arange(12)] = 1.0
     b[~here] = 1.0
-    x = jax.jit(jax.vmap(nonnegative_qp))(a.astype(np.float32), b.astype(np.float32))
+    x = jax.jit(jax.vmap(solve_nonnegative_qp))(a.astype(np.float32), b.astype(np.float32))
     for rows_k, y_k, x_k in zip(rows, y, np.asarray(x, np.float64), strict=True):
         assert (x_k >= 0).all()
         # The small ridge is for the reference, which fails where rows depend on each other.
@@ -68,7 +68,7 @@ def test_non_negative_quadratic_programs():
 
 def test_of_many_solutions_the_one_in_the_middle():
     """Equal rows have equal coefficients."""
-    x = nonnegative_qp(jnp.ones((3, 3)), jnp.full(3, -1.0))
+    x = solve_nonnegative_qp(jnp.ones((3, 3)), jnp.full(3, -1.0))
     np.testing.assert_allclose(x, np.full(3, 1 / 3), rtol=1e-4)
 
 
@@ -93,7 +93,7 @@ def test_the_power_equation(power):
     rows = rng.normal(size=(70, 5, 8)) + 1.5 * rng.normal(size=(70, 1, 8))
     rows /= np.linalg.norm(rows, axis=2, keepdims=True)
     a, log_p = rows @ rows.swapaxes(1, 2), rng.normal(size=(70, 5))
-    solve = jax.jit(jax.vmap(lambda a, p: power_equation(a, p, power)))
+    solve = jax.jit(jax.vmap(lambda a, p: solve_power_equation(a, p, power)))
     computed = solve(a.astype(np.float32), log_p.astype(np.float32))
     for a_k, p_k, x in zip(a, np.exp(log_p), np.asarray(computed, np.float64), strict=True):
         np.testing.assert_allclose(a_k @ x, p_k * x**-power, rtol=2e-3)
@@ -108,4 +108,4 @@ def test_unit_gradients():
     np.testing.assert_allclose(cosines, [[1, 0, 1 / 3], [0, 1, 0], [1 / 3, 0, 1]], rtol=1e-6)
     np.testing.assert_allclose(norms, [2, 1, 3])
     np.testing.assert_array_equal(nonzero, [True, False, True])
-    np.testing.assert_allclose(uniform(nonzero), [0.5, 0, 0.5])
+    np.testing.assert_allclose(uniform_weights(nonzero), [0.5, 0, 0.5])

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmjax import balance
-from mmjax.balance.pullback import of_jacobian
+from mmjax.balance.pullback import pullback_from_jacobian
 
 
 def test_log_stch_warms_up_and_then_weighs_the_fall_since():
@@ -14,7 +14,7 @@ def test_log_stch_warms_up_and_then_weighs_the_fall_since():
     labeled = rng.random((12, 3)) < 0.7
     labeled[:, 0], labeled[:5, 2] = True, False  # task 2 has no label in the warm-up
     balancer, mu = balance.log_stch(mu=0.5, warmup=5), 0.5
-    pullback = of_jacobian({"p": jnp.eye(3)}, {"p": True})
+    pullback = pullback_from_jacobian({"p": jnp.eye(3)}, {"p": True})
 
     def step(state, x):
         _, w, state = balancer.update(x[0], pullback, state, key=jax.random.key(0), labeled=x[1])

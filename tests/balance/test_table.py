@@ -17,15 +17,15 @@ import pytest
 
 from mmjax import balance
 from mmjax.balance import Balancer
-from mmjax.balance.pullback import of_jacobian
-from mmjax.data.pipeline import split_devices
+from mmjax.balance.pullback import pullback_from_jacobian
+from mmjax.data.pipeline import split_over_devices
 from mmjax.encoders import MLPEncoder
 from mmjax.fusion import Concat
 from mmjax.heads import Classification, Regression
 from mmjax.model import Model
-from mmjax.train.parallel import AXIS, train_program
-from mmjax.train.state import init_state
-from mmjax.train.step import make_train_step
+from mmjax.train.hardware.parallel import DEVICE_AXIS, make_train_program
+from mmjax.train.steps.state import init_state
+from mmjax.train.steps.train_step import make_train_step
 
 TASKS, SIZE, STEPS = 5, 9, 3
 NAMES = tuple("abcde")
@@ -190,10 +190,10 @@ CASES = [one for cases in KINDS.values() for one in cases]
 def steps(balancer: Balancer, one: Case, key: jax.Array, state: object = None) -> Run:
     """Runs three steps with the same gradients and falling losses."""
     shared = {"backbone": True, "head": False}
-    whole = of_jacobian({"backbone": one.rows, "head": one.heads}, shared)
+    whole = pullback_from_jacobian({"backbone": one.rows, "head": one.heads}, shared)
     # Independent estimates of the gradients, which here differ in length only.
     parts = [
-        of_jacobian({"backbone": (1 + i / 8) * one.rows, "head": one.heads}, shared)
+        pullback_from_jacobian({"backbone": (1 + i / 8) * one.rows, "head": one.heads}, shared)
         for i in range(balancer.parts)
     ]
     pullback = whole._replace(parts=tuple(parts) if balancer.parts > 1 else ())
@@ -447,15 +447,15 @@ def test_eight_devices_give_what_one_gives(toy):
     names = {"static": lambda: balance.static({"kind": 1.0, "other": 2.0, "size": 0.5})}
     balancer = battery({n: names.get(n, functools.partial(make_balancer, n))() for n in TABLE})
     optimizer = optax.sgd(0.05)
-    step = make_train_step(model, optimizer, balancer, axis_name=AXIS)
+    step = make_train_step(model, optimizer, balancer, axis_name=DEVICE_AXIS)
     # As in the data, the first half of the examples of every batch has no label of the size.
     indices = np.arange(192).reshape(1, 48, 4).transpose(0, 2, 1)
     results = []
     for devices in (1, 8):
         state = init_state(model, optimizer, balancer, data, jax.random.key(0))
-        program = train_program(step, replicas=1, devices=jax.devices()[:devices])
+        program = make_train_program(step, replicas=1, devices=jax.devices()[:devices])
         states = jax.tree.map(lambda x: x[None], state)
-        state, _ = program(states, data, split_devices(indices, devices))
+        state, _ = program(states, data, split_over_devices(indices, devices))
         results.append(jax.tree.map(np.asarray, state.balancer_state))
     one, many = results
     for name in TABLE:

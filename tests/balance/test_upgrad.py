@@ -10,7 +10,7 @@ from scipy.optimize import nnls
 
 from mmjax import balance
 from mmjax.balance.gramian.upgrad import dualproj_weights, upgrad_weights
-from mmjax.balance.pullback import of_jacobian
+from mmjax.balance.pullback import pullback_from_jacobian
 from tests.tolerance import bound_sum_error
 
 ROWS = np.array([[-4.0, 1, 1], [6, 1, 1]])
@@ -94,7 +94,7 @@ def test_the_values_that_torchjd_publishes(make, published):
     @jax.jit
     def direction(rows):
         options = {"key": jax.random.key(0), "labeled": jnp.ones(2, bool)}
-        pull = of_jacobian({"x": rows}, {"x": True})
+        pull = pullback_from_jacobian({"x": rows}, {"x": True})
         return make(1e-4).update(jnp.ones(2), pull, (), **options)[0]["x"]
 
     np.testing.assert_allclose(direction(ROWS.astype(np.float32)), published, atol=6e-5)

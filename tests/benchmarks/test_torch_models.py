@@ -17,7 +17,9 @@ LSTM_BIASES = 2 * 4 * 64  # PyTorch has two biases per layer, whose sum is the o
 
 def init_mmjax_params(model, inputs, tasks):
     batch = make_random_batches(inputs, tasks, 2, count=1)[0]
-    return jax.eval_shape(lambda: model.init(jax.random.key(0), batch, method="call_all_parts"))["params"]
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), batch, method="call_all_parts"))[
+        "params"
+    ]
 
 
 def count_mmjax(params):
@@ -63,7 +65,9 @@ def test_polyglot(monkeypatch):
     text = np.zeros((2, 12), np.int32)
     lengths = {"speech": np.array([48, 5]), "text": np.array([12, 3])}
     batch = batch._replace(inputs=batch.inputs | {"text": text}, lengths=lengths)
-    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, method="call_all_parts"))
+    variables = jax.eval_shape(
+        lambda: model.init(jax.random.key(0), batch, method="call_all_parts")
+    )
     assert count_torch(torch_models.Polyglot()) == count_mmjax(variables["params"])
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import jax
 
 from mmjax.config.experiment_source import import_file
-from mmjax.data.batch_order import Dispatches
-from mmjax.data.streaming import streamed
+from mmjax.data.batch_order import TrainIndexPlan
+from mmjax.data.streaming import make_streaming_feed
 
 
 def fetch():
     module = import_file(Path(sys.argv[1]))
-    plan = Dispatches((0,), 32, 8, tuple((i, i + 1) for i in range(400)))
-    for _ in streamed(module.Numbers(), jax.devices()[:1], workers=2).chunks(plan):
+    plan = TrainIndexPlan((0,), 32, 8, tuple((i, i + 1) for i in range(400)))
+    for _ in make_streaming_feed(module.Numbers(), jax.devices()[:1], workers=2).chunks(plan):
         print("fetched", flush=True)
         time.sleep(0.5)
 

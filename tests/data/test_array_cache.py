@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from mmjax.config import ConfigError
-from mmjax.data.builtin.array_cache import find_data_folder, kept
-from mmjax.data.builtin.generation_config import Recipe
+from mmjax.data.builtin.array_cache import find_data_folder, load_or_build_arrays
+from mmjax.data.builtin.generation_config import GenerationConfig
 
-RECIPE = Recipe(dataset="ramp", version="1.2.3", seed=3, sizes={"train": 4, "test": 2})
+RECIPE = GenerationConfig(dataset="ramp", version="1.2.3", seed=3, sizes={"train": 4, "test": 2})
 
 
 def arrays():
@@ -46,36 +46,36 @@ def folder(tmp_path):
 
 
 def test_records_are_read_once(tmp_path, folder):
-    check(kept(RECIPE, tmp_path, arrays))
-    check(kept(RECIPE, tmp_path, never))
+    check(load_or_build_arrays(RECIPE, tmp_path, arrays))
+    check(load_or_build_arrays(RECIPE, tmp_path, never))
     assert sorted(path.name for path in folder.iterdir()) == ["arrays.npz", "dataset_info.json"]
 
 
 def test_the_folder_is_tfds_default(tmp_path, folder, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    kept(RECIPE, tmp_path, arrays)
-    check(kept(RECIPE, None, never))
+    load_or_build_arrays(RECIPE, tmp_path, arrays)
+    check(load_or_build_arrays(RECIPE, None, never))
     monkeypatch.delenv("TFDS_DATA_DIR")
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "tensorflow_datasets").mkdir()
     (tmp_path / "ramp").rename(tmp_path / "tensorflow_datasets" / "ramp")
-    check(kept(RECIPE, None, never))
+    check(load_or_build_arrays(RECIPE, None, never))
 
 
 def test_a_damaged_file_is_written_again(tmp_path, folder):
-    kept(RECIPE, tmp_path, arrays)
+    load_or_build_arrays(RECIPE, tmp_path, arrays)
     whole = (folder / "arrays.npz").read_bytes()
     for damaged in (b"", whole[: len(whole) // 2], b"\0" * len(whole)):
         (folder / "arrays.npz").write_bytes(damaged)
-        check(kept(RECIPE, tmp_path, arrays))
-        check(kept(RECIPE, tmp_path, never))
+        check(load_or_build_arrays(RECIPE, tmp_path, arrays))
+        check(load_or_build_arrays(RECIPE, tmp_path, never))
 
 
 def test_arrays_of_a_set_that_is_not_whole_are_not_used(tmp_path, folder):
-    kept(RECIPE, tmp_path, arrays)
+    load_or_build_arrays(RECIPE, tmp_path, arrays)
     (folder / "dataset_info.json").unlink()
     with pytest.raises(AssertionError, match="records were read"):
-        kept(RECIPE, tmp_path, never)
+        load_or_build_arrays(RECIPE, tmp_path, never)
 
 
 def test_where_nothing_can_be_written_the_records_are_read(tmp_path, folder, monkeypatch):
@@ -84,9 +84,9 @@ def test_where_nothing_can_be_written_the_records_are_read(tmp_path, folder, mon
 
     with monkeypatch.context() as patch:
         patch.setattr(np, "savez", full)
-        check(kept(RECIPE, tmp_path, arrays))
+        check(load_or_build_arrays(RECIPE, tmp_path, arrays))
     assert [path.name for path in folder.iterdir()] == ["dataset_info.json"]
-    check(kept(RECIPE, tmp_path / "elsewhere", arrays))
+    check(load_or_build_arrays(RECIPE, tmp_path / "elsewhere", arrays))
 
 
 def test_empty_sequences_of_wide_steps_are_read_back(folder):
@@ -94,8 +94,8 @@ def test_empty_sequences_of_wide_steps_are_read_back(folder):
     empty = np.zeros((0, 4000), np.float32)
     splits = {"train": {"x": [empty, empty], "y": np.arange(2)}}
     data_dir = folder.parents[2]
-    kept(RECIPE, data_dir, lambda: splits)
-    found = kept(RECIPE, data_dir, never)["train"]
+    load_or_build_arrays(RECIPE, data_dir, lambda: splits)
+    found = load_or_build_arrays(RECIPE, data_dir, never)["train"]
     assert [x.shape for x in found["x"]] == [(0, 4000)] * 2 and found["y"].tolist() == [0, 1]
 
 
@@ -108,6 +108,6 @@ def test_a_user_without_a_home_must_choose_a_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(pwd, "getpwuid", no_entry)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"home that does not exist; choose .* TFDS_DATA_DIR"):
-        kept(RECIPE, None, never)
+        load_or_build_arrays(RECIPE, None, never)
     assert find_data_folder(tmp_path) == tmp_path
     assert not any(tmp_path.iterdir())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmjax.data.dataset import Modality
-from mmjax.data.load.array_columns import as_column, padded
+from mmjax.data.load.array_columns import pad_rows, read_column
 from mmjax.data.load.from_arrays import from_arrays
 
 SIZES = {"train": 24, "validation": 8, "test": 8}
@@ -257,9 +257,9 @@ def test_padding_does_not_decide_whether_a_sequence_is_missing(form, padding):
     x = np.ones((3, 4, 2), np.float32)
     x[1] = np.nan
     x[:, 3:] = padding
-    column = as_column("train", "x", form(x), lengths=("n", np.array([3, 3, 0])))
+    column = read_column("train", "x", form(x), lengths=("n", np.array([3, 3, 0])))
     np.testing.assert_array_equal(column.present, [True, False, False])
     np.testing.assert_array_equal(np.where(column.present, column.lengths, 0), [3, 0, 0])
     spec = Modality((4, 2), sequence=True)
-    whole, _ = padded(column, spec, np.dtype(np.float32))
+    whole, _ = pad_rows(column, spec, np.dtype(np.float32))
     np.testing.assert_array_equal(whole.sum((1, 2)), [6, 0, 0])

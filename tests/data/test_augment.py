@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmjax.config import apply
+from mmjax.config import apply_setting
 from mmjax.data.augment import (
-    augmentation,
     chain,
     gaussian_noise,
+    make_example_augmentation,
     shift_and_crop,
     spec_augment,
     token_dropout,
@@ -144,7 +144,7 @@ ALL = {
 def test_padding_and_absent_inputs_stay_and_all_else_is_untouched():
     batch = example(np.random.default_rng(0))
     masks = np.array(np.meshgrid(*[[True, False]] * 3)).reshape(3, -1).T.repeat(20, axis=0)
-    apply = augmentation(ALL)
+    apply = make_example_augmentation(ALL)
 
     def one(key, here):
         present = dict(zip(("image", "text", "sound"), here, strict=True))
@@ -168,11 +168,14 @@ def test_a_modalitys_draws_do_not_depend_on_the_others():
         inputs={"sound": batch.inputs["sound"]}, present={"sound": batch.present["sound"]}
     )
     key = jax.random.key(5)
-    both = augmentation(ALL)(key, batch).inputs
+    both = make_example_augmentation(ALL)(key, batch).inputs
     np.testing.assert_array_equal(
-        both["sound"], augmentation({"sound": ALL["sound"]})(key, alone).inputs["sound"]
+        both["sound"],
+        make_example_augmentation({"sound": ALL["sound"]})(key, alone).inputs["sound"],
     )
-    other = augmentation({"image": ALL["image"], "sound": ALL["image"]})(key, batch).inputs
+    other = make_example_augmentation({"image": ALL["image"], "sound": ALL["image"]})(
+        key, batch
+    ).inputs
     assert not np.array_equal(other["image"] - batch.inputs["image"], other["sound"][:6, :5])
 
 
@@ -247,8 +250,8 @@ def test_a_traced_rate_drops_what_the_plain_one_drops(by_modality):
 
 
 def test_nothing_to_do_is_none():
-    assert augmentation({}, 0.0) is None
-    assert augmentation({}, {}) is None
+    assert make_example_augmentation({}, 0.0) is None
+    assert make_example_augmentation({}, {}) is None
 
 
 @pytest.mark.parametrize(
@@ -273,7 +276,7 @@ def test_what_makes_no_sense_is_refused(make, words):
 
 
 def test_an_augmentation_that_changes_the_shape_is_refused_by_name():
-    apply = augmentation({"image": lambda key, x, length: x[:3]})
+    apply = make_example_augmentation({"image": lambda key, x, length: x[:3]})
     with pytest.raises(ValueError, match=r"'image' turned float32\[6, 6\] into float32\[3, 6\]"):
         apply(jax.random.key(0), example(np.random.default_rng(0)))
 
@@ -289,9 +292,9 @@ def test_an_experiment_takes_them_and_refuses_bad_rates(toy):
 
 def test_the_command_line_sets_them():
     config = fdl.Config(Experiment)
-    config = apply(config, "augment.image=data.augment.shift_and_crop(2)")
-    config = apply(config, "augment.text=data.augment.token_dropout(rate=0.1)")
-    config = apply(config, "modality_dropout=0.2")
+    config = apply_setting(config, "augment.image=data.augment.shift_and_crop(2)")
+    config = apply_setting(config, "augment.text=data.augment.token_dropout(rate=0.1)")
+    config = apply_setting(config, "modality_dropout=0.2")
     assert config.modality_dropout == 0.2
     assert config.augment == {
         "image": fdl.Config(shift_and_crop, 2),

@@ -11,7 +11,7 @@ from scipy.io import wavfile
 from mmjax.data.audio.spectrogram import Spectrogram
 from mmjax.data.builtin.av_mnist import av_mnist
 from mmjax.data.builtin.av_mnist_config import SPEAKERS, Noise
-from mmjax.data.validate import validate
+from mmjax.data.validate import validate_split
 
 SMALL = {"train": 120, "validation": 30, "test": 40}
 CLEAN = Noise(snr=float("inf"))
@@ -95,7 +95,7 @@ def test_it_keeps_what_it_promises(made):
     data = made()
     for split, batch in batches(data).items():
         assert len(data.splits[split]) == SMALL[split]
-        validate(data.name, split, batch, data.modalities, data.tasks)
+        validate_split(data.name, split, batch, data.modalities, data.tasks)
         assert batch.inputs["image"].dtype == batch.inputs["audio"].dtype == np.uint8
         assert batch.inputs["audio"].shape[1:] == (112, 112, 1)
         assert all(v.all() for v in (*batch.present.values(), *batch.labeled.values()))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mmjax.data.dataset import Arrays, Source, select
+from mmjax.data.dataset import Arrays, Source, select_modalities_and_tasks
 from mmjax.types import Batch
 
 
@@ -26,7 +26,7 @@ def same(one, other):
 
 
 def test_all_modalities_and_tasks_keep_everything():
-    same(select(small_batch(), ["b", "a"], ["y", "x"]), small_batch())
+    same(select_modalities_and_tasks(small_batch(), ["b", "a"], ["y", "x"]), small_batch())
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_all_modalities_and_tasks_keep_everything():
 )
 def test_an_example_without_a_kept_modality_loses_its_labels(kept, x, y):
     batch = small_batch()
-    chosen = select(batch, [kept], ["x", "y"])
+    chosen = select_modalities_and_tasks(batch, [kept], ["x", "y"])
     assert list(chosen.inputs) == list(chosen.present) == [kept]
     np.testing.assert_array_equal(chosen.inputs[kept], batch.inputs[kept])
     np.testing.assert_array_equal(chosen.present[kept], batch.present[kept])
@@ -49,7 +49,7 @@ def test_an_example_without_a_kept_modality_loses_its_labels(kept, x, y):
 
 
 def test_only_the_named_tasks_are_kept():
-    chosen = select(small_batch(), ["a", "b"], ["y"])
+    chosen = select_modalities_and_tasks(small_batch(), ["a", "b"], ["y"])
     assert list(chosen.targets) == list(chosen.labeled) == ["y"]
 
 

@@ -6,8 +6,8 @@ from PIL import Image
 
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 from mmjax.data.describe import tables as module
-from mmjax.data.describe.plot_examples import draw_sheet, label, titles
-from mmjax.data.describe.tables import describe, show
+from mmjax.data.describe.plot_examples import draw_examples, format_target, format_titles
+from mmjax.data.describe.tables import describe_dataset, print_tables
 from mmjax.data.kinds.text import decode_text
 from mmjax.types import Batch
 
@@ -55,7 +55,7 @@ def zoo():
 
 
 def test_tables_are_the_counts_made_by_hand(zoo):
-    tables = {table.title: table.rows for table in describe(zoo)}
+    tables = {table.title: table.rows for table in describe_dataset(zoo)}
     assert tables == {
         "Splits": [["", "train", "test"], ["examples", "4", "1"]],
         "Modalities": [
@@ -91,9 +91,9 @@ def test_tables_are_the_counts_made_by_hand(zoo):
 
 
 def test_reading_in_parts_changes_nothing(zoo, monkeypatch):
-    whole = describe(zoo)
+    whole = describe_dataset(zoo)
     monkeypatch.setattr(module, "CHUNK", 3)
-    assert describe(zoo) == whole
+    assert describe_dataset(zoo) == whole
 
 
 def test_of_many_classes_the_frequent_ones_are_listed():
@@ -105,7 +105,7 @@ def test_of_many_classes_the_frequent_ones_are_listed():
     )  # fmt: skip
     task = Task("classification", classes=tuple(f"c{i}" for i in range(50)))
     data = Dataset("many", {"x": Modality((2,))}, {"t": task}, {"train": Arrays(batch)})
-    rows = describe(data)[-1].rows
+    rows = describe_dataset(data)[-1].rows
     twice = {f"c{i}" for i in np.flatnonzero(np.bincount(classes) == 2)}
     assert {row[0] for row in rows[1:11]} == twice
     assert len(rows) == 1 + 40 + 1 and rows[-1] == ["and 10 rarer ones", ""]
@@ -115,14 +115,14 @@ def test_what_cannot_be_described_is_named(zoo):
     batch = zoo.splits["train"].batch
     empty = Arrays(batch).take(np.arange(0))
     with pytest.raises(ValueError, match="zoo, split 'test': it has no examples"):
-        describe(Dataset("zoo", MODALITIES, TASKS, {**zoo.splits, "test": Arrays(empty)}))
+        describe_dataset(Dataset("zoo", MODALITIES, TASKS, {**zoo.splits, "test": Arrays(empty)}))
     short = Arrays(batch._replace(lengths={}))
     with pytest.raises(ValueError, match="zoo, split 'train': lengths has no 'word'"):
-        describe(Dataset("zoo", MODALITIES, TASKS, {"train": short}))
+        describe_dataset(Dataset("zoo", MODALITIES, TASKS, {"train": short}))
 
 
 def test_tables_are_printed_whole(zoo, capsys):
-    show(describe(zoo))
+    print_tables(describe_dataset(zoo))
     printed = capsys.readouterr().out
     for text in ("zoo", "2 x 3 x 1", "1 to 4, mean 2.4", "75.0%", "years", "bayes accuracy"):
         assert text in printed
@@ -143,13 +143,13 @@ def test_text_is_told_from_numbers():
 
 
 def test_labels_in_words(zoo):
-    assert label(TASKS["animal"], np.int32(1)) == "dog"
-    assert label(TASKS["traits"], np.array([1, 0, 1])) == "big, wild"
-    assert label(TASKS["traits"], np.array([0, 0, 0])) == "none"
-    assert label(TASKS["age"], np.float32(2.5)) == "2.5 years"
+    assert format_target(TASKS["animal"], np.int32(1)) == "dog"
+    assert format_target(TASKS["traits"], np.array([1, 0, 1])) == "big, wild"
+    assert format_target(TASKS["traits"], np.array([0, 0, 0])) == "none"
+    assert format_target(TASKS["age"], np.float32(2.5)) == "2.5 years"
     batch = zoo.splits["train"].batch
-    assert titles(zoo, batch, 2) == "animal: cat\ntraits: big\nage: –"
-    assert titles(zoo, batch, 3) == "animal: dog\ntraits: tame\nage: 5 years"
+    assert format_titles(zoo, batch, 2) == "animal: cat\ntraits: big\nage: –"
+    assert format_titles(zoo, batch, 3) == "animal: dog\ntraits: tame\nage: 5 years"
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def gallery():
 
 def test_every_kind_of_modality_is_drawn(gallery, tmp_path):
     path = tmp_path / "sheet.png"
-    assert draw_sheet(gallery, path) == "train"
+    assert draw_examples(gallery, path) == "train"
     with Image.open(path) as image:
         assert image.format == "PNG" and image.width > 400 and image.height > 1500
         pixels = np.asarray(image.convert("RGB"))
@@ -196,7 +196,7 @@ def test_the_pixels_of_a_picture_are_those_of_the_example(tmp_path):
     )  # fmt: skip
     task = Task("classification", classes=("only",))
     data = Dataset("one", {"x": Modality((8, 8, 1))}, {"t": task}, {"train": Arrays(batch)})
-    draw_sheet(data, tmp_path / "sheet.png")
+    draw_examples(data, tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as image:
         grey = np.asarray(image.convert("L"))
     for level in (10, 90, 170, 250):
@@ -224,12 +224,12 @@ def test_steps_and_pixels_without_a_label_are_not_counted():
         "size": Task("ordinal", ("s", "m", "l")),
     }
     data = Dataset("dense", {"x": Modality((1,))}, tasks, {"train": Arrays(batch)})
-    tables = {table.title: table.rows for table in describe(data)}
+    tables = {table.title: table.rows for table in describe_dataset(data)}
     steps = tables["tags: steps of each class"]
     assert steps == [["", "train"], ["a", "1 (25.0%)"], ["b", "3 (75.0%)"]]
     pixels = tables["map: pixels of each class"]
     assert pixels == [["", "train"], ["sky", "1 (14.3%)"], ["road", "6 (85.7%)"]]
     assert tables["far in m"][1] == ["train", "3", "1", "2", "4"]
     assert tables["size: examples of each class"][3] == ["l", "1 (50.0%)"]
-    first = {name: label(task, batch.targets[name][0]) for name, task in tasks.items()}
+    first = {name: format_target(task, batch.targets[name][0]) for name, task in tasks.items()}
     assert first == {"tags": "a b –", "map": "2 x 2", "far": "2 x 2", "size": "l"}

@@ -3,7 +3,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from mmjax.data.builtin.digit_pairs import digit_pairs
-from mmjax.data.validate import validate
+from mmjax.data.validate import validate_split
 
 SIZES = {"train": 300, "validation": 50, "test": 80}
 
@@ -30,7 +30,7 @@ def test_labels_are_those_of_the_real_scans_and_splits_share_none():
         used[split] = {int(found[0]) for found in left}
         assert images.shape == (SIZES[split], 12, 12)
         assert (batch.targets["left"] != batch.targets["right"]).all()
-        validate(data.name, split, batch, data.modalities, data.tasks)
+        validate_split(data.name, split, batch, data.modalities, data.tasks)
     assert not used["train"] & used["validation"]
     assert not used["train"] & used["test"]
     assert not used["validation"] & used["test"]

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from mmjax.data.builtin.download import FASHION_MNIST, FSDD, MNIST, Original, Originals
+from mmjax.data.builtin.originals.download import (
+    FASHION_MNIST_FILES,
+    FSDD_ARCHIVE,
+    MNIST_FILES,
+    OriginalFile,
+    OriginalFiles,
+)
 
 CONTENT = bytes(range(256)) * 4000
 
@@ -76,7 +82,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 def original(*urls, sha256=SHA256):
-    return Original("mnist", ("digits.gz", "digits"), urls, sha256)
+    return OriginalFile("mnist", ("digits.gz", "digits"), urls, sha256)
 
 
 def files(folder):
@@ -85,7 +91,7 @@ def files(folder):
 
 
 def test_a_file_is_downloaded_once_and_kept_where_a_manual_directory_would_have_it(site, tmp_path):
-    originals = Originals(None, tmp_path / "downloads")
+    originals = OriginalFiles(None, tmp_path / "downloads")
     wanted = original(address(site))
     for _ in range(2):
         path = originals.find(wanted)
@@ -93,11 +99,11 @@ def test_a_file_is_downloaded_once_and_kept_where_a_manual_directory_would_have_
         assert path.read_bytes() == CONTENT
     assert len(site.asked) == 1
     assert files(tmp_path / "downloads") == [path]
-    assert Originals(tmp_path / "downloads", tmp_path / "other").find(wanted) == path
+    assert OriginalFiles(tmp_path / "downloads", tmp_path / "other").find(wanted) == path
 
 
 def test_many_at_once_get_one_whole_file(site, tmp_path):
-    originals, found = Originals(None, tmp_path / "downloads"), []
+    originals, found = OriginalFiles(None, tmp_path / "downloads"), []
 
     def find():
         found.append(originals.find(original(address(site))).read_bytes())
@@ -112,24 +118,24 @@ def test_many_at_once_get_one_whole_file(site, tmp_path):
 
 def test_another_address_is_tried_when_the_first_fails(site, tmp_path):
     wanted = original(address(site, "gone.gz"), address(site, "broken/x"), address(site))
-    path = Originals(None, tmp_path / "downloads").find(wanted)
+    path = OriginalFiles(None, tmp_path / "downloads").find(wanted)
     assert path.read_bytes() == CONTENT and len(site.asked) == 3
 
 
 def test_another_file_than_the_published_one_is_refused_and_not_kept(site, tmp_path):
     wanted = original(address(site), sha256="0" * 64)
     with pytest.raises(ValueError, match=r"digits\.gz is not the published file.*SHA-256.*000"):
-        Originals(None, tmp_path / "downloads").find(wanted)
+        OriginalFiles(None, tmp_path / "downloads").find(wanted)
     assert not files(tmp_path / "downloads")
 
 
 def test_a_file_without_a_published_checksum_is_taken(site, tmp_path):
-    path = Originals(None, tmp_path / "downloads").find(original(address(site), sha256=""))
+    path = OriginalFiles(None, tmp_path / "downloads").find(original(address(site), sha256=""))
     assert path.read_bytes() == CONTENT
 
 
 def test_a_broken_connection_leaves_nothing_that_would_be_read(site, tmp_path):
-    originals = Originals(None, tmp_path / "downloads")
+    originals = OriginalFiles(None, tmp_path / "downloads")
     with pytest.raises(ConnectionError, match=r"broken.*ended after 100000 of 1024000 bytes"):
         originals.find(original(address(site, "broken/x")))
     assert not (tmp_path / "downloads" / "mnist" / "digits.gz").exists()
@@ -143,23 +149,23 @@ def test_only_https_is_followed(site, tmp_path):
     for other in (f"file://{secret}", "data:,x", "http://127.0.0.1:9/x", "ftp://127.0.0.1/x"):
         for url in (other, address(site, f"to/{other}")):
             with pytest.raises(ConnectionError, match=r"by HTTPS only|is not allowed"):
-                Originals(None, tmp_path / "downloads").find(original(url, sha256=""))
+                OriginalFiles(None, tmp_path / "downloads").find(original(url, sha256=""))
     assert not [p for p in files(tmp_path / "downloads") if p.read_bytes()]
     redirected = address(site, f"to/{address(site)}")
-    path = Originals(None, tmp_path / "downloads").find(original(redirected))
+    path = OriginalFiles(None, tmp_path / "downloads").find(original(redirected))
     assert path.read_bytes() == CONTENT
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(site, tmp_path, monkeypatch):
     monkeypatch.delenv("SSL_CERT_FILE")
     with pytest.raises(ConnectionError, match="certificate"):
-        Originals(None, tmp_path / "downloads").find(original(address(site)))
+        OriginalFiles(None, tmp_path / "downloads").find(original(address(site)))
 
 
 def test_offline_the_error_names_file_address_and_mend(site, tmp_path):
     wanted = original("https://127.0.0.1:9/digits.gz")
     with pytest.raises(ConnectionError) as error:
-        Originals(None, tmp_path).find(wanted)
+        OriginalFiles(None, tmp_path).find(wanted)
     for part in ("mnist/digits.gz", "https://127.0.0.1:9/digits.gz", "--manual-dir", "refused"):
         assert part in str(error.value)
 
@@ -169,33 +175,35 @@ def test_a_manual_directory_has_it_in_a_folder_or_directly_zipped_or_plain(tmp_p
     path = tmp_path / "mine" / place
     path.parent.mkdir(parents=True)
     path.write_bytes(b"anything")
-    originals = Originals(tmp_path / "mine", tmp_path / "downloads")
+    originals = OriginalFiles(tmp_path / "mine", tmp_path / "downloads")
     assert originals.find(original("https://127.0.0.1:9/x")) == path
 
 
 def test_a_manual_directory_that_lacks_it_is_told_what_to_put_where(tmp_path):
     with pytest.raises(FileNotFoundError) as error:
-        Originals(tmp_path, tmp_path).find(original("https://127.0.0.1:9/digits.gz"))
+        OriginalFiles(tmp_path, tmp_path).find(original("https://127.0.0.1:9/digits.gz"))
     for part in ("mnist/digits.gz", str(tmp_path), "https://127.0.0.1:9/digits.gz", "--manual-dir"):
         assert part in str(error.value)
 
 
 def test_the_folder_of_another_data_set_is_not_taken_for_this_ones(tmp_path):
-    wanted = MNIST["train-images"]
+    wanted = MNIST_FILES["train-images"]
     (tmp_path / "fashion-mnist").mkdir()
     (tmp_path / "fashion-mnist" / wanted.names[0]).write_bytes(b"")
     with pytest.raises(FileNotFoundError):
-        Originals(tmp_path / "fashion-mnist", tmp_path).find(wanted)
-    found = Originals(tmp_path / "fashion-mnist", tmp_path).find(FASHION_MNIST["train-images"])
+        OriginalFiles(tmp_path / "fashion-mnist", tmp_path).find(wanted)
+    found = OriginalFiles(tmp_path / "fashion-mnist", tmp_path).find(
+        FASHION_MNIST_FILES["train-images"]
+    )
     assert found.name == "train-images-idx3-ubyte.gz"
 
 
 def test_the_published_files():
-    published = [*MNIST.values(), *FASHION_MNIST.values(), FSDD]
+    published = [*MNIST_FILES.values(), *FASHION_MNIST_FILES.values(), FSDD_ARCHIVE]
     assert len({(o.folder, o.names[0]) for o in published}) == 9
     for one in published:
         assert all(url.startswith("https://") for url in one.urls)
         assert one.sha256 == "" or len(bytes.fromhex(one.sha256)) == 32
-        assert one is FSDD or all(Path(url).name == one.names[0] for url in one.urls)
+        assert one is FSDD_ARCHIVE or all(Path(url).name == one.names[0] for url in one.urls)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Originals(None, Path()).manual_dir = Path()
+        OriginalFiles(None, Path()).manual_dir = Path()

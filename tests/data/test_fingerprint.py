@@ -8,9 +8,9 @@ import pytest
 from mmjax.data import fingerprint as fingerprints
 from mmjax.data import from_table, missing
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
-from mmjax.data.fingerprint import fingerprint
+from mmjax.data.fingerprint import compute_fingerprint
 from mmjax.data.kinds import Image
-from mmjax.data.normalize import Scale, Standardised
+from mmjax.data.normalize import Scale, StandardizedSource
 from mmjax.types import Batch
 
 
@@ -31,13 +31,13 @@ def dataset(examples=40):
 
 def test_the_same_data_have_the_same_fingerprint():
     one, other = (dataset().splits["train"] for _ in range(2))
-    assert fingerprint(one) == fingerprint(other)
+    assert compute_fingerprint(one) == compute_fingerprint(other)
 
 
 @pytest.mark.parametrize("change", ["value", "order", "label", "mask", "type"])
 def test_every_change_of_arrays_counts(change):
     source = dataset().splits["train"]
-    before, batch = fingerprint(source), source.batch
+    before, batch = compute_fingerprint(source), source.batch
     if change == "value":
         batch.inputs["a"][7, 1] = np.nextafter(batch.inputs["a"][7, 1], np.float32(9))
     elif change == "order":
@@ -48,25 +48,25 @@ def test_every_change_of_arrays_counts(change):
         batch.labeled["kind"][0] = False
     else:
         batch.inputs["b"] = batch.inputs["b"].astype(np.int32)
-    assert fingerprint(source) != before
+    assert compute_fingerprint(source) != before
 
 
 def test_large_arrays_are_sampled_from_end_to_end(monkeypatch):
     monkeypatch.setattr(fingerprints, "_MAX_HASHED_BYTES", 1 << 12)
     monkeypatch.setattr(fingerprints, "_BLOCK_BYTES", 1 << 8)
     array = np.zeros(1 << 16, np.uint8)
-    before = fingerprint(array)
-    assert fingerprint(array.copy()) == before
+    before = compute_fingerprint(array)
+    assert compute_fingerprint(array.copy()) == before
     for place in (0, -1):
         changed = array.copy()
         changed[place] = 1
-        assert fingerprint(changed) != before
+        assert compute_fingerprint(changed) != before
 
 
 def test_how_a_source_reads_counts():
     rates = [(0.5, 0), (0.5, 1), (0.4, 0)]
     lossy = [missing.at_random(dataset(), modalities={"a": rate}, seed=s) for rate, s in rates]
-    prints = [fingerprint(data.splits["train"]) for data in (*lossy, dataset())]
+    prints = [compute_fingerprint(data.splits["train"]) for data in (*lossy, dataset())]
     assert len(set(prints)) == 4
 
 
@@ -85,7 +85,11 @@ class Squares:
 
 
 def test_examples_of_an_unknown_source_count():
-    assert fingerprint(Squares(1)) == fingerprint(Squares(1)) != fingerprint(Squares(2))
+    assert (
+        compute_fingerprint(Squares(1))
+        == compute_fingerprint(Squares(1))
+        != compute_fingerprint(Squares(2))
+    )
 
 
 def test_files_that_a_table_names_count(tmp_path):
@@ -106,7 +110,7 @@ def test_files_that_a_table_names_count(tmp_path):
             split="split",
             in_memory=False,
         )
-        return {split: fingerprint(source) for split, source in data.splits.items()}
+        return {split: compute_fingerprint(source) for split, source in data.splits.items()}
 
     before = prints()
     assert prints() == before
@@ -138,8 +142,8 @@ def test_fingerprints_stay_those_of_stored_runs():
     )
     scales = {"a": Scale(np.zeros(1), np.ones(1))}
     sources = [d.splits["train"] for d in lossy]
-    sources.append(Standardised(Ramp(), data.modalities, scales))
-    assert [fingerprint(source)[:16] for source in sources] == [
+    sources.append(StandardizedSource(Ramp(), data.modalities, scales))
+    assert [compute_fingerprint(source)[:16] for source in sources] == [
         "1570d6f0165715ad",
         "721f8786cbc49bad",
         "664d0136c534f637",

@@ -8,7 +8,7 @@ import pytest
 import mmjax
 from mmjax.data.dataset import Modality, Task
 from mmjax.data.load.from_arrays import from_arrays
-from mmjax.data.validate import validate
+from mmjax.data.validate import validate_split
 from mmjax.encoders import MLPEncoder
 from mmjax.fusion import Concat
 from mmjax.heads import Classification, MultiLabel, Regression
@@ -67,7 +67,7 @@ def test_everything_is_inferred_and_told(capsys):
     }
     for split, source in data.splits.items():
         assert len(source) == SIZES[split]
-        validate(data.name, split, source.batch, data.modalities, data.tasks)
+        validate_split(data.name, split, source.batch, data.modalities, data.tasks)
     told = capsys.readouterr()
     assert told.out == "" and told.err.startswith("told: 40 train, 12 validation, 14 test\n")
     for line in (

@@ -10,7 +10,7 @@ import pytest
 from scipy.io import wavfile
 
 import mmjax
-from mmjax.config import apply, auto_config, build
+from mmjax.config import apply_setting, auto_config, build_config
 from mmjax.data.audio.log_mel import log_mel
 from mmjax.data.dataset import Arrays, Modality, Task
 from mmjax.data.kinds import Audio, Image, Label, Labels, Numbers, Text, Value
@@ -292,13 +292,16 @@ def test_columns_are_told_by_their_cells(tmp_path):
         for i in range(2)
     ]
     write(tmp_path / "t.csv", rows)
-    from mmjax.data.load.from_table import _input, _target
+    from mmjax.data.load.from_table import _infer_input_kind, _infer_target_kind
     from mmjax.data.load.table_files import read_table
 
     part = (read_table(tmp_path / "t.csv", rows[0]), [0, 1])
-    found = [_input(c, c, part) for c in ("number", "text", "image", "sound")]
+    found = [_infer_input_kind(c, c, part) for c in ("number", "text", "image", "sound")]
     assert found == [Numbers("number"), Text("text"), Image("image"), Audio("sound")]
-    assert [_target(c, part) for c in ("class", "real")] == [Label("class"), Value("real")]
+    assert [_infer_target_kind(c, part) for c in ("class", "real")] == [
+        Label("class"),
+        Value("real"),
+    ]
 
 
 def spoil(name, change_content):
@@ -483,8 +486,8 @@ def test_a_streamed_experiment_set_on_the_command_line_trains(folder, tmp_path):
         "data.targets.signs=data.Labels(('hot', 'loud'))",
         "data.standardise=('photo',)",
     ):
-        config = apply(config, setting)
-    run = build(config)
+        config = apply_setting(config, setting)
+    run = build_config(config)
     assert run.data.modalities["photo"] == Modality((3, 2, 1)) and "signs" in run.data.tasks
     fitted = mmjax.fit(run, tmp_path / "run", devices=jax.devices()[:1])
     assert np.isfinite(fitted.test[0]["loss"])

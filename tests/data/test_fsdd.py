@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from mmjax.data.builtin.fsdd import read_fsdd
+from mmjax.data.builtin.originals.fsdd import read_fsdd
 
 
 def wav(samples, rate=8000):

@@ -8,8 +8,8 @@ from scipy.stats import entropy
 from mmjax.data.builtin.information import (
     bayes_accuracy,
     binary_entropy,
+    compute_marginals,
     flip_probability,
-    marginals,
     mutual_information,
 )
 
@@ -29,7 +29,7 @@ def random_joints():
 
 
 def test_an_exclusive_or_tells_nothing_alone_and_all_together():
-    tables = marginals(XOR, "ab")
+    tables = compute_marginals(XOR, "ab")
     bits = {subset: mutual_information(table) for subset, table in tables.items()}
     accuracy = {subset: bayes_accuracy(table) for subset, table in tables.items()}
     assert bits == {"none": 0, "a": 0, "b": 0, "a+b": 1}
@@ -60,7 +60,7 @@ def test_information_is_the_difference_of_scipys_entropies():
 
 def test_the_chain_rule_and_more_modalities_never_tell_less():
     for joint in random_joints():
-        tables = marginals(joint, "abc")
+        tables = compute_marginals(joint, "abc")
         bits = {subset: mutual_information(table) for subset, table in tables.items()}
         accuracy = {subset: bayes_accuracy(table) for subset, table in tables.items()}
         # I(Y; A, B) = I(Y; A) + Σ_a P(a) I(Y; B | a), the second term by its own definition
@@ -79,7 +79,7 @@ def test_the_chain_rule_and_more_modalities_never_tell_less():
 
 def test_marginals_by_the_slow_way():
     joint = next(random_joints())
-    table = marginals(joint, "abc")["a+c"]
+    table = compute_marginals(joint, "abc")["a+c"]
     for y, a, c in itertools.product(range(3), range(2), range(2)):
         assert table[y, 2 * a + c] == pytest.approx(sum(joint[y, a, b, c] for b in range(3)))
 
@@ -104,8 +104,8 @@ def test_bits_out_of_range_are_refused(bits):
 
 def test_what_is_no_table_of_probabilities_is_refused():
     with pytest.raises(ValueError, match=r"minimum 0\.0 and sum 2\.0; probabilities"):
-        marginals(2 * XOR, "ab")
+        compute_marginals(2 * XOR, "ab")
     with pytest.raises(ValueError, match=r"minimum -1\.0"):
-        marginals(np.array([[-1.0, 2.0]]), "a")
+        compute_marginals(np.array([[-1.0, 2.0]]), "a")
     with pytest.raises(ValueError, match="3 axes and there are 3 modalities"):
-        marginals(XOR, "abc")
+        compute_marginals(XOR, "abc")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mmjax.data.builtin.information import flip_probability
-from mmjax.data.builtin.interactions import basis, interactions
-from mmjax.data.validate import validate
+from mmjax.data.builtin.interactions import interactions, make_basis
+from mmjax.data.validate import validate_split
 
 REPOSITORY = Path(__file__).parents[2]
 SMALL = {"train": 64, "validation": 32, "test": 48}
@@ -29,7 +29,7 @@ def decoded(data, split="train", seed=0):
     for number, m in enumerate(data.modalities):
         x = batch.inputs[m].astype(np.float64)
         summed = x.sum(axis=1) if data.modalities[m].sequence else x
-        axes = basis(seed, number, x.shape[-1])
+        axes = make_basis(seed, number, x.shape[-1])
         bits = {t: summed @ axes[i] for i, t in enumerate(held_by(data, m))}
         for values in bits.values():
             np.testing.assert_allclose(np.abs(values), 1, atol=1e-5)
@@ -177,7 +177,7 @@ def test_what_is_left_of_a_modality_is_bounded_and_tells_nothing():
     data = interactions(**{**SMALL, "train": examples}, **UNEQUAL)
     batch = data.splits["train"].batch
     labels = np.stack(list(batch.targets.values())[:-1], axis=1) - 0.5
-    rest = batch.inputs["a"].astype(np.float64) @ basis(0, 0, 16)[len(held_by(data, "a")) :].T
+    rest = batch.inputs["a"].astype(np.float64) @ make_basis(0, 0, 16)[len(held_by(data, "a")) :].T
     assert 0.99 < np.abs(rest).max() <= 1 + 1e-5
     others = [rest, np.abs(rest), batch.lengths["b"][:, None] * 1.0]
     others = np.concatenate([x - x.mean(axis=0, keepdims=True) for x in others], axis=1)
@@ -221,7 +221,7 @@ def test_what_is_made_is_a_valid_data_set_and_no_split_shares_an_example():
     rows = []
     for split, source in data.splits.items():
         assert len(source) == SMALL[split]
-        validate(data.name, split, source.batch, data.modalities, data.tasks)
+        validate_split(data.name, split, source.batch, data.modalities, data.tasks)
         rows += [row.tobytes() for row in source.batch.inputs["a"]]
     assert len(set(rows)) == sum(SMALL.values())
     assert list(data.tasks) == ["redundancy", "synergy_ab", "synergy_ac", "synergy_bc", "mixed"]
@@ -235,8 +235,10 @@ def test_the_seed_decides_and_splits_do_not_depend_on_each_other():
     np.testing.assert_array_equal(first, again)
     np.testing.assert_array_equal(first, larger)
     assert not np.array_equal(first, interactions(seed=1, **SMALL).splits["test"].batch.inputs["b"])
-    assert np.abs(basis(0, 0, 16) @ basis(0, 1, 16).T - np.eye(16)).max() > 0.1
-    np.testing.assert_allclose(basis(3, 1, 16) @ basis(3, 1, 16).T, np.eye(16), atol=1e-12)
+    assert np.abs(make_basis(0, 0, 16) @ make_basis(0, 1, 16).T - np.eye(16)).max() > 0.1
+    np.testing.assert_allclose(
+        make_basis(3, 1, 16) @ make_basis(3, 1, 16).T, np.eye(16), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize(

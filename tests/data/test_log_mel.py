@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from mmjax.data.audio.log_mel import log_mel, mel_filters, stft
+from mmjax.data.audio.log_mel import log_mel, make_mel_filters, stft
 
 
 def tone(hertz, seconds=0.5, rate=16000):
@@ -27,7 +27,7 @@ def test_stft_is_scipys(size, step, transform):
 
 
 def test_filters_rise_and_fall_between_their_neighbours_peaks():
-    bank = mel_filters(16000, 4096, 20, 100.0, 7000.0)
+    bank = make_mel_filters(16000, 4096, 20, 100.0, 7000.0)
     mel = 2595 * np.log10(1 + np.array([100.0, 7000.0]) / 700)
     edges = 700 * (10 ** (np.linspace(*mel, 22) / 2595) - 1)
     frequencies = np.arange(2049) * 16000 / 4096

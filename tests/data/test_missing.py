@@ -67,17 +67,17 @@ def near(found, expected, n=EXAMPLES):
 
 
 def test_draws_are_uniform_and_a_function_of_seed_name_and_index():
-    draws = missing.uniform(3, "train/a", np.arange(100_000))
+    draws = missing.draw_uniform(3, "train/a", np.arange(100_000))
     assert draws.min() >= 0 and draws.max() < 1
     counts = np.bincount((draws * 64).astype(int), minlength=64)
     assert ((counts - 100_000 / 64) ** 2).sum() / (100_000 / 64) < 63 + 5 * np.sqrt(2 * 63)
     # Not of what else is asked for.
     order = np.random.default_rng(0).permutation(100_000)[:500]
-    np.testing.assert_array_equal(missing.uniform(3, "train/a", order), draws[order])
+    np.testing.assert_array_equal(missing.draw_uniform(3, "train/a", order), draws[order])
     # Other seeds, other names and neighbours are uncorrelated (5 standard deviations).
     for other in (
-        missing.uniform(4, "train/a", np.arange(100_000)),
-        missing.uniform(3, "train/b", np.arange(100_000)),
+        missing.draw_uniform(4, "train/a", np.arange(100_000)),
+        missing.draw_uniform(3, "train/b", np.arange(100_000)),
         np.roll(draws, 1),
     ):
         assert abs(np.corrcoef(draws, other)[0, 1]) < 5 / np.sqrt(100_000)
@@ -87,7 +87,7 @@ def test_splitmix_is_the_published_one():
     """The first outputs of SplitMix64 from state 1234567 (Vigna's splitmix64.c)."""
     state, found = np.array([1234567], np.uint64), []
     for _ in range(3):
-        found.append(int(missing._mix(state)[0]))
+        found.append(int(missing._mix_bits(state)[0]))
         state = state + np.uint64(0x9E3779B97F4A7C15)
     assert found == [6457827717110365317, 3203168211198807973, 9817491932198370423]
 

@@ -9,10 +9,15 @@ import pytest
 from PIL import Image
 
 from mmjax.data.builtin import multi_digits_builder as builders
-from mmjax.data.builtin.download import Originals
-from mmjax.data.builtin.image_pairs import bilinear, nearest, overlapped, partners
+from mmjax.data.builtin.image_pairs import (
+    draw_partners,
+    overlap_images,
+    resize_bilinear,
+    resize_nearest,
+)
 from mmjax.data.builtin.multi_digits import Pairing, fashion_mnist_pairs, multi_fashion, multi_mnist
-from mmjax.data.validate import validate
+from mmjax.data.builtin.originals.download import OriginalFiles
+from mmjax.data.validate import validate_split
 
 IMAGES = {"train": 120, "test": 40}
 SIZES = {"train": 90, "validation": 25, "test": 30}
@@ -90,12 +95,12 @@ def test_every_pair_is_made_by_the_protocol(function, first, second, originals, 
     data = make(function, originals, tmp_path)
     used = {}
     assert data.name == function.__name__
-    assert data.tasks["left"].classes == builders.CLASSES[first]
-    assert data.tasks["right"].classes == builders.CLASSES[second]
+    assert data.tasks["left"].classes == builders.CLASS_NAMES[first]
+    assert data.tasks["right"].classes == builders.CLASS_NAMES[second]
     for split, source in data.splits.items():
         part = "test" if split == "test" else "train"
         batch = source.batch
-        validate(data.name, split, batch, data.modalities, data.tasks)
+        validate_split(data.name, split, batch, data.modalities, data.tasks)
         assert len(source) == SIZES[split] and batch.inputs["image"].dtype == np.uint8
         (ones, one_classes), (twos, two_classes) = (originals[1][n][part] for n in (first, second))
         found = [parts_of(image[:, :, 0], ones, twos) for image in batch.inputs["image"]]
@@ -141,7 +146,7 @@ def test_what_is_prepared_needs_no_originals(originals, tmp_path):
 def test_overlap_at_any_offset(offset):
     rng = np.random.default_rng(offset)
     first, second = rng.integers(0, 256, (2, 5, 28, 28), dtype=np.uint8)
-    made = nearest(overlapped(first, second, offset, 36), 28)
+    made = resize_nearest(overlap_images(first, second, offset, 36), 28)
     for i in range(5):
         np.testing.assert_array_equal(made[i], composed(first[i], second[i], offset))
 
@@ -149,7 +154,7 @@ def test_overlap_at_any_offset(offset):
 def test_an_offset_of_six_leaves_the_last_pixels_empty():
     """As in the pairs of Sener and Koltun."""
     white = np.full((1, 28, 28), 255, np.uint8)
-    canvas = overlapped(white, white, 6, 36)[0]
+    canvas = overlap_images(white, white, 6, 36)[0]
     assert (canvas[34:] == 0).all() and (canvas[:, 34:] == 0).all()
     assert (canvas[:28, :28] == 255).all() and (canvas[28:34, :6] == 0).all()
 
@@ -157,9 +162,9 @@ def test_an_offset_of_six_leaves_the_last_pixels_empty():
 def test_bilinear_keeps_a_ramp_and_the_mean():
     ramp = np.broadcast_to(np.arange(36, dtype=np.uint8) * 7, (1, 36, 36))
     centres = (np.arange(28) + 0.5) * 36 / 28 - 0.5
-    np.testing.assert_allclose(bilinear(ramp, 28)[0, 5, 1:-1], 7 * centres[1:-1], atol=1)
+    np.testing.assert_allclose(resize_bilinear(ramp, 28)[0, 5, 1:-1], 7 * centres[1:-1], atol=1)
     noise = np.random.default_rng(0).integers(0, 256, (1, 36, 36), dtype=np.uint8)
-    assert abs(bilinear(noise, 28).mean() - noise.mean()) < 2
+    assert abs(resize_bilinear(noise, 28).mean() - noise.mean()) < 2
 
 
 def test_the_filter_is_used(originals, tmp_path):
@@ -177,12 +182,12 @@ def test_the_filter_is_used(originals, tmp_path):
 def test_partners_are_drawn_evenly_from_all_other_classes():
     classes, others = np.full(30_000, 2), np.arange(50) % 5
     counts = np.bincount(
-        partners(classes, others, np.random.default_rng(0), same_class=False), minlength=50
+        draw_partners(classes, others, np.random.default_rng(0), same_class=False), minlength=50
     )
     assert (counts[others == 2] == 0).all()
     expected = 30_000 / 40
     assert (np.abs(counts[others != 2] - expected) < 5 * np.sqrt(expected)).all()
-    anyone = partners(classes, others, np.random.default_rng(0), same_class=True)
+    anyone = draw_partners(classes, others, np.random.default_rng(0), same_class=True)
     assert abs((others[anyone] == 2).mean() - 0.2) < 0.02
 
 
@@ -213,7 +218,7 @@ def test_wrong_pairings_are_refused(arguments, message):
 
 def test_one_class_has_no_partners():
     with pytest.raises(ValueError, match="class 3 has no partner of another class among 4"):
-        partners(np.full(4, 3), np.full(4, 3), np.random.default_rng(0), same_class=False)
+        draw_partners(np.full(4, 3), np.full(4, 3), np.random.default_rng(0), same_class=False)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +233,7 @@ def test_wrong_originals_are_named(kind, values, message, tmp_path):
     write_originals(tmp_path / "mnist", 0)
     write_idx(tmp_path / "mnist" / f"t10k-{kind}-ubyte.gz", values)
     with pytest.raises(ValueError, match=f"t10k-.*{message}"):
-        builders.original("mnist", "test", Originals(tmp_path, tmp_path))
+        builders.read_original_images("mnist", "test", OriginalFiles(tmp_path, tmp_path))
 
 
 def test_a_missing_original_is_named(originals, tmp_path):

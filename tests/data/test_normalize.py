@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 
 from mmjax.data.dataset import Arrays, Modality
-from mmjax.data.normalize import Standardised, by_feature, merged, moments, scale, standardised
+from mmjax.data.normalize import (
+    StandardizedSource,
+    compute_moments,
+    compute_scale,
+    merge_moments,
+    reshape_to_features,
+    standardize_batch,
+)
 from mmjax.types import Batch
 
 SPECS = {
@@ -20,25 +27,25 @@ def test_merged_parts_have_the_moments_of_the_whole(seed):
     cuts = np.sort(rng.choice(np.arange(1, len(values)), rng.integers(1, 3), replace=False))
     total = None
     for part in np.split(values, cuts):
-        total = merged(total, moments(part)) if total else moments(part)
+        total = merge_moments(total, compute_moments(part)) if total else compute_moments(part)
     assert total.number == len(values)
     np.testing.assert_allclose(total.mean, values.mean(axis=0), rtol=1e-12)
-    np.testing.assert_allclose(scale(total).deviation, values.std(axis=0), rtol=1e-9)
+    np.testing.assert_allclose(compute_scale(total).deviation, values.std(axis=0), rtol=1e-9)
 
 
 def test_a_constant_is_shifted_and_not_divided():
     for constant in (0.0, 0.1, 1e6, -3e-8):
         values = np.full((90, 1), constant, np.float32)
-        total = moments(values[:7])
+        total = compute_moments(values[:7])
         for start in range(7, 90, 11):
-            total = merged(total, moments(values[start : start + 11]))
-        mean, deviation = scale(total)
+            total = merge_moments(total, compute_moments(values[start : start + 11]))
+        mean, deviation = compute_scale(total)
         assert deviation == 1 and abs(mean - values[0]) <= 1e-12 * max(1, abs(constant))
 
 
 def test_small_differences_from_a_large_mean_are_kept():
     values = np.array([[1000.0], [1000.5]], np.float32)
-    np.testing.assert_allclose(scale(moments(values)).deviation, 0.25)
+    np.testing.assert_allclose(compute_scale(compute_moments(values)).deviation, 0.25)
 
 
 def some_batch(seed, examples=40):
@@ -68,8 +75,8 @@ def real_values(batch, name):
 
 def test_real_values_get_mean_0_and_deviation_1_and_the_rest_0():
     batch = some_batch(0)
-    scales = {name: scale(moments(real_values(batch, name))) for name in SPECS}
-    after = standardised(batch, SPECS, scales)
+    scales = {name: compute_scale(compute_moments(real_values(batch, name))) for name in SPECS}
+    after = standardize_batch(batch, SPECS, scales)
     for name in SPECS:
         values = real_values(after, name)
         np.testing.assert_allclose(values.mean(axis=0), 0, atol=1e-6)
@@ -80,10 +87,10 @@ def test_real_values_get_mean_0_and_deviation_1_and_the_rest_0():
 
 def test_a_source_is_standardised_as_it_is_read():
     batch = some_batch(1)
-    scales = {"frames": scale(moments(real_values(batch, "frames")))}
-    source = Standardised(Arrays(batch), SPECS, scales)
+    scales = {"frames": compute_scale(compute_moments(real_values(batch, "frames")))}
+    source = StandardizedSource(Arrays(batch), SPECS, scales)
     indices = np.array([5, 0, 5, 39])
-    whole = standardised(batch, SPECS, scales)
+    whole = standardize_batch(batch, SPECS, scales)
     assert len(source) == 40
     for name in SPECS:
         expected = whole.inputs[name][indices]
@@ -93,4 +100,4 @@ def test_a_source_is_standardised_as_it_is_read():
 
 def test_features_are_the_last_axis_but_for_sequences_of_numbers():
     for name, width in {"vector": 3, "image": 2, "frames": 3, "wave": 1}.items():
-        assert by_feature(np.zeros((4, *SPECS[name].shape)), SPECS[name]).shape[1] == width
+        assert reshape_to_features(np.zeros((4, *SPECS[name].shape)), SPECS[name]).shape[1] == width

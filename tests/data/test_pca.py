@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmjax.data.builtin.pca import fit_components, reduced
+from mmjax.data.builtin.pca import fit_components, project_onto_components
 
 RNG = np.random.default_rng(0)
 LATENT = RNG.normal(size=(500, 6)) * [40, 25, 15, 10, 6, 3]
@@ -34,7 +34,7 @@ def test_what_is_left_is_the_projection_plus_the_mean():
     np.testing.assert_allclose(components.mean, mean, rtol=1e-12)
     _, _, rows = np.linalg.svd(x - mean[None], full_matrices=False)
     expected = (x - mean[None]) @ rows[:kept].T @ rows[:kept] + mean[None]
-    found = reduced(IMAGES, components)
+    found = project_onto_components(IMAGES, components)
     assert found.dtype == np.uint8
     assert np.abs(found - np.clip(expected, 0, 255)).max() <= 0.5 + 1e-6
     left = found.astype(np.float64).var(axis=0).sum() / x.var(axis=0).sum()
@@ -42,9 +42,11 @@ def test_what_is_left_is_the_projection_plus_the_mean():
 
 
 def test_nothing_removed_is_the_image_itself():
-    np.testing.assert_array_equal(reduced(IMAGES, fit_components(IMAGES, 0.0)), IMAGES)
+    np.testing.assert_array_equal(
+        project_onto_components(IMAGES, fit_components(IMAGES, 0.0)), IMAGES
+    )
 
 
 def test_images_that_do_not_vary_stay():
     same = np.full((5, 4), 7, np.uint8)
-    np.testing.assert_array_equal(reduced(same, fit_components(same, 0.75)), same)
+    np.testing.assert_array_equal(project_onto_components(same, fit_components(same, 0.75)), same)

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmjax.data.batch_order import Dispatches, eval_indices, train_indices
+from mmjax.data.batch_order import TrainIndexPlan, make_eval_indices, make_train_indices
 from mmjax.data.dataset import Arrays
 from mmjax.data.missing import Missing
-from mmjax.data.pipeline import Share, on_device, split_devices
-from mmjax.data.streaming import Fetched, streamed
+from mmjax.data.pipeline import ProcessShare, make_on_device_feed, split_over_devices
+from mmjax.data.streaming import FetchedChunks, make_streaming_feed
 from mmjax.types import Batch
 
 EPOCHS = {"seed": st.integers(0, 2**31), "epoch": st.integers(0, 1000)}
@@ -24,7 +24,7 @@ def epoch_of(seed, epoch, examples, batch_size):
     """All steps of an epoch, as [steps, batch]."""
     steps = examples // batch_size
     start = epoch * steps
-    return train_indices([seed], examples, batch_size, start, start + steps)[0]
+    return make_train_indices([seed], examples, batch_size, start, start + steps)[0]
 
 
 @settings(max_examples=50)
@@ -69,7 +69,7 @@ def test_pieces_of_an_epoch_equal_the_whole(seed, epoch, examples, batch_size, d
     cut = data.draw(st.integers(0, steps))
     start = epoch * steps
     pieces = [
-        train_indices([seed], examples, batch_size, start + a, start + b)[0]
+        make_train_indices([seed], examples, batch_size, start + a, start + b)[0]
         for a, b in ((cut, steps), (0, cut))  # the later one first
         if a < b
     ]
@@ -77,15 +77,15 @@ def test_pieces_of_an_epoch_equal_the_whole(seed, epoch, examples, batch_size, d
 
 
 def test_each_of_several_seeds_gets_its_own_order():
-    together = train_indices([4, 9], 30, 5, 6, 12)
+    together = make_train_indices([4, 9], 30, 5, 6, 12)
     for row, seed in zip(together, (4, 9), strict=True):
-        np.testing.assert_array_equal(row, train_indices([seed], 30, 5, 6, 12)[0])
+        np.testing.assert_array_equal(row, make_train_indices([seed], 30, 5, 6, 12)[0])
 
 
 @settings(max_examples=100)
 @given(**SIZES, batches=st.integers(1, 12))
 def test_evaluation_sees_every_example_once_in_order(examples, batch_size, batches):
-    chunks = eval_indices(examples, batch_size, batches)
+    chunks = make_eval_indices(examples, batch_size, batches)
     counted = np.concatenate([indices[valid] for indices, valid in chunks])
     np.testing.assert_array_equal(counted, np.arange(examples))
     shapes = {array.shape for chunk in chunks for array in chunk}
@@ -101,7 +101,7 @@ def test_evaluation_sees_every_example_once_in_order(examples, batch_size, batch
 @pytest.mark.parametrize("devices", [1, 2, 4])
 def test_split_devices_gives_each_device_a_part_of_every_batch(devices):
     indices = np.arange(3 * 5 * 8).reshape(3, 5, 8)
-    split = split_devices(indices, devices)
+    split = split_over_devices(indices, devices)
     part = 8 // devices
     assert split.shape == (devices, 3, 5, part)
     for d in range(devices):
@@ -142,11 +142,11 @@ def test_the_processes_rows_together_are_the_batches_of_one_process(
     epoch = (first // steps + 1) * steps
     single = [(step, step + 1) for step in range(first, first + 3)]
     ranges = (*single, (epoch, epoch + min(size, steps)))
-    plan = Dispatches(tuple(seeds), examples, batch_size, ranges)
+    plan = TrainIndexPlan(tuple(seeds), examples, batch_size, ranges)
     source, part = Arrays(numbered(examples)), batch_size // devices
     for p in range(processes):
         mine = tuple(range(p * local, (p + 1) * local))
-        fetched = Fetched(plan, source, Share(devices, mine), lambda batch: batch)
+        fetched = FetchedChunks(plan, source, ProcessShare(devices, mine), lambda batch: batch)
         for chunk, (start, stop) in zip(
             (fetched[i] for i in range(len(plan))), ranges, strict=True
         ):
@@ -176,10 +176,10 @@ def reach(feed, chunk, device):
 def test_both_feeds_deliver_the_examples_of_the_plan(toy, devices):
     """Two seeds, five dispatches of two steps: the same as by slow indexing of the split."""
     batch = toy.batch(40, 0)
-    plan = [train_indices([7, 1], 40, 8, start, start + 2) for start in (0, 2, 5, 7, 10)]
+    plan = [make_train_indices([7, 1], 40, 8, start, start + 2) for start in (0, 2, 5, 7, 10)]
     feeds = {
-        "on device": on_device(batch, jax.devices()[:devices]),
-        "streamed": streamed(Arrays(batch), jax.devices()[:devices]),
+        "on device": make_on_device_feed(batch, jax.devices()[:devices]),
+        "streamed": make_streaming_feed(Arrays(batch), jax.devices()[:devices]),
     }
     for name, feed in feeds.items():
         chunks = list(feed.chunks(plan))
@@ -194,8 +194,8 @@ def test_both_feeds_deliver_the_examples_of_the_plan(toy, devices):
 
 def test_a_streamed_device_holds_its_own_examples_only(toy):
     batch = toy.batch(40, 0)
-    plan = [train_indices([0], 40, 8, 0, 5)]
-    ((data, _),) = streamed(Arrays(batch), jax.devices()[:4]).chunks(plan)
+    plan = [make_train_indices([0], 40, 8, 0, 5)]
+    ((data, _),) = make_streaming_feed(Arrays(batch), jax.devices()[:4]).chunks(plan)
     for array in jax.tree.leaves(data):
         assert array.shape[:2] == (4, 10)
         assert {s.data.shape[:2] for s in array.addressable_shards} == {(1, 10)}
@@ -206,8 +206,8 @@ def test_a_stream_prepares_every_chunk_and_passes_errors_on(toy):
         return batch._replace(inputs={"vector": batch.inputs["vector"] / 2})
 
     batch = toy.batch(16, 0)
-    plan = [train_indices([0], 16, 4, 0, 4)]
-    ((data, indices),) = streamed(Arrays(batch), jax.devices()[:1], halve).chunks(plan)
+    plan = [make_train_indices([0], 16, 4, 0, 4)]
+    ((data, indices),) = make_streaming_feed(Arrays(batch), jax.devices()[:1], halve).chunks(plan)
     assert set(data.inputs) == {"vector"}
     found = np.asarray(data.inputs["vector"][0])[indices[0]]
     np.testing.assert_array_equal(found, batch.inputs["vector"][plan[0]] / 2)
@@ -216,7 +216,7 @@ def test_a_stream_prepares_every_chunk_and_passes_errors_on(toy):
         raise ValueError("example 3 is bad")
 
     with pytest.raises(ValueError, match="example 3 is bad"):
-        list(streamed(Arrays(batch), jax.devices()[:1], refuse).chunks(plan))
+        list(make_streaming_feed(Arrays(batch), jax.devices()[:1], refuse).chunks(plan))
 
 
 def batches(feed, plan):
@@ -230,14 +230,14 @@ def batches(feed, plan):
 
 # Three epochs of 4 steps with 3 of 35 examples left over, two seeds; and the same from step 7 on.
 RANGES = ((0, 3), (3, 4), (4, 7), (7, 8), (8, 11), (11, 12))
-WHOLE, REST = (Dispatches((5, 2**40), 35, 8, ranges) for ranges in (RANGES, RANGES[3:]))
+WHOLE, REST = (TrainIndexPlan((5, 2**40), 35, 8, ranges) for ranges in (RANGES, RANGES[3:]))
 
 
 def test_device_and_threads_give_the_same_batches_and_resume():
     devices, arrays = jax.devices()[:4], Arrays(numbered(35))
-    expected = batches(on_device(arrays.batch, devices), WHOLE)
+    expected = batches(make_on_device_feed(arrays.batch, devices), WHOLE)
     afar = Missing(arrays, nothing, 0, "train")
-    for feed in (streamed(arrays, devices), streamed(afar, devices, ahead=4)):
+    for feed in (make_streaming_feed(arrays, devices), make_streaming_feed(afar, devices, ahead=4)):
         for plan, wanted in ((WHOLE, expected), (REST, expected[3:])):
             for one, other in zip(batches(feed, plan), wanted, strict=True):
                 np.testing.assert_array_equal(one, other)
@@ -248,11 +248,11 @@ def test_worker_processes_give_the_same_batches_and_pass_errors_on(monkeypatch):
     """Slow for the start of four processes, which must find this module."""
     monkeypatch.syspath_prepend(Path(__file__).parents[2])
     devices, arrays = jax.devices()[:4], Arrays(numbered(35))
-    feed = streamed(Missing(arrays, nothing, 0, "train"), devices, workers=2)
-    expected = batches(on_device(arrays.batch, devices), REST)
+    feed = make_streaming_feed(Missing(arrays, nothing, 0, "train"), devices, workers=2)
+    expected = batches(make_on_device_feed(arrays.batch, devices), REST)
     for one, other in zip(batches(feed, REST), expected, strict=True):
         np.testing.assert_array_equal(one, other)
-    beyond = Dispatches((0,), 99, 8, RANGES)  # of examples that are not there
+    beyond = TrainIndexPlan((0,), 99, 8, RANGES)  # of examples that are not there
     with pytest.raises(IndexError, match="out of bounds"):
         batches(feed, beyond)
 
@@ -271,6 +271,6 @@ class Locked:
 
 
 def test_a_source_that_cannot_be_sent_to_workers_is_refused_with_the_mend():
-    feed = streamed(Locked(), jax.devices()[:1], workers=1)
+    feed = make_streaming_feed(Locked(), jax.devices()[:1], workers=1)
     with pytest.raises(ValueError, match=r"Locked cannot be sent to worker .*set workers=0"):
-        next(feed.chunks(Dispatches((0,), 8, 4, ((0, 1),))))
+        next(feed.chunks(TrainIndexPlan((0,), 8, 4, ((0, 1),))))

@@ -9,8 +9,8 @@ from PIL import Image
 
 import mmjax
 from mmjax.data import PointCloud, from_arrays, from_table
-from mmjax.data.describe.plot_examples import draw_sheet
-from mmjax.data.describe.tables import describe
+from mmjax.data.describe.plot_examples import draw_examples
+from mmjax.data.describe.tables import describe_dataset
 from mmjax.data.kinds.point_cloud import PointCloudModality
 from mmjax.data.kinds.protocols import RowScale
 from mmjax.encoders import DeepSetsEncoder, MLPEncoder
@@ -100,10 +100,10 @@ def test_a_model_learns_the_shape_of_a_cloud(tmp_path):
 
 def test_clouds_are_described_and_drawn(tmp_path):
     data = make()
-    tables = {table.title: table.rows for table in describe(data)}
+    tables = {table.title: table.rows for table in describe_dataset(data)}
     assert tables["Modalities"][1][:3] == ["scan", "up to 12 points in 2 dimensions", "float32"]
     assert tables["Modalities"][1][4] == "16 (20.0%)"
-    draw_sheet(data, tmp_path / "sheet.png")
+    draw_examples(data, tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as image:
         assert image.width > 400
 

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 from mmjax.data.builtin.polyglot_digits import polyglot_digits
 from mmjax.data.builtin.polyglot_digits_config import LANGUAGES, Noise
-from mmjax.data.validate import validate
+from mmjax.data.validate import validate_split
 
 pytest.importorskip("espeakng_loader")
 num2words = pytest.importorskip("num2words").num2words
@@ -47,7 +47,7 @@ def test_it_keeps_what_it_promises(clean, tmp_path):
     for data in (clean, polyglot_digits(**SMALL, data_dir=str(tmp_path))):
         for split, batch in batches(data).items():
             assert len(data.splits[split]) == SMALL[split]
-            validate(data.name, split, batch, data.modalities, data.tasks)
+            validate_split(data.name, split, batch, data.modalities, data.tasks)
             for name, lengths in batch.lengths.items():
                 places = np.arange(batch.inputs[name].shape[1])
                 beyond = places[None] >= lengths[:, None]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mmjax.data.dataset import Modality, Task
-from mmjax.data.validate import check_variety, validate
+from mmjax.data.validate import check_label_variety, validate_split
 from mmjax.types import Batch
 
 MODALITIES = {"picture": Modality((4, 3)), "words": Modality((5,), sequence=True)}
@@ -38,7 +38,7 @@ def batch():
 
 
 def check(batch, modalities=MODALITIES, tasks=TASKS):
-    validate("toy", "train", batch, modalities, tasks)
+    validate_split("toy", "train", batch, modalities, tasks)
 
 
 def test_good_data_pass_whatever_the_missing_parts_hold(batch):
@@ -165,22 +165,22 @@ def test_only_what_is_used_is_looked_at(batch):
 
 
 def test_a_training_split_must_have_labels_of_more_than_one_class(batch):
-    check_variety("toy", "train", batch, TASKS)
+    check_label_variety("toy", "train", batch, TASKS)
     batch.targets["kind"][:] = [2, 2, 2, 0]  # the last one is no label
     message = "toy, split 'train': task 'kind' has labels of one class only, 'c'. There is nothing"
     with pytest.raises(ValueError, match="^" + re.escape(message)):
-        check_variety("toy", "train", batch, TASKS)
-    check_variety("toy", "train", batch, {"size": TASKS["size"]})
+        check_label_variety("toy", "train", batch, TASKS)
+    check_label_variety("toy", "train", batch, {"size": TASKS["size"]})
     batch.labeled["size"][:] = False
     with pytest.raises(ValueError, match="task 'size' has no labels"):
-        check_variety("toy", "train", batch, {"size": TASKS["size"]})
+        check_label_variety("toy", "train", batch, {"size": TASKS["size"]})
 
 
 def test_other_splits_of_one_class_are_warned_of(batch):
     batch.targets["kind"][:] = 1
     batch.labeled["tags"][:] = False
     with pytest.warns(UserWarning) as said:
-        check_variety("toy", "test", batch, TASKS)
+        check_label_variety("toy", "test", batch, TASKS)
     assert [str(warning.message) for warning in said] == [
         "toy, split 'test': task 'kind' has labels of one class only, 'b'.",
         "toy, split 'test': task 'tags' has no labels.",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmjax.data.dataset import Modality, Task
-from mmjax.data.validate import check_variety, validate
+from mmjax.data.validate import check_label_variety, validate_split
 from mmjax.types import Batch
 
 TASKS = {
@@ -33,12 +33,12 @@ def batch():
 
 
 def check(batch):
-    validate("toy", "train", batch, {"x": Modality((2,))}, TASKS)
+    validate_split("toy", "train", batch, {"x": Modality((2,))}, TASKS)
 
 
 def test_good_targets_pass_whatever_the_missing_parts_hold(batch):
     check(batch)
-    check_variety("toy", "train", batch, TASKS)
+    check_label_variety("toy", "train", batch, TASKS)
 
 
 @pytest.mark.parametrize(
@@ -81,4 +81,4 @@ def test_one_class_is_nothing_to_learn(batch, task, only):
     y = batch.targets[task]
     batch.targets[task] = np.where(y >= 0, only, y)
     with pytest.raises(ValueError, match=f"{task!r} has labels of one class only"):
-        check_variety("toy", "train", batch, TASKS)
+        check_label_variety("toy", "train", batch, TASKS)

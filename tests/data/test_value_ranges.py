@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmjax.data.load.from_arrays import from_arrays
-from mmjax.data.value_ranges import check_same_scale, value_range
+from mmjax.data.value_ranges import check_same_scale, measure_value_range
 
 SIZES = {"train": 30, "validation": 9, "test": 11}
 
@@ -70,10 +70,10 @@ def test_rows_of_two_types_in_one_split_are_refused():
 
 def test_a_range_is_of_what_is_present_and_finite():
     rows = np.array([[1.0, np.nan], [9e9, 9e9], [-3.0, np.inf]], np.float32)
-    found = value_range(rows, np.array([True, False, True]))
+    found = measure_value_range(rows, np.array([True, False, True]))
     assert (found.low, found.high, found.axes) == (-3, 1, 1)
-    assert value_range(rows, np.zeros(3, bool)) is None
-    assert value_range([np.zeros((0,)), np.ones((2, 3))], np.ones(2, bool)).axes == 2
+    assert measure_value_range(rows, np.zeros(3, bool)) is None
+    assert measure_value_range([np.zeros((0,)), np.ones((2, 3))], np.ones(2, bool)).axes == 2
     check_same_scale("toy", "x", {"train": found, "test": None})
 
 
@@ -113,7 +113,7 @@ def test_large_examples_are_sampled_in_little_memory():
     rows = np.zeros((300, 256, 256, 1), np.uint8)
     rows[-1] = 255
     tracemalloc.start()
-    found = value_range(rows, np.ones(300, bool))
+    found = measure_value_range(rows, np.ones(300, bool))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (found.low, found.high) == (0, 255) and peak < 16e6 < rows.nbytes

@@ -13,10 +13,10 @@ import pytest
 
 from mmjax.config.experiment_source import import_file
 from mmjax.data import workers
-from mmjax.data.batch_order import Dispatches
-from mmjax.data.pipeline import on_device
-from mmjax.data.streaming import streamed
-from mmjax.data.workers import FetchError, SentChunks, WorkerKilledError, check_workers_alive
+from mmjax.data.batch_order import TrainIndexPlan
+from mmjax.data.pipeline import make_on_device_feed
+from mmjax.data.streaming import make_streaming_feed
+from mmjax.data.workers import FetchError, SendableChunks, WorkerKilledError, check_workers_alive
 
 REPOSITORY = Path(__file__).parents[2]
 FILE = '''
@@ -55,7 +55,7 @@ class Numbers:
         y = np.asarray(indices, np.int32) + OFFSET
         return Batch({"x": y[:, None]}, {"x": here}, {}, {"y": y}, {"y": here})
 '''
-PLAN = Dispatches((0,), 32, 8, ((0, 2), (2, 4)))
+PLAN = TrainIndexPlan((0,), 32, 8, ((0, 2), (2, 4)))
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def module(tmp_path, monkeypatch):
 
 
 def test_the_files_that_workers_must_import_are_known_by_their_paths(module, tmp_path):
-    files = workers.modules_imported_by_path()
+    files = workers.find_modules_imported_by_path()
     assert files["experiment_file_numbers_file"] == str(tmp_path / "numbers_file.py")
 
 
@@ -84,9 +84,9 @@ def test_errors_that_cannot_be_sent_become_ones_with_their_text(module):
             return module.Numbers(("error", "odd")[number]).take([])
 
     with pytest.raises(ValueError, match="row 3 is bad"):
-        SentChunks(Failing())[0]
+        SendableChunks(Failing())[0]
     with pytest.raises(FetchError, match="OddError: row 4 is odd") as error:
-        SentChunks(Failing())[1]
+        SendableChunks(Failing())[1]
     line = 1 + FILE.splitlines().index('            raise OddError("row 4 is odd", 4)')
     assert f'numbers_file.py", line {line}' in str(error.value)
 
@@ -103,9 +103,10 @@ def test_workers_fetch_from_a_class_of_the_experiments_file(module):
     devices = jax.devices()[:1]
     source = module.Numbers()
     expected = [
-        np.asarray(i) for _, i in on_device(source.take(np.arange(32)), devices).chunks(PLAN)
+        np.asarray(i)
+        for _, i in make_on_device_feed(source.take(np.arange(32)), devices).chunks(PLAN)
     ]
-    feed = streamed(source, devices, workers=2)
+    feed = make_streaming_feed(source, devices, workers=2)
     for (data, indices), wanted in zip(feed.chunks(PLAN), expected, strict=True):
         np.testing.assert_array_equal(np.asarray(data.targets["y"][0])[indices], wanted)
 
@@ -120,7 +121,7 @@ def test_workers_fetch_from_a_class_of_the_experiments_file(module):
     ],
 )
 def test_what_goes_wrong_in_a_worker_ends_the_run(module, failure, kind, words):
-    feed = streamed(module.Numbers(failure), jax.devices()[:1], workers=1)
+    feed = make_streaming_feed(module.Numbers(failure), jax.devices()[:1], workers=1)
     with pytest.raises(kind, match=words) as error:
         list(feed.chunks(PLAN))
     if failure == "error":  # the user's file and line

@@ -11,9 +11,9 @@ import pytest
 from mmjax.encoders import ConvEncoder, MLPEncoder
 from mmjax.kernels import conv2d as conv2d_file
 from mmjax.kernels import conv2d_in_blocks, conv_layers
-from mmjax.kernels.batch_last import batch_first, batch_last
-from mmjax.kernels.group_norm import Scale, group_norm
-from mmjax.kernels.max import max_pool as max_pool_batch_last
+from mmjax.kernels.batch_last import to_batch_first, to_batch_last
+from mmjax.kernels.group_norm import NormParameters, group_norm
+from mmjax.kernels.max import max_pool_2x2 as max_pool_batch_last
 from tests.tolerance import assert_equal_sums, assert_within, bound_difference, bound_sum_error
 
 
@@ -44,17 +44,17 @@ def images(function):
 
     @functools.wraps(function)
     def of_images(x, *others):
-        return batch_first(function(batch_last(x), *others))
+        return to_batch_first(function(to_batch_last(x), *others))
 
     return of_images
 
 
 conv2d = images(conv2d_file.conv2d)
-patches_conv2d = images(conv2d_file.patches_conv2d)
+patches_conv2d = images(conv2d_file.conv2d_by_patches)
 chunk_conv2d = images(
-    lambda x, kernel, padding="SAME": conv2d_file.chunk_conv2d(x, kernel, padding)
+    lambda x, kernel, padding="SAME": conv2d_file.conv2d_recomputing_patches(x, kernel, padding)
 )
-native_conv2d = images(conv2d_file.native_conv2d)
+native_conv2d = images(conv2d_file.plain_conv2d)
 max_pool = images(max_pool_batch_last)
 
 
@@ -231,24 +231,26 @@ def test_towers_are_as_plain_layers(norm, padding, sides):
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 @pytest.mark.parametrize("sides", [(8, 12), (9, 11)])
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (3, 3), (5, 5), (4, 7)])
-@pytest.mark.parametrize("conv", [conv2d_file.patches_conv2d, conv2d_file.chunk_conv2d])
+@pytest.mark.parametrize(
+    "conv", [conv2d_file.conv2d_by_patches, conv2d_file.conv2d_recomputing_patches]
+)
 def test_blocks_hold_what_pooling_compares(conv, size, sides, padding):
     """A 2x2 block's four pixels of XLA's convolution, and their gradients."""
     x, kernel = random(0, 3, *sides, 2), random(1, *size, 3, 4)
-    rows, columns = (n // 2 for n in conv2d_file.native_conv2d(x, kernel, padding).shape[1:3])
+    rows, columns = (n // 2 for n in conv2d_file.plain_conv2d(x, kernel, padding).shape[1:3])
 
     def of_blocks(x, kernel):
-        return conv2d_in_blocks.blocks_conv2d(x, kernel, padding, conv)
+        return conv2d_in_blocks.convolve_in_blocks(x, kernel, padding, conv)
 
     def plain(x, kernel):
-        pixels = conv2d_file.native_conv2d(x, kernel, padding)[:, : 2 * rows, : 2 * columns]
+        pixels = conv2d_file.plain_conv2d(x, kernel, padding)[:, : 2 * rows, : 2 * columns]
         four = [pixels[:, down::2, right::2] for down in (0, 1) for right in (0, 1)]
         return jnp.stack(four, axis=1)
 
     values, pull = jax.vjp(of_blocks, x, kernel)
     expected, expected_pull = jax.vjp(plain, x, kernel)
     assert values.shape == (4, 4, rows, columns, 2)
-    error, errors = bound_conv_errors(x, kernel, conv=conv2d_file.native_conv2d, padding=padding)
+    error, errors = bound_conv_errors(x, kernel, conv=conv2d_file.plain_conv2d, padding=padding)
     assert_within(values, expected, 2 * error.max())
     cotangent = random(2, *values.shape)
     for got, wanted, error in zip(pull(cotangent), expected_pull(cotangent), errors, strict=True):
@@ -273,13 +275,13 @@ def test_few_filters_take_blocks_and_many_do_not():
 @pytest.mark.parametrize("channels", [3, 6, 16])
 def test_group_norm_is_flaxs_with_its_first_and_second_derivatives(channels):
     """The mean is far from zero, as that of an input's channels can be."""
-    x, norm = random(0, channels, 6, 5, 3) + 3, Scale(*random(1, 2, channels))
+    x, norm = random(0, channels, 6, 5, 3) + 3, NormParameters(*random(1, 2, channels))
     added = random(2, channels)
     flax_norm = nn.GroupNorm(math.gcd(8, channels), use_fast_variance=False)
 
     def plain(x, norm, added):
-        x = batch_first(x + jnp.reshape(added, (-1, 1, 1, 1)))
-        return batch_last(flax_norm.apply({"params": norm._asdict()}, x))
+        x = to_batch_first(x + jnp.reshape(added, (-1, 1, 1, 1)))
+        return to_batch_last(flax_norm.apply({"params": norm._asdict()}, x))
 
     def of(function):
         def loss(*args):
@@ -341,20 +343,20 @@ def test_strips_of_images_are_as_xla_has_it(
 )
 def test_as_many_go_together_as_fit_the_cache(count, cache_share, least, expected):
     """Patches of one image of the textbook: 9 * 32 * 14 * 14 * 4 = 225,792 of 1,048,576 bytes."""
-    of_one = conv_layers.bytes_of_patches((count, 28, 28, 1), layers(3, 1, 32, 64), "SAME")
+    of_one = conv_layers.count_patch_bytes((count, 28, 28, 1), layers(3, 1, 32, 64), "SAME")
     assert of_one == 225_792
-    assert conv2d_file.fitting(count, of_one, cache_share, least) == expected
+    assert conv2d_file.count_fitting_cache(count, of_one, cache_share, least) == expected
 
 
 def test_blocks_have_fewer_patches():
     """LeNet's second layer: windows of 3x3 blocks, 40 numbers a block, 4x4 blocks."""
     lenet = layers(5, 1, 10, 20)
-    assert conv_layers.bytes_of_patches((1, 28, 28, 1), lenet, "VALID") == 3 * 3 * 40 * 4 * 4 * 4
+    assert conv_layers.count_patch_bytes((1, 28, 28, 1), lenet, "VALID") == 3 * 3 * 40 * 4 * 4 * 4
 
 
 def layers(side, *channels):
     return [
-        conv_layers.Layer(jnp.zeros((side, side, c, o)), jnp.zeros(o))
+        conv_layers.ConvLayer(jnp.zeros((side, side, c, o)), jnp.zeros(o))
         for c, o in itertools.pairwise(channels)
     ]
 

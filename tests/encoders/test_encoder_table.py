@@ -30,8 +30,8 @@ from mmjax.encoders import (
 from mmjax.fusion import Concat
 from mmjax.heads import Regression
 from mmjax.model import Model
-from mmjax.train.state import init_state
-from mmjax.train.step import make_train_step
+from mmjax.train.steps.state import init_state
+from mmjax.train.steps.train_step import make_train_step
 from mmjax.types import Batch
 from tests.tolerance import bound_difference
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mmjax.encoders import RecurrentEncoder, gru, lstm
-from mmjax.kernels.attention import Attention, Layer
+from mmjax.kernels.attention import Attention, TransformerLayer
 from mmjax.kernels.conv1d import conv1d
 from mmjax.types import Tokens
 from tests.tolerance import bound_difference
@@ -127,7 +127,10 @@ def test_pre_norm_transformer_layer():
         "norm_mlp": {"scale": sines(10, 4), "bias": sines(11, 4)},
     }
     tokens = Tokens(float32(QUERIES), jnp.ones((2, 3), bool))
-    close(Layer(2, expansion=2).apply({"params": float32(params)}, tokens, train=False)[0], LAYER)
+    close(
+        TransformerLayer(2, expansion=2).apply({"params": float32(params)}, tokens, train=False)[0],
+        LAYER,
+    )
 
 
 def test_dilated_causal_convolution():

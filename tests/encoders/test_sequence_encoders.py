@@ -15,8 +15,8 @@ from mmjax.encoders import (
     TransformerEncoder,
     Wrap,
 )
-from mmjax.encoders.transformer import patches
-from mmjax.kernels.conv1d import conv1d, native_conv1d, slices_conv1d
+from mmjax.encoders.transformer import _cut_into_patches
+from mmjax.kernels.conv1d import conv1d, conv1d_by_slices, plain_conv1d
 from tests.tolerance import bound_difference
 
 X = np.random.default_rng(0).normal(size=(3, 7, 2)).astype(np.float32)
@@ -175,7 +175,7 @@ def test_values_and_gradient_are_the_loops(encoder, loop):
     np.testing.assert_allclose(product, (moved(1e-6) - moved(-1e-6)) / 2e-6, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("conv", [conv1d, slices_conv1d, native_conv1d])
+@pytest.mark.parametrize("conv", [conv1d, conv1d_by_slices, plain_conv1d])
 @pytest.mark.parametrize("size, dilation", [(1, 1), (3, 1), (2, 3), (3, 2)])
 def test_convolution_is_the_naive_sum(conv, size, dilation):
     kernel = np.random.default_rng(1).normal(size=(size, 2, 4)).astype(np.float32)
@@ -198,7 +198,7 @@ def test_the_future_has_no_effect_on_a_causal_network():
 def test_patches_are_cut_row_after_row():
     x = np.random.default_rng(0).normal(size=(2, 5, 4, 3)).astype(np.float32)
     mask = np.arange(5)[None] < np.array([[5], [2]])
-    got = patches(jnp.asarray(x), jnp.asarray(mask), (2, 3))
+    got = _cut_into_patches(jnp.asarray(x), jnp.asarray(mask), (2, 3))
     whole = np.zeros((2, 6, 6, 3))
     whole[:, :5, :4] = x
     expected = [whole[:, i : i + 2, j : j + 3].reshape(2, -1) for i in (0, 2, 4) for j in (0, 3)]

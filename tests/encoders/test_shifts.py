@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from mmjax.flops import flops
-from mmjax.kernels.shifts import shifted
+from mmjax.flops import count_flops
+from mmjax.kernels.shifts import concatenate_shifts
 
 
 def random(seed, *shape):
@@ -33,9 +33,10 @@ CASES = pytest.mark.parametrize("size, axis", [(1, 1), (2, 1), (3, 2), (5, 2)])
 @CASES
 def test_copies_lie_below_each_other(size, axis):
     x = random(0, 2, 4, 5, 3)
-    np.testing.assert_array_equal(shifted(x, size, axis), loop_shifted(x, size, axis))
+    np.testing.assert_array_equal(concatenate_shifts(x, size, axis), loop_shifted(x, size, axis))
     np.testing.assert_array_equal(
-        jax.jit(shifted, static_argnums=(1, 2))(x, size, axis), shifted(x, size, axis)
+        jax.jit(concatenate_shifts, static_argnums=(1, 2))(x, size, axis),
+        concatenate_shifts(x, size, axis),
     )
 
 
@@ -45,7 +46,7 @@ def test_derivatives_of_all_kinds_are_finite_differences(size, axis):
     x = random(0, 2, 4, 5, 3)
 
     def curved(x):
-        return jnp.sin(shifted(jnp.asarray(x), size, axis))
+        return jnp.sin(concatenate_shifts(jnp.asarray(x), size, axis))
 
     check_grads(curved, (x,), order=2, eps=1e-2, atol=2e-2, rtol=2e-2)
 
@@ -54,7 +55,7 @@ def test_derivatives_of_all_kinds_are_finite_differences(size, axis):
 def test_the_transpose_has_the_same_inner_products(size, axis):
     """<A x, y> = <x, A' y>, and A' of A' is A again."""
     x = random(0, 2, 4, 5, 3)
-    made, back = jax.vjp(lambda x: shifted(x, size, axis), x)
+    made, back = jax.vjp(lambda x: concatenate_shifts(x, size, axis), x)
     y = random(1, *made.shape)
     np.testing.assert_allclose(jnp.vdot(made, y), jnp.vdot(x, back(y)[0]), rtol=1e-4)
     again = jax.linear_transpose(lambda y: back(y)[0], y)(x)[0]
@@ -65,7 +66,7 @@ def test_the_transpose_has_the_same_inner_products(size, axis):
 def test_vmap_is_a_loop_forward_and_backward(place):
     x = random(0, 6, 2, 4, 5, 3)
     moved = jnp.moveaxis(x, 0, place)
-    made, back = jax.vjp(jax.vmap(lambda x: shifted(x, 3, 2), in_axes=place), moved)
+    made, back = jax.vjp(jax.vmap(lambda x: concatenate_shifts(x, 3, 2), in_axes=place), moved)
     np.testing.assert_array_equal(made, [loop_shifted(one, 3, 2) for one in x])
     y = random(1, *made.shape)
     expected = np.moveaxis(np.stack([loop_unshifted(one, 3, 2) for one in y]), 0, place)
@@ -75,6 +76,11 @@ def test_vmap_is_a_loop_forward_and_backward(place):
 def test_operations_are_the_additions_of_the_gradient():
     """Three copies [2 4 3] of [2 4 5] make 72 numbers of which 40 sums are left."""
     x = random(0, 2, 4, 5)
-    assert flops(lambda x: shifted(x, 3, 2), x) == 0
+    assert count_flops(lambda x: concatenate_shifts(x, 3, 2), x) == 0
     y = random(1, 6, 4, 3)
-    assert flops(lambda y: jax.linear_transpose(lambda x: shifted(x, 3, 2), x)(y)[0], y) == 72 - 40
+    assert (
+        count_flops(
+            lambda y: jax.linear_transpose(lambda x: concatenate_shifts(x, 3, 2), x)(y)[0], y
+        )
+        == 72 - 40
+    )

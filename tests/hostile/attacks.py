@@ -115,16 +115,16 @@ NAMES = [
     ("mmjax.provenance", "git"),
     ("mmjax.provenance", "subprocess.run"),
     ("mmjax.runs.teacher", "trained"),
-    ("mmjax.train.run_report", "write_json"),
+    ("mmjax.train.reporting.run_report", "write_json"),
     ("mmjax.files", "lock"),
     ("mmjax.data.builtin.array_cache", "_write_arrays"),
     ("mmjax.data.builtin.array_cache", "load_or_build_arrays"),
     ("mmjax.data.builtin.tfds_builder", "prepare_dataset"),
     ("mmjax.data.builtin.tfds_builder", "shutil.rmtree"),
-    ("mmjax.data.builtin.download", "_download_file"),
-    ("mmjax.data.builtin.download", "_fetch_url"),
-    ("mmjax.data.builtin.download", "OriginalFile"),
-    ("mmjax.data.builtin.download", "OriginalFiles"),
+    ("mmjax.data.builtin.originals.download", "_download_file"),
+    ("mmjax.data.builtin.originals.download", "_fetch_url"),
+    ("mmjax.data.builtin.originals.download", "OriginalFile"),
+    ("mmjax.data.builtin.originals.download", "OriginalFiles"),
     ("mmjax.data.dataset", "dataclasses.sys.exit"),
     ("mmjax.data.dataset", "Dataset.__init__"),
     ("mmjax.heads", "nn.module.functools.partial"),
@@ -146,7 +146,7 @@ def renamed(module: Any, name: Any) -> str:
 
 def with_optimizer(called: Any) -> str:
     """Returns the innocent configuration with something else in the place of `optax.adam`."""
-    text = json.loads(serialize.dump(innocent()))
+    text = json.loads(serialize.dump_config(innocent()))
 
     def replace(part: Any) -> Any:
         if isinstance(part, dict):
@@ -170,16 +170,17 @@ def changed(**fields: Any) -> str:
             node[last] = value
         else:
             setattr(node, last, value)
-    return serialize.dump(config)
+    return serialize.dump_config(config)
 
 
 def chains(secret: Path, out: Path) -> dict[str, str]:
     """Returns configurations in which listed or private functions are called in the wrong place."""
     from mmjax import files
-    from mmjax.data.builtin import array_cache, download, tfds_builder
+    from mmjax.data.builtin import array_cache, tfds_builder
+    from mmjax.data.builtin.originals import download
 
     place = str(out / CANARY)
-    original = fdl.Config(download.Original, str(out), (CANARY,), (f"file://{secret}",))
+    original = fdl.Config(download.OriginalFile, str(out), (CANARY,), (f"file://{secret}",))
     columns = {"inputs": {"x": "a"}, "targets": {"y": "b"}}
     table = fdl.Config(data.from_table, str(secret), **columns)
     arrays = {"inputs": ["x"], "targets": ["y"]}
@@ -188,18 +189,20 @@ def chains(secret: Path, out: Path) -> dict[str, str]:
     return {
         "download of a file": changed(
             data=fdl.Config(
-                download.Originals.find,
-                fdl.Config(download.Originals, None, fdl.Config(Path, str(out))),
+                download.OriginalFiles.find,
+                fdl.Config(download.OriginalFiles, None, fdl.Config(Path, str(out))),
                 original,
             )
         ),
-        "fetch": changed(data=fdl.Config(download._fetch, f"file://{secret}", Path(place))),
-        "fetch of data": changed(data=fdl.Config(download._fetch, "data:,evil", Path(place))),
+        "fetch": changed(data=fdl.Config(download._fetch_url, f"file://{secret}", Path(place))),
+        "fetch of data": changed(data=fdl.Config(download._fetch_url, "data:,evil", Path(place))),
         "fetch where a number is": changed(
-            optimizer__learning_rate=fdl.Config(download._fetch, f"file://{secret}", Path(place))
+            optimizer__learning_rate=fdl.Config(
+                download._fetch_url, f"file://{secret}", Path(place)
+            )
         ),
-        "write of arrays": changed(data=fdl.Config(array_cache._write, Path(place), {})),
-        "a lock": changed(data=fdl.Config(files.lock, Path(place), "x")),
+        "write of arrays": changed(data=fdl.Config(array_cache._write_arrays, Path(place), {})),
+        "a lock": changed(data=fdl.Config(files.lock_file, Path(place), "x")),
         "a preparation": changed(data=fdl.Config(tfds_builder.prepare_dataset, data_dir=new)),
         "a table where a number is": changed(optimizer__learning_rate=table),
         "a table where an encoder is": changed(model__encoders__a=table),
@@ -269,16 +272,16 @@ def chains(secret: Path, out: Path) -> dict[str, str]:
             }
         ),
         "nonsense for optax": changed(optimizer=fdl.Config(optax.chain, 3, "x", [None])),
-        "an optimizer as the whole": serialize.dump(fdl.Config(optax.adam, 1e-3)),
-        "data as the whole": serialize.dump(table),
-        "a list as the whole": serialize.dump([innocent()]),
-        "a partial as the whole": serialize.dump(fdl.Partial(Experiment)),
+        "an optimizer as the whole": serialize.dump_config(fdl.Config(optax.adam, 1e-3)),
+        "data as the whole": serialize.dump_config(table),
+        "a list as the whole": serialize.dump_config([innocent()]),
+        "a partial as the whole": serialize.dump_config(fdl.Partial(Experiment)),
     }
 
 
 def malformed() -> dict[str, str]:
     """Returns texts that are no configurations."""
-    text = serialize.dump(innocent())
+    text = serialize.dump_config(innocent())
     cycle = {"type": "ref", "key": "x"}
     pyref = {"type": "pyref", "module": "optax", "name": "adam"}
     return {
@@ -354,7 +357,7 @@ def write_attacks(root: Path) -> list[Path]:
     out.mkdir()
     (root / "installed").mkdir()
     (root / "installed" / f"{EVIL}.py").write_text(CODE.format(place=str(out / CANARY)))
-    good = serialize.dump(innocent())
+    good = serialize.dump_config(innocent())
     configs = {f"name {m} {n}": renamed(m, n) for m, n in NAMES}
     configs |= chains(bait / "secret.csv", out) | malformed()
     facts: dict[str, dict[str, Any]] = {
@@ -372,9 +375,9 @@ def write_attacks(root: Path) -> list[Path]:
         "mmjax.cli.experiment_commands:script",
         "mmjax.config.arms:fdl.build",
         "mmjax.config.arms:copy.copy",
-        "mmjax.config.arms:_with",
+        "mmjax.config.arms:_replace_modules",
         "<experiment>:boom",
-        "mmjax.runs.experiment_code:run_copy",
+        "mmjax.runs.experiment_code:run_code_copy",
         "",
     ]
     facts |= {f"arms by {name}": {"arms_function": name} for name in functions}

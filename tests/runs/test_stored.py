@@ -38,7 +38,7 @@ def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_every_old_name_is_found() -> None:
     assert len(OLD_NAMES) == 286
     for old in OLD_NAMES:
-        constructor = constructors.find_constructor(*old.split(":"))
+        constructor = constructors.find_constructor_by_name(*old.split(":"))
         assert constructor is not None, old
         assert constructors.is_constructor(constructor.value)
 
@@ -46,19 +46,22 @@ def test_every_old_name_is_found() -> None:
 def test_the_teacher_is_found_by_its_old_module_if_that_is_allowed() -> None:
     with pytest.warns(DeprecationWarning, match=r"is now mmjax\.runs\.teacher"):
         from mmjax.train.teacher import trained
-    text = configs.dump(fdl.Config(trained, "run", "all"))
+    text = configs.dump_config(fdl.Config(trained, "run", "all"))
     old = text.replace("mmjax.runs.teacher", "mmjax.train.teacher")
     assert old != text
     for allowed in ("mmjax.train.teacher", "mmjax.runs.teacher"):
-        assert fdl.get_callable(configs.load(old, allow=[allowed])) is trained
+        assert fdl.get_callable(configs.load_config(old, allow=[allowed])) is trained
     with pytest.raises(configs.ConfigError, match=r"--allow mmjax\.train\.teacher"):
-        configs.load(old)
+        configs.load_config(old)
 
 
 def test_renamed_balancers_are_loaded() -> None:
-    texts = [workdir.read(Path("run")).config]
+    texts = [workdir.read_stored_run(Path("run")).config]
     texts.append(Path("study/arms/balancer=random/config.json").read_text())
-    names = [public_names.public_name(fdl.get_callable(configs.load(t).balancer)) for t in texts]
+    names = [
+        public_names.format_public_name(fdl.get_callable(configs.load_config(t).balancer))
+        for t in texts
+    ]
     assert names == ["conflict_free", "rlw"]
 
 

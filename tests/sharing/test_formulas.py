@@ -21,8 +21,8 @@ from mmjax.sharing import (
     MMoE,
     TaskSpecific,
 )
-from mmjax.sharing.dselect_k import entropy, smooth_step
-from mmjax.sharing.ltb import choose
+from mmjax.sharing.dselect_k import _entropy, _smooth_step
+from mmjax.sharing.ltb import _choose_straight_through
 from tests.tolerance import bound_difference
 
 TASKS = ("a", "b", "c")
@@ -271,7 +271,7 @@ def test_one_level_of_ple_is_cgc():
 def test_smooth_step_is_the_papers_and_has_a_continuous_slope():
     t = jnp.linspace(-3, 3, 61)
     for width in (1.0, 4.0):
-        both = jax.value_and_grad(functools.partial(smooth_step, width=width))
+        both = jax.value_and_grad(functools.partial(_smooth_step, width=width))
         got, slope = jax.jit(jax.vmap(both))(t)
         inside = -2 / width**3 * t**3 + 3 / (2 * width) * t + 0.5
         expected = np.where(t <= -width / 2, 0, np.where(t >= width / 2, 1, inside))
@@ -282,7 +282,7 @@ def test_smooth_step_is_the_papers_and_has_a_continuous_slope():
 
 def test_entropy_in_closed_form():
     p = jnp.array([[1.0, 0, 0, 0], [0.5, 0.5, 0, 0], [0.25] * 4])
-    value, slope = jax.jit(jax.vmap(jax.value_and_grad(entropy)))(p)
+    value, slope = jax.jit(jax.vmap(jax.value_and_grad(_entropy)))(p)
     np.testing.assert_allclose(value, [0, np.log(2), np.log(4)], atol=1e-6)
     np.testing.assert_allclose(slope[2], -np.log(0.25) - 1, rtol=1e-5)
     assert jnp.isfinite(slope).all()
@@ -292,9 +292,13 @@ def test_straight_through():
     """Draws are one-hot, their shares the softmax; the gradient is the softmax's at the draw."""
     logits = jnp.array([0.0, 1.0, -0.5])
     noise = jax.random.gumbel(jax.random.key(0), (20000, 3))
-    drawn = jax.jit(choose, static_argnums=2)(jnp.broadcast_to(logits, noise.shape), noise, 0.7)
+    drawn = jax.jit(_choose_straight_through, static_argnums=2)(
+        jnp.broadcast_to(logits, noise.shape), noise, 0.7
+    )
     np.testing.assert_allclose(np.sort(drawn, axis=1), [[0, 0, 1]] * 20000, atol=1e-6)
     np.testing.assert_allclose(drawn.mean(0), softmax(np.asarray(logits)), atol=0.015)
-    jacobian = jax.jit(jax.jacrev(choose), static_argnums=2)(logits, noise[0], 0.7)
+    jacobian = jax.jit(jax.jacrev(_choose_straight_through), static_argnums=2)(
+        logits, noise[0], 0.7
+    )
     soft = softmax(np.asarray(logits + noise[0], np.float64) / 0.7)
     np.testing.assert_allclose(jacobian, (np.diag(soft) - np.outer(soft, soft)) / 0.7, atol=1e-5)

@@ -10,13 +10,13 @@ import pytest
 
 from mmjax import balance
 from mmjax import sharing as sharings
-from mmjax.balance.pullback import differentiate, weighted_sum
-from mmjax.data.pipeline import split_devices
+from mmjax.balance.pullback import differentiate_losses, weighted_sum
+from mmjax.data.pipeline import split_over_devices
 from mmjax.encoders import MLPEncoder
 from mmjax.fusion import Sum
 from mmjax.heads import Regression
 from mmjax.model import Model
-from mmjax.parameters import merge, partition, shared_parameters
+from mmjax.parameters import mark_shared_parameters, merge_params, partition_params
 from mmjax.sharing import (
     CGC,
     LTB,
@@ -30,10 +30,10 @@ from mmjax.sharing import (
     TaskSpecific,
     copied,
 )
-from mmjax.train.forward import loss_sums, predict, represent
-from mmjax.train.parallel import AXIS, train_program
-from mmjax.train.state import init_state
-from mmjax.train.step import make_train_step
+from mmjax.train.hardware.parallel import DEVICE_AXIS, make_train_program
+from mmjax.train.steps.forward import compute_features, compute_predictions, sum_losses
+from mmjax.train.steps.state import init_state
+from mmjax.train.steps.train_step import make_train_step
 from mmjax.types import Batch
 
 TABLE = {
@@ -100,9 +100,11 @@ def two_stages(model, batch):
     options = {"compute_dtype": "float32", "train": True, "rngs": {"dropout": jax.random.key(1)}}
 
     def head_losses(params, features):
-        return loss_sums(model, predict(model, params, features, **options), batch, TASKS), None
+        return sum_losses(
+            model, compute_predictions(model, params, features, **options), batch, TASKS
+        ), None
 
-    return lambda params: represent(model, params, batch, **options), head_losses
+    return lambda params: compute_features(model, params, batch, **options), head_losses
 
 
 def jacobian(model, batch):
@@ -114,17 +116,19 @@ def jacobian(model, batch):
 def test_the_pullback_is_the_gradient(name):
     model, batch = make_model(TABLE[name]), make_batch()
     params = random_params(init_shapes(model, batch))
-    shared, w = shared_parameters(model, params), jnp.array([0.3, -2.0, 1.5])
+    shared, w = mark_shared_parameters(model, params), jnp.array([0.3, -2.0, 1.5])
 
     @jax.jit
     def both(params):
-        _, pull, _ = differentiate(*two_stages(model, batch), params, tasks=TASKS, shared=shared)
+        _, pull, _ = differentiate_losses(
+            *two_stages(model, batch), params, tasks=TASKS, shared=shared
+        )
         rows = jacobian(model, batch)(params)
         return rows, pull(w), pull.shared(w), pull.own(w), pull.jacobian()
 
     rows, gradient, of_shared, of_own, of_tasks = both(params)
-    expected = (weighted_sum(rows, w), weighted_sum(rows, w), partition(rows, shared)[0])
-    found = (gradient, merge(of_shared, of_own), of_tasks)
+    expected = (weighted_sum(rows, w), weighted_sum(rows, w), partition_params(rows, shared)[0])
+    found = (gradient, merge_params(of_shared, of_own), of_tasks)
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
@@ -135,7 +139,7 @@ def test_gradients_reach_every_parameter_and_own_ones_from_their_task_alone(shar
     """An own stack's rows are the tasks' in their order; all else is reached by several tasks."""
     model, batch = make_model(sharing), make_batch()
     params = random_params(init_shapes(model, batch))
-    shared, rows = shared_parameters(model, params), jax.jit(jacobian(model, batch))(params)
+    shared, rows = mark_shared_parameters(model, params), jax.jit(jacobian(model, batch))(params)
     flags = jax.tree.leaves(shared)
     assert len(flags) == len(jax.tree.leaves(rows))
     for (path, leaf), is_shared in zip(jax.tree.leaves_with_path(rows), flags, strict=True):
@@ -292,14 +296,14 @@ def test_eight_devices_train_as_one(name):
     """But for LTB, whose draws differ from device to device as dropout's do."""
     model, data = make_model(TABLE[name]), jax.tree.map(jnp.asarray, make_batch(64))
     optimizer, chosen = optax.sgd(0.05, momentum=0.9), balance.equal()
-    step = make_train_step(model, optimizer, chosen, axis_name=AXIS)
+    step = make_train_step(model, optimizer, chosen, axis_name=DEVICE_AXIS)
     indices = np.arange(64).reshape(1, 4, 16)
     results = []
     for n in (1, 8):
         init = jax.jit(lambda key: init_state(model, optimizer, chosen, data, key))
         state = jax.tree.map(lambda x: x[None], init(jax.random.key(0)))
-        program = train_program(step, replicas=1, devices=jax.devices()[:n])
-        results.append(program(state, data, split_devices(indices, n))[0].params)
+        program = make_train_program(step, replicas=1, devices=jax.devices()[:n])
+        results.append(program(state, data, split_over_devices(indices, n))[0].params)
     for a, b in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from mmjax.train import checkpoint
-from mmjax.train.checkpoint import Checkpoints, DiskFullError, digest, is_disk_full
+from mmjax.train.checkpoint import Checkpoints, DiskFullError, hash_arrays, is_disk_full
 
 # Orbax leaves coroutines unawaited where it meets damage.
 pytestmark = pytest.mark.filterwarnings(
@@ -241,7 +241,7 @@ def test_the_warning_goes_to_the_log_of_mmjax(copy, caplog):
 
 
 def same_digest(one, other):
-    return digest(one) == digest(other)
+    return hash_arrays(one) == hash_arrays(other)
 
 
 def test_digest_knows_values_types_shapes_and_names():
@@ -258,7 +258,7 @@ def test_digest_knows_values_types_shapes_and_names():
         {"a": x},
         base | {"c": np.zeros(0)},
     ]
-    assert len({digest(tree) for tree in [base, *others]}) == len(others) + 1
+    assert len({hash_arrays(tree) for tree in [base, *others]}) == len(others) + 1
     assert not same_digest({"a": np.float32(0.0)}, {"a": np.float32(-0.0)})
 
 

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from mmjax.data.pipeline import aligned, on_device
-from mmjax.train import devices
-from mmjax.train.devices import busy, choose_devices, cores
+from mmjax.data.pipeline import copy_aligned, make_on_device_feed
+from mmjax.train.hardware import devices
+from mmjax.train.hardware.devices import choose_devices, count_busy_cores, count_usable_cores
 from mmjax.train.programs import Programs
 from mmjax.types import Batch
 
@@ -30,7 +30,7 @@ from mmjax.types import Batch
     ],
 )
 def test_cores_share_a_batch_evenly_and_stay_busy(most, batches, expected):
-    assert busy(most, *batches) == expected
+    assert count_busy_cores(most, *batches) == expected
 
 
 def test_devices_are_counted(toy):
@@ -48,7 +48,7 @@ def test_devices_are_counted(toy):
 @pytest.mark.parametrize(
     "before, environment, expected",
     [
-        ("", {}, cores()),
+        ("", {}, count_usable_cores()),
         ("jax.config.update('jax_num_cpu_devices', 3)", {}, 3),
         ("", {"JAX_NUM_CPU_DEVICES": "5"}, 5),
         ("", {"XLA_FLAGS": "--xla_force_host_platform_device_count=6"}, 6),
@@ -58,8 +58,8 @@ def test_devices_are_counted(toy):
 def test_each_core_is_a_device_unless_told_otherwise(before, environment, expected):
     """In a process of its own, since JAX starts once."""
     code = (
-        f"import jax; {before}\nfrom mmjax.train.devices import open_cores\n"
-        "open_cores(); print(jax.device_count())"
+        f"import jax; {before}\nfrom mmjax.train.hardware.devices import expose_cpu_cores\n"
+        "expose_cpu_cores(); print(jax.device_count())"
     )
     plain = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
     plain["JAX_PLATFORMS"] = "cpu"
@@ -81,16 +81,16 @@ def test_a_container_counts_the_cores_of_its_quota(quota, expected, tmp_path, mo
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     (tmp_path / "cpu.max").write_text(quota + "\n")
     monkeypatch.setattr(devices, "_CGROUP_QUOTA", tmp_path / "cpu.max")
-    assert devices.cores() == expected
+    assert devices.count_usable_cores() == expected
     monkeypatch.setattr(devices, "_CGROUP_QUOTA", tmp_path / "none")
-    assert devices.cores() == 8
+    assert devices.count_usable_cores() == 8
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8, np.int32, bool])
 @pytest.mark.parametrize("shape", [(), (0, 3), (7, 5)])
 def test_aligned_arrays_are_equal_and_aligned(dtype, shape):
     x = np.random.default_rng(0).integers(0, 2, shape).astype(dtype)
-    copy = aligned(x)
+    copy = copy_aligned(x)
     assert not x.size or copy.ctypes.data % 64 == 0
     assert copy.dtype == x.dtype
     np.testing.assert_array_equal(copy, x)
@@ -100,7 +100,7 @@ def test_cpu_devices_share_the_memory_of_a_split():
     """However many they are, the data lie in it once."""
     draw = np.random.default_rng(0).random((100, 33), np.float32)
     here = {"x": np.ones(100, bool)}
-    feed = on_device(Batch({"x": draw[1:]}, here, {}, {}, {}), jax.devices()[:4])
+    feed = make_on_device_feed(Batch({"x": draw[1:]}, here, {}, {}, {}), jax.devices()[:4])
     ((data, _),) = feed.chunks([np.zeros((1, 1, 4), np.int32)])
     shards = data.inputs["x"].addressable_shards
     assert len(shards) == 4

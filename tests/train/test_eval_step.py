@@ -16,10 +16,10 @@ from mmjax.heads import (
     Ordinal,
     Regression,
     Segmentation,
-    SequenceLabelling,
+    SequenceLabeling,
 )
 from mmjax.model import Model
-from mmjax.train.eval_step import make_eval_step
+from mmjax.train.steps.eval_step import make_eval_step
 from mmjax.types import Batch
 
 N, STEPS, SIDES = 24, 5, (4, 6)
@@ -90,7 +90,7 @@ TABLE = {
     ),
     "Ordinal": (Ordinal(4), RNG.integers(0, 4, N), ordinal_metrics),
     "SequenceLabelling": (
-        SequenceLabelling(4, tokens="x"),
+        SequenceLabeling(4, tokens="x"),
         RNG.integers(-1, 4, (N, STEPS)),
         sequence_metrics,
     ),

@@ -11,8 +11,8 @@ from sklearn import metrics as sk
 
 from mmjax.data.dataset import Arrays
 from mmjax.heads import Classification, Regression
-from mmjax.intervals import mean_interval
-from mmjax.train.evaluation import directions, higher_is_better, summarize
+from mmjax.intervals import compute_mean_interval
+from mmjax.train.evaluation import get_metric_directions, is_higher_better, summarize_statistics
 from mmjax.train.programs import Programs
 
 SEEDS = (0, 1)
@@ -114,11 +114,11 @@ def test_metrics_that_all_tasks_have_are_meaned_too(toy):
         statistics[task]["confusion"] = confusion.astype(np.float64)
         accuracies.append(sk.accuracy_score(target, chosen))
         f1s.append(sk.f1_score(target, chosen, average="macro"))
-    found = summarize(model, statistics)
+    found = summarize_statistics(model, statistics)
     assert found["mean/accuracy"] == pytest.approx(np.mean(accuracies))
     assert found["mean/macro_f1"] == pytest.approx(np.mean(f1s))
-    assert found.keys() == directions(model).keys()
-    assert higher_is_better(model, "mean/accuracy")
+    assert found.keys() == get_metric_directions(model).keys()
+    assert is_higher_better(model, "mean/accuracy")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_metrics_that_all_tasks_have_are_meaned_too(toy):
     ],
 )
 def test_there_is_no_mean_of_one_task_or_of_metrics_that_differ(toy, heads):
-    found = directions(dataclasses.replace(toy.model(), heads=heads))
+    found = get_metric_directions(dataclasses.replace(toy.model(), heads=heads))
     assert found.keys() == {"loss"} | {
         f"{task}/{m}" for task, head in heads.items() for m in ("loss", *head.metrics)
     }
@@ -138,13 +138,13 @@ def test_there_is_no_mean_of_one_task_or_of_metrics_that_differ(toy, heads):
 
 def test_errors_have_units_and_are_not_meaned(toy):
     model = dataclasses.replace(toy.model(), heads={"a": Regression(), "b": Regression()})
-    assert {m for m in directions(model) if m.startswith("mean/")} == {"mean/r2"}
+    assert {m for m in get_metric_directions(model) if m.startswith("mean/")} == {"mean/r2"}
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 30])
 def test_the_interval_is_that_of_students_t(n):
     values = np.random.default_rng(n).normal(size=n)
-    mean, half = mean_interval(values.tolist())
+    mean, half = compute_mean_interval(values.tolist())
     low, high = stats.t.interval(0.95, n - 1, loc=values.mean(), scale=stats.sem(values))
     assert (mean - half, mean + half) == pytest.approx((low, high))
 
@@ -152,13 +152,13 @@ def test_the_interval_is_that_of_students_t(n):
 def test_the_interval_holds_the_true_mean_in_95_of_100_cases():
     """4000 samples of five: 95% with a standard deviation of 0.35%."""
     draws = np.random.default_rng(0).normal(3.0, 2.0, size=(4000, 5))
-    intervals = [mean_interval(sample) for sample in draws.tolist()]
+    intervals = [compute_mean_interval(sample) for sample in draws.tolist()]
     share = np.mean([abs(mean - 3.0) < half for mean, half in intervals])
     assert share == pytest.approx(0.95, abs=0.015)
 
 
 def test_one_seed_has_no_interval():
-    mean, half = mean_interval([0.25])
+    mean, half = compute_mean_interval([0.25])
     assert mean == 0.25
     assert np.isnan(half)
 
@@ -176,13 +176,13 @@ def test_one_seed_has_no_interval():
     ],
 )
 def test_whether_more_is_better(toy, monitor, higher):
-    assert higher_is_better(toy.model(), monitor) is higher
+    assert is_higher_better(toy.model(), monitor) is higher
 
 
 @pytest.mark.parametrize("monitor", ["", "accuracy", "kind", "kind/r2", "shape/accuracy", "Loss"])
 def test_an_unknown_monitor_is_refused_with_those_there_are(toy, monitor):
     with pytest.raises(ValueError) as error:
-        higher_is_better(toy.model(), monitor)
+        is_higher_better(toy.model(), monitor)
     assert f"monitor is {monitor!r}" in str(error.value)
     for name in ("'loss'", "'kind/accuracy'", "'size/r2'", "'size/loss'"):
         assert name in str(error.value)

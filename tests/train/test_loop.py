@@ -15,23 +15,23 @@ import optax
 import pytest
 
 from mmjax.cli.resume_hints import is_compiling
-from mmjax.data.batch_order import train_indices
+from mmjax.data.batch_order import make_train_indices
 from mmjax.data.dataset import Arrays, Dataset
 from mmjax.heads import Regression
 from mmjax.interrupts import Interrupted, raise_on_signals
 from mmjax.train import timing
-from mmjax.train.checkpoint import Checkpoints, DiskFullError, digest
-from mmjax.train.experiment_check import check
+from mmjax.train.checkpoint import Checkpoints, DiskFullError, hash_arrays
+from mmjax.train.experiment_check import check_experiment
 from mmjax.train.loop import NonFiniteError, fit
 from mmjax.train.programs import Programs
-from mmjax.train.schedule import Plan, dispatch_steps
-from mmjax.train.timing import Clock
+from mmjax.train.schedule import Schedule, choose_dispatch_steps
+from mmjax.train.timing import TrainingClock
 
 SEED_LOG = "metrics-seed0.jsonl"
 
 
 def final(fitted):
-    return digest(jax.device_get(fitted.state))
+    return hash_arrays(jax.device_get(fitted.state))
 
 
 class Counted:
@@ -154,17 +154,17 @@ def test_a_full_disk_is_said_with_the_last_good_checkpoint(toy, tmp_path, monkey
     [(72, 64, 36), (64, 64, 64), (10, 64, 10), (67, 64, 64), (7, 4, 4), (1, 1, 1)],
 )
 def test_dispatches_divide_an_epoch_where_they_can(epoch_steps, most, expected):
-    assert dispatch_steps(epoch_steps, most) == expected
+    assert choose_dispatch_steps(epoch_steps, most) == expected
 
 
 def test_a_plan_covers_every_step_once_and_resumes_at_any_validation(toy):
     experiment = toy.experiment(epochs=4, steps_per_dispatch=3, eval_every=2)
-    plan = Plan(experiment, (0,), 128)
+    plan = Schedule(experiment, (0,), 128)
     steps = [s for start, stop in plan.ranges for s in range(start, stop)]
     assert steps == list(range(32))
     due = [stop for _, stop in plan.ranges if plan.validates_at(stop)]
     assert due == [16, 32]
-    rest = Plan(experiment, (0,), 128, first=16)
+    rest = Schedule(experiment, (0,), 128, first=16)
     assert [tuple(r) for r in plan.ranges if r[0] >= 16] == rest.ranges
     last, again = (p.dispatches[len(p.dispatches) - 1] for p in (plan, rest))
     np.testing.assert_array_equal(last, again)
@@ -191,7 +191,7 @@ def test_a_pause_of_the_machine_does_not_count_in_a_steps_time(monkeypatch):
     """Dispatches of 0.1 s a step and one of 50 s; the first, which compiles, is left out."""
     now = [0.0]
     monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
-    clock = Clock()
+    clock = TrainingClock()
 
     def dispatch(steps, seconds):
         clock.start_dispatch()
@@ -221,7 +221,7 @@ def test_a_pause_of_the_machine_does_not_count_in_a_steps_time(monkeypatch):
 def test_bad_data_is_refused_at_the_door(toy, part, name, value, words):
     experiment = toy.experiment(data=spoil(toy.dataset(), part, name, value))
     with pytest.raises(ValueError) as error:
-        check(experiment, 1)
+        check_experiment(experiment, 1)
     for word in ["toy", "train", *words]:
         assert word in str(error.value)
 
@@ -248,15 +248,15 @@ def test_parts_that_do_not_fit_are_refused(toy):
     }
     for words, dataset in without.items():
         with pytest.raises(ValueError, match=words):
-            check(toy.experiment(data=dataset), 1)
+            check_experiment(toy.experiment(data=dataset), 1)
     with pytest.raises(ValueError, match=r"batch_size=16 is not divisible by the 3 devices"):
-        check(toy.experiment(), 3)
+        check_experiment(toy.experiment(), 3)
     with pytest.raises(ValueError, match="batch_size=999 is more than the 128"):
-        check(toy.experiment(batch_size=999), 1)
+        check_experiment(toy.experiment(batch_size=999), 1)
     with pytest.raises(
         ValueError, match=r"monitor is 'kind/acuracy'; it must be one of .*accuracy"
     ):
-        check(toy.experiment(monitor="kind/acuracy"), 1)
+        check_experiment(toy.experiment(monitor="kind/acuracy"), 1)
     with pytest.raises(ValueError, match="epochs is 0; it must be at least 1"):
         toy.experiment(epochs=0)
 
@@ -344,7 +344,7 @@ class Stuck(Counted):
 
 def test_a_signal_while_data_are_waited_for_saves_a_checkpoint_at_once(toy, tmp_path):
     data = toy.dataset()
-    wanted = train_indices((0,), len(data.splits["train"]), 16, 12, 16)
+    wanted = make_train_indices((0,), len(data.splits["train"]), 16, 12, 16)
     source = Stuck(data.splits["train"], wanted)
     sources = {name: Counted(split) for name, split in data.splits.items()} | {"train": source}
     streamed = Dataset(data.name, data.modalities, data.tasks, sources)
@@ -440,7 +440,7 @@ def test_checkpoints_that_are_never_due_are_refused(toy, tmp_path):
 
 
 def test_a_plan_that_begins_inside_a_dispatch_leaves_no_step_out(toy):
-    plan = Plan(toy.experiment(), (0,), 128, first=6)
+    plan = Schedule(toy.experiment(), (0,), 128, first=6)
     assert plan.ranges[:2] == [(6, 8), (8, 12)]
 
 

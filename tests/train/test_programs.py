@@ -5,10 +5,10 @@ import jax
 import numpy as np
 import pytest
 
-from mmjax.train.compilation import keep_known_options
+from mmjax.train.hardware.compilation import keep_known_options
 from mmjax.train.programs import Programs
-from mmjax.train.schedule import Plan
-from mmjax.train.state import init_state
+from mmjax.train.schedule import Schedule
+from mmjax.train.steps.state import init_state
 
 SEEDS = (3, 1)
 
@@ -17,7 +17,7 @@ SEEDS = (3, 1)
 def begun(toy, request):
     """The programs on some devices, the first dispatch and the state that training begins with."""
     programs = Programs(toy.experiment(), SEEDS, jax.devices()[: request.param])
-    plan = Plan(programs.experiment, SEEDS, programs.splits.size("train"))
+    plan = Schedule(programs.experiment, SEEDS, programs.splits.size("train"))
     dispatch = next(programs.splits.feed("train").chunks(plan.dispatches))
     return programs, dispatch, programs.compile_and_init(*dispatch)
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from mmjax import files
-from mmjax.train.run_arms import load_best, retest, run
+from mmjax.train.run_arms import evaluate_best, load_best, run
 
 SEEDS = (0, 1)
 
@@ -105,7 +105,7 @@ def test_each_seed_of_two_is_the_run_of_it_alone(toy, done, tmp_path):
 def test_the_best_parameters_test_as_they_did(toy, done):
     workdir, results = done
     for arm, make in Makers(toy).arms().items():
-        found = retest(make(), workdir / arm, seeds=SEEDS, devices=1)
+        found = evaluate_best(make(), workdir / arm, seeds=SEEDS, devices=1)
         assert found == [results[arm]["seeds"][str(seed)]["test"] for seed in SEEDS]
 
 
@@ -124,7 +124,7 @@ def test_the_best_parameters_can_be_applied(toy, done):
 
 def test_a_directory_without_a_checkpoint_cannot_be_tested(toy, tmp_path):
     with pytest.raises(ValueError, match="has no checkpoint; train first"):
-        retest(toy.experiment(), tmp_path, seeds=(0,), devices=1)
+        evaluate_best(toy.experiment(), tmp_path, seeds=(0,), devices=1)
     assert list(tmp_path.iterdir()) == []
 
 

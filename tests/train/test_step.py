@@ -9,16 +9,16 @@ import optax
 import pytest
 
 from mmjax import balance
-from mmjax.data.batch_order import train_indices
-from mmjax.data.pipeline import split_devices
+from mmjax.data.batch_order import make_train_indices
+from mmjax.data.pipeline import split_over_devices
 from mmjax.fusion import Concat
 from mmjax.heads import Classification, Regression
 from mmjax.model import Model
 from mmjax.sharing import HardSharing
-from mmjax.train.eval_step import make_eval_step
-from mmjax.train.parallel import AXIS, eval_program, train_program
-from mmjax.train.state import init_state
-from mmjax.train.step import make_train_step, psum
+from mmjax.train.hardware.parallel import DEVICE_AXIS, make_eval_program, make_train_program
+from mmjax.train.steps.eval_step import make_eval_step
+from mmjax.train.steps.state import init_state
+from mmjax.train.steps.train_step import make_train_step, sum_over_devices
 from mmjax.types import Batch, Tokens
 from tests.tolerance import bound_difference
 
@@ -148,7 +148,9 @@ def test_trees_are_summed_over_devices_leaf_by_leaf():
         "none": {},
         "empty": np.zeros((4, 0), np.float32),
     }
-    over = jax.pmap(lambda x: psum(x, AXIS), axis_name=AXIS, devices=jax.devices()[:4])
+    over = jax.pmap(
+        lambda x: sum_over_devices(x, DEVICE_AXIS), axis_name=DEVICE_AXIS, devices=jax.devices()[:4]
+    )
     summed = over(tree)
     for device in range(4):
         found = jax.tree.map(lambda x, at=device: np.asarray(x)[at], summed)
@@ -163,9 +165,11 @@ def test_trees_are_summed_over_devices_leaf_by_leaf():
         np.testing.assert_allclose(found["half"].astype(np.float64), exact["half"], atol=0.05)
         assert found["half"].dtype == jnp.bfloat16
         assert found["none"] == {} and found["empty"].shape == (0,)
-    nothing = jax.pmap(lambda x: (x, psum({}, AXIS)), axis_name=AXIS, devices=jax.devices()[:4])(
-        np.arange(4.0)
-    )
+    nothing = jax.pmap(
+        lambda x: (x, sum_over_devices({}, DEVICE_AXIS)),
+        axis_name=DEVICE_AXIS,
+        devices=jax.devices()[:4],
+    )(np.arange(4.0))
     assert nothing[1] == {}
 
 
@@ -182,15 +186,15 @@ def test_devices_give_the_parameters_of_one(toy, balancer, devices):
     data.labeled["size"][: 320 // devices] = False
     optimizer, chosen = optax.sgd(0.05, momentum=0.9), BALANCERS[balancer]()
     indices = np.arange(320).reshape(1, 8, 20, 2).transpose(0, 2, 1, 3).reshape(1, 20, 16)
-    step = make_train_step(model, optimizer, chosen, axis_name=AXIS)
+    step = make_train_step(model, optimizer, chosen, axis_name=DEVICE_AXIS)
     results = []
     for n in (1, devices):
         state = jax.tree.map(lambda x: x[None], start(model, data, optimizer, chosen))
-        program = train_program(step, replicas=1, devices=jax.devices()[:n])
-        results.append(program(state, on_device(data), split_devices(indices, n)))
+        program = make_train_program(step, replicas=1, devices=jax.devices()[:n])
+        results.append(program(state, on_device(data), split_over_devices(indices, n)))
     (one, one_metrics), (many, many_metrics) = results
     counts = np.array(
-        [data.labeled["size"][i].sum() for i in split_devices(indices, devices)[:, 0, 0]]
+        [data.labeled["size"][i].sum() for i in split_over_devices(indices, devices)[:, 0, 0]]
     )
     assert len(set(counts)) > 1  # the case is the one that a mean of means gets wrong
     chex.assert_trees_all_close(many.params, one.params, atol=1e-5)
@@ -211,17 +215,17 @@ def test_devices_give_the_parameters_of_one(toy, balancer, devices):
 def test_scan_over_steps_equals_a_loop(toy):
     model, data = toy.model(sharing=HardSharing((8,), dropout=0.3)), toy.batch(64, 0)
     optimizer, balancer = optax.sgd(0.05), balance.pcgrad()
-    indices = train_indices([3], 64, 8, 0, 8)
-    step = make_train_step(model, optimizer, balancer, axis_name=AXIS)
-    program = train_program(step, replicas=1, devices=jax.devices()[:1])
+    indices = make_train_indices([3], 64, 8, 0, 8)
+    step = make_train_step(model, optimizer, balancer, axis_name=DEVICE_AXIS)
+    program = make_train_program(step, replicas=1, devices=jax.devices()[:1])
 
     def begin():
         return jax.tree.map(lambda x: x[None], start(model, data, optimizer, balancer))
 
-    scanned, _ = program(begin(), on_device(data), split_devices(indices, 1))
+    scanned, _ = program(begin(), on_device(data), split_over_devices(indices, 1))
     looped = begin()
     for k in range(8):
-        looped, _ = program(looped, on_device(data), split_devices(indices[:, k : k + 1], 1))
+        looped, _ = program(looped, on_device(data), split_over_devices(indices[:, k : k + 1], 1))
     chex.assert_trees_all_close(scanned.params, looped.params, atol=bound_difference(100))
     assert int(scanned.step[0]) == 8
 
@@ -231,13 +235,13 @@ def test_a_program_of_seeds_equals_each_alone(toy):
     """Initial parameters, batches and dropout differ by seed, and are those of the seed alone."""
     model, data = toy.model(sharing=HardSharing((8,), dropout=0.3)), toy.batch(64, 0)
     optimizer, balancer, seeds = optax.sgd(0.05), balance.pcgrad(), (5, 0, 2)
-    step = make_train_step(model, optimizer, balancer, axis_name=AXIS)
+    step = make_train_step(model, optimizer, balancer, axis_name=DEVICE_AXIS)
 
     def train(some):
         states = [start(model, data, optimizer, balancer, s) for s in some]
         states = jax.tree.map(lambda *x: jnp.stack(x), *states)
-        program = train_program(step, replicas=len(some), devices=jax.devices()[:1])
-        indices = split_devices(train_indices(some, 64, 8, 0, 8), 1)
+        program = make_train_program(step, replicas=len(some), devices=jax.devices()[:1])
+        indices = split_over_devices(make_train_indices(some, 64, 8, 0, 8), 1)
         return program(states, on_device(data), indices)[0].params
 
     together = train(seeds)
@@ -250,19 +254,22 @@ def test_a_program_of_seeds_equals_each_alone(toy):
 def test_the_state_is_donated(toy):
     model, data = toy.model(), toy.batch(16, 0)
     optimizer, balancer = optax.sgd(0.05), balance.equal()
-    step = make_train_step(model, optimizer, balancer, axis_name=AXIS)
-    program = train_program(step, replicas=1, devices=jax.devices()[:1])
+    step = make_train_step(model, optimizer, balancer, axis_name=DEVICE_AXIS)
+    program = make_train_program(step, replicas=1, devices=jax.devices()[:1])
     state = jax.tree.map(lambda x: x[None], start(model, data, optimizer, balancer))
     state = jax.device_put(
         state,
         jax.sharding.NamedSharding(
             jax.make_mesh(
-                (1,), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:1]
+                (1,),
+                (DEVICE_AXIS,),
+                axis_types=(jax.sharding.AxisType.Auto,),
+                devices=jax.devices()[:1],
             ),
             jax.sharding.PartitionSpec(),
         ),
     )
-    program(state, on_device(data), split_devices(train_indices([0], 16, 8, 0, 2), 1))
+    program(state, on_device(data), split_over_devices(make_train_indices([0], 16, 8, 0, 2), 1))
     assert all(x.is_deleted() for x in jax.tree.leaves(state.params))
 
 
@@ -300,14 +307,14 @@ def test_evaluation_counts_every_labeled_example_once(toy, devices):
     """Accuracy and MAE over a split that no batch size divides, against NumPy."""
     model, data = toy.model(), toy.batch(50, 0)
     params = start(model, data, optax.sgd(0.1), balance.equal()).params
-    step = make_eval_step(model, axis_name=AXIS)
-    program = eval_program(step, replicas=1, devices=jax.devices()[:devices])
+    step = make_eval_step(model, axis_name=DEVICE_AXIS)
+    program = make_eval_program(step, replicas=1, devices=jax.devices()[:devices])
     positions = np.arange(64).reshape(1, 4, 16)
     sums = program(
         jax.tree.map(lambda x: x[None], params),
         on_device(data),
-        split_devices(np.where(positions < 50, positions, 0), devices),
-        split_devices(positions < 50, devices),
+        split_over_devices(np.where(positions < 50, positions, 0), devices),
+        split_over_devices(positions < 50, devices),
     )
     predictions = model.apply(
         {"params": params}, data.inputs, data.present, data.lengths, train=False

@@ -17,17 +17,17 @@ import pytest
 
 from mmjax import balance
 from mmjax.data import missing
-from mmjax.data.augment import augmentation, gaussian_noise, spec_augment
-from mmjax.data.batch_order import train_indices
+from mmjax.data.augment import gaussian_noise, make_example_augmentation, spec_augment
+from mmjax.data.batch_order import make_train_indices
 from mmjax.data.dataset import Dataset
-from mmjax.data.pipeline import split_devices
-from mmjax.train.checkpoint import digest
-from mmjax.train.experiment_check import check
+from mmjax.data.pipeline import split_over_devices
+from mmjax.train.checkpoint import hash_arrays
+from mmjax.train.experiment_check import check_experiment
+from mmjax.train.hardware.parallel import DEVICE_AXIS, make_train_program
 from mmjax.train.loop import fit
-from mmjax.train.parallel import AXIS, train_program
 from mmjax.train.programs import Programs
-from mmjax.train.state import init_state
-from mmjax.train.step import augmented, make_train_step
+from mmjax.train.steps.state import init_state
+from mmjax.train.steps.train_step import augment_batch, make_train_step
 
 NOISE = {"vector": gaussian_noise(0.3), "sequence": gaussian_noise(0.3)}
 
@@ -64,7 +64,7 @@ def test_augmented_training_on_incomplete_data_streams_and_resumes_to_the_same_b
     seen = from_afar(toy.dataset())
     afar = missing.at_random(seen, **lost)
     again = fit(toy.experiment(data=afar, stream=True, **options), tmp_path / "streamed")
-    assert digest(jax.device_get(again.state)) == digest(jax.device_get(whole.state))
+    assert hash_arrays(jax.device_get(again.state)) == hash_arrays(jax.device_get(whole.state))
     assert again.test == whole.test
     most = {name: source.most for name, source in seen.splits.items()}
     assert most == {"train": 64, "validation": 32, "test": 32}
@@ -77,11 +77,13 @@ def test_an_examples_draws_are_those_of_its_place_in_the_whole_batch(toy):
     """On one device and on four: the same bits, and no two examples alike."""
     batch = jax.tree.map(jnp.asarray, toy.batch(16, 0))
     augments = {"vector": gaussian_noise(0.3), "sequence": spec_augment(time=3, frequency=2)}
-    apply, key = augmentation(augments, 0.4), jax.random.key(3)
-    alone = jax.jit(lambda b: augmented(apply, key, b, None))
+    apply, key = make_example_augmentation(augments, 0.4), jax.random.key(3)
+    alone = jax.jit(lambda b: augment_batch(apply, key, b, None))
     parts = jax.tree.map(lambda x: x.reshape(4, 4, *x.shape[1:]), batch)
     four = jax.pmap(
-        lambda b: augmented(apply, key, b, AXIS), axis_name=AXIS, devices=jax.devices()[:4]
+        lambda b: augment_batch(apply, key, b, DEVICE_AXIS),
+        axis_name=DEVICE_AXIS,
+        devices=jax.devices()[:4],
     )(parts)
     chex.assert_trees_all_equal(jax.tree.map(np.concatenate, four), alone(batch))
     same = jax.tree.map(lambda x: jnp.repeat(x[:1], 16, axis=0), batch)
@@ -109,24 +111,28 @@ def test_the_step_augments_by_seed_and_place_alike_on_one_and_eight_devices(toy)
         jax.random.key(0)
     )
     step = make_train_step(
-        model, optimizer, balancer, axis_name=AXIS, augment=augmentation(NOISE, 0.4)
+        model,
+        optimizer,
+        balancer,
+        axis_name=DEVICE_AXIS,
+        augment=make_example_augmentation(NOISE, 0.4),
     )
-    indices = np.repeat(train_indices([0], 64, 16, 0, 4), 2, axis=0)
+    indices = np.repeat(make_train_indices([0], 64, 16, 0, 4), 2, axis=0)
     sums = []
     for devices in (1, 8):
         states = jax.tree.map(lambda x: jnp.stack([x, x]), one)
         states = states._replace(key=jax.random.split(jax.random.key(5)))
-        program = train_program(step, replicas=2, devices=jax.devices()[:devices])
-        sums.append(program(states, data, split_devices(indices, devices))[0].opt_state)
+        program = make_train_program(step, replicas=2, devices=jax.devices()[:devices])
+        sums.append(program(states, data, split_over_devices(indices, devices))[0].opt_state)
     chex.assert_trees_all_close(*sums, atol=1e-5)
     assert max(float(jnp.abs(x[0] - x[1]).max()) for x in jax.tree.leaves(sums[0])) > 1e-3
 
 
 def test_names_that_the_data_do_not_have_are_refused(toy):
     with pytest.raises(ValueError, match=r"augment names the modality 'vectr', .*'vector'"):
-        check(toy.experiment(augment={"vectr": gaussian_noise(0.1)}), 1)
+        check_experiment(toy.experiment(augment={"vectr": gaussian_noise(0.1)}), 1)
     with pytest.raises(ValueError, match=r"modality_dropout names the modality 'sound'"):
-        check(toy.experiment(modality_dropout={"sound": 0.1}), 1)
+        check_experiment(toy.experiment(modality_dropout={"sound": 0.1}), 1)
     with pytest.raises(ValueError, match="workers is -1; it must be 0 or more"):
         toy.experiment(workers=-1)
 

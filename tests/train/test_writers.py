@@ -11,7 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmjax.files import read_log
-from mmjax.train.metric_writers import jsonl, tee, tensorboard
+from mmjax.train.reporting.metric_writers import (
+    combine_writers,
+    open_jsonl_writer,
+    open_tensorboard_writer,
+)
 
 
 def records(path):
@@ -36,7 +40,7 @@ NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
 @given(rows=st.lists(st.dictionaries(NAMES, st.floats(), max_size=4), max_size=4))
 def test_numbers_and_names_come_back_as_they_were(tmp_path, rows):
     """Any float64, be it NaN, infinite or subnormal, under any name, line breaks included."""
-    write = jsonl(tmp_path / "log.jsonl")
+    write = open_jsonl_writer(tmp_path / "log.jsonl")
     for step, row in enumerate(rows, 1):
         write(step, row)
     found = records(tmp_path / "log.jsonl") if rows else []
@@ -49,7 +53,7 @@ def test_numbers_and_names_come_back_as_they_were(tmp_path, rows):
 
 def test_a_float32_comes_back_exactly(tmp_path):
     values = np.random.default_rng(0).normal(size=100).astype(np.float32)
-    jsonl(tmp_path / "log.jsonl")(1, {str(i): float(x) for i, x in enumerate(values)})
+    open_jsonl_writer(tmp_path / "log.jsonl")(1, {str(i): float(x) for i, x in enumerate(values)})
     (record,) = records(tmp_path / "log.jsonl")
     found = np.array([record[str(i)] for i in range(100)], np.float32)
     assert found.tobytes() == values.tobytes()
@@ -57,14 +61,14 @@ def test_a_float32_comes_back_exactly(tmp_path):
 
 def test_a_new_run_begins_an_empty_log(tmp_path):
     path = tmp_path / "log.jsonl"
-    jsonl(path)(1, {"a": 1.0})
-    jsonl(path)(2, {"a": 2.0})
+    open_jsonl_writer(path)(1, {"a": 1.0})
+    open_jsonl_writer(path)(2, {"a": 2.0})
     assert records(path) == [{"step": 2, "a": 2.0}]
 
 
 def written(path, steps):
     """A log with two lines a step: of training and of validation."""
-    write = jsonl(path)
+    write = open_jsonl_writer(path)
     for step in steps:
         write(step, {"train/loss": 1 / step})
         write(step, {"validation/loss": 2 / step})
@@ -79,7 +83,7 @@ def test_resuming_drops_what_lies_behind_and_goes_on_to_the_same_bytes(tmp_path,
     written(path, [4, 8, 12])
     behind = len(written(tmp_path / "kept.jsonl", [4]))
     path.write_bytes(whole[: max(len(whole) - lost, behind)])
-    write = jsonl(path, resume_at=4)
+    write = open_jsonl_writer(path, resume_at=4)
     assert path.read_bytes() == whole[:behind]
     for step in (8, 12):
         write(step, {"train/loss": 1 / step})
@@ -94,7 +98,7 @@ def test_a_line_that_was_cut_off_is_no_line(tmp_path, cut):
     kept = written(path, [4])
     with path.open("a") as file:
         file.write('{"step": 4, "a": 1.5}\n'[: -cut - 1])
-    jsonl(path, resume_at=4)
+    open_jsonl_writer(path, resume_at=4)
     assert path.read_bytes() == kept
 
 
@@ -120,7 +124,7 @@ def events(directory):
 
 
 def test_tensorboard_files_hold_the_scalars(tmp_path):
-    write = tensorboard(tmp_path)
+    write = open_tensorboard_writer(tmp_path)
     write(4, {"train/loss": 0.1, "train/gradient_norm": 3.0})
     write(8, {"train/loss": 1e-30})
     found, purged = events(tmp_path)
@@ -132,8 +136,8 @@ def test_tensorboard_files_hold_the_scalars(tmp_path):
 
 def test_tensorboard_is_told_from_where_a_resumed_run_goes_on(tmp_path):
     """A reader drops the steps from the purge on; what was logged at the checkpoint stays."""
-    tensorboard(tmp_path)(8, {"train/loss": 1.0})
-    tensorboard(tmp_path, resume_at=4)(8, {"train/loss": 1.0})
+    open_tensorboard_writer(tmp_path)(8, {"train/loss": 1.0})
+    open_tensorboard_writer(tmp_path, resume_at=4)(8, {"train/loss": 1.0})
     _, purged = events(tmp_path)
     assert purged == [5]
 
@@ -142,8 +146,8 @@ def test_tensorboard_needs_no_tensorflow(tmp_path):
     """Nor PyTorch, which tensorboardX would import where it is installed, and others still can."""
     program = (
         "import sys; from pathlib import Path; "
-        "from mmjax.train.metric_writers import tensorboard; "
-        f"tensorboard(Path({str(tmp_path)!r}))(1, {{'a': 1.0}}); "
+        "from mmjax.train.reporting.metric_writers import open_tensorboard_writer; "
+        f"open_tensorboard_writer(Path({str(tmp_path)!r}))(1, {{'a': 1.0}}); "
         "print([m for m in ('tensorflow', 'tensorboard', 'torch') if m in sys.modules])"
     )
     done = subprocess.run(
@@ -155,5 +159,5 @@ def test_tensorboard_needs_no_tensorflow(tmp_path):
 
 def test_tee_writes_to_all(tmp_path):
     paths = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
-    tee(*(jsonl(p) for p in paths))(3, {"x": math.pi})
+    combine_writers(*(open_jsonl_writer(p) for p in paths))(3, {"x": math.pi})
     assert [records(p) for p in paths] == [[{"step": 3, "x": math.pi}]] * 2

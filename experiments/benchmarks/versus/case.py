@@ -8,8 +8,8 @@ import numpy as np
 
 from mmjax.balance import Balancer, equal
 from mmjax.model import Model
-from mmjax.train.state import init_state
-from mmjax.train.step import make_train_step
+from mmjax.train.steps.state import init_state
+from mmjax.train.steps.train_step import make_train_step
 from mmjax.types import Batch, Optimizer, TrainState
 
 BATCH_COUNT = 8  # different batches, which both sides visit in turn; one dispatch when scanned

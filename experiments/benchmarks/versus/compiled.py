@@ -8,11 +8,11 @@ import jax
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from mmjax.data.pipeline import over, replicated
-from mmjax.flops import flops
-from mmjax.train.compilation import COMPILER_OPTIONS, RUN_ONCE, keep_known_options
-from mmjax.train.devices import busy
-from mmjax.train.parallel import AXIS
+from mmjax.data.pipeline import make_replicated_sharding, make_sharding
+from mmjax.flops import count_flops
+from mmjax.train.hardware.compilation import COMPILER_OPTIONS, RUN_ONCE_OPTIONS, keep_known_options
+from mmjax.train.hardware.devices import count_busy_cores
+from mmjax.train.hardware.parallel import DEVICE_AXIS
 from mmjax.types import Batch
 from versus.case import MmjaxSide, RunSteps, stack_batches
 
@@ -35,7 +35,7 @@ class Cost(NamedTuple):
 
 def make_init(ours: MmjaxSide) -> Any:
     """Returns a function seed -> state, compiled without optimization, since it runs only twice."""
-    init = jax.jit(ours.init, compiler_options=keep_known_options(RUN_ONCE))
+    init = jax.jit(ours.init, compiler_options=keep_known_options(RUN_ONCE_OPTIONS))
     return lambda seed: init(jax.random.key(seed))
 
 
@@ -47,7 +47,7 @@ def get_compiler_options() -> dict[str, Any]:
 def choose_devices(batch_size: int) -> list[jax.Device]:
     """Returns the devices over which `mmjax run` would split batches of a size; one if GPUs."""
     every = jax.devices()
-    return every[: busy(len(every), batch_size) if every[0].platform == "cpu" else 1]
+    return every[: count_busy_cores(len(every), batch_size) if every[0].platform == "cpu" else 1]
 
 
 def split_over_devices(batch: Batch, devices: Sequence[jax.Device], axis: int) -> Batch:
@@ -57,7 +57,7 @@ def split_over_devices(batch: Batch, devices: Sequence[jax.Device], axis: int) -
         shape = (*x.shape[:axis], len(devices), -1, *x.shape[axis + 1 :])
         return np.moveaxis(x.reshape(shape), axis, 0)
 
-    return jax.device_put(jax.tree.map(split, batch), over(devices, PartitionSpec("data")))
+    return jax.device_put(jax.tree.map(split, batch), make_sharding(devices, PartitionSpec("data")))
 
 
 def compile_over_devices(
@@ -66,7 +66,7 @@ def compile_over_devices(
     """Compiles (state, batch) -> (state, metrics) as `fit` does; the state is donated."""
     mapped = jax.pmap(
         function,
-        axis_name=AXIS,
+        axis_name=DEVICE_AXIS,
         in_axes=(None, 0),
         out_axes=None,
         devices=devices,
@@ -79,8 +79,8 @@ def compile_single_step(ours: MmjaxSide, make: Any) -> tuple[RunSteps, Cost]:
     """Compiles a step that takes one batch per dispatch, and measures its cost."""
     devices = choose_devices(ours.batches[0].size)
     batches = [split_over_devices(batch, devices, axis=0) for batch in ours.batches]
-    state = jax.device_put(make(0), replicated(devices))
-    step = compile_over_devices(ours.step(AXIS), state, batches[0], devices)
+    state = jax.device_put(make(0), make_replicated_sharding(devices))
+    step = compile_over_devices(ours.step(DEVICE_AXIS), state, batches[0], devices)
     cost = measure_cost(ours.step(), state, ours.batches[0], step, len(devices))
 
     def run(steps: int) -> None:
@@ -95,9 +95,9 @@ def compile_single_step(ours: MmjaxSide, make: Any) -> tuple[RunSteps, Cost]:
 def compile_scanned_steps(ours: MmjaxSide, make: Any) -> RunSteps:
     """Compiles the same step under `lax.scan`, all batches in one dispatch."""
     devices = choose_devices(ours.batches[0].size)
-    step, size = ours.step(AXIS), len(ours.batches)
+    step, size = ours.step(DEVICE_AXIS), len(ours.batches)
     data = split_over_devices(stack_batches(ours.batches), devices, axis=1)
-    state = jax.device_put(make(0), replicated(devices))
+    state = jax.device_put(make(0), make_replicated_sharding(devices))
     steps_of = compile_over_devices(lambda s, d: jax.lax.scan(step, s, d), state, data, devices)
 
     def run(steps: int) -> None:
@@ -113,7 +113,7 @@ def measure_cost(step: Any, state: Any, batch: Batch, program: Any, devices: int
     """Counts the operations of a step on a whole batch, and bytes and memory over all devices."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        operations = flops(step, state, batch)
+        operations = count_flops(step, state, batch)
     analysis = program.memory_analysis()
     memory = (
         analysis.argument_size_in_bytes

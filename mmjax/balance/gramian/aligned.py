@@ -4,9 +4,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from mmjax.balance.base import Balancer, Wrt, from_gram
-from mmjax.balance.solvers.convex import uniform, unit_gram
-from mmjax.balance.solvers.spectrum import spectrum
-from mmjax.kernels.linear_algebra import dot, svd
+from mmjax.balance.solvers.convex import uniform_weights, unit_gram
+from mmjax.balance.solvers.spectrum import truncated_eigh
+from mmjax.kernels.linear_algebra import precise_dot, svd
 
 
 def aligned(
@@ -69,14 +69,14 @@ def aligned_weights(
     scale: str = "min",
 ) -> Float[Array, " t"]:
     """Returns the weights of the tasks' gradients in the mean of the aligned gradients."""
-    singular_values, V_T, significant = decompose_gradients(gram)
+    singular_values, V_T, significant = _decompose_gradients(gram)
     # (V s S^-1 V^T u)^T, from left to right.
-    principal = dot(V_T, uniform(labeled))
-    s = common_value(singular_values, significant, scale)
-    return dot(principal * jnp.where(significant, s / singular_values, 0.0), V_T)
+    principal = precise_dot(V_T, uniform_weights(labeled))
+    s = _common_singular_value(singular_values, significant, scale)
+    return precise_dot(principal * jnp.where(significant, s / singular_values, 0.0), V_T)
 
 
-def decompose_gradients(
+def _decompose_gradients(
     gram: Float[Array, "t t"],
 ) -> tuple[Float[Array, " t"], Float[Array, "t t"], Bool[Array, " t"]]:
     """Returns (singular values of J, descending, V^T, which are significant) for J = V S U^T.
@@ -87,7 +87,7 @@ def decompose_gradients(
     R^T R = D C D = G. Insignificant singular values are replaced by 1.
     """
     cosines, norms, nonzero = unit_gram(gram)
-    eigenvalues, Q, independent = spectrum(
+    eigenvalues, Q, independent = truncated_eigh(
         jnp.where(nonzero[:, None] & nonzero[None, :], cosines, 0.0)
     )
     roots = jnp.where(independent, jnp.sqrt(eigenvalues), 0.0)
@@ -103,7 +103,7 @@ def decompose_gradients(
     return jnp.where(significant, singular_values, 1.0), V_T, significant
 
 
-def common_value(
+def _common_singular_value(
     singular_values: Float[Array, " t"], significant: Bool[Array, " t"], scale: str
 ) -> Float[Array, ""]:
     """Returns s, the singular value that replaces all significant ones."""

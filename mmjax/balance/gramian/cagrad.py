@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from mmjax.balance.base import Balancer, Wrt, from_gram
-from mmjax.balance.solvers.convex import ridge_of, room, uniform, unit_gram
-from mmjax.balance.solvers.spectrum import spectrum
-from mmjax.kernels.linear_algebra import dot, lu_factor, lu_solve
+from mmjax.balance.solvers.convex import max_step, newton_ridge, uniform_weights, unit_gram
+from mmjax.balance.solvers.spectrum import truncated_eigh
+from mmjax.kernels.linear_algebra import lu_factor, lu_solve, precise_dot
 
 
 def cagrad(
@@ -66,9 +66,9 @@ def cagrad(
     return from_gram(weights, wrt=wrt, weigh_heads=weigh_heads, rescale=rescale)
 
 
-CONFLICT = 1e-3
+_MAX_CONFLICT = 1e-3
 """If -g_i . d exceeds this share of |g_i| sum_j |w_j| |g_j| for a task i, d = 0 is returned."""
-TOLERANCE = 1e-3
+_BALL_TOLERANCE = 1e-3
 """Relative error of |d - g_0|^2 that is accepted, to allow for rounding of the Gramian."""
 
 
@@ -76,7 +76,7 @@ def cagrad_weights(
     gram: Float[Array, "t t"], *, key: Key[Array, ""], labeled: Bool[Array, " t"], c: float = 0.5
 ) -> Float[Array, " t"]:
     """Returns the weights of the gradients in d."""
-    mean = uniform(labeled).astype(gram.dtype)
+    mean = uniform_weights(labeled).astype(gram.dtype)
     if c == 0:
         return mean
     cosines, norms, nonzero = unit_gram(gram)
@@ -88,26 +88,27 @@ def cagrad_weights(
     # Coordinates in which the unit gradients are the rows of A = V L^(1/2), for their Gramian
     # C = V L V^T = A A^T. In them |d - g_0| is the norm of a vector, so that a component in the
     # null space of C cannot hide, and the coefficients of d - g_0 are bounded.
-    eigenvalues, basis, significant = spectrum(
+    eigenvalues, basis, significant = truncated_eigh(
         jnp.where(active[:, None] & active[None, :], cosines, 0.0)
     )
     roots = jnp.sqrt(eigenvalues)
     A = jnp.where(active[:, None] & significant[None, :], basis * roots[None, :], 0.0)
-    g_0 = dot(mean_coefficients, A)
+    g_0 = precise_dot(mean_coefficients, A)
     # Rounding can hide up to noise |x|^2 of the squared norm of a combination sum_i x_i u_i. What
     # it can hide of g_0 beyond the tolerance is subtracted from the squared radius, which stays 0
     # or more, and what it can hide of d - g_0 shortens d - g_0.
-    noise = gram_noise(cosines)
-    g_0_square = dot(g_0, g_0)
+    noise = _bound_gram_noise(cosines)
+    g_0_square = precise_dot(g_0, g_0)
     hidden = jnp.maximum(
-        noise * dot(mean_coefficients, mean_coefficients) - TOLERANCE * g_0_square, 0.0
+        noise * precise_dot(mean_coefficients, mean_coefficients) - _BALL_TOLERANCE * g_0_square,
+        0.0,
     )
     radius = jnp.sqrt(jnp.maximum(g_0_square - hidden, 0.0))
     g_0_norm = jnp.where(radius > 0, jnp.sqrt(g_0_square), 1.0)
-    y = worst_case_offset(A, g_0 / g_0_norm, relative_norms, c, active)
-    coefficients = dot(basis, y / roots)
-    largest_square = dot(y, y) + noise * dot(coefficients, coefficients)
-    excess = largest_square / ((1 + TOLERANCE) * c**2)
+    y = _maximize_worst_gain(A, g_0 / g_0_norm, relative_norms, c, active)
+    coefficients = precise_dot(basis, y / roots)
+    largest_square = precise_dot(y, y) + noise * precise_dot(coefficients, coefficients)
+    excess = largest_square / ((1 + _BALL_TOLERANCE) * c**2)
     coefficients = coefficients * jnp.minimum(1.0, jax.lax.rsqrt(jnp.maximum(excess, 1e-30)))
     weights = mean + jnp.where(active, radius * coefficients / relative_norms, 0.0)
     if c < 1:
@@ -115,12 +116,12 @@ def cagrad_weights(
     # For c >= 1 the ball contains d = 0. It is better for every task than a short d that consists
     # of rounding errors, as between gradients whose norms differ by a factor of 10^12.
     d_coefficients = jnp.where(active, weights * relative_norms, 0.0)
-    gains = jnp.where(active, dot(cosines, d_coefficients), 0.0)
-    conflict = jnp.min(gains) < -CONFLICT * jnp.abs(d_coefficients).sum()
+    gains = jnp.where(active, precise_dot(cosines, d_coefficients), 0.0)
+    conflict = jnp.min(gains) < -_MAX_CONFLICT * jnp.abs(d_coefficients).sum()
     return jnp.where(conflict, 0.0, weights)
 
 
-def gram_noise(cosines: Float[Array, "t t"]) -> float:
+def _bound_gram_noise(cosines: Float[Array, "t t"]) -> float:
     """Bounds the spectral norm of the rounding error in a Gramian of unit gradients.
 
     In float32 Gramians of 2 to 40 gradients of up to 10^7 parameters, errors of up to 8 (T = 2) and
@@ -129,7 +130,7 @@ def gram_noise(cosines: Float[Array, "t t"]) -> float:
     return 4 * max(len(cosines), 8) * float(jnp.finfo(cosines.dtype).eps)
 
 
-class Search(NamedTuple):
+class _SearchState(NamedTuple):
     """The state of an interior point method; the symbols are those of `_maximize_worst_gain`.
 
     Attributes:
@@ -151,7 +152,7 @@ class Search(NamedTuple):
     searching: Bool[Array, ""]
 
 
-def worst_case_offset(
+def _maximize_worst_gain(
     A: Float[Array, "t k"],
     center: Float[Array, " k"],
     norms: Float[Array, " t"],
@@ -193,13 +194,13 @@ def worst_case_offset(
     # A norm that overflows or an empty mask gives no scale.
     r = jnp.where(jnp.isfinite(r), r, 1.0)
     task_scale = jnp.where(active, r, 0.0)
-    cosines = dot(A, A.T)
-    center_gain = dot(A, center)
-    ridge = ridge_of(cosines)
+    cosines = precise_dot(A, A.T)
+    center_gain = precise_dot(A, center)
+    ridge = newton_ridge(cosines)
     count = jnp.maximum(active.sum(), 1)
 
     def worst_gain(y):
-        gains = (center_gain + dot(A, y)) / r
+        gains = (center_gain + precise_dot(A, y)) / r
         return jnp.min(jnp.where(active, gains, jnp.inf), initial=jnp.finfo(r.dtype).max)
 
     def better_of(best, y):
@@ -210,17 +211,17 @@ def worst_case_offset(
         better = level >= best[1] - 1e-5 * jnp.abs(best[1])
         return jnp.where(better, y, best[0]), jnp.where(better, level, best[1])
 
-    def step(state: Search) -> Search:
+    def step(state: _SearchState) -> _SearchState:
         w, slack, y, level, best, i, _ = state
-        mu = dot(w, slack) / count
-        g_w = dot(w, A)
+        mu = precise_dot(w, slack) / count
+        g_w = precise_dot(w, A)
         root = jnp.hypot(mu, c * jnp.linalg.norm(g_w))
         tau = (mu + root) / c
         dual_residual = c / tau * g_w - y
-        y_gain = dot(A, y)
+        y_gain = precise_dot(A, y)
         primal_residual = center_gain + y_gain - level * r - slack
         curvature = jnp.where(active, slack / w, 1.0)
-        tau_gradient = c / root * dot(A, g_w)  # d tau / d w
+        tau_gradient = c / root * precise_dot(A, g_w)  # d tau / d w
         # Linearized, the condition on y gives dy = dual_residual + c / tau A^T dw - y / tau dtau,
         # and complementarity gives ds = target - s - s / w dw with target = mu / w. Substituted
         # into primal feasibility, they leave a system of T + 1 equations for dw and dlevel.
@@ -232,20 +233,24 @@ def worst_case_offset(
         factors = lu_factor(system)
 
         def newton_direction(target):
-            rhs = target - slack - primal_residual - dot(A, dual_residual)
-            rhs = jnp.append(jnp.where(active, rhs, 0.0), 1.0 - dot(task_scale, w))
+            rhs = target - slack - primal_residual - precise_dot(A, dual_residual)
+            rhs = jnp.append(jnp.where(active, rhs, 0.0), 1.0 - precise_dot(task_scale, w))
             solution = lu_solve(*factors, rhs)
             dw, dlevel = solution[:-1], solution[-1]
-            dy = dual_residual + c / tau * dot(dw, A) - y / tau * dot(tau_gradient, dw)
+            dy = (
+                dual_residual
+                + c / tau * precise_dot(dw, A)
+                - y / tau * precise_dot(tau_gradient, dw)
+            )
             return dw, jnp.where(active, target - slack - curvature * dw, 0.0), dy, dlevel
 
         # Predictor: the step to mu = 0 shows by how much mu can fall. Corrector: mu falls by the
         # cube of that, and the predictor's second-order error dw ds is compensated.
         dw, ds, _, _ = newton_direction(jnp.zeros_like(w))
-        length = jnp.minimum(room(w, dw), room(slack, ds))
-        mu_predicted = dot(w + length * dw, slack + length * ds) / count
+        length = jnp.minimum(max_step(w, dw), max_step(slack, ds))
+        mu_predicted = precise_dot(w + length * dw, slack + length * ds) / count
         dw, ds, dy, dlevel = newton_direction(((mu_predicted / mu) ** 3 * mu - dw * ds) / w)
-        length = jnp.minimum(room(w, dw, jnp.inf), room(slack, ds, jnp.inf))
+        length = jnp.minimum(max_step(w, dw, jnp.inf), max_step(slack, ds, jnp.inf))
         length = jnp.minimum(1.0, 0.99 * length)
         y_new = y + length * dy
         y_new = y_new * jnp.minimum(1.0, c / jnp.maximum(jnp.linalg.norm(y_new), 1e-30))
@@ -253,7 +258,9 @@ def worst_case_offset(
         searching = ((mu > 1e-10) | inexact) & (mu > 1e-14)
         level = level + length * dlevel
         best = better_of(best, y_new)
-        new = Search(w + length * dw, slack + length * ds, y_new, level, best, i + 1, searching)
+        new = _SearchState(
+            w + length * dw, slack + length * ds, y_new, level, best, i + 1, searching
+        )
         # A step that overflows ends the search at the state before it.
         finite = jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(new)]).all()
         return jax.tree.map(
@@ -261,7 +268,7 @@ def worst_case_offset(
         )
 
     origin = jnp.zeros_like(center)
-    start = Search(
+    start = _SearchState(
         w=jnp.where(active, 1 / count, 0.0),
         slack=jnp.where(active, 1.0, 0.0),
         y=origin,

@@ -5,11 +5,13 @@ from jaxtyping import Array, Bool, Float, Key
 
 from mmjax.balance.base import Balancer, Wrt, from_gram
 from mmjax.balance.solvers.convex import unit_gram
-from mmjax.balance.solvers.spectrum import pseudo_solve
-from mmjax.kernels.linear_algebra import dot
+from mmjax.balance.solvers.spectrum import pinv_solve
+from mmjax.kernels.linear_algebra import precise_dot
 
 
-def config(*, wrt: Wrt = "params", weigh_heads: bool = False, rescale: bool = False) -> Balancer:
+def conflict_free(
+    *, wrt: Wrt = "params", weigh_heads: bool = False, rescale: bool = False
+) -> Balancer:
     """Takes the direction with equal cosines to all gradients, with their projections as length.
 
     With the unit gradients as the rows of U, the direction is u = U^+ 1 / |U^+ 1|, which solves
@@ -32,23 +34,23 @@ def config(*, wrt: Wrt = "params", weigh_heads: bool = False, rescale: bool = Fa
       >>> print(np.asarray(aggregator.update(gradients, aggregator.init(jnp.zeros(2)))[0]).round(3))
       [2. 2.]
     """
-    return from_gram(config_weights, wrt=wrt, weigh_heads=weigh_heads, rescale=rescale)
+    return from_gram(conflict_free_weights, wrt=wrt, weigh_heads=weigh_heads, rescale=rescale)
 
 
-def config_weights(
+def conflict_free_weights(
     gram: Float[Array, "t t"], *, key: Key[Array, ""], labeled: Bool[Array, " t"]
 ) -> Float[Array, " t"]:
     """Returns the weights of the tasks' gradients in the update."""
-    v, cosines, norms = equal_cosines(gram)
+    v, cosines, norms = solve_equal_cosines(gram)
     # With d = U^T v: U d = C v and |d|^2 = v^T C v. The update (sum_i g_i . d) d / |d|^2 has the
     # coefficients v (norms . C v) / |d|^2 of the unit gradients.
-    inner_products = dot(cosines, v)
-    square = dot(v, inner_products)
-    length = dot(norms, inner_products) / jnp.where(square > 0, square, 1.0)
+    inner_products = precise_dot(cosines, v)
+    square = precise_dot(v, inner_products)
+    length = precise_dot(norms, inner_products) / jnp.where(square > 0, square, 1.0)
     return v * length / norms
 
 
-def equal_cosines(
+def solve_equal_cosines(
     gram: Float[Array, "t t"],
 ) -> tuple[Float[Array, " t"], Float[Array, "t t"], Float[Array, " t"]]:
     """Returns (v, cosines C, norms) with C v = 1, so that U^T v has equal cosines to all gradients.
@@ -58,7 +60,7 @@ def equal_cosines(
     """
     cosines, norms, nonzero = unit_gram(gram)
     ones = nonzero.astype(gram.dtype)
-    v = pseudo_solve(cosines, ones)
+    v = pinv_solve(cosines, ones)
     # v^T C 1 = |C C^+ 1|^2 is the part of 1 that the range of C contains.
-    possible = dot(v, dot(cosines, ones)) > 1e-8 * ones.sum()
+    possible = precise_dot(v, precise_dot(cosines, ones)) > 1e-8 * ones.sum()
     return jnp.where(possible & nonzero, v, 0.0), cosines, norms

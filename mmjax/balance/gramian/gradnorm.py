@@ -8,10 +8,10 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from mmjax.balance.base import Balancer, Wrt, from_stateful_gram
-from mmjax.balance.losses.learned_weights import keep_unlabeled
+from mmjax.balance.losses.learned_weights import keep_unlabeled_entries
 from mmjax.types import Params
 
-FLOOR = 1e-4
+MIN_WEIGHT = 1e-4
 """The smallest weight, so that an overshooting step cannot make a weight negative for good."""
 
 
@@ -75,18 +75,20 @@ def gradnorm(
         losses = losses.astype(jnp.float32)
         initial = jnp.where(labeled & (state.initial <= 0), losses, state.initial)
         norms = jnp.sqrt(jnp.maximum(jnp.diag(gram), 0.0))
-        gradient = slope(state.weights, norms, relative(losses, initial, labeled) ** alpha, labeled)
+        gradient = _weight_gradient(
+            state.weights, norms, _relative_losses(losses, initial, labeled) ** alpha, labeled
+        )
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.weights)
-        moved = jnp.where(labeled, jnp.maximum(state.weights + updates, FLOOR), 0.0)
+        moved = jnp.where(labeled, jnp.maximum(state.weights + updates, MIN_WEIGHT), 0.0)
         total = jnp.where(labeled, state.weights, 0.0).sum()
         moved = moved * (total / jnp.where(labeled.any(), moved.sum(), 1.0))
         new = GradNormState(moved, initial, opt_state)
-        return state.weights, keep_unlabeled(new, state, labeled)
+        return state.weights, keep_unlabeled_entries(new, state, labeled)
 
     return from_stateful_gram(init, weights, wrt=wrt, weigh_heads=weigh_heads, rescale=rescale)
 
 
-def relative(
+def _relative_losses(
     losses: Float[Array, " t"], initial: Float[Array, " t"], labeled: Bool[Array, " t"]
 ) -> Float[Array, " t"]:
     """Divides each loss by its initial value, and by the mean of that over the labeled tasks."""
@@ -96,7 +98,7 @@ def relative(
     return jnp.where(known & (mean > 0), ratios / jnp.where(mean > 0, mean, 1.0), 1.0)
 
 
-def slope(
+def _weight_gradient(
     weights: Float[Array, " t"],
     norms: Float[Array, " t"],
     rates: Float[Array, " t"],

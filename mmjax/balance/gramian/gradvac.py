@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mmjax.balance.base import Balancer, Wrt, from_stateful_gram
-from mmjax.balance.gramian.pcgrad import random_orders
+from mmjax.balance.gramian.pcgrad import draw_task_orders
 from mmjax.balance.solvers.convex import unit_gram
-from mmjax.kernels.linear_algebra import dot
+from mmjax.kernels.linear_algebra import precise_dot
 from mmjax.types import Params
 
-LIMIT = 1 - 1e-6
+_MAX_TARGET = 1 - 1e-6
 """The largest target: a cosine of 1 takes an infinite multiple of the other gradient."""
 
 
@@ -73,15 +73,15 @@ def gradvac_weights(
     """Returns (weights of the tasks' gradients in the sum of the turned gradients, new targets)."""
     t = len(gram)
     cosines, norms, nonzero = unit_gram(gram)
-    orders = random_orders(key, t)
-    turned, targets = jax.vmap(partial(turn, cosines, nonzero, beta))(
+    orders = draw_task_orders(key, t)
+    turned, targets = jax.vmap(partial(_turn_gradient, cosines, nonzero, beta))(
         jnp.arange(t), targets, orders
     )
     # Row i holds the coefficients of the unit gradients in the turned g_i / |g_i|.
-    return dot(jnp.where(nonzero, norms, 0.0), turned) / norms, targets
+    return precise_dot(jnp.where(nonzero, norms, 0.0), turned) / norms, targets
 
 
-def turn(
+def _turn_gradient(
     cosines: Float[Array, "t t"],
     nonzero: Bool[Array, " t"],
     beta: float,
@@ -100,13 +100,13 @@ def turn(
     def turn_toward(carry, j):
         # c: coefficients of g in the unit gradients; inner: its inner products with them.
         c, inner, targets = carry
-        square = dot(c, inner)
+        square = precise_dot(c, inner)
         # What remains of a gradient that another cancels is rounding errors without a direction.
         possible = nonzero[i] & nonzero[j] & (i != j) & (square > 1e-6 * jnp.abs(c).sum() ** 2)
         norm = jnp.sqrt(jnp.where(possible, square, 1.0))
         cosine = jnp.clip(inner[j] / norm, -1, 1)
-        target = jnp.minimum(targets[j], LIMIT)
-        sine, target_sine = sine_of(cosine), jnp.sqrt(jnp.maximum(1 - target**2, 1e-6))
+        target = jnp.minimum(targets[j], _MAX_TARGET)
+        sine, target_sine = _sine(cosine), jnp.sqrt(jnp.maximum(1 - target**2, 1e-6))
         step = norm * (target * sine / target_sine - cosine)
         step = jnp.where(possible & (cosine < target), step, 0.0)
         mean = jnp.where(possible, (1 - beta) * targets[j] + beta * cosine, targets[j])
@@ -117,7 +117,7 @@ def turn(
     return c, targets
 
 
-def sine_of(cosine: Float[Array, ""]) -> Float[Array, ""]:
+def _sine(cosine: Float[Array, ""]) -> Float[Array, ""]:
     """Returns the sine; 0 if it is below 1/1000, where it is the root of rounding errors."""
     square = 1 - cosine**2
     return jnp.sqrt(jnp.where(square > 1e-6, square, 0.0))

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from mmjax.balance.base import Balancer, Wrt, from_gram
-from mmjax.balance.gramian.conflict_free import equal_cosines
+from mmjax.balance.gramian.conflict_free import solve_equal_cosines
 
 
 def imtl_g(*, wrt: Wrt = "params", weigh_heads: bool = False, rescale: bool = False) -> Balancer:
@@ -43,7 +43,7 @@ def imtl_g_weights(
     gram: Float[Array, "t t"], *, key: Key[Array, ""], labeled: Bool[Array, " t"]
 ) -> Float[Array, " t"]:
     """Returns weights proportional to D^-1 v, with C v = 1, and with the sum 1."""
-    v, _, norms = equal_cosines(gram)
+    v, _, norms = solve_equal_cosines(gram)
     # In units of the smallest active norm, since the weights of long gradients can underflow.
     w = v * (jnp.min(jnp.where(v != 0, norms, jnp.inf)) / norms)
     total = w.sum()

@@ -3,10 +3,10 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from mmjax.balance.base import Balancer, Wrt, from_stateful_gram, no_state
+from mmjax.balance.base import Balancer, Wrt, from_stateful_gram, init_empty_state
 from mmjax.balance.solvers.convex import min_norm_point
 
-NORMALIZATIONS = ("none", "l2", "loss", "loss+")
+_NORMALIZATIONS = ("none", "l2", "loss", "loss+")
 
 
 def mgda(
@@ -48,17 +48,19 @@ def mgda(
       >>> print(np.asarray(aggregator.update(gradients, aggregator.init(jnp.zeros(2)))[0]).round(3))
       [0.4 0.8]
     """
-    if normalization not in NORMALIZATIONS:
+    if normalization not in _NORMALIZATIONS:
         raise ValueError(
-            f"mgda: normalization is {normalization!r}; it must be one of {NORMALIZATIONS}."
+            f"mgda: normalization is {normalization!r}; it must be one of {_NORMALIZATIONS}."
         )
 
     def weights(gram, losses, state, *, key, labeled):
-        divisors = normalizers(gram, losses, normalization)
+        divisors = _gradient_divisors(gram, losses, normalization)
         gram = gram / divisors[:, None] / divisors[None, :]
         return mgda_weights(gram, key=key, labeled=labeled) / divisors, state
 
-    return from_stateful_gram(no_state, weights, wrt=wrt, weigh_heads=weigh_heads, rescale=rescale)
+    return from_stateful_gram(
+        init_empty_state, weights, wrt=wrt, weigh_heads=weigh_heads, rescale=rescale
+    )
 
 
 def mgda_weights(
@@ -68,7 +70,7 @@ def mgda_weights(
     return min_norm_point(gram, labeled)
 
 
-def normalizers(
+def _gradient_divisors(
     gram: Float[Array, "t t"], losses: Float[Array, " t"], normalization: str
 ) -> Float[Array, " t"]:
     """Returns what the gradients are divided by; 1 in place of 0."""

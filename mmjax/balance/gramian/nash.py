@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mmjax.balance.base import Balancer, State, Wrt, from_gram
-from mmjax.balance.solvers.convex import power_equation, unit_gram
-from mmjax.parameters import merge
+from mmjax.balance.solvers.convex import solve_power_equation, unit_gram
+from mmjax.parameters import merge_params
 from mmjax.types import Params
 
 
@@ -53,7 +53,7 @@ def nash(
     if every < 1:
         raise ValueError(f"nash: every is {every}; it must be 1 or more.")
     always = from_gram(nash_weights, wrt=wrt, weigh_heads=weigh_heads, rescale=rescale)
-    return always if every == 1 else occasionally(always, every, weigh_heads)
+    return always if every == 1 else _update_occasionally(always, every, weigh_heads)
 
 
 def fairgrad(
@@ -120,7 +120,7 @@ def fairgrad_weights(
     # p by a constant s scales x by s^(1 / (1 + power)), so p is centered in the solver's range.
     log_p = (power - 1) * jnp.where(active, jnp.log(norms), 0.0)
     mean_log_p = log_p.sum() / jnp.maximum(active.sum(), 1)
-    x = power_equation(cosines, jnp.where(active, log_p - mean_log_p, 0.0), power)
+    x = solve_power_equation(cosines, jnp.where(active, log_p - mean_log_p, 0.0), power)
     return jnp.where(active, x * jnp.exp(mean_log_p / (1 + power)) / norms, 0.0)
 
 
@@ -132,7 +132,7 @@ class OccasionalState(NamedTuple):
     inner: State
 
 
-def occasionally(balancer: Balancer, every: int, weigh_heads: bool) -> Balancer:
+def _update_occasionally(balancer: Balancer, every: int, weigh_heads: bool) -> Balancer:
     """Applies the balancer in every `every`-th step, and its last weights in the others.
 
     A task without labels in a step that updates the weights keeps its weight, initially 1.
@@ -152,7 +152,7 @@ def occasionally(balancer: Balancer, every: int, weigh_heads: bool) -> Balancer:
         def keep_weights():
             w = jnp.where(labeled, state.weights, 0.0)
             task_specific = pullback.task_specific(w if weigh_heads else jnp.ones_like(w))
-            return merge(pullback.shared(w), task_specific), state.weights, state.inner
+            return merge_params(pullback.shared(w), task_specific), state.weights, state.inner
 
         gradient, w, inner = jax.lax.cond(state.steps % every == 0, update_weights, keep_weights)
         new = OccasionalState(state.steps + 1, w, inner)

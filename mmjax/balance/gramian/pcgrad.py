@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mmjax.balance.base import Balancer, Wrt, from_gram
-from mmjax.kernels.linear_algebra import dot
+from mmjax.kernels.linear_algebra import precise_dot
 
 
 def pcgrad(*, wrt: Wrt = "params", weigh_heads: bool = False, rescale: bool = False) -> Balancer:
@@ -38,7 +38,7 @@ def pcgrad_weights(
     def project(carry, j):
         i, coefficients = carry
         # The component along the ORIGINAL gradient of task j; a zero gradient has none.
-        inner = dot(coefficients, gram[j])
+        inner = precise_dot(coefficients, gram[j])
         square = gram[j, j]
         conflict = (inner < 0) & (square > 0) & (i != j)
         step = jnp.where(conflict, inner / jnp.where(square > 0, square, 1.0), 0.0)
@@ -47,9 +47,9 @@ def pcgrad_weights(
     def project_gradient(i, order):
         return jax.lax.scan(project, (i, jnp.eye(t, dtype=gram.dtype)[i]), order)[0][1]
 
-    return jax.vmap(project_gradient)(jnp.arange(t), random_orders(key, t)).sum(0)
+    return jax.vmap(project_gradient)(jnp.arange(t), draw_task_orders(key, t)).sum(0)
 
 
-def random_orders(key: Key[Array, ""], tasks: int) -> Int[Array, "t t"]:
+def draw_task_orders(key: Key[Array, ""], tasks: int) -> Int[Array, "t t"]:
     """Draws one random order of all tasks per task."""
     return jax.vmap(lambda k: jax.random.permutation(k, tasks))(jax.random.split(key, tasks))

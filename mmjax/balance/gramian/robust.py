@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from mmjax.balance.base import Balancer, Wrt, from_gram, from_jacobian, no_state
-from mmjax.balance.jacobian_rows import a_row
-from mmjax.balance.solvers.convex import uniform
+from mmjax.balance.base import Balancer, Wrt, from_gram, from_jacobian, init_empty_state
+from mmjax.balance.jacobian_rows import expand_to_rows
+from mmjax.balance.solvers.convex import uniform_weights
 from mmjax.types import Params
 
 
@@ -88,31 +88,31 @@ def krum_weights(
     neighbors = jnp.maximum(n - wrong - 2, 1)
     distances = jnp.where(
         labeled[:, None] & labeled[None] & ~jnp.eye(len(gram), dtype=bool),
-        squared_distances(gram),
+        _squared_distances(gram),
         jnp.inf,
     )
-    scores = nearest_sum(distances, neighbors)
+    scores = _sum_nearest(distances, neighbors)
     # The rounding error of a score: that of squared lengths, and of their sum.
     noise = 16 * jnp.finfo(gram.dtype).eps * (neighbors * jnp.diag(gram) + scores)
-    w = places(jnp.where(labeled, scores, jnp.inf), noise, selected)
+    w = _selection_shares(jnp.where(labeled, scores, jnp.inf), noise, selected)
     w = jnp.where(labeled, w, 0.0)
     return w / jnp.maximum(w.sum(), jnp.finfo(w.dtype).tiny)
 
 
-def squared_distances(gram: Float[Array, "t t"]) -> Float[Array, "t t"]:
+def _squared_distances(gram: Float[Array, "t t"]) -> Float[Array, "t t"]:
     """Returns the squared distances |g_i|^2 + |g_j|^2 - 2 g_i . g_j between the gradients."""
     square = jnp.diag(gram)
     return jnp.maximum(square[:, None] + square[None] - gram - gram.T, 0.0)
 
 
-def nearest_sum(distances: Float[Array, "t t"], neighbors: Int[Array, ""]) -> Float[Array, " t"]:
+def _sum_nearest(distances: Float[Array, "t t"], neighbors: Int[Array, ""]) -> Float[Array, " t"]:
     """Sums the smallest finite entries of each row."""
     ordered = jnp.sort(distances, axis=1)
     near = (jnp.arange(len(distances)) < neighbors)[None] & jnp.isfinite(ordered)
     return jnp.where(near, ordered, 0.0).sum(1)
 
 
-def places(
+def _selection_shares(
     scores: Float[Array, " t"], noise: Float[Array, " t"], selected: int
 ) -> Float[Array, " t"]:
     """Returns each task's share of the selected places; equal scores share places evenly."""
@@ -147,27 +147,27 @@ def trimmed_mean(trim: int = 1) -> Balancer:
         raise ValueError(f"trimmed_mean: trim is {trim}; it must be 0 or more.")
 
     def direction(jacobian, losses, state, *, key, labeled):
-        mean = jax.tree.map(lambda rows: trimmed(rows, labeled, trim), jacobian)
-        return mean, uniform(labeled), state
+        mean = jax.tree.map(lambda rows: _average_trimmed(rows, labeled, trim), jacobian)
+        return mean, uniform_weights(labeled), state
 
-    return from_jacobian(no_state, direction)
+    return from_jacobian(init_empty_state, direction)
 
 
-def trimmed(rows: Array, labeled: Bool[Array, " t"], trim: int) -> Array:
+def _average_trimmed(rows: Array, labeled: Bool[Array, " t"], trim: int) -> Array:
     """Averages the labeled rows between the extremes, per entry: [t, ...] to [...]."""
     n = labeled.sum()
     cut = jnp.minimum(trim, jnp.maximum(n - 1, 0) // 2)
-    rank = ranks(rows, labeled)
-    inside = a_row(labeled, rows) & (rank >= cut) & (rank < n - cut)
+    rank = _rank_entries(rows, labeled)
+    inside = expand_to_rows(labeled, rows) & (rank >= cut) & (rank < n - cut)
     return jnp.where(inside, rows, 0.0).sum(0) / jnp.maximum(n - 2 * cut, 1)
 
 
-def ranks(rows: Array, labeled: Bool[Array, " t"]) -> Array:
+def _rank_entries(rows: Array, labeled: Bool[Array, " t"]) -> Array:
     """Counts the labeled rows with a smaller entry in the same place; of equals the first is less.
 
     It compares all pairs, which for few rows takes a tenth of the time of XLA's sort on CPU.
     """
-    index = a_row(jnp.arange(len(rows)), rows)
+    index = expand_to_rows(jnp.arange(len(rows)), rows)
 
     def count_smaller(j: Int[Array, ""], counts: Array) -> Array:
         other = rows[j][None]

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from mmjax.balance.base import Balancer, Wrt, from_gram
-from mmjax.balance.solvers.convex import nonnegative_qp, uniform, unit_gram
-from mmjax.kernels.linear_algebra import dot
+from mmjax.balance.solvers.convex import solve_nonnegative_qp, uniform_weights, unit_gram
+from mmjax.kernels.linear_algebra import precise_dot
 
 
 def upgrad(
@@ -46,7 +46,7 @@ def upgrad(
     """
 
     def weights(gram, *, key, labeled):
-        return upgrad_weights(ridged(gram, ridge), key=key, labeled=labeled)
+        return upgrad_weights(_add_ridge(gram, ridge), key=key, labeled=labeled)
 
     return from_gram(weights, wrt=wrt, weigh_heads=weigh_heads, rescale=rescale)
 
@@ -78,7 +78,7 @@ def dualproj(
     """
 
     def weights(gram, *, key, labeled):
-        return dualproj_weights(ridged(gram, ridge), key=key, labeled=labeled)
+        return dualproj_weights(_add_ridge(gram, ridge), key=key, labeled=labeled)
 
     return from_gram(weights, wrt=wrt, weigh_heads=weigh_heads, rescale=rescale)
 
@@ -89,13 +89,13 @@ def upgrad_weights(
     """Returns the weights of the gradients in the mean of the projections; 0 or more."""
     cosines, norms, nonzero = unit_gram(gram)
     # Row i holds the multipliers v for g = the unit gradient i, whose J g is row i of the cosines.
-    multipliers = jax.vmap(nonnegative_qp, (None, 0))(cosines, cosines)
+    multipliers = jax.vmap(solve_nonnegative_qp, (None, 0))(cosines, cosines)
     # A zero gradient, whose norm counts as 1, gets nothing: what the solver leaves in its row,
     # about 1e-6, would be large beside short gradients.
     multipliers = jnp.where(nonzero[:, None], multipliers, 0.0)
     lengths = jnp.where(labeled, norms, 0.0)
     projections = jnp.eye(len(gram), dtype=gram.dtype) + multipliers
-    return dot(lengths / jnp.maximum(labeled.sum(), 1), projections) / norms
+    return precise_dot(lengths / jnp.maximum(labeled.sum(), 1), projections) / norms
 
 
 def dualproj_weights(
@@ -103,16 +103,16 @@ def dualproj_weights(
 ) -> Float[Array, " t"]:
     """Returns the weights of the gradients in the projection of their mean; 0 or more."""
     cosines, norms, nonzero = unit_gram(gram)
-    mean = uniform(labeled)
+    mean = uniform_weights(labeled)
     largest = jnp.max(jnp.where(nonzero, norms, 0.0))
     relative_norms = norms / jnp.where(largest > 0, largest, 1.0)
     # J g for the unit gradients as the rows of J and the mean g, in units of the largest norm. A
     # positive entry for a zero gradient keeps its multiplier at 0.
-    inner_products = jnp.where(nonzero, dot(cosines, mean * relative_norms), 1.0)
-    multipliers = nonnegative_qp(cosines, inner_products)
+    inner_products = jnp.where(nonzero, precise_dot(cosines, mean * relative_norms), 1.0)
+    multipliers = solve_nonnegative_qp(cosines, inner_products)
     return mean + jnp.where(nonzero, multipliers / relative_norms, 0.0)
 
 
-def ridged(gram: Float[Array, "t t"], ridge: float) -> Float[Array, "t t"]:
+def _add_ridge(gram: Float[Array, "t t"], ridge: float) -> Float[Array, "t t"]:
     """Adds a multiple of the trace of the Gramian to its diagonal."""
     return gram + ridge * jnp.trace(gram) * jnp.eye(len(gram), dtype=gram.dtype)

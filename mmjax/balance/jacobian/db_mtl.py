@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from mmjax.balance.base import Balancer
-from mmjax.balance.jacobian_rows import a_row, keep_unlabeled_rows, row_norms, zero_rows
+from mmjax.balance.jacobian_rows import expand_to_rows, keep_unlabeled_rows, row_norms, zero_rows
 from mmjax.balance.pullback import weighted_sum
-from mmjax.parameters import merge
+from mmjax.parameters import merge_params
 from mmjax.types import Params
 
-EPSILON = 1e-8
+_EPSILON = 1e-8
 """Added to a loss before the logarithm."""
 
 
@@ -57,24 +57,24 @@ def db_mtl(beta: float = 0.9, decay: float = 0.5) -> Balancer:
         return DbMtlState(zero_rows(params, len(tasks)), jnp.zeros(len(tasks), jnp.float32))
 
     def update(losses, pullback, state, *, key, labeled):
-        slopes = jnp.where(labeled, 1 / (losses.astype(jnp.float32) + EPSILON), 0.0)
+        slopes = jnp.where(labeled, 1 / (losses.astype(jnp.float32) + _EPSILON), 0.0)
         steps = state.steps + labeled
         old_weight = beta / jnp.maximum(steps, 1.0) ** decay
 
         def update_mean(old, row):
-            new = row * a_row(slopes, row)
-            return new + a_row(old_weight, row) * (old - new)
+            new = row * expand_to_rows(slopes, row)
+            return new + expand_to_rows(old_weight, row) * (old - new)
 
         means = jax.tree.map(update_mean, state.means, pullback.jacobian())
         means = keep_unlabeled_rows(means, state.means, labeled)
-        w = to_the_longest(jnp.where(labeled, row_norms(means), 0.0))
-        gradient = merge(weighted_sum(means, w), pullback.task_specific(slopes))
+        w = _factors_to_max_norm(jnp.where(labeled, row_norms(means), 0.0))
+        gradient = merge_params(weighted_sum(means, w), pullback.task_specific(slopes))
         return gradient, w, DbMtlState(means, steps)
 
     return Balancer(init, update)
 
 
-def to_the_longest(norms: Float[Array, " t"]) -> Float[Array, " t"]:
+def _factors_to_max_norm(norms: Float[Array, " t"]) -> Float[Array, " t"]:
     """Returns factors that give rows of these norms the largest norm; 0 for rows of zeros."""
     ratios = norms.max() / jnp.where(norms > 0, norms, 1.0)
     # A finite bound, since an infinite factor of a row with zeros is NaN.

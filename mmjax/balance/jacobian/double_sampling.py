@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from mmjax.balance.base import Balancer, rescaled
-from mmjax.balance.jacobian.moco import on_labeled
-from mmjax.balance.solvers.convex import project_simplex, uniform
-from mmjax.kernels.linear_algebra import dot
-from mmjax.parameters import merge
+from mmjax.balance.base import Balancer, rescale_weights
+from mmjax.balance.jacobian.moco import normalize_over_labeled
+from mmjax.balance.solvers.convex import project_simplex, uniform_weights
+from mmjax.kernels.linear_algebra import precise_dot
+from mmjax.parameters import merge_params
 from mmjax.types import Params
 
 
@@ -69,22 +69,22 @@ def sdmgrad(
     """
 
     def weights(gram, w, labeled):
-        mean = uniform(labeled)
+        mean = uniform_weights(labeled)
         # In two steps, since the squares in the Frobenius norm can overflow.
         size = jnp.max(jnp.abs(gram))
         gram = gram / jnp.where(size > 0, size, 1.0)
         gram = gram / jnp.maximum(jnp.sqrt((gram**2).sum()), 1.0)
-        mean_slope = pull * dot(gram, mean)
+        mean_slope = pull * precise_dot(gram, mean)
 
         def step(_, carry):
             w, velocity = carry
-            velocity = momentum * velocity + dot(gram, w) + mean_slope
+            velocity = momentum * velocity + precise_dot(gram, w) + mean_slope
             return project_simplex(w - learning_rate * velocity, labeled), velocity
 
         w = jax.lax.fori_loop(0, steps, step, (w, jnp.zeros_like(w)))[0]
         return w + pull * mean, w
 
-    return double_sampling(weights, weigh_heads=weigh_heads, rescale=rescale)
+    return _from_cross_gramian(weights, weigh_heads=weigh_heads, rescale=rescale)
 
 
 def modo(
@@ -131,14 +131,14 @@ def modo(
     """
 
     def weights(gram, w, labeled):
-        slope = dot(gram, w) + regularization * w
+        slope = precise_dot(gram, w) + regularization * w
         w = project_simplex(w - learning_rate * slope, labeled)
         return w, w
 
-    return double_sampling(weights, weigh_heads=weigh_heads, rescale=rescale)
+    return _from_cross_gramian(weights, weigh_heads=weigh_heads, rescale=rescale)
 
 
-def double_sampling(
+def _from_cross_gramian(
     weights: Callable[..., tuple[Float[Array, " t"], Float[Array, " t"]]],
     *,
     weigh_heads: bool,
@@ -156,23 +156,23 @@ def double_sampling(
 
     def update(losses, pullback, state, *, key, labeled):
         first, second = pullback.parts or (pullback, pullback)
-        gram = cross_gramian(first.jacobian(), second.jacobian())
-        old, mass = on_labeled(state, labeled)
+        gram = _cross_gramian(first.jacobian(), second.jacobian())
+        old, mass = normalize_over_labeled(state, labeled)
         w, new = weights(gram, old, labeled)
         w = jnp.where(labeled, w, 0.0)
-        w = rescaled(w, labeled) if rescale else w
+        w = rescale_weights(w, labeled) if rescale else w
         task_specific = pullback.task_specific(w if weigh_heads else jnp.ones_like(w))
-        gradient = merge(pullback.shared(w), task_specific)
+        gradient = merge_params(pullback.shared(w), task_specific)
         return gradient, w, jnp.where(labeled, mass * new, state)
 
     return Balancer(init, update, parts=2)
 
 
-def cross_gramian(first: PyTree[Array], second: PyTree[Array]) -> Float[Array, "t t"]:
+def _cross_gramian(first: PyTree[Array], second: PyTree[Array]) -> Float[Array, "t t"]:
     """Returns the inner products [t t] of the rows of two Jacobians, as in `gramian`."""
 
     def flatten(leaf: Array) -> Float[Array, "t p"]:
         return leaf.reshape(len(leaf), -1).astype(jnp.promote_types(leaf.dtype, jnp.float32))
 
-    products = jax.tree.map(lambda a, b: dot(flatten(a), flatten(b).T), first, second)
+    products = jax.tree.map(lambda a, b: precise_dot(flatten(a), flatten(b).T), first, second)
     return jax.tree.reduce(jnp.add, products)

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from mmjax.balance.base import Balancer, rescaled
+from mmjax.balance.base import Balancer, rescale_weights
 from mmjax.balance.jacobian_rows import keep_unlabeled_rows, zero_rows
 from mmjax.balance.pullback import weighted_sum
-from mmjax.parameters import merge
+from mmjax.parameters import merge_params
 from mmjax.types import Params
 
-LOWEST = -1e6
+_MIN_LOG_WEIGHT = -1e6
 """The smallest log weight: its weight is 0, and unlike minus infinity it has finite sums."""
 
 
@@ -66,20 +66,20 @@ def excess_mtl(
         jacobian = pullback.jacobian()
         squares = jax.tree.map(lambda h, g: h + g.astype(jnp.float32) ** 2, state.squares, jacobian)
         squares = keep_unlabeled_rows(squares, state.squares, labeled)
-        risk = excess_risk(jacobian, squares)
+        risk = _estimate_excess_risk(jacobian, squares)
         first = jnp.where(labeled & (state.first <= 0), risk, state.first)
         growth = learning_rate * risk / jnp.where(first > 0, first, 1.0)
-        log_weights = grown(state.log_weights, growth, labeled)
+        log_weights = _grow_log_weights(state.log_weights, growth, labeled)
         w = jax.nn.softmax(log_weights, where=labeled)
-        w = rescaled(w, labeled) if rescale else w
+        w = rescale_weights(w, labeled) if rescale else w
         task_specific = pullback.task_specific(w if weigh_heads else jnp.ones_like(w))
-        gradient = merge(weighted_sum(jacobian, w), task_specific)
+        gradient = merge_params(weighted_sum(jacobian, w), task_specific)
         return gradient, w, ExcessMtlState(squares, first, log_weights)
 
     return Balancer(init, update)
 
 
-def excess_risk(jacobian: PyTree[Array], squares: PyTree[Array]) -> Float[Array, " t"]:
+def _estimate_excess_risk(jacobian: PyTree[Array], squares: PyTree[Array]) -> Float[Array, " t"]:
     """Returns sum_p g_p^2 / sqrt(h_p) per task, for the gradients g and the sums of squares h."""
 
     def leaf_risk(g: Array, h: Array) -> Float[Array, " t"]:
@@ -89,12 +89,12 @@ def excess_risk(jacobian: PyTree[Array], squares: PyTree[Array]) -> Float[Array,
     return jnp.stack(jax.tree.leaves(jax.tree.map(leaf_risk, jacobian, squares))).sum(0)
 
 
-def grown(
+def _grow_log_weights(
     log_weights: Float[Array, " t"], growth: Float[Array, " t"], labeled: Bool[Array, " t"]
 ) -> Float[Array, " t"]:
     """Adds the growth to the labeled tasks' log weights and keeps the sum of their weights."""
     # An infinite growth would make the log weights NaN.
-    moved = log_weights + jnp.minimum(growth, -LOWEST)
+    moved = log_weights + jnp.minimum(growth, -_MIN_LOG_WEIGHT)
     total = jax.nn.logsumexp(log_weights, where=labeled)
     moved = moved - jax.nn.logsumexp(moved, where=labeled) + total
-    return jnp.where(labeled, jnp.maximum(moved, LOWEST), log_weights)
+    return jnp.where(labeled, jnp.maximum(moved, _MIN_LOG_WEIGHT), log_weights)

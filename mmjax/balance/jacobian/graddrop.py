@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
-from mmjax.balance.base import Balancer, from_jacobian, no_state
+from mmjax.balance.base import Balancer, from_jacobian, init_empty_state
 
 
 def graddrop() -> Balancer:
@@ -37,12 +37,12 @@ def graddrop() -> Balancer:
         # One draw for all entries: one generator per leaf would take long to compile.
         flat, to_tree = ravel_pytree(jax.tree.map(lambda rows: jnp.float32(rows[0]), jacobian))
         draws = to_tree(jax.random.uniform(key, flat.shape))
-        return jax.tree.map(one_sign, jacobian, draws), labeled.astype(jnp.float32), state
+        return jax.tree.map(sum_one_sign, jacobian, draws), labeled.astype(jnp.float32), state
 
-    return from_jacobian(no_state, direction)
+    return from_jacobian(init_empty_state, direction)
 
 
-def one_sign(rows: Array, draw: Array) -> Array:
+def sum_one_sign(rows: Array, draw: Array) -> Array:
     """Sums the positive or the negative entries: [t, ...] to [...]; `draw` is in [0, 1)."""
     rows = rows.astype(jnp.float32)
     positive, negative = jnp.maximum(rows, 0).sum(0), jnp.minimum(rows, 0).sum(0)

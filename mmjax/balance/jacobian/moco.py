@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from mmjax.balance.base import Balancer, from_jacobian, rescaled
-from mmjax.balance.jacobian_rows import a_row, keep_unlabeled_rows, zero_rows
+from mmjax.balance.base import Balancer, from_jacobian, rescale_weights
+from mmjax.balance.jacobian_rows import expand_to_rows, keep_unlabeled_rows, zero_rows
 from mmjax.balance.pullback import gramian, weighted_sum
-from mmjax.balance.solvers.convex import project_simplex, uniform
-from mmjax.kernels.linear_algebra import dot
+from mmjax.balance.solvers.convex import project_simplex, uniform_weights
+from mmjax.kernels.linear_algebra import precise_dot
 from mmjax.types import Params
 
 
@@ -78,23 +78,23 @@ def moco(
         steps = state.steps + labeled
         slowdown = jnp.maximum(steps, 1.0) ** decay
         estimates = jax.tree.map(
-            lambda y, g: y - a_row(beta / slowdown, y) * (y - g), state.estimates, jacobian
+            lambda y, g: y - expand_to_rows(beta / slowdown, y) * (y - g), state.estimates, jacobian
         )
         estimates = keep_unlabeled_rows(estimates, state.estimates, labeled)
-        old, mass = on_labeled(state.weights, labeled)
-        slope = dot(gramian(estimates), old) + rho * old
+        old, mass = normalize_over_labeled(state.weights, labeled)
+        slope = precise_dot(gramian(estimates), old) + rho * old
         w = project_simplex(old - gamma / slowdown * slope, labeled)
         new = MocoState(estimates, jnp.where(labeled, mass * w, state.weights), steps)
-        used = rescaled(w, labeled) if rescale else w
+        used = rescale_weights(w, labeled) if rescale else w
         return weighted_sum(estimates, used), used, new
 
     return from_jacobian(init, direction)
 
 
-def on_labeled(
+def normalize_over_labeled(
     weights: Float[Array, " t"], labeled: Bool[Array, " t"]
 ) -> tuple[Float[Array, " t"], Float[Array, ""]]:
     """Returns (weights of the labeled tasks, scaled to sum to 1; their sum before)."""
     mass = jnp.where(labeled, weights, 0.0).sum()
     scaled = jnp.where(labeled, weights, 0.0) / jnp.where(mass > 0, mass, 1.0)
-    return jnp.where(mass > 0, scaled, uniform(labeled)), mass
+    return jnp.where(mass > 0, scaled, uniform_weights(labeled)), mass

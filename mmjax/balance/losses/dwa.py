@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mmjax.balance.base import Balancer
-from mmjax.balance.losses.stateless import positive, shares
+from mmjax.balance.losses.stateless import clip_to_positive, masked_softmax
 from mmjax.types import Params
 
 
@@ -68,14 +68,14 @@ def dwa(temperature: float = 2.0, steps: int = 100) -> Balancer:
         return DwaState(jnp.zeros((), jnp.int32), zeros, zeros, ones, ones, zeros > 0)
 
     def update(losses, pullback, state, *, key, labeled):
-        ratio = positive(state.last) / positive(state.before)
-        w = shares(ratio / temperature, labeled) * labeled.sum()
-        return pullback(w), w, advance(state, losses, labeled, steps)
+        ratio = clip_to_positive(state.last) / clip_to_positive(state.before)
+        w = masked_softmax(ratio / temperature, labeled) * labeled.sum()
+        return pullback(w), w, _advance_period(state, losses, labeled, steps)
 
     return Balancer(init, update)
 
 
-def advance(
+def _advance_period(
     state: DwaState, losses: Float[Array, " t"], labeled: Bool[Array, " t"], steps: int
 ) -> DwaState:
     """Adds the losses of one step to the state; the last step of a period stores the means."""

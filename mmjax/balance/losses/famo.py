@@ -8,8 +8,8 @@ import optax
 from jaxtyping import Array, Float
 
 from mmjax.balance.base import Balancer
-from mmjax.balance.losses.learned_weights import keep_unlabeled
-from mmjax.balance.losses.stateless import by_task, positive, shares
+from mmjax.balance.losses.learned_weights import keep_unlabeled_entries
+from mmjax.balance.losses.stateless import clip_to_positive, masked_softmax, order_by_task
 from mmjax.types import Params
 
 
@@ -60,20 +60,22 @@ def famo(
 
     def init(tasks: Sequence[str], params: Params) -> FamoState:
         zeros = jnp.zeros(len(tasks))
-        least = zeros if bounds is None else by_task("famo: bounds", bounds, tasks)
+        least = zeros if bounds is None else order_by_task("famo: bounds", bounds, tasks)
         return FamoState(zeros, optimizer.init(zeros), least)
 
     def update(losses, pullback, state, *, key, labeled):
-        w = shares(state.logits - jnp.log(positive(losses - state.bounds)), labeled)
+        w = masked_softmax(state.logits - jnp.log(clip_to_positive(losses - state.bounds)), labeled)
         return pullback(w), w, state
 
     def after(state, before, after, *, labeled):
-        fall = jnp.log(positive(before - state.bounds)) - jnp.log(positive(after - state.bounds))
-        z = shares(state.logits, labeled)
+        fall = jnp.log(clip_to_positive(before - state.bounds)) - jnp.log(
+            clip_to_positive(after - state.bounds)
+        )
+        z = masked_softmax(state.logits, labeled)
         # The Jacobian of the softmax z, times the fall of the log losses.
         gradient = z * (fall - jnp.where(labeled, z * fall, 0).sum())
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.logits)
         new = FamoState(state.logits + updates, opt_state, state.bounds)
-        return keep_unlabeled(new, state, labeled)
+        return keep_unlabeled_entries(new, state, labeled)
 
     return Balancer(init, update, after)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from mmjax.balance.base import Balancer
 from mmjax.types import Params
 
-LIMIT = 30.0
+_MAX_LOG = 30.0
 """Bound of |s|, so that a loss that stays 0 does not drive its weight to infinity."""
 
 
@@ -43,7 +43,7 @@ def uncertainty(
       >>> print(aggregator.update(jnp.eye(2), aggregator.init(jnp.zeros(2)))[0])
       [0.5 0.5]
     """
-    return learned(
+    return _learn_weights(
         lambda s: 0.5 * jnp.exp(-s), lambda w, losses: 0.5 - w * losses, optimizer, log_variance
     )
 
@@ -73,10 +73,10 @@ def imtl_l(
       >>> print(weights, state.balancer.s)
       [1. 1.] [0.  0.5]
     """
-    return learned(jnp.exp, lambda w, losses: w * losses - 1, optimizer, log_scale)
+    return _learn_weights(jnp.exp, lambda w, losses: w * losses - 1, optimizer, log_scale)
 
 
-def learned(
+def _learn_weights(
     weights: Callable[..., Float[Array, " t"]],
     slope: Callable[..., Float[Array, " t"]],
     optimizer: optax.GradientTransformation | None,
@@ -94,13 +94,13 @@ def learned(
         w = weights(s)
         gradient = jnp.where(labeled, slope(w, losses.astype(jnp.float32)), 0)
         updates, new = optimizer.update(gradient, opt_state, s)
-        moved = LearnedState(jnp.clip(s + updates, -LIMIT, LIMIT), new)
-        return pullback(w), w, keep_unlabeled(moved, state, labeled)
+        moved = LearnedState(jnp.clip(s + updates, -_MAX_LOG, _MAX_LOG), new)
+        return pullback(w), w, keep_unlabeled_entries(moved, state, labeled)
 
     return Balancer(init, update)
 
 
-def keep_unlabeled(
+def keep_unlabeled_entries(
     new: PyTree[Array], old: PyTree[Array], labeled: Bool[Array, " t"]
 ) -> PyTree[Array]:
     """Returns the new state, but with the old entries of unlabeled tasks in arrays of shape [t]."""

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmjax.balance.base import Balancer
-from mmjax.balance.losses.stateless import FLOOR, by_task
+from mmjax.balance.losses.stateless import MIN_LOSS, order_by_task
 from mmjax.types import Params
 
 Preference = Mapping[str, float] | None
 
 
-class Aim(NamedTuple):
+class PreferenceState(NamedTuple):
     """State of a scalarization: the preference for each task, and its ideal loss."""
 
     preference: Float[Array, " t"]
@@ -45,8 +45,8 @@ def pbi(preference: Preference = None, penalty: float = 5.0, ideal: Preference =
       >>> print(np.asarray(gradient).round(3))
       [0.6 0.8]
     """
-    return scalarization(
-        "pbi", preference, ideal, lambda excess, p, labeled: pbi_weights(excess, p, penalty)
+    return from_scalarization(
+        "pbi", preference, ideal, lambda excess, p, labeled: _pbi_weights(excess, p, penalty)
     )
 
 
@@ -75,12 +75,12 @@ def cosmos(preference: Preference = None, penalty: float = 2.0) -> Balancer:
       >>> print(np.asarray(gradient).round(3))
       [0.25 0.75]
     """
-    return scalarization(
-        "cosmos", preference, None, lambda losses, p, labeled: cosmos_weights(losses, p, penalty)
+    return from_scalarization(
+        "cosmos", preference, None, lambda losses, p, labeled: _cosmos_weights(losses, p, penalty)
     )
 
 
-def scalarization(
+def from_scalarization(
     name: str,
     preference: Preference,
     ideal: Preference,
@@ -91,18 +91,20 @@ def scalarization(
     For an unlabeled task both arguments are 0; the preferences sum to 1.
     """
 
-    def init(tasks: Sequence[str], params: Params) -> Aim:
-        return aim(name, preference, ideal, tasks)
+    def init(tasks: Sequence[str], params: Params) -> PreferenceState:
+        return _init_preference(name, preference, ideal, tasks)
 
     def update(losses, pullback, state, *, key, labeled):
         excess = jnp.where(labeled, losses - state.ideal, 0)
-        w = weights(excess, among(state.preference, labeled), labeled)
+        w = weights(excess, _normalize_preference(state.preference, labeled), labeled)
         return pullback(w), w, state
 
     return Balancer(init, update)
 
 
-def aim(name: str, preference: Preference, ideal: Preference, tasks: Sequence[str]) -> Aim:
+def _init_preference(
+    name: str, preference: Preference, ideal: Preference, tasks: Sequence[str]
+) -> PreferenceState:
     """Returns the preference and the ideal as arrays.
 
     Raises:
@@ -113,39 +115,41 @@ def aim(name: str, preference: Preference, ideal: Preference, tasks: Sequence[st
     if wrong:
         raise ValueError(f"{name}: the preferences {wrong} must be positive.")
     least = dict.fromkeys(tasks, 0.0) if ideal is None else ideal
-    return Aim(
-        by_task(f"{name}: preferences", wanted, tasks),
-        by_task(f"{name}: ideal losses", least, tasks),
+    return PreferenceState(
+        order_by_task(f"{name}: preferences", wanted, tasks),
+        order_by_task(f"{name}: ideal losses", least, tasks),
     )
 
 
-def among(preference: Float[Array, " t"], labeled: Bool[Array, " t"]) -> Float[Array, " t"]:
+def _normalize_preference(
+    preference: Float[Array, " t"], labeled: Bool[Array, " t"]
+) -> Float[Array, " t"]:
     """Scales the preferences of the labeled tasks to sum to 1; 0 for the others."""
     labeled_only = jnp.where(labeled, preference, 0)
     return labeled_only / jnp.where(labeled.any(), labeled_only.sum(), 1)
 
 
-def pbi_weights(
+def _pbi_weights(
     excess: Float[Array, " t"], preference: Float[Array, " t"], penalty: float
 ) -> Float[Array, " t"]:
     """Differentiates |excess along u| + penalty * |excess across u|, u the unit preference."""
-    u, _ = direction(preference)
-    e, _ = direction(excess)
+    u, _ = _unit_and_length(preference)
+    e, _ = _unit_and_length(excess)
     along = jnp.dot(e, u)
-    across, _ = direction(e - along * u)
+    across, _ = _unit_and_length(e - along * u)
     return jnp.where(along < 0, -u, u) + penalty * across
 
 
-def cosmos_weights(
+def _cosmos_weights(
     losses: Float[Array, " t"], preference: Float[Array, " t"], penalty: float
 ) -> Float[Array, " t"]:
     """Differentiates preference . losses - penalty * cosine(preference, losses)."""
-    u, _ = direction(preference)
-    e, length = direction(losses)
-    return preference - penalty * (u - jnp.dot(u, e) * e) / jnp.maximum(length, FLOOR)
+    u, _ = _unit_and_length(preference)
+    e, length = _unit_and_length(losses)
+    return preference - penalty * (u - jnp.dot(u, e) * e) / jnp.maximum(length, MIN_LOSS)
 
 
-def direction(x: Float[Array, " t"]) -> tuple[Float[Array, " t"], Float[Array, ""]]:
+def _unit_and_length(x: Float[Array, " t"]) -> tuple[Float[Array, " t"], Float[Array, ""]]:
     """Returns (x / |x|, or 0 for 0; |x|)."""
     # In units of the largest entry, so that the squares cannot overflow.
     scale = jnp.abs(x).max()

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from mmjax.balance.base import Balancer, from_losses
-from mmjax.balance.losses.stateless import shares
+from mmjax.balance.losses.stateless import masked_softmax
 
 
-def random(distribution: str = "normal") -> Balancer:
+def rlw(distribution: str = "normal") -> Balancer:
     """Weights the losses by a new draw in each step; weights sum to the number of labeled tasks.
 
     Args:
@@ -35,6 +35,6 @@ def random(distribution: str = "normal") -> Balancer:
     def weights(losses, *, key, labeled):
         # Normalized exponential draws are uniform on the simplex; their logarithm is -Gumbel.
         draw = jax.random.normal if distribution == "normal" else jax.random.gumbel
-        return shares(-draw(key, losses.shape, jnp.float32), labeled) * labeled.sum()
+        return masked_softmax(-draw(key, losses.shape, jnp.float32), labeled) * labeled.sum()
 
     return from_losses(weights)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 from mmjax.balance.base import Balancer, State, from_losses
 from mmjax.types import Params
 
-FLOOR = 1e-12
+MIN_LOSS = 1e-12
 """Methods that take the logarithm of a loss or divide by it clip smaller losses to this."""
 
 
@@ -48,7 +48,7 @@ def static(weights: Mapping[str, float]) -> Balancer:
         raise ValueError(f"static: the weights {negative} must be 0 or more.")
 
     def init(tasks: Sequence[str], params: Params) -> State:
-        return by_task("static: weights", weights, tasks)
+        return order_by_task("static: weights", weights, tasks)
 
     def update(losses, pullback, state, *, key, labeled):
         return pullback(state), state, state
@@ -75,7 +75,7 @@ def geometric() -> Balancer:
     """
 
     def weights(losses, *, key, labeled):
-        logs, count = jnp.log(positive(losses)), jnp.maximum(labeled.sum(), 1)
+        logs, count = jnp.log(clip_to_positive(losses)), jnp.maximum(labeled.sum(), 1)
         mean = jnp.where(labeled, logs, 0).sum() / count
         return jnp.where(labeled, jnp.exp(mean - logs) / count, 0)
 
@@ -98,22 +98,24 @@ def scale_invariant() -> Balancer:
     """
 
     def weights(losses, *, key, labeled):
-        return jnp.where(labeled, 1 / positive(losses), 0)
+        return jnp.where(labeled, 1 / clip_to_positive(losses), 0)
 
     return from_losses(weights)
 
 
-def positive(losses: Float[Array, " t"]) -> Float[Array, " t"]:
+def clip_to_positive(losses: Float[Array, " t"]) -> Float[Array, " t"]:
     """Clips the losses to `MIN_LOSS`, in float32, for a logarithm or a division."""
-    return jnp.maximum(losses.astype(jnp.float32), FLOOR)
+    return jnp.maximum(losses.astype(jnp.float32), MIN_LOSS)
 
 
-def shares(logits: Float[Array, " t"], labeled: Bool[Array, " t"]) -> Float[Array, " t"]:
+def masked_softmax(logits: Float[Array, " t"], labeled: Bool[Array, " t"]) -> Float[Array, " t"]:
     """Returns the softmax over the labeled tasks; 0 for the others."""
     return jnp.where(labeled, jax.nn.softmax(jnp.where(labeled, logits, -jnp.inf)), 0)
 
 
-def by_task(what: str, values: Mapping[str, float], tasks: Sequence[str]) -> Float[Array, " t"]:
+def order_by_task(
+    what: str, values: Mapping[str, float], tasks: Sequence[str]
+) -> Float[Array, " t"]:
     """Returns the values in the order of the tasks.
 
     Raises:

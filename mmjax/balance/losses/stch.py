@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mmjax.balance.base import Balancer
-from mmjax.balance.losses.preference import Preference, scalarization
-from mmjax.balance.losses.stateless import positive, shares
+from mmjax.balance.losses.preference import Preference, from_scalarization
+from mmjax.balance.losses.stateless import clip_to_positive, masked_softmax
 from mmjax.types import Params
 
 
@@ -37,12 +37,12 @@ def stch(mu: float = 1.0, preference: Preference = None, ideal: Preference = Non
       >>> print(np.asarray(gradient).round(3))
       [0.25 0.25]
     """
-    check_mu("stch", mu)
+    _check_mu("stch", mu)
 
     def weights(excess, preference, labeled):
-        return preference * shares(preference * excess / mu, labeled)
+        return preference * masked_softmax(preference * excess / mu, labeled)
 
-    return scalarization("stch", preference, ideal, weights)
+    return from_scalarization("stch", preference, ideal, weights)
 
 
 class LogStchState(NamedTuple):
@@ -80,7 +80,7 @@ def log_stch(mu: float = 1.0, warmup: int = 400) -> Balancer:
       >>> print(np.asarray(weights).round(3))
       [1.   0.25]
     """
-    check_mu("log_stch", mu)
+    _check_mu("log_stch", mu)
     if warmup < 1:
         raise ValueError(f"log_stch: warmup={warmup} must be at least 1.")
 
@@ -95,15 +95,15 @@ def log_stch(mu: float = 1.0, warmup: int = 400) -> Balancer:
         total = state.total + jnp.where(seen, losses, 0)
         # The nadir of a task that had no label in the warm-up is its current loss.
         nadir = jnp.where(count > 0, total / jnp.maximum(count, 1), losses)
-        fallen = jnp.log(positive(losses)) - jnp.log(positive(nadir))
-        smooth = shares(fallen / mu, labeled) * labeled.sum()
-        w = jnp.where(warm, labeled, smooth) / positive(losses)
+        fallen = jnp.log(clip_to_positive(losses)) - jnp.log(clip_to_positive(nadir))
+        smooth = masked_softmax(fallen / mu, labeled) * labeled.sum()
+        w = jnp.where(warm, labeled, smooth) / clip_to_positive(losses)
         return pullback(w), w, LogStchState(state.step + 1, total, count)
 
     return Balancer(init, update)
 
 
-def check_mu(name: str, mu: float) -> None:
+def _check_mu(name: str, mu: float) -> None:
     """Raises ValueError if `mu` is not positive."""
     if not mu > 0:
         raise ValueError(f"{name}: mu={mu} must be positive.")

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmjax.kernels.linear_algebra import cho_solve, cholesky, dot
+from mmjax.kernels.linear_algebra import cho_solve, cholesky, precise_dot
 
 
-def uniform(mask: Bool[Array, " t"]) -> Float[Array, " t"]:
+def uniform_weights(mask: Bool[Array, " t"]) -> Float[Array, " t"]:
     """Returns equal weights with sum 1 on the mask, 0 elsewhere; all 0 if the mask is empty."""
     return mask / jnp.maximum(mask.sum(), 1).astype(float)
 
@@ -89,14 +89,14 @@ def min_norm_point(gram: Float[Array, "t t"], mask: Bool[Array, " t"]) -> Float[
     # min z^T (C + t t^T) z / 2 - t^T z. Inactive entries have a cost of 1 and end at 0.
     t = jnp.where(active, jnp.where(active, smallest, 1.0) / norms, 0.0)
     cosines = jnp.where(active[:, None] == active[None, :], cosines, 0.0)
-    x = t * nonnegative_qp(cosines + t[:, None] * t[None, :], jnp.where(active, -t, 1.0))
+    x = t * solve_nonnegative_qp(cosines + t[:, None] * t[None, :], jnp.where(active, -t, 1.0))
     total = x.sum()
     zero = mask & ~nonzero
-    w = jnp.where(total > 0, x / jnp.where(total > 0, total, 1.0), uniform(active))
-    return jnp.where(zero.any(), uniform(zero), w)
+    w = jnp.where(total > 0, x / jnp.where(total > 0, total, 1.0), uniform_weights(active))
+    return jnp.where(zero.any(), uniform_weights(zero), w)
 
 
-class Interior(NamedTuple):
+class _InteriorPoint(NamedTuple):
     """The state of an interior point method.
 
     Attributes:
@@ -112,7 +112,7 @@ class Interior(NamedTuple):
     searching: Bool[Array, ""]
 
 
-def nonnegative_qp(
+def solve_nonnegative_qp(
     a: Float[Array, "t t"], b: Float[Array, " t"], *, iterations: int = 25
 ) -> Float[Array, " t"]:
     """Minimizes x^T a x / 2 + b^T x over x >= 0, for a positive semidefinite `a` of diagonal 1.
@@ -134,12 +134,12 @@ def nonnegative_qp(
       >>> print(np.asarray(solve_nonnegative_qp(jnp.eye(2), jnp.array([-2.0, 1.0]))).round(3))
       [2. 0.]
     """
-    ridge = ridge_of(a)
+    ridge = newton_ridge(a)
 
-    def step(state: Interior) -> Interior:
+    def step(state: _InteriorPoint) -> _InteriorPoint:
         x, slack = state.x, state.slack
-        dual_residual = dot(a, x) + b - slack
-        mu = dot(x, slack) / len(x)
+        dual_residual = precise_dot(a, x) + b - slack
+        mu = precise_dot(x, slack) / len(x)
         curvature = slack / x
         root = cholesky(a + jnp.diag(curvature + ridge))
 
@@ -153,20 +153,20 @@ def nonnegative_qp(
         # Predictor: the step to mu = 0 shows by how much mu can fall. Corrector: mu falls by the
         # cube of that, and the predictor's second-order error dx ds is compensated.
         dx, ds = newton_direction(jnp.zeros_like(x))
-        length = jnp.minimum(room(x, dx), room(slack, ds))
-        mu_predicted = dot(x + length * dx, slack + length * ds) / len(x)
+        length = jnp.minimum(max_step(x, dx), max_step(slack, ds))
+        mu_predicted = precise_dot(x + length * dx, slack + length * ds) / len(x)
         dx, ds = newton_direction(((mu_predicted / mu) ** 3 * mu - dx * ds) / x)
         length = jnp.minimum(
-            1.0, 0.99 * jnp.minimum(room(x, dx, jnp.inf), room(slack, ds, jnp.inf))
+            1.0, 0.99 * jnp.minimum(max_step(x, dx, jnp.inf), max_step(slack, ds, jnp.inf))
         )
-        return proceed(state, x + length * dx, slack + length * ds, mu > 1e-10)
+        return _step_if_finite(state, x + length * dx, slack + length * ds, mu > 1e-10)
 
-    start = Interior(jnp.ones_like(b), jnp.ones_like(b), jnp.array(0), jnp.array(True))
+    start = _InteriorPoint(jnp.ones_like(b), jnp.ones_like(b), jnp.array(0), jnp.array(True))
     end = jax.lax.while_loop(lambda s: s.searching & (s.step < iterations), step, start)
     return end.x
 
 
-def power_equation(
+def solve_power_equation(
     a: Float[Array, "t t"], log_p: Float[Array, " t"], power: float, *, iterations: int = 40
 ) -> Float[Array, " t"]:
     """Solves a x = p x^-power for x > 0, for a positive semidefinite `a` of diagonal 1.
@@ -201,13 +201,13 @@ def power_equation(
       >>> print(np.asarray(x).round(3))
       [2. 1.]
     """
-    ridge = ridge_of(a)
+    ridge = newton_ridge(a)
     # Keeps the problem itself solvable where rounding makes `a` indefinite.
     a = a + 4 * jnp.finfo(a.dtype).eps * jnp.eye(len(a), dtype=a.dtype)
 
-    def step(state: Interior) -> Interior:
+    def step(state: _InteriorPoint) -> _InteriorPoint:
         x, slack = state.x, state.slack
-        residual = dot(a, x) - slack
+        residual = precise_dot(a, x) - slack
         log_residual = slack * (log_p - jnp.log(slack) - power * jnp.log(x))
         # The second line gives ds = log_residual - power s / x dx; the first becomes
         # (a + diag(power s / x)) dx = log_residual - residual.
@@ -215,29 +215,34 @@ def power_equation(
         root = cholesky(a + jnp.diag(curvature + ridge))
         dx = cho_solve(root, log_residual - residual)
         ds = log_residual - curvature * dx
-        length = jnp.minimum(1.0, 0.9 * jnp.minimum(room(x, dx, jnp.inf), room(slack, ds, jnp.inf)))
+        length = jnp.minimum(
+            1.0, 0.9 * jnp.minimum(max_step(x, dx, jnp.inf), max_step(slack, ds, jnp.inf))
+        )
         moving = jnp.max(jnp.abs(dx / x)) > 1e-6
-        return proceed(state, x + length * dx, slack + length * ds, moving)
+        return _step_if_finite(state, x + length * dx, slack + length * ds, moving)
 
     # The solution for a = I.
     first = jnp.exp(log_p / (1 + power))
-    start = Interior(first, first, jnp.array(0), jnp.array(True))
+    start = _InteriorPoint(first, first, jnp.array(0), jnp.array(True))
     end = jax.lax.while_loop(lambda s: s.searching & (s.step < iterations), step, start)
     return end.x
 
 
-def room(x: Float[Array, " t"], dx: Float[Array, " t"], most: float = 1.0) -> Float[Array, ""]:
+def max_step(x: Float[Array, " t"], dx: Float[Array, " t"], most: float = 1.0) -> Float[Array, ""]:
     """Returns the largest step along dx, up to `most`, that keeps x >= 0."""
     falling = dx < 0
     return jnp.min(jnp.where(falling, -x / jnp.where(falling, dx, -1.0), most), initial=most)
 
 
-def proceed(
-    state: Interior, x: Float[Array, " t"], slack: Float[Array, " t"], searching: Bool[Array, ""]
-) -> Interior:
+def _step_if_finite(
+    state: _InteriorPoint,
+    x: Float[Array, " t"],
+    slack: Float[Array, " t"],
+    searching: Bool[Array, ""],
+) -> _InteriorPoint:
     """Accepts the step if it is finite and positive; otherwise ends the search."""
     valid = jnp.isfinite(x).all() & jnp.isfinite(slack).all() & (x > 0).all() & (slack > 0).all()
-    return Interior(
+    return _InteriorPoint(
         jnp.where(valid, x, state.x),
         jnp.where(valid, slack, state.slack),
         state.step + 1,
@@ -245,6 +250,6 @@ def proceed(
     )
 
 
-def ridge_of(a: Float[Array, "t t"]) -> Float[Array, ""]:
+def newton_ridge(a: Float[Array, "t t"]) -> Float[Array, ""]:
     """Returns what makes `a` definite despite rounding, to add to Newton matrices, not to `a`."""
     return 4 * jnp.finfo(a.dtype).eps * jnp.trace(a)

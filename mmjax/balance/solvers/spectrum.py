@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmjax.kernels.linear_algebra import dot, eigh
+from mmjax.kernels.linear_algebra import eigh, precise_dot
 
 
 class Spectrum(NamedTuple):
@@ -22,7 +22,7 @@ class Spectrum(NamedTuple):
     significant: Bool[Array, " t"]
 
 
-def spectrum(gram: Float[Array, "t t"]) -> Spectrum:
+def truncated_eigh(gram: Float[Array, "t t"]) -> Spectrum:
     """Computes the eigenvalues above max(T, 10) machine epsilons of the largest one.
 
     Ten, since in float32 Gramians of up to 40 dependent gradients of 40,000 parameters, eigenvalues
@@ -39,7 +39,7 @@ def spectrum(gram: Float[Array, "t t"]) -> Spectrum:
     )
 
 
-def pseudo_solve(gram: Float[Array, "t t"], right: Float[Array, " t"]) -> Float[Array, " t"]:
+def pinv_solve(gram: Float[Array, "t t"], right: Float[Array, " t"]) -> Float[Array, " t"]:
     """Multiplies a vector by the pseudo-inverse of a Gramian.
 
     Example:
@@ -48,11 +48,11 @@ def pseudo_solve(gram: Float[Array, "t t"], right: Float[Array, " t"]) -> Float[
       >>> print(np.asarray(x).round(3))
       [1. 1.]
     """
-    values, vectors, _ = spectrum(gram)
+    values, vectors, _ = truncated_eigh(gram)
 
     def solve(b: Float[Array, " t"]) -> Float[Array, " t"]:
-        return dot(vectors, dot(b, vectors) / values)
+        return precise_dot(vectors, precise_dot(b, vectors) / values)
 
     x = solve(right)
     # One step of iterative refinement removes the rounding errors of the eigenvectors.
-    return x + solve(right - dot(gram, x))
+    return x + solve(right - precise_dot(gram, x))

@@ -44,7 +44,9 @@ def log_mel(
     size, step = round(window * sample_rate), round(hop * sample_rate)
     transform = transform or 1 << (size - 1).bit_length()
     power = np.abs(stft(samples, size=size, step=step, transform=transform)) ** 2
-    bank = _bank(sample_rate, transform, mels, low, sample_rate / 2 if high is None else high)
+    bank = _make_sparse_filters(
+        sample_rate, transform, mels, low, sample_rate / 2 if high is None else high
+    )
     return np.log(np.maximum((bank.T @ power.T).T, floor)).astype(np.float32)
 
 
@@ -71,15 +73,15 @@ def stft(
 
 
 @functools.cache
-def _bank(
+def _make_sparse_filters(
     sample_rate: int, transform: int, mels: int, low: float, high: float
 ) -> "scipy.sparse.csc_array":
     """Makes sparse filters, whose product is faster and starts no threads."""
-    return scipy.sparse.csc_array(mel_filters(sample_rate, transform, mels, low, high))
+    return scipy.sparse.csc_array(make_mel_filters(sample_rate, transform, mels, low, high))
 
 
 @functools.cache
-def mel_filters(
+def make_mel_filters(
     sample_rate: int, transform: int, mels: int, low: float, high: float
 ) -> Float[np.ndarray, "frequencies mels"]:
     """Makes triangles of height 1, each from the peak of its left to that of its right neighbor.
@@ -94,7 +96,7 @@ def mel_filters(
         raise ValueError(
             f"Mel bands from {low} to {high} Hz do not fit into 0 to {sample_rate / 2} Hz."
         )
-    edges = _hertz(np.linspace(_mel(low), _mel(high), mels + 2))
+    edges = _mel_to_hertz(np.linspace(_hertz_to_mel(low), _hertz_to_mel(high), mels + 2))
     frequencies = np.arange(transform // 2 + 1)[:, None] * sample_rate / transform
     left, peak, right = edges[None, :-2], edges[None, 1:-1], edges[None, 2:]
     rising = (frequencies - left) / (peak - left)
@@ -108,9 +110,9 @@ def mel_filters(
     return bank
 
 
-def _mel(hertz: float) -> float:
+def _hertz_to_mel(hertz: float) -> float:
     return 2595 * np.log10(1 + hertz / 700)
 
 
-def _hertz(mel: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+def _mel_to_hertz(mel: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return 700 * (10 ** (mel / 2595) - 1)

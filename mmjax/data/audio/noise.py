@@ -6,18 +6,18 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float
 
-Kind = Literal["white", "pink", "babble"]
-KINDS: tuple[str, ...] = get_args(Kind)
-VOICES = 4  # recordings that make up babble
-LEVEL = 0.1  # root mean square of speech
+NoiseKind = Literal["white", "pink", "babble"]
+NOISE_KINDS: tuple[str, ...] = get_args(NoiseKind)
+_BABBLE_VOICES = 4  # recordings that make up babble
+_SPEECH_RMS = 0.1  # root mean square of speech
 
 
-def mixed(
+def mix_with_noise(
     speech: Float[np.ndarray, " time"],
     length: int,
     rng: np.random.Generator,
     *,
-    kind: Kind,
+    kind: NoiseKind,
     snr: float,
     others: Sequence[Float[np.ndarray, " _"]] = (),
 ) -> Float[np.ndarray, " {length}"]:
@@ -42,24 +42,30 @@ def mixed(
     """
     speech = speech[:length]
     start = rng.integers(length - len(speech), endpoint=True)
-    background = noise(kind, length, rng, others)
-    result = background * (LEVEL * 10 ** (-snr / 20) / _rms(background))
-    result[start : start + len(speech)] += speech * (LEVEL / _rms(speech))
+    background = make_noise(kind, length, rng, others)
+    result = background * (_SPEECH_RMS * 10 ** (-snr / 20) / _root_mean_square(background))
+    result[start : start + len(speech)] += speech * (_SPEECH_RMS / _root_mean_square(speech))
     return result
 
 
-def noise(
-    kind: Kind, length: int, rng: np.random.Generator, others: Sequence[Float[np.ndarray, " _"]]
+def make_noise(
+    kind: NoiseKind,
+    length: int,
+    rng: np.random.Generator,
+    others: Sequence[Float[np.ndarray, " _"]],
 ) -> Float[np.ndarray, " {length}"]:
     """Makes noise of arbitrary level; see `mix_with_noise` for the arguments."""
     if kind == "babble":
-        voices = [_from_anywhere(rng, _choice(rng, others), length) for _ in range(VOICES)]
+        voices = [
+            _repeat_from_random_start(rng, _choose_recording(rng, others), length)
+            for _ in range(_BABBLE_VOICES)
+        ]
         return np.sum(voices, axis=0)
     white = rng.standard_normal(length)
-    return white if kind == "white" else _pink(white)
+    return white if kind == "white" else _make_pink(white)
 
 
-def _pink(white: Float[np.ndarray, " time"]) -> Float[np.ndarray, " time"]:
+def _make_pink(white: Float[np.ndarray, " time"]) -> Float[np.ndarray, " time"]:
     """Halves the power of white noise with every octave, and removes its mean."""
     spectrum = np.fft.rfft(white)
     spectrum[0] = 0
@@ -68,20 +74,20 @@ def _pink(white: Float[np.ndarray, " time"]) -> Float[np.ndarray, " time"]:
     return np.fft.irfft(spectrum, len(white))
 
 
-def _choice(
+def _choose_recording(
     rng: np.random.Generator, others: Sequence[Float[np.ndarray, " _"]]
 ) -> Float[np.ndarray, " _"]:
     """Chooses a recording and scales it to a root mean square of 1."""
     chosen = others[int(rng.integers(len(others)))]
-    return chosen / _rms(chosen)
+    return chosen / _root_mean_square(chosen)
 
 
-def _from_anywhere(
+def _repeat_from_random_start(
     rng: np.random.Generator, samples: Float[np.ndarray, " _"], length: int
 ) -> Float[np.ndarray, " {length}"]:
     """Repeats the samples from a random start until there are `length`."""
     return np.resize(np.roll(samples, -rng.integers(len(samples))), length)
 
 
-def _rms(samples: Float[np.ndarray, " _"]) -> float:
+def _root_mean_square(samples: Float[np.ndarray, " _"]) -> float:
     return float(np.sqrt(np.mean(samples.astype(np.float64) ** 2)))

@@ -37,7 +37,7 @@ class SpeechSynthesizer:
     def __init__(self) -> None:
         self._chunks: list[np.ndarray] = []
         self._collect = _Callback(self._receive)  # the library holds no reference to it
-        self._library, self._data = _fresh_library()
+        self._library, self._data = _load_fresh_library()
         self.sample_rate = self._library.espeak_Initialize(
             _SYNCHRONOUS, 0, self._data.encode(), _DONT_EXIT
         )
@@ -83,7 +83,7 @@ class SpeechSynthesizer:
         return 0  # go on
 
 
-def _fresh_library() -> tuple[ctypes.CDLL, str]:
+def _load_fresh_library() -> tuple[ctypes.CDLL, str]:
     """Loads a copy of the library with its own globals; returns it and the folder of its data.
 
     The loader identifies a library by its file, so that a copy of the file is loaded.

@@ -54,10 +54,10 @@ def read_wav(
     size = len(source) if isinstance(source, bytes) else os.stat(source).st_size
     check_declared_size(name, size, max_bytes, "max_bytes")
     content = source if isinstance(source, bytes) else Path(source).read_bytes()
-    samples, rate = _decoded(content, name)
+    samples, rate = _decode_wav(content, name)
     if samples.size == 0:
         raise ValueError(f"{name} has no samples.")
-    scaled = _scaled(samples)
+    scaled = _scale_to_unit_range(samples)
     if not np.isfinite(scaled).all():
         row = int(np.flatnonzero(~np.isfinite(scaled).reshape(len(scaled), -1).all(axis=1))[0])
         raise ValueError(f"{name} has a sample that is not finite, at {row}.")
@@ -65,7 +65,7 @@ def read_wav(
     return mono.astype(np.float32), rate
 
 
-def _decoded(content: bytes, name: str) -> tuple[Num[np.ndarray, "time *channels"], int]:
+def _decode_wav(content: bytes, name: str) -> tuple[Num[np.ndarray, "time *channels"], int]:
     """Decodes a WAV file to its samples, as they are stored, and its rate."""
     from scipy.io import wavfile
 
@@ -105,7 +105,9 @@ def _check_chunks(content: bytes, name: str) -> None:
         start += size % 2
 
 
-def _scaled(samples: Num[np.ndarray, "time *channels"]) -> Float[np.ndarray, "time *channels"]:
+def _scale_to_unit_range(
+    samples: Num[np.ndarray, "time *channels"],
+) -> Float[np.ndarray, "time *channels"]:
     """Scales integer samples to [-1, 1]."""
     if samples.dtype.kind == "f":
         return samples.astype(np.float64)

@@ -15,18 +15,20 @@ import numpy as np
 from mmjax import files
 from mmjax.config import trust
 from mmjax.config.errors import ConfigError
-from mmjax.data.builtin.generation_config import Recipe
+from mmjax.data.builtin.generation_config import GenerationConfig
 from mmjax.data.limits import MAX_BYTES
 from mmjax.data.load.npz import read_npz
 
-FILE = "arrays.npz"
-INFO = "dataset_info.json"  # TFDS writes it last, so that a folder without it is incomplete
+_ARRAYS_FILE = "arrays.npz"
+_INFO_FILE = "dataset_info.json"  # TFDS writes it last, so that a folder without it is incomplete
 
 Example = dict[str, Any]
 
 
-def kept(
-    recipe: Recipe, data_dir: str | os.PathLike[str] | None, read: Callable[[], dict[str, Example]]
+def load_or_build_arrays(
+    recipe: GenerationConfig,
+    data_dir: str | os.PathLike[str] | None,
+    read: Callable[[], dict[str, Example]],
 ) -> dict[str, Example]:
     """Returns {split: arrays} from the file that the first reading wrote, or from the records.
 
@@ -42,16 +44,16 @@ def kept(
     Raises:
       ConfigError: if the data set is not there, and a stored configuration may not generate it.
     """
-    folder = _folder(recipe, data_dir)
+    folder = _find_arrays_folder(recipe, data_dir)
     with contextlib.suppress(OSError, ValueError, KeyError):
-        if (folder / INFO).exists():
-            return _read(folder / FILE)
-    if not (folder / INFO).exists():
-        trust.check_may_write(recipe.dataset, folder)
+        if (folder / _INFO_FILE).exists():
+            return _read_arrays(folder / _ARRAYS_FILE)
+    if not (folder / _INFO_FILE).exists():
+        trust.check_may_prepare_data(recipe.dataset, folder)
     arrays = read()
     with contextlib.suppress(OSError):
-        if (folder / INFO).exists() and trust.may_write():
-            _write(folder / FILE, arrays)
+        if (folder / _INFO_FILE).exists() and trust.may_prepare_data():
+            _write_arrays(folder / _ARRAYS_FILE, arrays)
     return arrays
 
 
@@ -84,7 +86,7 @@ def lock_data_folder(folder: Path, work: str) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(files.lock(folder / ".lock", work))
+            stack.enter_context(files.lock_file(folder / ".lock", work))
         except OSError as error:
             raise type(error)(
                 error.errno,
@@ -94,24 +96,24 @@ def lock_data_folder(folder: Path, work: str) -> Iterator[None]:
         yield
 
 
-def _folder(recipe: Recipe, data_dir: str | os.PathLike[str] | None) -> Path:
+def _find_arrays_folder(recipe: GenerationConfig, data_dir: str | os.PathLike[str] | None) -> Path:
     """Returns the folder in which TFDS stores the data set, without importing TFDS."""
     return find_data_folder(data_dir) / recipe.dataset / recipe.name / recipe.version
 
 
-def _write(path: Path, splits: dict[str, Example]) -> None:
+def _write_arrays(path: Path, splits: dict[str, Example]) -> None:
     """Writes the arrays of all splits into one file."""
     arrays = {}
-    for name, feature in flat(splits).items():
+    for name, feature in flatten_features(splits).items():
         if isinstance(feature, list):
             arrays[f"lengths/{name}"] = np.array(list(map(len, feature)))
             feature = np.concatenate(feature)
         arrays[f"arrays/{name}"] = feature
-    with files.replacing(path) as draft, draft.open("wb") as file:
+    with files.replace_atomically(path) as draft, draft.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def _read(path: Path) -> dict[str, Example]:
+def _read_arrays(path: Path) -> dict[str, Example]:
     """Reads the arrays of all splits."""
     # The arrays are not compressed, so that the file bounds their size; the limit counts empty
     # arrays as more than they take in the file.
@@ -123,10 +125,10 @@ def _read(path: Path) -> dict[str, Example]:
             lengths = stored.get(f"lengths/{name}")
             parts = array if lengths is None else np.split(array, np.cumsum(lengths[:-1]))
             features[name] = parts
-    return nested(features)
+    return nest_features(features)
 
 
-def flat(tree: Example, prefix: str = "") -> dict[str, Any]:
+def flatten_features(tree: Example, prefix: str = "") -> dict[str, Any]:
     """Flattens nested features to one level, with names as TFDS writes them.
 
     Example:
@@ -136,11 +138,13 @@ def flat(tree: Example, prefix: str = "") -> dict[str, Any]:
     features: dict[str, Any] = {}
     for name, part in tree.items():
         is_inner = isinstance(part, dict)
-        features |= flat(part, f"{prefix}{name}/") if is_inner else {f"{prefix}{name}": part}
+        features |= (
+            flatten_features(part, f"{prefix}{name}/") if is_inner else {f"{prefix}{name}": part}
+        )
     return features
 
 
-def nested(features: dict[str, Any]) -> Example:
+def nest_features(features: dict[str, Any]) -> Example:
     """Nests features by their names; the inverse of `flatten_features`.
 
     Example:

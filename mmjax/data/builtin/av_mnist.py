@@ -12,13 +12,13 @@ from typing import Literal
 import numpy as np
 
 from mmjax.data.audio.spectrogram import Spectrogram
-from mmjax.data.builtin.array_cache import Example, kept
-from mmjax.data.builtin.av_mnist_config import DIGITS, SPEAKERS, AvMnistRecipe, Noise
+from mmjax.data.builtin.array_cache import Example, load_or_build_arrays
+from mmjax.data.builtin.av_mnist_config import DIGITS, SPEAKERS, AvMnistConfig, Noise
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 from mmjax.types import Batch
 
 _DEFAULT_NOISE = Noise()
-SPECTROGRAM = Spectrogram()
+_DEFAULT_SPECTROGRAM = Spectrogram()
 
 
 def av_mnist(
@@ -29,7 +29,7 @@ def av_mnist(
     test: int = 10_000,
     energy_removed: float = 0.75,
     noise: Noise = _DEFAULT_NOISE,
-    spectrogram: Spectrogram = SPECTROGRAM,
+    spectrogram: Spectrogram = _DEFAULT_SPECTROGRAM,
     split_by: Literal["take", "speaker"] = "take",
     skip_damaged: bool = False,
     data_dir: str | os.PathLike[str] | None = None,
@@ -68,7 +68,7 @@ def av_mnist(
       FileNotFoundError: if an original file is not in `manual_dir`.
       ValueError: if an argument is out of range or an original file is damaged.
     """
-    recipe = AvMnistRecipe(
+    recipe = AvMnistConfig(
         seed=seed,
         sizes={"train": train, "validation": validation, "test": test},
         energy_removed=energy_removed,
@@ -84,16 +84,16 @@ def av_mnist(
 
     def read() -> dict[str, Example]:
         from mmjax.data.builtin.av_mnist_builder import AvMnist
-        from mmjax.data.builtin.tfds_builder import stored
+        from mmjax.data.builtin.tfds_builder import load_or_prepare_arrays
 
-        return stored(AvMnist, recipe, data_dir, manual_dir)
+        return load_or_prepare_arrays(AvMnist, recipe, data_dir, manual_dir)
 
-    arrays = kept(recipe, data_dir, read)
-    splits = {split: Arrays(_batch(part, tasks)) for split, part in arrays.items()}
+    arrays = load_or_build_arrays(recipe, data_dir, read)
+    splits = {split: Arrays(_make_batch(part, tasks)) for split, part in arrays.items()}
     return Dataset("av_mnist", {"image": Modality((28, 28, 1)), "audio": audio}, tasks, splits)
 
 
-def _batch(arrays: dict[str, np.ndarray], tasks: dict[str, Task]) -> Batch:
+def _make_batch(arrays: dict[str, np.ndarray], tasks: dict[str, Task]) -> Batch:
     everywhere = np.ones(len(arrays["image"]), bool)
     return Batch(
         inputs={"image": arrays["image"], "audio": arrays["audio"]},

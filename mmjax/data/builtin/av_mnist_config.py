@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.data.audio.noise import KINDS, Kind
+from mmjax.data.audio.noise import NOISE_KINDS, NoiseKind
 from mmjax.data.audio.spectrogram import Spectrogram
-from mmjax.data.builtin.fsdd import RATE
-from mmjax.data.builtin.generation_config import Recipe
+from mmjax.data.builtin.generation_config import GenerationConfig
+from mmjax.data.builtin.originals.fsdd import SAMPLE_RATE
 
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 DIGITS = tuple("0123456789")
@@ -27,12 +27,12 @@ class Noise:
       Noise(kind='babble', snr=-3.0)
     """
 
-    kind: Kind = "white"
+    kind: NoiseKind = "white"
     snr: float = -6.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AvMnistRecipe(Recipe):
+class AvMnistConfig(GenerationConfig):
     """The arguments of `av_mnist`."""
 
     dataset: str = "av_mnist"
@@ -49,13 +49,15 @@ class AvMnistRecipe(Recipe):
             raise ValueError(
                 f"energy_removed is {self.energy_removed}; it must be at least 0 and less than 1."
             )
-        if self.noise.kind not in KINDS:
-            raise ValueError(f"noise.kind is {self.noise.kind!r}; it is one of {', '.join(KINDS)}.")
+        if self.noise.kind not in NOISE_KINDS:
+            raise ValueError(
+                f"noise.kind is {self.noise.kind!r}; it is one of {', '.join(NOISE_KINDS)}."
+            )
         if not self.noise.snr > -np.inf:
             raise ValueError(f"noise.snr is {self.noise.snr}; it must be a number of decibels.")
         if self.split_by not in ("take", "speaker"):
             raise ValueError(f"split_by is {self.split_by!r}; it is 'take' or 'speaker'.")
-        self.spectrogram.check(RATE)
+        self.spectrogram.check(SAMPLE_RATE)
 
     @property
     def ingredients(self) -> list[Any]:

@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 from mmjax.types import Batch
 
-SCAN, CANVAS = 8, 12  # sides in pixels: the scans overlap in a square of side 4
-SHARES = {"train": 0.65, "validation": 0.1, "test": 0.25}  # of all scans
-DIGITS = tuple("0123456789")
+_SCAN_SIDE, _CANVAS_SIDE = 8, 12  # sides in pixels: the scans overlap in a square of side 4
+_SPLIT_SHARES = {"train": 0.65, "validation": 0.1, "test": 0.25}  # of all scans
+_DIGITS = tuple("0123456789")
 
 
 def digit_pairs(
@@ -41,24 +41,24 @@ def digit_pairs(
     from sklearn.datasets import load_digits
 
     images, digits = load_digits(return_X_y=True)
-    images = (images.reshape(-1, SCAN, SCAN) / 16).astype(np.float32)
+    images = (images.reshape(-1, _SCAN_SIDE, _SCAN_SIDE) / 16).astype(np.float32)
     rng = np.random.default_rng(seed)
-    ends = np.round(np.cumsum(list(SHARES.values())) * len(images)).astype(int)
-    pools = dict(zip(SHARES, np.split(rng.permutation(len(images)), ends), strict=False))
+    ends = np.round(np.cumsum(list(_SPLIT_SHARES.values())) * len(images)).astype(int)
+    pools = dict(zip(_SPLIT_SHARES, np.split(rng.permutation(len(images)), ends), strict=False))
     sizes = {"train": train, "validation": validation, "test": test}
     splits = {}
     for split, size in sizes.items():
-        pairs = _pairs(digits, pools[split], size, split, rng)
-        splits[split] = Arrays(_batch(images, digits, pairs))
+        pairs = _draw_pairs(digits, pools[split], size, split, rng)
+        splits[split] = Arrays(_make_batch(images, digits, pairs))
     return Dataset(
         name="digit_pairs",
-        modalities={"image": Modality((CANVAS, CANVAS, 1))},
-        tasks={task: Task("classification", classes=DIGITS) for task in ("left", "right")},
+        modalities={"image": Modality((_CANVAS_SIDE, _CANVAS_SIDE, 1))},
+        tasks={task: Task("classification", classes=_DIGITS) for task in ("left", "right")},
         splits=splits,
     )
 
 
-def overlap(
+def _overlap_scans(
     left: Float[np.ndarray, "b s s"], right: Float[np.ndarray, "b s s"], side: int
 ) -> Float[np.ndarray, "b {side} {side}"]:
     """Overlaps scans at the upper left and the lower right of a canvas, by the maximum."""
@@ -69,7 +69,7 @@ def overlap(
     )
 
 
-def _pairs(
+def _draw_pairs(
     digits: Int[np.ndarray, " n"],
     pool: Int[np.ndarray, " m"],
     size: int,
@@ -85,7 +85,7 @@ def _pairs(
     return pairs
 
 
-def _batch(
+def _make_batch(
     images: Float[np.ndarray, "n s s"],
     digits: Int[np.ndarray, " n"],
     pairs: Int[np.ndarray, "2 b"],
@@ -93,7 +93,7 @@ def _batch(
     left, right = pairs
     everywhere = np.ones(len(left), bool)
     return Batch(
-        inputs={"image": overlap(images[left], images[right], CANVAS)[..., None]},
+        inputs={"image": _overlap_scans(images[left], images[right], _CANVAS_SIDE)[..., None]},
         present={"image": everywhere},
         lengths={},
         targets={"left": digits[left].astype(np.int32), "right": digits[right].astype(np.int32)},

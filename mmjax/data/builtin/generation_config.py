@@ -6,7 +6,7 @@ from typing import Any
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Recipe:
+class GenerationConfig:
     """The settings of a generated data set; its files are stored under a name that they define.
 
     Attributes:

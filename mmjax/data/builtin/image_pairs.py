@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Int, Integer, UInt8
 
 
-def partners(
+def draw_partners(
     classes: Integer[np.ndarray, " b"],
     others: Integer[np.ndarray, " n"],
     rng: np.random.Generator,
@@ -32,7 +32,7 @@ def partners(
     return chosen
 
 
-def overlapped(
+def overlap_images(
     first: UInt8[np.ndarray, "b s s"],
     second: UInt8[np.ndarray, "b s s"],
     offset: int,
@@ -54,7 +54,9 @@ def overlapped(
     return canvas
 
 
-def nearest(images: UInt8[np.ndarray, "b s s"], side: int) -> UInt8[np.ndarray, "b {side} {side}"]:
+def resize_nearest(
+    images: UInt8[np.ndarray, "b s s"], side: int
+) -> UInt8[np.ndarray, "b {side} {side}"]:
     """Resizes by taking the pixel in which the center of the new pixel lies.
 
     Example:
@@ -66,7 +68,9 @@ def nearest(images: UInt8[np.ndarray, "b s s"], side: int) -> UInt8[np.ndarray, 
     return images[:, source[:, None], source[None]]
 
 
-def bilinear(images: UInt8[np.ndarray, "b s s"], side: int) -> UInt8[np.ndarray, "b {side} {side}"]:
+def resize_bilinear(
+    images: UInt8[np.ndarray, "b s s"], side: int
+) -> UInt8[np.ndarray, "b {side} {side}"]:
     """Resizes by Pillow's bilinear filter, which averages over all pixels when it shrinks."""
     from PIL import Image
 

@@ -8,10 +8,10 @@ import numpy as np
 import scipy  # its parts are imported when they are first used
 from jaxtyping import Float
 
-Table = Float[np.ndarray, "y x"]
+_JointTable = Float[np.ndarray, "y x"]
 
 
-def mutual_information(joint: Table) -> float:
+def mutual_information(joint: _JointTable) -> float:
     """Computes I(Y; X) = Σ P(y, x) log₂(P(y, x) / (P(y) P(x))) in bits; the table sums to 1.
 
     Example:
@@ -24,7 +24,7 @@ def mutual_information(joint: Table) -> float:
     return float(np.sum(p * np.log2(p / q)))
 
 
-def bayes_accuracy(joint: Table) -> float:
+def bayes_accuracy(joint: _JointTable) -> float:
     """Computes Σ_x max_y P(y, x), the accuracy of the best classifier of Y from X.
 
     Example:
@@ -34,7 +34,9 @@ def bayes_accuracy(joint: Table) -> float:
     return float(joint.max(axis=0).sum())
 
 
-def marginals(joint: Float[np.ndarray, "y ..."], modalities: Sequence[str]) -> dict[str, Table]:
+def compute_marginals(
+    joint: Float[np.ndarray, "y ..."], modalities: Sequence[str]
+) -> dict[str, _JointTable]:
     """Computes the table of the label and the joint symbols of every subset of modalities.
 
     Args:

@@ -10,12 +10,12 @@ from jaxtyping import Bool, Float
 
 from mmjax.data.builtin.information import (
     bayes_accuracy,
+    compute_marginals,
     flip_probability,
-    marginals,
     mutual_information,
 )
 
-NAMES = "abc"
+MODALITY_NAMES = "abc"
 
 
 class Part(NamedTuple):
@@ -63,8 +63,14 @@ def make_parts(
     copies = np.array([[bit] * (1 + modalities) for bit in (False, True)])
     parts = [
         Part("redundancy", tuple(everyone), copies, redundancy),
-        *(_parity("uniqueness", (m,), bits) for m, bits in zip(everyone, unique, strict=True)),
-        *(_parity("synergy", ms, synergy) for ms in itertools.combinations(everyone, order)),
+        *(
+            _make_parity_part("uniqueness", (m,), bits)
+            for m, bits in zip(everyone, unique, strict=True)
+        ),
+        *(
+            _make_parity_part("synergy", ms, synergy)
+            for ms in itertools.combinations(everyone, order)
+        ),
     ]
     for part in parts:
         if not 0 <= part.bits <= 1:
@@ -76,22 +82,22 @@ def make_parts(
     return [part for part in parts if part.bits]
 
 
-def _parity(kind: str, members: tuple[int, ...], bits: float) -> Part:
+def _make_parity_part(kind: str, members: tuple[int, ...], bits: float) -> Part:
     """Makes the part whose label is the exclusive or of one bit per member."""
     held = np.array(list(itertools.product((False, True), repeat=len(members))))
     label = np.logical_xor.reduce(held, axis=1, keepdims=True)
-    name = "".join(NAMES[m] for m in members)
+    name = "".join(MODALITY_NAMES[m] for m in members)
     return Part(f"{kind}_{name}", members, np.hstack([label, held]), bits)
 
 
-def _flips(part: Part, noise: float) -> Float[np.ndarray, " n"]:
+def _compute_flip_probabilities(part: Part, noise: float) -> Float[np.ndarray, " n"]:
     """Computes the probabilities that the label and each member's bit are flipped."""
     return np.array([flip_probability(part.bits), *[noise] * len(part.members)])
 
 
-def _table(part: Part, modalities: int, noise: float) -> Float[np.ndarray, "2 ..."]:
+def _compute_joint_table(part: Part, modalities: int, noise: float) -> Float[np.ndarray, "2 ..."]:
     """Computes P(label, symbol of every modality); a modality that is not a member has one."""
-    flips, joint = _flips(part, noise), np.zeros([2] * (1 + len(part.members)))
+    flips, joint = _compute_flip_probabilities(part, noise), np.zeros([2] * (1 + len(part.members)))
     for outcome in np.ndindex(joint.shape):
         flipped = part.patterns != np.array(outcome, bool)[None]
         # The patterns are equally likely, and each of their bits is flipped independently.
@@ -99,16 +105,16 @@ def _table(part: Part, modalities: int, noise: float) -> Float[np.ndarray, "2 ..
     return joint.reshape([2, *(2 if m in part.members else 1 for m in range(modalities))])
 
 
-def facts(parts: Sequence[Part], names: Sequence[str], noise: float) -> dict[str, Any]:
+def compute_facts(parts: Sequence[Part], names: Sequence[str], noise: float) -> dict[str, Any]:
     """Computes Bayes-optimal accuracy and mutual information per task and subset of modalities.
 
     A binary task needs only the table of its own part, since the parts are independent; for the
     same reason, the table of `mixed` is the Kronecker product of all. Computed in float64 and
     rounded to 12 decimals, which hides rounding errors.
     """
-    joints = {part.task: _table(part, len(names), noise) for part in parts}
+    joints = {part.task: _compute_joint_table(part, len(names), noise) for part in parts}
     joints["mixed"] = functools.reduce(np.kron, joints.values())
-    tables = {task: marginals(joint, names) for task, joint in joints.items()}
+    tables = {task: compute_marginals(joint, names) for task, joint in joints.items()}
     measures = {"bayes_accuracy": bayes_accuracy, "information_bits": mutual_information}
     facts: dict[str, Any] = {name: {} for name in measures}
     for (name, measure), (task, subsets) in itertools.product(measures.items(), tables.items()):
@@ -117,10 +123,12 @@ def facts(parts: Sequence[Part], names: Sequence[str], noise: float) -> dict[str
     return facts
 
 
-def draw(
+def draw_labels_and_bits(
     part: Part, size: int, noise: float, rng: np.random.Generator
 ) -> tuple[Bool[np.ndarray, " {size}"], dict[int, Bool[np.ndarray, " {size}"]]]:
     """Draws labels and the bits that each member holds, after the flips."""
     exact = part.patterns[rng.integers(len(part.patterns), size=size)]
-    label, *held = (exact ^ (rng.random(exact.shape) < _flips(part, noise)[None])).T
+    label, *held = (
+        exact ^ (rng.random(exact.shape) < _compute_flip_probabilities(part, noise)[None])
+    ).T
     return label, dict(zip(part.members, held, strict=True))

@@ -12,7 +12,13 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
-from mmjax.data.builtin.interaction_parts import NAMES, Part, draw, facts, make_parts
+from mmjax.data.builtin.interaction_parts import (
+    MODALITY_NAMES,
+    Part,
+    compute_facts,
+    draw_labels_and_bits,
+    make_parts,
+)
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 from mmjax.masks import make_length_mask
 from mmjax.types import Batch
@@ -84,16 +90,16 @@ def interactions(
       {'none': 0.5, 'a': 0.5, 'b': 0.5, 'a+b': 1.0}
     """
     sizes = {"train": train, "validation": validation, "test": test}
-    _check(modalities, order, noise, {"steps": steps, **sizes}, seed)
+    _check_arguments(modalities, order, noise, {"steps": steps, **sizes}, seed)
     parts = make_parts(len(modalities), redundancy, uniqueness, synergy, order)
     _check_width(width, parts)
     sequence, vector = Modality((steps, width), sequence=True), Modality((width,))
     shapes = {}
-    for name, kind in zip(NAMES, modalities, strict=False):
+    for name, kind in zip(MODALITY_NAMES, modalities, strict=False):
         shapes[name] = sequence if kind == "sequence" else vector
     splits = {}
     for stream, (split, size) in enumerate(sizes.items()):
-        splits[split] = Arrays(_batch(parts, shapes, size, noise, seed, stream))
+        splits[split] = Arrays(_draw_batch(parts, shapes, size, noise, seed, stream))
     tasks = {part.task: Task("classification", ("0", "1")) for part in parts}
     classes = tuple("".join(bits) for bits in itertools.product("01", repeat=len(parts)))
     return Dataset(
@@ -101,11 +107,11 @@ def interactions(
         modalities=shapes,
         tasks={**tasks, "mixed": Task("classification", classes)},
         splits=splits,
-        facts=facts(parts, list(shapes), noise),
+        facts=compute_facts(parts, list(shapes), noise),
     )
 
 
-def basis(seed: int, number: int, width: int) -> Float[np.ndarray, "width width"]:
+def make_basis(seed: int, number: int, width: int) -> Float[np.ndarray, "width width"]:
     """Makes the orthonormal basis, in rows, of modality `number` (0 for `a`) from a seed.
 
     The sum over time of x @ basis[i] is 1 or -1, the bit of the i-th task that writes into the
@@ -121,7 +127,7 @@ def basis(seed: int, number: int, width: int) -> Float[np.ndarray, "width width"
     return np.linalg.qr(rng.normal(size=(width, width)))[0]
 
 
-def _batch(
+def _draw_batch(
     parts: Sequence[Part],
     shapes: dict[str, Modality],
     size: int,
@@ -131,7 +137,7 @@ def _batch(
 ) -> Batch:
     """Draws one split."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(stream,)))
-    drawn = [draw(part, size, noise, rng) for part in parts]
+    drawn = [draw_labels_and_bits(part, size, noise, rng) for part in parts]
     labels = np.stack([label for label, _ in drawn], axis=1)
     targets = {part.task: labels[:, i] for i, part in enumerate(parts)}
     # The class of `mixed` is the binary number of its labels, the first one most significant.
@@ -142,8 +148,8 @@ def _batch(
         bits = np.array([held[number] for _, held in drawn if number in held], bool)
         steps = modality.shape[0] if modality.sequence else 1
         length = rng.integers((steps + 1) // 2, steps + 1, size, np.int32)
-        axes = basis(seed, number, modality.shape[-1])
-        frames = _write(bits.reshape(-1, size).T, length, steps, axes, rng)
+        axes = make_basis(seed, number, modality.shape[-1])
+        frames = _write_bits(bits.reshape(-1, size).T, length, steps, axes, rng)
         inputs[name] = frames.reshape(size, *modality.shape)
         if modality.sequence:
             lengths[name] = length
@@ -156,7 +162,7 @@ def _batch(
     )
 
 
-def _write(
+def _write_bits(
     bits: Bool[np.ndarray, "b k"],
     lengths: Int[np.ndarray, " b"],
     steps: int,
@@ -173,7 +179,7 @@ def _write(
     return (frames @ axes).astype(np.float32)
 
 
-def _check(
+def _check_arguments(
     modalities: Sequence[str], order: int, noise: float, counts: dict[str, int], seed: int
 ) -> None:
     if len(modalities) not in (2, 3) or not set(modalities) <= {"vector", "sequence"}:

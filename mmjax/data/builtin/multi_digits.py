@@ -24,12 +24,17 @@ import os
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from mmjax.data.builtin.array_cache import Example, kept
-from mmjax.data.builtin.multi_digits_config import CLASSES, IMAGE, MultiDigitsRecipe, Pairing
+from mmjax.data.builtin.array_cache import Example, load_or_build_arrays
+from mmjax.data.builtin.multi_digits_config import (
+    CLASS_NAMES,
+    IMAGE_SIDE,
+    MultiDigitsConfig,
+    Pairing,
+)
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 from mmjax.types import Batch
 
-Folder = str | os.PathLike[str]
+_PathLike = str | os.PathLike[str]
 _DEFAULT_PAIRING = Pairing()
 
 
@@ -40,8 +45,8 @@ def multi_mnist(
     validation: int = 10_000,
     test: int = 10_000,
     pairing: Pairing = _DEFAULT_PAIRING,
-    manual_dir: Folder | None = None,
-    data_dir: Folder | None = None,
+    manual_dir: _PathLike | None = None,
+    data_dir: _PathLike | None = None,
 ) -> Dataset:
     """Returns pairs of handwritten digits, which the first call prepares in `data_dir`.
 
@@ -62,7 +67,9 @@ def multi_mnist(
       ValueError: if a size, the seed or an original file is wrong.
     """
     sizes = {"train": train, "validation": validation, "test": test}
-    return _dataset("multi_mnist", "mnist", "mnist", seed, sizes, pairing, manual_dir, data_dir)
+    return _make_dataset(
+        "multi_mnist", "mnist", "mnist", seed, sizes, pairing, manual_dir, data_dir
+    )
 
 
 def multi_fashion(
@@ -72,8 +79,8 @@ def multi_fashion(
     validation: int = 10_000,
     test: int = 10_000,
     pairing: Pairing = _DEFAULT_PAIRING,
-    manual_dir: Folder | None = None,
-    data_dir: Folder | None = None,
+    manual_dir: _PathLike | None = None,
+    data_dir: _PathLike | None = None,
 ) -> Dataset:
     """Returns pairs of Fashion-MNIST's pieces of clothing; otherwise as `multi_mnist`.
 
@@ -81,7 +88,9 @@ def multi_fashion(
     """
     sizes = {"train": train, "validation": validation, "test": test}
     fashion = "fashion-mnist"
-    return _dataset("multi_fashion", fashion, fashion, seed, sizes, pairing, manual_dir, data_dir)
+    return _make_dataset(
+        "multi_fashion", fashion, fashion, seed, sizes, pairing, manual_dir, data_dir
+    )
 
 
 def fashion_mnist_pairs(
@@ -91,8 +100,8 @@ def fashion_mnist_pairs(
     validation: int = 10_000,
     test: int = 10_000,
     pairing: Pairing = _DEFAULT_PAIRING,
-    manual_dir: Folder | None = None,
-    data_dir: Folder | None = None,
+    manual_dir: _PathLike | None = None,
+    data_dir: _PathLike | None = None,
 ) -> Dataset:
     """Returns pairs of a piece of clothing and a digit; otherwise as `multi_mnist`.
 
@@ -101,40 +110,40 @@ def fashion_mnist_pairs(
     """
     sizes = {"train": train, "validation": validation, "test": test}
     name, first, second = "fashion_mnist_pairs", "fashion-mnist", "mnist"
-    return _dataset(name, first, second, seed, sizes, pairing, manual_dir, data_dir)
+    return _make_dataset(name, first, second, seed, sizes, pairing, manual_dir, data_dir)
 
 
-def _dataset(
+def _make_dataset(
     name: str,
     first: str,
     second: str,
     seed: int,
     sizes: dict[str, int],
     pairing: Pairing,
-    manual_dir: Folder | None,
-    data_dir: Folder | None,
+    manual_dir: _PathLike | None,
+    data_dir: _PathLike | None,
 ) -> Dataset:
-    recipe = MultiDigitsRecipe(
+    recipe = MultiDigitsConfig(
         dataset=name, seed=seed, sizes=sizes, first=first, second=second, pairing=pairing
     )
 
     def read() -> dict[str, Example]:
         from mmjax.data.builtin.multi_digits_builder import BUILDERS
-        from mmjax.data.builtin.tfds_builder import stored
+        from mmjax.data.builtin.tfds_builder import load_or_prepare_arrays
 
-        return stored(BUILDERS[name], recipe, data_dir, manual_dir)
+        return load_or_prepare_arrays(BUILDERS[name], recipe, data_dir, manual_dir)
 
-    arrays = kept(recipe, data_dir, read)
-    classes = {"left": CLASSES[first], "right": CLASSES[second]}
+    arrays = load_or_build_arrays(recipe, data_dir, read)
+    classes = {"left": CLASS_NAMES[first], "right": CLASS_NAMES[second]}
     return Dataset(
         name=name,
-        modalities={"image": Modality((IMAGE, IMAGE, 1))},
+        modalities={"image": Modality((IMAGE_SIDE, IMAGE_SIDE, 1))},
         tasks={task: Task("classification", classes=names) for task, names in classes.items()},
-        splits={split: Arrays(_batch(**parts)) for split, parts in arrays.items()},
+        splits={split: Arrays(_make_batch(**parts)) for split, parts in arrays.items()},
     )
 
 
-def _batch(
+def _make_batch(
     image: UInt8[np.ndarray, "b h w 1"], left: Int[np.ndarray, " b"], right: Int[np.ndarray, " b"]
 ) -> Batch:
     everywhere = np.ones(len(image), bool)

@@ -3,11 +3,11 @@
 import dataclasses
 from typing import Any, Literal
 
-from mmjax.data.builtin.generation_config import Recipe
+from mmjax.data.builtin.generation_config import GenerationConfig
 
-IMAGE, CANVAS = 28, 36  # sides in pixels
-DIGITS = tuple("0123456789")
-CLOTHES = (
+IMAGE_SIDE, CANVAS_SIDE = 28, 36  # sides in pixels
+_DIGITS = tuple("0123456789")
+_CLOTHES = (
     "T-shirt/top",
     "trouser",
     "pullover",
@@ -19,7 +19,7 @@ CLOTHES = (
     "bag",
     "ankle boot",
 )
-CLASSES = {"mnist": DIGITS, "fashion-mnist": CLOTHES}
+CLASS_NAMES = {"mnist": _DIGITS, "fashion-mnist": _CLOTHES}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,14 +42,16 @@ class Pairing:
     resize: Literal["nearest", "bilinear"] = "nearest"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.offset <= CANVAS - IMAGE:
-            raise ValueError(f"offset is {self.offset}; it must be 0 to {CANVAS - IMAGE} pixels.")
+        if not 0 <= self.offset <= CANVAS_SIDE - IMAGE_SIDE:
+            raise ValueError(
+                f"offset is {self.offset}; it must be 0 to {CANVAS_SIDE - IMAGE_SIDE} pixels."
+            )
         if self.resize not in ("nearest", "bilinear"):
             raise ValueError(f"resize is {self.resize!r}; it must be 'nearest' or 'bilinear'.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MultiDigitsRecipe(Recipe):
+class MultiDigitsConfig(GenerationConfig):
     """The arguments of a data set of pairs.
 
     Attributes:

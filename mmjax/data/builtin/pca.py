@@ -49,7 +49,9 @@ def fit_components(images: UInt8[np.ndarray, "n d"], removed: float) -> Componen
     return Components(total / len(images), vectors.T[::-1][:count], energy[:count])
 
 
-def reduced(images: UInt8[np.ndarray, "n d"], components: Components) -> UInt8[np.ndarray, "n d"]:
+def project_onto_components(
+    images: UInt8[np.ndarray, "n d"], components: Components
+) -> UInt8[np.ndarray, "n d"]:
     """Projects images onto the components, adds the mean and rounds to 8 bits."""
     mean, directions, _ = components
     projected = (images - mean[None]) @ directions.T @ directions + mean[None]

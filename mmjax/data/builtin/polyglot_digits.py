@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.data.builtin.array_cache import Example, kept
+from mmjax.data.builtin.array_cache import Example, load_or_build_arrays
 from mmjax.data.builtin.polyglot_digits_config import (
     MODALITIES,
     TASKS,
     Noise,
-    PolyglotDigitsRecipe,
+    PolyglotDigitsConfig,
 )
 from mmjax.data.dataset import Arrays, Dataset
 from mmjax.masks import make_length_mask, pad_ragged
@@ -59,7 +59,7 @@ def polyglot_digits(
       ImportError: if the packages that generate the data are not installed.
       ValueError: if a size or a share is out of range.
     """
-    recipe = PolyglotDigitsRecipe(
+    recipe = PolyglotDigitsConfig(
         seed=seed,
         sizes={"train": train, "validation": validation, "test": test},
         missing_modalities=missing_modalities,
@@ -70,16 +70,19 @@ def polyglot_digits(
 
     def read() -> dict[str, Example]:
         from mmjax.data.builtin.polyglot_digits_builder import PolyglotDigits
-        from mmjax.data.builtin.tfds_builder import stored
+        from mmjax.data.builtin.tfds_builder import load_or_prepare_arrays
 
-        return stored(PolyglotDigits, recipe, data_dir)
+        return load_or_prepare_arrays(PolyglotDigits, recipe, data_dir)
 
-    batches = {split: _batch(part) for split, part in kept(recipe, data_dir, read).items()}
-    splits = {split: Arrays(batch) for split, batch in _standardised(batches).items()}
+    batches = {
+        split: _make_batch(part)
+        for split, part in load_or_build_arrays(recipe, data_dir, read).items()
+    }
+    splits = {split: Arrays(batch) for split, batch in _standardize_speech(batches).items()}
     return Dataset("polyglot_digits", MODALITIES, TASKS, splits)
 
 
-def _batch(stored: Mapping[str, Mapping[str, Any]]) -> Batch:
+def _make_batch(stored: Mapping[str, Mapping[str, Any]]) -> Batch:
     """Makes a batch of a stored split, which holds bytes and sequences of different lengths."""
     inputs = stored["inputs"]
     sequences = {m: modality.shape for m, modality in MODALITIES.items() if modality.sequence}
@@ -100,7 +103,7 @@ def _batch(stored: Mapping[str, Mapping[str, Any]]) -> Batch:
     )
 
 
-def _standardised(batches: dict[str, Batch]) -> dict[str, Batch]:
+def _standardize_speech(batches: dict[str, Batch]) -> dict[str, Batch]:
     """Gives each band of speech mean 0 and standard deviation 1 over the training frames."""
     train = batches["train"]
     speech = train.inputs["speech"]

@@ -3,9 +3,9 @@
 import dataclasses
 from typing import Any
 
-from mmjax.data.builtin.generation_config import Recipe
+from mmjax.data.builtin.generation_config import GenerationConfig
 from mmjax.data.dataset import Modality, Task
-from mmjax.data.load.decode import BYTES
+from mmjax.data.load.decode import BYTE_TOKEN_NAMES
 
 LANGUAGES = {
     "en": "English",
@@ -20,7 +20,7 @@ LANGUAGES = {
 MODALITIES = {
     "image": Modality((8, 8, 1)),
     "speech": Modality((48, 24), sequence=True),
-    "text": Modality((12,), sequence=True, vocabulary=BYTES),
+    "text": Modality((12,), sequence=True, vocabulary=BYTE_TOKEN_NAMES),
 }
 TASKS = {
     "digit": Task("classification", classes=tuple("0123456789")),
@@ -49,7 +49,7 @@ class Noise:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PolyglotDigitsRecipe(Recipe):
+class PolyglotDigitsConfig(GenerationConfig):
     """The arguments of `polyglot_digits`."""
 
     dataset: str = "polyglot_digits"

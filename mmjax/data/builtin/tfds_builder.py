@@ -17,21 +17,27 @@ from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
 from mmjax.config import trust
 from mmjax.console import print_text
-from mmjax.data.builtin.array_cache import Example, find_data_folder, flat, lock_data_folder, nested
-from mmjax.data.builtin.download import Originals
-from mmjax.data.builtin.generation_config import Recipe
-from mmjax.data.progress_bars import tracked
+from mmjax.data.builtin.array_cache import (
+    Example,
+    find_data_folder,
+    flatten_features,
+    lock_data_folder,
+    nest_features,
+)
+from mmjax.data.builtin.generation_config import GenerationConfig
+from mmjax.data.builtin.originals.download import OriginalFiles
+from mmjax.data.progress_bars import track_progress
 
-CHUNK = 1024  # records in memory while a split is read
+_CHUNK_RECORDS = 1024  # records in memory while a split is read
 
-SomeBuilder = TypeVar("SomeBuilder", bound="Builder")
+_BuilderT = TypeVar("SomeBuilder", bound="Builder")
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
-class Config(tfds.core.BuilderConfig):
+class _TfdsConfig(tfds.core.BuilderConfig):
     """Generation settings in the form that TFDS needs."""
 
-    recipe: Recipe
+    recipe: GenerationConfig
 
 
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
@@ -44,7 +50,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
     # To find them, TFDS would need a package that it does not require, and a builder in a package.
     code_path = Path(__file__)
     pkg_dir_path = epath.Path(__file__).parent
-    originals: Originals
+    originals: OriginalFiles
 
     @property
     def recipe(self) -> Any:
@@ -55,7 +61,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
         self, split: str, examples: Iterable[Example], total: int
     ) -> Iterator[tuple[int, Example]]:
         """Yields a split's examples with their numbers, and shows a progress bar."""
-        yield from tracked(enumerate(examples), f"Making {self.name}: {split}", total)
+        yield from track_progress(enumerate(examples), f"Making {self.name}: {split}", total)
 
     def _example_writer(self) -> "_SortedWriter":
         return _SortedWriter(self.info.file_format)
@@ -72,32 +78,32 @@ class _SortedWriter(writer.ExampleWriter):
     """A writer that fixes the order of an example's features, which in TFDS varies by process."""
 
     def write(self, path: Any, examples: Iterable[tuple[Any, bytes]]) -> Any:
-        return super().write(path, ((key, _sorted(example)) for key, example in examples))
+        return super().write(path, ((key, _sort_features(example)) for key, example in examples))
 
 
-def _sorted(example: bytes) -> bytes:
+def _sort_features(example: bytes) -> bytes:
     return tf_example_pb2.Example.FromString(example).SerializeToString(deterministic=True)
 
 
-def stored(
-    kind: type[SomeBuilder],
-    recipe: Recipe,
+def load_or_prepare_arrays(
+    kind: type[_BuilderT],
+    recipe: GenerationConfig,
     data_dir: str | os.PathLike[str] | None = None,
     manual_dir: str | os.PathLike[str] | None = None,
 ) -> dict[str, Example]:
     """Returns {split: arrays} of a data set, which is prepared if necessary."""
-    config = Config(name=recipe.name, recipe=recipe)
+    config = _TfdsConfig(name=recipe.name, recipe=recipe)
     builder = prepare_dataset(kind, config, data_dir=data_dir, manual_dir=manual_dir)
     return {split: read_arrays(builder, split) for split in recipe.sizes}
 
 
 def prepare_dataset(
-    kind: type[SomeBuilder],
+    kind: type[_BuilderT],
     config: tfds.core.BuilderConfig,
     *,
     data_dir: str | os.PathLike[str] | None = None,
     manual_dir: str | os.PathLike[str] | None = None,
-) -> SomeBuilder:
+) -> _BuilderT:
     """Returns the builder of a data set, whose files are generated if necessary.
 
     TFDS writes into a temporary folder and renames it when it is complete, so that an interrupted
@@ -111,26 +117,26 @@ def prepare_dataset(
       manual_dir: folder with the original files; None downloads them.
     """
     find_data_folder(data_dir)  # raises if there is none, which TFDS does not check
-    with _quiet():
-        builder = _builder(kind, config, data_dir)
+    with _silence_tfds():
+        builder = _make_builder(kind, config, data_dir)
         if builder.is_prepared():
             return builder
     folder = Path(builder.data_dir).parent
-    trust.check_may_write(builder.name, folder)
+    trust.check_may_prepare_data(builder.name, folder)
     with lock_data_folder(folder, f"it prepares {builder.info.full_name}"):
         _remove_leftovers(folder)
-        with _quiet():
-            builder = _builder(kind, config, data_dir)
+        with _silence_tfds():
+            builder = _make_builder(kind, config, data_dir)
         downloads = Path(builder.data_dir_root) / "downloads"
-        builder.originals = Originals(Path(manual_dir) if manual_dir else None, downloads)
-        with _without_bars():
+        builder.originals = OriginalFiles(Path(manual_dir) if manual_dir else None, downloads)
+        with _hide_tfds_bars():
             builder.download_and_prepare()
     return builder
 
 
-def _builder(
-    kind: type[SomeBuilder], config: tfds.core.BuilderConfig, data_dir: Any
-) -> SomeBuilder:
+def _make_builder(
+    kind: type[_BuilderT], config: tfds.core.BuilderConfig, data_dir: Any
+) -> _BuilderT:
     return kind(config=config, data_dir=data_dir, file_format="array_record")
 
 
@@ -141,7 +147,7 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_tfds() -> Iterator[None]:
     """Silences TFDS's warnings of custom configurations and of folders that are still empty."""
     from absl import logging
 
@@ -154,7 +160,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _without_bars() -> Iterator[None]:
+def _hide_tfds_bars() -> Iterator[None]:
     """Hides TFDS's bars, which do not know the number of examples, unlike those of `numbered`."""
     tfds.display_progress_bar(False)
     try:
@@ -172,25 +178,25 @@ def read_arrays(builder: Builder, split: str) -> Example:
     """
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     records = builder.as_data_source(split, deserialize_method=raw)
-    features = flat(builder.info.features.get_tensor_info())
-    arrays = {name: _room(feature, len(records)) for name, feature in features.items()}
-    for start in range(0, len(records), CHUNK):
-        rows = range(start, min(start + CHUNK, len(records)))
+    features = flatten_features(builder.info.features.get_tensor_info())
+    arrays = {name: _allocate_feature(feature, len(records)) for name, feature in features.items()}
+    for start in range(0, len(records), _CHUNK_RECORDS):
+        rows = range(start, min(start + _CHUNK_RECORDS, len(records)))
         chunk = records.__getitems__(rows)
         examples = [tf_example_pb2.Example.FromString(record).features.feature for record in chunk]
         for name, feature in features.items():
-            arrays[name][start : rows.stop] = _values([e[name] for e in examples], feature)
-    return nested(arrays)
+            arrays[name][start : rows.stop] = _decode_feature([e[name] for e in examples], feature)
+    return nest_features(arrays)
 
 
-def _room(feature: Any, examples: int) -> Any:
+def _allocate_feature(feature: Any, examples: int) -> Any:
     """Allocates an array of a feature, or a list if its first axis has no fixed length."""
     if None in feature.shape:
         return [None] * examples
     return np.empty((examples, *feature.shape), feature.np_dtype)
 
 
-def _values(stored: list[tf_feature_pb2.Feature], feature: Any) -> list[Any]:
+def _decode_feature(stored: list[tf_feature_pb2.Feature], feature: Any) -> list[Any]:
     """Decodes one feature of several examples."""
     kind = stored[0].WhichOneof("kind")
     values = [getattr(example, kind).value for example in stored]

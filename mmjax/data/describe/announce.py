@@ -11,7 +11,7 @@ from mmjax.data.dataset import Dataset, Task
 from mmjax.types import Batch
 
 
-def summary(data: Dataset, counts: Mapping[str, int], train: Batch) -> str:
+def summarize_dataset(data: Dataset, counts: Mapping[str, int], train: Batch) -> str:
     """Returns a line for the data set, and one for each modality and task.
 
     Args:
@@ -24,21 +24,21 @@ def summary(data: Dataset, counts: Mapping[str, int], train: Batch) -> str:
     width = max(map(len, [*data.modalities, *data.tasks]))
     lines = [f"{data.name}: {sizes}"]
     for m, spec in data.modalities.items():
-        coverage = _share("present", counts[m], examples)
+        coverage = _format_coverage("present", counts[m], examples)
         lines.append(f"  {m:{width}}  {spec.describe()}{coverage}")
     for t, task in data.tasks.items():
-        coverage = _share("labeled", int(train.labeled[t].sum()), examples)
-        lines.append(f"  {t:{width}}  {_task(t, task, train)}{coverage}")
+        coverage = _format_coverage("labeled", int(train.labeled[t].sum()), examples)
+        lines.append(f"  {t:{width}}  {_describe_task(t, task, train)}{coverage}")
     return "\n".join(lines)
 
 
 @functools.lru_cache(maxsize=256)
-def announce(text: str) -> None:
+def announce_once(text: str) -> None:
     """Prints a text to the standard error stream unless it was printed before."""
     print_text(text, file=sys.stderr)
 
 
-def _task(name: str, task: Task, train: Batch) -> str:
+def _describe_task(name: str, task: Task, train: Batch) -> str:
     if task.kind == "regression":
         y = train.targets[name][train.labeled[name]].astype(np.float64)
         unit = f" {task.unit}" if task.unit else ""
@@ -47,6 +47,6 @@ def _task(name: str, task: Task, train: Batch) -> str:
     return f"{task.kind}, {len(task.classes)} classes: {names}"
 
 
-def _share(word: str, count: int, examples: int) -> str:
+def _format_coverage(word: str, count: int, examples: int) -> str:
     """Formats the percentage of training examples, unless it is all of them."""
     return "" if count == examples else f"; {word} in {count / examples:.1%} of train"

@@ -14,10 +14,10 @@ from mmjax.data.kinds.protocols import RowScale
 from mmjax.escapes import escape_control_characters
 from mmjax.types import Batch
 
-COLUMNS = 8
+_MAX_EXAMPLES = 8
 
 
-def draw_sheet(data: Dataset, path: Path, *, seed: int = 0) -> str:
+def draw_examples(data: Dataset, path: Path, *, seed: int = 0) -> str:
     """Draws examples of the first split as PNG: one column per example, one row per modality.
 
     The examples are drawn by `seed`. Their labels are the titles.
@@ -31,7 +31,7 @@ def draw_sheet(data: Dataset, path: Path, *, seed: int = 0) -> str:
     import matplotlib.pyplot as plt
 
     split, source = next(iter(data.splits.items()))
-    count = min(COLUMNS, len(source))
+    count = min(_MAX_EXAMPLES, len(source))
     chosen = np.random.default_rng(seed).choice(len(source), count, replace=False)
     batch = source.take(np.sort(chosen))
     size = (1.6 * count + 0.8, 1.9 * len(data.modalities) + 0.3 * len(data.tasks))
@@ -40,9 +40,9 @@ def draw_sheet(data: Dataset, path: Path, *, seed: int = 0) -> str:
             len(data.modalities), count, figsize=size, squeeze=False, layout="constrained"
         )
         for row, (name, spec) in zip(axes, data.modalities.items(), strict=True):
-            _draw_row(row, name, spec, batch)
+            _draw_modality(row, name, spec, batch)
         for column, axis in enumerate(axes[0]):
-            lines = titles(data, batch, column).splitlines()
+            lines = format_titles(data, batch, column).splitlines()
             wrapped = [textwrap.fill(t, 24, max_lines=3, placeholder=" ...") for t in lines]
             axis.set_title("\n".join(wrapped), fontsize=8)
         figure.savefig(path, dpi=120)
@@ -50,16 +50,16 @@ def draw_sheet(data: Dataset, path: Path, *, seed: int = 0) -> str:
     return split
 
 
-def titles(data: Dataset, batch: Batch, row: int) -> str:
+def format_titles(data: Dataset, batch: Batch, row: int) -> str:
     """Formats the labels of an example, one line per task."""
     lines = []
     for name, task in data.tasks.items():
-        text = label(task, batch.targets[name][row]) if batch.labeled[name][row] else "–"
+        text = format_target(task, batch.targets[name][row]) if batch.labeled[name][row] else "–"
         lines.append(escape_control_characters(f"{name}: {text}"))
     return "\n".join(lines)
 
 
-def label(task: Task, target: Any) -> str:
+def format_target(task: Task, target: Any) -> str:
     """Formats a target.
 
     Example:
@@ -78,10 +78,10 @@ def label(task: Task, target: Any) -> str:
     return f"{numbers} {task.unit}".strip()
 
 
-def _draw_row(row: Any, name: str, spec: Modality, batch: Batch) -> None:
+def _draw_modality(row: Any, name: str, spec: Modality, batch: Batch) -> None:
     """Draws one modality of every example, all on one scale and without padding."""
-    examples = [_example(name, spec, batch, i) for i in range(len(row))]
-    axis_names, scale = ("", ""), _scale_of(examples)
+    examples = [_extract_example(name, spec, batch, i) for i in range(len(row))]
+    axis_names, scale = ("", ""), _compute_row_scale(examples)
     for axis, x in zip(row, examples, strict=True):
         axis.tick_params(labelsize=6)
         if x is None:
@@ -107,7 +107,7 @@ def _choose_kind(x: np.ndarray, spec: Modality) -> tuple[type[Input], tuple[str,
     raise AssertionError("the last kind draws any array")
 
 
-def _scale_of(examples: Sequence[np.ndarray | None]) -> RowScale:
+def _compute_row_scale(examples: Sequence[np.ndarray | None]) -> RowScale:
     """Computes the range of all values (0 to 1 if there are none) and the longest first axis."""
     arrays = [x for x in examples if x is not None and x.size]
     low = min((float(x.min()) for x in arrays), default=0.0)
@@ -115,7 +115,7 @@ def _scale_of(examples: Sequence[np.ndarray | None]) -> RowScale:
     return RowScale(low, high, max((len(x) for x in arrays if x.ndim), default=1))
 
 
-def _example(name: str, spec: Modality, batch: Batch, row: int) -> np.ndarray | None:
+def _extract_example(name: str, spec: Modality, batch: Batch, row: int) -> np.ndarray | None:
     """Returns one input without its padding; None if it is missing."""
     if not batch.present[name][row]:
         return None

@@ -10,7 +10,7 @@ from mmjax.data.dataset import Dataset, Modality, Task
 from mmjax.types import Batch
 
 CHUNK = 1024  # examples in memory at once
-LISTED = 40  # largest number of classes that a table lists
+_MAX_LISTED_CLASSES = 40  # largest number of classes that a table lists
 
 
 class Table(NamedTuple):
@@ -20,7 +20,7 @@ class Table(NamedTuple):
     rows: list[list[str]]
 
 
-def describe(data: Dataset) -> list[Table]:
+def describe_dataset(data: Dataset) -> list[Table]:
     """Reads every example once and makes the tables.
 
     Raises:
@@ -31,25 +31,29 @@ def describe(data: Dataset) -> list[Table]:
       >>> describe_dataset(interactions(train=30, validation=10, test=10))[0].rows
       [['', 'train', 'validation', 'test'], ['examples', '30', '10', '10']]
     """
-    splits = {split: survey(data, split) for split in data.splits}
+    splits = {split: read_split_labels(data, split) for split in data.splits}
     tables = [
-        _splits(splits),
-        Table("Modalities", _modalities(data.modalities, splits)),
-        Table("Tasks", _tasks(data.tasks, splits)),
+        _make_split_table(splits),
+        Table("Modalities", _list_modalities(data.modalities, splits)),
+        Table("Tasks", _list_tasks(data.tasks, splits)),
     ]
     for name, task in data.tasks.items():
-        kind = {"multilabel": _labels, "regression": _numbers, "depth": _numbers}
-        tables.append(kind.get(task.kind, _classes)(name, task, splits))
-    return tables + [_fact(name, value) for name, value in data.facts.items()]
+        kind = {
+            "multilabel": _count_labels,
+            "regression": _summarize_numbers,
+            "depth": _summarize_numbers,
+        }
+        tables.append(kind.get(task.kind, _count_classes)(name, task, splits))
+    return tables + [_make_fact_table(name, value) for name, value in data.facts.items()]
 
 
-def survey(data: Dataset, split: str) -> Batch:
+def read_split_labels(data: Dataset, split: str) -> Batch:
     """Reads a split in chunks; of the inputs only those of the first example are kept.
 
     Raises:
       ValueError: if the split has no examples or lacks a modality or a task.
     """
-    from mmjax.data.progress_bars import tracked
+    from mmjax.data.progress_bars import track_progress
 
     source = data.splits[split]
     if not len(source):
@@ -57,27 +61,27 @@ def survey(data: Dataset, split: str) -> Batch:
     starts = range(0, len(source), CHUNK)
     inputs: dict[str, Any] = {}
     chunks: list[Batch] = []
-    for start in tracked(starts, f"Reading {data.name}: {split}", len(starts)):
+    for start in track_progress(starts, f"Reading {data.name}: {split}", len(starts)):
         chunk = source.take(np.arange(start, min(start + CHUNK, len(source))))
         if not chunks:
-            _complete(data, split, chunk)
+            _check_complete(data, split, chunk)
             inputs = {m: x[:1] for m, x in chunk.inputs.items()}
         chunks.append(chunk._replace(inputs={}))
-    whole = Batch(*map(_joined, zip(*chunks, strict=True)))
+    whole = Batch(*map(_concatenate_mappings, zip(*chunks, strict=True)))
     return whole._replace(inputs=inputs)
 
 
-def show(tables: Sequence[Table]) -> None:
+def print_tables(tables: Sequence[Table]) -> None:
     """Prints the tables."""
     for table in tables:
         print_table(table.rows, table.title)
 
 
-def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def _concatenate_mappings(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _complete(data: Dataset, split: str, batch: Batch) -> None:
+def _check_complete(data: Dataset, split: str, batch: Batch) -> None:
     sequences = [m for m, spec in data.modalities.items() if spec.sequence]
     required = {
         "inputs": data.modalities,
@@ -92,24 +96,26 @@ def _complete(data: Dataset, split: str, batch: Batch) -> None:
                 raise ValueError(f"{data.name}, split {split!r}: {part} has no {name!r}.")
 
 
-def _splits(splits: Mapping[str, Batch]) -> Table:
+def _make_split_table(splits: Mapping[str, Batch]) -> Table:
     counts = [f"{batch.size:,}" for batch in splits.values()]
     return Table("Splits", [["", *splits], ["examples", *counts]])
 
 
-def _modalities(modalities: Mapping[str, Modality], splits: Mapping[str, Batch]) -> list[list[str]]:
+def _list_modalities(
+    modalities: Mapping[str, Modality], splits: Mapping[str, Batch]
+) -> list[list[str]]:
     first = next(iter(splits.values()))
     rows = [["", "shape", "type", "length", *(f"missing in {split}" for split in splits)]]
     for name, spec in modalities.items():
-        missing = [_share(~batch.present[name]) for batch in splits.values()]
+        missing = [_format_missing(~batch.present[name]) for batch in splits.values()]
         kind = str(first.inputs[name].dtype)
         tokens = f" of {len(spec.vocabulary)} tokens" if spec.vocabulary else ""
-        lengths = _lengths(name, spec, splits)
+        lengths = _format_lengths(name, spec, splits)
         rows.append([name, spec.describe() + tokens, kind, lengths, *missing])
     return rows
 
 
-def _lengths(name: str, spec: Modality, splits: Mapping[str, Batch]) -> str:
+def _format_lengths(name: str, spec: Modality, splits: Mapping[str, Batch]) -> str:
     """Formats the shortest, the longest and the mean length of all present sequences."""
     if not spec.sequence:
         return ""
@@ -119,24 +125,24 @@ def _lengths(name: str, spec: Modality, splits: Mapping[str, Batch]) -> str:
     return f"{lengths.min()} to {lengths.max()}, mean {lengths.mean():.1f}"
 
 
-def _tasks(tasks: Mapping[str, Task], splits: Mapping[str, Batch]) -> list[list[str]]:
+def _list_tasks(tasks: Mapping[str, Task], splits: Mapping[str, Batch]) -> list[list[str]]:
     rows = [["", "kind", "classes", "unit", *(f"unlabeled in {split}" for split in splits)]]
     for name, task in tasks.items():
-        missing = [_share(~batch.labeled[name]) for batch in splits.values()]
+        missing = [_format_missing(~batch.labeled[name]) for batch in splits.values()]
         classes = str(len(task.classes)) if task.classes else ""
         rows.append([name, task.kind, classes, task.unit, *missing])
     return rows
 
 
-def _classes(name: str, task: Task, splits: Mapping[str, Batch]) -> Table:
-    labels = [_real(task, b.targets[name][b.labeled[name]]) for b in splits.values()]
+def _count_classes(name: str, task: Task, splits: Mapping[str, Batch]) -> Table:
+    labels = [_flatten_labeled(task, b.targets[name][b.labeled[name]]) for b in splits.values()]
     counts = [np.bincount(y, minlength=len(task.classes)) for y in labels]
     unit = {"sequence": "steps", "segmentation": "pixels"}.get(task.kind, "examples")
-    rows = _counts(task, list(splits), counts, list(map(len, labels)))
+    rows = _list_class_counts(task, list(splits), counts, list(map(len, labels)))
     return Table(f"{name}: {unit} of each class", rows)
 
 
-def _real(task: Task, targets: np.ndarray) -> np.ndarray:
+def _flatten_labeled(task: Task, targets: np.ndarray) -> np.ndarray:
     """Flattens the targets, without steps and pixels that have no label."""
     flat = targets.reshape(-1)
     if task.kind in ("sequence", "segmentation"):
@@ -144,57 +150,60 @@ def _real(task: Task, targets: np.ndarray) -> np.ndarray:
     return flat[flat > 0] if task.kind == "depth" else flat
 
 
-def _labels(name: str, task: Task, splits: Mapping[str, Batch]) -> Table:
+def _count_labels(name: str, task: Task, splits: Mapping[str, Batch]) -> Table:
     labels = [b.targets[name][b.labeled[name]] for b in splits.values()]
     counts = [y.astype(int).sum(axis=0) for y in labels]
     totals = [len(y) for y in labels]
-    return Table(f"{name}: examples that have a label", _counts(task, list(splits), counts, totals))
+    return Table(
+        f"{name}: examples that have a label",
+        _list_class_counts(task, list(splits), counts, totals),
+    )
 
 
-def _counts(
+def _list_class_counts(
     task: Task, splits: list[str], counts: list[np.ndarray], totals: list[int]
 ) -> list[list[str]]:
     """Makes one row per class; of many classes those most frequent in the first split."""
-    order = np.argsort(-counts[0], kind="stable")[:LISTED]
+    order = np.argsort(-counts[0], kind="stable")[:_MAX_LISTED_CLASSES]
     rows = [["", *splits]]
-    for c in sorted(order) if len(task.classes) <= LISTED else order:
-        cells = [_count(int(n[c]), total) for n, total in zip(counts, totals, strict=True)]
+    for c in sorted(order) if len(task.classes) <= _MAX_LISTED_CLASSES else order:
+        cells = [_format_count(int(n[c]), total) for n, total in zip(counts, totals, strict=True)]
         rows.append([task.classes[c], *cells])
-    rest = len(task.classes) - LISTED
+    rest = len(task.classes) - _MAX_LISTED_CLASSES
     if rest > 0:
         rows.append([f"and {rest} rarer ones", *[""] * len(splits)])
     return rows
 
 
-def _numbers(name: str, task: Task, splits: Mapping[str, Batch]) -> Table:
+def _summarize_numbers(name: str, task: Task, splits: Mapping[str, Batch]) -> Table:
     unit = f" in {task.unit}" if task.unit else ""
     rows = [["", "mean", "standard deviation", "lowest", "highest"]]
     for split, batch in splits.items():
-        y = _real(task, batch.targets[name][batch.labeled[name]].astype(np.float64))
+        y = _flatten_labeled(task, batch.targets[name][batch.labeled[name]].astype(np.float64))
         figures = [y.mean(), y.std(), y.min(), y.max()] if y.size else []
         rows.append([split, *(f"{v:.4g}" for v in figures)] if figures else [split, *["none"] * 4])
     return Table(f"{name}{unit}", rows)
 
 
-def _fact(name: str, value: Any) -> Table:
+def _make_fact_table(name: str, value: Any) -> Table:
     """Makes the table of a fact; of nested mappings the inner keys become columns."""
     title = name.replace("_", " ")
     if not isinstance(value, Mapping):
-        return Table(title, [["", ""], [title, _text(value)]])
+        return Table(title, [["", ""], [title, _format_value(value)]])
     if not all(isinstance(inner, Mapping) for inner in value.values()):
-        return Table(title, [["", ""]] + [[str(k), _text(v)] for k, v in value.items()])
+        return Table(title, [["", ""]] + [[str(k), _format_value(v)] for k, v in value.items()])
     columns = list(dict.fromkeys(str(k) for inner in value.values() for k in inner))
-    rows = [[str(k), *(_text(v.get(c, "")) for c in columns)] for k, v in value.items()]
+    rows = [[str(k), *(_format_value(v.get(c, "")) for c in columns)] for k, v in value.items()]
     return Table(title, [["", *columns], *rows])
 
 
-def _text(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
 
 
-def _share(mask: np.ndarray) -> str:
+def _format_missing(mask: np.ndarray) -> str:
     return f"{mask.sum():,} ({mask.mean():.1%})" if mask.any() else "none"
 
 
-def _count(count: int, total: int) -> str:
+def _format_count(count: int, total: int) -> str:
     return f"{count:,} ({count / max(total, 1):.1%})"

@@ -35,11 +35,11 @@ def list_columns(specs: Iterable[str | Input | Target]) -> list[str]:
     """
     columns: set[str] = set()
     for spec in specs:
-        columns.update(columns_of(spec))
+        columns.update(get_columns(spec))
     return sorted(columns)
 
 
-def columns_of(spec: str | Input | Target) -> tuple[str, ...]:
+def get_columns(spec: str | Input | Target) -> tuple[str, ...]:
     """Returns the columns that a kind, or a column's name alone, reads."""
     names = spec if isinstance(spec, str) else spec[0]
     return (names,) if isinstance(names, str) else tuple(names)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from mmjax.data.dataset import Task
-from mmjax.data.load.labels import class_name, feature_to_python
+from mmjax.data.load.labels import feature_to_python, format_class_name
 
 
 class Label(NamedTuple):
@@ -30,7 +30,7 @@ class Label(NamedTuple):
     def read_cells(self, cells: Sequence[Any]) -> str:
         """Returns the name of the class."""
         try:
-            return class_name(cells[0])
+            return format_class_name(cells[0])
         except ValueError as error:
             raise ValueError(f"it is {error}") from None
 

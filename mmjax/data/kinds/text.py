@@ -12,7 +12,7 @@ from jaxtyping import Int
 from mmjax.data.dataset import Modality
 from mmjax.data.kinds.plotting import draw_text
 from mmjax.data.kinds.protocols import Learned, RowScale
-from mmjax.data.load.decode import BYTES, decode_utf8
+from mmjax.data.load.decode import BYTE_TOKEN_NAMES, decode_utf8
 
 _WORD_PATTERN = re.compile(r"\w+|[^\w\s]")
 _UNKNOWN_TOKEN = 1  # 0 is padding
@@ -62,7 +62,7 @@ class Text(NamedTuple):
 
     def declare_modality(self, words: Mapping[str, int]) -> Modality:
         """Returns a sequence with the name of each token."""
-        names = BYTES if self.level == "byte" else ("padding", "unknown", *words)
+        names = BYTE_TOKEN_NAMES if self.level == "byte" else ("padding", "unknown", *words)
         return Modality((), True, names)
 
     @staticmethod

@@ -8,8 +8,8 @@ from jaxtyping import Bool, Int, Num
 
 from mmjax.data.dataset import Modality
 from mmjax.data.kinds.text import Text, tokenize
-from mmjax.data.load.decode import BYTES, typed
-from mmjax.data.load.labels import missing_rows
+from mmjax.data.load.decode import BYTE_TOKEN_NAMES, convert_to_32_bits
+from mmjax.data.load.labels import find_missing_rows
 from mmjax.masks import make_length_mask, pad_ragged
 
 
@@ -31,7 +31,7 @@ class Column(NamedTuple):
     lengths: Int[np.ndarray, " n"] | None = None
 
 
-def as_column(
+def read_column(
     split: str,
     name: str,
     raw: Any,
@@ -60,21 +60,25 @@ def as_column(
     """
     present = np.ones(len(raw), bool) if present is None else present
     if isinstance(raw, np.ndarray) and raw.dtype.kind in "biuf":
-        return _array_column(split, name, raw, present, lengths)
+        return _read_array_column(split, name, raw, present, lengths)
     rows: list[np.ndarray | None] = []
     for i, value in enumerate(raw):
-        rows.append(_row(value, f"row {i} of {split!r}: {name!r}") if present[i] else None)
+        rows.append(_read_row(value, f"row {i} of {split!r}: {name!r}") if present[i] else None)
     is_present = np.array([row is not None for row in rows], bool)
     ends = None
     if lengths is not None:
         padded_sizes = [0 if row is None else len(row) for row in rows]
-        ends = as_lengths(split, *lengths, is_present, padded_sizes)
+        ends = read_lengths(split, *lengths, is_present, padded_sizes)
         for i, (row, end) in enumerate(zip(rows, ends.tolist(), strict=True)):
             is_present[i] = row is not None and not _is_blank(row[:end])
-            rows[i] = _without_padding(row, end)
+            rows[i] = _zero_padding(row, end)
     arrays, dtypes = [], set()
     for i, row in enumerate(rows):
-        array = np.zeros(0) if row is None else typed(row, f"row {i} of {split!r}: {name!r}")
+        array = (
+            np.zeros(0)
+            if row is None
+            else convert_to_32_bits(row, f"row {i} of {split!r}: {name!r}")
+        )
         arrays.append(array)
         if is_present[i]:
             dtypes.add(array.dtype)
@@ -84,10 +88,10 @@ def as_column(
             "store all in one type and on one scale."
         )
     is_text = any(isinstance(value, str | bytes) for value in raw)
-    return Column(arrays, is_present, kind_of(dtypes), is_text, ends)
+    return Column(arrays, is_present, choose_common_dtype(dtypes), is_text, ends)
 
 
-def _array_column(
+def _read_array_column(
     split: str,
     name: str,
     raw: np.ndarray,
@@ -100,30 +104,32 @@ def _array_column(
             f"{name!r} of split {split!r} has the shape {raw.shape}; an example needs at least one "
             "number."
         )
-    is_present, ends = ~missing_rows(array) & present, None
+    is_present, ends = ~find_missing_rows(array) & present, None
     is_real = is_present
     if lengths is not None:
-        ends = as_lengths(split, *lengths, is_present, np.full(len(array), array.shape[1]))
+        ends = read_lengths(split, *lengths, is_present, np.full(len(array), array.shape[1]))
         is_real = make_length_mask(ends, array.shape[1])
-        padding = np.broadcast_to(~_widened(is_real, array), array.shape)
+        padding = np.broadcast_to(~_broadcast_over_last_axes(is_real, array), array.shape)
         # Padding must not decide whether the row is missing.
-        is_present = is_present & ~missing_rows(np.ma.array(array, mask=padding))
+        is_present = is_present & ~find_missing_rows(np.ma.array(array, mask=padding))
         is_real = is_present[:, None] & is_real
     _check_mask(split, name, array, is_real)
     array = np.ma.getdata(array)
     if not is_real.all():
-        array = np.where(_widened(is_real, array), array, 0)
+        array = np.where(_broadcast_over_last_axes(is_real, array), array, 0)
         array = array.astype(raw.dtype, copy=False)  # `where` may widen it
-    array = typed(array, f"{name!r} of split {split!r}")
+    array = convert_to_32_bits(array, f"{name!r} of split {split!r}")
     return Column(array, is_present, array.dtype, lengths=ends)
 
 
-def _widened(mask: Bool[np.ndarray, "..."], array: np.ndarray) -> Bool[np.ndarray, "..."]:
+def _broadcast_over_last_axes(
+    mask: Bool[np.ndarray, "..."], array: np.ndarray
+) -> Bool[np.ndarray, "..."]:
     """Reshapes a mask of the first axes of an array so that it broadcasts over the others."""
     return mask.reshape(*mask.shape, *(1,) * (array.ndim - mask.ndim))
 
 
-def _without_padding(row: np.ndarray | None, end: int) -> np.ndarray | None:
+def _zero_padding(row: np.ndarray | None, end: int) -> np.ndarray | None:
     """Returns a sequence with zeros after its end."""
     if row is None or end == len(row):
         return row
@@ -132,7 +138,7 @@ def _without_padding(row: np.ndarray | None, end: int) -> np.ndarray | None:
     return row
 
 
-def kind_of(dtypes: Iterable[np.dtype]) -> np.dtype:
+def choose_common_dtype(dtypes: Iterable[np.dtype]) -> np.dtype:
     """Chooses one type for several: float32 if any is floating-point, else int32.
 
     Example:
@@ -158,7 +164,7 @@ def _check_mask(split: str, name: str, array: np.ndarray, is_real: Bool[np.ndarr
         )
 
 
-def _row(value: Any, what: str) -> np.ndarray | None:
+def _read_row(value: Any, what: str) -> np.ndarray | None:
     if value is None or value is np.ma.masked:
         return None
     if isinstance(value, str | bytes):
@@ -183,7 +189,7 @@ def _is_blank(row: np.ndarray) -> bool:
     return row.size == 0 or (row.dtype.kind == "f" and bool(np.isnan(row).all()))
 
 
-def modality_of(
+def infer_modality(
     name: str, columns: Mapping[str, Column], has_lengths: bool, given: Modality | None
 ) -> Modality:
     """Infers a modality from all splits, or checks the given one.
@@ -193,7 +199,7 @@ def modality_of(
     """
     shapes = []
     for split, column in columns.items():
-        shapes += [(f"row {row} of {split!r}", shape) for row, shape in _shapes(column)]
+        shapes += [(f"row {row} of {split!r}", shape) for row, shape in _list_row_shapes(column)]
     if not shapes:
         raise ValueError(f"no example has modality {name!r}; leave it out.")
     first, shape = shapes[0]
@@ -208,11 +214,11 @@ def modality_of(
     longest = max(s[0] for _, s in shapes)
     is_text = any(column.is_text for column in columns.values())
     sequence = has_lengths or is_text or any(s[0] != shape[0] for _, s in shapes)
-    inferred = Modality((longest, *shape[1:]), sequence, BYTES if is_text else ())
-    return inferred if given is None else _fitting(name, inferred, given)
+    inferred = Modality((longest, *shape[1:]), sequence, BYTE_TOKEN_NAMES if is_text else ())
+    return inferred if given is None else _check_given_modality(name, inferred, given)
 
 
-def _fitting(name: str, inferred: Modality, given: Modality) -> Modality:
+def _check_given_modality(name: str, inferred: Modality, given: Modality) -> Modality:
     fits = given.shape[1:] == inferred.shape[1:] and (
         given.shape[0] >= inferred.shape[0] if given.sequence else given == inferred
     )
@@ -221,14 +227,14 @@ def _fitting(name: str, inferred: Modality, given: Modality) -> Modality:
     return given
 
 
-def _shapes(column: Column) -> list[tuple[int, tuple[int, ...]]]:
+def _list_row_shapes(column: Column) -> list[tuple[int, tuple[int, ...]]]:
     """Lists the present rows and their shapes; of an array one row stands for all."""
     if isinstance(column.rows, np.ndarray):
         return [(0, column.rows.shape[1:])]
     return [(int(row), column.rows[row].shape) for row in np.flatnonzero(column.present)]
 
 
-def padded(
+def pad_rows(
     column: Column, spec: Modality, dtype: np.dtype
 ) -> tuple[np.ndarray, Int[np.ndarray, " n"]]:
     """Pads the rows with zeros to one array.
@@ -244,7 +250,7 @@ def padded(
     return pad_ragged(present_rows, spec.shape, dtype), lengths
 
 
-def as_lengths(
+def read_lengths(
     split: str, name: str, raw: Any, present: Bool[np.ndarray, " n"], longest: Any
 ) -> Int[np.ndarray, " n"]:
     """Reads an array of lengths; those of missing sequences may be anything and become 0.
@@ -259,7 +265,7 @@ def as_lengths(
     Raises:
       ValueError: if it is not one whole number per row, or one is not from 0 to `longest`.
     """
-    lengths = _whole_array(raw, "iu", split, name, "one whole number per row")
+    lengths = _read_vector(raw, "iu", split, name, "one whole number per row")
     # Compared before the conversion to 32 bits, which would turn 2**32 + 1 into 1.
     bad = present & ((lengths < 0) | (lengths > np.asarray(longest)))
     if bad.any():
@@ -271,16 +277,16 @@ def as_lengths(
     return np.where(present, lengths, 0).astype(np.int32)
 
 
-def as_mask(split: str, name: str, raw: Any) -> Bool[np.ndarray, " n"]:
+def read_mask(split: str, name: str, raw: Any) -> Bool[np.ndarray, " n"]:
     """Reads an array of truth values.
 
     Raises:
       ValueError: if it is not one truth value per row.
     """
-    return _whole_array(raw, "b", split, name, "one bool per row")
+    return _read_vector(raw, "b", split, name, "one bool per row")
 
 
-def _whole_array(raw: Any, kinds: str, split: str, name: str, wanted: str) -> np.ndarray:
+def _read_vector(raw: Any, kinds: str, split: str, name: str, wanted: str) -> np.ndarray:
     """Reads an array of one axis without masked rows, whose dtype is of one of the given kinds."""
     array = np.asarray(raw)
     if array.ndim != 1 or array.dtype.kind not in kinds or np.ma.is_masked(raw):

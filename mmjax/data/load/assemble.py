@@ -8,12 +8,18 @@ import numpy as np
 from jaxtyping import Int
 
 from mmjax.data.dataset import Arrays, Dataset, Modality, Source, Task
-from mmjax.data.describe.announce import announce, summary
-from mmjax.data.duplicates import warn_of_duplicates
-from mmjax.data.load.labels import encode, infer_task
-from mmjax.data.load.scan_split import Examples, Found, Scan, joined, scan
-from mmjax.data.normalize import Scale, Standardised, scale, standardised
-from mmjax.data.validate import check_variety
+from mmjax.data.describe.announce import announce_once, summarize_dataset
+from mmjax.data.duplicates import warn_about_duplicates
+from mmjax.data.load.labels import encode_targets, infer_task
+from mmjax.data.load.scan_split import (
+    Examples,
+    ModalityStats,
+    SplitScan,
+    merge_modality_stats,
+    scan_split,
+)
+from mmjax.data.normalize import Scale, StandardizedSource, compute_scale, standardize_batch
+from mmjax.data.validate import check_label_variety
 from mmjax.masks import pad_ragged
 from mmjax.types import Batch
 
@@ -43,10 +49,10 @@ class Decoded:
         """Returns the examples at `indices`, in that order."""
         examples = self.examples.fetch(self.rows[indices].tolist())
         labels = Arrays(self.labels).take(indices)
-        return collate([e.inputs for e in examples], self.modalities, self.kinds, labels)
+        return stack_examples([e.inputs for e in examples], self.modalities, self.kinds, labels)
 
 
-def collate(
+def stack_examples(
     inputs: Sequence[Mapping[str, np.ndarray | None]],
     modalities: Mapping[str, Modality],
     kinds: Mapping[str, np.dtype],
@@ -64,7 +70,7 @@ def collate(
     return batch
 
 
-def load(
+def build_dataset(
     name: str,
     splits: Mapping[str, Examples],
     *,
@@ -92,41 +98,47 @@ def load(
     check_sizes(name, {split: len(examples) for split, examples in splits.items()})
     sequences = [m for m, modality in modalities.items() if modality.sequence]
     scans = {
-        split: scan(
+        split: scan_split(
             examples,
             sequences=sequences,
             keep=in_memory,
             skip_unreadable=skip_unreadable,
-            measured=measure(standardise) if split == "train" else measure(()),
+            measured=make_standardize_filter(standardise)
+            if split == "train"
+            else make_standardize_filter(()),
             title=f"Reading {name}: {split}",
         )
         for split, examples in splits.items()
     }
-    skipped = _skipped(name, scans)
+    skipped = _warn_of_skipped_examples(name, scans)
     check_sizes(name, {split: len(result.rows) for split, result in scans.items()})
     # Shapes come from all splits, everything else that is learned from the training split.
-    stats, train_stats = _everywhere(scans, sequences), scans["train"].stats
+    stats, train_stats = _merge_splits(scans, sequences), scans["train"].stats
     modalities = {m: modalities[m]._replace(shape=s.shape) for m, s in stats.items()}
     dtypes = {m: s.dtype for m, s in stats.items()}
-    scales = {m: scale(s.moments) for m, s in train_stats.items() if s.moments}
+    scales = {m: compute_scale(s.moments) for m, s in train_stats.items() if s.moments}
     counts = {m: s.examples for m, s in train_stats.items()}
     all_tasks = {t: task or infer_task(t, scans["train"].targets[t]) for t, task in tasks.items()}
     labels, sources, digests = {}, {}, {}
     for split, examples in splits.items():
-        labels[split] = _labels(scans[split], all_tasks, examples)
+        labels[split] = _encode_targets(scans[split], all_tasks, examples)
     for split, examples in splits.items():
         arguments = (scans[split], modalities, dtypes, scales, labels[split])
-        sources[split] = _in_memory(*arguments) if in_memory else _on_demand(examples, *arguments)
+        sources[split] = (
+            _make_memory_source(*arguments)
+            if in_memory
+            else _make_decoding_source(examples, *arguments)
+        )
         digests[split] = scans[split].digests
     data = Dataset(name, modalities, all_tasks, sources, {"skipped": skipped} if skipped else {})
 
     def place(split: str, row: int) -> str:
         return splits[split].place(scans[split].rows[row])
 
-    return checked(data, labels, counts, digests, place)
+    return check_and_announce(data, labels, counts, digests, place)
 
 
-def checked(
+def check_and_announce(
     data: Dataset,
     labels: Mapping[str, Batch],
     counts: Mapping[str, int],
@@ -146,9 +158,9 @@ def checked(
       ValueError: if a task has labels of fewer than two classes.
     """
     for split, batch in labels.items():
-        check_variety(data.name, split, batch, data.tasks)
-    warn_of_duplicates(data.name, digests, place)
-    announce(summary(data, counts, labels["train"]))
+        check_label_variety(data.name, split, batch, data.tasks)
+    warn_about_duplicates(data.name, digests, place)
+    announce_once(summarize_dataset(data, counts, labels["train"]))
     return data
 
 
@@ -161,7 +173,7 @@ def check_sizes(name: str, sizes: Mapping[str, int]) -> None:
             raise ValueError(f"The split {split!r} of {name} is empty.")
 
 
-def measure(standardise: Sequence[str] | None) -> Callable[[str, np.dtype], bool]:
+def make_standardize_filter(standardise: Sequence[str] | None) -> Callable[[str, np.dtype], bool]:
     """Makes the function that decides by name and dtype whether a modality is standardized.
 
     Example:
@@ -175,14 +187,14 @@ def measure(standardise: Sequence[str] | None) -> Callable[[str, np.dtype], bool
     return is_standardized
 
 
-def check_standardise(standardise: Sequence[str] | None, modalities: Collection[str]) -> None:
+def check_standardize_names(standardise: Sequence[str] | None, modalities: Collection[str]) -> None:
     """Raises ValueError if a modality to be standardized is not in the data set."""
     for name in standardise or ():
         if name not in modalities:
             raise ValueError(f"standardise names {name!r}; the inputs are {sorted(modalities)}.")
 
 
-def _skipped(name: str, scans: Mapping[str, Scan]) -> dict[str, int]:
+def _warn_of_skipped_examples(name: str, scans: Mapping[str, SplitScan]) -> dict[str, int]:
     """Counts the skipped examples of each split; a warning names the first."""
     counts = {}
     for split, result in scans.items():
@@ -197,9 +209,11 @@ def _skipped(name: str, scans: Mapping[str, Scan]) -> dict[str, int]:
     return counts
 
 
-def _everywhere(scans: Mapping[str, Scan], sequences: Collection[str]) -> dict[str, Found]:
+def _merge_splits(
+    scans: Mapping[str, SplitScan], sequences: Collection[str]
+) -> dict[str, ModalityStats]:
     """Merges the statistics of each modality over all splits."""
-    total: dict[str, Found] = {}
+    total: dict[str, ModalityStats] = {}
     # The training split comes first, so that it decides the dtypes.
     for split in ("train", *scans):
         for name, stats in scans[split].stats.items():
@@ -207,38 +221,40 @@ def _everywhere(scans: Mapping[str, Scan], sequences: Collection[str]) -> dict[s
                 raise ValueError(
                     f"{stats.place} has modality {name!r}, but no training example does."
                 )
-            total[name] = joined(name, total.get(name, stats), stats, name in sequences)
+            total[name] = merge_modality_stats(
+                name, total.get(name, stats), stats, name in sequences
+            )
     return total
 
 
-def _labels(scan: Scan, tasks: Mapping[str, Task], examples: Examples) -> Batch:
+def _encode_targets(scan: SplitScan, tasks: Mapping[str, Task], examples: Examples) -> Batch:
     def place(row: int) -> str:
         return examples.place(scan.rows[row])
 
     batch = Batch({}, {}, {}, {}, {})
     for t, task in tasks.items():
-        batch.targets[t], batch.labeled[t] = encode(t, task, scan.targets[t], place)
+        batch.targets[t], batch.labeled[t] = encode_targets(t, task, scan.targets[t], place)
     return batch
 
 
-def _in_memory(
-    scan: Scan,
+def _make_memory_source(
+    scan: SplitScan,
     modalities: Mapping[str, Modality],
     dtypes: Mapping[str, np.dtype],
     scales: Mapping[str, Scale],
     labels: Batch,
 ) -> Source:
-    batch = collate(scan.inputs, modalities, dtypes, labels)
-    return Arrays(standardised(batch, modalities, scales))
+    batch = stack_examples(scan.inputs, modalities, dtypes, labels)
+    return Arrays(standardize_batch(batch, modalities, scales))
 
 
-def _on_demand(
+def _make_decoding_source(
     examples: Examples,
-    scan: Scan,
+    scan: SplitScan,
     modalities: Mapping[str, Modality],
     dtypes: Mapping[str, np.dtype],
     scales: Mapping[str, Scale],
     labels: Batch,
 ) -> Source:
     source = Decoded(examples, np.array(scan.rows), modalities, dtypes, labels)
-    return Standardised(source, modalities, scales) if scales else source
+    return StandardizedSource(source, modalities, scales) if scales else source

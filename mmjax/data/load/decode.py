@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-KEPT = (np.dtype(np.uint8), np.dtype(np.float32), np.dtype(np.int32))
-BYTES = ("padding", *(f"{byte:#04x}" for byte in range(256)))
+_STORED_DTYPES = (np.dtype(np.uint8), np.dtype(np.float32), np.dtype(np.int32))
+BYTE_TOKEN_NAMES = ("padding", *(f"{byte:#04x}" for byte in range(256)))
 
 
 class UnreadableError(ValueError):
     """A file or a value that is missing, damaged, or of another format."""
 
 
-def typed(array: np.ndarray, what: str) -> np.ndarray:
+def convert_to_32_bits(array: np.ndarray, what: str) -> np.ndarray:
     """Converts numbers to at most 32 bits: integers except for uint8 to int32, others to float32.
 
     Raises:
@@ -24,7 +24,7 @@ def typed(array: np.ndarray, what: str) -> np.ndarray:
       >>> convert_to_32_bits(np.array([1, 2]), "x").dtype
       dtype('int32')
     """
-    if array.dtype in KEPT:
+    if array.dtype in _STORED_DTYPES:
         return array
     floating = array.dtype.kind == "f"
     dtype = np.float32 if floating else np.int32
@@ -49,7 +49,7 @@ def convert_tensor(value: Any) -> np.ndarray | None:
         return None
     if array.dtype.kind not in "biuf":
         raise ValueError(f"it is of type {array.dtype}, not numbers.")
-    return typed(array, "it")
+    return convert_to_32_bits(array, "it")
 
 
 def decode_utf8(text: str | bytes) -> str:

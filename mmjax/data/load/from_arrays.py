@@ -11,24 +11,37 @@ from mmjax.data.kinds.point_cloud import PointCloud
 from mmjax.data.limits import MAX_BYTES
 from mmjax.data.load.array_columns import (
     Column,
-    as_column,
-    as_mask,
-    kind_of,
-    modality_of,
-    padded,
+    choose_common_dtype,
+    infer_modality,
+    pad_rows,
+    read_column,
+    read_mask,
 )
-from mmjax.data.load.assemble import check_sizes, check_standardise, checked, measure
-from mmjax.data.load.labels import check_target_type, encode, infer_task, plain
+from mmjax.data.load.assemble import (
+    check_and_announce,
+    check_sizes,
+    check_standardize_names,
+    make_standardize_filter,
+)
+from mmjax.data.load.labels import check_target_type, convert_to_python, encode_targets, infer_task
 from mmjax.data.load.npz import read_npz
-from mmjax.data.load.scan_split import digest
-from mmjax.data.normalize import Scale, by_feature, merged, moments, real, scale, standardised
-from mmjax.data.validate import validate
-from mmjax.data.value_ranges import check_same_scale, value_range
+from mmjax.data.load.scan_split import hash_inputs
+from mmjax.data.normalize import (
+    Scale,
+    compute_moments,
+    compute_scale,
+    make_validity_mask,
+    merge_moments,
+    reshape_to_features,
+    standardize_batch,
+)
+from mmjax.data.validate import validate_split
+from mmjax.data.value_ranges import check_same_scale, measure_value_range
 from mmjax.types import Batch
 
-CHUNK = 1024  # examples whose statistics are computed at once
+_CHUNK_EXAMPLES = 1024  # examples whose statistics are computed at once
 
-Parts = Mapping[str, Mapping[str, Any]]
+_Parts = Mapping[str, Mapping[str, Any]]
 
 
 def from_arrays(
@@ -87,37 +100,43 @@ def from_arrays(
     names = [spec.column if isinstance(spec, PointCloud) else spec for spec in inputs]
     _check_distinct("inputs", names)
     _check_distinct("targets", targets)
-    check_standardise(standardise, names)
-    _check_keys("inputs", names, lengths=lengths, present=present, modalities=modalities or {})
-    _check_keys("targets", targets, labeled=labeled, tasks=tasks or {})
+    check_standardize_names(standardise, names)
+    _check_known_keys(
+        "inputs", names, lengths=lengths, present=present, modalities=modalities or {}
+    )
+    _check_known_keys("targets", targets, labeled=labeled, tasks=tasks or {})
     used = [*names, *targets, *lengths.values(), *present.values(), *labeled.values()]
-    parts = {split: _part(split, part, used, max_bytes) for split, part in splits.items()}
-    check_sizes(name, {split: _rows(split, part) for split, part in parts.items()})
+    parts = {split: _load_split(split, part, used, max_bytes) for split, part in splits.items()}
+    check_sizes(name, {split: _count_rows(split, part) for split, part in parts.items()})
     batches = {split: Batch({}, {}, {}, {}, {}) for split in parts}
     all_columns: dict[str, dict[str, Column]] = {}
     specs: dict[str, Modality] = {}
     # All modalities are read and inferred before one is compared or padded.
     for m in names:
-        all_columns[m] = {s: _column(s, m, part, lengths, present) for s, part in parts.items()}
+        all_columns[m] = {
+            s: _read_input_column(s, m, part, lengths, present) for s, part in parts.items()
+        }
     for m, columns in all_columns.items():
         is_sequence = m in lengths or m in clouds
-        specs[m] = modality_of(m, columns, is_sequence, (modalities or {}).get(m))
+        specs[m] = infer_modality(m, columns, is_sequence, (modalities or {}).get(m))
         if m in clouds:
             specs[m] = clouds[m].convert_modality(specs[m])
     for m, columns in all_columns.items():
-        ranges = {s: value_range(column.rows, column.present) for s, column in columns.items()}
+        ranges = {
+            s: measure_value_range(column.rows, column.present) for s, column in columns.items()
+        }
         check_same_scale(name, m, ranges, sequence=specs[m].sequence)
-    values = {t: {s: _values(s, t, p[t]) for s, p in parts.items()} for t in targets}
+    values = {t: {s: _read_target_values(s, t, p[t]) for s, p in parts.items()} for t in targets}
     all_tasks = {t: (tasks or {}).get(t) or infer_task(t, values[t]["train"]) for t in targets}
     for m, columns in all_columns.items():
-        _inputs(batches, m, columns, specs[m])
+        _add_input(batches, m, columns, specs[m])
     for split, part in parts.items():
         for t, task in all_tasks.items():
             rows = _mask_rows(split, part, values[t][split], labeled.get(t))
-            encoded = encode(t, task, rows, _place(split))
+            encoded = encode_targets(t, task, rows, _make_place_formatter(split))
             batches[split].targets[t], batches[split].labeled[t] = encoded
-        validate(name, split, batches[split], specs, all_tasks)
-    return _finished(name, batches, specs, all_tasks, standardise)
+        validate_split(name, split, batches[split], specs, all_tasks)
+    return _finish_dataset(name, batches, specs, all_tasks, standardise)
 
 
 def _check_distinct(what: str, names: Sequence[Any]) -> None:
@@ -128,14 +147,14 @@ def _check_distinct(what: str, names: Sequence[Any]) -> None:
             raise ValueError(f"{what} names {name!r} twice; name every array once.")
 
 
-def _check_keys(what: str, names: Sequence[str], **mappings: Mapping[str, Any]) -> None:
+def _check_known_keys(what: str, names: Sequence[str], **mappings: Mapping[str, Any]) -> None:
     for argument, mapping in mappings.items():
         for key in mapping:
             if key not in names:
                 raise ValueError(f"{argument} names {key!r}; the {what} are {sorted(names)}.")
 
 
-def _part(
+def _load_split(
     split: str,
     part: Mapping[str, Any] | str | os.PathLike[str],
     used: Sequence[str],
@@ -154,7 +173,7 @@ def _part(
     return {key: part[key] for key in used}
 
 
-def _rows(split: str, part: Mapping[str, Any]) -> int:
+def _count_rows(split: str, part: Mapping[str, Any]) -> int:
     """Returns the number of rows, which all arrays of a split share."""
     for key, value in part.items():
         no_list = isinstance(value, str | bytes | memoryview | Mapping | set | frozenset)
@@ -169,7 +188,7 @@ def _rows(split: str, part: Mapping[str, Any]) -> int:
     return next(iter(sizes.values()))
 
 
-def _values(split: str, target: str, raw: Any) -> list[Any]:
+def _read_target_values(split: str, target: str, raw: Any) -> list[Any]:
     """Returns the rows of a target as Python values.
 
     Raises:
@@ -177,14 +196,14 @@ def _values(split: str, target: str, raw: Any) -> list[Any]:
     """
     if isinstance(raw, np.ndarray) and raw.dtype != object:
         check_target_type(f"target {target!r} of split {split!r}", raw.dtype)
-        return plain(raw)
+        return convert_to_python(raw)
     for row, v in enumerate(raw):
         if isinstance(v, np.ndarray | np.generic) and v.dtype != object:
             check_target_type(f"row {row} of {split!r}: target {target!r}", v.dtype)
     return [v.tolist() if isinstance(v, np.ndarray | np.generic) else v for v in raw]
 
 
-def _column(
+def _read_input_column(
     split: str,
     modality: str,
     part: Mapping[str, Any],
@@ -192,22 +211,22 @@ def _column(
     present: Mapping[str, str],
 ) -> Column:
     mask_name, lengths_name = present.get(modality), lengths.get(modality)
-    return as_column(
+    return read_column(
         split,
         modality,
         part[modality],
-        None if mask_name is None else as_mask(split, mask_name, part[mask_name]),
+        None if mask_name is None else read_mask(split, mask_name, part[mask_name]),
         None if lengths_name is None else (lengths_name, part[lengths_name]),
     )
 
 
-def _inputs(
+def _add_input(
     batches: Mapping[str, Batch], modality: str, columns: Mapping[str, Column], spec: Modality
 ) -> None:
     """Adds a modality to the batches of all splits, in one dtype."""
-    dtype = kind_of(column.dtype for column in columns.values())
+    dtype = choose_common_dtype(column.dtype for column in columns.values())
     for split, column in columns.items():
-        x, sizes = padded(column, spec, dtype)
+        x, sizes = pad_rows(column, spec, dtype)
         batches[split].inputs[modality], batches[split].present[modality] = x, column.present
         if spec.sequence:
             sizes = sizes if column.lengths is None else column.lengths
@@ -220,22 +239,22 @@ def _mask_rows(
     """Replaces the labels that a mask excludes by None."""
     if mask_name is None:
         return rows
-    mask = as_mask(split, mask_name, part[mask_name])
+    mask = read_mask(split, mask_name, part[mask_name])
     return [row if is_labeled else None for row, is_labeled in zip(rows, mask, strict=True)]
 
 
-def _place(split: str) -> Any:
+def _make_place_formatter(split: str) -> Any:
     return lambda row: f"row {row} of {split!r}"
 
 
-def _finished(
+def _finish_dataset(
     name: str,
     batches: Mapping[str, Batch],
     modalities: Mapping[str, Modality],
     tasks: Mapping[str, Task],
     standardise: Sequence[str] | None,
 ) -> Dataset:
-    train, is_standardized = batches["train"], measure(standardise)
+    train, is_standardized = batches["train"], make_standardize_filter(standardise)
     scales, counts = {}, {}
     for m in modalities:
         counts[m] = int(train.present[m].sum())
@@ -243,35 +262,39 @@ def _finished(
             raise ValueError(f"{name}: no training example has modality {m!r}; leave it out.")
     for m, spec in modalities.items():
         if is_standardized(m, train.inputs[m].dtype):
-            scales[m] = _scale(train, m, spec)
+            scales[m] = _fit_scale(train, m, spec)
     digests, sources = {}, {}
     for split, batch in batches.items():
-        digests[split] = _digests(batch)
-        sources[split] = Arrays(standardised(batch, modalities, scales))
+        digests[split] = _hash_examples(batch)
+        sources[split] = Arrays(standardize_batch(batch, modalities, scales))
     data = Dataset(name, modalities, tasks, sources)
-    return checked(data, batches, counts, digests, lambda split, row: _place(split)(row))
+    return check_and_announce(
+        data, batches, counts, digests, lambda split, row: _make_place_formatter(split)(row)
+    )
 
 
-def _scale(batch: Batch, modality: str, spec: Modality) -> Scale:
+def _fit_scale(batch: Batch, modality: str, spec: Modality) -> Scale:
     """Returns the scale of the values that are neither missing nor padding."""
     x = batch.inputs[modality]
-    is_real = real(batch.present[modality], batch.lengths.get(modality), spec)
+    is_real = make_validity_mask(batch.present[modality], batch.lengths.get(modality), spec)
     total = None
-    for start in range(0, len(x), CHUNK):
-        chunk = slice(start, start + CHUNK)
-        values = by_feature(x[chunk][is_real[chunk]], spec)
+    for start in range(0, len(x), _CHUNK_EXAMPLES):
+        chunk = slice(start, start + _CHUNK_EXAMPLES)
+        values = reshape_to_features(x[chunk][is_real[chunk]], spec)
         if len(values):
-            total = merged(total, moments(values)) if total else moments(values)
+            total = (
+                merge_moments(total, compute_moments(values)) if total else compute_moments(values)
+            )
     assert total is not None  # at least one training example has the modality
-    return scale(total)
+    return compute_scale(total)
 
 
-def _digests(batch: Batch) -> list[bytes]:
+def _hash_examples(batch: Batch) -> list[bytes]:
     digests = []
     for i in range(batch.size):
         inputs: dict[str, np.ndarray | None] = {}
         for m, x in batch.inputs.items():
             end = batch.lengths[m][i] if m in batch.lengths else None
             inputs[m] = x[i][:end] if batch.present[m][i] else None
-        digests.append(digest(inputs))
+        digests.append(hash_inputs(inputs))
     return digests

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from mmjax.data.dataset import Dataset
-from mmjax.data.kinds import INPUT_KINDS, TARGET_KINDS, Input, Target, columns_of, list_columns
+from mmjax.data.kinds import INPUT_KINDS, TARGET_KINDS, Input, Target, get_columns, list_columns
 from mmjax.data.limits import MAX_BYTES, MAX_CELL
-from mmjax.data.load.assemble import check_sizes, check_standardise, load
+from mmjax.data.load.assemble import build_dataset, check_sizes, check_standardize_names
 from mmjax.data.load.table_files import Table, read_table
 from mmjax.data.load.table_rows import Reader, TableRows
 
-SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
+_DEFAULT_SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 
 def from_table(
@@ -76,16 +76,21 @@ def from_table(
     """
     if not inputs or not targets:
         raise ValueError("inputs and targets each need at least one column.")
-    check_standardise(standardise, inputs)
+    check_standardize_names(standardise, inputs)
     columns = set(list_columns([*inputs.values(), *targets.values()]))
     read = functools.partial(read_table, max_bytes=max_bytes, max_cell=max_cell)
-    parts = _split(table, columns, split, seed, read)
+    parts = _split_rows(table, columns, split, seed, read)
     check_sizes(name or "The table", {s: len(rows) for s, (_, rows) in parts.items()})
     train = parts["train"]
-    specs = {m: s if not isinstance(s, str) else _input(m, s, train) for m, s in inputs.items()}
-    labels = {t: s if not isinstance(s, str) else _target(s, train) for t, s in targets.items()}
+    specs = {
+        m: s if not isinstance(s, str) else _infer_input_kind(m, s, train)
+        for m, s in inputs.items()
+    }
+    labels = {
+        t: s if not isinstance(s, str) else _infer_target_kind(s, train) for t, s in targets.items()
+    }
     readers = {m: _make_reader(spec, train) for m, spec in specs.items()}
-    return load(
+    return build_dataset(
         name or train[0].path.stem,
         {s: TableRows(part, rows, readers, labels) for s, (part, rows) in parts.items()},
         modalities={m: r.spec.declare_modality(r.words) for m, r in readers.items()},
@@ -96,16 +101,16 @@ def from_table(
     )
 
 
-Part = tuple[Table, list[int]]
+_Part = tuple[Table, list[int]]
 
 
-def _split(
+def _split_rows(
     table: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]],
     columns: set[str],
     split: str | Mapping[str, float] | None,
     seed: int,
     read: Callable[..., Table],
-) -> dict[str, Part]:
+) -> dict[str, _Part]:
     if isinstance(table, Mapping):
         if split is not None:
             raise ValueError(
@@ -115,14 +120,14 @@ def _split(
         return {s: (part, list(range(len(part)))) for s, part in tables.items()}
     if isinstance(split, str):
         whole = read(table, columns | {split})
-        rows_of = _by_column(whole, split)
+        rows_of = _split_by_column(whole, split)
     else:
         whole = read(table, columns)
-        rows_of = _by_share(len(whole), SHARES if split is None else split, seed)
+        rows_of = _split_by_share(len(whole), _DEFAULT_SHARES if split is None else split, seed)
     return {s: (whole, rows) for s, rows in rows_of.items()}
 
 
-def _by_column(table: Table, column: str) -> dict[str, list[int]]:
+def _split_by_column(table: Table, column: str) -> dict[str, list[int]]:
     rows: dict[str, list[int]] = {}
     for row, cell in enumerate(table.columns[column]):
         if cell is None:
@@ -131,7 +136,7 @@ def _by_column(table: Table, column: str) -> dict[str, list[int]]:
     return rows
 
 
-def _by_share(examples: int, shares: Mapping[str, float], seed: int) -> dict[str, list[int]]:
+def _split_by_share(examples: int, shares: Mapping[str, float], seed: int) -> dict[str, list[int]]:
     total = sum(shares.values())
     if any(share <= 0 for share in shares.values()) or abs(total - 1) > 1e-6:
         raise ValueError(f"split is {dict(shares)}; shares must be positive and sum to 1.")
@@ -141,14 +146,14 @@ def _by_share(examples: int, shares: Mapping[str, float], seed: int) -> dict[str
     return {s: np.sort(rows).tolist() for s, rows in zip(shares, parts, strict=True)}
 
 
-def _cells(column: str, part: Part) -> list[object]:
+def _list_filled_cells(column: str, part: _Part) -> list[object]:
     """Lists the cells of a column that are not empty."""
     table, rows = part
     return [c for row in rows if (c := table.columns[column][row]) is not None]
 
 
-def _input(modality: str, column: str, train: Part) -> Input:
-    cells = _cells(column, train)
+def _infer_input_kind(modality: str, column: str, train: _Part) -> Input:
+    cells = _list_filled_cells(column, train)
     if not cells:
         raise ValueError(
             f"{train[0].path}: column {column!r} of modality {modality!r} is empty in the training "
@@ -157,12 +162,12 @@ def _input(modality: str, column: str, train: Part) -> Input:
     return next(kind(column) for kind in INPUT_KINDS if kind.matches_cells(cells))
 
 
-def _target(column: str, train: Part) -> Target:
-    cells = _cells(column, train)
+def _infer_target_kind(column: str, train: _Part) -> Target:
+    cells = _list_filled_cells(column, train)
     return next(kind(column) for kind in TARGET_KINDS if kind.matches_cells(cells))
 
 
-def _make_reader(spec: Input, train: Part) -> Reader:
+def _make_reader(spec: Input, train: _Part) -> Reader:
     """Makes the reader of a modality, with what the training split says about it."""
-    cells = _cells(columns_of(spec)[0], train)
+    cells = _list_filled_cells(get_columns(spec)[0], train)
     return Reader(spec, **spec.learn(cells, train[0].path.parent))

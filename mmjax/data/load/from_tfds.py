@@ -6,7 +6,7 @@ from typing import Any
 
 from mmjax.data.dataset import Dataset
 from mmjax.data.kinds import Input, Target, list_columns
-from mmjax.data.load.assemble import check_sizes, check_standardise, load
+from mmjax.data.load.assemble import build_dataset, check_sizes, check_standardize_names
 
 
 def from_tfds(
@@ -53,28 +53,31 @@ def from_tfds(
     """
     if not inputs or not targets:
         raise ValueError("inputs and targets each need at least one feature.")
-    check_standardise(standardise, inputs)
+    check_standardize_names(standardise, inputs)
     from mmjax.data.load import tfds_features, tfds_sources
     from mmjax.data.load import tfds_records as records
 
-    ready = tfds_sources.prepared(builder, data_dir)
+    ready = tfds_sources.prepare_builder(builder, data_dir)
     features = ready.info.features
     paths = list_columns([*inputs.values(), *targets.values()])
     for path in paths:
-        tfds_features.at(features, path)
+        tfds_features.get_feature(features, path)
     chosen = splits or {s: s for s in ready.info.splits}
     check_sizes(
-        name or ready.name, {s: tfds_sources.size(ready, part) for s, part in chosen.items()}
+        name or ready.name,
+        {s: tfds_sources.count_examples(ready, part) for s, part in chosen.items()},
     )
-    sources = tfds_sources.sources(ready, chosen, tfds_features.needed(features, paths))
-    goals = {t: records.goal(features, spec) for t, spec in targets.items()}
+    sources = tfds_sources.open_sources(
+        ready, chosen, tfds_features.select_features(features, paths)
+    )
+    goals = {t: records.make_goal(features, spec) for t, spec in targets.items()}
     train = sources["train"]
     readers = {m: records.make_reader(features, spec, train) for m, spec in inputs.items()}
-    return load(
+    return build_dataset(
         name or ready.name,
         {s: records.Records(s, source, readers, goals) for s, source in sources.items()},
         modalities={m: records.declare_modality(features, r) for m, r in readers.items()},
-        tasks={t: records.task(spec) for t, spec in goals.items()},
+        tasks={t: records.declare_task(spec) for t, spec in goals.items()},
         in_memory=in_memory,
         standardise=standardise,
         skip_unreadable=skip_unreadable,

@@ -10,16 +10,16 @@ from jaxtyping import Bool, Num
 from mmjax.data.dataset import Task
 from mmjax.data.load.decode import decode_utf8
 
-Place = Callable[[int], str]
-LARGEST = float(np.finfo(np.float32).max)
+PlaceFormatter = Callable[[int], str]
+_MAX_FLOAT32 = float(np.finfo(np.float32).max)
 # A tuple, as `|` would make a new union for each of millions of labels.
-CLASSES = (str, int, float, np.integer, np.floating, np.bool_)
+_CLASS_TYPES = (str, int, float, np.integer, np.floating, np.bool_)
 
 
-def plain(array: np.ndarray) -> list[Any]:
+def convert_to_python(array: np.ndarray) -> list[Any]:
     """Converts an array to Python values; masked ones and rows of NaN become None."""
     values = np.ma.getdata(array)
-    absent = np.ma.getmaskarray(array) if values.ndim == 1 else missing_rows(array)
+    absent = np.ma.getmaskarray(array) if values.ndim == 1 else find_missing_rows(array)
     return [None if a else v for v, a in zip(values.tolist(), absent, strict=True)]
 
 
@@ -32,7 +32,7 @@ def feature_to_python(value: Any) -> Any:
     return None if value == "" else value
 
 
-def missing_rows(array: np.ndarray) -> Bool[np.ndarray, " n"]:
+def find_missing_rows(array: np.ndarray) -> Bool[np.ndarray, " n"]:
     """Finds the rows that are entirely masked or NaN."""
     absent = np.ma.getmaskarray(array)
     if np.issubdtype(array.dtype, np.inexact):
@@ -80,7 +80,7 @@ def infer_task(task: str, values: Sequence[Any]) -> Task:
     labels = [value for value in values if not is_missing(value)]
     if not labels:
         raise ValueError(f"target {task!r} has no value in the training split.")
-    kinds = {_kind(value) for value in labels}
+    kinds = {_name_value_type(value) for value in labels}
     if kinds <= {"float", "int"} and "float" in kinds:
         return Task("regression")
     if len(kinds) > 1:
@@ -90,7 +90,7 @@ def infer_task(task: str, values: Sequence[Any]) -> Task:
             raise ValueError(f"target {task!r} has rows without numbers; leave them None.")
         return Task("multilabel", tuple(str(i) for i in range(len(labels[0]))))
     try:
-        names = {class_name(value) for value in labels}
+        names = {format_class_name(value) for value in labels}
     except ValueError as error:
         raise ValueError(f"target {task!r} has {error}") from None
     if len(names) == 1:
@@ -98,17 +98,17 @@ def infer_task(task: str, values: Sequence[Any]) -> Task:
             f"target {task!r} has one class only in the training split, {names.pop()!r}: there is "
             "nothing to learn; leave the task out."
         )
-    return Task("classification", sorted_classes(names))
+    return Task("classification", sort_classes(names))
 
 
-def sorted_classes(names: set[str]) -> tuple[str, ...]:
+def sort_classes(names: set[str]) -> tuple[str, ...]:
     """Sorts the names of classes: by value if all are whole numbers, otherwise by name."""
-    if all(_is_whole(n) for n in names):  # ties such as "1" and "01" are sorted by name
+    if all(_is_integer_name(n) for n in names):  # ties such as "1" and "01" are sorted by name
         return tuple(sorted(names, key=lambda n: (int(n), n)))
     return tuple(sorted(names))
 
 
-def class_name(value: Any) -> str:
+def format_class_name(value: Any) -> str:
     """Returns the name of a class that is given as a name or as a number.
 
     Raises:
@@ -123,7 +123,7 @@ def class_name(value: Any) -> str:
             return value.decode()
         except UnicodeDecodeError:
             raise ValueError(f"{value!r}, which is not UTF-8; give names as text.") from None
-    if not isinstance(value, CLASSES):
+    if not isinstance(value, _CLASS_TYPES):
         raise ValueError(
             f"{value!r} of type {type(value).__name__}; a class must be a name or a whole number: "
             "convert it to one, or to a number for a regression."
@@ -133,8 +133,8 @@ def class_name(value: Any) -> str:
     return str(value)
 
 
-def encode(
-    name: str, task: Task, values: Sequence[Any], place: Place
+def encode_targets(
+    name: str, task: Task, values: Sequence[Any], place: PlaceFormatter
 ) -> tuple[Num[np.ndarray, "n *classes"], Bool[np.ndarray, " n"]]:
     """Encodes targets as arrays.
 
@@ -158,8 +158,11 @@ def encode(
       (array([1, 0], dtype=int32), array([ True, False]))
     """
     labeled = np.array([not is_missing(value) for value in values], bool)
-    encoders = {"classification": _class_of(task), "multilabel": _indicator(task)}
-    encode_one = encoders.get(task.kind, _number)
+    encoders = {
+        "classification": _make_class_encoder(task),
+        "multilabel": _make_multilabel_encoder(task),
+    }
+    encode_one = encoders.get(task.kind, _encode_number)
     width = (len(task.classes),) if task.kind == "multilabel" else ()
     dtype = np.float32 if task.kind == "regression" else np.int32
     targets = np.zeros((len(values), *width), dtype)
@@ -175,14 +178,19 @@ class _LabelError(Exception):
     """An invalid label; the message does not name its place."""
 
 
-def _class_of(task: Task) -> Callable[[Any], int]:
+def _make_class_encoder(task: Task) -> Callable[[Any], int]:
     index = {c: i for i, c in enumerate(task.classes)}
     # If a class is named "3", the number 3 means that name and not an index.
-    by_index = not any(_is_whole(c) for c in task.classes)
+    by_index = not any(_is_integer_name(c) for c in task.classes)
 
     def encode_class(value: Any) -> int:
-        number = index.get(class_name(value))
-        if number is None and by_index and _kind(value) == "int" and 0 <= value < len(index):
+        number = index.get(format_class_name(value))
+        if (
+            number is None
+            and by_index
+            and _name_value_type(value) == "int"
+            and 0 <= value < len(index)
+        ):
             return int(value)
         if number is None:
             names = ", ".join(task.classes[:20]) + (", ..." if len(index) > 20 else "")
@@ -192,9 +200,9 @@ def _class_of(task: Task) -> Callable[[Any], int]:
     return encode_class
 
 
-def _indicator(task: Task) -> Callable[[Any], list[int]]:
+def _make_multilabel_encoder(task: Task) -> Callable[[Any], list[int]]:
     def encode_list(value: Any) -> list[int]:
-        if _kind(value) != "list" or len(value) != len(task.classes):
+        if _name_value_type(value) != "list" or len(value) != len(task.classes):
             raise _LabelError(f"{value!r}; it must be {len(task.classes)} numbers, each 0 or 1.")
         if any(v not in (0, 1) for v in value):
             raise _LabelError(f"{value!r}; every number must be 0 or 1.")
@@ -203,23 +211,23 @@ def _indicator(task: Task) -> Callable[[Any], list[int]]:
     return encode_list
 
 
-def _number(value: Any) -> float:
+def _encode_number(value: Any) -> float:
     try:
-        number = float(value) if _kind(value) in ("int", "float", "bool") else math.nan
+        number = float(value) if _name_value_type(value) in ("int", "float", "bool") else math.nan
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
         raise _LabelError(f"{repr(value)[:80]}, which is not a finite number.")
-    if abs(number) > LARGEST:
+    if abs(number) > _MAX_FLOAT32:
         raise _LabelError(f"{number}, which is beyond float32; rescale the target.")
     return number
 
 
-def _kind(value: Any) -> str:
+def _name_value_type(value: Any) -> str:
     if isinstance(value, bytes | str):
         return "str"
     return "list" if isinstance(value, list | tuple | np.ndarray) else type(value).__name__
 
 
-def _is_whole(name: str) -> bool:
+def _is_integer_name(name: str) -> bool:
     return name.lstrip("-").isdecimal() and name.isascii()

@@ -19,8 +19,8 @@ from mmjax.data.limits import (
     format_size,
 )
 
-SUFFIX = ".npy"
-HEADERS = {
+_MEMBER_SUFFIX = ".npy"
+_HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
@@ -80,16 +80,16 @@ def _read_members(
 ) -> dict[str, np.ndarray]:
     """Reads arrays after checking all of their headers."""
     members = {
-        info.filename.removesuffix(SUFFIX): info
+        info.filename.removesuffix(_MEMBER_SUFFIX): info
         for info in archive.infolist()
-        if info.filename.endswith(SUFFIX)
+        if info.filename.endswith(_MEMBER_SUFFIX)
     }
     chosen = list(members if names is None else names)
     total = 0
     for name in chosen:
         if name not in members:
             raise ValueError(f"it has no array {name!r}, only {sorted(members)}")
-        total += _declared_bytes(archive, members[name], name)
+        total += _check_declared_bytes(archive, members[name], name)
     check_declared_size(path, total, max_bytes, "max_bytes")
     arrays = {}
     for name in chosen:
@@ -98,7 +98,7 @@ def _read_members(
     return arrays
 
 
-def _declared_bytes(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> int:
+def _check_declared_bytes(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> int:
     """Returns the size that the header of an array declares, which must match the zip directory.
 
     Raises:
@@ -131,10 +131,10 @@ def _declared_bytes(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) 
 
 def _read_header(member: Any, name: str) -> tuple[tuple[int, ...], np.dtype]:
     version = np.lib.format.read_magic(member)
-    if version not in HEADERS:
-        raise ValueError(f"{name!r} is of format {version}; known are {sorted(HEADERS)}")
+    if version not in _HEADER_READERS:
+        raise ValueError(f"{name!r} is of format {version}; known are {sorted(_HEADER_READERS)}")
     try:
-        shape, _, dtype = HEADERS[version](member)
+        shape, _, dtype = _HEADER_READERS[version](member)
     # The parser gives up on deep nesting by these, and from Python 3.12 on NumPy's tokenizer too.
     except (RecursionError, MemoryError, tokenize.TokenError):
         raise ValueError(f"{name!r} has a header that cannot be read") from None

@@ -9,11 +9,11 @@ import numpy as np
 
 from mmjax.data.dataset import Modality
 from mmjax.data.load.decode import UnreadableError
-from mmjax.data.normalize import Moments, by_feature, merged, moments
-from mmjax.data.progress_bars import tracked
+from mmjax.data.normalize import Moments, compute_moments, merge_moments, reshape_to_features
+from mmjax.data.progress_bars import track_progress
 
-CHUNK = 256  # examples in memory at once
-MANY = 20_000  # fewer examples are too fast for a progress bar
+_CHUNK_EXAMPLES = 256  # examples in memory at once
+_PROGRESS_BAR_MIN_EXAMPLES = 20_000  # fewer examples are too fast for a progress bar
 
 
 class Example(NamedTuple):
@@ -43,7 +43,7 @@ class Examples(Protocol):
         ...
 
 
-class Found(NamedTuple):
+class ModalityStats(NamedTuple):
     """The statistics of one modality in a split.
 
     Attributes:
@@ -62,7 +62,7 @@ class Found(NamedTuple):
 
 
 @dataclasses.dataclass
-class Scan:
+class SplitScan:
     """The result of one pass.
 
     Attributes:
@@ -78,11 +78,11 @@ class Scan:
     skipped: list[str] = dataclasses.field(default_factory=list)
     inputs: list[dict[str, np.ndarray | None]] = dataclasses.field(default_factory=list)
     targets: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
-    stats: dict[str, Found] = dataclasses.field(default_factory=dict)
+    stats: dict[str, ModalityStats] = dataclasses.field(default_factory=dict)
     digests: list[bytes] = dataclasses.field(default_factory=list)
 
 
-def scan(
+def scan_split(
     examples: Examples,
     *,
     sequences: Collection[str],
@@ -90,7 +90,7 @@ def scan(
     skip_unreadable: bool,
     measured: Callable[[str, np.dtype], bool],
     title: str,
-) -> Scan:
+) -> SplitScan:
     """Reads all examples once.
 
     Args:
@@ -105,20 +105,22 @@ def scan(
       ValueError: naming the place of an example that cannot be read, differs in shape from the
         first, or has no modality at all.
     """
-    result = Scan()
-    starts: Iterable[int] = range(0, len(examples), CHUNK)
-    if len(examples) > MANY:
-        starts = tracked(starts, title, -(-len(examples) // CHUNK))
+    result = SplitScan()
+    starts: Iterable[int] = range(0, len(examples), _CHUNK_EXAMPLES)
+    if len(examples) > _PROGRESS_BAR_MIN_EXAMPLES:
+        starts = track_progress(starts, title, -(-len(examples) // _CHUNK_EXAMPLES))
     for start in starts:
-        rows = range(start, min(start + CHUNK, len(examples)))
-        chunk = list(_read(examples, rows, result.skipped if skip_unreadable else None))
+        rows = range(start, min(start + _CHUNK_EXAMPLES, len(examples)))
+        chunk = list(
+            _read_readable_rows(examples, rows, result.skipped if skip_unreadable else None)
+        )
         for row, example in chunk:
-            _note(result, row, example, sequences, examples.place, keep)
-        _measure(result, [example for _, example in chunk], sequences, measured)
+            _record_example(result, row, example, sequences, examples.place, keep)
+        _update_moments(result, [example for _, example in chunk], sequences, measured)
     return result
 
 
-def digest(inputs: Mapping[str, np.ndarray | None]) -> bytes:
+def hash_inputs(inputs: Mapping[str, np.ndarray | None]) -> bytes:
     """Hashes the inputs of an example.
 
     Example:
@@ -133,7 +135,7 @@ def digest(inputs: Mapping[str, np.ndarray | None]) -> bytes:
     return state.digest()
 
 
-def _read(
+def _read_readable_rows(
     examples: Examples, rows: Sequence[int], skipped: list[str] | None
 ) -> Iterator[tuple[int, Example]]:
     if skipped is None:
@@ -146,8 +148,8 @@ def _read(
             skipped.append(str(error))
 
 
-def _note(
-    result: Scan,
+def _record_example(
+    result: SplitScan,
     row: int,
     example: Example,
     sequences: Collection[str],
@@ -160,7 +162,7 @@ def _note(
             "example needs at least one."
         )
     result.rows.append(row)
-    result.digests.append(digest(example.inputs))
+    result.digests.append(hash_inputs(example.inputs))
     for task, target in example.targets.items():
         result.targets.setdefault(task, []).append(target)
     for name, value in example.inputs.items():
@@ -168,14 +170,16 @@ def _note(
             _check_finite(name, value, place, row)
             stats = result.stats.get(name)
             if stats is None or stats.shape != value.shape:
-                new = Found(value.shape, value.dtype, place(row), 0, None)
-                stats = joined(name, stats, new, name in sequences) if stats else new
+                new = ModalityStats(value.shape, value.dtype, place(row), 0, None)
+                stats = merge_modality_stats(name, stats, new, name in sequences) if stats else new
             result.stats[name] = stats._replace(examples=stats.examples + 1)
     if keep:  # sources that read on demand do not need the inputs
         result.inputs.append(example.inputs)
 
 
-def joined(name: str, a: Found, b: Found, sequence: bool) -> Found:
+def merge_modality_stats(
+    name: str, a: ModalityStats, b: ModalityStats, sequence: bool
+) -> ModalityStats:
     """Merges the statistics of two parts; place, dtype and moments are those of the first.
 
     Raises:
@@ -198,8 +202,8 @@ def _check_finite(name: str, value: np.ndarray, place: Callable[[int], str], row
         raise ValueError(f"{place(row)}: modality {name!r} has {bad}; every number must be finite.")
 
 
-def _measure(
-    result: Scan,
+def _update_moments(
+    result: SplitScan,
     examples: list[Example],
     sequences: Collection[str],
     measured: Callable[[str, np.dtype], bool],
@@ -210,8 +214,8 @@ def _measure(
             continue
         spec = Modality(stats.shape, name in sequences)
         values = [e.inputs[name] for e in examples]
-        rows = [by_feature(value, spec) for value in values if value is not None]
+        rows = [reshape_to_features(value, spec) for value in values if value is not None]
         if rows:
-            new = moments(np.concatenate(rows))
-            total = merged(stats.moments, new) if stats.moments else new
+            new = compute_moments(np.concatenate(rows))
+            total = merge_moments(stats.moments, new) if stats.moments else new
             result.stats[name] = stats._replace(moments=total)

@@ -17,8 +17,8 @@ from mmjax.data.limits import (
     format_size,
 )
 
-BATCH = 1024  # rows of a Parquet file in memory at once
-OBJECT = 32  # size of a number in a Python list
+_PARQUET_BATCH_ROWS = 1024  # rows of a Parquet file in memory at once
+_BYTES_PER_OBJECT = 32  # size of a number in a Python list
 
 
 class Table(NamedTuple):
@@ -69,21 +69,21 @@ def read_table(
     if not path.is_file():
         raise FileNotFoundError(f"There is no table {path}.")
     check_file_size(path, max_bytes, "max_bytes")
-    read = _parquet if path.suffix in (".parquet", ".pq") else _csv
+    read = _read_parquet if path.suffix in (".parquet", ".pq") else _read_csv
     table = read(path, sorted(columns), max_bytes, max_cell)
     if not len(table):
         raise ValueError(f"{path} has no rows.")
     return table
 
 
-def _csv(path: Path, columns: Sequence[str], max_bytes: int, max_cell: int) -> Table:
+def _read_csv(path: Path, columns: Sequence[str], max_bytes: int, max_cell: int) -> Table:
     with path.open("rb") as file, _field_size_limit(max_cell):
-        lines = _decoded(file, path, max_cell)
+        lines = _iterate_decoded_lines(file, path, max_cell)
         reader = csv.reader(lines, strict=True)
         try:
             header = next(reader, [])
             _check_header(header, columns, path)
-            rows, ends = _rows(reader, len(header), path)
+            rows, ends = _read_csv_rows(reader, len(header), path)
         except csv.Error as error:
             fix = " If that is intended, give a larger max_cell." if "limit" in str(error) else ""
             raise ValueError(f"{path}, line {reader.line_num}: {error}.{fix}") from None
@@ -104,7 +104,7 @@ def _field_size_limit(limit: int) -> Iterator[None]:
         csv.field_size_limit(previous)
 
 
-def _decoded(file: IO[bytes], path: Path, max_cell: int) -> Iterator[str]:
+def _iterate_decoded_lines(file: IO[bytes], path: Path, max_cell: int) -> Iterator[str]:
     """Yields the lines of a file, none of which may be longer than the limit of a cell."""
     number = 0
     while line := file.readline(max_cell + 1):
@@ -131,7 +131,7 @@ def _check_header(header: Sequence[str], columns: Sequence[str], path: Path) -> 
             raise ValueError(f"{path} has several columns named {name!r}.")
 
 
-def _rows(reader: Any, width: int, path: Path) -> tuple[list[list[str]], list[int]]:
+def _read_csv_rows(reader: Any, width: int, path: Path) -> tuple[list[list[str]], list[int]]:
     rows, lines = [], []
     for row in reader:
         if not row:  # an empty line
@@ -145,7 +145,7 @@ def _rows(reader: Any, width: int, path: Path) -> tuple[list[list[str]], list[in
     return rows, lines
 
 
-def _parquet(path: Path, columns: Sequence[str], max_bytes: int, max_cell: int) -> Table:
+def _read_parquet(path: Path, columns: Sequence[str], max_bytes: int, max_cell: int) -> Table:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -155,30 +155,30 @@ def _parquet(path: Path, columns: Sequence[str], max_bytes: int, max_cell: int) 
     try:
         schema = parquet.read_schema(path)
         _check_header(schema.names, columns, path)
-        strings = [name for name in columns if _is_text(schema.field(name).type)]
+        strings = [name for name in columns if _is_string_type(schema.field(name).type)]
         # A dictionary is read as one, since a long string in it may stand in every row.
         with parquet.ParquetFile(path, read_dictionary=strings) as file:
-            _check_parquet(file.metadata, path, columns, max_bytes)
+            _check_parquet_size(file.metadata, path, columns, max_bytes)
             size = 0
-            for batch in file.iter_batches(batch_size=BATCH, columns=list(columns)):
+            for batch in file.iter_batches(batch_size=_PARQUET_BATCH_ROWS, columns=list(columns)):
                 for name in columns:
                     column = batch.column(name)
-                    size += _check_cells(column, path, name, len(cells[name]), max_cell)
+                    size += _check_cell_sizes(column, path, name, len(cells[name]), max_cell)
                     check_declared_size(path, size, max_bytes, "max_bytes")
-                    cells[name] += _python_cells(column, path, name, len(cells[name]))
+                    cells[name] += _convert_to_python_cells(column, path, name, len(cells[name]))
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} is not a whole Parquet file: {reason.rstrip('.')}.") from None
     return Table(path, cells, None)
 
 
-def _is_text(kind: Any) -> bool:
+def _is_string_type(kind: Any) -> bool:
     import pyarrow
 
     return kind in (pyarrow.string(), pyarrow.large_string())
 
 
-def _check_parquet(metadata: Any, path: Path, columns: Sequence[str], max_bytes: int) -> None:
+def _check_parquet_size(metadata: Any, path: Path, columns: Sequence[str], max_bytes: int) -> None:
     """Refuses a file by what it declares of its columns, before any is read.
 
     Numbers count too: encoded runs of one value are small in the file but not in memory.
@@ -187,11 +187,11 @@ def _check_parquet(metadata: Any, path: Path, columns: Sequence[str], max_bytes:
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         for chunk in map(group.column, range(group.num_columns)):
             if chunk.path_in_schema.partition(".")[0] in columns:
-                size += max(chunk.total_uncompressed_size, OBJECT * chunk.num_values)
+                size += max(chunk.total_uncompressed_size, _BYTES_PER_OBJECT * chunk.num_values)
     check_declared_size(path, size, max_bytes, "max_bytes")
 
 
-def _check_cells(column: Any, path: Path, name: str, start: int, max_cell: int) -> int:
+def _check_cell_sizes(column: Any, path: Path, name: str, start: int, max_cell: int) -> int:
     """Returns the size of the cells of a batch, none of which may be larger than the limit."""
     import pyarrow
     from pyarrow import compute
@@ -213,7 +213,7 @@ def _check_cells(column: Any, path: Path, name: str, start: int, max_cell: int) 
     return compute.sum(lengths).as_py() or 0
 
 
-def _python_cells(column: Any, path: Path, name: str, start: int) -> list[Any]:
+def _convert_to_python_cells(column: Any, path: Path, name: str, start: int) -> list[Any]:
     """Returns the cells of a batch as Python values; an empty one is None."""
     import pyarrow
 
@@ -223,15 +223,17 @@ def _python_cells(column: Any, path: Path, name: str, start: int) -> list[Any]:
         values = [None if i is None else words[i] for i in column.indices.to_pylist()]
     else:
         values = column.to_pylist()
-    return [_unicode(_cell(value), path, name, start + i) for i, value in enumerate(values)]
+    return [
+        _decode_cell(_empty_to_none(value), path, name, start + i) for i, value in enumerate(values)
+    ]
 
 
-def _cell(value: Any) -> Any:
+def _empty_to_none(value: Any) -> Any:
     """Converts an empty cell or NaN to None."""
     return None if value in ("", b"") or value != value else value  # NaN differs from itself
 
 
-def _unicode(cell: Any, path: Path, column: str, row: int) -> Any:
+def _decode_cell(cell: Any, path: Path, column: str, row: int) -> Any:
     if not isinstance(cell, bytes):
         return cell
     try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.data.kinds import FILE_KINDS, Input, Target, columns_of
+from mmjax.data.kinds import FILE_KINDS, Input, Target, get_columns
 from mmjax.data.load.decode import UnreadableError
 from mmjax.data.load.scan_split import Example
 from mmjax.data.load.table_files import Table
@@ -54,7 +54,7 @@ class TableRows:
         paths = []
         for reader in self.readers.values():
             if isinstance(reader.spec, FILE_KINDS):
-                cells = self.table.columns[columns_of(reader.spec)[0]]
+                cells = self.table.columns[get_columns(reader.spec)[0]]
                 names = (cells[row] for row in self.rows)
                 paths += [self.table.path.parent / str(name) for name in names if name is not None]
         return paths
@@ -85,7 +85,7 @@ def _get_cells(spec: Input | Target, table: Table, row: int) -> list[Any] | None
     Raises:
       ValueError: if only some are.
     """
-    names = columns_of(spec)
+    names = get_columns(spec)
     cells = [table.columns[name][row] for name in names]
     empty = [name for name, cell in zip(names, cells, strict=True) if cell is None]
     if empty and len(empty) < len(names):

@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 
-def at(features: Any, path: str) -> Any:
+def get_feature(features: Any, path: str) -> Any:
     """Returns the feature of a path.
 
     Raises:
@@ -16,14 +16,18 @@ def at(features: Any, path: str) -> Any:
         while isinstance(node, tfds.features.Sequence):
             node = node.feature
         if not isinstance(node, tfds.features.FeaturesDict) or part not in node:
-            raise ValueError(f"there is no feature {path!r}; the features are {_names(features)}.")
+            raise ValueError(
+                f"there is no feature {path!r}; the features are {_format_feature_names(features)}."
+            )
         node = node[part]
     if isinstance(node, tfds.features.FeaturesDict):
-        raise ValueError(f"{path!r} holds several features: {_names(node, f'{path}/')}.")
+        raise ValueError(
+            f"{path!r} holds several features: {_format_feature_names(node, f'{path}/')}."
+        )
     return node
 
 
-def inside_sequence(features: Any, path: str) -> bool:
+def is_inside_sequence(features: Any, path: str) -> bool:
     """Checks whether a path leads through a sequence of several features."""
     node = features
     for part in path.split("/"):
@@ -33,18 +37,18 @@ def inside_sequence(features: Any, path: str) -> bool:
     return False
 
 
-def _names(features: Any, prefix: str = "") -> str:
+def _format_feature_names(features: Any, prefix: str = "") -> str:
     names = []
     for name, feature in features.items():
         inner = feature.feature if isinstance(feature, tfds.features.Sequence) else feature
         if isinstance(inner, tfds.features.FeaturesDict):
-            names.append(_names(inner, f"{prefix}{name}/"))
+            names.append(_format_feature_names(inner, f"{prefix}{name}/"))
         else:
             names.append(prefix + name)
     return ", ".join(names)
 
 
-def needed(features: Any, paths: list[str]) -> Any:
+def select_features(features: Any, paths: list[str]) -> Any:
     """Selects the features of those paths, so that no others are decoded."""
     tree: dict[str, Any] = {}
     for path in paths:
@@ -53,13 +57,13 @@ def needed(features: Any, paths: list[str]) -> Any:
         for part in outer:
             node = node.setdefault(part, {})
         node[last] = True
-    return _subset(features, tree)
+    return _select_subtree(features, tree)
 
 
-def _subset(feature: Any, tree: Any) -> Any:
+def _select_subtree(feature: Any, tree: Any) -> Any:
     """Replaces `tfds.decode.PartialDecoding`, which needs TensorFlow."""
     if tree is True:
         return feature
     if isinstance(feature, tfds.features.Sequence):
-        return tfds.features.Sequence(_subset(feature.feature, tree))
-    return tfds.features.FeaturesDict({k: _subset(feature[k], t) for k, t in tree.items()})
+        return tfds.features.Sequence(_select_subtree(feature.feature, tree))
+    return tfds.features.FeaturesDict({k: _select_subtree(feature[k], t) for k, t in tree.items()})

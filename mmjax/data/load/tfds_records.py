@@ -8,10 +8,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mmjax.data.dataset import Modality, Task
-from mmjax.data.kinds import INPUT_KINDS, Input, Label, Labels, Target, columns_of
+from mmjax.data.kinds import INPUT_KINDS, Input, Label, Labels, Target, get_columns
 from mmjax.data.load.decode import UnreadableError, convert_tensor
 from mmjax.data.load.scan_split import Example
-from mmjax.data.load.tfds_features import at, inside_sequence
+from mmjax.data.load.tfds_features import get_feature, is_inside_sequence
 from mmjax.data.load.tfds_sources import Decoding
 
 
@@ -33,7 +33,7 @@ class Reader:
 
     def __call__(self, record: Mapping[str, Any]) -> np.ndarray | None:
         """Returns the array of a record; None if it is missing."""
-        values = [follow(record, path) for path in self.paths]
+        values = [get_value(record, path) for path in self.paths]
         if any(value is None for value in values):
             return None
         if self.spec is None:
@@ -56,7 +56,7 @@ class Goal(NamedTuple):
 
     def __call__(self, record: Mapping[str, Any]) -> Any:
         """Returns the target of a record; None if there is none."""
-        value = self.spec.read_feature([follow(record, path) for path in columns_of(self.spec)])
+        value = self.spec.read_feature([get_value(record, path) for path in get_columns(self.spec)])
         if self.several:
             return [int(i in value) for i in range(len(self.classes))]
         if self.classes and isinstance(value, int):  # TFDS marks a missing label by -1
@@ -104,7 +104,7 @@ class Records:
             raise kind(f"{self.place(row)}, {name!r}: {error}") from None
 
 
-def follow(record: Any, path: str) -> Any:
+def get_value(record: Any, path: str) -> Any:
     """Returns the value of a path in a record."""
     for part in path.split("/"):
         record = record[part]
@@ -117,8 +117,8 @@ def make_reader(features: Any, spec: str | Input, train: Decoding) -> Reader:
     Raises:
       ValueError: if it is a recording, and nobody knows its sample rate.
     """
-    paths = columns_of(spec)
-    feature = at(features, paths[0])
+    paths = get_columns(spec)
+    feature = get_feature(features, paths[0])
     kind = _infer_kind(feature, spec) if isinstance(spec, str) else spec
     if kind is None:
         return Reader(None, paths)
@@ -137,16 +137,18 @@ def declare_modality(features: Any, reader: Reader) -> Modality:
     if reader.spec is not None:
         return reader.spec.declare_modality(reader.words)
     path = reader.paths[0]
-    is_sequence = inside_sequence(features, path) or at(features, path).shape[:1] == (None,)
+    is_sequence = is_inside_sequence(features, path) or get_feature(features, path).shape[:1] == (
+        None,
+    )
     return Modality((), bool(is_sequence))
 
 
-def goal(features: Any, spec: str | Target) -> Goal:
+def make_goal(features: Any, spec: str | Target) -> Goal:
     """Makes the reader of a target, by its kind or, for a path alone, by its feature."""
     if isinstance(spec, Labels):
         return Goal(spec)
     spec = Label(spec) if isinstance(spec, str) else spec
-    feature = at(features, spec.column)
+    feature = get_feature(features, spec.column)
     several = isinstance(feature, tfds.features.Sequence)
     inner = feature.feature if several else feature
     if not isinstance(inner, tfds.features.ClassLabel):
@@ -158,11 +160,11 @@ def goal(features: Any, spec: str | Target) -> Goal:
 def _iterate_values(source: Decoding, path: str) -> Iterable[Any]:
     """Yields all values of a split that are not missing."""
     for row in range(len(source)):
-        value = follow(source[row], path)
+        value = get_value(source[row], path)
         if value is not None:
             yield value
 
 
-def task(goal: Goal) -> Task | None:
+def declare_task(goal: Goal) -> Task | None:
     """Returns the task; None if it is inferred from the targets."""
     return Task("multilabel", goal.classes) if goal.several else goal.spec.declare_task()

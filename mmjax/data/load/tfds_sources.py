@@ -14,7 +14,7 @@ from tensorflow_datasets.core import read_only_builder
 from mmjax.config import ConfigError, trust
 from mmjax.data.builtin.array_cache import find_data_folder, lock_data_folder
 
-NAME = re.compile(r"\w+(/[\w.+-]*\w)?(:[\d.*]+)?")  # without namespace and arguments
+_PLAIN_BUILDER_NAME = re.compile(r"\w+(/[\w.+-]*\w)?(:[\d.*]+)?")  # without namespace and arguments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Decoding:
         return self.features.deserialize_example_np(self.source[row])
 
 
-def prepared(
+def prepare_builder(
     builder: str | tfds.core.DatasetBuilder, data_dir: str | os.PathLike[str] | None
 ) -> tfds.core.DatasetBuilder:
     """Returns the builder, prepared as array records."""
-    if not trust.may_write():
-        return stored(builder, data_dir)
+    if not trust.may_prepare_data():
+        return open_stored_builder(builder, data_dir)
     if isinstance(builder, str):
         find_data_folder(data_dir)  # raises if there is none, which TFDS does not check
         builder = tfds.builder(builder, data_dir=data_dir, try_gcs=False)
@@ -52,7 +52,9 @@ def prepared(
     return builder
 
 
-def stored(builder: Any, data_dir: str | os.PathLike[str] | None) -> tfds.core.DatasetBuilder:
+def open_stored_builder(
+    builder: Any, data_dir: str | os.PathLike[str] | None
+) -> tfds.core.DatasetBuilder:
     """Opens prepared files, for a stored configuration, which nobody may trust.
 
     Nothing else is used: TFDS would download what it does not know, and import what the files
@@ -61,7 +63,7 @@ def stored(builder: Any, data_dir: str | os.PathLike[str] | None) -> tfds.core.D
     Raises:
       ConfigError: if there are none, or they name classes outside of TFDS.
     """
-    if not isinstance(builder, str) or not NAME.fullmatch(builder):
+    if not isinstance(builder, str) or not _PLAIN_BUILDER_NAME.fullmatch(builder):
         raise ConfigError(
             f"{str(builder)[:60]!r} is not the plain name of a TFDS data set, such as 'mnist' or "
             "'glue/sst2:2.0.0'. If you trust the stored configuration, add --allow-writes."
@@ -69,9 +71,9 @@ def stored(builder: Any, data_dir: str | os.PathLike[str] | None) -> tfds.core.D
     root = find_data_folder(data_dir)
     folder = root / re.split("[/:]", builder)[0]
     if not folder.is_dir():
-        trust.check_may_write(builder, root)
+        trust.check_may_prepare_data(builder, root)
     for path in folder.rglob("features.json"):
-        for name in _classes(json.loads(path.read_text())):
+        for name in _iterate_class_names(json.loads(path.read_text())):
             if not str(name).startswith("tensorflow_datasets."):
                 raise ConfigError(
                     f"{path} names {name!r}, which is not a feature of TFDS. If you trust the "
@@ -82,11 +84,11 @@ def stored(builder: Any, data_dir: str | os.PathLike[str] | None) -> tfds.core.D
     except tfds.core.DatasetNotFoundError:
         stored_builder = None
     if stored_builder is None or not stored_builder.is_prepared():
-        trust.check_may_write(builder, root)
+        trust.check_may_prepare_data(builder, root)
     return stored_builder
 
 
-def _classes(features: Any) -> Iterator[Any]:
+def _iterate_class_names(features: Any) -> Iterator[Any]:
     """Yields the Python classes that a description of features names."""
     if isinstance(features, Mapping):
         names = ["pythonClassName", "python_class_name"] + ["type"] * ("content" in features)
@@ -94,10 +96,10 @@ def _classes(features: Any) -> Iterator[Any]:
         features = list(features.values())
     if isinstance(features, list):
         for part in features:
-            yield from _classes(part)
+            yield from _iterate_class_names(part)
 
 
-def size(builder: tfds.core.DatasetBuilder, part: str) -> int:
+def count_examples(builder: tfds.core.DatasetBuilder, part: str) -> int:
     """Counts the examples of a split by its name in TFDS, such as "train[:90%]"."""
     splits = builder.info.splits
     try:
@@ -108,7 +110,7 @@ def size(builder: tfds.core.DatasetBuilder, part: str) -> int:
         ) from None
 
 
-def sources(
+def open_sources(
     builder: tfds.core.DatasetBuilder, splits: Mapping[str, str], features: Any
 ) -> dict[str, Decoding]:
     """Opens the examples of each split for random access."""

@@ -14,7 +14,7 @@ from mmjax.balance import equal
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 from mmjax.experiment import Experiment
 from mmjax.train.programs import Programs
-from mmjax.train.schedule import Plan
+from mmjax.train.schedule import Schedule
 from mmjax.types import Batch
 from versus.cases.lenet import BATCH_SIZE
 from versus.compiled import choose_devices
@@ -75,7 +75,7 @@ def make_mmjax_epoch(dataset: Dataset, epochs: int) -> Callable[[], None]:
     def epoch() -> None:
         nonlocal state
         first = state.steps_done
-        plan = Plan(experiment, programs.seeds, programs.splits.size("train"), first)
+        plan = Schedule(experiment, programs.seeds, programs.splits.size("train"), first)
         ranges = tuple(r for r in plan.ranges if r[1] <= first + plan.epoch_steps)
         dispatches = dataclasses.replace(plan.dispatches, ranges=ranges)
         for split, indices in programs.splits.feed("train").chunks(dispatches):

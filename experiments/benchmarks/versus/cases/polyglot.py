@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from mmjax.data.batch_order import train_indices
+from mmjax.data.batch_order import make_train_indices
 from mmjax.experiment import Experiment
 from mmjax.types import Batch
 from versus.case import BATCH_COUNT, Case, MmjaxSide, RunSteps
@@ -35,7 +35,7 @@ def make_mmjax_side() -> MmjaxSide:
     """Returns mmjax's side: the first batches of training."""
     e = load_main_experiment()
     source = e.data.splits["train"]
-    indices = train_indices((0,), len(source), e.batch_size, 0, BATCH_COUNT)[0]
+    indices = make_train_indices((0,), len(source), e.batch_size, 0, BATCH_COUNT)[0]
     return MmjaxSide(e.model, e.optimizer, e.balancer, [source.take(i) for i in indices])
 
 

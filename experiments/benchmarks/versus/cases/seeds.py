@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmjax.data.pipeline import replicated, split_devices
-from mmjax.train.compilation import RUN_ONCE, keep_known_options
-from mmjax.train.parallel import AXIS, placement, train_program
+from mmjax.data.pipeline import make_replicated_sharding, split_over_devices
+from mmjax.train.hardware.compilation import RUN_ONCE_OPTIONS, keep_known_options
+from mmjax.train.hardware.parallel import DEVICE_AXIS, make_state_sharding, make_train_program
 from versus.case import BATCH_COUNT, MmjaxSide, RunSteps
 from versus.cases import lenet, polyglot, textbook
 from versus.compiled import choose_devices, get_compiler_options
@@ -23,13 +23,13 @@ def make_seeds_run(ours: MmjaxSide, seeds: int) -> RunSteps:
     devices = choose_devices(data.size // BATCH_COUNT)
     order = [np.random.default_rng(seed).permutation(data.size) for seed in range(seeds)]
     indices = np.stack(order).reshape(seeds, BATCH_COUNT, -1).astype(np.int32)
-    program = train_program(ours.step(AXIS), replicas=seeds, devices=devices)
+    program = make_train_program(ours.step(DEVICE_AXIS), replicas=seeds, devices=devices)
     keys = jnp.stack([jax.random.key(seed) for seed in range(seeds)])
-    start = jax.jit(jax.vmap(ours.init), compiler_options=keep_known_options(RUN_ONCE))
-    sharding = placement(replicas=seeds, devices=devices, sharded=False)
+    start = jax.jit(jax.vmap(ours.init), compiler_options=keep_known_options(RUN_ONCE_OPTIONS))
+    sharding = make_state_sharding(replicas=seeds, devices=devices, sharded=False)
     state: Any = jax.device_put(start(keys), sharding)
-    data = jax.device_put(data, replicated(devices))
-    indices = split_devices(indices, len(devices))
+    data = jax.device_put(data, make_replicated_sharding(devices))
+    indices = split_over_devices(indices, len(devices))
     compiled = program.lower(state, data, indices).compile(get_compiler_options())
 
     def run(steps: int) -> None:

@@ -14,11 +14,11 @@ import jax
 from mmjax.experiment import Experiment
 
 _CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # "quota period" or "max period", in microseconds
-LEAST = 16
+_MIN_EXAMPLES_PER_CORE = 16
 """Examples per core: with fewer, narrow batches lose as much time as the second core gains."""
 
 
-def open_cores() -> None:
+def expose_cpu_cores() -> None:
     """Makes every CPU core that this process may use a device of its own.
 
     Nothing changes if JAX has started already, or if the number of CPU devices is configured (by
@@ -27,10 +27,10 @@ def open_cores() -> None:
     is_configured = jax.config.jax_num_cpu_devices >= 0  # type: ignore[attr-defined]
     if not is_configured and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):  # JAX has started
-            jax.config.update("jax_num_cpu_devices", cores())
+            jax.config.update("jax_num_cpu_devices", count_usable_cores())
 
 
-def cores() -> int:
+def count_usable_cores() -> int:
     """Returns the number of CPU cores that the affinity and the control group's quota permit."""
     has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS
     visible = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
@@ -56,11 +56,11 @@ def choose_devices(experiment: Experiment, count: int | None = None) -> list[jax
             f"({available[0].platform})."
         )
     if count is None and available[0].platform == "cpu" and jax.process_count() == 1:
-        count = busy(len(available), experiment.batch_size, experiment.eval_batch_size)
+        count = count_busy_cores(len(available), experiment.batch_size, experiment.eval_batch_size)
     return available[:count]
 
 
-def busy(most: int, *batches: int) -> int:
+def count_busy_cores(most: int, *batches: int) -> int:
     """Returns the largest number of cores, up to `most`, that divide all batches evenly."""
-    fitting = range(1, min(most, min(batches) // LEAST) + 1)
+    fitting = range(1, min(most, min(batches) // _MIN_EXAMPLES_PER_CORE) + 1)
     return max((n for n in fitting if not any(size % n for size in batches)), default=1)

@@ -11,13 +11,13 @@ from typing import Any, BinaryIO, NamedTuple
 
 from mmjax import files
 from mmjax.config import trust
-from mmjax.data.progress_bars import downloaded
+from mmjax.data.progress_bars import show_download_progress
 
-TIMEOUT = 30  # seconds without a byte
-CHUNK = 1 << 16
+_TIMEOUT = 30  # seconds without a byte
+_CHUNK_BYTES = 1 << 16
 
 
-class Original(NamedTuple):
+class OriginalFile(NamedTuple):
     """A published file.
 
     Attributes:
@@ -33,75 +33,75 @@ class Original(NamedTuple):
     sha256: str = ""
 
 
-def _idx(folder: str, name: str, sha256: str, *sites: str) -> Original:
+def _describe_idx_file(folder: str, name: str, sha256: str, *sites: str) -> OriginalFile:
     urls = tuple(f"{site}/{name}.gz" for site in sites)
-    return Original(folder, (f"{name}.gz", name), urls, sha256)
+    return OriginalFile(folder, (f"{name}.gz", name), urls, sha256)
 
 
-_MNIST = (
+_MNIST_SITES = (
     "https://storage.googleapis.com/cvdf-datasets/mnist",
     "https://ossci-datasets.s3.amazonaws.com/mnist",
 )
-_FASHION = (
+_FASHION_MNIST_SITES = (
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
     "https://fashion-mnist.s3.eu-central-1.amazonaws.com",
 )
 # TFDS publishes the same checksums for these files.
-MNIST = {
-    "train-images": _idx(
+MNIST_FILES = {
+    "train-images": _describe_idx_file(
         "mnist",
         "train-images-idx3-ubyte",
         "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-        *_MNIST,
+        *_MNIST_SITES,
     ),
-    "train-labels": _idx(
+    "train-labels": _describe_idx_file(
         "mnist",
         "train-labels-idx1-ubyte",
         "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-        *_MNIST,
+        *_MNIST_SITES,
     ),
-    "test-images": _idx(
+    "test-images": _describe_idx_file(
         "mnist",
         "t10k-images-idx3-ubyte",
         "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-        *_MNIST,
+        *_MNIST_SITES,
     ),
-    "test-labels": _idx(
+    "test-labels": _describe_idx_file(
         "mnist",
         "t10k-labels-idx1-ubyte",
         "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-        *_MNIST,
+        *_MNIST_SITES,
     ),
 }
-FASHION_MNIST = {
-    "train-images": _idx(
+FASHION_MNIST_FILES = {
+    "train-images": _describe_idx_file(
         "fashion-mnist",
         "train-images-idx3-ubyte",
         "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-        *_FASHION,
+        *_FASHION_MNIST_SITES,
     ),
-    "train-labels": _idx(
+    "train-labels": _describe_idx_file(
         "fashion-mnist",
         "train-labels-idx1-ubyte",
         "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
-        *_FASHION,
+        *_FASHION_MNIST_SITES,
     ),
-    "test-images": _idx(
+    "test-images": _describe_idx_file(
         "fashion-mnist",
         "t10k-images-idx3-ubyte",
         "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
-        *_FASHION,
+        *_FASHION_MNIST_SITES,
     ),
-    "test-labels": _idx(
+    "test-labels": _describe_idx_file(
         "fashion-mnist",
         "t10k-labels-idx1-ubyte",
         "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
-        *_FASHION,
+        *_FASHION_MNIST_SITES,
     ),
 }
 # GitHub generates the archive on demand, so that it has no stable checksum; its reader counts the
 # recordings instead.
-FSDD = Original(
+FSDD_ARCHIVE = OriginalFile(
     "fsdd",
     ("recordings.zip", "recordings", "free-spoken-digit-dataset-1.0.10.zip"),
     ("https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.zip",),
@@ -109,7 +109,7 @@ FSDD = Original(
 
 
 @dataclasses.dataclass(frozen=True)
-class Originals:
+class OriginalFiles:
     """The places of original files.
 
     Attributes:
@@ -122,7 +122,7 @@ class Originals:
     manual_dir: Path | None
     download_dir: Path
 
-    def find(self, original: Original) -> Path:
+    def find(self, original: OriginalFile) -> Path:
         """Returns the path of a file, which is downloaded if necessary and no directory is named.
 
         Raises:
@@ -131,14 +131,14 @@ class Originals:
           ValueError: if the downloaded file is not the published one.
         """
         if self.manual_dir is not None:
-            return _in_directory(original, self.manual_dir)
+            return _find_in_directory(original, self.manual_dir)
         path = self.download_dir / original.folder / original.names[0]
         if not path.exists():
-            _download(original, path)
+            _download_file(original, path)
         return path
 
 
-def _in_directory(original: Original, directory: Path) -> Path:
+def _find_in_directory(original: OriginalFile, directory: Path) -> Path:
     """Finds a file in the user's directory, but never in the folder of another data set."""
     folders = [directory / original.folder]
     if directory.resolve().name not in {"mnist", "fashion-mnist", "fsdd"} - {original.folder}:
@@ -153,42 +153,42 @@ def _in_directory(original: Original, directory: Path) -> Path:
     )
 
 
-def _download(original: Original, path: Path) -> None:
+def _download_file(original: OriginalFile, path: Path) -> None:
     """Downloads a file under a temporary name, and renames it once it is complete and correct."""
-    trust.check_may_write(f"{original.folder}/{original.names[0]}", path.parent)
+    trust.check_may_prepare_data(f"{original.folder}/{original.names[0]}", path.parent)
     part = path.with_name(f"{path.name}.part")
-    with files.lock(path.with_name(f".{path.name}.lock"), f"it downloads {path.name}"):
+    with files.lock_file(path.with_name(f".{path.name}.lock"), f"it downloads {path.name}"):
         if path.exists():
             return
         failures = []
         for url in original.urls:
             try:
-                checksum = _fetch(url, part)
+                checksum = _fetch_url(url, part)
                 break
             except OSError as error:
                 failures.append(f"{url}: {getattr(error, 'reason', None) or error}")
         else:
-            raise ConnectionError(_offline(original, failures))
+            raise ConnectionError(_format_failures(original, failures))
         if original.sha256 not in ("", checksum):
             part.unlink()
             raise ValueError(
                 f"{url} is not the published file: its SHA-256 is {checksum}, but should be "
-                f"{original.sha256}. {_mend(original)}"
+                f"{original.sha256}. {_format_manual_steps(original)}"
             )
         os.replace(part, path)
 
 
-class _SecureRedirects(urllib.request.HTTPRedirectHandler):
+class _HttpsRedirectHandler(urllib.request.HTTPRedirectHandler):
     """A handler of redirects that follows them to HTTPS only."""
 
     def redirect_request(
         self, req: Any, fp: Any, code: int, msg: str, headers: Any, url: str
     ) -> Any:
-        _check_address(url)
+        _check_https(url)
         return super().redirect_request(req, fp, code, msg, headers, url)
 
 
-def _check_address(url: str) -> None:
+def _check_https(url: str) -> None:
     """Refuses local files, plain HTTP and any other scheme than HTTPS.
 
     Raises:
@@ -198,7 +198,7 @@ def _check_address(url: str) -> None:
         raise ConnectionError(f"{url[:200]} is refused, since files are downloaded by HTTPS only")
 
 
-def _opener() -> urllib.request.OpenerDirector:
+def _make_https_opener() -> urllib.request.OpenerDirector:
     """Makes an opener of HTTPS addresses, which has no handler of other schemes."""
     opener = urllib.request.OpenerDirector()
     for handler in (
@@ -206,25 +206,25 @@ def _opener() -> urllib.request.OpenerDirector:
         urllib.request.HTTPSHandler(),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
-        _SecureRedirects(),
+        _HttpsRedirectHandler(),
     ):
         opener.add_handler(handler)
     return opener
 
 
-def _fetch(url: str, part: Path) -> str:
+def _fetch_url(url: str, part: Path) -> str:
     """Downloads an address to the file `part` and returns its SHA-256."""
-    _check_address(url)
-    with _opener().open(url, timeout=TIMEOUT) as response, part.open("wb") as file:
+    _check_https(url)
+    with _make_https_opener().open(url, timeout=_TIMEOUT) as response, part.open("wb") as file:
         length = response.headers.get("Content-Length")
-        return _copy(response, file, int(length) if length else None, part.stem)
+        return _copy_response(response, file, int(length) if length else None, part.stem)
 
 
-def _copy(response: HTTPResponse, file: BinaryIO, total: int | None, name: str) -> str:
+def _copy_response(response: HTTPResponse, file: BinaryIO, total: int | None, name: str) -> str:
     """Copies a response to a file and returns its SHA-256."""
     checksum, size = hashlib.sha256(), 0
-    with downloaded(f"Downloading {name}", total) as advance:
-        while chunk := response.read(CHUNK):
+    with show_download_progress(f"Downloading {name}", total) as advance:
+        while chunk := response.read(_CHUNK_BYTES):
             file.write(chunk)
             checksum.update(chunk)
             size += len(chunk)
@@ -234,12 +234,14 @@ def _copy(response: HTTPResponse, file: BinaryIO, total: int | None, name: str) 
     return checksum.hexdigest()
 
 
-def _offline(original: Original, failures: list[str]) -> str:
+def _format_failures(original: OriginalFile, failures: list[str]) -> str:
     name = f"{original.folder}/{original.names[0]}"
-    return f"{name} could not be downloaded ({'; '.join(failures)}). {_mend(original)}"
+    return (
+        f"{name} could not be downloaded ({'; '.join(failures)}). {_format_manual_steps(original)}"
+    )
 
 
-def _mend(original: Original) -> str:
+def _format_manual_steps(original: OriginalFile) -> str:
     return (
         f"Without a network, put a copy at DIR/{original.folder}/{original.names[0]} and pass DIR "
         "by --manual-dir (manual_dir)."

@@ -9,8 +9,8 @@ from jaxtyping import Array, Float, Int, Key
 from mmjax.balance import Balancer
 from mmjax.masks import expand_mask
 from mmjax.model import Model
-from mmjax.parameters import partition, shared_parameters
-from mmjax.train.forward import loss_names
+from mmjax.parameters import mark_shared_parameters, partition_params
+from mmjax.train.steps.forward import get_loss_names
 from mmjax.types import Batch, Optimizer, Params, TrainState
 
 
@@ -35,12 +35,12 @@ def init_state(
             "parameters only: use group or layer norm in place of batch norm."
         )
     params = variables["params"]
-    shared = partition(params, shared_parameters(model, params))[0]
+    shared = partition_params(params, mark_shared_parameters(model, params))[0]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         opt_state=optimizer.init(params),
-        balancer_state=balancer.init(loss_names(model), shared),
+        balancer_state=balancer.init(get_loss_names(model), shared),
         key=run_key,
     )
 
@@ -76,7 +76,7 @@ def init_loop_state(train: TrainState, worst_value: float) -> LoopState:
 
 
 @jax.jit
-def update_best(state: LoopState, value: Array, better: Array) -> LoopState:
+def update_best_params(state: LoopState, value: Array, better: Array) -> LoopState:
     """Replaces the best parameters of replicas with `better`, and counts the other validations."""
 
     def choose(new: Array, old: Array) -> Array:

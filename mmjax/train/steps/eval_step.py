@@ -6,9 +6,15 @@ from typing import Any
 import jax
 from jaxtyping import Array
 
-from mmjax.masks import masked_sum, safe_targets
+from mmjax.masks import sum_masked, zero_missing_targets
 from mmjax.model import Model
-from mmjax.train.forward import label_counts, loss_sums, predict, represent, task_names
+from mmjax.train.steps.forward import (
+    compute_features,
+    compute_predictions,
+    count_labels,
+    get_task_names,
+    sum_losses,
+)
 from mmjax.types import Batch, Params
 
 Statistics = dict[str, dict[str, Array]]
@@ -30,15 +36,15 @@ def make_eval_step(
       compute_dtype: "float32" or "bfloat16".
       axis_name: name of the device axis, over which statistics are summed.
     """
-    tasks = task_names(model)
+    tasks = get_task_names(model)
 
     def eval_step(params: Params, batch: Batch) -> Statistics:
         options: Any = {"compute_dtype": compute_dtype, "train": False}
-        features = represent(model, params, batch, **options)
-        predictions = predict(model, params, features, **options)
-        losses = loss_sums(model, predictions, batch, tasks)
-        counts = label_counts(batch, tasks)
-        targets = safe_targets(batch)
+        features = compute_features(model, params, batch, **options)
+        predictions = compute_predictions(model, params, features, **options)
+        losses = sum_losses(model, predictions, batch, tasks)
+        counts = count_labels(batch, tasks)
+        targets = zero_missing_targets(batch)
         sums = {}
         for i, task in enumerate(tasks):
             examples = jax.vmap(model.heads[task].statistics)(predictions[task], targets[task])
@@ -49,7 +55,7 @@ def make_eval_step(
                     "adds itself; give them other names."
                 )
             labeled = batch.labeled[task]
-            totals = jax.tree.map(lambda x, labeled=labeled: masked_sum(x, labeled), examples)
+            totals = jax.tree.map(lambda x, labeled=labeled: sum_masked(x, labeled), examples)
             sums[task] = totals | {"loss": losses[i], "examples": counts[i]}
         return sums if axis_name is None else jax.lax.psum(sums, axis_name)
 

@@ -10,19 +10,19 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key
 
 from mmjax.balance import Balancer
-from mmjax.balance.diagnostics import diagnose
-from mmjax.balance.pullback import Pullback, differentiate, gramian
+from mmjax.balance.diagnostics import diagnose_gradients
+from mmjax.balance.pullback import Pullback, differentiate_losses, gramian
 from mmjax.data.augment import AugmentExample
 from mmjax.model import Model
-from mmjax.parameters import shared_parameters
-from mmjax.train.forward import (
-    label_counts,
-    loss_names,
-    loss_sums,
-    objective_sums,
-    predict,
-    represent,
-    task_names,
+from mmjax.parameters import mark_shared_parameters
+from mmjax.train.steps.forward import (
+    compute_features,
+    compute_predictions,
+    count_labels,
+    get_loss_names,
+    get_task_names,
+    sum_losses,
+    sum_objectives,
 )
 from mmjax.types import Batch, Optimizer, Params, TrainState
 
@@ -52,9 +52,9 @@ def make_train_step(
       optimizer: any optax transformation; those that take a `value` get the weighted loss.
       balancer: turns the tasks' losses and gradients into one gradient.
       augment: (key, example) -> example, applied to every example before the step; see
-        `mmjax.data.augment.augmentation`.
+        `mmjax.data.augment.make_example_augmentation`.
       diagnostics: whether the metrics describe the tasks' gradients; see
-        `mmjax.balance.diagnostics.diagnose`. It costs one backward pass per task, unless the
+        `mmjax.balance.diagnostics.diagnose_gradients`. It costs one backward pass per task, unless the
         balancer takes the Jacobian anyway.
       compute_dtype: "float32" or "bfloat16".
       axis_name: name of the device axis.
@@ -69,7 +69,7 @@ def make_train_step(
       >>> from mmjax.encoders import MLPEncoder
       >>> from mmjax.fusion import Concat
       >>> from mmjax.heads import Classification
-      >>> from mmjax.train.state import init_state
+      >>> from mmjax.train.steps.state import init_state
       >>> model = Model({"sound": MLPEncoder((8,))}, Concat(), {"digit": Classification(10)})
       >>> x, yes = jnp.ones((4, 5)), jnp.ones(4, bool)
       >>> batch = Batch({"sound": x}, {"sound": yes}, {}, {"digit": jnp.arange(4)}, {"digit": yes})
@@ -79,11 +79,11 @@ def make_train_step(
       >>> sorted(metrics)
       ['gradient_norm', 'loss', 'loss/digit', 'parameter_norm', 'weight/digit']
     """
-    tasks, names = task_names(model), loss_names(model)
+    tasks, names = get_task_names(model), get_loss_names(model)
     optimizer = optax.with_extra_args_support(optimizer)
 
     def reduce(x: Any) -> Any:
-        return x if axis_name is None else psum(x, axis_name)
+        return x if axis_name is None else sum_over_devices(x, axis_name)
 
     def gather(x: Any) -> Any:
         return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
@@ -96,20 +96,20 @@ def make_train_step(
         options: Any = {"compute_dtype": compute_dtype, "train": True, "rngs": rngs}
 
         def head_losses(params: Params, features: dict[str, Any]) -> tuple[Array, Array]:
-            predictions = predict(model, params, features, **options)
-            of_tasks = loss_sums(model, predictions, batch, tasks), label_counts(batch, tasks)
-            of_others = objective_sums(model, params, features, batch, rngs=rngs, gather=gather)
+            predictions = compute_predictions(model, params, features, **options)
+            of_tasks = sum_losses(model, predictions, batch, tasks), count_labels(batch, tasks)
+            of_others = sum_objectives(model, params, features, batch, rngs=rngs, gather=gather)
             totals, counts = map(jnp.concatenate, zip(of_tasks, of_others, strict=True))
             counts = reduce(jax.lax.stop_gradient(counts))
             # A loss without any label is 0, not 0 / 0.
             return totals / jnp.maximum(counts, 1.0), counts
 
-        return differentiate(
-            lambda params: represent(model, params, batch, **options),
+        return differentiate_losses(
+            lambda params: compute_features(model, params, batch, **options),
             head_losses,
             params,
             tasks=names,
-            shared=shared_parameters(model, params),
+            shared=mark_shared_parameters(model, params),
             reduce=reduce,
         )
 
@@ -118,12 +118,12 @@ def make_train_step(
         step_key = jax.random.fold_in(state.key, state.step)
         balancer_key, model_key, augment_key = jax.random.split(step_key, 3)
         if augment is not None:
-            batch = augmented(augment, augment_key, batch, axis_name)
+            batch = augment_batch(augment, augment_key, batch, axis_name)
         if axis_name is not None:
             model_key = jax.random.fold_in(model_key, jax.lax.axis_index(axis_name))
         losses, pullback, counts = losses_of(state.params, batch, model_key)
         if balancer.parts > 1:
-            parts = split(batch, balancer.parts)
+            parts = _split_batch(batch, balancer.parts)
             pullback = pullback._replace(
                 parts=tuple(losses_of(state.params, part, model_key)[1] for part in parts)
             )
@@ -131,7 +131,7 @@ def make_train_step(
         if diagnostics:
             rows = pullback.jacobian()
             pullback = pullback._replace(jacobian=lambda: rows)  # the balancer need not repeat it
-            gradient_metrics = diagnose(gramian(rows), names, counts > 0)
+            gradient_metrics = diagnose_gradients(gramian(rows), names, counts > 0)
         gradient, weights, balancer_state = balancer.update(
             losses, pullback, state.balancer_state, key=balancer_key, labeled=counts > 0
         )
@@ -142,7 +142,7 @@ def make_train_step(
             new_losses = losses_of(params, batch, model_key)[0]
             balancer_state = balancer.after(balancer_state, losses, new_losses, labeled=counts > 0)
         metrics = (
-            summarize(names, losses, counts, weights)
+            _summarize_losses(names, losses, counts, weights)
             | gradient_metrics
             | {
                 "loss": (loss, jnp.ones(())),
@@ -155,7 +155,7 @@ def make_train_step(
     return train_step
 
 
-def psum(tree: Any, axis_name: str) -> Any:
+def sum_over_devices(tree: Any, axis_name: str) -> Any:
     """Sums a tree over devices by `jax.lax.psum`; on CPU as one array, to synchronize only once.
 
     Integers among floats are exact only as far as floats are.
@@ -171,7 +171,7 @@ def psum(tree: Any, axis_name: str) -> Any:
     return jax.lax.platform_dependent(tree, cpu=sum_as_one, default=sum_leaves)
 
 
-def augmented(
+def augment_batch(
     augment: AugmentExample, key: Key[Array, ""], batch: Batch, axis_name: str | None
 ) -> Batch:
     """Augments each example with a key for its index in the batch of ALL devices."""
@@ -180,7 +180,7 @@ def augmented(
     return jax.vmap(augment)(keys, batch)
 
 
-def split(batch: Batch, parts: int) -> list[Batch]:
+def _split_batch(batch: Batch, parts: int) -> list[Batch]:
     """Returns every `parts`-th example, so that the parts are the same on any number of devices.
 
     Raises:
@@ -194,7 +194,7 @@ def split(batch: Batch, parts: int) -> list[Batch]:
     return [jax.tree.map(lambda x, i=i: x[i::parts], batch) for i in range(parts)]
 
 
-def summarize(
+def _summarize_losses(
     tasks: Sequence[str],
     losses: Float[Array, " t"],
     counts: Float[Array, " t"],

@@ -15,30 +15,30 @@ Writer = Callable[[int, Mapping[str, float]], None]
 LOGGER = logging.getLogger("mmjax")
 
 
-def jsonl(path: Path, resume_at: int = 0) -> Writer:
+def open_jsonl_writer(path: Path, resume_at: int = 0) -> Writer:
     """Returns a writer of JSON lines; removes the lines after the step at which a run resumes.
 
     Numbers are written such that they read back as the same bits. The file has no times, so that
     two runs of one configuration can be compared byte by byte. Each line has a checksum; see
     `mmjax.files`. A damaged log is set aside, and the new one continues without the bad lines.
     """
-    restart_log(path, resume_at)
+    _truncate_log(path, resume_at)
 
     def write(step: int, values: Mapping[str, float]) -> None:
-        files.append_line(path, files.log_line({"step": step, **values}))
+        files.append_line(path, files.format_log_line({"step": step, **values}))
 
     return write
 
 
-def restart_log(path: Path, resume_at: int) -> None:
+def _truncate_log(path: Path, resume_at: int) -> None:
     """Removes the lines after a step from a log, and warns of damaged or missing ones before it."""
-    log = files.read_log(path) if resume_at else files.Log([], [])
+    log = files.read_log(path) if resume_at else files.JsonLog([], [])
     steps = [record["step"] for record in log.records]
     count = sum(step <= resume_at for step in steps)
     damage = [reason for before, reason in log.damage if before <= count]
-    content = "".join(files.log_line(record) + "\n" for record in log.records[:count])
+    content = "".join(files.format_log_line(record) + "\n" for record in log.records[:count])
     if damage:
-        aside = files.set_aside(path)
+        aside = files.set_aside_damaged(path)
         LOGGER.warning(
             "%s. The log continues without %s; the damaged one is kept as %s.",
             "; ".join(damage),
@@ -56,13 +56,15 @@ def restart_log(path: Path, resume_at: int) -> None:
     files.write_text(path, content)
 
 
-def tensorboard(directory: Path, resume_at: int = 0) -> Writer:
+def open_tensorboard_writer(directory: Path, resume_at: int = 0) -> Writer:
     """Returns a writer of TensorBoard event files (by tensorboardX, without TensorFlow).
 
     Events are in the file when `write` returns: a `SummaryWriter` would keep them in a queue for
     minutes, and a killed run would lose them.
     """
-    with hidden("torch"):  # tensorboardX would import it for more than a second, without need
+    with _hide_package(
+        "torch"
+    ):  # tensorboardX would import it for more than a second, without need
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
         from tensorboardX.summary import scalar
@@ -74,23 +76,23 @@ def tensorboard(directory: Path, resume_at: int = 0) -> Writer:
         events.write_event(Event(step=resume_at + 1, wall_time=time.time(), session_log=start))
 
     def write(step: int, values: Mapping[str, float]) -> None:
-        with files.naming_file(directory):
+        with files.name_file_in_errors(directory):
             for name, value in values.items():
                 summary = scalar(name, value)
                 events.write_event(Event(step=step, wall_time=time.time(), summary=summary))
             events.flush()
 
-    weakref.finalize(write, _close, events)
+    weakref.finalize(write, _close_events, events)
     return write
 
 
-def _close(events: Any) -> None:
+def _close_events(events: Any) -> None:
     with contextlib.suppress(OSError):  # the last write has raised it already
         events.close()
 
 
 @contextlib.contextmanager
-def hidden(package: str) -> Iterator[None]:
+def _hide_package(package: str) -> Iterator[None]:
     """Hides a package from imports inside the context, unless it is imported already."""
     if package in sys.modules:
         yield
@@ -102,7 +104,7 @@ def hidden(package: str) -> Iterator[None]:
         del sys.modules[package]
 
 
-def tee(*writers: Writer) -> Writer:
+def combine_writers(*writers: Writer) -> Writer:
     """Returns a writer that writes to all of the writers."""
 
     def write(step: int, values: Mapping[str, float]) -> None:

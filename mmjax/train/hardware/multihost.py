@@ -11,12 +11,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
-def everywhere() -> NamedSharding:
+def make_global_sharding() -> NamedSharding:
     """Returns the sharding with a copy on every device of every process."""
     return NamedSharding(Mesh(np.array(jax.devices()), ("data",)), PartitionSpec())
 
 
-def wait_for_all(point: str) -> None:
+def wait_for_all_processes(point: str) -> None:
     """Waits until every process of a distributed run has reached the named point of the program."""
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
@@ -24,32 +24,36 @@ def wait_for_all(point: str) -> None:
         multihost_utils.sync_global_devices(point)
 
 
-def to_all(tree: Any) -> Any:
+def to_global_arrays(tree: Any) -> Any:
     """Joins each process's copy of the same arrays into arrays of all processes."""
 
     def convert(x: Any) -> Any:
-        if is_key(x):
-            return like_key(convert(jax.random.key_data(x)), x)
-        return jax.make_array_from_process_local_data(everywhere(), np.asarray(x))
+        if is_key_array(x):
+            return _wrap_key_data(convert(jax.random.key_data(x)), x)
+        return jax.make_array_from_process_local_data(make_global_sharding(), np.asarray(x))
 
     return jax.tree.map(convert, tree) if jax.process_count() > 1 else tree
 
 
-def to_own(tree: Any, like: Any) -> Any:
+def to_local_arrays(tree: Any, like: Any) -> Any:
     """Turns arrays of all processes into arrays of this one, placed like those of `like`."""
 
     def convert(x: Any, target: Any) -> Any:
-        local = like_key(np.asarray(jax.random.key_data(x)), x) if is_key(x) else np.asarray(x)
+        local = (
+            _wrap_key_data(np.asarray(jax.random.key_data(x)), x)
+            if is_key_array(x)
+            else np.asarray(x)
+        )
         return jax.device_put(local, target.sharding)
 
     return jax.tree.map(convert, tree, like) if jax.process_count() > 1 else tree
 
 
-def like_key(data: Any, key: Any) -> Any:
+def _wrap_key_data(data: Any, key: Any) -> Any:
     """Wraps raw key data as keys of the same kind."""
     return jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
 
 
-def is_key(x: Any) -> bool:
+def is_key_array(x: Any) -> bool:
     """Returns whether an array holds random keys."""
     return bool(jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key))

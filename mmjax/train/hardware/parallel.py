@@ -19,13 +19,13 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int
 
-from mmjax.data.pipeline import replicated
-from mmjax.train.eval_step import Statistics
-from mmjax.train.step import Metrics
+from mmjax.data.pipeline import make_replicated_sharding
+from mmjax.train.steps.eval_step import Statistics
+from mmjax.train.steps.train_step import Metrics
 from mmjax.types import Batch
 
-AXIS = "data"
-SEEDS = "seeds"
+DEVICE_AXIS = "data"
+_GROUP_AXIS = "seeds"
 SEQUENTIAL_PLATFORMS = {"cpu"}
 """Platforms that train replicas one after the other: a CPU gains nothing from many at once, and the
 arrays of a single one stay in its cache."""
@@ -34,12 +34,12 @@ TrainProgram = Any  # a compiled (state, data, indices) -> (state, metrics), wit
 EvalProgram = Callable[[Any, Batch, Any, Any], Statistics]
 
 
-def take(data: Batch, indices: Int[Array, " b"]) -> Batch:
+def _take_examples(data: Batch, indices: Int[Array, " b"]) -> Batch:
     """Returns the examples at `indices`."""
     return jax.tree.map(lambda x: x[indices], data)
 
 
-def over_seeds(
+def map_over_replicas(
     function: Callable[..., Any], replicas: int, in_axes: tuple[int | None, ...], platform: str
 ) -> Any:
     """Maps over the leading axis of replicas: in parallel, or in turn on `SEQUENTIAL_PLATFORMS`.
@@ -65,32 +65,36 @@ def over_seeds(
     return map_in_turn
 
 
-def groups(replicas: int, devices: Sequence[jax.Device], *, sharded: bool) -> int:
+def _count_groups(replicas: int, devices: Sequence[jax.Device], *, sharded: bool) -> int:
     """Returns the number of groups of devices; 1 if all devices share every batch."""
     return 1 if sharded or jax.process_count() > 1 else math.gcd(replicas, len(devices))
 
 
-def at_once(replicas: int, devices: Sequence[jax.Device], *, sharded: bool) -> int:
+def count_concurrent_replicas(
+    replicas: int, devices: Sequence[jax.Device], *, sharded: bool
+) -> int:
     """Returns the number of replicas that a device computes concurrently."""
     in_turn = devices[0].platform in SEQUENTIAL_PLATFORMS
-    return 1 if in_turn else replicas // groups(replicas, devices, sharded=sharded)
+    return 1 if in_turn else replicas // _count_groups(replicas, devices, sharded=sharded)
 
 
-def placement(replicas: int, devices: Sequence[jax.Device], *, sharded: bool) -> NamedSharding:
+def make_state_sharding(
+    replicas: int, devices: Sequence[jax.Device], *, sharded: bool
+) -> NamedSharding:
     """Returns the sharding of arrays with a leading axis of replicas on this process's devices."""
-    count = groups(replicas, devices, sharded=sharded)
+    count = _count_groups(replicas, devices, sharded=sharded)
     if count == 1:
-        return replicated(devices)
-    return NamedSharding(mesh_of(devices, count), P(SEEDS))
+        return make_replicated_sharding(devices)
+    return NamedSharding(_make_mesh(devices, count), P(_GROUP_AXIS))
 
 
-def mesh_of(devices: Sequence[jax.Device], count: int) -> Mesh:
+def _make_mesh(devices: Sequence[jax.Device], count: int) -> Mesh:
     """Returns the devices in groups: [groups, devices of a group]."""
     grid = np.array(devices).reshape(count, -1)
-    return Mesh(grid, (SEEDS, AXIS), axis_types=(AxisType.Auto,) * 2)
+    return Mesh(grid, (_GROUP_AXIS, DEVICE_AXIS), axis_types=(AxisType.Auto,) * 2)
 
 
-def lifted(
+def _map_over_devices(
     function: Callable[..., Any],
     *,
     replicas: int,
@@ -109,35 +113,35 @@ def lifted(
       indexed: number of arguments that follow `data`.
       donate: whether the memory of the state may be reused.
     """
-    count = groups(replicas, devices, sharded=sharded)
+    count = _count_groups(replicas, devices, sharded=sharded)
     axes = (0, None, *[0] * indexed)
-    mapped = over_seeds(function, replicas // count, axes, devices[0].platform)
+    mapped = map_over_replicas(function, replicas // count, axes, devices[0].platform)
     if count == 1:
         pmapped = jax.pmap(
             mapped,
-            axis_name=AXIS,
+            axis_name=DEVICE_AXIS,
             in_axes=(None, 0 if sharded else None, *[0] * indexed),
             out_axes=None,
             devices=devices,
             donate_argnums=(0,) if donate else (),
         )
-        weakref.finalize(pmapped, release_pmapped, mapped).atexit = False
+        weakref.finalize(pmapped, _release_pmap_cache, mapped).atexit = False
         return pmapped
     on_each_group = jax.shard_map(
         mapped,
-        mesh=mesh_of(devices, count),
-        in_specs=(P(SEEDS), P(), *[P(SEEDS, None, AXIS)] * indexed),
-        out_specs=P(SEEDS),
+        mesh=_make_mesh(devices, count),
+        in_specs=(P(_GROUP_AXIS), P(), *[P(_GROUP_AXIS, None, DEVICE_AXIS)] * indexed),
+        out_specs=P(_GROUP_AXIS),
         check_vma=False,  # the step reduces gradients itself, as under pmap
     )
 
     def program(state: Any, data: Batch, *indices: Any) -> Any:
-        return on_each_group(state, data, *map(join_devices, indices))
+        return on_each_group(state, data, *map(_join_device_batches, indices))
 
     return jax.jit(program, donate_argnums=(0,) if donate else ())
 
 
-def release_pmapped(function: Callable[..., Any]) -> None:
+def _release_pmap_cache(function: Callable[..., Any]) -> None:
     """Frees the compiled programs that `pmap` cached for a function.
 
     `pmap` keys its cache weakly by the function, but the cached value holds the function, so that
@@ -153,13 +157,13 @@ def release_pmapped(function: Callable[..., Any]) -> None:
         jax.clear_caches()
 
 
-def join_devices(indices: Array) -> Array:
+def _join_device_batches(indices: Array) -> Array:
     """Turns [devices, replicas, steps, batch / devices] into [replicas, steps, batch]."""
     _, replicas, steps, _ = indices.shape
     return indices.transpose(1, 2, 0, 3).reshape(replicas, steps, -1)
 
 
-def train_program(
+def make_train_program(
     step: Callable[[Any, Batch], tuple[Any, Metrics]],
     *,
     replicas: int,
@@ -174,14 +178,14 @@ def train_program(
     """
 
     def many_steps(state: Any, data: Batch, indices: Array) -> tuple[Any, Metrics]:
-        return jax.lax.scan(lambda s, i: step(s, take(data, i)), state, indices)
+        return jax.lax.scan(lambda s, i: step(s, _take_examples(data, i)), state, indices)
 
-    return lifted(
+    return _map_over_devices(
         many_steps, replicas=replicas, devices=devices, sharded=sharded, indexed=1, donate=True
     )
 
 
-def eval_program(
+def make_eval_program(
     step: Callable[[Any, Batch], Statistics],
     *,
     replicas: int,
@@ -197,19 +201,19 @@ def eval_program(
 
     def many_batches(params: Any, data: Batch, indices: Array, valid: Array) -> Statistics:
         def evaluate_batch(index: Array, is_valid: Array) -> Statistics:
-            batch = take(data, index)
+            batch = _take_examples(data, index)
             labeled = {t: mask & is_valid for t, mask in batch.labeled.items()}
             return step(params, batch._replace(labeled=labeled))
 
         sums = jax.lax.map(lambda pair: evaluate_batch(*pair), (indices, valid))
         return jax.tree.map(lambda x: x.sum(0), sums)
 
-    return lifted(
+    return _map_over_devices(
         many_batches, replicas=replicas, devices=devices, sharded=sharded, indexed=2, donate=False
     )
 
 
-def check_divisible(name: str, size: int, devices: int) -> None:
+def check_divisible_by_devices(name: str, size: int, devices: int) -> None:
     """Refuses a batch that cannot be divided evenly among the devices.
 
     Raises:

@@ -10,8 +10,8 @@ from mmjax import files
 from mmjax.console import print_table, print_text
 from mmjax.escapes import escape_markdown, format_markdown_table
 from mmjax.experiment import Experiment
-from mmjax.intervals import format_mean
-from mmjax.train.learning_curves import curves
+from mmjax.intervals import format_mean_interval
+from mmjax.train.reporting.learning_curves import draw_learning_curves
 from mmjax.types import Params
 
 
@@ -21,7 +21,7 @@ def count_parameters(params: Params) -> dict[str, int]:
     return parts | {"total": sum(parts.values())}
 
 
-def describe(
+def print_arm(
     arm: str, experiment: Experiment, seeds: Sequence[int], devices: Sequence[jax.Device]
 ) -> None:
     """Prints the data, modalities, tasks, seeds and devices of an arm before its training."""
@@ -37,24 +37,24 @@ def describe(
 def write_run_report(workdir: Path, results: Mapping[str, Any], seeds: Sequence[int]) -> None:
     """Writes `summary.json`, the learning curves and `table.md` of a run, and prints its table."""
     files.write_json(workdir / "summary.json", results, sealed=False)
-    curves(workdir, list(results), seeds)
-    rows = table(results)
-    files.write_text(workdir / "table.md", markdown(rows))
-    show(rows)
+    draw_learning_curves(workdir, list(results), seeds)
+    rows = make_result_rows(results)
+    files.write_text(workdir / "table.md", format_result_table(rows))
+    print_result_table(rows)
     print_text(f"Results: {workdir}")
 
 
-def table(results: Mapping[str, Any]) -> list[list[str]]:
+def make_result_rows(results: Mapping[str, Any]) -> list[list[str]]:
     """Makes rows of test metrics, best steps and costs: a header, then one row per arm."""
     tests = {arm: [s["test"] for s in r["seeds"].values()] for arm, r in results.items()}
     costs = [["best step", "parameters", "seconds"]]
     for result in results.values():
         parameters, seconds = result["parameters"]["total"], result["cost"]["seconds"]
-        costs.append([best_steps(result), f"{parameters:,}", f"{seconds:.1f}"])
-    return [metrics + cost for metrics, cost in zip(metric_table(tests), costs, strict=True)]
+        costs.append([_format_best_steps(result), f"{parameters:,}", f"{seconds:.1f}"])
+    return [metrics + cost for metrics, cost in zip(make_metric_rows(tests), costs, strict=True)]
 
 
-def metric_table(tests: Mapping[str, Sequence[Mapping[str, float]]]) -> list[list[str]]:
+def make_metric_rows(tests: Mapping[str, Sequence[Mapping[str, float]]]) -> list[list[str]]:
     """Makes rows of test metrics, without losses: a header, then one row per arm.
 
     With several seeds a cell is the mean and half the width of its 95% interval. It is empty if an
@@ -67,22 +67,24 @@ def metric_table(tests: Mapping[str, Sequence[Mapping[str, float]]]) -> list[lis
     names = [name for name in every if name.split("/")[-1] != "loss"]
     rows = [["", *(name.replace("/", " ") for name in names)]]
     for arm, seeds in tests.items():
-        cells = [format_mean([s[n] for s in seeds]) if n in seeds[0] else "" for n in names]
+        cells = [
+            format_mean_interval([s[n] for s in seeds]) if n in seeds[0] else "" for n in names
+        ]
         rows.append([arm, *cells])
     return rows
 
 
-def best_steps(result: Mapping[str, Any]) -> str:
+def _format_best_steps(result: Mapping[str, Any]) -> str:
     """Formats the step of the selected parameters; over several seeds the range."""
     steps = sorted({seed["best_step"] for seed in result["seeds"].values()})
     return "–".join(f"{step:,}" for step in dict.fromkeys((steps[0], steps[-1])))
 
 
-def show(rows: list[list[str]]) -> None:
+def print_result_table(rows: list[list[str]]) -> None:
     """Prints the table of test results."""
     print_table(rows, "Test split")
 
 
-def markdown(rows: list[list[str]]) -> str:
+def format_result_table(rows: list[list[str]]) -> str:
     """Formats the table in Markdown."""
     return format_markdown_table([[escape_markdown(cell) for cell in row] for row in rows])

@@ -17,8 +17,8 @@ from jaxtyping import Float
 from mmjax.data.audio.wav import read_wav
 from mmjax.data.limits import MAX_BYTES, check_declared_size
 
-RATE = 8000  # samples per second
-_NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[a-z]+)_(?P<take>\d+)\.wav")
+SAMPLE_RATE = 8000  # samples per second
+_FILE_NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[a-z]+)_(?P<take>\d+)\.wav")
 
 
 class Clip(NamedTuple):
@@ -58,13 +58,13 @@ def read_fsdd(
     """
     clips: dict[tuple[int, str, int], Float[np.ndarray, " _"] | None] = {}
     damaged = []
-    for file, content in _files(path, max_bytes):
+    for file, content in _read_wav_files(path, max_bytes):
         name = f"{path}, {file}"
-        key = _parsed(PurePosixPath(file).name, name)
+        key = _parse_file_name(PurePosixPath(file).name, name)
         if key in clips:
             raise ValueError(f"{name}: this recording occurs twice.")
         try:
-            clips[key] = _samples(content, name)
+            clips[key] = _decode_samples(content, name)
         except ValueError as error:
             if not skip_damaged:
                 raise ValueError(f"{error} skip_damaged=True leaves such files out.") from None
@@ -75,7 +75,7 @@ def read_fsdd(
     return [Clip(*key, clips[key]) for key in whole], damaged
 
 
-def _files(path: Path, max_bytes: int) -> Iterator[tuple[str, bytes | Exception]]:
+def _read_wav_files(path: Path, max_bytes: int) -> Iterator[tuple[str, bytes | Exception]]:
     """Yields the WAV files in order of their names, with their content or its error."""
     if path.is_dir():
         files = sorted(path.glob("*.wav"))
@@ -104,20 +104,22 @@ def _files(path: Path, max_bytes: int) -> Iterator[tuple[str, bytes | Exception]
                 yield info.filename, error
 
 
-def _parsed(file: str, name: str) -> tuple[int, str, int]:
+def _parse_file_name(file: str, name: str) -> tuple[int, str, int]:
     """Parses a file's name to (digit, speaker, take)."""
-    match = _NAME.fullmatch(file)
+    match = _FILE_NAME.fullmatch(file)
     if not match:
         raise ValueError(f"{name}: the name must be DIGIT_SPEAKER_TAKE.wav, as 7_theo_12.wav.")
     return int(match["digit"]), match["speaker"], int(match["take"])
 
 
-def _samples(content: bytes | Exception, name: str) -> Float[np.ndarray, " time"]:
+def _decode_samples(content: bytes | Exception, name: str) -> Float[np.ndarray, " time"]:
     if isinstance(content, Exception):
         raise ValueError(f"{name} is damaged in the archive: {content}.")
     samples, rate = read_wav(content, name=name)
-    if rate != RATE:
-        raise ValueError(f"{name} has {rate} samples per second; all recordings must have {RATE}.")
+    if rate != SAMPLE_RATE:
+        raise ValueError(
+            f"{name} has {rate} samples per second; all recordings must have {SAMPLE_RATE}."
+        )
     if not samples.any():
         raise ValueError(f"{name} is silent.")
     return samples

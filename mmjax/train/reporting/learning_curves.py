@@ -10,12 +10,12 @@ import numpy as np
 
 from mmjax import files
 from mmjax.escapes import escape_control_characters
-from mmjax.runs.run_files import read_result
+from mmjax.runs.run_files import read_result_file
 
-Series = list[tuple[int, float]]  # (step, value)
+_Series = list[tuple[int, float]]  # (step, value)
 
 
-def curves(workdir: Path, arms: Sequence[str], seeds: Sequence[int]) -> None:
+def draw_learning_curves(workdir: Path, arms: Sequence[str], seeds: Sequence[int]) -> None:
     """Draws `learning_curves.png`: every validation metric over the steps, a line per arm.
 
     With several seeds the line is the mean, and the band is from the lowest to the highest. A thin
@@ -26,8 +26,8 @@ def curves(workdir: Path, arms: Sequence[str], seeds: Sequence[int]) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    logs = {a: [read_log(workdir / a / f"metrics-seed{s}.jsonl") for s in seeds] for a in arms}
-    selected = {a: selected_steps(workdir / a, seeds) for a in arms}
+    logs = {a: [_read_series(workdir / a / f"metrics-seed{s}.jsonl") for s in seeds] for a in arms}
+    selected = {a: _read_selected_steps(workdir / a, seeds) for a in arms}
     every = {name for log in logs.values() for series in log for name in series}
     names = sorted(name for name in every if "validation/" in name)
     if not names:
@@ -45,26 +45,32 @@ def curves(workdir: Path, arms: Sequence[str], seeds: Sequence[int]) -> None:
             layout="constrained",
         )
         for axis, name in zip(axes.flat, names, strict=False):
-            for (arm, log), style in zip(logs.items(), line_styles(), strict=False):
-                draw(axis, [series[name] for series in log if name in series], arm, style)
-                draw_training(axis, [training_curve(series, name) for series in log], style)
-                draw_selected(axis, [series.get(name, []) for series in log], selected[arm], style)
+            for (arm, log), style in zip(logs.items(), make_line_styles(), strict=False):
+                _draw_validation_curve(
+                    axis, [series[name] for series in log if name in series], arm, style
+                )
+                _draw_training_losses(
+                    axis, [_select_training_losses(series, name) for series in log], style
+                )
+                _draw_selected_steps(
+                    axis, [series.get(name, []) for series in log], selected[arm], style
+                )
             axis.set_title(escape_control_characters(name.removeprefix("validation/")), fontsize=9)
             axis.tick_params(labelsize=7)
         for axis in axes.flat[len(names) :]:
             axis.set_visible(False)
-        add_legend(figure, list(arms))
+        _add_legend(figure, list(arms))
         figure.supxlabel("step", fontsize=9)
-        with files.replacing(workdir / "learning_curves.png") as draft:
+        with files.replace_atomically(workdir / "learning_curves.png") as draft:
             figure.savefig(draft, dpi=150, format="png")
     plt.close(figure)
 
 
-def add_legend(figure: Any, arms: Sequence[str]) -> None:
+def _add_legend(figure: Any, arms: Sequence[str]) -> None:
     """Adds a legend above all panels: the arms' colors, and the meaning of lines and circles."""
     from matplotlib.lines import Line2D
 
-    lines = [Line2D([], [], **style) for style in line_styles()[: len(arms)]]
+    lines = [Line2D([], [], **style) for style in make_line_styles()[: len(arms)]]
     kinds: dict[str, dict[str, Any]] = {
         "validation": {"linewidth": 1.2},
         "training": {"linewidth": 0.6},
@@ -77,14 +83,14 @@ def add_legend(figure: Any, arms: Sequence[str]) -> None:
     figure.legend(lines, labels, loc="outside upper center", ncols=min(7, len(lines)), fontsize=7)
 
 
-def selected_steps(directory: Path, seeds: Sequence[int]) -> list[int | None]:
+def _read_selected_steps(directory: Path, seeds: Sequence[int]) -> list[int | None]:
     """Reads the step of each seed's selected parameters; None if there is no result yet."""
     path = directory / "result.json"
-    results = read_result(path)["seeds"] if path.is_file() else {}
+    results = read_result_file(path)["seeds"] if path.is_file() else {}
     return [results.get(str(seed), {}).get("best_step") for seed in seeds]
 
 
-def training_curve(log: Mapping[str, Series], name: str) -> Series:
+def _select_training_losses(log: Mapping[str, _Series], name: str) -> _Series:
     """Returns the training loss for a validation loss: a task's or the mean; [] for a metric."""
     _, _, metric = name.partition("/")
     task, _, kind = metric.rpartition("/")
@@ -97,7 +103,7 @@ def training_curve(log: Mapping[str, Series], name: str) -> Series:
     return [(step, float(np.mean([losses[step] for losses in tasks]))) for step in steps]
 
 
-def draw_training(axis: Any, runs: Sequence[Series], style: Mapping[str, Any]) -> None:
+def _draw_training_losses(axis: Any, runs: Sequence[_Series], style: Mapping[str, Any]) -> None:
     """Draws the mean training loss over the seeds, if every seed has logged it."""
     if runs and all(runs):
         length = min(map(len, runs))
@@ -106,8 +112,8 @@ def draw_training(axis: Any, runs: Sequence[Series], style: Mapping[str, Any]) -
         axis.plot(steps, values.mean(0), linewidth=0.6, alpha=0.8, **style)
 
 
-def draw_selected(
-    axis: Any, runs: Sequence[Series], steps: Sequence[int | None], style: Mapping[str, Any]
+def _draw_selected_steps(
+    axis: Any, runs: Sequence[_Series], steps: Sequence[int | None], style: Mapping[str, Any]
 ) -> None:
     """Marks each seed's selected step at that seed's value."""
     for run, step in zip(runs, steps, strict=True):
@@ -116,14 +122,16 @@ def draw_selected(
                 axis.plot(at, value, "o", markersize=4, fillstyle="none", color=style["color"])
 
 
-def line_styles() -> list[dict[str, Any]]:
+def make_line_styles() -> list[dict[str, Any]]:
     """Returns colors that the color-blind can tell apart, and dashes for black and white."""
     colors = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9"]
     dashes = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1))]
     return [{"color": c, "linestyle": d} for c, d in zip(colors, dashes, strict=True)] * 4
 
 
-def draw(axis: Any, runs: list[list[tuple[int, float]]], label: str, style: dict[str, Any]) -> None:
+def _draw_validation_curve(
+    axis: Any, runs: list[list[tuple[int, float]]], label: str, style: dict[str, Any]
+) -> None:
     """Draws one arm's curve: the mean over its seeds, at steps that all of them have, and range."""
     if not runs:
         return
@@ -136,7 +144,7 @@ def draw(axis: Any, runs: list[list[tuple[int, float]]], label: str, style: dict
     )
 
 
-def read_log(path: Path) -> dict[str, list[tuple[int, float]]]:
+def _read_series(path: Path) -> dict[str, list[tuple[int, float]]]:
     """Reads a JSON lines log as {metric: [(step, value), ...]}; warns of damaged lines."""
     log = files.read_log(path)
     for _, reason in log.damage:

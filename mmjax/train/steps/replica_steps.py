@@ -2,32 +2,32 @@
 
 from collections.abc import Callable
 
-from mmjax.data.augment import augmentation
-from mmjax.train.eval_step import Statistics, make_eval_step
-from mmjax.train.parallel import AXIS
-from mmjax.train.step import Metrics, make_train_step
-from mmjax.train.traced_hparams import Sweep, Values
+from mmjax.data.augment import make_example_augmentation
+from mmjax.train.hardware.parallel import DEVICE_AXIS
+from mmjax.train.steps.eval_step import Statistics, make_eval_step
+from mmjax.train.steps.train_step import Metrics, make_train_step
+from mmjax.train.traced_hparams import HparamValues, Sweep
 from mmjax.types import Batch, Params, TrainState
 
-Lane = tuple[Values, TrainState]
+Replica = tuple[HparamValues, TrainState]
 
 
-def lane_step(
-    sweep: Sweep, axis_name: str | None = AXIS
-) -> Callable[[Lane, Batch], tuple[Lane, Metrics]]:
+def make_replica_train_step(
+    sweep: Sweep, axis_name: str | None = DEVICE_AXIS
+) -> Callable[[Replica, Batch], tuple[Replica, Metrics]]:
     """Makes ((hyperparameters, state), batch) -> ((hyperparameters, state), metrics).
 
     See `make_train_step`.
     """
 
-    def step(replica: Lane, batch: Batch) -> tuple[Lane, Metrics]:
+    def step(replica: Replica, batch: Batch) -> tuple[Replica, Metrics]:
         values, state = replica
         e = sweep.traced(values)
         train_step = make_train_step(
             e.model,
             e.optimizer,
             e.balancer,
-            augment=augmentation(e.augment, e.modality_dropout),
+            augment=make_example_augmentation(e.augment, e.modality_dropout),
             diagnostics=e.diagnostics,
             compute_dtype=e.compute_dtype,
             axis_name=axis_name,
@@ -38,12 +38,12 @@ def lane_step(
     return step
 
 
-def lane_eval_step(
-    sweep: Sweep, axis_name: str | None = AXIS
-) -> Callable[[tuple[Values, Params], Batch], Statistics]:
+def make_replica_eval_step(
+    sweep: Sweep, axis_name: str | None = DEVICE_AXIS
+) -> Callable[[tuple[HparamValues, Params], Batch], Statistics]:
     """Makes ((hyperparameters, params), batch) -> statistics; see `make_eval_step`."""
 
-    def step(replica: tuple[Values, Params], batch: Batch) -> Statistics:
+    def step(replica: tuple[HparamValues, Params], batch: Batch) -> Statistics:
         values, params = replica
         e = sweep.traced(values)
         eval_step = make_eval_step(e.model, compute_dtype=e.compute_dtype, axis_name=axis_name)

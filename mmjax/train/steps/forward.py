@@ -10,35 +10,35 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.masks import safe_inputs, safe_targets
+from mmjax.masks import zero_missing_inputs, zero_missing_targets
 from mmjax.model import Model
 from mmjax.types import Batch, Params
 
 
-def task_names(model: Model) -> tuple[str, ...]:
+def get_task_names(model: Model) -> tuple[str, ...]:
     """Returns the model's tasks in order: by name."""
     return tuple(sorted(model.heads))
 
 
-def loss_names(model: Model) -> tuple[str, ...]:
+def get_loss_names(model: Model) -> tuple[str, ...]:
     """Returns the order of every loss vector: tasks by name, then auxiliary objectives by name."""
-    return (*task_names(model), *sorted(model.auxiliary))
+    return (*get_task_names(model), *sorted(model.auxiliary))
 
 
-def cast(tree: Any, dtype: Any) -> Any:
+def _cast_floats(tree: Any, dtype: Any) -> Any:
     """Casts the floating-point arrays of a tree and leaves the others unchanged."""
     return jax.tree.map(
         lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree
     )
 
 
-def represent(
+def compute_features(
     model: Model, params: Params, batch: Batch, *, compute_dtype: str, train: bool, rngs: Any = None
 ) -> dict[str, Any]:
     """Returns each task's features, in `compute_dtype`; in training also each objective's input."""
     (features, seen), _ = model.apply(
-        {"params": cast(params, compute_dtype)},
-        cast(batch.inputs, compute_dtype),
+        {"params": _cast_floats(params, compute_dtype)},
+        _cast_floats(batch.inputs, compute_dtype),
         batch.present,
         batch.lengths,
         train=train,
@@ -49,7 +49,7 @@ def represent(
     return features | (dict.fromkeys(model.auxiliary, seen) if train else {})
 
 
-def predict(
+def compute_predictions(
     model: Model,
     params: Params,
     features: dict[str, Any],
@@ -59,18 +59,18 @@ def predict(
     rngs: Any = None,
 ) -> dict[str, Array]:
     """Returns the heads' predictions {task: Float32[b, ...]}, computed in `compute_dtype`."""
-    variables = {"params": cast(params, compute_dtype)}
-    features = {t: features[t] for t in task_names(model)}
+    variables = {"params": _cast_floats(params, compute_dtype)}
+    features = {t: features[t] for t in get_task_names(model)}
     predictions = model.apply(variables, features, train=train, rngs=rngs, method="predict")
     # Losses are float32: sums over a batch lose too much in bfloat16.
-    return cast(predictions, jnp.float32)
+    return _cast_floats(predictions, jnp.float32)
 
 
-def loss_sums(
+def sum_losses(
     model: Model, predictions: dict[str, Array], batch: Batch, tasks: Sequence[str]
 ) -> Float[Array, " t"]:
     """Returns each task's loss, summed over its labeled examples."""
-    targets = safe_targets(batch)
+    targets = zero_missing_targets(batch)
 
     def sum_losses(task: str) -> Array:
         losses = jax.vmap(model.heads[task].example_loss)(predictions[task], targets[task])
@@ -79,12 +79,12 @@ def loss_sums(
     return jnp.stack([sum_losses(t) for t in tasks])
 
 
-def label_counts(batch: Batch, tasks: Sequence[str]) -> Float[Array, " t"]:
+def count_labels(batch: Batch, tasks: Sequence[str]) -> Float[Array, " t"]:
     """Returns the number of labeled examples per task."""
     return jnp.stack([batch.labeled[t].sum().astype(jnp.float32) for t in tasks])
 
 
-def objective_sums(
+def sum_objectives(
     model: Model,
     params: Params,
     features: dict[str, Any],
@@ -101,8 +101,8 @@ def objective_sums(
         return jnp.zeros(0), jnp.zeros(0)
     sums: Any = model.apply(
         {"params": params},
-        {name: cast(features[name], jnp.float32) for name in model.auxiliary},
-        batch._replace(inputs=safe_inputs(batch), targets=safe_targets(batch)),
+        {name: _cast_floats(features[name], jnp.float32) for name in model.auxiliary},
+        batch._replace(inputs=zero_missing_inputs(batch), targets=zero_missing_targets(batch)),
         train=True,
         rngs=rngs,
         gather=gather,

@@ -8,14 +8,14 @@ from pathlib import Path
 import jax
 
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-SHARE = 0.9  # of the memory; the rest is for everything except the program
+_USABLE_SHARE = 0.9  # of the memory; the rest is for everything except the program
 
 
 class MemoryShortError(MemoryError):
     """A program needs more memory than its device has."""
 
 
-def available(devices: Sequence[jax.Device]) -> int:
+def get_usable_memory(devices: Sequence[jax.Device]) -> int:
     """Returns the bytes that a program may use on one of the devices.
 
     On GPU or TPU it is the limit of the allocator; on CPU, whose devices share it, the memory of
@@ -23,11 +23,11 @@ def available(devices: Sequence[jax.Device]) -> int:
     """
     stats = devices[0].memory_stats() or {}
     if "bytes_limit" in stats:
-        return int(SHARE * stats["bytes_limit"])
+        return int(_USABLE_SHARE * stats["bytes_limit"])
     limit = _CGROUP_LIMIT.read_text().strip() if _CGROUP_LIMIT.is_file() else "max"
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     total = min(physical, int(limit)) if limit.isdecimal() else physical
-    return int(SHARE * total / len(devices))
+    return int(_USABLE_SHARE * total / len(devices))
 
 
 def check_memory(needed: int, limit: int | None, replicas: int) -> None:
@@ -44,7 +44,7 @@ def check_memory(needed: int, limit: int | None, replicas: int) -> None:
 
 
 @contextlib.contextmanager
-def memory_errors(replicas: int) -> Iterator[None]:
+def translate_memory_errors(replicas: int) -> Iterator[None]:
     """Turns a device's error about memory into a `MemoryShortError`.
 
     Raises:

@@ -12,17 +12,17 @@ import jax
 # thread a fifth longer, and compiling takes a fifth longer.
 COMPILER_OPTIONS = {"cpu": {"xla_backend_optimization_level": 2}}
 # For programs that run once: XLA's older emitters, which JAX 0.12 no longer has, compile faster.
-RUN_ONCE = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-THREAD = "mmjax-compile"
+RUN_ONCE_OPTIONS = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+_THREAD_NAME = "mmjax-compile"
 
 
 def keep_known_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Returns those compiler options that the installed XLA has: it refuses unknown ones."""
-    return {name: value for name, value in options.items() if is_known_option(name, value)}
+    return {name: value for name, value in options.items() if _is_known_option(name, value)}
 
 
 @functools.cache
-def is_known_option(name: str, value: Any) -> bool:
+def _is_known_option(name: str, value: Any) -> bool:
     """Returns whether the installed XLA has an option, by compiling a constant with it."""
     try:
         jax.jit(lambda: 0).lower().compile({name: value})
@@ -47,5 +47,5 @@ def start_in_thread(function: Callable[[], Any]) -> Future:
         except BaseException as error:
             future.set_exception(error)
 
-    threading.Thread(target=run, name=THREAD, daemon=True).start()
+    threading.Thread(target=run, name=_THREAD_NAME, daemon=True).start()
     return future

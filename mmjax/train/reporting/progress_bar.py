@@ -11,7 +11,7 @@ from mmjax.console import make_progress
 from mmjax.escapes import escape_control_characters
 
 
-class Report(Protocol):
+class ReportProgress(Protocol):
     """Shows the progress of a run."""
 
     def __call__(self, step: int, text: str, *, last: bool = False) -> None:
@@ -19,7 +19,9 @@ class Report(Protocol):
 
 
 @contextlib.contextmanager
-def progress(title: str, total: int, start: int, examples_per_step: int) -> Iterator[Report]:
+def show_progress(
+    title: str, total: int, start: int, examples_per_step: int
+) -> Iterator[ReportProgress]:
     """Shows a bar for the steps from `start` to `total`; yields its `Report`.
 
     If there are several processes, only the first one shows it.
