@@ -220,9 +220,8 @@ def _format_records(cells: list[list[str]], width: int) -> str:
             if not value:
                 continue
             if len(_COLUMN_GAP) * 2 + indent + display_width(value) <= width:
-                lines.append(
-                    f"{_COLUMN_GAP}{title}{' ' * (indent - display_width(title))}{_COLUMN_GAP}{value}"
-                )
+                padding = " " * (indent - display_width(title))
+                lines.append(f"{_COLUMN_GAP}{title}{padding}{_COLUMN_GAP}{value}")
             else:
                 lines += [f"{_COLUMN_GAP}{title}", f"{_COLUMN_GAP}{_COLUMN_GAP}{value}"]
         lines.append("")

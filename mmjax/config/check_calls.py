@@ -75,8 +75,8 @@ def _check_value(
             _check_value(at, inner, item, listed=listed, seen=seen, depth=depth + 1)
     elif listed and callable(value) and constructors.is_data_constructor(value):
         raise ConfigError(
-            f"{path} is the function {public_names.format_public_name(value)}, which reads files; a "
-            "stored configuration may only call it for an experiment's data."
+            f"{path} is the function {public_names.format_public_name(value)}, which reads files; "
+            "a stored configuration may only call it for an experiment's data."
         )
 
 
@@ -99,8 +99,8 @@ def _check_call(path: str, annotation: Any, config: fdl.Buildable, listed: bool)
 
         if not isinstance(config, fdl.Config) or Dataset not in (annotation, *get_args(annotation)):
             raise ConfigError(
-                f"{path or 'the configuration'} is {_format_call(config)}, which reads files; a stored "
-                "configuration may only call it for an experiment's data."
+                f"{path or 'the configuration'} is {_format_call(config)}, which reads files; a "
+                "stored configuration may only call it for an experiment's data."
             )
     elif not type_checks.accepts_value(annotation, config):
         raise _make_type_error(path, annotation, config)

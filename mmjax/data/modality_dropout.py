@@ -65,5 +65,6 @@ def _compute_drop_score(draw: Float[Array, ""], rate: Rate) -> Float[Array, ""]:
 
 
 def check_fraction(what: str, share: Rate) -> None:
+    """Raises ValueError unless a share is between 0 and 1."""
     if not 0 <= share <= 1:
         raise ValueError(f"{what} is {share}; it must be between 0 and 1.")

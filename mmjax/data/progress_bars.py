@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from mmjax.console import make_progress
 from mmjax.escapes import escape_control_characters
 
-_T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 def track_progress(items: Iterable[_T], title: str, total: int) -> Iterator[_T]:

@@ -101,5 +101,6 @@ def _check_some_label(
     bad = labeled & ~has_label.any(axis=1)
     if bad.any():
         raise InvalidDataError(
-            f"{what} is {unlabeled} everywhere in row {find_first_row(bad)}; set `labeled` to False there."
+            f"{what} is {unlabeled} everywhere in row {find_first_row(bad)}; set `labeled` to "
+            "False there."
         )

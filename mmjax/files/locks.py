@@ -78,8 +78,8 @@ def lock_directory(directory: Path) -> Iterator[None]:
             stack.enter_context(lock_file(directory / _LOCK_NAME))
         except LockedError:
             raise LockedError(
-                f"{directory} is in use by another process{_describe_lock_holder(holder)}; wait for "
-                "it, end it, or choose another --workdir."
+                f"{directory} is in use by another process{_describe_lock_holder(holder)}; wait "
+                "for it, end it, or choose another --workdir."
             ) from None
         started = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         write_json(holder, {"pid": os.getpid(), "host": platform.node(), "since": started})

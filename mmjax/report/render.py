@@ -79,10 +79,8 @@ def _html_head(column: int, table: Table) -> str:
             name, better = name.removesuffix(f" {arrow}"), f"<small>{words}</small>"
     order = table.order[1] if table.order and table.order[0] == column else ""
     sort = f' aria-sort="{order}"' if order else ""
-    return (
-        f'<th scope="col"{_html_cell_class(column, table)}{sort}><button type="button">{name}</button>'
-        f"{better}</th>"
-    )
+    kind = _html_cell_class(column, table)
+    return f'<th scope="col"{kind}{sort}><button type="button">{name}</button>{better}</th>'
 
 
 def _html_table_class(table: Table) -> str:

@@ -165,8 +165,8 @@ def _write_introduction(record: StudyRecord) -> str:
     text = _describe_run(record) + (
         f"{len(done)} of {len(record.arms)} arms are done ({len(record.errors)} failed), with "
         f"{seeds}. Axes: {'; '.join(axes) or 'none'}. Primary metric: "
-        f"{table_cells.format_metric_title(record, record.metric)}, on the test split, of the parameters with "
-        f"the best validation result. Baseline: {record.baseline}."
+        f"{table_cells.format_metric_title(record, record.metric)}, on the test split, of the "
+        f"parameters with the best validation result. Baseline: {record.baseline}."
     )
     ranked = data_frames.compute_rank_tests(record)
     if ranked is not None:

@@ -58,8 +58,8 @@ def make_study_arms(study: Study, base: fdl.Buildable) -> dict[str, Arm]:
             raise ConfigError(f"two arms have the name {name}; give their axes different labels.")
         if len(name) > _MAX_NAME_LENGTH:
             raise ConfigError(
-                f"the name of the arm {name} has more than {_MAX_NAME_LENGTH} characters; give its axes "
-                "short labels: {axis: {label: {path: value}}}."
+                f"the name of the arm {name} has more than {_MAX_NAME_LENGTH} characters; give its "
+                "axes short labels: {axis: {label: {path: value}}}."
             )
         arms[name] = Arm(_apply_changes(base, changes, name), labels, "arm", None, changes)
     if not arms:

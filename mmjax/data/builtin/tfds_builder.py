@@ -30,7 +30,7 @@ from mmjax.data.progress_bars import track_progress
 
 _CHUNK_RECORDS = 1024  # records in memory while a split is read
 
-_BuilderT = TypeVar("SomeBuilder", bound="Builder")
+_BuilderT = TypeVar("_BuilderT", bound="Builder")
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)

@@ -54,8 +54,8 @@ def make_train_step(
       augment: (key, example) -> example, applied to every example before the step; see
         `mmjax.data.augment.make_example_augmentation`.
       diagnostics: whether the metrics describe the tasks' gradients; see
-        `mmjax.balance.diagnostics.diagnose_gradients`. It costs one backward pass per task, unless the
-        balancer takes the Jacobian anyway.
+        `mmjax.balance.diagnostics.diagnose_gradients`. It costs one backward pass per task, unless
+        the balancer takes the Jacobian anyway.
       compute_dtype: "float32" or "bfloat16".
       axis_name: name of the device axis.
 

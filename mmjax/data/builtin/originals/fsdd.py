@@ -71,8 +71,8 @@ def read_fsdd(
             damaged.append(str(error))
             clips[key] = None
     _check_complete(path, set(clips))
-    whole = sorted(key for key, samples in clips.items() if samples is not None)
-    return [Clip(*key, clips[key]) for key in whole], damaged
+    readable = sorted((key, samples) for key, samples in clips.items() if samples is not None)
+    return [Clip(*key, samples) for key, samples in readable], damaged
 
 
 def _read_wav_files(path: Path, max_bytes: int) -> Iterator[tuple[str, bytes | Exception]]:

@@ -78,8 +78,8 @@ def _parse_array(
     _read_until(file, data, end + 1)  # one more, to see whether the file ends there
     if len(data) < end:
         raise _IdxError(
-            f"it is truncated at offset {len(data)}; {_format_shape(sizes)} values of {kind.itemsize} bytes "
-            f"end at offset {end}."
+            f"it is truncated at offset {len(data)}; {_format_shape(sizes)} values of "
+            f"{kind.itemsize} bytes end at offset {end}."
         )
     if len(data) > end:
         raise _IdxError(f"more bytes follow the end of the array, offset {end}.")

@@ -15,8 +15,8 @@ from mmjax.study.arms import make_study_arms
 from mmjax.study.search_space import Choice, LogUniform, Uniform, draw_value
 from mmjax.study.study import Study, Tuning
 from mmjax.study.study_plan import make_study_plan
-from tests.ablate import small_study
-from tests.ablate.small_study import experiment
+from tests.study import small_study
+from tests.study.small_study import experiment
 
 FUSIONS = {
     "concat": {"model.fusion": "Concat()"},

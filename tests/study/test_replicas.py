@@ -29,7 +29,7 @@ from mmjax.train.hardware.device_memory import MemoryShortError, get_usable_memo
 from mmjax.train.loop import NonFiniteError, fit
 from mmjax.train.programs import Programs
 from mmjax.train.traced_hparams import TracedNumber, UntraceableError
-from tests.ablate import small_study
+from tests.study import small_study
 
 ONE = jax.devices()[:1]
 

@@ -17,8 +17,8 @@ from mmjax.study.results import load
 from mmjax.study.search_space import Choice, LogUniform, Uniform
 from mmjax.study.study import Tuning
 from mmjax.study.tuning import choose_best_trial, get_trial_directory, suggest_values
-from tests.ablate import small_study
-from tests.ablate.small_study import STUDY
+from tests.study import small_study
+from tests.study.small_study import STUDY
 
 SPACE = {
     "optimizer.learning_rate": LogUniform(1e-4, 1e-1),

@@ -12,7 +12,7 @@ from mmjax.heads import Depth, Ordinal, Segmentation, SequenceLabeling
 from mmjax.heads.decoder import Decoder, _double_size
 from mmjax.kernels.batch_last import to_batch_first, to_batch_last
 from mmjax.kernels.conv2d import plain_conv2d
-from tests import test_heads
+from tests.heads import test_heads
 from tests.tolerance import bound_difference
 
 RNG = np.random.default_rng(0)

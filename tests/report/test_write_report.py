@@ -15,7 +15,7 @@ from mmjax.report import (
     training_curves,
     write_report,
 )
-from tests.ablate import synthetic
+from tests.report import synthetic
 
 NAMES = {
     "scores",

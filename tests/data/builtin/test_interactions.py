@@ -11,7 +11,7 @@ from mmjax.data.builtin.information import flip_probability
 from mmjax.data.builtin.interactions import interactions, make_basis
 from mmjax.data.validate import validate_split
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 SMALL = {"train": 64, "validation": 32, "test": 48}
 THREE = ("vector", "sequence", "vector")
 UNEQUAL = {"redundancy": 0.8, "uniqueness": (0.5, 0.0), "synergy": 0.6, "noise": 0.1}

@@ -71,7 +71,7 @@ class Ramp(Builder):
 
 CODE = """
 import sys
-sys.path.insert(0, "tests/data")
+sys.path.insert(0, "tests/data/builtin")
 from test_tfds_builder import Ramp, RampConfig
 from mmjax.data.builtin.tfds_builder import prepare_dataset
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mmjax.report import html_page as pages
-from tests.ablate import browser
+from tests.report import browser
 
 pytestmark = pytest.mark.skipif(browser.find() is None, reason="no Chromium is installed")
 

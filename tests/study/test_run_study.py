@@ -28,8 +28,9 @@ from mmjax.study.live_display import StudyDisplay
 from mmjax.study.results import load
 from mmjax.train.hardware.parallel import count_concurrent_replicas
 from mmjax.train.run_arms import load_best
-from tests.ablate import small_study, synthetic
-from tests.ablate.small_study import STUDY
+from tests.report import synthetic
+from tests.study import small_study
+from tests.study.small_study import STUDY
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.ablate import synthetic
+from tests.report import synthetic
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ from mmjax.study.study_plan import make_study_plan
 from mmjax.train.reporting import run_report as run_report
 from mmjax.train.reporting.progress_bar import show_progress
 from mmjax.types import Batch
-from tests.ablate import small_study
+from tests.study import small_study
 
 NAMES = (
     "[red]",
