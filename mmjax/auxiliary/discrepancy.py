@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -60,9 +61,10 @@ def mmd(
     d2 = _squared_distances(jnp.where(present[:, None], both, 0))
     pairs = present[:, None] & present[None]
     distinct_pairs = pairs & ~jnp.eye(len(both), dtype=bool)
-    sigma2: list[Any] = [s**2 for s in bandwidths or ()] or [
-        _median_squared_distance(d2, distinct_pairs)
-    ]
+    if bandwidths:
+        sigma2: list[Any] = [s**2 for s in bandwidths]
+    else:
+        sigma2 = [_median_squared_distance(d2, distinct_pairs)]
     k = jnp.stack([jnp.exp(-d2 / (2 * s2)) for s2 in sigma2]).mean(axis=0)
     n = len(a)
     within = distinct_pairs if unbiased else pairs
