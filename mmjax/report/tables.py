@@ -85,8 +85,8 @@ def make_arms_table(record: StudyRecord) -> Table:
         }
         note += (
             f" Mean rank: on {format_metric_title(record, record.metric)[:-2]}, the mean over the "
-            "seeds that all arms have of an arm's rank within the seed (1 is best; ties share their "
-            "mean)."
+            "seeds that all arms have of an arm's rank within the seed (1 is best; ties share "
+            "their mean)."
         )
     cost_columns = make_cost_columns(record)
     note += " Costs are per training." if cost_columns else ""
