@@ -137,8 +137,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
 
     def train(
         experiments: dict[str, Callable[[], Any]], *, workdir: Path, seeds: Sequence[int],
-        resume: bool, devices: int | None, checkpoint_every: Any
+        resume: bool, devices: int | None, checkpoint_every: Any, checked: bool
     ) -> None:  # fmt: skip
+        assert checked  # by the command, before it wrote anything
         built = {arm: make() for arm, make in experiments.items()}
         noted.append(Call(built, workdir, tuple(seeds), resume, devices))
 
@@ -231,7 +232,7 @@ def test_of_two_runs_that_start_in_one_directory_the_second_is_refused(
     before = Path("w/run.json").read_text()
     monkeypatch.setattr(workdir, "may_resume", lambda *_, **__: False)  # asked before the first
     error = refused(capsys, "run", "mine.py", "--workdir", "w", "--seeds", "5")
-    assert "another process has started a run in" in error
+    assert "another process has just started a run in" in error
     assert Path("w/run.json").read_text() == before and len(calls) == 1
 
 

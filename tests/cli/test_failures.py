@@ -133,7 +133,7 @@ def test_the_variable_for_tracebacks_is_in_the_help(capsys: pytest.CaptureFixtur
 
 PRINTING = """
 import sys
-from mmjax.cli.failures import guarded
+from mmjax.cli.failures import run_and_report_errors
 from mmjax.cli.streams import protect_streams
 protect_streams()
 
@@ -143,7 +143,7 @@ def action():
         print("to the error stream", file=sys.stderr)
     open("done", "w").close()
 
-sys.exit(guarded(action))
+sys.exit(run_and_report_errors(action))
 """
 
 

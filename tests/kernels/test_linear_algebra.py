@@ -25,10 +25,10 @@ RNG = np.random.default_rng(0)
 # Six independent decompositions of batches at once, within 300 rounds:
 MANY_SEEDS = """
 import jax, jax.numpy as jnp
-from mmjax.encoders.recurrent import gate_orthogonal
+from mmjax.encoders.recurrent import initialize_gates_orthogonally
 
 def init(key):
-    return [gate_orthogonal(k, (64, 192)) for k in jax.random.split(key, 6)]
+    return [initialize_gates_orthogonally(k, (64, 192)) for k in jax.random.split(key, 6)]
 
 keys = jnp.stack([jax.random.key(seed) for seed in range(5)])
 program = jax.jit(jax.vmap(init))
@@ -40,14 +40,14 @@ TWO_DEVICES = """
 import jax
 jax.config.update("jax_num_cpu_devices", 2)
 import jax.numpy as jnp
-from mmjax.balance.solvers.convex import nonnegative_qp
+from mmjax.balance.solvers.convex import solve_nonnegative_qp
 
 def steps(rows, linear):
     def step(total, _):
         rows_now = rows * (1 + 0 * total)
         rows_now /= jnp.linalg.norm(rows_now, axis=1, keepdims=True)
         gram = jax.lax.pmean(rows_now @ rows_now.T, "devices")
-        weights = jax.vmap(nonnegative_qp, (None, 0))(gram, linear).mean(axis=0)
+        weights = jax.vmap(solve_nonnegative_qp, (None, 0))(gram, linear).mean(axis=0)
         return (weights @ rows_now)[0], None
     return jax.lax.scan(step, jnp.zeros(()), None, length=20)[0]
 

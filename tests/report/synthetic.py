@@ -22,7 +22,7 @@ SKILL = {  # what a label adds to the quality, in standard deviations between se
 }  # fmt: skip
 TRADE = {"uncertainty": -2.0, "pcgrad": 2.0, "mgda": 6.0}  # what the second task has beyond that
 
-CONFIG = {  # what `mmjax.config.dump` writes of {"epochs": 20, "optimizer": "adam"}
+CONFIG = {  # what `mmjax.config.dump_config` writes of {"epochs": 20, "optimizer": "adam"}
     "root": {"type": "ref", "key": "a"},
     "objects": {
         "a": {

@@ -68,7 +68,7 @@ def test_what_a_stored_configuration_sets():
 
 
 def test_they_are_the_paths_and_values_of_the_table_of_paths():
-    """`mmjax.config.flatten` says the same of what is set, and the defaults besides."""
+    """`mmjax.config.flatten_config` says the same of what is set, and the defaults besides."""
     found = stored_settings.parse_settings(dump(made()))
     flat = configs.flatten_config(made())
     same = {path for path in found if path in flat and "(" not in found[path]}
