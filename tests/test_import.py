@@ -139,8 +139,6 @@ ROOT = Path(__file__).parents[1]
 LAYERS = ("train", "study report runs", "cli")  # each may import itself and those before it
 UPWARDS = {
     ("mmjax.train.teacher", "mmjax.runs.teacher"),  # a deprecated alias, imported by nothing
-    ("mmjax.train.run_arms", "mmjax.runs.run_files"),  # one file of functions, which imports files
-    ("mmjax.train.reporting.run_report", "mmjax.runs.run_files"),
 }
 
 

@@ -10,9 +10,9 @@ from typing import Any, Literal, NamedTuple
 import pandas as pd
 
 from mmjax import files, provenance
+from mmjax.files.run_files import check_arm_names, read_config_file
 from mmjax.runs import stored_settings
 from mmjax.runs.read import extract_error_line
-from mmjax.runs.run_files import check_arm_names, read_config_file
 from mmjax.study import results, write_results
 
 _Direction = Literal["max", "min"]

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmjax import files
+from mmjax.files.run_files import check_arm_names, read_config_file, read_result_file
 from mmjax.intervals import format_mean_interval
 from mmjax.report import number_format, statistics
 from mmjax.runs import stored_settings
-from mmjax.runs.run_files import check_arm_names, read_config_file, read_result_file
 
 _Rows = list[list[str]]
 

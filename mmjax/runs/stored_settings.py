@@ -1,7 +1,7 @@
 """Settings of stored configurations, read from their JSON without importing or building anything.
 
-The format is fiddle's, as `mmjax.config.dump` writes it: a graph of objects; each child stands
-beside the path element that leads to it.
+The format is fiddle's, as `mmjax.config.dump_config` writes it: a graph of objects; each child
+stands beside the path element that leads to it.
 """
 
 import json
@@ -20,7 +20,7 @@ def parse_settings(text: str) -> dict[str, str]:
     """Returns {path: value as text} of what a configuration sets, without defaults.
 
     Args:
-      text: JSON as `mmjax.config.dump` writes it.
+      text: JSON as `mmjax.config.dump_config` writes it.
 
     Raises:
       ValueError: the text is not a stored configuration.

@@ -23,8 +23,8 @@ from mmjax import config as configs
 from mmjax import files, provenance
 from mmjax.config import ConfigError, references
 from mmjax.config.absolute_paths import make_paths_absolute
+from mmjax.files.run_files import is_directory_name, read_config_file, write_config_file
 from mmjax.runs.experiment_code import store_code
-from mmjax.runs.run_files import is_directory_name, read_config_file, write_config_file
 
 _MAX_LISTED = 10  # differences that an error lists
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import jax
 
 from mmjax import config as configs
-from mmjax.runs.run_files import write_config_file
+from mmjax.files.run_files import write_config_file
 from mmjax.study import write_results
 from mmjax.study.arms import Arm, get_monitored_metric
 from mmjax.study.live_display import StudyDisplay

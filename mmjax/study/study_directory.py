@@ -9,8 +9,8 @@ from typing import Any
 from mmjax import config as configs
 from mmjax import files, provenance
 from mmjax.config import ConfigError, references
+from mmjax.files.run_files import read_config_file, write_config_file
 from mmjax.runs.experiment_code import store_code
-from mmjax.runs.run_files import read_config_file, write_config_file
 from mmjax.study.study_plan import StudyPlan
 
 _START_FILES = {"provenance.json", "config.json", "experiment.py", "code", "code.json"}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmjax import files
-from mmjax.runs.run_files import read_result_file
+from mmjax.files.run_files import read_result_file
 from mmjax.study.results import CHECKSUM_FILE, RESULT_COLUMNS, RESULTS_FILE
 
 _LOGGER = logging.getLogger("mmjax")

@@ -11,7 +11,7 @@ import jax
 
 from mmjax import files
 from mmjax.experiment import Experiment
-from mmjax.runs.run_files import read_result_file
+from mmjax.files.run_files import read_result_file
 from mmjax.train.checkpoint import Checkpoints, hash_arrays
 from mmjax.train.hardware.devices import choose_devices
 from mmjax.train.loop import TEN_MINUTES, FitResult, fit

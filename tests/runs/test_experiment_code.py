@@ -15,8 +15,8 @@ import pytest
 import mmjax
 from mmjax import cli, files, loaded_code
 from mmjax.cli import experiment_commands
+from mmjax.files.run_files import read_config_file, write_config_file
 from mmjax.runs.experiment_code import find_code_copy, run_code_copy
-from mmjax.runs.run_files import read_config_file, write_config_file
 from mmjax.train import run_arms
 
 EXPERIMENT = """

@@ -124,7 +124,7 @@ def test_the_pullback_is_the_gradient(name):
             *two_stages(model, batch), params, tasks=TASKS, shared=shared
         )
         rows = jacobian(model, batch)(params)
-        return rows, pull(w), pull.shared(w), pull.own(w), pull.jacobian()
+        return rows, pull(w), pull.shared(w), pull.task_specific(w), pull.jacobian()
 
     rows, gradient, of_shared, of_own, of_tasks = both(params)
     expected = (weighted_sum(rows, w), weighted_sum(rows, w), partition_params(rows, shared)[0])

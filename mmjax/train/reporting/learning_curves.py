@@ -10,7 +10,7 @@ import numpy as np
 
 from mmjax import files
 from mmjax.escapes import escape_control_characters
-from mmjax.runs.run_files import read_result_file
+from mmjax.files.run_files import read_result_file
 
 _Series = list[tuple[int, float]]  # (step, value)
 

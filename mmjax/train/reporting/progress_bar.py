@@ -22,7 +22,7 @@ class ReportProgress(Protocol):
 def show_progress(
     title: str, total: int, start: int, examples_per_step: int
 ) -> Iterator[ReportProgress]:
-    """Shows a bar for the steps from `start` to `total`; yields its `Report`.
+    """Shows a bar for the steps from `start` to `total`; yields its `ReportProgress`.
 
     If there are several processes, only the first one shows it.
     """
