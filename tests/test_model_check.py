@@ -200,7 +200,7 @@ MISFITS = {
     ),
     "a head of tokens that is given none": (
         lambda: fit(heads={"steps": SequenceLabeling(3)}),
-        r"head of 'steps' needs tokens: give SequenceLabelling tokens=, one of \['sequence'",
+        r"head of 'steps' needs tokens: give SequenceLabeling tokens=, one of \['sequence'",
     ),
     "tokens under late fusion": (
         lambda: fit(STEPS, Late(4), {"steps": SequenceLabeling(3, tokens="sequence")}),
@@ -216,7 +216,7 @@ MISFITS = {
     ),
     "labels for steps that the encoder does not keep": (
         lambda: fit(heads={"steps": SequenceLabeling(3, tokens="sequence")}),
-        r"model\.heads\.steps \(SequenceLabelling\) predicts float32\[4 1 3\] for targets "
+        r"model\.heads\.steps \(SequenceLabeling\) predicts float32\[4 1 3\] for targets "
         r"int32\[4 7\]: .*let the encoder keep every step of time",
     ),
     "an objective that needs two modalities": (

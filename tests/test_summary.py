@@ -219,7 +219,7 @@ def test_modules_are_shown_with_their_attributes():
     assert format_module(Regression(mean=2.0)) == (
         "Regression(mean=2.0, scale=1.0, loss=squared_error)"
     )
-    assert format_module(count_flops) == "flops"
+    assert format_module(count_flops) == "count_flops"
 
 
 def test_shapes_are_those_of_one_example():

@@ -89,7 +89,7 @@ TABLE = {
         regression_metrics,
     ),
     "Ordinal": (Ordinal(4), RNG.integers(0, 4, N), ordinal_metrics),
-    "SequenceLabelling": (
+    "SequenceLabeling": (
         SequenceLabeling(4, tokens="x"),
         RNG.integers(-1, 4, (N, STEPS)),
         sequence_metrics,
