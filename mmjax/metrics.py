@@ -195,7 +195,7 @@ def r2(squared: float, target: float, target_squared: float, count: float) -> fl
     NaN for constant targets.
 
     Example:
-      >>> r2(squared=1.0, target=6.0, target_squared=14.0, count=3)  # y = 1, 2, 3
+      >>> r2(squared=1.0, target=6.0, target_squared=14.0, count=3.0)  # y = 1, 2, 3
       0.5
     """
     if not count:

@@ -14,7 +14,7 @@ class MissingToken(nn.Module):
 
     Example:
       >>> tokens = Tokens(jnp.ones((2, 1, 3)), jnp.array([[True], [False]]))
-      >>> StandIn().apply({}, tokens).mask.tolist()
+      >>> MissingToken().apply({}, tokens).mask.tolist()
       [[True], [True]]
     """
 

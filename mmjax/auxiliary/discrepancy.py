@@ -53,7 +53,7 @@ def mmd(
       >>> a, present = jnp.array([[0.0], [1.0]]), jnp.ones(2, bool)
       >>> float(jax.jit(mmd)(a, a, present, present))
       0.0
-      >>> mmd2 = jax.jit(mmd)(a, a + 9, present, present, bandwidths=(1.0,))
+      >>> mmd2 = mmd(a, a + 9, present, present, bandwidths=(1.0,))
       >>> print(f"{mmd2:.3f}")  # 1 + e^-0.5
       1.607
     """

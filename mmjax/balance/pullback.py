@@ -75,7 +75,7 @@ def differentiate_losses(
       >>> losses, pullback, _ = differentiate_losses(
       ...     lambda params: {"a": params["p"], "b": params["p"]},
       ...     lambda params, x: (jnp.stack([x["a"] ** 2, params["s"] * x["b"] ** 2]), None),
-      ...     {"p": 3.0, "s": 2.0},
+      ...     {"p": jnp.array(3.0), "s": jnp.array(2.0)},
       ...     tasks=("a", "b"),
       ...     shared={"p": True, "s": False},
       ... )

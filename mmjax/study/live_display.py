@@ -94,7 +94,7 @@ def format_duration(seconds: float) -> str:
     """Formats a duration: 40 s, 12 min or 3.5 h.
 
     Example:
-      >>> format_duration(750)
+      >>> format_duration(750.0)
       '12 min'
     """
     if seconds < 100:

@@ -142,10 +142,6 @@ def split_replicas(
     Args:
       replicas: the replicas.
       max_replicas: largest number of replicas per program; None for no limit.
-
-    Example:
-      >>> [len(program) for program in split_replicas(range(7), 3)]
-      [2, 2, 3]
     """
     pieces = 1 if max_replicas is None else -(-len(replicas) // max_replicas)
     bounds = [len(replicas) * i // pieces for i in range(pieces + 1)]
