@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import importlib
 import json
 import os
 import subprocess
@@ -137,9 +138,6 @@ def test_reading_runs_imports_nothing_that_takes_long(command, tmp_path):
 
 ROOT = Path(__file__).parents[1]
 LAYERS = ("train", "study report runs", "cli")  # each may import itself and those before it
-UPWARDS = {
-    ("mmjax.train.teacher", "mmjax.runs.teacher"),  # a deprecated alias, imported by nothing
-}
 
 
 def is_for_type_checkers(node):
@@ -188,4 +186,21 @@ def test_imports_point_down_the_layers(graph):
         for other in graph[module]
         if layer_of(other) > layer_of(module)
     }
-    assert upwards <= UPWARDS
+    assert not upwards
+
+
+@pytest.mark.parametrize(
+    ("old", "name", "home"),
+    [
+        ("mmjax.ablate", "Study", "mmjax.study"),
+        ("mmjax.balance.pullback", "of_jacobian", "mmjax.balance.pullback"),
+        ("mmjax.train.step", "make_train_step", "mmjax.train.steps.train_step"),
+        ("mmjax.train.teacher", "trained", "mmjax.runs.teacher"),
+    ],
+)
+def test_old_names_work_with_a_warning(old, name, home):
+    module = importlib.import_module(old)
+    with pytest.warns(DeprecationWarning, match=rf"{old}\.{name} is now {home}"):
+        assert getattr(module, name).__module__.startswith(home)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        module.nothing  # noqa: B018

@@ -13,9 +13,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from mmjax.deprecation import forward_names
 from mmjax.kernels.linear_algebra import precise_dot
 from mmjax.parameters import partition_params
 from mmjax.types import Params
+
+__getattr__ = forward_names(
+    __name__, {"of_jacobian": "mmjax.balance.pullback:pullback_from_jacobian"}
+)
 
 Weights = Float[Array, " t"]
 Features = dict[str, PyTree[Array]]
