@@ -50,7 +50,8 @@ def iterate_own_modules() -> Iterator[tuple[str, Path]]:
         if file is None or not file.endswith(".py") or _is_installed(file):
             continue
         path = Path(file).resolve()
-        if not _is_installed(str(path)):
+        # Some modules name files that do not exist, such as torch's "_classes.py".
+        if not _is_installed(str(path)) and path.is_file():
             yield name, path
 
 

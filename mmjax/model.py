@@ -114,6 +114,8 @@ class Model(nn.Module):
         backbones = dict.fromkeys(self.auxiliary, seen)
         self.compute_objectives(backbones, batch, train=False, gather=identity)
 
+    start = call_all_parts  # the former name, for one release
+
     def represent(
         self,
         inputs: dict[str, Any],

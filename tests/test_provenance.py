@@ -3,12 +3,15 @@
 import json
 import platform
 import subprocess
+import sys
+import types
 from pathlib import Path
 
 import jax
 import pytest
 
 from mmjax import provenance
+from mmjax.loaded_code import iterate_own_modules
 
 
 def test_record_is_json_and_names_what_decides_a_result() -> None:
@@ -51,3 +54,11 @@ def test_no_repository_is_no_error(tmp_path: Path) -> None:
 def test_no_git_is_no_error(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert provenance.read_git_state(repository.parent) is None
+
+
+def test_modules_that_name_files_that_do_not_exist_are_no_code_of_ones_own(monkeypatch):
+    """As `torch.classes` does, whose file is "_classes.py"."""
+    odd = types.ModuleType("odd_module")
+    odd.__file__ = "_odd_module.py"
+    monkeypatch.setitem(sys.modules, "odd_module", odd)
+    assert "odd_module" not in dict(iterate_own_modules())
