@@ -129,7 +129,8 @@ def fit(
         StopRequest() as stop_request,
     ):
         chunks = stop_request.watch(programs.splits.feed("train").chunks(plan.dispatches))
-        for (start, stop), chunk in zip(plan.ranges, chunks, strict=True):
+        # With a signal at the end, `watch` yields one None more than there are ranges.
+        for (start, stop), chunk in zip(plan.ranges, chunks, strict=False):
             if chunk is None:  # a signal arrived while the loop waited for data
                 if start > timer.step:
                     checkpoints.save(start, state)
