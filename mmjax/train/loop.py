@@ -95,8 +95,8 @@ def fit(
         validations, at the end of a dispatch; None saves no others. Processes that train together
         have different clocks, so there only steps count.
       show: shows the progress, as `mmjax.train.reporting.progress_bar.show_progress` does.
-      checked: whether `check_experiment` has accepted the experiment for these
-        devices already, so that it is not repeated.
+      checked: whether `check_experiment` has accepted the experiment for these devices already, so
+        that it is not repeated.
 
     Raises:
       ValueError: if the experiment's parts or its data do not fit.
@@ -128,15 +128,15 @@ def fit(
         show(title, plan.total, plan.first, programs.examples_per_step) as report,
         StopRequest() as stop_request,
     ):
-        chunks = stop_request.watch(programs.splits.feed("train").chunks(plan.dispatches))
-        # With a signal at the end, `watch` yields one None more than there are ranges.
-        for (start, stop), chunk in zip(plan.ranges, chunks, strict=False):
-            if chunk is None:  # a signal arrived while the loop waited for data
-                if start > timer.step:
-                    checkpoints.save(start, state)
+        chunks = programs.splits.feed("train").chunks(plan.dispatches)
+        for dispatch in stop_request.watch(zip(plan.ranges, chunks, strict=True)):
+            if dispatch is None:  # a signal arrived while the loop waited for data
+                assert state is not None  # signals are deferred from the first dispatch on
+                if state.steps_done > timer.step:
+                    checkpoints.save(state.steps_done, state)
                 checkpoints.close()
-                raise stop_request.interruption(start)
-            data, indices = chunk
+                raise stop_request.interruption(state.steps_done)
+            (start, stop), (data, indices) = dispatch
             if not peak:
                 report(start, "compiling ...")
             state = state or programs.compile_and_init(data, indices)

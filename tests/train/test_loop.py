@@ -396,6 +396,23 @@ def test_a_signal_after_the_last_step_is_not_lost(toy, tmp_path, monkeypatch):
         assert fit(toy.experiment(), tmp_path / name).test
 
 
+def test_a_signal_while_the_last_checkpoint_is_saved_ends_the_run_after_it(
+    toy, tmp_path, monkeypatch
+):
+    save = Checkpoints.save
+
+    def interrupted(self, step, state):
+        save(self, step, state)
+        if step == 24:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch, raise_on_signals():
+        patch.setattr(Checkpoints, "save", interrupted)
+        with pytest.raises(Interrupted, match="stopped after step 24; its checkpoint is saved"):
+            fit(toy.experiment(), tmp_path)
+    assert fit(toy.experiment(), tmp_path).test
+
+
 def test_ignored_signals_stay_ignored_when_another_ends_the_command():
     """As SIGHUP is under `nohup`."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
