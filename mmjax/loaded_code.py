@@ -47,11 +47,11 @@ def iterate_own_modules() -> Iterator[tuple[str, Path]]:
     for name, module in list(sys.modules.items()):
         file = _find_source_name(module)
         # Most are recognized by their names alone, since resolving a path takes 0.1 ms.
-        if file is None or not file.endswith(".py") or _is_installed(file):
+        if file is None or not file.endswith(".py") or is_library_file(file):
             continue
         path = Path(file).resolve()
         # Some modules name files that do not exist, such as torch's "_classes.py".
-        if not _is_installed(str(path)) and path.is_file():
+        if not is_library_file(str(path)) and path.is_file():
             yield name, path
 
 
@@ -80,14 +80,15 @@ def get_import_name(module: ModuleType) -> str:
 
 
 @functools.cache  # A start asks some ten times for each of a thousand modules.
-def _is_installed(file: str) -> bool:
-    return file.startswith(_list_library_folders()) or not _INSTALLED_FOLDERS.isdisjoint(
-        Path(file).parts
-    )
+def is_library_file(file: str) -> bool:
+    """Checks whether a file, by its absolute path, is of mmjax, Python or an installed package."""
+    is_installed = not _INSTALLED_FOLDERS.isdisjoint(Path(file).parts)
+    return is_installed or file.startswith(_list_library_folders())
 
 
 @functools.cache
 def _list_library_folders() -> tuple[str, ...]:
     """Returns the folders of mmjax and of the standard library."""
-    library = str(Path(__file__).resolve().parent) + os.sep
-    return library, sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")
+    folder = Path(__file__).parent  # tracebacks have paths that are not resolved
+    libraries = sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")
+    return f"{folder}{os.sep}", f"{folder.resolve()}{os.sep}", *libraries

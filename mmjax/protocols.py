@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Int, Num
 
-from mmjax.types import Batch, Branches, Seen, Tokens
+from mmjax.types import Batch, Branches, Intermediates, Tokens
 
 if TYPE_CHECKING:  # A part of the model should not need the data packages.
     from mmjax.data.dataset import Task
@@ -133,7 +133,7 @@ class Objective(Protocol):
 
     def __call__(
         self,
-        seen: Seen,
+        seen: Intermediates,
         predictions: dict[str, Any],
         batch: Batch,
         *,

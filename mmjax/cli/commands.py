@@ -73,10 +73,10 @@ def script(argv: Sequence[str] | None = None) -> None:
             case "data":
                 from mmjax.cli import data_command
 
-                is_describe = options.action == "describe"
-                (data_command.describe_data_set if is_describe else data_command.prepare_data_set)(
-                    options
-                )
+                if options.action == "describe":
+                    data_command.describe_data_set(options)
+                else:
+                    data_command.prepare_data_set(options)
             case "evaluate":
                 from mmjax.cli import experiment_commands
 

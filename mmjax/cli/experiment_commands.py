@@ -195,9 +195,8 @@ def _write_start(
 
     from mmjax.train.hardware.multihost import wait_for_all_processes
 
-    wait_for_all_processes(
-        "the directory is checked"
-    )  # else the others could find a run there already
+    # Else the others could find a run there already.
+    wait_for_all_processes("the directory is checked")
     if jax.process_index():
         return wait_for_all_processes("the directory is written")
     if resuming:

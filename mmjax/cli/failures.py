@@ -4,16 +4,15 @@ import linecache
 import os
 import signal
 import sys
-import sysconfig
 import traceback
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from mmjax.cli.streams import describe_lost_output
 from mmjax.cli.warning_lines import print_warnings_as_lines
 from mmjax.console import print_text
 from mmjax.interrupts import raise_on_signals
+from mmjax.loaded_code import is_library_file
 
 _TRACEBACK_HINT = "Set MMJAX_TRACEBACK=1 for the whole traceback."
 EPILOG = "The environment variable MMJAX_TRACEBACK=1 shows whole tracebacks of errors."
@@ -112,11 +111,7 @@ def _iterate_causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _is_user_file(name: str) -> bool:
     """Checks that a file is neither of mmjax, nor of Python, nor of an installed package."""
-    if name.startswith("<") or {"site-packages", "dist-packages"} & set(Path(name).parts):
-        return False
-    library = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
-    mmjax_folder = str(Path(__file__).parents[1])
-    return not os.path.abspath(name).startswith((mmjax_folder + os.sep, *library))
+    return not name.startswith("<") and not is_library_file(os.path.abspath(name))
 
 
 def _raised_in_mmjax(error: Exception) -> bool:

@@ -10,7 +10,7 @@ from mmjax.study.live_display import format_duration
 from mmjax.study.packing import StudyReplica, count_steps, make_sweep, split_replicas
 from mmjax.study.study_plan import StudyPlan
 from mmjax.train.programs import Programs
-from mmjax.train.schedule import Schedule as Dispatches
+from mmjax.train.schedule import Schedule
 
 _TIMED_DISPATCHES = 4  # dispatches that are timed after the first one
 
@@ -25,7 +25,7 @@ def print_cost_estimate(
     floating-point operations. Validation and tests are not included.
 
     Args:
-      plan: the study.
+      plan: the study, checked by `check_plan`.
       devices: the devices that train; None leaves the choice to `choose_devices`.
       max_replicas: largest number of replicas per program; None for no limit.
     """
@@ -95,7 +95,7 @@ def _count_step_flops(
 ) -> int:
     """Counts the floating-point operations of one training step of one replica."""
     experiment = plan.build(replicas[0].unit.config)
-    return Programs(experiment, [replicas[0].seed], devices).flops()
+    return Programs(experiment, [replicas[0].seed], devices, checked=True).flops()
 
 
 def _measure_times(
@@ -105,11 +105,12 @@ def _measure_times(
     begin = time.perf_counter()
     experiment = plan.build(replicas[0].unit.config)
     seeds = [replica.seed for replica in replicas]
-    programs = Programs(experiment, seeds, devices, make_sweep(replicas, experiment))
-    dispatches = Dispatches(experiment, programs.seeds, programs.splits.size("train"))
+    sweep = make_sweep(replicas, experiment)
+    programs = Programs(experiment, seeds, devices, sweep, checked=True)
+    schedule = Schedule(experiment, programs.seeds, programs.splits.size("train"))
     # Only dispatches of the first one's length run without another compilation.
-    ranges = [r for r in dispatches.ranges if r[1] - r[0] == dispatches.ranges[0][1]]
-    chunks = programs.splits.feed("train").chunks(dispatches.dispatches)
+    ranges = [r for r in schedule.ranges if r[1] - r[0] == schedule.ranges[0][1]]
+    chunks = programs.splits.feed("train").chunks(schedule.dispatches)
     state, times = None, []
     for _, (data, indices) in zip(ranges[: 1 + _TIMED_DISPATCHES], chunks, strict=False):
         state = state or programs.compile_and_init(data, indices).train

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from mmjax.escapes import format_markdown_table
+
 Row = dict[str, Any]
 Column = tuple[str, Callable[[Row], str]]  # a title, and row -> cell
 
@@ -145,9 +147,5 @@ def iterate_sections(rows: Sequence[Row]) -> Iterator[str]:
 
 def format_table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     """Formats a Markdown table."""
-    lines = [
-        [title for title, _ in columns],
-        [":--" if i == 0 else "--:" for i in range(len(columns))],
-        *([show(row) for _, show in columns] for row in rows),
-    ]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    cells = [[show(row) for _, show in columns] for row in rows]
+    return format_markdown_table([[title for title, _ in columns], *cells])

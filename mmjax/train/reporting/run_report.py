@@ -8,7 +8,7 @@ import jax
 
 from mmjax import files
 from mmjax.console import print_table, print_text
-from mmjax.escapes import escape_markdown, format_markdown_table
+from mmjax.escapes import format_markdown_table
 from mmjax.experiment import Experiment
 from mmjax.intervals import format_mean_interval
 from mmjax.train.reporting.learning_curves import draw_learning_curves
@@ -87,4 +87,4 @@ def print_result_table(rows: list[list[str]]) -> None:
 
 def format_result_table(rows: list[list[str]]) -> str:
     """Formats the table in Markdown."""
-    return format_markdown_table([[escape_markdown(cell) for cell in row] for row in rows])
+    return format_markdown_table(rows, escape=True)

@@ -72,11 +72,11 @@ def sum_losses(
     """Returns each task's loss, summed over its labeled examples."""
     targets = zero_missing_targets(batch)
 
-    def sum_losses(task: str) -> Array:
+    def sum_task_losses(task: str) -> Array:
         losses = jax.vmap(model.heads[task].example_loss)(predictions[task], targets[task])
         return jnp.where(batch.labeled[task], losses, 0.0).sum()
 
-    return jnp.stack([sum_losses(t) for t in tasks])
+    return jnp.stack([sum_task_losses(t) for t in tasks])
 
 
 def count_labels(batch: Batch, tasks: Sequence[str]) -> Float[Array, " t"]:
