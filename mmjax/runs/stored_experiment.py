@@ -30,9 +30,8 @@ def load_run_configs(
         arms[arm] = load_experiment_config(
             workdirs.get_config_path(directory, arm), text, allow, own
         )
-    return load_experiment_config(
-        workdirs.get_config_path(directory), stored.config, allow, own
-    ), arms
+    path = workdirs.get_config_path(directory)
+    return load_experiment_config(path, stored.config, allow, own), arms
 
 
 def load_experiment_config(

@@ -164,9 +164,8 @@ def load_best(experiment: Experiment, directory: Path, *, seeds: Sequence[int] =
     Raises:
       ValueError: if the directory has no checkpoint.
     """
-    return _load_state(
-        Programs(experiment, seeds, choose_devices(experiment, 1)), directory
-    ).best_params
+    programs = Programs(experiment, seeds, choose_devices(experiment, 1))
+    return _load_state(programs, directory).best_params
 
 
 def evaluate_best(
