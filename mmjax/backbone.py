@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmjax.masks import make_value_mask, make_zero
+from mmjax.batch_norm import restrict_batch_statistics
+from mmjax.masks import make_length_mask, make_value_mask, make_zero
 from mmjax.sharing import Copies
 from mmjax.types import Branches, Tokens
 
@@ -45,10 +46,14 @@ def encode_modality(
     train: bool,
 ) -> Tokens:
     """Encodes one modality; zeros replace absent examples and padding before and after."""
-    length = None if length is None else jnp.where(present, length, 0)
-    tokens = encoder(
-        jnp.where(make_value_mask(x, present, length), x, make_zero(x)), length, train=train
-    )
+    rows = present
+    if length is not None:
+        length = jnp.where(present, length, 0)
+        rows = make_length_mask(length, x.shape[1], jnp)
+    with restrict_batch_statistics(rows):
+        tokens = encoder(
+            jnp.where(make_value_mask(x, present, length), x, make_zero(x)), length, train=train
+        )
     mask = tokens.mask & present[:, None]
     return Tokens(jnp.where(mask[..., None], tokens.values, 0), mask)
 

@@ -16,6 +16,7 @@ from mmjax.backbone import (
     get_sown_values,
     select_branch,
 )
+from mmjax.batch_norm import restrict_batch_statistics, supply_batch_statistics
 from mmjax.masks import expand_mask
 from mmjax.missing_token import MissingToken
 from mmjax.sharing import Copies, HardSharing, copied
@@ -134,10 +135,12 @@ class Model(nn.Module):
         lengths: dict[str, Any],
         *,
         train: bool,
+        axis_name: str | None = None,
     ) -> tuple[Features, tuple[Intermediates, ...]]:
         """Returns the input of each task's head, and the intermediate values of every backbone.
 
-        Sown values are included if the collection "intermediates" is mutable.
+        Sown values are included if the collection "intermediates" is mutable. `axis_name` names the
+        device axis, over which batch norms reduce their statistics.
         """
         inputs, present, lengths = jax.tree.map(jnp.asarray, (inputs, present, lengths))
         tasks = tuple(sorted(self.heads))
@@ -152,8 +155,9 @@ class Model(nn.Module):
                 tokens = {m: stand_ins[m](t) for m, t in tokens.items()}
             return fusion(tokens, train=train), encoded
 
-        fused, passes = self._run_backbones(run_backbone, tasks)
-        features = self._apply_sharing(fused, tasks, train=train)
+        with supply_batch_statistics(train=train, axis_name=axis_name):
+            fused, passes = self._run_backbones(run_backbone, tasks)
+            features = self._apply_sharing(fused, tasks, train=train)
         for i, task in enumerate(tasks):
             if modality := getattr(self.heads[task], "tokens", None):
                 tokens = [p.tokens[modality].values for p in passes if p.is_used_by(i)]
@@ -191,23 +195,26 @@ class Model(nn.Module):
         weights = [compute_branch_weights(fused, i, len(tasks)) for i in range(len(tasks))]
         if not weights[0]:
             return self.sharing(fused, tasks, train=train)
-        branches = {
-            m: self.branch_sharing[m](select_branch(fused, m), tasks, train=train)
-            for m in weights[0]
-        }
+        branches = {}
+        for m in weights[0]:
+            with restrict_batch_statistics(weights[0][m] > 0):
+                branches[m] = self.branch_sharing[m](select_branch(fused, m), tasks, train=train)
         return {
             t: Branches({m: x[t] for m, x in branches.items()}, weights[i])
             for i, t in enumerate(tasks)
         }
 
-    def predict(self, features: Features, *, train: bool) -> dict[str, Float[Array, "b ..."]]:
+    def predict(
+        self, features: Features, *, train: bool, axis_name: str | None = None
+    ) -> dict[str, Float[Array, "b ..."]]:
         """Applies each task's head; under `Branches`, averages the branches' predictions."""
-        return {
-            t: self._predict_branches(t, x, train=train)
-            if isinstance(x, Branches)
-            else self.heads[t](x, train=train)
-            for t, x in features.items()
-        }
+        with supply_batch_statistics(train=train, axis_name=axis_name):
+            return {
+                t: self._predict_branches(t, x, train=train)
+                if isinstance(x, Branches)
+                else self.heads[t](x, train=train)
+                for t, x in features.items()
+            }
 
     def _predict_branches(
         self, task: str, branches: Branches, *, train: bool
@@ -215,7 +222,8 @@ class Model(nn.Module):
         """Returns the weighted mean of the predictions, each by a head of its branch."""
         total: Any = 0.0
         for m, values in branches.values.items():
-            prediction = self.branch_heads[m][task](values, train=train)
+            with restrict_batch_statistics(branches.weights[m] > 0):
+                prediction = self.branch_heads[m][task](values, train=train)
             total += expand_mask(branches.weights[m], prediction.ndim) * prediction
         return total
 
@@ -226,6 +234,7 @@ class Model(nn.Module):
         *,
         train: bool,
         gather: Callable[[Any], Any],
+        axis_name: str | None = None,
     ) -> dict[str, tuple[Float[Array, ""], Float[Array, ""]]]:
         """Returns each auxiliary objective's loss as (total, count), summed over all backbones.
 
@@ -234,15 +243,17 @@ class Model(nn.Module):
           batch: the batch.
           train: whether this is a training step.
           gather: concatenates an array [b, ...] of every device.
+          axis_name: name of the device axis.
         """
         sums = {}
         for name in sorted(self.auxiliary):
             totals, counts = [], []
             for backbone in seen[name]:
-                predictions = self.predict(backbone.features, train=train)
-                total, count = self.auxiliary[name](
-                    backbone, predictions, batch, train=train, gather=gather
-                )
+                predictions = self.predict(backbone.features, train=train, axis_name=axis_name)
+                with supply_batch_statistics(train=train, axis_name=axis_name):
+                    total, count = self.auxiliary[name](
+                        backbone, predictions, batch, train=train, gather=gather
+                    )
                 totals.append(total)
                 counts.append(count)
             sums[name] = jnp.stack(totals).sum(), jnp.stack(counts).sum()

@@ -19,7 +19,7 @@ def evaluate_split(
     models: Sequence[Model],
     program: EvalProgram,
     feed: Feed,
-    params: Any,
+    variables: Any,
     *,
     share: ProcessShare,
     examples: int,
@@ -36,7 +36,7 @@ def evaluate_split(
       models: one per replica; the `summary` of their heads makes metrics of statistics.
       program: made by `mmjax.train.hardware.parallel.make_eval_program`.
       feed: brings the split to the devices.
-      params: the program's first argument: parameters with a leading axis of replicas.
+      variables: the program's first argument, with a leading axis of replicas.
       share: this process's part of every batch.
       examples: size of the split.
       batch_size: examples per batch, over all devices.
@@ -48,7 +48,7 @@ def evaluate_split(
     for (data, indices), (_, valid) in zip(feed.chunks(plan), chunks, strict=True):
         indices = np.repeat(indices, len(models), axis=1)
         real = np.repeat(share.of(valid[None]), len(models), axis=1)
-        sums = jax.device_get(program(params, data, indices, real))
+        sums = jax.device_get(program(variables, data, indices, real))
         # float64, since sums of float32 over many dispatches lose digits.
         sums = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
         total = sums if total is None else jax.tree.map(np.add, total, sums)

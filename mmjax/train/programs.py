@@ -39,7 +39,7 @@ from mmjax.train.splits import Splits
 from mmjax.train.steps.replica_steps import make_replica_eval_step, make_replica_train_step
 from mmjax.train.steps.state import LoopState, init_loop_state, init_state, update_best_params
 from mmjax.train.traced_hparams import HparamValues, Sweep, check_traceable, make_constant_sweep
-from mmjax.types import Batch, Params, TrainState
+from mmjax.types import Batch, TrainState, Variables
 
 
 class Programs:
@@ -202,13 +202,13 @@ class Programs:
         """Puts a tree with a leading axis of replicas on the devices."""
         return jax.device_put(tree, self.placement)
 
-    def evaluate(self, params: Params, split: str) -> list[dict[str, float]]:
-        """Returns the metrics of every replica's parameters on a split."""
+    def evaluate(self, variables: Variables, split: str) -> list[dict[str, float]]:
+        """Returns the metrics of every replica's variables, as of `Model.apply`, on a split."""
         return evaluate_split(
             [experiment.model for experiment in self.experiments],
             self.eval_program,
             self.splits.feed(split),
-            (self.values, params),
+            (self.values, variables),
             share=compute_process_share(self.devices),
             examples=self.splits.size(split),
             batch_size=self.experiment.eval_batch_size,

@@ -18,7 +18,7 @@ from mmjax.train.loop import TEN_MINUTES, FitResult, fit
 from mmjax.train.programs import Programs
 from mmjax.train.reporting import run_report
 from mmjax.train.steps.state import LoopState
-from mmjax.types import Params
+from mmjax.types import Params, Variables
 
 ArmResult = dict[str, Any]
 
@@ -154,7 +154,7 @@ def make_arm_result(
 
 
 def load_best(experiment: Experiment, directory: Path, *, seeds: Sequence[int] = (0,)) -> Params:
-    """Loads the best parameters of a run, with a leading axis of seeds, for `Model.apply`.
+    """Loads the best parameters of a run, with a leading axis of seeds.
 
     Args:
       experiment: the experiment of the run.
@@ -164,8 +164,28 @@ def load_best(experiment: Experiment, directory: Path, *, seeds: Sequence[int] =
     Raises:
       ValueError: if the directory has no checkpoint.
     """
+    return load_best_variables(experiment, directory, seeds=seeds)["params"]
+
+
+def load_best_variables(
+    experiment: Experiment, directory: Path, *, seeds: Sequence[int] = (0,)
+) -> Variables:
+    """Loads a run's best parameters and the other variables of that step, for `Model.apply`.
+
+    Args:
+      experiment: the experiment of the run.
+      directory: the arm's directory.
+      seeds: the run's seeds.
+
+    Returns:
+      {"params": parameters, and other collections, such as "batch_stats"}, with a leading axis of
+      seeds.
+
+    Raises:
+      ValueError: if the directory has no checkpoint.
+    """
     programs = Programs(experiment, seeds, choose_devices(experiment, 1))
-    return _load_state(programs, directory).best_params
+    return _load_state(programs, directory).best
 
 
 def evaluate_best(
@@ -189,7 +209,7 @@ def evaluate_best(
       ValueError: if the directory has no checkpoint.
     """
     programs = Programs(experiment, seeds, choose_devices(experiment, devices), checked=checked)
-    return programs.evaluate(_load_state(programs, directory).best_params, "test")
+    return programs.evaluate(_load_state(programs, directory).best, "test")
 
 
 def _load_state(programs: Programs, directory: Path) -> LoopState:
