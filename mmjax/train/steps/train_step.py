@@ -160,6 +160,8 @@ def make_train_step(
                 "parameter_norm": (optax.tree.norm(params), jnp.ones(())),
             }
         )
+        if axis_name is not None:
+            variables = average_over_devices(variables, axis_name)
         new = TrainState(state.step + 1, params, variables, opt_state, balancer_state, state.key)
         return new, metrics
 
@@ -180,6 +182,22 @@ def sum_over_devices(tree: Any, axis_name: str) -> Any:
         return jax.lax.psum(tree, axis_name)
 
     return jax.lax.platform_dependent(tree, cpu=sum_as_one, default=sum_leaves)
+
+
+def average_over_devices(variables: Variables, axis_name: str) -> Variables:
+    """Averages floats over devices, so that all go on with the same; other leaves stay as they are.
+
+    Batch statistics are equal already; what a module of the user's accumulates may differ.
+    """
+    leaves, treedef = jax.tree.flatten(variables)
+    floats = [x for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
+    if not floats:
+        return variables
+    devices = jax.lax.axis_size(axis_name)
+    sums = iter(sum_over_devices(floats, axis_name))
+    return treedef.unflatten(
+        next(sums) / devices if jnp.issubdtype(x.dtype, jnp.floating) else x for x in leaves
+    )
 
 
 def augment_batch(
