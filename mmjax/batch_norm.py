@@ -69,7 +69,8 @@ def supply_batch_statistics(*, train: bool, axis_name: str | None = None) -> Ite
         # An outer context intercepts the call too, and leaves it to the innermost one.
         if scope is None or scope.owner is not owner:
             return call(*args, **kwargs)
-        if not isinstance(context.module, nn.BatchNorm):
+        # Flax sets a module up, under `nn.vmap` for one, by calls of other methods.
+        if not isinstance(context.module, nn.BatchNorm) or context.method_name != "__call__":
             return call(*args, **kwargs)
         return _normalize(context.module, call, scope, *args, **kwargs)
 

@@ -14,7 +14,7 @@ from mmjax import balance
 from mmjax.auxiliary import Distillation, Teacher
 from mmjax.data.batch_order import make_train_indices
 from mmjax.data.pipeline import split_over_devices
-from mmjax.encoders import Wrap
+from mmjax.encoders import RecurrentEncoder, Wrap
 from mmjax.fusion import Concat, Late
 from mmjax.heads import Classification, Regression
 from mmjax.model import Model
@@ -40,6 +40,15 @@ class NormedSharing(nn.Module):
     def __call__(self, x, tasks, *, train):
         y = nn.tanh(nn.BatchNorm(momentum=MOMENTUM)(nn.Dense(6)(x)))
         return dict.fromkeys(tasks, count_calls(self, y, train))
+
+
+class NormedVector(nn.Module):
+    """A batch norm as an encoder, without `Wrap`."""
+
+    @nn.compact
+    def __call__(self, x, length=None, *, train):
+        y = nn.BatchNorm(momentum=MOMENTUM, name="module")(x)
+        return Tokens(y[:, None], jnp.ones((len(x), 1), bool))
 
 
 class NormedSteps(nn.Module):
@@ -111,6 +120,10 @@ def get_statistics(state, part, *names):
     return found
 
 
+def apply_dense(params, x):
+    return x @ np.asarray(params["kernel"], np.float64) + np.asarray(params["bias"], np.float64)
+
+
 def take_steps(model, batches, balancer=None, optimizer=None, **options):
     """Returns the state before the first step and after each."""
     optimizer, balancer = optimizer or optax.sgd(0.05), balancer or balance.equal()
@@ -149,11 +162,16 @@ def test_running_averages_are_those_of_the_rows_that_are_there(toy):
     variances = {"vector": np.ones(6), "sequence": np.ones(3)}
     for batch in batches:
         rows = {
-            "vector": [x for x, p in zip(batch.inputs["vector"], batch.present["vector"]) if p],
+            "vector": [
+                x for x, p in zip(batch.inputs["vector"], batch.present["vector"], strict=True) if p
+            ],
             "sequence": [
                 x
                 for steps, p, n in zip(
-                    batch.inputs["sequence"], batch.present["sequence"], batch.lengths["sequence"]
+                    batch.inputs["sequence"],
+                    batch.present["sequence"],
+                    batch.lengths["sequence"],
+                    strict=True,
                 )
                 if p
                 for x in steps[:n]
@@ -164,7 +182,7 @@ def test_running_averages_are_those_of_the_rows_that_are_there(toy):
             means[m] = MOMENTUM * means[m] + (1 - MOMENTUM) * values.mean(0)
             variances[m] = MOMENTUM * variances[m] + (1 - MOMENTUM) * values.var(0)
             batch.inputs[m][~batch.present[m]] = np.nan
-        for steps, n in zip(batch.inputs["sequence"], batch.lengths["sequence"]):
+        for steps, n in zip(batch.inputs["sequence"], batch.lengths["sequence"], strict=True):
             steps[n:] = np.nan
     states = take_steps(make_model(), batches)
     for m, names in (("vector", ["module"]), ("sequence", ["module", "norm"])):
@@ -187,17 +205,14 @@ def test_evaluation_uses_running_averages_and_leaves_them(toy):
         np.testing.assert_allclose(value, together[task][:3], rtol=1e-5, atol=1e-6)
     norm = get_statistics(state, "encoders_vector", "module")
     scale = state.params["encoders_vector"]["module"]
-    x = jnp.where(batch.present["vector"][:, None], batch.inputs["vector"], 0)
-    tokens = model.apply(
-        state.all_variables,
-        x,
-        train=False,
-        method=lambda model, x, train: model.encoders["vector"](x, train=train),
+    _, seen = model.apply(
+        state.all_variables, *on_device(batch)[:3], train=False, method="represent_and_record"
     )
-    expected = (x - norm["mean"]) / np.sqrt(norm["var"] + 1e-5) * scale["scale"] + scale["bias"]
-    # Outside of a model's call a batch norm has no context, and Flax asks for its argument.
-    assert isinstance(tokens, Tokens)
-    np.testing.assert_allclose(tokens.values[:, 0], expected, rtol=1e-4, atol=1e-5)
+    present = batch.present["vector"]
+    expected = (batch.inputs["vector"] - norm["mean"]) / np.sqrt(norm["var"] + 1e-5)
+    expected = (expected * scale["scale"] + scale["bias"])[present]
+    found = seen[0].tokens["vector"].values[present, 0]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     statistics = make_eval_step(model)(state.all_variables, on_device(batch))
     logits = np.asarray(together["kind"])[batch.labeled["kind"]]
     right = np.argmax(logits, -1) == batch.targets["kind"][batch.labeled["kind"]]
@@ -228,7 +243,8 @@ def test_a_step_updates_every_variable_once_under_any_balancer(toy, make):
 
 def test_copies_of_a_backbone_have_statistics_of_their_own(toy):
     batch = toy.batch(24, 0)
-    model = make_model(sharing=TaskSpecific())
+    encoders = {"vector": NormedVector(), "sequence": RecurrentEncoder(width=4)}
+    model = make_model(encoders=encoders, sharing=TaskSpecific())
     states = take_steps(model, [batch, batch])
     rows = batch.inputs["vector"][batch.present["vector"]].astype(np.float64)
     norm = get_statistics(states[-1], "own_encoders_vector", "module")
@@ -240,19 +256,13 @@ def test_copies_of_a_backbone_have_statistics_of_their_own(toy):
 
 def test_a_branch_of_late_fusion_has_statistics_of_its_examples(toy):
     batch = toy.batch(24, 0)
-    model = make_model(
-        encoders={
-            m: Wrap(nn.BatchNorm(momentum=MOMENTUM)) if m == "vector" else e
-            for m, e in make_model().encoders.items()
-        },
-        fusion=Late(),
-    )
+    model = make_model(fusion=Late(6))
     before, after = take_steps(model, [batch])
     present = batch.present["vector"]
     rows = batch.inputs["vector"][present].astype(np.float64)
     rows = (rows - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-5)
-    dense = before.params["branch_sharing_vector"]["Dense_0"]
-    rows = rows @ np.asarray(dense["kernel"], np.float64) + np.asarray(dense["bias"])
+    rows = np.maximum(apply_dense(before.params["fusion"]["project_vector"], rows), 0)
+    rows = apply_dense(before.params["branch_sharing_vector"]["Dense_0"], rows)
     norm = get_statistics(after, "branch_sharing_vector", "BatchNorm_0")
     np.testing.assert_allclose(norm["mean"], rows.mean(0) * (1 - MOMENTUM), atol=1e-5)
     np.testing.assert_allclose(norm["var"], 0.8 + 0.2 * rows.var(0), rtol=1e-4)
@@ -317,7 +327,7 @@ def test_a_teachers_statistics_stay_while_a_student_trains(toy):
     student = make_model(auxiliary={"imitate": objective})
     optimizer, balancer = optax.sgd(0.0), balance.equal()
     state = start(student, batch, optimizer, balancer)
-    state = state._replace(params=params, variables=variables)
+    state = state._replace(**on_device({"params": params, "variables": variables}))
     _, metrics = jax.jit(make_train_step(student, optimizer, balancer))(state, on_device(batch))
     told = jax.nn.log_softmax(
         teacher_model.apply(teacher.all_variables, *on_device(batch)[:3], train=False)["kind"] / 2.0
@@ -367,11 +377,11 @@ def test_the_summary_counts_parameters_alone(toy):
 
 
 class Shortened(nn.Module):
-    """Halves the time steps before its batch norm."""
+    """Halves the time steps before its batch norm, and is one vector."""
 
     @nn.compact
     def __call__(self, x):
-        return nn.BatchNorm()(x[:, ::2])
+        return nn.BatchNorm()(x[:, ::2]).mean(axis=1)
 
 
 class Growing(nn.Module):
