@@ -195,8 +195,9 @@ def average_over_devices(variables: Variables, axis_name: str) -> Variables:
         return variables
     devices = jax.lax.axis_size(axis_name)
     sums = iter(sum_over_devices(floats, axis_name))
-    return treedef.unflatten(
-        next(sums) / devices if jnp.issubdtype(x.dtype, jnp.floating) else x for x in leaves
+    return jax.tree.unflatten(
+        treedef,
+        [next(sums) / devices if jnp.issubdtype(x.dtype, jnp.floating) else x for x in leaves],
     )
 
 

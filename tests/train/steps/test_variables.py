@@ -31,6 +31,7 @@ from mmjax.types import Tokens
 from tests.tolerance import bound_difference
 
 MOMENTUM = 0.8
+SLOW = pytest.mark.slow
 
 
 class NormedSharing(nn.Module):
@@ -134,7 +135,8 @@ def take_steps(model, batches, balancer=None, optimizer=None, **options):
     return states
 
 
-@pytest.mark.parametrize("balancer", ["equal", pytest.param("pcgrad", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("balancer", ["equal", "pcgrad"])
 def test_eight_devices_give_the_parameters_and_statistics_of_one(toy, balancer):
     """20 SGD steps; modalities, time steps and labels are missing, on some devices all of them."""
     model, data = make_model(), toy.batch(320, 0)
@@ -192,6 +194,7 @@ def test_running_averages_are_those_of_the_rows_that_are_there(toy):
     chex.assert_tree_all_finite(states[-1].params)
 
 
+@pytest.mark.slow
 def test_evaluation_uses_running_averages_and_leaves_them(toy):
     """An example's prediction does not depend on its batch, nor on whether others are there."""
     model, batch = make_model(), toy.batch(24, 3)
@@ -203,8 +206,8 @@ def test_evaluation_uses_running_averages_and_leaves_them(toy):
     few = predict(*jax.tree.map(lambda x: x[:3], on_device(batch)[:3]))
     for task, value in few.items():
         np.testing.assert_allclose(value, together[task][:3], rtol=1e-5, atol=1e-6)
-    norm = get_statistics(state, "encoders_vector", "module")
-    scale = state.params["encoders_vector"]["module"]
+    norm = jax.device_get(get_statistics(state, "encoders_vector", "module"))
+    scale = jax.device_get(state.params["encoders_vector"]["module"])
     _, seen = model.apply(
         state.all_variables, *on_device(batch)[:3], train=False, method="represent_and_record"
     )
@@ -222,13 +225,12 @@ def test_evaluation_uses_running_averages_and_leaves_them(toy):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: balance.uncertainty(optax.sgd(0.1)),
-        balance.pcgrad,
-        balance.gradnorm,
-        balance.modo,
-        balance.famo,
+        pytest.param(lambda: balance.uncertainty(optax.sgd(0.1)), id="losses", marks=SLOW),
+        pytest.param(balance.pcgrad, id="gramian", marks=SLOW),
+        pytest.param(balance.gradnorm, id="parameters", marks=SLOW),
+        pytest.param(balance.modo, id="parts"),
+        pytest.param(balance.famo, id="after", marks=SLOW),
     ],
-    ids=["losses", "gramian", "parameters", "parts", "after"],
 )
 def test_a_step_updates_every_variable_once_under_any_balancer(toy, make):
     """Those that differentiate parts of the batch, or evaluate the losses again, too."""
@@ -241,6 +243,7 @@ def test_a_step_updates_every_variable_once_under_any_balancer(toy, make):
     chex.assert_trees_all_close(state.variables, plain, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_copies_of_a_backbone_have_statistics_of_their_own(toy):
     batch = toy.batch(24, 0)
     encoders = {"vector": NormedVector(), "sequence": RecurrentEncoder(width=4)}
@@ -254,6 +257,7 @@ def test_copies_of_a_backbone_have_statistics_of_their_own(toy):
     assert "encoders_vector" not in states[-1].variables["batch_stats"]
 
 
+@pytest.mark.slow
 def test_a_branch_of_late_fusion_has_statistics_of_its_examples(toy):
     batch = toy.batch(24, 0)
     model = make_model(fusion=Late(6))
@@ -268,6 +272,7 @@ def test_a_branch_of_late_fusion_has_statistics_of_its_examples(toy):
     np.testing.assert_allclose(norm["var"], 0.8 + 0.2 * rows.var(0), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("seeds_run")
 def test_a_program_of_seeds_equals_each_alone(toy):
     model, data, seeds = make_model(), toy.batch(64, 0), (5, 0)
@@ -300,6 +305,7 @@ def test_a_modality_that_no_example_has_leaves_its_statistics(toy):
     chex.assert_tree_all_finite(after.all_variables)
 
 
+@pytest.mark.slow
 def test_frozen_statistics_stay_and_half_precision_keeps_them_in_float32(toy):
     frozen = make_model(
         encoders={
@@ -317,6 +323,7 @@ def test_frozen_statistics_stay_and_half_precision_keeps_them_in_float32(toy):
     assert all(x.dtype == np.float32 for x in jax.tree.leaves(after.variables["batch_stats"]))
 
 
+@pytest.mark.slow
 def test_a_teachers_statistics_stay_while_a_student_trains(toy):
     batch = toy.batch(16, 0)
     teacher_model = make_model()
@@ -354,6 +361,7 @@ def done(toy, tmp_path_factory):
     return experiment, directory, fit(experiment, directory, seeds=(0, 1))
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_best_statistics_and_resumes_to_the_same_bits(done, tmp_path):
     experiment, directory, whole = done
     shutil.copytree(directory, tmp_path / "again")
