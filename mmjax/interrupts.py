@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from types import FrameType
@@ -35,13 +36,36 @@ class Interrupted(KeyboardInterrupt):
         self.signum = signum
 
 
+class _WaitInterrupted(Interrupted):
+    """A signal ended a wait for data; `StopRequest` has recorded it."""
+
+
 @contextlib.contextmanager
 def raise_on_signals() -> Iterator[None]:
     """Raises `Interrupted` in the main thread if a signal arrives; for a whole command."""
     previous = _install_handler(_raise_interrupted, SIGNALS)
+    show_unraisable = sys.unraisablehook
+
+    def repeat_lost_signal(unraisable: Any) -> None:
+        """Sends a signal again whose exception Python has dropped.
+
+        That happens in finalizers and in callbacks of the garbage collector, where no exception
+        can be raised.
+        """
+        error = unraisable.exc_value
+        if not isinstance(error, Interrupted):
+            show_unraisable(unraisable)
+        elif not isinstance(error, _WaitInterrupted):
+            for signum in previous:
+                signal.signal(signum, _raise_interrupted)
+            # Sent at once, it would be raised within this function and be dropped, too.
+            threading.Timer(0.01, os.kill, (os.getpid(), error.signum)).start()
+
+    sys.unraisablehook = repeat_lost_signal
     try:
         yield
     finally:
+        sys.unraisablehook = show_unraisable
         _restore_handlers(previous)
 
 
@@ -116,7 +140,7 @@ class StopRequest:
             try:
                 self.waiting = True
                 if self.signum is not None:
-                    raise Interrupted(signum=self.signum)
+                    raise _WaitInterrupted(signum=self.signum)
                 item = next(iterator)
                 self.waiting = False
             except StopIteration:
@@ -142,7 +166,7 @@ class StopRequest:
             os.write(2, text.encode())  # `print` must not be called within a `print`
         if self.waiting:
             self.waiting = False
-            raise Interrupted(signum=signum)
+            raise _WaitInterrupted(signum=signum)
 
     def has_arrived(self) -> bool:
         """Checks whether to stop after this dispatch, which is the same one in all processes."""
