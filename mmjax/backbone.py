@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmjax.masks import make_value_mask, make_zero
+from mmjax.masks import zero_missing_values
 from mmjax.sharing import Copies
 from mmjax.types import Branches, Tokens
 
@@ -45,10 +45,8 @@ def encode_modality(
     train: bool,
 ) -> Tokens:
     """Encodes one modality; zeros replace absent examples and padding before and after."""
-    length = None if length is None else jnp.where(present, length, 0)
-    tokens = encoder(
-        jnp.where(make_value_mask(x, present, length), x, make_zero(x)), length, train=train
-    )
+    length = jax.tree.map(lambda n: jnp.where(present, n, 0), length)
+    tokens = encoder(zero_missing_values(x, present, length), length, train=train)
     mask = tokens.mask & present[:, None]
     return Tokens(jnp.where(mask[..., None], tokens.values, 0), mask)
 

@@ -126,6 +126,11 @@ class Decoders(nn.Module):
     ) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
         """Returns one modality's negative log-likelihood and number of elements."""
         x = batch.inputs[modality]
+        if isinstance(x, Mapping):
+            raise ValueError(
+                f"{modality!r} consists of {sorted(x)}, which no decoder compares; leave it out of "
+                "the objective's modalities."
+            )
         likelihood = _resolve_likelihood(modality, x, self.likelihoods.get(modality))
         target = x if likelihood == "categorical" else to_float(x)
         prediction = self.decoder(modality, x.shape[1:], likelihood)(z)

@@ -201,9 +201,11 @@ def _check_teacher_inputs(teacher: Teacher, seen: Intermediates, batch: Batch) -
                 f"The teacher was trained on {m!r}, but the model encodes only "
                 f"{sorted(seen.tokens)}."
             )
+    flat, modalities = split_parts(batch, teacher.modalities)
+    for m in sorted(modalities):
         # The first axis of a sequence is its padding, which may differ.
-        first = int(teacher.modalities[m].sequence)
-        trained, given = teacher.modalities[m].shape, tuple(batch.inputs[m].shape[1:])
+        first = int(modalities[m].sequence)
+        trained, given = modalities[m].shape, tuple(flat.inputs[m].shape[1:])
         if trained[first:] != given[first:] or len(trained) != len(given):
             raise ValueError(
                 f"The teacher was trained on {m!r} of shape {trained}, but the data have {given}; "

@@ -5,6 +5,7 @@ from mmjax.data.builtin.digit_pairs import digit_pairs
 from mmjax.data.builtin.interactions import interactions
 from mmjax.data.builtin.multi_digits import Pairing, fashion_mnist_pairs, multi_fashion, multi_mnist
 from mmjax.data.builtin.polyglot_digits import polyglot_digits
+from mmjax.data.group_modalities import group_modalities
 from mmjax.data.kinds import Audio, Image, Label, Labels, Numbers, PointCloud, Text, Value
 from mmjax.data.load.from_arrays import from_arrays
 from mmjax.data.load.from_table import from_table
@@ -26,6 +27,7 @@ __all__ = [
     "from_arrays",
     "from_table",
     "from_tfds",
+    "group_modalities",
     "interactions",
     "multi_fashion",
     "multi_mnist",

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+import jax
 import numpy as np
 
 from mmjax.types import Batch
@@ -16,6 +17,9 @@ class Modality(NamedTuple):
       shape: shape of one example; for a sequence the first axis is time, padded to the longest.
       sequence: whether the first axis is time, with one true length per example.
       vocabulary: the meaning of each integer token of a text, from 0 on; () if it is not known.
+      parts: arrays of an input that consists of several, such as the nodes and the edges of a
+        graph; its input and its lengths are then mappings with the same names, and the other
+        attributes have no meaning. See `mmjax.data.group_modalities`.
 
     Example:
       >>> Modality((48, 24), sequence=True).shape
@@ -25,9 +29,12 @@ class Modality(NamedTuple):
     shape: tuple[int, ...]
     sequence: bool = False
     vocabulary: tuple[str, ...] = ()
+    parts: Mapping[str, "Modality"] = {}
 
     def describe(self) -> str:
         """Describes the shape of an example."""
+        if self.parts:
+            return "; ".join(f"{name}: {part.describe()}" for name, part in self.parts.items())
         sizes = " x ".join(map(str, self.shape)) or "a number"
         return f"sequence, up to {sizes}" if self.sequence else sizes
 
@@ -92,7 +99,7 @@ class Arrays:
 
     def take(self, indices: np.ndarray) -> Batch:
         """Returns the examples at `indices`, in that order."""
-        return Batch(*({k: v[indices] for k, v in part.items()} for part in self.batch))
+        return jax.tree.map(lambda array: array[indices], self.batch)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +119,43 @@ class Dataset:
     tasks: Mapping[str, Task]
     splits: Mapping[str, Source]
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def split_parts(
+    batch: Batch, modalities: Mapping[str, Modality]
+) -> tuple[Batch, dict[str, Modality]]:
+    """Makes every part of a modality that has parts a modality of its own, called NAME.PART.
+
+    Raises:
+      ValueError: if the input of such a modality is not a mapping of its parts.
+
+    Example:
+      >>> graph = Modality((), parts={"nodes": Modality((9, 4), sequence=True)})
+      >>> inputs, present = {"graph": {"nodes": np.zeros((1, 9, 4))}}, {"graph": np.ones(1, bool)}
+      >>> batch = Batch(inputs, present, {"graph": {"nodes": np.array([3])}}, {}, {})
+      >>> split_parts(batch, {"graph": graph})[0].lengths
+      {'graph.nodes': array([3])}
+    """
+    inputs, present, lengths = dict(batch.inputs), dict(batch.present), dict(batch.lengths)
+    specs = dict(modalities)
+    for name, modality in modalities.items():
+        if not modality.parts or name not in inputs:
+            continue
+        del specs[name]
+        arrays, where, ends = inputs.pop(name), present.pop(name), lengths.pop(name, {})
+        if not isinstance(arrays, Mapping) or set(arrays) != set(modality.parts):
+            raise ValueError(
+                f"The input of the modality {name!r} must be a mapping of the arrays "
+                f"{sorted(modality.parts)}, but it is "
+                f"{sorted(arrays) if isinstance(arrays, Mapping) else type(arrays).__name__}."
+            )
+        for part, spec in modality.parts.items():
+            path = f"{name}.{part}"
+            specs[path], inputs[path], present[path] = spec, arrays[part], where
+            if part in ends:
+                lengths[path] = ends[part]
+                present[path] = where & (ends[part] != 0)  # a graph may have no edges
+    return batch._replace(inputs=inputs, present=present, lengths=lengths), specs
 
 
 def select_modalities_and_tasks(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mmjax.data.array_checks import InvalidDataError
-from mmjax.data.dataset import Modality, Task
+from mmjax.data.dataset import Modality, Task, split_parts
 from mmjax.data.validate_inputs import check_input, check_not_empty, check_some_modality
 from mmjax.data.validate_targets import check_target
 from mmjax.types import Batch
@@ -44,6 +44,7 @@ def validate_split(
       Traceback (most recent call last):
       ValueError: toy, split 'train': modality 'a' has nan in row 1; every number must be finite.
     """
+    batch, modalities = split_parts(batch, modalities)
     try:
         check_not_empty(batch, modalities)
         for modality in modalities:

@@ -8,6 +8,7 @@ from mmjax.encoders.conv import ConvEncoder
 from mmjax.encoders.conv1d import Conv1dEncoder
 from mmjax.encoders.deep_sets import DeepSetsEncoder
 from mmjax.encoders.features import Features
+from mmjax.encoders.graph import GraphEncoder
 from mmjax.encoders.maxout import MaxoutEncoder
 from mmjax.encoders.mlp import MLPEncoder
 from mmjax.encoders.recurrent import Cell, RecurrentEncoder, elman, gru, lstm
@@ -23,6 +24,7 @@ __all__ = [
     "ConvEncoder",
     "DeepSetsEncoder",
     "Features",
+    "GraphEncoder",
     "MLPEncoder",
     "MaxoutEncoder",
     "RecurrentEncoder",

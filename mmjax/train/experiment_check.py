@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mmjax.data.dataset import Arrays, Dataset
+from mmjax.data.dataset import Arrays, Dataset, split_parts
 from mmjax.data.validate import validate_split
 from mmjax.data.value_ranges import check_same_scale, measure_value_range
 from mmjax.experiment import Experiment
@@ -74,12 +74,15 @@ def _check_splits(data: Dataset) -> None:
 def _check_scales(data: Dataset, model: Model) -> None:
     # Sources that read on demand were compared when they were made.
     batches = {s: v.batch for s, v in data.splits.items() if isinstance(v, Arrays)}
-    for name in model.encoders:
+    used = {name: data.modalities[name] for name in model.encoders}
+    flat = {split: split_parts(batch, used) for split, batch in batches.items()}
+    specs = next(iter(flat.values()))[1] if flat else {}
+    for name, spec in specs.items():
         ranges = {
             split: measure_value_range(np.asarray(batch.inputs[name]), batch.present[name])
-            for split, batch in batches.items()
+            for split, (batch, _) in flat.items()
         }
-        check_same_scale(data.name, name, ranges, sequence=data.modalities[name].sequence)
+        check_same_scale(data.name, name, ranges, sequence=spec.sequence)
 
 
 def _check_modalities(field: str, values: Mapping[str, object], data: Dataset) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.data.dataset import Dataset, Modality, Task
+from mmjax.data.dataset import Dataset, Modality, Task, split_parts
 from mmjax.data.kinds import PLOTTED_KINDS, Input
 from mmjax.data.kinds.plotting import draw_text
 from mmjax.data.kinds.protocols import RowScale
@@ -33,13 +33,13 @@ def draw_examples(data: Dataset, path: Path, *, seed: int = 0) -> str:
     split, source = next(iter(data.splits.items()))
     count = min(_MAX_EXAMPLES, len(source))
     chosen = np.random.default_rng(seed).choice(len(source), count, replace=False)
-    batch = source.take(np.sort(chosen))
-    size = (1.6 * count + 0.8, 1.9 * len(data.modalities) + 0.3 * len(data.tasks))
+    batch, modalities = split_parts(source.take(np.sort(chosen)), data.modalities)
+    size = (1.6 * count + 0.8, 1.9 * len(modalities) + 0.3 * len(data.tasks))
     with matplotlib.rc_context({"text.parse_math": False}):  # names are not mathematics
         figure, axes = plt.subplots(
-            len(data.modalities), count, figsize=size, squeeze=False, layout="constrained"
+            len(modalities), count, figsize=size, squeeze=False, layout="constrained"
         )
-        for row, (name, spec) in zip(axes, data.modalities.items(), strict=True):
+        for row, (name, spec) in zip(axes, modalities.items(), strict=True):
             _draw_modality(row, name, spec, batch)
         for column, axis in enumerate(axes[0]):
             lines = format_titles(data, batch, column).splitlines()
