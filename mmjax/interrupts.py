@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Any, TypeVar
@@ -56,10 +57,11 @@ def raise_on_signals() -> Iterator[None]:
         if not isinstance(error, Interrupted):
             show_unraisable(unraisable)
         elif not isinstance(error, _WaitInterrupted):
+            armed = threading.Event()
+            threading.Thread(target=_send_signal_after, args=(armed, error.signum)).start()
             for signum in previous:
                 signal.signal(signum, _raise_interrupted)
-            # Sent at once, it would be raised within this function and be dropped, too.
-            threading.Timer(0.01, os.kill, (os.getpid(), error.signum)).start()
+            armed.set()
 
     sys.unraisablehook = repeat_lost_signal
     try:
@@ -67,6 +69,16 @@ def raise_on_signals() -> Iterator[None]:
     finally:
         sys.unraisablehook = show_unraisable
         _restore_handlers(previous)
+
+
+def _send_signal_after(armed: threading.Event, signum: int) -> None:
+    """Sends this process a signal a moment after the event.
+
+    The function that sets the event must have returned, since it would drop the exception.
+    """
+    armed.wait()
+    time.sleep(0.1)
+    os.kill(os.getpid(), signum)
 
 
 def _raise_interrupted(signum: int, frame: FrameType | None) -> None:
