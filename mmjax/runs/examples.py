@@ -52,7 +52,8 @@ def iterate_examples(spec: Spec, examples: Any, size: int) -> Iterator[ExampleBa
         )
     if isinstance(examples, Batch):
         yield from _iterate_batch(spec, examples, size)
-    elif isinstance(examples, Source):
+    # Arrays and DataFrames have a `take` of their own.
+    elif isinstance(examples, Source) and not hasattr(examples, "shape"):
         yield from _iterate_source(spec, examples, size)
     else:
         yield from _iterate_rows(spec, examples, size)

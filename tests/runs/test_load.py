@@ -213,6 +213,7 @@ def test_an_example_without_any_modality_has_no_prediction(pets_run):
         ({"weight": []}, "there are no examples"),
         ({"weight": "1.0"}, "'weight' is a str"),
         ([1.0], "examples are of type list"),
+        (np.zeros((2, 1)), "examples are of type ndarray"),
         ("new.txt", "its name must end in"),
         (lambda trained: trained.experiment, "train.csv"),
     ],
