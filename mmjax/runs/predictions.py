@@ -49,6 +49,7 @@ def average_log_probabilities(logits: Float[Array, "s ... c"]) -> Float[Array, "
     """Returns the logarithms of the mean probabilities of `s` models.
 
     Example:
+      >>> import jax.numpy as jnp
       >>> logits = jnp.log(jnp.array([[0.5, 0.5], [0.1, 0.9]]))
       >>> print(jnp.exp(average_log_probabilities(logits)).round(3))
       [0.3 0.7]
@@ -61,6 +62,7 @@ def average_log_odds(logits: Float[Array, "s ..."]) -> Float[Array, "..."]:
     """Returns the logits of the mean probabilities of `s` models, for yes-or-no predictions.
 
     Example:
+      >>> import jax.numpy as jnp
       >>> print(average_log_odds(jnp.array([jnp.inf, -jnp.inf, 0.0])))  # of 1, 0 and 0.5
       0.0
     """
