@@ -5,6 +5,8 @@ of classes: no training data, and no code. It is written as `spec.json` beside t
 every arm.
 """
 
+import dataclasses
+import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,17 +32,23 @@ class Spec(NamedTuple):
       tasks: its prediction targets.
       preparations: {modality: how its values become arrays}.
       table_options: options with which its tables were read, such as the separator.
+      heads: {task: {field: number}} of the trained heads, some of which come from the labels.
     """
 
     name: str
     modalities: Mapping[str, Modality]
     tasks: Mapping[str, Task]
     preparations: Mapping[str, Preparation]
-    table_options: Mapping[str, Any]
+    table_options: Mapping[str, Any] = types.MappingProxyType({})
+    heads: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({})
 
 
-def make_spec(data: Dataset) -> Spec:
+def make_spec(data: Dataset, heads: Mapping[str, Any] = types.MappingProxyType({})) -> Spec:
     """Collects what a data set learned; one training example tells the types of plain arrays.
+
+    Args:
+      data: the data set.
+      heads: {task: head} of the model.
 
     Example:
       >>> from mmjax.data import interactions
@@ -54,12 +62,34 @@ def make_spec(data: Dataset) -> Spec:
         for m in unknown:
             preparations[m] = Preparation(dtype=str(np.asarray(example.inputs[m]).dtype))
     options = data.facts.get("table_options", {})
-    return Spec(data.name, dict(data.modalities), dict(data.tasks), preparations, options)
+    numbers = {task: _list_numbers(head) for task, head in heads.items()}
+    modalities, tasks = dict(data.modalities), dict(data.tasks)
+    return Spec(data.name, modalities, tasks, preparations, options, numbers)
 
 
-def write_spec(directory: Path, data: Dataset) -> None:
-    """Writes the spec of a data set into the directory of an arm, atomically."""
-    files.write_json(directory / SPEC_FILE, convert_spec_to_json(make_spec(data)))
+def write_spec(directory: Path, data: Dataset, heads: Mapping[str, Any]) -> None:
+    """Writes the spec of a data set and of a model's heads into the directory of an arm."""
+    files.write_json(directory / SPEC_FILE, convert_spec_to_json(make_spec(data, heads)))
+
+
+def fill_head(head: Any, numbers: Mapping[str, Any]) -> Any:
+    """Returns a head with the stored numbers in place of fields that are None."""
+    missing = {}
+    for name, value in numbers.items():
+        if getattr(head, name, value) is None:
+            missing[name] = value
+    return head.clone(**missing) if missing else head
+
+
+def _list_numbers(head: Any) -> dict[str, Any]:
+    """Lists the fields of a head that are numbers, or tuples of numbers."""
+    numbers = {}
+    for field in dataclasses.fields(head):
+        value = getattr(head, field.name)
+        parts = value if isinstance(value, tuple) else (value,)
+        if all(isinstance(part, int | float) for part in parts):
+            numbers[field.name] = value
+    return numbers
 
 
 def read_spec(directory: Path) -> Spec | None:
@@ -88,6 +118,7 @@ def convert_spec_to_json(spec: Spec) -> dict[str, Any]:
         "tasks": {t: task._asdict() for t, task in spec.tasks.items()},
         "preparations": {m: _convert_preparation(p) for m, p in spec.preparations.items()},
         "table_options": dict(spec.table_options),
+        "heads": {task: dict(numbers) for task, numbers in spec.heads.items()},
     }
 
 
@@ -115,7 +146,8 @@ def parse_spec(stored: Mapping[str, Any]) -> Spec:
         declared = p.kind.declare_modality(p.learned.get("words", {})) if p.kind else Modality(())
         modalities[m] = declared._replace(**_convert_to_tuples(fields))
     tasks = {t: Task(**_convert_to_tuples(fields)) for t, fields in stored["tasks"].items()}
-    return Spec(stored["name"], modalities, tasks, preparations, dict(stored["table_options"]))
+    options, heads = dict(stored["table_options"]), _convert_to_tuples(stored["heads"])
+    return Spec(stored["name"], modalities, tasks, preparations, options, heads)
 
 
 def _convert_preparation(preparation: Preparation) -> dict[str, Any]:

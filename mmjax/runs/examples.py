@@ -1,6 +1,5 @@
 """New examples in any of the forms that a trained model takes, as batches."""
 
-import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,9 +9,10 @@ import numpy as np
 
 from mmjax.data.array_checks import InvalidDataError
 from mmjax.data.dataset import Dataset, Source
-from mmjax.data.load.new_rows import Rows, choose_columns, prepare_rows
+from mmjax.data.load.new_rows import choose_columns, prepare_rows
 from mmjax.data.load.npz import read_npz
 from mmjax.data.load.table_chunks import iterate_table
+from mmjax.data.load.table_files import Table
 from mmjax.data.spec import Spec
 from mmjax.data.validate_inputs import check_input
 from mmjax.types import Batch
@@ -114,29 +114,22 @@ def _iterate_rows(spec: Spec, examples: Any, size: int) -> Iterator[ExampleBatch
         yield ExampleBatch(prepare_rows(spec, rows, chosen), keys)
 
 
-def _iterate_parts(spec: Spec, examples: Any, size: int) -> Iterator[Rows]:
-    if isinstance(examples, str | Path):
+def _iterate_parts(spec: Spec, examples: Any, size: int) -> Iterator[Table]:
+    path = Path("examples")  # the name that messages give to what is not a file
+    if not isinstance(examples, str | Path):
+        columns = convert_to_columns(examples)
+    else:
         path = Path(examples).expanduser()
         if path.suffix in TABLE_ENDINGS:
-            for table in iterate_table(path, size, **spec.table_options):
-                yield Rows(table.columns, len(table), path.parent, table.place)
+            yield from iterate_table(path, size, **spec.table_options)
             return
         if path.suffix != ".npz":
             known = ", ".join([*TABLE_ENDINGS, ".npz"])
             raise ValueError(f"{path} is not a file of examples; its name must end in {known}.")
-        columns: Mapping[str, Any] = read_npz(path)
-        folder, prefix = path.parent, f"{path}, "
-    else:
-        columns, folder, prefix = convert_to_columns(examples), Path(), ""
-    total = _count_rows(columns)
-    for start in range(0, total, size):
+        columns = read_npz(path)
+    for start in range(0, _count_rows(columns), size):
         part = {name: values[start : start + size] for name, values in columns.items()}
-        place = functools.partial(_format_place, prefix, start)
-        yield Rows(part, min(size, total - start), folder, place)
-
-
-def _format_place(prefix: str, start: int, row: int) -> str:
-    return f"{prefix}row {start + row}"
+        yield Table(path, part, None, start)
 
 
 def convert_to_columns(examples: Any) -> Mapping[str, Any]:

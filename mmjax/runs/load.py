@@ -11,7 +11,7 @@ from mmjax import config as configs
 from mmjax import files
 from mmjax.config import trust
 from mmjax.config.trust import Trust
-from mmjax.data.spec import SPEC_FILE, make_spec, read_spec
+from mmjax.data.spec import SPEC_FILE, fill_head, make_spec, read_spec
 from mmjax.experiment import Experiment
 from mmjax.files.run_files import check_arm_names, is_directory_name, read_config_file
 from mmjax.runs.best_params import list_finished_seeds, read_best_params
@@ -62,13 +62,15 @@ def load(
     spec, stored = read_spec(home.directory), _build_model(home, experiment, permitted)
     if stored is None or spec is None:
         whole = _build_instead(home, make_experiment, spec is None)
-        spec, stored = make_spec(whole.data), _describe_model(whole)
+        spec, stored = make_spec(whole.data, whole.model.heads), _describe_model(whole)
+    heads = {t: fill_head(head, spec.heads.get(t, {})) for t, head in stored.model.heads.items()}
+    model = stored.model.clone(heads=heads)
     params = read_best_params(home.directory, seeds)
     if len(seeds) == 1:
         params = jax.tree.map(lambda x: x[0], params)
     return Trained(
-        model=stored.model,
-        spec=select_spec(spec, stored.model),
+        model=model,
+        spec=select_spec(spec, model),
         seeds=seeds,
         variables={"params": params},
         compute_dtype=stored.compute_dtype,

@@ -225,7 +225,7 @@ def make_trained(experiment: Experiment, params: Any, seeds: Sequence[int]) -> T
     model = experiment.model
     return Trained(
         model=model,
-        spec=select_spec(make_spec(experiment.data), model),
+        spec=select_spec(make_spec(experiment.data, model.heads), model),
         seeds=tuple(seeds),
         variables={"params": params},
         compute_dtype=experiment.compute_dtype,

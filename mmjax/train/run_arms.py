@@ -74,7 +74,7 @@ def run(
                 directory.mkdir(parents=True, exist_ok=True)
                 if is_first:
                     run_report.print_arm(arm, experiment, seeds, chosen)
-                    write_spec(directory, experiment.data)
+                    write_spec(directory, experiment.data, experiment.model.heads)
                 fitted = fit(
                     experiment,
                     directory,

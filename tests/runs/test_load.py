@@ -208,7 +208,7 @@ def test_an_example_without_any_modality_has_no_prediction(pets_run):
     "examples, message",
     [
         ({"wait": [1.0]}, "no column of any modality: the model reads weight, note; .* have wait"),
-        ({"weight": ["heavy"]}, r"row 0, 'body': 'heavy' is not a number"),
+        ({"weight": ["heavy"]}, r"examples, row 0, 'body': 'heavy' is not a number"),
         ({"weight": [1.0], "note": ["a", "b"]}, "several lengths"),
         ({"weight": []}, "there are no examples"),
         ({"weight": "1.0"}, "'weight' is a str"),

@@ -2,6 +2,7 @@
 
 import json
 
+import flax.linen as nn
 import numpy as np
 import pytest
 
@@ -13,11 +14,13 @@ from mmjax.data.normalize import Scale
 from mmjax.data.spec import (
     Spec,
     convert_spec_to_json,
+    fill_head,
     make_spec,
     parse_spec,
     read_spec,
     write_spec,
 )
+from mmjax.heads import Classification
 
 # Every kind of column, with fields that are not the default ones, and what it may have learned.
 KINDS = {
@@ -49,13 +52,30 @@ def test_a_kind_comes_back_with_what_it_learned(kind):
     assert again.table_options == {"separator": ";"}
 
 
+class Standardized(nn.Module):
+    """A head that takes its mean and scale from the training labels if it has none."""
+
+    mean: float | None = None
+    scale: float | None = None
+    hidden: tuple[int, ...] = ()
+
+
+def test_numbers_that_a_head_took_from_the_labels_come_back():
+    trained = {"size": Standardized(mean=1 / 3, scale=2.0), "kind": Classification(3)}
+    spec = make_spec(data.interactions(train=64), trained)
+    again = parse_spec(json.loads(json.dumps(convert_spec_to_json(spec))))
+    head = fill_head(Standardized(scale=4.0, hidden=(5,)), again.heads["size"])
+    assert (head.mean, head.scale, head.hidden) == (1 / 3, 4.0, (5,))
+    assert fill_head(Classification(3), again.heads["kind"]) == Classification(3)
+
+
 def test_a_point_cloud_stays_one(tmp_path):
     tasks = {"size": Task("regression", unit="cm"), "tag": Task("sequence", ("a", "b"), shape=(3,))}
     modality = PointCloudModality((5, 2), True)
     dataset = Dataset(
         "scans", {"scan": modality}, tasks, {}, {}, {"scan": Preparation(PointCloud("scan"))}
     )
-    write_spec(tmp_path, dataset)
+    write_spec(tmp_path, dataset, {})
     spec = read_spec(tmp_path)
     assert type(spec.modalities["scan"]) is PointCloudModality
     assert spec.tasks == tasks

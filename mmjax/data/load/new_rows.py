@@ -1,9 +1,8 @@
 """New rows as the inputs of a trained model: prepared as the training split was."""
 
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -11,29 +10,13 @@ from mmjax.data.array_checks import InvalidDataError
 from mmjax.data.dataset import Modality, Preparation
 from mmjax.data.kinds import get_columns
 from mmjax.data.load.array_columns import read_column
+from mmjax.data.load.table_files import Table
 from mmjax.data.load.table_rows import Reader
 from mmjax.data.normalize import standardize_batch
 from mmjax.data.spec import Spec
 from mmjax.data.validate_inputs import check_input
 from mmjax.masks import pad_ragged
 from mmjax.types import Batch
-
-
-class Rows(NamedTuple):
-    """Some rows of a table, or of a dictionary of arrays.
-
-    Attributes:
-      columns: {name: one value per row}; None is an empty cell.
-      size: number of rows.
-      folder: that the paths in cells are relative to.
-      place: returns where a row is, for messages.
-    """
-
-    columns: Mapping[str, Sequence[Any]]
-    size: int
-    folder: Path
-    place: Callable[[int], str]
-
 
 Sources = Mapping[str, tuple[str, ...] | None]
 
@@ -89,14 +72,14 @@ def _list_training_columns(modality: str, preparation: Preparation) -> tuple[str
     return (modality,) if preparation.kind is None else get_columns(preparation.kind)
 
 
-def prepare_rows(spec: Spec, rows: Rows, chosen: Sources) -> Batch:
+def prepare_rows(spec: Spec, rows: Table, chosen: Sources) -> Batch:
     """Makes the batch of some rows, without targets.
 
     Sequences longer than the model's are cut off. What is missing and padding is 0.
 
     Args:
       spec: what the data set learned.
-      rows: the rows.
+      rows: the rows; paths in their cells are relative to the folder of the table's path.
       chosen: as `choose_columns` returns it.
 
     Raises:
@@ -107,7 +90,7 @@ def prepare_rows(spec: Spec, rows: Rows, chosen: Sources) -> Batch:
     for m, columns in chosen.items():
         modality, preparation = spec.modalities[m], spec.preparations[m]
         if columns is None:
-            values: list[np.ndarray | None] = [None] * rows.size
+            values: list[np.ndarray | None] = [None] * len(rows)
         elif preparation.kind is None or preparation.lengths:
             values = _read_arrays(m, rows, preparation.lengths)
         else:
@@ -125,23 +108,24 @@ def prepare_rows(spec: Spec, rows: Rows, chosen: Sources) -> Batch:
 
 
 def _read_cells(
-    modality: str, rows: Rows, columns: tuple[str, ...], preparation: Preparation
+    modality: str, rows: Table, columns: tuple[str, ...], preparation: Preparation
 ) -> list[np.ndarray | None]:
     """Reads cells by the kind of column that read the training split."""
+    cells = {name: [_get_cell(value) for value in rows.columns[name]] for name in columns}
+    table = Table(rows.path, cells, rows.lines, rows.start)
     read = Reader(preparation.kind, **preparation.learned)
+    # An array of the modality's own name stands for all of its columns.
+    direct = columns != get_columns(preparation.kind)
     values: list[np.ndarray | None] = []
-    for row in range(rows.size):
-        cells = [_get_cell(rows.columns[name][row]) for name in columns]
-        empty = [name for name, cell in zip(columns, cells, strict=True) if cell is None]
+    for row in range(len(rows)):
+        row_cells = [cells[name][row] for name in columns]
         try:
-            if len(empty) == len(cells):
+            if all(cell is None for cell in row_cells):
                 values.append(None)
-            elif empty:
-                raise ValueError(f"column {empty[0]!r} is empty and others are not.")
-            elif any(isinstance(cell, np.ndarray) for cell in cells):
-                values.append(preparation.kind.read_feature(cells, read))
+            elif direct or any(isinstance(cell, np.ndarray) for cell in row_cells):
+                values.append(preparation.kind.read_feature(row_cells, read))
             else:
-                values.append(preparation.kind.read_cells(cells, rows.folder, read))
+                values.append(read(table, row))
         except ValueError as error:
             raise ValueError(f"{rows.place(row)}, {modality!r}: {error}") from None
     return values
@@ -155,7 +139,7 @@ def _get_cell(value: Any) -> Any:
     return None if is_empty else value
 
 
-def _read_arrays(modality: str, rows: Rows, lengths: str | None) -> list[np.ndarray | None]:
+def _read_arrays(modality: str, rows: Table, lengths: str | None) -> list[np.ndarray | None]:
     """Reads arrays, lists of arrays or texts as `from_arrays` does."""
     ends = None
     if lengths is not None and lengths in rows.columns:
