@@ -99,8 +99,7 @@ class Trained:
         is_empty = True
         for batch, keys in iterate_examples(self.spec, examples, size):
             is_empty = False
-            outputs = self.compute_outputs(batch, size)
-            yield Predictions(self._interpret(outputs, batch), keys)
+            yield dataclasses.replace(self.interpret_batch(batch, size), keys=keys)
         if is_empty:
             raise ValueError("there are no examples.")
 
@@ -115,6 +114,18 @@ class Trained:
         inputs = _pad_batch(batch, size or count)[:3]
         outputs = jax.device_get(self._predict_step(self._stacked, *inputs))
         return {task: values[:count] for task, values in outputs.items()}
+
+    def interpret_batch(self, batch: Batch, size: int | None = None) -> Predictions:
+        """Predicts on prepared inputs; see `compute_outputs` for the arguments."""
+        outputs = self.compute_outputs(batch, size)
+        valid = np.any([np.asarray(x) for x in batch.present.values()], axis=0)
+        predictions = {}
+        for task in get_task_names(self.model):
+            spec = self.spec.tasks[task]
+            lengths = self._find_lengths(task, batch, outputs[task].shape[1:])
+            values = Outputs(outputs[task], valid, lengths)
+            predictions[task] = PREDICTION_OF_KIND[spec.kind].interpret(spec, values)
+        return Predictions(predictions)
 
     def embed(self, examples: Any, *, batch_size: int | None = None) -> Embeddings:
         """Computes the representations of examples, in float32; see `predict` for the arguments.
@@ -186,17 +197,6 @@ class Trained:
             return Embeddings(tasks, modalities)
 
         return embed
-
-    def _interpret(self, outputs: Mapping[str, np.ndarray], batch: Batch) -> dict[str, Any]:
-        """Interprets outputs in the terms of their tasks."""
-        valid = np.any([np.asarray(x) for x in batch.present.values()], axis=0)
-        predictions = {}
-        for task in get_task_names(self.model):
-            spec = self.spec.tasks[task]
-            lengths = self._find_lengths(task, batch, outputs[task].shape[1:])
-            values = Outputs(outputs[task], valid, lengths)
-            predictions[task] = PREDICTION_OF_KIND[spec.kind].interpret(spec, values)
-        return predictions
 
     def _find_lengths(self, task: str, batch: Batch, shape: Sequence[int]) -> np.ndarray | None:
         """Finds the lengths of the sequences whose tokens a task labels, if there are any."""
