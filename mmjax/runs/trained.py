@@ -9,11 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmjax.data.dataset import Dataset, select_modalities_and_tasks
 from mmjax.data.spec import Spec, make_spec
 from mmjax.experiment import Experiment
 from mmjax.model import Model
 from mmjax.runs.examples import iterate_examples
 from mmjax.runs.predictions import PREDICTION_OF_KIND, Outputs, Predictions
+from mmjax.train.evaluation import summarize_statistics
+from mmjax.train.steps.eval_step import compute_statistics
 from mmjax.train.steps.forward import compute_features, compute_predictions, get_task_names
 from mmjax.types import Batch, Branches
 
@@ -126,6 +129,38 @@ class Trained:
             values = Outputs(outputs[task], valid, lengths)
             predictions[task] = PREDICTION_OF_KIND[spec.kind].interpret(spec, values)
         return Predictions(predictions)
+
+    def evaluate(self, data: Any, split: str = "test") -> dict[str, float]:
+        """Computes the metrics {"TASK/METRIC": value} that `mmjax evaluate` prints.
+
+        The metrics of an ensemble are those of its mean predictions. The split is kept in memory.
+
+        Args:
+          data: a data set, one of its splits, or a `Batch` with targets.
+          split: name of the split, for a data set.
+
+        Raises:
+          ValueError: the split is unknown or lacks a task, or an example does not fit.
+        """
+        if isinstance(data, Dataset):
+            if split not in data.splits:
+                raise ValueError(f"{data.name} has no split {split!r}, only {sorted(data.splits)}.")
+            data = data.splits[split]
+        batches, outputs = [], []
+        for batch, _ in iterate_examples(self.spec, data, self.batch_size):
+            missing = [task for task in self.spec.tasks if task not in batch.targets]
+            if missing:
+                raise ValueError(f"the examples have no targets of task {missing[0]!r}.")
+            selected = select_modalities_and_tasks(batch, self.spec.modalities, self.spec.tasks)
+            batches.append(selected._replace(inputs={}, lengths={}))
+            outputs.append(self.compute_outputs(batch, self.batch_size))
+        if not batches:
+            raise ValueError("there are no examples.")
+        whole, predictions = (
+            jax.tree.map(lambda *x: jnp.concatenate(x), *parts) for parts in (batches, outputs)
+        )
+        statistics = jax.device_get(compute_statistics(self.model, predictions, whole))
+        return summarize_statistics(self.model, statistics)
 
     def embed(self, examples: Any, *, batch_size: int | None = None) -> Embeddings:
         """Computes the representations of examples, in float32; see `predict` for the arguments.

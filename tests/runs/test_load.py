@@ -14,6 +14,7 @@ from mmjax import data, encoders, files, fusion, heads
 from mmjax.config import auto_config, dump_config
 from mmjax.files.run_files import write_config_file
 from mmjax.model import Model
+from mmjax.runs.examples import iterate_examples
 from mmjax.runs.trained import make_trained
 from mmjax.train.run_arms import run
 
@@ -127,6 +128,30 @@ def test_an_ensemble_averages_probabilities_and_values(pets_run):
     assert alone[0]["kind"].names != alone[1]["kind"].names  # else it would show nothing
     swapped = mmjax.load(directory, seed=(1, 3)).predict(columns["test"])
     np.testing.assert_allclose(swapped["age"].values, both["age"].values, rtol=1e-5)
+
+
+def test_the_metrics_of_an_ensemble_are_those_of_its_predictions(pets_run):
+    directory, columns = pets_run
+    ensemble = mmjax.load(directory)
+    batch = next(iterate_examples(ensemble.spec, columns["test"], 1000)).batch
+    kinds = ensemble.spec.tasks["kind"].classes
+    yes = np.ones(ROWS, bool)
+    batch = batch._replace(
+        targets={
+            "kind": np.array([kinds.index(k) for k in columns["test"]["kind"]], np.int32),
+            "age": np.array(columns["test"]["age"], np.float32),
+        },
+        labeled={"kind": yes, "age": yes},
+    )
+    prediction = ensemble.predict(columns["test"])
+    accuracy, error = score(prediction, columns["test"])
+    metrics = ensemble.evaluate(batch)
+    assert metrics["kind/accuracy"] == pytest.approx(accuracy, abs=1e-6)
+    assert metrics["age/mae"] == pytest.approx(error, rel=1e-5)
+    right = prediction["kind"].probabilities[np.arange(ROWS), batch.targets["kind"]]
+    assert metrics["kind/loss"] == pytest.approx(-np.log(right.astype(np.float64)).mean(), rel=1e-5)
+    with pytest.raises(ValueError, match="no targets of task"):
+        ensemble.evaluate(batch._replace(targets={}, labeled={}))
 
 
 def test_every_form_of_examples_gives_the_same(pets_run, tmp_path):
@@ -288,6 +313,8 @@ def test_a_run_from_python_needs_its_experiment(toy, tmp_path):
     )
     np.testing.assert_array_equal(prediction["size"].values, again["size"].values)
     stored = json.loads((tmp_path / "all" / "result.json").read_text())["seeds"]["0"]["test"]
+    for name, value in trained.evaluate(whole.data).items():
+        assert value == pytest.approx(stored[name], rel=1e-4, abs=1e-6), name
     labeled = test.batch.labeled["kind"]
     right = prediction["kind"].indices == test.batch.targets["kind"]
     assert right[labeled].mean() == pytest.approx(stored["kind/accuracy"], abs=1e-6)
