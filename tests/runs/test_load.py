@@ -130,6 +130,7 @@ def test_an_ensemble_averages_probabilities_and_values(pets_run):
     np.testing.assert_allclose(swapped["age"].values, both["age"].values, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_metrics_of_an_ensemble_are_those_of_its_predictions(pets_run):
     directory, columns = pets_run
     ensemble = mmjax.load(directory)
@@ -179,6 +180,7 @@ def test_every_form_of_examples_gives_the_same(pets_run, tmp_path):
         np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_variables_and_the_model_are_those_of_the_run(pets_run):
     directory, _columns = pets_run
     trained = mmjax.load(directory / "all", seed=1)
@@ -196,6 +198,7 @@ def test_the_variables_and_the_model_are_those_of_the_run(pets_run):
     )
 
 
+@pytest.mark.slow
 def test_embeddings_are_the_inputs_of_the_heads(pets_run):
     directory, columns = pets_run
     trained = mmjax.load(directory, seed=3)
@@ -300,6 +303,7 @@ def test_a_run_without_a_spec_says_what_to_do(pets_run, tmp_path):
         mmjax.load(home)
 
 
+@pytest.mark.slow
 def test_a_run_from_python_needs_its_experiment(toy, tmp_path):
     whole = toy.experiment(epochs=1)
     run({"all": lambda: whole}, workdir=tmp_path, devices=1)
