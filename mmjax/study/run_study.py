@@ -53,7 +53,7 @@ def run_study(
       max_replicas: largest number of replicas per program; None for as many as the memory holds.
       memory: bytes available on each device; None for what the device reports.
       checkpoint_every: steps or time between checkpoints; see `mmjax.fit`.
-      predictions: whether to store the test predictions of every arm; see `mmjax.run`.
+      predictions: whether to store predictions on the test split with every arm.
 
     Returns:
       The names of the arms that failed.

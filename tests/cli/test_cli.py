@@ -137,8 +137,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
 
     def train(
         experiments: dict[str, Callable[[], Any]], *, workdir: Path, seeds: Sequence[int],
-        resume: bool, devices: int | None, checkpoint_every: Any, checked: bool,
-        predictions: bool
+        resume: bool, devices: int | None, checkpoint_every: Any, checked: bool
     ) -> None:  # fmt: skip
         assert checked  # by the command, before it wrote anything
         built = {arm: make() for arm, make in experiments.items()}

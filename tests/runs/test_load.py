@@ -14,7 +14,7 @@ from mmjax import data, encoders, files, fusion, heads
 from mmjax.config import auto_config, dump_config
 from mmjax.files.run_files import write_config_file
 from mmjax.model import Model
-from mmjax.runs.examples import iterate_examples
+from mmjax.runs.examples import convert_to_columns, iterate_examples
 from mmjax.runs.trained import make_trained
 from mmjax.train.run_arms import run
 
@@ -157,7 +157,6 @@ def test_the_metrics_of_an_ensemble_are_those_of_its_predictions(pets_run):
 
 def test_every_form_of_examples_gives_the_same(pets_run, tmp_path):
     import pandas as pd
-    import polars as pl
 
     directory, columns = pets_run
     trained = mmjax.load(directory, seed=3)
@@ -170,7 +169,6 @@ def test_every_form_of_examples_gives_the_same(pets_run, tmp_path):
     np.savez(tmp_path / "new.npz", weight=weights, note=notes)
     forms = [
         frame,
-        pl.DataFrame(inputs),
         {"weight": weights, "note": notes},
         write_csv(tmp_path / "new.csv", inputs),
         str(tmp_path / "new.parquet"),
@@ -178,6 +176,12 @@ def test_every_form_of_examples_gives_the_same(pets_run, tmp_path):
     for form in forms:
         actual = trained.predict(form, batch_size=7)["kind"].probabilities
         np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
+def test_a_frame_of_polars_is_one_of_pandas(pets_run):
+    polars = pytest.importorskip("polars")
+    columns = {name: pets_run[1]["test"][name] for name in ("weight", "note")}
+    assert dict(convert_to_columns(polars.DataFrame(columns))) == columns
 
 
 @pytest.mark.slow
