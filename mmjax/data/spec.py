@@ -7,7 +7,7 @@ every arm.
 
 import dataclasses
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,6 +65,29 @@ def make_spec(data: Dataset, heads: Mapping[str, Any] = types.MappingProxyType({
     numbers = {task: _list_numbers(head) for task, head in heads.items()}
     modalities, tasks = dict(data.modalities), dict(data.tasks)
     return Spec(data.name, modalities, tasks, preparations, options, numbers)
+
+
+def select_spec(spec: Spec, modalities: Collection[str], tasks: Collection[str]) -> Spec:
+    """Selects what a model reads and predicts.
+
+    Raises:
+      ValueError: the model has an encoder or a head that the spec does not describe.
+    """
+    for part, names, known in (
+        ("encoder", modalities, spec.modalities),
+        ("head", tasks, spec.tasks),
+    ):
+        for name in names:
+            if name not in known:
+                raise ValueError(
+                    f"the model has the {part} {name!r}, but the data set {spec.name!r} had only "
+                    f"{sorted(known)}."
+                )
+    return spec._replace(
+        modalities={m: spec.modalities[m] for m in modalities},
+        tasks={t: spec.tasks[t] for t in sorted(tasks)},
+        preparations={m: spec.preparations[m] for m in modalities},
+    )
 
 
 def write_spec(directory: Path, data: Dataset, heads: Mapping[str, Any]) -> None:

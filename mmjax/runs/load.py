@@ -11,14 +11,14 @@ from mmjax import config as configs
 from mmjax import files
 from mmjax.config import trust
 from mmjax.config.trust import Trust
-from mmjax.data.spec import SPEC_FILE, fill_head, make_spec, read_spec
+from mmjax.data.spec import SPEC_FILE, fill_head, make_spec, read_spec, select_spec
 from mmjax.experiment import Experiment
 from mmjax.files.run_files import check_arm_names, is_directory_name, read_config_file
 from mmjax.runs.best_params import list_finished_seeds, read_best_params
 from mmjax.runs.experiment_code import restore_modules_afterwards
 from mmjax.runs.stored_experiment import load_experiment_config, load_stored_code
 from mmjax.runs.stored_model import StoredModel, build_stored_model
-from mmjax.runs.trained import Trained, select_spec
+from mmjax.runs.trained import Trained
 
 
 def load(
@@ -70,7 +70,7 @@ def load(
         params = jax.tree.map(lambda x: x[0], params)
     return Trained(
         model=model,
-        spec=select_spec(spec, model),
+        spec=select_spec(spec, model.encoders, model.heads),
         seeds=seeds,
         variables={"params": params},
         compute_dtype=stored.compute_dtype,
@@ -113,8 +113,8 @@ def find_arm(directory: Path, arm: str | None) -> ArmHome:
             raise ValueError(f"{directory} is the arm {directory.absolute().name!r}, not {arm!r}.")
         directory = directory.absolute()
         return ArmHome(directory.name, directory, _find_root(directory))
-    elif directory.is_dir() and (homes := directory) and (found := _list_arms(directory)):
-        names = found  # a run that was started from Python
+    elif directory.is_dir() and (names := _list_arms(directory)):
+        homes = directory  # a run that was started from Python
     else:
         raise ValueError(f"{directory} holds no run: it has neither run.json nor checkpoints.")
     if arm is None:
@@ -142,9 +142,11 @@ def _find_root(arm: Path) -> Path:
 def _choose_seeds(directory: Path, seed: int | Sequence[int] | None) -> tuple[int, ...]:
     known = list_finished_seeds(directory)
     chosen = known if seed is None else (seed,) if isinstance(seed, int) else tuple(seed)
-    for one in chosen:
-        if one not in known:
-            raise ValueError(f"{directory} has no seed {one}, only {', '.join(map(str, known))}.")
+    for number in chosen:
+        if number not in known:
+            raise ValueError(
+                f"{directory} has no seed {number}, only {', '.join(map(str, known))}."
+            )
     if not chosen or len(set(chosen)) < len(chosen):
         raise ValueError(f"seed is {seed!r}; name one seed, or several that differ.")
     return chosen

@@ -1,24 +1,20 @@
 """Files of predictions: CSV, Parquet or JSON lines, written a few rows at a time."""
 
 import contextlib
-import csv
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmjax import files
 from mmjax.data.dataset import Task
 from mmjax.experiment import Experiment
 from mmjax.runs.best_params import read_best_params
 from mmjax.runs.examples import iterate_examples
 from mmjax.runs.predictions import Column
+from mmjax.runs.table_writers import TABLE_WRITERS, import_pyarrow, open_table_writer
 from mmjax.runs.trained import Trained, make_trained
 from mmjax.types import Batch
-
-WriteRows = Callable[[Sequence[Column]], None]
 
 
 def predict_file(
@@ -78,8 +74,8 @@ def check_output_path(out: Path, data: Path, *, overwrite: bool) -> None:
       ValueError: its ending is unknown, its folder is missing, or it is the file of the examples.
       FileExistsError: it exists, and may not be replaced.
     """
-    if out.suffix not in _WRITERS:
-        raise ValueError(f"{out} must end in {', '.join(_WRITERS)}.")
+    if out.suffix not in TABLE_WRITERS:
+        raise ValueError(f"{out} must end in {', '.join(TABLE_WRITERS)}.")
     if not out.absolute().parent.is_dir():
         raise ValueError(f"the folder of {out} does not exist.")
     if out.exists() and data.exists() and out.samefile(data):
@@ -122,112 +118,25 @@ def _make_label_columns(task: str, spec: Task, batch: Batch) -> Iterator[Column]
         yield Column(f"{task}/label", np.where(labeled, targets, np.float32(np.nan)), "float")
 
 
-@contextlib.contextmanager
-def open_table_writer(path: Path) -> Iterator[WriteRows]:
-    """Yields a function that writes rows; the file appears, complete, when the block ends.
-
-    All calls must give the same columns. If the block raises, the file stays as it was.
-    """
-    with files.replace_atomically(path) as draft, _WRITERS[path.suffix](draft) as write_columns:
-
-        def write_rows(columns: Sequence[Column]) -> None:
-            names = [column.name for column in columns]
-            for name in names:
-                if names.count(name) > 1:
-                    raise ValueError(
-                        f"the examples have a column {name!r}, which is that of a prediction; "
-                        "rename it."
-                    )
-            write_columns(columns)
-
-        yield write_rows
-
-
-@contextlib.contextmanager
-def _write_csv(path: Path) -> Iterator[WriteRows]:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-
-        def write_rows(columns: Sequence[Column]) -> None:
-            if not file.tell():
-                writer.writerow(column.name for column in columns)
-            values = (map(_format_csv_cell, _list_values(column)) for column in columns)
-            writer.writerows(zip(*values, strict=True))
-
-        yield write_rows
-
-
-@contextlib.contextmanager
-def _write_json_lines(path: Path) -> Iterator[WriteRows]:
-    with path.open("w", encoding="utf-8") as file:
-
-        def write_rows(columns: Sequence[Column]) -> None:
-            names = [column.name for column in columns]
-            for row in zip(*map(_list_values, columns), strict=True):
-                record = dict(zip(names, row, strict=True))
-                file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
-
-        yield write_rows
-
-
-@contextlib.contextmanager
-def _write_parquet(path: Path) -> Iterator[WriteRows]:
-    pyarrow = _import_pyarrow()
-    with contextlib.ExitStack() as stack:
-        writers: list[Any] = []
-
-        def write_rows(columns: Sequence[Column]) -> None:
-            schema = writers[0].schema if writers else None
-            arrays = {}
-            for column in columns:
-                kind = _make_arrow_type(column.kind) if column.kind is not None else None
-                if schema is not None:
-                    kind = schema.field(column.name).type
-                arrays[column.name] = pyarrow.array(_list_values(column), kind)
-            table = pyarrow.table(arrays)
-            if not writers:
-                writers.append(
-                    stack.enter_context(pyarrow.parquet.ParquetWriter(path, table.schema))
-                )
-            writers[0].write_table(table)
-
-        yield write_rows
-
-
-_WRITERS = {".csv": _write_csv, ".parquet": _write_parquet, ".jsonl": _write_json_lines}
-
-
 def _read_key_types(data: Path) -> dict[str, Any]:
     """Returns the Arrow types of a Parquet file's columns; the cells of a CSV file are texts."""
     if data.suffix not in (".parquet", ".pq") or not data.is_file():
         return {}
-    pyarrow = _import_pyarrow()
+    pyarrow = import_pyarrow()
     try:
         return {field.name: field.type for field in pyarrow.parquet.read_schema(data)}
     except (pyarrow.ArrowException, OSError):
         return {}  # reading the rows tells what is wrong
 
 
-def _import_pyarrow() -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ImportError("Parquet needs pyarrow: pip install 'mmjax[table]'.") from error
-    return pyarrow
-
-
-def _make_arrow_type(kind: Any) -> Any:
-    """Converts the kind of a column to an Arrow type, which it may be already."""
-    pyarrow = _import_pyarrow()
-    plain = {"string": pyarrow.string(), "float": pyarrow.float32(), "integer": pyarrow.int64()}
-    if isinstance(kind, str):
-        return plain[kind]
-    if isinstance(kind, list):
-        return pyarrow.list_(_make_arrow_type(kind[0]))
-    if isinstance(kind, dict):
-        return pyarrow.struct({name: _make_arrow_type(item) for name, item in kind.items()})
-    return kind.value_type if pyarrow.types.is_dictionary(kind) else kind
+def count_rows(data: Path) -> int | None:
+    """Returns the number of rows of a Parquet file; None if only reading it would tell."""
+    if data.suffix not in (".parquet", ".pq") or not data.is_file():
+        return None
+    pyarrow = import_pyarrow()
+    with contextlib.suppress(pyarrow.ArrowException, OSError):
+        return int(pyarrow.parquet.read_metadata(data).num_rows)
+    return None
 
 
 def _nest(kind: Any, values: np.ndarray) -> Any:
@@ -235,30 +144,3 @@ def _nest(kind: Any, values: np.ndarray) -> Any:
     for _ in values.shape[1:]:
         kind = [kind]
     return kind
-
-
-def _list_values(column: Column) -> list[Any]:
-    """Lists the cells of a column as Python values; NaN is None."""
-    values = column.values
-    if not isinstance(values, np.ndarray):
-        return list(values)
-    if values.ndim > 1 or values.dtype.kind != "f":
-        return values.tolist()
-    # The shortest text that stands for a float32 has fewer digits than that of its float64.
-    return [None if x != x else float(str(x)) for x in values]
-
-
-def _format_csv_cell(value: Any) -> Any:
-    if isinstance(value, list | dict | bool):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return "" if value is None else value
-
-
-def count_rows(data: Path) -> int | None:
-    """Returns the number of rows of a Parquet file; None if only reading it would tell."""
-    if data.suffix not in (".parquet", ".pq") or not data.is_file():
-        return None
-    pyarrow = _import_pyarrow()
-    with contextlib.suppress(pyarrow.ArrowException, OSError):
-        return int(pyarrow.parquet.read_metadata(data).num_rows)
-    return None

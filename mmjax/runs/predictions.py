@@ -1,18 +1,21 @@
-"""Predictions in the terms of their tasks: classes, numbers in a unit, spans, maps.
+"""Predictions of one value per example, in the terms of their task: classes, numbers in a unit.
 
 One type per kind of task says how the outputs of several seeds are averaged, what an output means,
 and which columns of a table it becomes.
 """
 
-import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mmjax.data.dataset import Task
+from mmjax.runs.ensemble_averages import (
+    average_log_odds,
+    average_log_probabilities,
+    average_values,
+)
 
 _MAX_CLASS_COLUMNS = 100  # classes of a task that get a column each
 
@@ -45,36 +48,6 @@ class Outputs(NamedTuple):
     lengths: Int[np.ndarray, " n"] | None = None
 
 
-def average_log_probabilities(logits: Float[Array, "s ... c"]) -> Float[Array, "... c"]:
-    """Returns the logarithms of the mean probabilities of `s` models.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> logits = jnp.log(jnp.array([[0.5, 0.5], [0.1, 0.9]]))
-      >>> print(f"{jnp.exp(average_log_probabilities(logits))[1]:.3f}")
-      0.700
-    """
-    logs = jax.nn.log_softmax(logits, axis=-1)
-    return jax.nn.logsumexp(logs, axis=0) - np.log(len(logits)).astype(np.float32)
-
-
-def average_log_odds(logits: Float[Array, "s ..."]) -> Float[Array, "..."]:
-    """Returns the logits of the mean probabilities of `s` models, for yes-or-no predictions.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> print(average_log_odds(jnp.array([jnp.inf, -jnp.inf, 0.0])))  # of 1, 0 and 0.5
-      0.0
-    """
-    yes = jax.nn.logsumexp(jax.nn.log_sigmoid(logits), axis=0)
-    return yes - jax.nn.logsumexp(jax.nn.log_sigmoid(-logits), axis=0)
-
-
-def average_values(values: Float[Array, "s ..."]) -> Float[Array, "..."]:
-    """Returns the mean over `s` models."""
-    return values.mean(axis=0)
-
-
 class ClassPrediction(NamedTuple):
     """One of several classes.
 
@@ -97,7 +70,7 @@ class ClassPrediction(NamedTuple):
     def interpret(cls, task: Task, outputs: Outputs) -> "ClassPrediction":
         """Interprets logits [n classes]."""
         return cls._from_parts(
-            task, _softmax(outputs.values), outputs.values.argmax(axis=1), outputs.valid
+            task, compute_softmax(outputs.values), outputs.values.argmax(axis=1), outputs.valid
         )
 
     @classmethod
@@ -219,169 +192,6 @@ class DepthPrediction(NumberPrediction):
     __slots__ = ()
 
 
-class Span(NamedTuple):
-    """Consecutive tokens of one class: from `start` to before `stop`."""
-
-    label: str
-    start: int
-    stop: int
-
-
-class TagPrediction(NamedTuple):
-    """One of several classes per token.
-
-    Attributes:
-      classes: their names.
-      probabilities: Float[n time classes].
-      indices: Int[n time], the predicted classes; -1 after the end of a sequence.
-    """
-
-    classes: tuple[str, ...]
-    probabilities: Float[np.ndarray, "n t c"]
-    indices: Int[np.ndarray, "n t"]
-
-    @staticmethod
-    def average(logits: Float[Array, "s ..."]) -> Float[Array, "..."]:
-        """Averages the outputs of `s` models; see `average_log_probabilities`."""
-        return average_log_probabilities(logits)
-
-    @classmethod
-    def interpret(cls, task: Task, outputs: Outputs) -> "TagPrediction":
-        """Interprets logits [n time classes]."""
-        steps = outputs.values.shape[1]
-        lengths = (
-            np.full(len(outputs.values), steps) if outputs.lengths is None else outputs.lengths
-        )
-        is_token = np.arange(steps)[None] < np.where(outputs.valid, lengths, 0)[:, None]
-        indices = np.where(is_token, outputs.values.argmax(axis=2), -1)
-        return cls(task.classes, _softmax(outputs.values), indices)
-
-    @property
-    def names(self) -> list[list[str]]:
-        """Names of the predicted classes of each sequence's tokens."""
-        return [[self.classes[i] for i in row.tolist() if i >= 0] for row in self.indices]
-
-    @property
-    def spans(self) -> list[list[Span]]:
-        """Spans of each sequence; see `find_spans`."""
-        return [find_spans(names) for names in self.names]
-
-    def make_columns(self, task: str) -> Iterator[Column]:
-        """Yields the classes of the tokens, and the spans."""
-        yield Column(f"{task}/prediction", self.names, ["string"])
-        spans = [[span._asdict() for span in row] for row in self.spans]
-        kind = [{"label": "string", "start": "integer", "stop": "integer"}]
-        yield Column(f"{task}/spans", spans, kind)
-
-
-def find_spans(names: Sequence[str]) -> list[Span]:
-    """Finds the spans of consecutive tokens of one class.
-
-    If every class is "O" or begins with "B-" or "I-", they are read so: "O" is outside of spans,
-    "B-X" begins a span of X, and "I-X" continues one, or begins one if there is none.
-
-    Example:
-      >>> find_spans(["O", "B-PER", "I-PER", "B-PER"])
-      [Span(label='PER', start=1, stop=3), Span(label='PER', start=3, stop=4)]
-      >>> find_spans(["noun", "verb", "verb"])
-      [Span(label='noun', start=0, stop=1), Span(label='verb', start=1, stop=3)]
-    """
-    has_prefixes = all(name == "O" or name[:2] in ("B-", "I-") for name in names)
-    spans: list[Span] = []
-    for i, name in enumerate(names):
-        if has_prefixes and name == "O":
-            continue
-        label = name[2:] if has_prefixes else name
-        begins = has_prefixes and name.startswith("B-")
-        if spans and not begins and spans[-1].stop == i and spans[-1].label == label:
-            spans[-1] = spans[-1]._replace(stop=i + 1)
-        else:
-            spans.append(Span(label, i, i + 1))
-    return spans
-
-
-class PixelPrediction(NamedTuple):
-    """One of several classes per pixel.
-
-    Attributes:
-      classes: their names.
-      probabilities: Float[n rows columns classes].
-      indices: Int[n rows columns], the predicted classes; -1 if there is no modality.
-    """
-
-    classes: tuple[str, ...]
-    probabilities: Float[np.ndarray, "n h w c"]
-    indices: Int[np.ndarray, "n h w"]
-
-    @staticmethod
-    def average(logits: Float[Array, "s ..."]) -> Float[Array, "..."]:
-        """Averages the outputs of `s` models; see `average_log_probabilities`."""
-        return average_log_probabilities(logits)
-
-    @classmethod
-    def interpret(cls, task: Task, outputs: Outputs) -> "PixelPrediction":
-        """Interprets logits [n rows columns classes]."""
-        indices = np.where(outputs.valid[:, None, None], outputs.values.argmax(axis=3), -1)
-        return cls(task.classes, _softmax(outputs.values), indices)
-
-    def make_columns(self, task: str) -> Iterator[Column]:
-        """Yields the map of class indices."""
-        yield Column(f"{task}/prediction", self.indices, [["integer"]])
-
-
-TaskPrediction = (
-    ClassPrediction | SubsetPrediction | NumberPrediction | TagPrediction | PixelPrediction
-)
-PREDICTION_OF_KIND: dict[str, type[TaskPrediction]] = {
-    "classification": ClassPrediction,
-    "ordinal": OrdinalPrediction,
-    "multilabel": SubsetPrediction,
-    "regression": NumberPrediction,
-    "sequence": TagPrediction,
-    "segmentation": PixelPrediction,
-    "depth": DepthPrediction,
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Predictions:
-    """Predictions of every task for some examples.
-
-    Attributes:
-      tasks: {task: its predictions}, whose type depends on the kind of task.
-      keys: {column: values} of the examples' columns that the model did not read.
-    """
-
-    tasks: Mapping[str, TaskPrediction]
-    keys: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
-
-    def __getitem__(self, task: str) -> Any:
-        """Returns the predictions of a task."""
-        return self.tasks[task]
-
-    def make_columns(self) -> list[Column]:
-        """Returns the columns of all tasks, without the keys."""
-        columns: list[Column] = []
-        for task, prediction in self.tasks.items():
-            columns += prediction.make_columns(task)
-        return columns
-
-    def to_frame(self) -> Any:
-        """Makes a pandas DataFrame: the key columns, then one group of columns per task.
-
-        Raises:
-          ImportError: pandas is not installed.
-        """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError("to_frame needs pandas: pip install 'mmjax[ablate]'.") from error
-        columns: dict[str, Any] = {name: list(values) for name, values in self.keys.items()}
-        for name, values, kind in self.make_columns():
-            columns[name] = values if isinstance(kind, str) else list(values)
-        return pd.DataFrame(columns)
-
-
 def _make_class_columns(
     task: str, classes: tuple[str, ...], probabilities: Float[np.ndarray, "n c"]
 ) -> Iterable[Column]:
@@ -391,7 +201,13 @@ def _make_class_columns(
         yield Column(f"{task}/probability/{name}", probabilities[:, i], "float")
 
 
-def _softmax(logits: Float[np.ndarray, "... c"]) -> Float[np.ndarray, "... c"]:
+def compute_softmax(logits: Float[np.ndarray, "... c"]) -> Float[np.ndarray, "... c"]:
+    """Computes probabilities over the last axis.
+
+    Example:
+      >>> compute_softmax(np.array([1000.0, 1000.0])).tolist()
+      [0.5, 0.5]
+    """
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)
 

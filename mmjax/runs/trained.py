@@ -3,36 +3,24 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mmjax.data.dataset import Dataset, select_modalities_and_tasks
-from mmjax.data.spec import Spec, make_spec
+from mmjax.data.spec import Spec, make_spec, select_spec
 from mmjax.experiment import Experiment
 from mmjax.model import Model
+from mmjax.runs.embeddings import Embeddings, make_embed_step
 from mmjax.runs.examples import iterate_examples
-from mmjax.runs.predictions import PREDICTION_OF_KIND, Outputs, Predictions
+from mmjax.runs.prediction_table import PREDICTION_OF_KIND, Predictions
+from mmjax.runs.predictions import Outputs
 from mmjax.train.evaluation import summarize_statistics
 from mmjax.train.steps.eval_step import compute_statistics
 from mmjax.train.steps.forward import compute_features, compute_predictions, get_task_names
-from mmjax.types import Batch, Branches
-
-
-class Embeddings(NamedTuple):
-    """Representations of some examples.
-
-    Attributes:
-      tasks: {task: Float[n d]}, the input of each task's head, or Float[n tokens d]. Under a fusion
-        of predictions, such as `Late`, the branches' inputs side by side.
-      modalities: {modality: Float[n d]}, the mean of its encoder's tokens; NaN where it is missing.
-        Of several copies of an encoder, the means side by side.
-    """
-
-    tasks: dict[str, Any]
-    modalities: dict[str, Any]
+from mmjax.types import Batch
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,12 +51,12 @@ class Trained:
 
     @property
     def params(self) -> Any:
-        """The parameters; with a leading axis of the seeds if there are several."""
+        """Returns the parameters; with a leading axis of the seeds if there are several."""
         return self.variables["params"]
 
     @functools.cached_property
     def experiment(self) -> Experiment:
-        """The whole experiment. It is built when asked for, and needs the data."""
+        """Builds the whole experiment when it is asked for, which needs the data."""
         return self.make_experiment()
 
     def predict(self, examples: Any, *, batch_size: int | None = None) -> Predictions:
@@ -186,7 +174,7 @@ class Trained:
 
     @property
     def _stacked(self) -> Mapping[str, Any]:
-        """The variables with a leading axis of the seeds."""
+        """Returns the variables with a leading axis of the seeds."""
         if len(self.seeds) > 1:
             return self.variables
         return jax.tree.map(lambda x: x[None], dict(self.variables))
@@ -216,22 +204,7 @@ class Trained:
 
     @functools.cached_property
     def _embed_step(self) -> Callable[..., Embeddings]:
-        model = self.model
-
-        @jax.jit
-        def embed(variables: Any, inputs: Any, present: Any, lengths: Any) -> Embeddings:
-            arguments = (variables, inputs, present, lengths)
-            method: Any = {"method": "represent_and_record", "mutable": ["intermediates"]}
-            (features, passes), _ = model.apply(*arguments, train=False, **method)
-            tasks = {t: _join_branches(x) for t, x in features.items()}
-            modalities = {}
-            for m in model.encoders:
-                tokens = [p.tokens[m] for p in passes if m in p.tokens]
-                means = [_average_tokens(t.values, t.mask) for t in tokens]
-                modalities[m] = jnp.concatenate(means, axis=-1)
-            return Embeddings(tasks, modalities)
-
-        return embed
+        return make_embed_step(self.model)
 
     def _find_lengths(self, task: str, batch: Batch, shape: Sequence[int]) -> np.ndarray | None:
         """Finds the lengths of the sequences whose tokens a task labels, if there are any."""
@@ -260,35 +233,12 @@ def make_trained(experiment: Experiment, params: Any, seeds: Sequence[int]) -> T
     model = experiment.model
     return Trained(
         model=model,
-        spec=select_spec(make_spec(experiment.data, model.heads), model),
+        spec=select_spec(make_spec(experiment.data, model.heads), model.encoders, model.heads),
         seeds=tuple(seeds),
         variables={"params": params},
         compute_dtype=experiment.compute_dtype,
         batch_size=experiment.eval_batch_size,
         make_experiment=lambda: experiment,
-    )
-
-
-def select_spec(spec: Spec, model: Model) -> Spec:
-    """Selects what a model reads and predicts.
-
-    Raises:
-      ValueError: the model has an encoder or a head that the spec does not describe.
-    """
-    for part, names, known in (
-        ("encoder", model.encoders, spec.modalities),
-        ("head", model.heads, spec.tasks),
-    ):
-        for name in names:
-            if name not in known:
-                raise ValueError(
-                    f"the model has the {part} {name!r}, but the data set {spec.name!r} had only "
-                    f"{sorted(known)}."
-                )
-    return spec._replace(
-        modalities={m: spec.modalities[m] for m in model.encoders},
-        tasks={t: spec.tasks[t] for t in get_task_names(model)},
-        preparations={m: spec.preparations[m] for m in model.encoders},
     )
 
 
@@ -307,16 +257,3 @@ def _concatenate(parts: Sequence[Any]) -> Any:
         is_array = isinstance(values[0], np.ndarray)
         fields[name] = np.concatenate(values) if is_array else values[0]
     return type(parts[0])(**fields)
-
-
-def _join_branches(features: Any) -> Any:
-    """Returns the features of a task's head as one array."""
-    if not isinstance(features, Branches):
-        return features
-    return jnp.concatenate([features.values[m] for m in sorted(features.values)], axis=-1)
-
-
-def _average_tokens(values: Any, mask: Any) -> Any:
-    """Averages the tokens of each example; NaN if it has none."""
-    total = jnp.where(mask[..., None], values, 0).sum(axis=1)
-    return total / mask.sum(axis=1)[:, None].astype(total.dtype)

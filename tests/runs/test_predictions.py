@@ -8,7 +8,9 @@ import pytest
 from scipy.special import expit, softmax
 
 from mmjax.data.dataset import Task
-from mmjax.runs.predictions import PREDICTION_OF_KIND, Outputs, Predictions, Span, find_spans
+from mmjax.runs.place_predictions import Span, find_spans
+from mmjax.runs.prediction_table import PREDICTION_OF_KIND, Predictions
+from mmjax.runs.predictions import Outputs
 
 RNG = np.random.default_rng(0)
 VALID = np.array([True, True, False, True])
