@@ -30,6 +30,8 @@ from mmjax.encoders import (
 from mmjax.fusion import Concat
 from mmjax.heads import Regression
 from mmjax.model import Model
+from mmjax.pretrained import backbones
+from mmjax.pretrained.backbones import BERT, CLIPText, CLIPVision, SigLIPText, SigLIPVision, ViT
 from mmjax.train.steps.state import init_state
 from mmjax.train.steps.train_step import make_train_step
 from mmjax.types import Batch
@@ -41,6 +43,11 @@ TEXTS = np.random.default_rng(2).integers(1, 9, size=(4, 6))
 LENGTHS = np.array([6, 1, 0, 4], np.int32)
 
 SPECTROGRAMS = np.random.default_rng(3).normal(size=(4, 6, 3, 1)).astype(np.float32)
+COLORS = np.random.default_rng(4).uniform(size=(4, 9, 8, 3)).astype(np.float32)
+# Sizes of the pretrained transformers: two layers of two heads over 8 channels.
+SMALL = {"width": 8, "layers": 2, "heads": 2, "hidden": 6, "dropout": 0.5}
+SMALL_TEXT = {"vocabulary": 9, "positions": 12, **SMALL}
+SMALL_IMAGE = {"patch": 4, "image": 8, **SMALL}
 
 
 class Steps(nn.Module):
@@ -107,11 +114,24 @@ TABLE = {
     "deep sets": (DeepSetsEncoder((5,), (4,), dropout=0.5), SEQUENCES, LENGTHS, (1, 4)),
     "features": (Features(), SEQUENCES, LENGTHS, (6, 3)),
     "wrap": (Wrap(Steps()), SEQUENCES, LENGTHS, (6, 5)),
+    "bert": (BERT(**SMALL_TEXT), TEXTS, LENGTHS, (1, 8)),
+    "bert all": (BERT(**SMALL_TEXT, output="all"), TEXTS, LENGTHS, (6, 8)),
+    "clip text": (CLIPText(**SMALL_TEXT, projection=5), TEXTS, LENGTHS, (1, 5)),
+    "clip vision": (CLIPVision(**SMALL_IMAGE, projection=5), COLORS, None, (1, 5)),
+    "siglip text": (SigLIPText(**SMALL_TEXT, projection=5), TEXTS, LENGTHS, (1, 5)),
+    "siglip vision": (SigLIPVision(**SMALL_IMAGE), COLORS, None, (1, 8)),
+    "vit": (
+        ViT(**SMALL_IMAGE, registers=2, layer_scale=True, gated=True, output="all"),
+        COLORS,
+        None,
+        (7, 8),
+    ),
 }
 # Second forms of what the table has already, and the deepest; each compiles ten programs.
 SLOW = (
     *("residual all", "conv1d all", "temporal mean", "transformer of patches", "text transformer"),
     *("residual", "temporal", "transformer"),
+    *("bert", "bert all", "clip text", "clip vision", "siglip text", "siglip vision", "vit"),
 )
 
 
