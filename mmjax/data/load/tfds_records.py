@@ -125,6 +125,12 @@ def make_reader(features: Any, spec: str | Input, train: Decoding) -> Reader:
     return Reader(kind, paths, **kind.learn(_iterate_values(train, paths[0]), feature))
 
 
+def get_learned(reader: Reader) -> dict[str, Any]:
+    """Returns what the kind of a reader has learned, as `make_reader` got it."""
+    fields = {"words": dict(reader.words), "rate": reader.rate}
+    return {name: value for name, value in fields.items() if value}
+
+
 def _infer_kind(feature: Any, path: str) -> Input | None:
     for kind in INPUT_KINDS:
         if isinstance(feature, getattr(tfds.features, kind.__name__, ())):
