@@ -5,6 +5,7 @@ The file's text is what is passed around and stored, so that whoever has it need
 
 import functools
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def read_tokenizer_file(path: str | os.PathLike[str]) -> str:
             "that a tokenizer.json may have; give the tokenizer, not the weights."
         )
     try:
-        tokenizer = path.read_text(encoding="utf-8")
+        tokenizer = path.read_bytes().decode("utf-8")
         _build_tokenizer(tokenizer, None)
     except ValueError as error:
         raise ValueError(f"{path} is not a tokenizer.json: {error}") from None
@@ -64,15 +65,25 @@ def encode_subwords(
     return np.array(encoding.ids, np.int32)
 
 
-def list_subwords(tokenizer: str) -> tuple[str, ...]:
-    """Lists the name of each token from 0 on; numbers without a token are "unused".
+def list_subword_numbers(tokenizer: str) -> dict[str, int]:
+    """Returns the number of each token, in their order.
 
     Example:
-      >>> model = '"model": {"type": "WordLevel", "vocab": {"a": 0, "b": 2}, "unk_token": "a"}'
-      >>> list_subwords('{"added_tokens": [], ' + model + "}")
-      ('a', 'unused', 'b')
+      >>> model = '"model": {"type": "WordLevel", "vocab": {"b": 2, "a": 0}, "unk_token": "a"}'
+      >>> list_subword_numbers('{"added_tokens": [], ' + model + "}")
+      {'a': 0, 'b': 2}
     """
     numbers = _build_tokenizer(tokenizer, None).get_vocab(with_added_tokens=True)
+    return dict(sorted(numbers.items(), key=lambda item: item[1]))
+
+
+def list_subwords(numbers: Mapping[str, int]) -> tuple[str, ...]:
+    """Returns the name of each token from 0 on; numbers without a token are "unused".
+
+    Example:
+      >>> list_subwords({"a": 0, "b": 2})
+      ('a', 'unused', 'b')
+    """
     names = ["unused"] * (max(numbers.values(), default=-1) + 1)
     for name, number in numbers.items():
         names[number] = name

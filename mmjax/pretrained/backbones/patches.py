@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Num
 
 from mmjax.encoders.mlp import to_float
 from mmjax.kernels.attention import dot_general_2d
+from mmjax.pretrained.positions import make_cubic_matrix
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
@@ -49,7 +49,7 @@ class ImageEmbedding(nn.Module):
       use_bias: whether the projection of the patches has a bias.
       class_token: whether there is a class token, with the first position.
       registers: number of further learned tokens.
-      antialias: as in `resize_positions`, for images of another size than `image`.
+      antialias: as in `interpolate_grid`, for images of another size than `image`.
 
     Example:
       >>> module, images = ImageEmbedding(width=5, patch=4, image=8), jnp.zeros((2, 9, 12, 3))
@@ -73,7 +73,7 @@ class ImageEmbedding(nn.Module):
         first = int(self.class_token)
         count = first + (self.image // self.patch) ** 2
         table = self.param("positions", init, (count, self.width))
-        positions = resize_positions(table[first:], rows, columns, antialias=self.antialias)
+        positions = interpolate_grid(table[first:], rows, columns, antialias=self.antialias)
         special = []
         if self.class_token:
             special.append(self.param("class_token", init, (1, self.width)) + table[:1])
@@ -97,7 +97,7 @@ class ImageEmbedding(nn.Module):
         return y.reshape(b, rows * columns, self.width)
 
 
-def resize_positions(
+def interpolate_grid(
     table: Float[Array, "n d"], rows: int, columns: int, *, antialias: bool = False
 ) -> Float[Array, "m d"]:
     """Resizes a table of positions on a square grid to rows * columns positions.
@@ -113,7 +113,7 @@ def resize_positions(
       antialias: whether to smooth before shrinking.
 
     Example:
-      >>> resize_positions(jnp.arange(4.0)[:, None], 2, 2).ravel().tolist()
+      >>> interpolate_grid(jnp.arange(4.0)[:, None], 2, 2).ravel().tolist()
       [0.0, 1.0, 2.0, 3.0]
     """
     side = round(len(table) ** 0.5)
@@ -123,22 +123,8 @@ def resize_positions(
     if antialias:
         grid = jax.image.resize(grid, (rows, columns, grid.shape[-1]), "cubic", precision="highest")
     else:
-        weights = (_make_cubic_weights(side, size) for size in (rows, columns))
-        grid = jnp.einsum("ij,kl,jld->ikd", *weights, grid, precision="highest")
+        down, across = (
+            jnp.asarray(make_cubic_matrix(side, size), jnp.float32) for size in (rows, columns)
+        )
+        grid = jnp.einsum("ij,kl,jld->ikd", down, across, grid, precision="highest")
     return grid.reshape(rows * columns, -1).astype(table.dtype)
-
-
-def _make_cubic_weights(old: int, new: int) -> Float[np.ndarray, "{new} {old}"]:
-    """Returns the matrix that interpolates `old` samples at `new` positions."""
-    a = -0.75
-    position = (np.arange(new) + 0.5) * old / new - 0.5
-    first = np.floor(position).astype(int) - 1
-    weights = np.zeros((new, old), np.float32)
-    for tap in range(4):
-        distance = np.abs(position - (first + tap))
-        near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
-        far = a * (((distance - 5) * distance + 8) * distance - 4)
-        # Taps beyond the border fall on the border itself.
-        index = np.clip(first + tap, 0, old - 1)
-        np.add.at(weights, (np.arange(new), index), np.where(distance <= 1, near, far))
-    return weights
