@@ -6,6 +6,7 @@ every arm.
 """
 
 import dataclasses
+import os
 import types
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -175,13 +176,18 @@ def parse_spec(stored: Mapping[str, Any]) -> Spec:
 
 def _convert_preparation(preparation: Preparation) -> dict[str, Any]:
     kind, scale = preparation.kind, preparation.scale
-    named = None if kind is None else {"type": type(kind).__name__, **kind._asdict()}
+    named = None if kind is None else _convert_kind(kind)
     arrays = None if scale is None else {k: v.tolist() for k, v in scale._asdict().items()}
     return preparation._asdict() | {
         "kind": named,
         "learned": dict(preparation.learned),
         "scale": arrays,
     }
+
+
+def _convert_kind(kind: Any) -> dict[str, Any]:
+    fields = {"type": type(kind).__name__, **kind._asdict()}
+    return {k: os.fspath(v) if isinstance(v, os.PathLike) else v for k, v in fields.items()}
 
 
 def _parse_preparation(fields: Mapping[str, Any]) -> Preparation:
