@@ -29,6 +29,7 @@ _BLOCKS = (
     "data",
     "model",
     "experiment",
+    "optim",
 )
 _LIBRARY_MODULES = {
     "optax": "optax",
