@@ -37,6 +37,7 @@ _ACTIVATIONS = """celu elu gelu glu hard_sigmoid hard_silu hard_swish hard_tanh 
 CONSTRUCTOR_NAMES = {
     "mmjax.experiment": "Experiment",
     "mmjax.model": "Model",
+    "mmjax.optim": "per_path scale_by_depth unfreeze_at",
     "mmjax.losses": """cross_entropy binary_cross_entropy cumulative_link coral squared_error
         absolute_error huber""",
     "mmjax.data.augment": "shift_and_crop spec_augment token_dropout gaussian_noise chain",

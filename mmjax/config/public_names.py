@@ -30,6 +30,7 @@ _BLOCKS = (
     "data",
     "model",
     "experiment",
+    "optim",
 )
 _LIBRARY_MODULES = {
     "optax": "optax",
