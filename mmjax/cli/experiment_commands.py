@@ -93,6 +93,7 @@ def run_experiment(
                 devices=options.devices,
                 resume=resuming,
                 checkpoint_every=options.checkpoint_every,
+                predictions=options.predictions,
                 checked=True,
             )
 

@@ -20,6 +20,7 @@ from mmjax.old_names import find_current_name
 # mmjax's packages list their public names themselves, in `__all__`.
 CONSTRUCTOR_PACKAGES = (
     "mmjax.encoders",
+    "mmjax.pretrained.backbones",
     "mmjax.fusion",
     "mmjax.sharing",
     "mmjax.heads",

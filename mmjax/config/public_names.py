@@ -20,6 +20,7 @@ from mmjax.old_names import find_current_name
 
 _BLOCKS = (
     "encoders",
+    "pretrained.backbones",
     "fusion",
     "sharing",
     "heads",

@@ -33,7 +33,7 @@ def resize_positions(
     special, grid = np.split(table, [leading], axis=-2)
     old, new = math.isqrt(grid.shape[-2]), math.isqrt(length - leading)
     grid = grid.reshape(*grid.shape[:-2], old, old, grid.shape[-1])
-    matrix = _make_cubic_matrix(old, new)
+    matrix = make_cubic_matrix(old, new)
     grid = np.einsum("ij,kl,...jld->...ikd", matrix, matrix, grid)
     return np.concatenate([special, grid.reshape(*grid.shape[:-3], new * new, -1)], axis=-2)
 
@@ -55,8 +55,13 @@ def _make_linear_matrix(old: int, new: int) -> Float[np.ndarray, "m n"]:
     return np.maximum(0.0, 1.0 - np.abs(points[:, None] - np.arange(old)))
 
 
-def _make_cubic_matrix(old: int, new: int) -> Float[np.ndarray, "m n"]:
-    """Returns the weights of cubic convolution (Keys, 1981); the border is repeated."""
+def make_cubic_matrix(old: int, new: int) -> Float[np.ndarray, "m n"]:
+    """Returns the weights of cubic convolution (Keys, 1981); the border is repeated.
+
+    Example:
+      >>> make_cubic_matrix(4, 2).sum(axis=1).tolist()
+      [1.0, 1.0]
+    """
     points = _sample_points(old, new)
     matrix = np.zeros((new, old))
     for offset in range(-1, 3):

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from mmjax import files
+from mmjax.data.spec import write_spec
 from mmjax.experiment import Experiment
 from mmjax.files.run_files import read_result_file
 from mmjax.train.checkpoint import Checkpoints, hash_arrays
@@ -32,6 +33,7 @@ def run(
     resume: bool = False,
     checkpoint_every: int | datetime.timedelta | None = TEN_MINUTES,
     checked: bool = False,
+    predictions: bool = False,
 ) -> dict[str, ArmResult]:
     """Trains and tests every arm, and writes the table, `summary.json` and the learning curves.
 
@@ -45,6 +47,8 @@ def run(
       resume: whether to keep finished arms, and to continue others from their last checkpoint.
       checkpoint_every: steps or time between checkpoints; see `fit`.
       checked: whether all experiments are checked already; see `fit`.
+      predictions: whether to store the predictions on the test split; see
+        `mmjax.runs.prediction_files.write_test_predictions`.
 
     Returns:
       {arm: result}, as in `summary.json`.
@@ -73,6 +77,7 @@ def run(
                 directory.mkdir(parents=True, exist_ok=True)
                 if is_first:
                     run_report.print_arm(arm, experiment, seeds, chosen)
+                    write_spec(directory, experiment.data, experiment.model.heads)
                 fitted = fit(
                     experiment,
                     directory,
@@ -86,6 +91,10 @@ def run(
                 if is_first:
                     files.write_json(directory / "result.json", stored)
             results[arm] = stored
+            if predictions and is_first:
+                from mmjax.runs.prediction_files import write_test_predictions
+
+                write_test_predictions(make(), directory, seeds)
         if is_first:
             run_report.write_run_report(workdir, results, seeds)
     return results

@@ -30,6 +30,8 @@ from mmjax.encoders import (
 from mmjax.fusion import Concat
 from mmjax.heads import Regression
 from mmjax.model import Model
+from mmjax.pretrained import backbones
+from mmjax.pretrained.backbones import BERT, CLIPText, CLIPVision, SigLIPText, SigLIPVision, ViT
 from mmjax.train.steps.state import init_state
 from mmjax.train.steps.train_step import make_train_step
 from mmjax.types import Batch
@@ -41,6 +43,12 @@ TEXTS = np.random.default_rng(2).integers(1, 9, size=(4, 6))
 LENGTHS = np.array([6, 1, 0, 4], np.int32)
 
 SPECTROGRAMS = np.random.default_rng(3).normal(size=(4, 6, 3, 1)).astype(np.float32)
+COLORS = np.random.default_rng(4).uniform(size=(4, 9, 8, 3)).astype(np.float32)
+BACKBONES = [v for v in vars(backbones).values() if isinstance(v, type)]
+# Sizes of the pretrained transformers: two layers of two heads over 8 channels.
+SMALL = {"width": 8, "layers": 2, "heads": 2, "hidden": 6, "dropout": 0.5}
+SMALL_TEXT = {"vocabulary": 9, "positions": 12, **SMALL}
+SMALL_IMAGE = {"patch": 4, "image": 8, **SMALL}
 
 
 class Steps(nn.Module):
@@ -107,11 +115,23 @@ TABLE = {
     "deep sets": (DeepSetsEncoder((5,), (4,), dropout=0.5), SEQUENCES, LENGTHS, (1, 4)),
     "features": (Features(), SEQUENCES, LENGTHS, (6, 3)),
     "wrap": (Wrap(Steps()), SEQUENCES, LENGTHS, (6, 5)),
+    "bert": (BERT(**SMALL_TEXT, output="all"), TEXTS, LENGTHS, (6, 8)),
+    "clip text": (CLIPText(**SMALL_TEXT, projection=5), TEXTS, LENGTHS, (1, 5)),
+    "clip vision": (CLIPVision(**SMALL_IMAGE, projection=5), COLORS, None, (1, 5)),
+    "siglip text": (SigLIPText(**SMALL_TEXT, projection=5), TEXTS, LENGTHS, (1, 5)),
+    "siglip vision": (SigLIPVision(**SMALL_IMAGE), COLORS, None, (1, 8)),
+    "vit": (
+        ViT(**SMALL_IMAGE, registers=2, layer_scale=True, gated=True, output="all"),
+        COLORS,
+        None,
+        (7, 8),
+    ),
 }
 # Second forms of what the table has already, and the deepest; each compiles ten programs.
 SLOW = (
     *("residual all", "conv1d all", "temporal mean", "transformer of patches", "text transformer"),
     *("residual", "temporal", "transformer"),
+    *("bert", "clip text", "clip vision", "siglip text", "siglip vision", "vit"),
 )
 
 
@@ -181,8 +201,9 @@ def test_dropout_only_while_training(encoder, x, length, shape):
     np.testing.assert_array_equal(run(1, False), run(2, False))
     np.testing.assert_array_equal(run(1, True), run(1, True))
     assert jnp.abs(run(1, True) - run(2, True)).max() > 1e-3
-    # Where dropout comes last its zeros show; these end in a norm, a sum or a mean.
-    if not isinstance(encoder, TransformerEncoder | TemporalConvEncoder | Conv1dEncoder):
+    # Where dropout comes last its zeros show; these end in a norm, a sum, a mean or a projection.
+    end_otherwise = TransformerEncoder | TemporalConvEncoder | Conv1dEncoder
+    if not isinstance(encoder, end_otherwise) and type(encoder) not in BACKBONES:
         assert (run(1, True) == 0).mean() > (run(1, False) == 0).mean() + 0.1
 
 
@@ -278,6 +299,7 @@ def test_every_encoder_and_cell_is_in_the_table():
             assert public in map(type, listed), name
         else:
             assert public().step.__qualname__ in cells, name
+    assert set(map(type, listed)) >= set(BACKBONES)
 
 
 @pytest.mark.slow

@@ -19,6 +19,11 @@ class Learned(Protocol):
         ...
 
     @property
+    def tokenizer(self) -> str:
+        """Returns the content of the tokenizer.json, for text by subwords."""
+        ...
+
+    @property
     def rate(self) -> int | None:
         """Returns the sample rate in Hz, for audio; None if any rate is resampled."""
         ...

@@ -1,5 +1,6 @@
 """Text: a sequence of integer tokens."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,13 +14,21 @@ from mmjax.data.dataset import Modality
 from mmjax.data.kinds.plotting import draw_text
 from mmjax.data.kinds.protocols import Learned, RowScale
 from mmjax.data.load.decode import BYTE_TOKEN_NAMES, decode_utf8
+from mmjax.data.load.subwords import (
+    encode_subwords,
+    list_subword_numbers,
+    list_subwords,
+    read_tokenizer_file,
+)
 
 _WORD_PATTERN = re.compile(r"\w+|[^\w\s]")
 _UNKNOWN_TOKEN = 1  # 0 is padding
 
 
 class Text(NamedTuple):
-    """A sequence of integer tokens; 0 is padding.
+    """A sequence of integer tokens.
+
+    0 is padding; with a `tokenizer` it is also a token, and the lengths tell them apart.
 
     Attributes:
       column: holds the text.
@@ -27,7 +36,10 @@ class Text(NamedTuple):
         in lower case, 1 for those that are not in the vocabulary.
       vocabulary: for words, the maximal number of tokens, including padding and the unknown word;
         the most frequent words of the training split are taken.
-      longest: tokens after this many are cut off; None keeps all.
+      longest: tokens after this many are cut off, but not the special tokens that a `tokenizer`
+        adds; None keeps all.
+      tokenizer: path of the tokenizer.json of a pretrained model, which decides instead of `level`
+        and `vocabulary`; what padding and truncation it names is ignored. A run stores its content.
 
     Example:
       >>> tokenize("abc", Text("note"), {}).tolist()
@@ -40,6 +52,7 @@ class Text(NamedTuple):
     level: Literal["byte", "word"] = "byte"
     vocabulary: int = 10_000
     longest: int | None = None
+    tokenizer: str | os.PathLike[str] | None = None
 
     @staticmethod
     def matches_cells(cells: Sequence[Any]) -> bool:
@@ -47,21 +60,26 @@ class Text(NamedTuple):
         return True
 
     def learn(self, values: Iterable[Any], source: Any) -> dict[str, Any]:
-        """Builds the vocabulary of words."""
+        """Builds the vocabulary of words, or reads the tokenizer."""
+        if self.tokenizer is not None:
+            tokenizer = read_tokenizer_file(self.tokenizer)
+            return {"words": list_subword_numbers(tokenizer), "tokenizer": tokenizer}
         return {"words": _build_vocabulary(values, self.vocabulary)} if self.level == "word" else {}
 
     def read_cells(self, cells: Sequence[Any], folder: Path, learned: Learned) -> np.ndarray | None:
         """Tokenizes a cell."""
-        return tokenize(str(cells[0]), self, learned.words)
+        return tokenize(str(cells[0]), self, learned.words, learned.tokenizer)
 
     def read_feature(self, values: Sequence[Any], learned: Learned) -> np.ndarray | None:
         """Tokenizes a text; None if it is empty."""
         if not isinstance(values[0], bytes | str):
             raise ValueError(f"it is of type {type(values[0]).__name__}, not a text.")
-        return tokenize(values[0], self, learned.words)
+        return tokenize(values[0], self, learned.words, learned.tokenizer)
 
     def declare_modality(self, words: Mapping[str, int]) -> Modality:
         """Returns a sequence with the name of each token."""
+        if self.tokenizer is not None:
+            return Modality((), True, list_subwords(words))
         names = BYTE_TOKEN_NAMES if self.level == "byte" else ("padding", "unknown", *words)
         return Modality((), True, names)
 
@@ -77,19 +95,22 @@ class Text(NamedTuple):
 
 
 def tokenize(
-    text: str | bytes, spec: Text, words: Mapping[str, int]
+    text: str | bytes, spec: Text, words: Mapping[str, int], tokenizer: str = ""
 ) -> Int[np.ndarray, " n"] | None:
     """Converts a text to tokens; None if there are none.
 
     Args:
       text: the text, as UTF-8 if it is bytes.
       spec: how to split it.
-      words: the tokens of the known words; not needed for bytes.
+      words: the tokens of the known words; only needed for words.
+      tokenizer: the content of the `tokenizer`, if the spec has one.
 
     Raises:
       UnreadableError: naming the offset of what is not UTF-8.
     """
     text = decode_utf8(text)
+    if spec.tokenizer is not None:
+        return encode_subwords(text, tokenizer, spec.longest)
     if spec.level not in ("byte", "word"):
         raise ValueError(f"a `Text` has no level {spec.level!r}, only 'byte' and 'word'.")
     if spec.level == "byte":

@@ -3,6 +3,7 @@
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -89,11 +90,13 @@ def from_table(
     labels = {
         t: s if not isinstance(s, str) else _infer_target_kind(s, train) for t, s in targets.items()
     }
-    readers = {m: _make_reader(spec, train) for m, spec in specs.items()}
+    learned = {m: _learn(spec, train) for m, spec in specs.items()}
+    readers = {m: Reader(spec, **learned[m]) for m, spec in specs.items()}
     return build_dataset(
         name or train[0].path.stem,
         {s: TableRows(part, rows, readers, labels) for s, (part, rows) in parts.items()},
         modalities={m: r.spec.declare_modality(r.words) for m, r in readers.items()},
+        kinds={m: (spec, learned[m]) for m, spec in specs.items()},
         tasks={t: spec.declare_task() for t, spec in labels.items()},
         in_memory=in_memory,
         standardise=standardise,
@@ -167,7 +170,7 @@ def _infer_target_kind(column: str, train: _Part) -> Target:
     return next(kind(column) for kind in TARGET_KINDS if kind.matches_cells(cells))
 
 
-def _make_reader(spec: Input, train: _Part) -> Reader:
-    """Makes the reader of a modality, with what the training split says about it."""
+def _learn(spec: Input, train: _Part) -> dict[str, Any]:
+    """Returns what the training split says about a modality."""
     cells = _list_filled_cells(get_columns(spec)[0], train)
-    return Reader(spec, **spec.learn(cells, train[0].path.parent))
+    return spec.learn(cells, train[0].path.parent)

@@ -21,11 +21,13 @@ class Reader:
       spec: the kind of the cells.
       words: tokens of the known words, for text by words.
       rate: the sample rate that all recordings must have; None: any, for they are resampled.
+      tokenizer: content of the tokenizer.json, for text by subwords.
     """
 
     spec: Input
     words: Mapping[str, int] = dataclasses.field(default_factory=dict)
     rate: int | None = None
+    tokenizer: str = ""
 
     def __call__(self, table: Table, row: int) -> np.ndarray | None:
         """Returns the array of a row; None if its cells are empty."""

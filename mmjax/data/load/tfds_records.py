@@ -24,12 +24,14 @@ class Reader:
       paths: of the features.
       rate: a recording's samples per second.
       words: tokens of the known words, for text by words.
+      tokenizer: content of the tokenizer.json, for text by subwords.
     """
 
     spec: Input | None
     paths: tuple[str, ...]
     rate: int = 0
     words: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    tokenizer: str = ""
 
     def __call__(self, record: Mapping[str, Any]) -> np.ndarray | None:
         """Returns the array of a record; None if it is missing."""
@@ -123,6 +125,12 @@ def make_reader(features: Any, spec: str | Input, train: Decoding) -> Reader:
     if kind is None:
         return Reader(None, paths)
     return Reader(kind, paths, **kind.learn(_iterate_values(train, paths[0]), feature))
+
+
+def get_learned(reader: Reader) -> dict[str, Any]:
+    """Returns what the kind of a reader has learned, as `make_reader` got it."""
+    fields = {"words": dict(reader.words), "rate": reader.rate, "tokenizer": reader.tokenizer}
+    return {name: value for name, value in fields.items() if value}
 
 
 def _infer_kind(feature: Any, path: str) -> Input | None:
