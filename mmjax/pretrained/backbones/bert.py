@@ -112,9 +112,9 @@ class BERT(nn.Module):
             self.heads,
             self.hidden,
             self.activation,
+            self.epsilon,
+            self.dropout,
             norm="post",
-            epsilon=self.epsilon,
-            dropout=self.dropout,
             name="layers",
         )
         values = scan_layers(

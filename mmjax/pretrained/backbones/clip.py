@@ -12,11 +12,7 @@ from mmjax.encoders.mlp import as_one_token
 from mmjax.kernels.attention import zero_masked_tokens
 from mmjax.pretrained.backbones.patches import ImageEmbedding, check_image, normalize_pixels
 from mmjax.pretrained.backbones.rename_layers import rename_clip_block, rename_norm
-from mmjax.pretrained.backbones.token_ids import (
-    check_vocabulary,
-    mask_token_ids,
-    zero_empty_texts,
-)
+from mmjax.pretrained.backbones.token_ids import check_vocabulary, mask_token_ids, zero_empty_texts
 from mmjax.pretrained.backbones.transformer_layers import (
     Activation,
     TransformerBlock,
@@ -100,12 +96,7 @@ class CLIPVision(nn.Module):
         values = make_layer_norm(self.epsilon, "norm_input")(values)
         values = Dropout(self.dropout)(values, train=train)
         block = TransformerBlock(
-            self.heads,
-            self.hidden,
-            self.activation,
-            epsilon=self.epsilon,
-            dropout=self.dropout,
-            name="layers",
+            self.heads, self.hidden, self.activation, self.epsilon, self.dropout, name="layers"
         )
         values = scan_layers(block, self.layers, values, remat=self.remat, train=train)
         if self.output == "all":
@@ -185,12 +176,7 @@ class CLIPText(nn.Module):
         positions = nn.Embed(self.positions, self.width, name="positions")(jnp.arange(time))
         values = Dropout(self.dropout)(words + positions[None], train=train)
         block = TransformerBlock(
-            self.heads,
-            self.hidden,
-            self.activation,
-            epsilon=self.epsilon,
-            dropout=self.dropout,
-            name="layers",
+            self.heads, self.hidden, self.activation, self.epsilon, self.dropout, name="layers"
         )
         # No token attends to later ones, so true tokens never see padding.
         causal = jnp.tril(jnp.ones((1, 1, time, time), bool))

@@ -11,22 +11,9 @@ from mmjax.dropout import Dropout
 from mmjax.encoders.mlp import as_one_token
 from mmjax.kernels.attention import zero_masked_tokens
 from mmjax.pretrained.backbones.attention_pool import AttentionPool
-from mmjax.pretrained.backbones.patches import (
-    HALF,
-    ImageEmbedding,
-    check_image,
-    normalize_pixels,
-)
-from mmjax.pretrained.backbones.rename_layers import (
-    rename_clip_block,
-    rename_linear,
-    rename_norm,
-)
-from mmjax.pretrained.backbones.token_ids import (
-    check_vocabulary,
-    mask_token_ids,
-    zero_empty_texts,
-)
+from mmjax.pretrained.backbones.patches import HALF, ImageEmbedding, check_image, normalize_pixels
+from mmjax.pretrained.backbones.rename_layers import rename_clip_block, rename_linear, rename_norm
+from mmjax.pretrained.backbones.token_ids import check_vocabulary, mask_token_ids, zero_empty_texts
 from mmjax.pretrained.backbones.transformer_layers import (
     Activation,
     TransformerBlock,
@@ -106,12 +93,7 @@ class SigLIPVision(nn.Module):
         values = embed(normalize_pixels(x, self.mean, self.std))
         values = Dropout(self.dropout)(values, train=train)
         block = TransformerBlock(
-            self.heads,
-            self.hidden,
-            self.activation,
-            epsilon=self.epsilon,
-            dropout=self.dropout,
-            name="layers",
+            self.heads, self.hidden, self.activation, self.epsilon, self.dropout, name="layers"
         )
         values = scan_layers(block, self.layers, values, remat=self.remat, train=train)
         values = make_layer_norm(self.epsilon, "norm")(values)
@@ -200,12 +182,7 @@ class SigLIPText(nn.Module):
         values = words + positions(jnp.arange(self.positions))[None]
         values = Dropout(self.dropout)(values, train=train)
         block = TransformerBlock(
-            self.heads,
-            self.hidden,
-            self.activation,
-            epsilon=self.epsilon,
-            dropout=self.dropout,
-            name="layers",
+            self.heads, self.hidden, self.activation, self.epsilon, self.dropout, name="layers"
         )
         values = scan_layers(block, self.layers, values, remat=self.remat, train=train)
         values = make_layer_norm(self.epsilon, "norm")(values)

@@ -108,14 +108,14 @@ class TransformerBlock(nn.Module):
       heads: number of attention heads.
       hidden: width of the MLP's hidden layer.
       activation: that of the MLP.
-      norm: "pre": x + f(norm(x)); "post": norm(x + f(x)).
       epsilon: of the layer norms.
+      dropout: rate on what attention and MLP add, while training.
+      norm: "pre": x + f(norm(x)); "post": norm(x + f(x)).
       gated: whether the MLP is SwiGLU: silu(a) * b of two hidden layers a and b, without
         `activation` (Shazeer, 2020, arXiv:2002.05202).
       layer_scale: whether what attention and MLP add is scaled per channel (Touvron et al., ICCV
         2021, arXiv:2103.17239).
       key_bias: as in `SelfAttention`.
-      dropout: rate on what attention and MLP add, while training.
 
     Example:
       >>> import functools
@@ -128,12 +128,12 @@ class TransformerBlock(nn.Module):
     heads: int
     hidden: int
     activation: Activation = "gelu"
-    norm: Literal["pre", "post"] = "pre"
     epsilon: float = 1e-6
+    dropout: float = 0.0
+    norm: Literal["pre", "post"] = "pre"
     gated: bool = False
     layer_scale: bool = False
     key_bias: bool = True
-    dropout: float = 0.0
 
     @nn.compact
     def __call__(

@@ -116,10 +116,10 @@ class ViT(nn.Module):
             self.heads,
             self.hidden,
             self.activation,
-            epsilon=self.epsilon,
+            self.epsilon,
+            self.dropout,
             gated=self.gated,
             layer_scale=self.layer_scale,
-            dropout=self.dropout,
             name="layers",
         )
         values = scan_layers(block, self.layers, values, remat=self.remat, train=train)
