@@ -245,7 +245,7 @@ def test_bfloat16_parameters_and_inputs_give_bfloat16(encoder, x, length, shape)
 
 
 # Those that share their layers with others; the comparison with transformers has them too.
-SAME_LAYERS = ("clip text", "clip vision", "siglip text", "siglip vision")
+SAME_LAYERS = ("clip text", "clip vision", "siglip text", "siglip vision", "convnext")
 
 
 @cases([name for name in TABLE if name not in ("features", *SAME_LAYERS)])
