@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import json
 from pathlib import Path
 
 import jax
@@ -22,8 +23,6 @@ from tests.pretrained.test_backbones_of_transformers import (
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]
 
-# Height and width: odd and even, and so small that a map of one pixel is left.
-IMAGES = [(37, 50), (16, 17)]
 WAVES = np.random.default_rng(0).normal(0.5, 2.0, (3, 400)).astype(np.float32)
 WAVE_LENGTHS = np.array([400, 333, 61])
 FRAMES = np.random.default_rng(1).normal(size=(3, 40, 10)).astype(np.float32)
@@ -55,9 +54,8 @@ def list_pixels(maps):
     return maps.flatten(2).transpose(1, 2)
 
 
-@pytest.mark.parametrize("size", IMAGES)
 @pytest.mark.parametrize("kind", ["basic", "bottleneck"])
-@pytest.mark.parametrize("batch", [3, 1])
+@pytest.mark.parametrize("size, batch", [((37, 50), 3), ((16, 17), 1)])
 def test_resnet_with_its_statistics(tmp_path, kind, size, batch):
     import torch
     from transformers import ResNetConfig, ResNetForImageClassification
@@ -99,9 +97,8 @@ def test_batch_norm_in_training_normalizes_as_torch_does(tmp_path):
     assert_close(unbiased, norm.running_var)
 
 
-@pytest.mark.parametrize("size", [(37, 50), (16, 17)])
 @pytest.mark.parametrize("version", [1, 2])
-@pytest.mark.parametrize("batch", [3, 1])
+@pytest.mark.parametrize("size, batch", [((37, 50), 3), ((16, 17), 1)])
 def test_convnext(tmp_path, version, size, batch):
     import transformers
 
@@ -287,7 +284,9 @@ def test_wordllama_gives_the_sentence_embeddings_of_its_package():
     folder = Path(package.origin).parent
     texts = ["A cat sat on the mat.", "Stocks fell.", "x", "Zürich, 東京 and naïve façades!"]
     reference = WordLlama.load(cache_dir=folder, disable_download=True)
-    tokenizer = read_tokenizer_file(folder / "tokenizers" / "l2_supercat_tokenizer_config.json")
+    file = folder / "tokenizers" / "l2_supercat_tokenizer_config.json"
+    # The package leaves out the special token that the file would put before a text.
+    tokenizer = json.dumps({**json.loads(read_tokenizer_file(file)), "post_processor": None})
     rows = [encode_subwords(text, tokenizer, longest=64) for text in texts]
     lengths = jnp.array(list(map(len, rows)))
     ids = jnp.asarray(pad_ragged(rows, (max(map(len, rows)) + 3,), np.int32))

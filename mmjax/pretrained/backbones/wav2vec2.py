@@ -3,9 +3,8 @@
 from typing import Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Num
+from jaxtyping import Array, Int, Num
 
 from mmjax.dropout import Dropout
 from mmjax.encoders.conv1d import Conv1d
@@ -24,6 +23,11 @@ from mmjax.pretrained.backbones.transformer_layers import (
     check_choice,
     make_layer_norm,
     scan_layers,
+)
+from mmjax.pretrained.backbones.waveform_layers import (
+    PositionalConv,
+    TimeNorm,
+    standardize_waveforms,
 )
 from mmjax.pretrained.renaming import Rename
 from mmjax.types import Tokens
@@ -119,7 +123,7 @@ class Wav2Vec2(nn.Module):
         self.check_shape(x.shape)
         samples = mask_padding(x.reshape(x.shape[0], -1), length)
         if self.standardize:
-            samples = _standardize_waveforms(samples)
+            samples = standardize_waveforms(samples)
         values, mask = self.extract_features(samples)
         if self.projection_norm:
             values = make_layer_norm(1e-5, "projection_norm")(values)
@@ -154,14 +158,14 @@ class Wav2Vec2(nn.Module):
             if self.conv_norm == "layer":
                 x = make_layer_norm(1e-5, f"conv_norm_{i}")(x)
             elif i == 0:
-                x = _TimeNorm(name="conv_norm_0")(x, make_length_mask(length, x.shape[1], jnp))
+                x = TimeNorm(name="conv_norm_0")(x, make_length_mask(length, x.shape[1], jnp))
             x = nn.gelu(x, approximate=False)
         return Tokens(x, make_length_mask(length, x.shape[1], jnp))
 
     def transform(self, tokens: Tokens, *, train: bool) -> Tokens:
         """Adds positions to tokens [b n d], and applies the transformer layers."""
         x = zero_masked_tokens(tokens).values
-        x = x + _PositionalConv(self.position_kernel, self.position_groups, name="positions")(x)
+        x = x + PositionalConv(self.position_kernel, self.position_groups, name="positions")(x)
         norm = make_layer_norm(1e-5, "norm")
         x = Dropout(self.dropout)(x if self.pre_norm else norm(x), train=train)
         block = TransformerBlock(
@@ -175,72 +179,6 @@ class Wav2Vec2(nn.Module):
         mask = tokens.mask[:, None, None]
         x = scan_layers(block, self.layers, x, mask, remat=self.remat, train=train)
         return Tokens(norm(x) if self.pre_norm else x, tokens.mask)
-
-
-class _TimeNorm(nn.Module):
-    """Normalizes each channel over the unmasked steps: a group norm with one channel per group."""
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b t c"], mask: Bool[Array, "b t"]) -> Float[Array, "b t c"]:
-        """Brings each channel to mean 0 and variance 1, then scales and shifts it."""
-        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
-        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-        x, scale, bias = nn.dtypes.promote_dtype(x, scale, bias)
-        normed = _normalize_over_time(x, mask, 1e-5)
-        return normed * scale[None, None] + bias[None, None]
-
-
-class _PositionalConv(nn.Module):
-    """GELU of a grouped convolution over tokens, whose kernel is a gain times a direction per tap.
-
-    Source: Salimans and Kingma, NeurIPS 2016 (arXiv:1602.07868), on weight norm.
-    """
-
-    kernel: int
-    groups: int
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-        """Maps [b n d] to [b n d], with zeros before and after the tokens."""
-        width = x.shape[-1]
-        deviation = 2 / (self.kernel * width) ** 0.5
-        shape = (self.kernel, width // self.groups, width)
-        direction = self.param("direction", nn.initializers.normal(deviation), shape)
-        gain = self.param("gain", lambda _, v: _measure_taps(v), direction)
-        bias = self.param("bias", nn.initializers.zeros, (width,))
-        kernel = direction * (gain / _measure_taps(direction))
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias)
-        around = (self.kernel // 2, (self.kernel - 1) // 2)
-        y = jax.lax.conv_general_dilated(
-            x,
-            kernel,
-            (1,),
-            [around],
-            dimension_numbers=("NWC", "WIO", "NWC"),
-            feature_group_count=self.groups,
-        )
-        return nn.gelu(y + bias[None, None], approximate=False)
-
-
-def _measure_taps(kernel: Float[Array, "k c o"]) -> Float[Array, "k 1 1"]:
-    """Computes the Euclidean norm of each tap of a kernel."""
-    return jnp.sqrt(jnp.square(kernel).sum(axis=(1, 2), keepdims=True))
-
-
-def _standardize_waveforms(samples: Tokens) -> Tokens:
-    """Brings the true samples [b time] of each waveform to mean 0 and variance 1, others to 0."""
-    values = _normalize_over_time(samples.values[:, :, None], samples.mask, 1e-7)[:, :, 0]
-    return Tokens(jnp.where(samples.mask, values, 0), samples.mask)
-
-
-def _normalize_over_time(
-    x: Float[Array, "b t c"], mask: Bool[Array, "b t"], epsilon: float
-) -> Float[Array, "b t c"]:
-    """Computes (x - mean) / sqrt(variance + epsilon) over the unmasked steps, in float32."""
-    wide = x.astype(jnp.float32)
-    centered = wide - mean_over_time(wide, mask)[:, None]
-    variance = mean_over_time(jnp.square(centered), mask)[:, None]
-    return (centered * jax.lax.rsqrt(variance + epsilon)).astype(x.dtype)
 
 
 def wav2vec2_names() -> tuple[Rename, ...]:
