@@ -31,7 +31,19 @@ from mmjax.fusion import Concat
 from mmjax.heads import Regression
 from mmjax.model import Model
 from mmjax.pretrained import backbones
-from mmjax.pretrained.backbones import BERT, CLIPText, CLIPVision, SigLIPText, SigLIPVision, ViT
+from mmjax.pretrained.backbones import (
+    BERT,
+    CLIPText,
+    CLIPVision,
+    ConvNeXt,
+    ResNet,
+    SigLIPText,
+    SigLIPVision,
+    ViT,
+    Wav2Vec2,
+    WhisperEncoder,
+    token_table,
+)
 from mmjax.train.steps.state import init_state
 from mmjax.train.steps.train_step import make_train_step
 from mmjax.types import Batch
@@ -126,12 +138,26 @@ TABLE = {
         None,
         (7, 8),
     ),
+    "wav2vec2": (
+        # One sample per token, since the table has sequences of one step.
+        Wav2Vec2(
+            **SMALL, filters=(4,), kernels=(1,), strides=(1,), position_groups=2, output="all"
+        ),
+        SEQUENCES[:, :, :1],
+        LENGTHS,
+        (6, 8),
+    ),
+    "whisper": (WhisperEncoder(8, 2, 2, 6, 0.5, output="all"), SEQUENCES, LENGTHS, (3, 8)),
+    "convnext": (ConvNeXt((1, 1), (4, 6), 2, output="all"), COLORS, None, (4, 6)),
+    "convnext 2": (ConvNeXt((1,), (4,), 2, response_norm=True), COLORS, None, (1, 4)),
+    "token table": (token_table(9, 3, normalize=True), TEXTS, LENGTHS, (1, 3)),
 }
 # Second forms of what the table has already, and the deepest; each compiles ten programs.
 SLOW = (
     *("residual all", "conv1d all", "temporal mean", "transformer of patches", "text transformer"),
     *("residual", "temporal", "transformer"),
     *("bert", "clip text", "clip vision", "siglip text", "siglip vision", "vit"),
+    *("wav2vec2", "whisper", "convnext", "convnext 2"),
 )
 
 
@@ -219,7 +245,7 @@ def test_bfloat16_parameters_and_inputs_give_bfloat16(encoder, x, length, shape)
 
 
 # Those that share their layers with others; the comparison with transformers has them too.
-SAME_LAYERS = ("clip text", "clip vision", "siglip text", "siglip vision")
+SAME_LAYERS = ("clip text", "clip vision", "siglip text", "siglip vision", "convnext")
 
 
 @cases([name for name in TABLE if name not in ("features", *SAME_LAYERS)])
@@ -303,7 +329,8 @@ def test_every_encoder_and_cell_is_in_the_table():
             assert public in map(type, listed), name
         else:
             assert public().step.__qualname__ in cells, name
-    assert set(map(type, listed)) >= set(BACKBONES)
+    # In training, an example of a ResNet depends on the others: it has tests of its own.
+    assert {*map(type, listed), ResNet} >= set(BACKBONES)
 
 
 @pytest.mark.slow

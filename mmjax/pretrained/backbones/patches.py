@@ -1,6 +1,7 @@
 """Images as patches: normalized pixels, patch embeddings and interpolated position tables."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -26,6 +27,25 @@ def normalize_pixels(
     """
     shift, scale = (jnp.asarray(v, jnp.float32)[None, None, None] for v in (mean, std))
     return (to_float(x) - shift) / scale
+
+
+def cast_to_kernel(*arrays: Any, dtype: Any = None, inexact: bool = True) -> list[Any]:
+    """Casts the input of a convolution to the type of its kernel, as its `promote_dtype`.
+
+    Flax would cast a bfloat16 kernel to the float32 of normalized pixels.
+
+    Args:
+      arrays: the input, the kernel, and the bias or None.
+      dtype: not used.
+      inexact: not used.
+
+    Example:
+      >>> cast_to_kernel(jnp.zeros(2), jnp.zeros(2, jnp.bfloat16), None)[0].dtype
+      dtype(bfloat16)
+    """
+    del dtype, inexact
+    x, kernel, bias = arrays
+    return [x.astype(kernel.dtype), kernel, bias]
 
 
 def check_image(shape: tuple[int, ...], patch: int, channels: int, encoder: str) -> None:

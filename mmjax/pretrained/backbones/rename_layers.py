@@ -1,4 +1,4 @@
-"""Rules for the names of PyTorch's linear layers and norms, of which all name maps are made."""
+"""Rules for the names of PyTorch's layers, of which all name maps are made."""
 
 from collections.abc import Mapping
 
@@ -18,6 +18,23 @@ def rename_linear(source: str, path: str) -> tuple[Rename, ...]:
     """
     return (
         Rename(f"{source}.weight", f"{path}/kernel", "linear"),
+        Rename(f"{source}.bias", f"{path}/bias"),
+    )
+
+
+def rename_conv(source: str, path: str) -> tuple[Rename, ...]:
+    """Returns the rules of one convolution over any number of axes.
+
+    Args:
+      source: its name in the file, a pattern of `Rename`.
+      path: of the convolution.
+
+    Example:
+      >>> [rule.path for rule in rename_conv("conv1", "stem")]
+      ['stem/kernel', 'stem/bias']
+    """
+    return (
+        Rename(f"{source}.weight", f"{path}/kernel", "conv"),
         Rename(f"{source}.bias", f"{path}/bias"),
     )
 
