@@ -38,7 +38,7 @@ class Numbers(NamedTuple):
     def read_cells(self, cells: Sequence[Any], folder: Path, learned: Learned) -> np.ndarray:
         """Concatenates the numbers, and the lists of numbers, of all cells."""
         parts = [cell if isinstance(cell, list) else [cell] for cell in cells]
-        return np.array([parse_number(value) for part in parts for value in part], np.float32)
+        return np.array([parse_number(value) for part in parts for value in part], np.float64)
 
     def read_feature(self, values: Sequence[Any], learned: Learned) -> np.ndarray | None:
         """Concatenates tensors of one axis; None if all numbers are NaN."""
