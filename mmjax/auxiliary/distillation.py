@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmjax.auxiliary.base import Gather, Sums
-from mmjax.data.dataset import Modality
+from mmjax.data.dataset import Modality, split_parts
 from mmjax.fusion.pooling import pool
 from mmjax.heads import Classification, MultiLabel
 from mmjax.model import Model
