@@ -201,7 +201,8 @@ def _check_teacher_inputs(teacher: Teacher, seen: Intermediates, batch: Batch) -
                 f"The teacher was trained on {m!r}, but the model encodes only "
                 f"{sorted(seen.tokens)}."
             )
-    flat, modalities = split_parts(batch, teacher.modalities)
+    encoded = {m: teacher.modalities[m] for m in teacher.model.encoders}
+    flat, modalities = split_parts(batch, encoded)
     for m in sorted(modalities):
         # The first axis of a sequence is its padding, which may differ.
         first = int(modalities[m].sequence)
