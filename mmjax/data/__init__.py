@@ -5,20 +5,49 @@ from mmjax.data.builtin.digit_pairs import digit_pairs
 from mmjax.data.builtin.interactions import interactions
 from mmjax.data.builtin.multi_digits import Pairing, fashion_mnist_pairs, multi_fashion, multi_mnist
 from mmjax.data.builtin.polyglot_digits import polyglot_digits
-from mmjax.data.kinds import Audio, Image, Label, Labels, Numbers, PointCloud, Text, Value
+from mmjax.data.kinds import (
+    Audio,
+    Boolean,
+    Category,
+    DateTime,
+    DepthMap,
+    Image,
+    ImageBag,
+    Label,
+    Labels,
+    LabelSet,
+    Mask,
+    Numbers,
+    PointCloud,
+    Shares,
+    Spans,
+    Text,
+    TokenLabels,
+    Value,
+)
 from mmjax.data.load.from_arrays import from_arrays
 from mmjax.data.load.from_table import from_table
 from mmjax.data.load.from_tfds import from_tfds
 
 __all__ = [
     "Audio",
+    "Boolean",
+    "Category",
+    "DateTime",
+    "DepthMap",
     "Image",
+    "ImageBag",
     "Label",
+    "LabelSet",
     "Labels",
+    "Mask",
     "Numbers",
     "Pairing",
     "PointCloud",
+    "Shares",
+    "Spans",
     "Text",
+    "TokenLabels",
     "Value",
     "av_mnist",
     "digit_pairs",

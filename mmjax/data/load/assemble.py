@@ -10,7 +10,8 @@ from jaxtyping import Int
 from mmjax.data.dataset import Arrays, Dataset, Modality, Source, Task
 from mmjax.data.describe.announce import announce_once, summarize_dataset
 from mmjax.data.duplicates import warn_about_duplicates
-from mmjax.data.load.labels import encode_targets, infer_task
+from mmjax.data.load.complete_task import infer_or_complete_task
+from mmjax.data.load.labels import encode_targets
 from mmjax.data.load.scan_split import (
     Examples,
     ModalityStats,
@@ -118,7 +119,10 @@ def build_dataset(
     dtypes = {m: s.dtype for m, s in stats.items()}
     scales = {m: compute_scale(s.moments) for m, s in train_stats.items() if s.moments}
     counts = {m: s.examples for m, s in train_stats.items()}
-    all_tasks = {t: task or infer_task(t, scans["train"].targets[t]) for t, task in tasks.items()}
+    all_tasks = {}
+    for t, task in tasks.items():
+        values = {split: scan.targets[t] for split, scan in scans.items()}
+        all_tasks[t] = infer_or_complete_task(t, task, values, modalities)
     labels, sources, digests = {}, {}, {}
     for split, examples in splits.items():
         labels[split] = _encode_targets(scans[split], all_tasks, examples)

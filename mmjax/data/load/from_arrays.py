@@ -23,7 +23,8 @@ from mmjax.data.load.assemble import (
     check_standardize_names,
     make_standardize_filter,
 )
-from mmjax.data.load.labels import check_target_type, convert_to_python, encode_targets, infer_task
+from mmjax.data.load.complete_task import infer_or_complete_task
+from mmjax.data.load.labels import check_target_type, convert_to_python, encode_targets
 from mmjax.data.load.npz import read_npz
 from mmjax.data.load.scan_split import hash_inputs
 from mmjax.data.normalize import (
@@ -127,7 +128,9 @@ def from_arrays(
         }
         check_same_scale(name, m, ranges, sequence=specs[m].sequence)
     values = {t: {s: _read_target_values(s, t, p[t]) for s, p in parts.items()} for t in targets}
-    all_tasks = {t: (tasks or {}).get(t) or infer_task(t, values[t]["train"]) for t in targets}
+    all_tasks = {
+        t: infer_or_complete_task(t, (tasks or {}).get(t), values[t], specs) for t in targets
+    }
     for m, columns in all_columns.items():
         _add_input(batches, m, columns, specs[m])
     for split, part in parts.items():

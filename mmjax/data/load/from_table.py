@@ -93,7 +93,7 @@ def from_table(
     return build_dataset(
         name or train[0].path.stem,
         {s: TableRows(part, rows, readers, labels) for s, (part, rows) in parts.items()},
-        modalities={m: r.spec.declare_modality(r.words) for m, r in readers.items()},
+        modalities={m: r.spec.declare_modality(r.learned) for m, r in readers.items()},
         tasks={t: spec.declare_task() for t, spec in labels.items()},
         in_memory=in_memory,
         standardise=standardise,
@@ -169,5 +169,5 @@ def _infer_target_kind(column: str, train: _Part) -> Target:
 
 def _make_reader(spec: Input, train: _Part) -> Reader:
     """Makes the reader of a modality, with what the training split says about it."""
-    cells = _list_filled_cells(get_columns(spec)[0], train)
-    return Reader(spec, **spec.learn(cells, train[0].path.parent))
+    columns = [_list_filled_cells(column, train) for column in get_columns(spec)]
+    return Reader(spec, spec.learn(columns, train[0].path.parent))
