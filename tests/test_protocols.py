@@ -10,7 +10,7 @@ from mmjax.protocols import Encoder, Fusion, Head, Objective, Sharing
 
 # The names of each package that are not parts.
 OTHERS = {
-    Encoder: (encoders, {"Cell", "elman", "gru", "lstm"}),
+    Encoder: (encoders, {"Cell", "compute_bin_edges", "elman", "gru", "lstm"}),
     Fusion: (fusion, {"pool"}),
     Sharing: (sharing, {"Copies", "copied"}),
     Head: (heads, {"Better", "Loss"}),

@@ -24,8 +24,8 @@ class Spans(NamedTuple):
       classes: all tags; () takes those of the training split.
 
     Example:
-      >>> Spans(("who", "note")).read_cells(['[[3, 11, "PER"]]', "To Ada Lo."], Path())
-      ['O', 'B-PER', 'I-PER', 'I-PER']
+      >>> Spans(("who", "note")).read_cells(['[[3, 9, "PER"]]', "To Ada Lo."], Path())
+      ['O', 'B-PER', 'I-PER', 'O']
     """
 
     columns: tuple[str, str]
