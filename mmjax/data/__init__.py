@@ -28,6 +28,7 @@ from mmjax.data.kinds import (
 from mmjax.data.load.from_arrays import from_arrays
 from mmjax.data.load.from_table import from_table
 from mmjax.data.load.from_tfds import from_tfds
+from mmjax.data.load.split_rows import Split, split_arrays
 
 __all__ = [
     "Audio",
@@ -46,6 +47,7 @@ __all__ = [
     "PointCloud",
     "Shares",
     "Spans",
+    "Split",
     "Text",
     "TokenLabels",
     "Value",
@@ -59,4 +61,5 @@ __all__ = [
     "multi_fashion",
     "multi_mnist",
     "polyglot_digits",
+    "split_arrays",
 ]

@@ -26,6 +26,16 @@ class Modality(NamedTuple):
     sequence: bool = False
     vocabulary: tuple[str, ...] = ()
 
+    def list_unknown_tokens(self) -> tuple[int, ...]:
+        """Lists the tokens that stand for what the training split does not have.
+
+        Example:
+          >>> Modality((5,), True, ("padding", "unknown", "cat")).list_unknown_tokens()
+          (1,)
+        """
+        names = self.vocabulary[:2]
+        return (1,) if names == ("padding", "unknown") else ()
+
     def describe(self) -> str:
         """Describes the shape of an example."""
         sizes = " x ".join(map(str, self.shape)) or "a number"

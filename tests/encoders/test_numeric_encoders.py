@@ -48,14 +48,14 @@ def test_edges_are_quantiles_without_repetitions():
 
 def test_waves_have_the_frequencies_of_their_feature():
     encoder = PeriodicEncoder(frequencies=3, scale=1.0, width=2, encoder=Features())
-    x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 4)), jnp.float32)
     params = encoder.init(jax.random.key(0), x, train=False)["params"]
     got = encoder.apply({"params": params}, x, train=False).values
     c, kernel = (
         np.asarray(v, np.float64) for v in (params["frequencies"], params["embed"]["kernel"])
     )
     assert 0.3 < c.std() < 3 and kernel.shape == (4, 6, 2)
-    angle = 2 * np.pi * x[:, :, None].astype(np.float64) * c[None]
+    angle = 2 * np.pi * np.asarray(x, np.float64)[:, :, None] * c[None]
     waves = np.concatenate([np.sin(angle), np.cos(angle)], axis=2)
     expected = np.maximum(np.einsum("bdk,dko->bdo", waves, kernel), 0)
     # An angle of up to 40 is rounded three times, to 40 * 2^-24 each; a sum has six such waves.

@@ -22,6 +22,10 @@ class CategoryModality(Modality):
 
     __slots__ = ()
 
+    def list_unknown_tokens(self) -> tuple[int, ...]:
+        """Lists the tokens of unknown categories, one per column."""
+        return tuple(i for i, name in enumerate(self.vocabulary) if name.endswith(": unknown"))
+
     def describe(self) -> str:
         """Describes the number of columns and tokens."""
         columns = "1 category" if self.shape == (1,) else f"{self.shape[0]} categories"

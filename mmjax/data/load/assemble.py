@@ -10,6 +10,7 @@ from jaxtyping import Int
 from mmjax.data.dataset import Arrays, Dataset, Modality, Source, Task
 from mmjax.data.describe.announce import announce_once, summarize_dataset
 from mmjax.data.duplicates import warn_about_duplicates
+from mmjax.data.leaks import warn_about_giveaways
 from mmjax.data.load.complete_task import infer_or_complete_task
 from mmjax.data.load.labels import encode_targets
 from mmjax.data.load.scan_split import (
@@ -20,6 +21,7 @@ from mmjax.data.load.scan_split import (
     scan_split,
 )
 from mmjax.data.normalize import Scale, StandardizedSource, compute_scale, standardize_batch
+from mmjax.data.unknown_tokens import describe_unknown_tokens
 from mmjax.data.validate import check_label_variety
 from mmjax.masks import pad_ragged
 from mmjax.types import Batch
@@ -164,7 +166,9 @@ def check_and_announce(
     for split, batch in labels.items():
         check_label_variety(data.name, split, batch, data.tasks)
     warn_about_duplicates(data.name, digests, place)
-    announce_once(summarize_dataset(data, counts, labels["train"]))
+    warn_about_giveaways(data)
+    summary = summarize_dataset(data, counts, labels["train"])
+    announce_once("\n".join([summary, *describe_unknown_tokens(data)]))
     return data
 
 
