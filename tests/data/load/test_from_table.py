@@ -225,7 +225,7 @@ def text_table(tmp_path, texts, test):
     return write(tmp_path / "t.csv", rows)
 
 
-@pytest.mark.filterwarnings("ignore:.*tokens of modality 'note' in .* are unknown")
+@pytest.mark.filterwarnings("ignore:.*tokens of modality 't' in .* are unknown")
 def test_words_are_those_of_train_the_most_frequent_first(tmp_path):
     table = text_table(tmp_path, ["Tea, tea!", "milk Tea", "tea milk"], ["tea rum", "milk, tea"])
     spec = Text("t", level="word", vocabulary=4, longest=3)
