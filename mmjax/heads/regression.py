@@ -65,16 +65,24 @@ class Regression(nn.Module):
     def __call__(self, x: Float[Array, "b d"], *, train: bool = False) -> Float[Array, "b *k"]:
         """Maps features [b d] to numbers [b] or [b k] in the target's unit."""
         values = apply_output_layers(x, self.hidden, math.prod(self.shape))
+        mean, scale = self.get_units()
         if not self.shape:
-            return self.mean + self.scale * values[:, 0]
-        return jnp.asarray(self.mean)[None] + jnp.asarray(self.scale)[None] * values
+            return mean + scale * values[:, 0]
+        # All k numbers may have one mean and scale.
+        return jnp.atleast_1d(mean)[None] + jnp.atleast_1d(scale)[None] * values
+
+    @nn.nowrap
+    def get_units(self) -> tuple[Any, Any]:
+        """Returns mean and scale: numbers, or arrays for a vector."""
+        if not self.shape:
+            return self.mean, self.scale
+        return jnp.asarray(self.mean), jnp.asarray(self.scale)
 
     @nn.nowrap
     def standardize(self, value: Num[Array, "*k"]) -> Float[Array, "*k"]:
         """Returns (value - mean) / scale."""
-        if not self.shape:
-            return (value - self.mean) / self.scale
-        return (value - jnp.asarray(self.mean)) / jnp.asarray(self.scale)
+        mean, scale = self.get_units()
+        return (value - mean) / scale
 
     @nn.nowrap
     def example_loss(

@@ -40,7 +40,7 @@ PLOTTED_KINDS: tuple[type[Input], ...] = (
 # The cells of these hold paths of files.
 FILE_KINDS: tuple[type[Input | Target], ...] = (Image, Audio, ImageBag, Mask, DepthMap)
 # Some of the cells of a row may be empty.
-GAP_KINDS: tuple[type[Input | Target], ...] = (Numbers, Boolean, Category, Labels)
+GAP_KINDS: tuple[type[Input | Target], ...] = (Numbers, Boolean, Category, Labels, Spans)
 
 
 def list_columns(specs: Iterable[str | Input | Target]) -> list[str]:

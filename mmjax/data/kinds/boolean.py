@@ -43,8 +43,7 @@ class Boolean(NamedTuple):
         """Computes the fills of gaps; nothing for TFDS features."""
         if not isinstance(source, Path | None):
             return {}
-        numbers = [[_parse_or_nan(cell) for cell in column] for column in columns]
-        return learn_fills(numbers, "mean")
+        return learn_fills([map(_parse_or_nan, column) for column in columns], "mean")
 
     def read_cells(self, cells: Sequence[Any], folder: Path, learned: Learned) -> np.ndarray:
         """Converts truth values; gaps are filled."""
@@ -72,10 +71,10 @@ class Boolean(NamedTuple):
         Numbers.draw(axis, x, scale)
 
 
-def _parse_or_nan(cell: Any) -> float:
+def _parse_or_nan(cell: Any) -> float | None:
     """Parses a cell; one that is neither true nor false is refused when its row is read."""
     try:
-        return parse_boolean(cell)
+        return None if cell is None else parse_boolean(cell)
     except ValueError:
         return math.nan
 

@@ -50,7 +50,7 @@ class Category(NamedTuple):
 
     Example:
       >>> pet = Category(("kind", "color"), min_count=1)
-      >>> learned = pet.learn([["cat", "dog"], ["black"]], None)
+      >>> learned = pet.learn([["cat", "dog"], ["black", None]], None)
       >>> pet.read_cells(["dog", None], Path(), learned).tolist()
       [3, 4]
       >>> pet.declare_modality(learned).vocabulary[3:5]
@@ -75,7 +75,7 @@ class Category(NamedTuple):
         starts, start = [], 0
         for column in columns:
             counts: Counter[str] = Counter()
-            for cell in column:
+            for cell in (cell for cell in column if cell is not None):
                 # A cell without a name is refused when its row is read, with the row's place.
                 with contextlib.suppress(ValueError):
                     counts[_format_category(cell)] += 1

@@ -16,12 +16,11 @@ from mmjax.data.kinds.protocols import Learned
 Fill = Literal["mean", "median"]
 
 
-def learn_fills(columns: Sequence[Iterable[float]], fill: str) -> dict[str, Any]:
+def learn_fills(columns: Sequence[Iterable[float | None]], fill: str) -> dict[str, Any]:
     """Computes what replaces the gaps of each column, and which columns have gaps.
 
     Args:
-      columns: per column its filled cells as numbers, NaN for those that cannot be read; fewer
-        cells in one than in another are gaps.
+      columns: per column its cells as numbers, None for gaps, NaN for those that cannot be read.
       fill: "mean" or "median".
 
     Returns:
@@ -32,18 +31,21 @@ def learn_fills(columns: Sequence[Iterable[float]], fill: str) -> dict[str, Any]
       ValueError: if there is no such fill.
 
     Example:
-      >>> learn_fills([[1.0, 3.0], [5.0]], "mean")
+      >>> learn_fills([[1.0, 3.0], [5.0, None]], "mean")
       {'fills': [2.0, 5.0], 'indicators': [1]}
     """
     if fill not in ("mean", "median"):
         raise ValueError(f"fill is {fill!r}; it must be 'mean' or 'median'.")
     average = np.nanmean if fill == "mean" else np.nanmedian
-    arrays = [np.array(list(column), np.float64) for column in columns]
-    rows = max(map(len, arrays))
-    return {
-        "fills": [None if np.isnan(array).all() else float(average(array)) for array in arrays],
-        "indicators": [i for i, array in enumerate(arrays) if len(array) < rows],
-    }
+    fills: list[float | None] = []
+    indicators = []
+    for i, column in enumerate(columns):
+        cells = list(column)
+        known = np.array([cell for cell in cells if cell is not None], np.float64)
+        fills.append(None if np.isnan(known).all() else float(average(known)))
+        if len(known) < len(cells):
+            indicators.append(i)
+    return {"fills": fills, "indicators": indicators}
 
 
 def fill_gaps(

@@ -32,7 +32,7 @@ class Numbers(NamedTuple):
       >>> body = Numbers(("height", "weight"))
       >>> body.matches_cells(["1.75", 68, "[1, 2]"])
       True
-      >>> learned = body.learn([["1.5", "1.7"], ["60"]], None)
+      >>> learned = body.learn([["1.5", "1.7"], ["60", None]], None)
       >>> body.read_cells(["1.5", None], Path(), learned).tolist()
       [1.5, 60.0, 1.0]
     """
@@ -50,11 +50,10 @@ class Numbers(NamedTuple):
         if len(columns) == 1 or not isinstance(source, Path | None):
             return {}
         cells = [list(column) for column in columns]
-        if any(_is_vector(cell) for column in cells for cell in column[:1]):
+        if any(_is_vector(cell) for column in cells for cell in column):
             return {}  # a vector has no one length to fill
         # A cell that is not a number is refused when its row is read, with the row's place.
-        numbers = [[float(c) if is_number(c) else math.nan for c in column] for column in cells]
-        return learn_fills(numbers, self.fill)
+        return learn_fills([map(_parse_or_nan, column) for column in cells], self.fill)
 
     def read_cells(self, cells: Sequence[Any], folder: Path, learned: Learned) -> np.ndarray:
         """Concatenates the numbers and the vectors of all cells; gaps are filled."""
@@ -102,6 +101,10 @@ class Numbers(NamedTuple):
 def is_vector_text(cell: Any) -> bool:
     """Checks whether a cell is a text in brackets, such as "[1, 2]"."""
     return isinstance(cell, str) and cell.strip()[:1] == "[" and cell.strip()[-1:] == "]"
+
+
+def _parse_or_nan(cell: Any) -> float | None:
+    return None if cell is None else float(cell) if is_number(cell) else math.nan
 
 
 def _is_vector(cell: Any) -> bool:

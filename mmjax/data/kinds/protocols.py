@@ -50,7 +50,8 @@ class InputKind(Protocol):
         """Returns what the training split determines, see `Learned`.
 
         Args:
-          columns: per column the filled cells, or per feature its values.
+          columns: per column its cells in the rows that have any, None where they are empty, or per
+            feature its values.
           source: the folder of the table, or the first TFDS feature.
         """
         ...

@@ -14,8 +14,8 @@ class Spans(NamedTuple):
 
     A span is [start, end, name] or {"start": ..., "end": ..., "label": ...}: the characters from
     start to before end. A cell holds a list of them, as JSON or as a list of Parquet; "[]" has no
-    span. A token that overlaps a span belongs to it; the first one begins it (Ramshaw and Marcus,
-    "Text Chunking using Transformation-Based Learning", 1995).
+    span, and an empty cell no label. A token that overlaps a span belongs to it; the first one
+    begins it (Ramshaw and Marcus, "Text Chunking using Transformation-Based Learning", 1995).
 
     Attributes:
       columns: the column of the spans, and the column of the text.
@@ -33,8 +33,10 @@ class Spans(NamedTuple):
     longest: int | None = None
     classes: tuple[str, ...] = ()
 
-    def read_cells(self, cells: Sequence[Any], folder: Path) -> list[str]:
-        """Computes the tag of every token."""
+    def read_cells(self, cells: Sequence[Any], folder: Path) -> list[str] | None:
+        """Computes the tag of every token; None if spans or text are missing."""
+        if None in cells:
+            return None
         spans, text = _parse_spans(cells[0]), str(cells[1])
         tags, begun = [], set()
         for start, end in list_token_offsets(text, self.level)[: self.longest]:

@@ -60,13 +60,21 @@ def _learn_classes(name: str, task: Task, rows: Sequence[Any]) -> tuple[str, ...
                     names.add(format_class_name(value))
     if not names:
         raise ValueError(f"target {name!r} has no class in the training split.")
-    classes = sort_classes(names)
+    classes = sort_classes(_complete_span_tags(names) if task.kind == "sequence" else names)
     if task.kind == "ordinal" and not all(n.lstrip("-").isdecimal() for n in classes):
         raise ValueError(
             f"target {name!r} is to have ordered classes, but the order of {classes[:3]} is not "
             "known; give the classes in their order."
         )
     return classes
+
+
+def _complete_span_tags(names: set[str]) -> set[str]:
+    """Adds what spans may need: I-NAME to B-NAME and vice versa, and O; other names stay alone."""
+    spans = {name[2:] for name in names if name[:2] in ("B-", "I-")}
+    if not spans or any(name != "O" and name[:2] not in ("B-", "I-") for name in names):
+        return names
+    return {"O"} | {f"{begin}-{name}" for begin in "BI" for name in spans}
 
 
 def _has_unknown_labels(rows: Iterable[Any]) -> bool:

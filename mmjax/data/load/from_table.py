@@ -148,5 +148,8 @@ def _infer_target_kind(column: str, train: _Part) -> Target:
 
 def _make_reader(spec: Input, train: _Part) -> Reader:
     """Makes the reader of a modality, with what the training split says about it."""
-    columns = [_list_filled_cells(column, train) for column in get_columns(spec)]
+    table, rows = train
+    columns = [[table.columns[name][row] for row in rows] for name in get_columns(spec)]
+    filled = [cells for cells in zip(*columns, strict=True) if any(c is not None for c in cells)]
+    columns = [[cells[i] for cells in filled] for i in range(len(columns))]
     return Reader(spec, spec.learn(columns, train[0].path.parent))

@@ -90,19 +90,34 @@ def _turn_upright(picture: Any) -> Any:
 
 def _count_bits(picture: Any, path: Path, reduce: bool) -> Literal[8, 16]:
     """Returns the bits per channel."""
-    modes = [str(getattr(tile, "args", "")) for tile in picture.tile]
-    if picture.mode == "F" or any("32" in mode for mode in modes):
+    tiles = [tile.args for tile in picture.tile]
+    stored = [args if isinstance(args, str) else str(args[0]) for args in tiles]
+    if picture.mode == "F" or any(";32" in mode for mode in stored):
         raise UnreadableError(
             f"{path} has 32 bits per channel; store it with 8 or 16, or give arrays to from_arrays."
         )
     if picture.mode.startswith("I"):
         return 16
-    if not reduce and any(";16" in mode for mode in modes):
+    is_deep = any(";16" in mode for mode in stored) or _count_jpeg2000_bits(path) > 8
+    if is_deep and not reduce:
         raise UnreadableError(
             f"{path} has several channels of 16 bits, of which Pillow keeps 8; give bits=8 to "
             "accept that, or store each channel as a gray image."
         )
     return 8
+
+
+def _count_jpeg2000_bits(path: Path) -> int:
+    """Returns the bits of the first channel of a JPEG 2000 file, which Pillow does not tell; or 0.
+
+    They stand in the SIZ marker of the codestream (ISO/IEC 15444-1, A.5.1).
+    """
+    with path.open("rb") as file:
+        start = file.read(1 << 16)
+    marker = start.find(b"\xff\x4f\xff\x51")
+    is_jpeg2000 = start.startswith((b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"))
+    depth = start[marker + 42 : marker + 43] if is_jpeg2000 and marker >= 0 else b""
+    return (depth[0] & 0x7F) + 1 if depth else 0
 
 
 def convert_picture(picture: Any, channels: Literal[1, 3, 4] | None) -> Any:

@@ -85,7 +85,7 @@ class TableRows:
         if cells is None:
             return None
         target = spec.read_cells(cells, self.table.path.parent)
-        if isinstance(spec, TokenLabels | Spans):
+        if target is not None and isinstance(spec, TokenLabels | Spans):
             check_step_labels(target, inputs)
         return target
 
