@@ -29,7 +29,8 @@ def from_table(
 ) -> Dataset:
     """Makes a data set from CSV or Parquet files.
 
-    An empty cell is a missing modality or label. Whatever is inferred (kinds of columns, classes,
+    An empty cell is a missing modality or label, or a gap if other columns of the same modality are
+    filled. Whatever is inferred (kinds of columns, classes,
     vocabularies, sample rates, statistics) comes from the training split; shapes and lengths come
     from all splits. All files are read once to check them. A summary is printed to the standard
     error stream.
@@ -37,8 +38,9 @@ def from_table(
     Args:
       table: one file, or {split: file}.
       inputs: {modality: column}. The name of a column alone stands for `Numbers` if its cells are
-        numbers, for `PointCloud` if they are lists of lists, for `Image` or `Audio` if they end in
-        .png, .jpg, .jpeg or .wav, otherwise for `Text`.
+        numbers or vectors, for `PointCloud` if they are lists of lists, for `Boolean` if they are
+        true or false, for `DateTime` if they are ISO 8601 dates, for `Image`, `ImageBag` or `Audio`
+        if they end as such files do, otherwise for `Text`.
       targets: {task: column}. The name of a column alone stands for `Value` if its cells are
         numbers and not all whole, otherwise for `Label`.
       split: for one file: the column that names the split of each row, {split: share}, drawn by
