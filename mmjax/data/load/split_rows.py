@@ -4,12 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
-from mmjax.data.kinds.date_time import parse_moment
 from mmjax.data.leaks import warn_about_shared_groups
-from mmjax.data.load.labels import feature_to_python
-from mmjax.data.load.table_files import is_number
+from mmjax.data.load.allocate_rows import (
+    allocate_groups,
+    allocate_within_strata,
+    cut_by_time,
+    cut_evenly,
+    read_times,
+)
 
 _DEFAULT_SHARES = (("train", 0.8), ("validation", 0.1), ("test", 0.1))
 
@@ -110,8 +114,8 @@ def assign_rows(
     names = split.list_names()
     shares = [share for _, share in split.shares]
     if split.time is not None:
-        times = _read_times(split.time, columns[split.time], place)
-        parts = _cut_by_time(times, shares)
+        times = read_times(split.time, columns[split.time], place)
+        parts = cut_by_time(times, shares)
     else:
         if split.folds:
             shares = [1 / split.folds] * split.folds
@@ -121,11 +125,11 @@ def assign_rows(
             strata = _number_values(columns[split.stratify])
             _check_strata(split.stratify, strata)
         if split.group is not None:
-            parts = _assign_groups(_number_values(columns[split.group]), strata, shares, rng)
+            parts = allocate_groups(_number_values(columns[split.group]), strata, shares, rng)
         elif split.stratify is not None:
-            parts = _assign_within_strata(strata, shares, rng)
+            parts = allocate_within_strata(strata, shares, rng)
         else:
-            parts = _cut_evenly(rng.permutation(examples), shares)
+            parts = cut_evenly(rng.permutation(examples), shares)
         if split.folds:
             parts = _merge_folds(parts, split.fold)
     for name, rows in zip(names, parts, strict=True):
@@ -203,83 +207,6 @@ def _number_values(cells: Sequence[Any]) -> Int[np.ndarray, " n"]:
     names = [str(cell) for cell in cells]
     index = {name: i for i, name in enumerate(sorted(set(names)))}
     return np.array([index[name] for name in names])
-
-
-def _cut_evenly(rows: Int[np.ndarray, " n"], shares: Sequence[float]) -> list[np.ndarray]:
-    """Cuts rows in their order; rounding the cumulative sums gives every row to one split."""
-    ends = np.round(np.cumsum(shares) * len(rows)).astype(int)[:-1]
-    return np.split(rows, ends)
-
-
-def _assign_within_strata(
-    strata: Int[np.ndarray, " n"], shares: Sequence[float], rng: np.random.Generator
-) -> list[np.ndarray]:
-    """Gives every split its share of every stratum, to within one row.
-
-    What rounding takes from a split in one stratum it gets in a later one, so that the totals are
-    right to within one row, too.
-    """
-    parts: list[list[int]] = [[] for _ in shares]
-    owed = np.zeros(len(shares))
-    for stratum in range(strata.max() + 1):
-        rows = rng.permutation(np.flatnonzero(strata == stratum))
-        owed += np.array(shares) * len(rows)
-        counts = np.maximum(np.floor(owed + 1e-9), 0).astype(int)
-        while counts.sum() > len(rows):  # a split that was owed more than this stratum has
-            counts[np.argmin(np.where(counts > 0, owed - counts, np.inf))] -= 1
-        while counts.sum() < len(rows):
-            counts[np.argmax(owed - counts)] += 1
-        owed -= counts
-        for part, chosen in zip(parts, np.split(rows, np.cumsum(counts)[:-1]), strict=True):
-            part += chosen.tolist()
-    return [np.array(part, int) for part in parts]
-
-
-def _assign_groups(
-    groups: Int[np.ndarray, " n"],
-    strata: Int[np.ndarray, " n"],
-    shares: Sequence[float],
-    rng: np.random.Generator,
-) -> list[np.ndarray]:
-    """Gives whole groups, the largest first, to the split that lacks their classes most."""
-    counts = np.zeros((groups.max() + 1, strata.max() + 1))
-    np.add.at(counts, (groups, strata), 1)
-    totals = counts.sum(axis=0)
-    lacking = np.array(shares)[:, None] * totals[None]
-    order = rng.permutation(len(counts))
-    order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
-    split_of = np.zeros(len(counts), int)
-    for group in order:
-        # The choice that lowers the squared lack most, where rare classes weigh as much as others.
-        split_of[group] = chosen = np.argmax((counts[group] / totals) @ lacking.T)
-        lacking[chosen] -= counts[group]
-    return [np.flatnonzero(split_of[groups] == part) for part in range(len(shares))]
-
-
-def _cut_by_time(times: Float[np.ndarray, " n"], shares: Sequence[float]) -> list[np.ndarray]:
-    """Cuts the rows in the order of their times, and never between equal times."""
-    order = np.argsort(times, kind="stable")
-    ends = np.round(np.cumsum(shares) * len(order)).astype(int)[:-1]
-    sorted_times = times[order]
-    for i, end in enumerate(ends):
-        while 0 < ends[i] < len(order) and sorted_times[ends[i]] == sorted_times[end - 1]:
-            ends[i] += 1
-    return np.split(order, ends)
-
-
-def _read_times(
-    name: str, cells: Sequence[Any], place: Callable[[int], str]
-) -> Float[np.ndarray, " n"]:
-    """Converts cells to numbers: as they are, or as seconds since 1970."""
-    if all(is_number(cell) and not isinstance(cell, bool) for cell in cells):
-        return np.array([float(cell) for cell in cells])
-    times = []
-    for row, cell in enumerate(cells):
-        try:
-            times.append(parse_moment(feature_to_python(cell), None, "UTC").timestamp())
-        except ValueError as error:
-            raise ValueError(f"{place(row)}, {name!r}: {error}") from None
-    return np.array(times)
 
 
 def _merge_folds(parts: Sequence[np.ndarray], fold: int) -> list[np.ndarray]:
