@@ -1,6 +1,7 @@
 """A data set: its modalities, its tasks, and the sources of each split's examples."""
 
 import dataclasses
+import types
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -109,6 +110,28 @@ class Arrays:
         return Batch(*({k: v[indices] for k, v in part.items()} for part in self.batch))
 
 
+class Preparation(NamedTuple):
+    """How values of one modality became the arrays that the model takes.
+
+    Attributes:
+      kind: the kind of column (see `mmjax.data.kinds`) that reads them; None for arrays.
+      learned: what the kind's `learn` found in the training split.
+      dtype: type of the arrays.
+      scale: the standardization (see `mmjax.data.normalize.Scale`); None if there is none.
+      lengths: name of the array of lengths, for sequences that are padded already.
+
+    Example:
+      >>> Preparation(dtype="uint8").kind is None
+      True
+    """
+
+    kind: Any = None
+    learned: Mapping[str, Any] = types.MappingProxyType({})
+    dtype: str = "float32"
+    scale: Any = None
+    lengths: str | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """A named data set with its splits, usually "train", "validation" and "test".
@@ -119,6 +142,8 @@ class Dataset:
       tasks: its prediction targets, by name.
       splits: the source of each split's examples.
       facts: what else is known about the data, such as the best possible accuracy.
+      preparations: {modality: how its values became arrays}; `mmjax.load` prepares new examples in
+        the same way. A modality that is not in it takes arrays as they are.
     """
 
     name: str
@@ -126,6 +151,7 @@ class Dataset:
     tasks: Mapping[str, Task]
     splits: Mapping[str, Source]
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    preparations: Mapping[str, Preparation] = dataclasses.field(default_factory=dict)
 
 
 def select_modalities_and_tasks(

@@ -26,7 +26,7 @@ class PiecewiseLinearEncoder(nn.Module):
 
     Attributes:
       bins: largest number of bins of a feature.
-      edges: per feature its edges, increasing; () lets an `Experiment` compute them.
+      edges: per feature its edges, increasing; None lets an `Experiment` compute them.
       width: of the embedding of a feature.
       encoder: gets the embeddings [b d width]; `Features()` makes each a token of the model.
 
@@ -41,14 +41,14 @@ class PiecewiseLinearEncoder(nn.Module):
     """
 
     bins: int = 16
-    edges: tuple[tuple[float, ...], ...] = ()
+    edges: tuple[tuple[float, ...], ...] | None = None
     width: int = 24
     encoder: nn.Module = MLPEncoder()
 
     @nn.nowrap
     def needs_inputs(self) -> bool:
         """Returns whether `learn_from_inputs` has something to compute."""
-        return not self.edges
+        return self.edges is None
 
     @nn.nowrap
     def learn_from_inputs(self, x: Num[np.ndarray, "n d"]) -> Any:
@@ -65,13 +65,14 @@ class PiecewiseLinearEncoder(nn.Module):
           ValueError: if there are no edges, or those of another number of features.
         """
         x = check_vectors(x, "PiecewiseLinearEncoder")
-        if len(self.edges) != x.shape[1]:
+        edges = self.edges or ()
+        if len(edges) != x.shape[1]:
             raise ValueError(
-                f"PiecewiseLinearEncoder has edges for {len(self.edges)} features but got "
+                f"PiecewiseLinearEncoder has edges for {len(edges)} features but got "
                 f"{x.shape[1]}; outside of an Experiment, give it edges=compute_bin_edges(x, bins) "
                 "of training examples x [n d]."
             )
-        passed = encode_piecewise_linearly(x, self.edges)
+        passed = encode_piecewise_linearly(x, edges)
         embedded = nn.relu(PerFeatureDense(self.width, name="embed")(passed))
         return self.encoder(embedded, None, train=train)
 

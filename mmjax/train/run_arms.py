@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from mmjax import files
+from mmjax.data.spec import write_spec
 from mmjax.experiment import Experiment
 from mmjax.files.run_files import read_result_file
 from mmjax.train.checkpoint import Checkpoints, hash_arrays
@@ -73,6 +74,8 @@ def run(
                 directory.mkdir(parents=True, exist_ok=True)
                 if is_first:
                     run_report.print_arm(arm, experiment, seeds, chosen)
+                    model = experiment.model
+                    write_spec(directory, experiment.data, model.heads, model.encoders)
                 fitted = fit(
                     experiment,
                     directory,

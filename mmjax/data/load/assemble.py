@@ -3,11 +3,12 @@
 import dataclasses
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-from mmjax.data.dataset import Arrays, Dataset, Modality, Source, Task
+from mmjax.data.dataset import Arrays, Dataset, Modality, Preparation, Source, Task
 from mmjax.data.describe.announce import announce_once, summarize_dataset
 from mmjax.data.duplicates import warn_about_duplicates
 from mmjax.data.leaks import warn_about_giveaways
@@ -78,6 +79,7 @@ def build_dataset(
     splits: Mapping[str, Examples],
     *,
     modalities: Mapping[str, Modality],
+    kinds: Mapping[str, tuple[Any, Mapping[str, Any]]],
     tasks: Mapping[str, Task | None],
     in_memory: bool,
     standardise: Sequence[str] | None,
@@ -89,6 +91,7 @@ def build_dataset(
       name: name of the data set.
       splits: {split: its examples}.
       modalities: the modalities except for their shapes.
+      kinds: {modality: its kind of column, if it has one, and what the kind has learned}.
       tasks: the tasks; None: inferred from the training split.
       in_memory: whether all examples are kept decoded; otherwise they are read on demand.
       standardise: modalities that get mean 0 and standard deviation 1 over the training split;
@@ -136,7 +139,14 @@ def build_dataset(
             else _make_decoding_source(examples, *arguments)
         )
         digests[split] = scans[split].digests
-    data = Dataset(name, modalities, all_tasks, sources, {"skipped": skipped} if skipped else {})
+    preparations = {
+        m: Preparation(
+            *kinds[m], str(np.dtype(np.float32) if m in scales else dtypes[m]), scales.get(m)
+        )
+        for m in modalities
+    }
+    facts = {"skipped": skipped} if skipped else {}
+    data = Dataset(name, modalities, all_tasks, sources, facts, preparations)
 
     def place(split: str, row: int) -> str:
         return splits[split].place(scans[split].rows[row])

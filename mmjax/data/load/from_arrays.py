@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.data.dataset import Arrays, Dataset, Modality, Task
+from mmjax.data.dataset import Arrays, Dataset, Modality, Preparation, Task
 from mmjax.data.kinds.point_cloud import PointCloud
 from mmjax.data.limits import MAX_BYTES
 from mmjax.data.load.array_columns import (
@@ -139,7 +139,8 @@ def from_arrays(
             encoded = encode_targets(t, task, rows, _make_place_formatter(split))
             batches[split].targets[t], batches[split].labeled[t] = encoded
         validate_split(name, split, batches[split], specs, all_tasks)
-    return _finish_dataset(name, batches, specs, all_tasks, standardise)
+    prepared = {m: Preparation(kind=clouds.get(m), lengths=lengths.get(m)) for m in specs}
+    return _finish_dataset(name, batches, specs, all_tasks, standardise, prepared)
 
 
 def _check_distinct(what: str, names: Sequence[Any]) -> None:
@@ -256,6 +257,7 @@ def _finish_dataset(
     modalities: Mapping[str, Modality],
     tasks: Mapping[str, Task],
     standardise: Sequence[str] | None,
+    preparations: Mapping[str, Preparation],
 ) -> Dataset:
     train, is_standardized = batches["train"], make_standardize_filter(standardise)
     scales, counts = {}, {}
@@ -270,7 +272,11 @@ def _finish_dataset(
     for split, batch in batches.items():
         digests[split] = _hash_examples(batch)
         sources[split] = Arrays(standardize_batch(batch, modalities, scales))
-    data = Dataset(name, modalities, tasks, sources)
+    dtypes = {m: str(x.dtype) for m, x in sources["train"].batch.inputs.items()}
+    prepared = {
+        m: p._replace(dtype=dtypes[m], scale=scales.get(m)) for m, p in preparations.items()
+    }
+    data = Dataset(name, modalities, tasks, sources, preparations=prepared)
     return check_and_announce(
         data, batches, counts, digests, lambda split, row: _make_place_formatter(split)(row)
     )

@@ -94,6 +94,7 @@ def from_table(
         name or train[0].path.stem,
         {s: TableRows(part, rows, readers, labels) for s, (part, rows) in parts.items()},
         modalities={m: r.spec.declare_modality(r.learned) for m, r in readers.items()},
+        kinds={m: (r.spec, r.learned) for m, r in readers.items()},
         tasks={t: spec.declare_task() for t, spec in labels.items()},
         in_memory=in_memory,
         standardise=standardise,

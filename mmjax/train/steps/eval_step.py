@@ -36,27 +36,33 @@ def make_eval_step(
       compute_dtype: "float32" or "bfloat16".
       axis_name: name of the device axis, over which statistics are summed.
     """
-    tasks = get_task_names(model)
 
     def eval_step(params: Params, batch: Batch) -> Statistics:
         options: Any = {"compute_dtype": compute_dtype, "train": False}
         features = compute_features(model, params, batch, **options)
         predictions = compute_predictions(model, params, features, **options)
-        losses = sum_losses(model, predictions, batch, tasks)
-        counts = count_labels(batch, tasks)
-        targets = zero_missing_targets(batch)
-        sums = {}
-        for i, task in enumerate(tasks):
-            examples = jax.vmap(model.heads[task].statistics)(predictions[task], targets[task])
-            reserved = sorted({"loss", "examples"} & set(examples))
-            if reserved:
-                raise ValueError(
-                    f"The head of task {task!r} has statistics named {reserved}, which evaluation "
-                    "adds itself; give them other names."
-                )
-            labeled = batch.labeled[task]
-            totals = jax.tree.map(lambda x, labeled=labeled: sum_masked(x, labeled), examples)
-            sums[task] = totals | {"loss": losses[i], "examples": counts[i]}
+        sums = compute_statistics(model, predictions, batch)
         return sums if axis_name is None else jax.lax.psum(sums, axis_name)
 
     return eval_step
+
+
+def compute_statistics(model: Model, predictions: dict[str, Array], batch: Batch) -> Statistics:
+    """Computes the statistics of predictions for a batch; see `make_eval_step`."""
+    tasks = get_task_names(model)
+    losses = sum_losses(model, predictions, batch, tasks)
+    counts = count_labels(batch, tasks)
+    targets = zero_missing_targets(batch)
+    sums = {}
+    for i, task in enumerate(tasks):
+        examples = jax.vmap(model.heads[task].statistics)(predictions[task], targets[task])
+        reserved = sorted({"loss", "examples"} & set(examples))
+        if reserved:
+            raise ValueError(
+                f"The head of task {task!r} has statistics named {reserved}, which evaluation "
+                "adds itself; give them other names."
+            )
+        labeled = batch.labeled[task]
+        totals = jax.tree.map(lambda x, labeled=labeled: sum_masked(x, labeled), examples)
+        sums[task] = totals | {"loss": losses[i], "examples": counts[i]}
+    return sums
