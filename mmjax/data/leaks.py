@@ -11,6 +11,7 @@ from jaxtyping import Float, Shaped
 from mmjax.data.dataset import Arrays, Dataset, Modality
 
 _MIN_EXAMPLES = 30  # fewer agree by chance
+_MIN_PER_CLASS = 5  # on average
 _MAX_EXAMPLES = 20_000  # looked at per modality, spread over the training split
 _MAX_FEATURES = 1000  # of a vector; more are measurements, not columns
 _MAX_STEPS = 64  # of a sequence that may be a name
@@ -76,7 +77,10 @@ def _gives_away(
         return values.dtype.kind == "f" and abs(_correlate(values, y)) >= _MIN_CORRELATION
     distinct, codes = np.unique(values, return_inverse=True)
     classes, y = np.unique(y, return_inverse=True)
-    if not 2 <= len(distinct) <= 2 * len(classes) or len(classes) < 2:
+    # Values that are all different agree with classes that are all different.
+    if len(classes) < 2 or len(y) < _MIN_PER_CLASS * len(classes):
+        return False
+    if not 2 <= len(distinct) <= 2 * len(classes):
         return False
     counts = np.zeros((len(distinct), len(classes)))
     np.add.at(counts, (codes.reshape(-1), y), 1)

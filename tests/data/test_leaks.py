@@ -39,6 +39,7 @@ def test_what_is_one_to_one_with_the_target_is_named(x, y, what):
         (np.where(RNG.random(COUNT) < 0.05, 0, LABELS), LABELS),
         (NOISE + 0.05 * RNG.normal(size=COUNT), NOISE),
         (NOISE[:20], NOISE[:20]),  # so few may agree by chance
+        (NOISE, np.arange(COUNT)),  # all are different
     ],
 )
 def test_what_only_predicts_the_target_is_not(x, y):

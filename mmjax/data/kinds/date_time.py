@@ -85,7 +85,7 @@ class DateTime(NamedTuple):
             else:
                 angle = 2 * math.pi * shares[part]
                 row += [math.sin(angle), math.cos(angle)]
-        return np.array(row, np.float32)
+        return np.array(row, np.float64)
 
     def read_feature(self, values: Sequence[Any], learned: Learned) -> np.ndarray | None:
         """Reads a text or a date; None if it is empty."""

@@ -60,7 +60,7 @@ class Numbers(NamedTuple):
         names = (self.columns,) if isinstance(self.columns, str) else self.columns
         if "fills" in learned:
             values = [None if cell is None else parse_number(cell) for cell in cells]
-            return fill_gaps(values, names, learned).astype(np.float32)
+            return fill_gaps(values, names, learned)
         numbers: list[float] = []
         for cell, name in zip(cells, names, strict=True):
             if cell is None:
@@ -70,7 +70,7 @@ class Numbers(NamedTuple):
                 if _is_vector(cell)
                 else [parse_number(cell)]
             )
-        return np.array(numbers, np.float32)
+        return np.array(numbers, np.float64)
 
     def read_feature(self, values: Sequence[Any], learned: Learned) -> np.ndarray | None:
         """Concatenates tensors of one axis; None if all numbers are NaN."""

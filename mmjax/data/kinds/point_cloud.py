@@ -65,7 +65,7 @@ class PointCloud(NamedTuple):
         points = [[parse_number(number) for number in point] for point in cells[0]]
         if len({len(point) for point in points}) > 1:
             raise ValueError("its points have different numbers of coordinates.")
-        return _check_points(np.array(points, np.float32)) if points else None
+        return _check_points(np.array(points, np.float64)) if points else None
 
     def read_feature(self, values: Sequence[Any], learned: Learned) -> np.ndarray | None:
         """Converts a tensor [n d]; None if it is empty or all NaN."""

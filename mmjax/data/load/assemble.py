@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from mmjax.data.dataset import Arrays, Dataset, Modality, Preparation, Source, Task
 from mmjax.data.describe.announce import announce_once, summarize_dataset
-from mmjax.data.duplicates import warn_about_duplicates
+from mmjax.data.duplicates import Digests, warn_about_duplicates
 from mmjax.data.leaks import warn_about_giveaways
 from mmjax.data.load.complete_task import infer_or_complete_task
 from mmjax.data.load.labels import encode_targets
@@ -21,7 +21,13 @@ from mmjax.data.load.scan_split import (
     merge_modality_stats,
     scan_split,
 )
-from mmjax.data.normalize import Scale, StandardizedSource, compute_scale, standardize_batch
+from mmjax.data.normalize import (
+    Scale,
+    StandardizedSource,
+    compute_scale,
+    find_constants,
+    standardize_batch,
+)
 from mmjax.data.unknown_tokens import describe_unknown_tokens
 from mmjax.data.validate import check_label_variety
 from mmjax.masks import pad_ragged
@@ -121,8 +127,15 @@ def build_dataset(
     # Shapes come from all splits, everything else that is learned from the training split.
     stats, train_stats = _merge_splits(scans, sequences), scans["train"].stats
     modalities = {m: modalities[m]._replace(shape=s.shape) for m, s in stats.items()}
-    dtypes = {m: s.dtype for m, s in stats.items()}
-    scales = {m: compute_scale(s.moments) for m, s in train_stats.items() if s.moments}
+    moments = {m: s.moments for m, s in train_stats.items() if s.moments}
+    scales = {m: compute_scale(values) for m, values in moments.items()}
+    constants = {m: find_constants(values) for m, values in moments.items()}
+    # Double precision is needed until the mean has been subtracted.
+    wide = np.dtype(np.float64)
+    dtypes = {
+        m: np.dtype(np.float32) if s.dtype == wide and m not in scales else s.dtype
+        for m, s in stats.items()
+    }
     counts = {m: s.examples for m, s in train_stats.items()}
     all_tasks = {}
     for t, task in tasks.items():
@@ -151,15 +164,16 @@ def build_dataset(
     def place(split: str, row: int) -> str:
         return splits[split].place(scans[split].rows[row])
 
-    return check_and_announce(data, labels, counts, digests, place)
+    return check_and_announce(data, labels, counts, digests, place, constants)
 
 
 def check_and_announce(
     data: Dataset,
     labels: Mapping[str, Batch],
     counts: Mapping[str, int],
-    digests: Mapping[str, Sequence[bytes]],
+    digests: Mapping[str, Digests],
     place: Callable[[str, int], str],
+    constants: Mapping[str, Bool[np.ndarray, " d"]],
 ) -> Dataset:
     """Checks the labels, warns of examples that several splits share, and prints a summary.
 
@@ -169,6 +183,7 @@ def check_and_announce(
       counts: {modality: number of training examples that have it}.
       digests: {split: hashes of its examples}.
       place: returns where the row of a split is, for messages.
+      constants: {modality: which of its features have one value in all training examples}.
 
     Raises:
       ValueError: if a task has labels of fewer than two classes.
@@ -177,7 +192,7 @@ def check_and_announce(
         check_label_variety(data.name, split, batch, data.tasks)
     warn_about_duplicates(data.name, digests, place)
     warn_about_giveaways(data)
-    summary = summarize_dataset(data, counts, labels["train"])
+    summary = summarize_dataset(data, counts, labels["train"], constants)
     announce_once("\n".join([summary, *describe_unknown_tokens(data)]))
     return data
 

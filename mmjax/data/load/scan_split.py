@@ -197,9 +197,17 @@ def merge_modality_stats(
 
 
 def _check_finite(name: str, value: np.ndarray, place: Callable[[int], str], row: int) -> None:
-    if value.dtype.kind == "f" and not np.isfinite(value).all():
+    if value.dtype.kind != "f":
+        return
+    if not np.isfinite(value).all():
         bad = value[~np.isfinite(value)][0]
         raise ValueError(f"{place(row)}: modality {name!r} has {bad}; every number must be finite.")
+    if value.dtype.itemsize > 4 and np.abs(value).max() > np.finfo(np.float32).max:
+        raise ValueError(
+            f"{place(row)}: modality {name!r} has numbers beyond 32 bits, such as "
+            f"{value[np.abs(value).argmax()] if value.ndim == 1 else np.abs(value).max()}; rescale "
+            "them."
+        )
 
 
 def _update_moments(

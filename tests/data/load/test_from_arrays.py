@@ -240,7 +240,7 @@ BAD = [
         "row 0 of 'train': 'vector' is masked in part",
     ),
     ({"vector": np.full((40, 4), np.nan)}, "no training example has modality 'vector'"),
-    ({"vector": np.full((40, 4), 2**40)}, "whole numbers beyond 32 bits"),
+    ({"vector": np.full((40, 4), 2**40)}, "has 1099511627776 in row 0, which is beyond 32 bits"),
 ]
 
 
