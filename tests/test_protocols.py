@@ -12,7 +12,7 @@ from mmjax.protocols import Encoder, Fusion, Head, Objective, Sharing
 BACKBONES = {name for name in backbones.__all__ if isinstance(getattr(backbones, name), type)}
 # The names of each package that are not parts.
 OTHERS = {
-    Encoder: (encoders, {"Cell", "elman", "gru", "lstm"}),
+    Encoder: (encoders, {"Cell", "compute_bin_edges", "elman", "gru", "lstm"}),
     Fusion: (fusion, {"pool"}),
     Sharing: (sharing, {"Copies", "copied"}),
     Head: (heads, {"Better", "Loss"}),

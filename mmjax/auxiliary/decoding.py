@@ -68,8 +68,8 @@ class MLPDecoder(nn.Module):
 class Decoders(nn.Module):
     """One decoder and one likelihood per modality.
 
-    The targets are the inputs: floats as they are, uint8 pixels brought to [0, 1], other integers
-    as class indices.
+    The targets are the inputs: floats as they are, uint8 and uint16 pixels brought to [0, 1], other
+    integers as class indices.
 
     Attributes:
       modules: {modality: any Flax module [b d] -> [b *shape], or logits [b *shape vocabulary]};
@@ -170,7 +170,7 @@ def _resolve_likelihood(
       ValueError: if it does not fit the input's type, or is unknown.
     """
     integers = jnp.issubdtype(x.dtype, jnp.integer)
-    tokens = integers and x.dtype != jnp.uint8
+    tokens = integers and x.dtype not in (jnp.uint8, jnp.uint16)
     if likelihood is None:
         return "categorical" if tokens else "gaussian"
     if likelihood == "categorical" and integers:

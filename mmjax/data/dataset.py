@@ -32,6 +32,16 @@ class Modality(NamedTuple):
     vocabulary: tuple[str, ...] = ()
     parts: Mapping[str, "Modality"] = {}
 
+    def list_unknown_tokens(self) -> tuple[int, ...]:
+        """Lists the tokens that stand for what the training split does not have.
+
+        Example:
+          >>> Modality((5,), True, ("padding", "unknown", "cat")).list_unknown_tokens()
+          (1,)
+        """
+        names = self.vocabulary[:2]
+        return (1,) if names == ("padding", "unknown") else ()
+
     def describe(self) -> str:
         """Describes the shape of an example."""
         if self.parts:
@@ -44,13 +54,16 @@ class Task(NamedTuple):
     """One prediction target.
 
     Attributes:
-      kind: "classification" (target: class index), "multilabel" (target: 0 or 1 per class),
-        "regression" (target: float), "ordinal" (target: index of a class in an order), "sequence"
-        (target: class index per step, or -1), "segmentation" (target: class index per pixel, or
-        -1) or "depth" (target: positive float per pixel, or 0); -1 and 0 mean "no label".
+      kind: "classification" (target: class index, or one share per class), "multilabel" (target: 0
+        or 1 per class), "regression" (target: float, or a vector of them), "ordinal" (target:
+        index of a class in an order), "sequence" (target: class index per step, or -1),
+        "segmentation" (target: class index per pixel, or -1) or "depth" (target: positive float
+        per pixel, or 0); -1 and 0 mean "no label".
       classes: names of the classes, for all kinds except regression and depth.
       unit: unit of the target of a regression or a depth.
-      shape: shape of one example's target, for the last three kinds: (time,) or (rows, columns).
+      shape: shape of one example's target: (time,) or (rows, columns) for the last three kinds,
+        (classes,) for shares, the length of a vector, otherwise ().
+      partial: whether a multi-label target is -1 for classes whose label is unknown.
 
     Example:
       >>> Task("classification", classes=("cat", "dog")).classes
@@ -69,6 +82,7 @@ class Task(NamedTuple):
     classes: tuple[str, ...] = ()
     unit: str = ""
     shape: tuple[int, ...] = ()
+    partial: bool = False
 
 
 @runtime_checkable

@@ -34,6 +34,7 @@ class Spec(NamedTuple):
       preparations: {modality: how its values become arrays}.
       table_options: options with which its tables were read, such as the separator.
       heads: {task: {field: number}} of the trained heads, some of which come from the labels.
+      encoders: {modality: {field: numbers}} of the encoders that learn from the inputs.
     """
 
     name: str
@@ -42,14 +43,20 @@ class Spec(NamedTuple):
     preparations: Mapping[str, Preparation]
     table_options: Mapping[str, Any] = types.MappingProxyType({})
     heads: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({})
+    encoders: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({})
 
 
-def make_spec(data: Dataset, heads: Mapping[str, Any] = types.MappingProxyType({})) -> Spec:
+def make_spec(
+    data: Dataset,
+    heads: Mapping[str, Any] = types.MappingProxyType({}),
+    encoders: Mapping[str, Any] = types.MappingProxyType({}),
+) -> Spec:
     """Collects what a data set learned; one training example tells the types of plain arrays.
 
     Args:
       data: the data set.
       heads: {task: head} of the model.
+      encoders: {modality: encoder} of the model.
 
     Example:
       >>> from mmjax.data import interactions
@@ -63,9 +70,11 @@ def make_spec(data: Dataset, heads: Mapping[str, Any] = types.MappingProxyType({
         for m in unknown:
             preparations[m] = Preparation(dtype=str(np.asarray(example.inputs[m]).dtype))
     options = data.facts.get("table_options", {})
-    numbers = {task: _list_numbers(head) for task, head in heads.items()}
+    head_numbers = {task: _list_numbers(head) for task, head in heads.items()}
+    learners = {m: e for m, e in encoders.items() if hasattr(e, "learn_from_inputs")}
+    encoder_numbers = {m: _list_numbers(encoder) for m, encoder in learners.items()}
     modalities, tasks = dict(data.modalities), dict(data.tasks)
-    return Spec(data.name, modalities, tasks, preparations, options, numbers)
+    return Spec(data.name, modalities, tasks, preparations, options, head_numbers, encoder_numbers)
 
 
 def select_spec(spec: Spec, modalities: Collection[str], tasks: Collection[str]) -> Spec:
@@ -91,29 +100,39 @@ def select_spec(spec: Spec, modalities: Collection[str], tasks: Collection[str])
     )
 
 
-def write_spec(directory: Path, data: Dataset, heads: Mapping[str, Any]) -> None:
-    """Writes the spec of a data set and of a model's heads into the directory of an arm."""
-    files.write_json(directory / SPEC_FILE, convert_spec_to_json(make_spec(data, heads)))
+def write_spec(
+    directory: Path, data: Dataset, heads: Mapping[str, Any], encoders: Mapping[str, Any]
+) -> None:
+    """Writes the spec of a data set, and of a model's parts, into the directory of an arm."""
+    spec = make_spec(data, heads, encoders)
+    files.write_json(directory / SPEC_FILE, convert_spec_to_json(spec))
 
 
-def fill_head(head: Any, numbers: Mapping[str, Any]) -> Any:
-    """Returns a head with the stored numbers in place of fields that are None."""
+def fill_part(part: Any, numbers: Mapping[str, Any]) -> Any:
+    """Returns a head or an encoder with the stored numbers in place of fields that are None."""
     missing = {}
     for name, value in numbers.items():
-        if getattr(head, name, value) is None:
+        if getattr(part, name, value) is None:
             missing[name] = value
-    return head.clone(**missing) if missing else head
+    return part.clone(**missing) if missing else part
 
 
-def _list_numbers(head: Any) -> dict[str, Any]:
-    """Lists the fields of a head that are numbers, or tuples of numbers."""
+def _list_numbers(part: Any) -> dict[str, Any]:
+    """Lists the fields of a head or an encoder that are numbers, or tuples of numbers."""
     numbers = {}
-    for field in dataclasses.fields(head):
-        value = getattr(head, field.name)
-        parts = value if isinstance(value, tuple) else (value,)
-        if all(isinstance(part, int | float) for part in parts):
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if _holds_numbers(value):
             numbers[field.name] = value
     return numbers
+
+
+def _holds_numbers(value: Any) -> bool:
+    return (
+        all(map(_holds_numbers, value))
+        if isinstance(value, tuple)
+        else isinstance(value, int | float)
+    )
 
 
 def read_spec(directory: Path) -> Spec | None:
@@ -143,6 +162,7 @@ def convert_spec_to_json(spec: Spec) -> dict[str, Any]:
         "preparations": {m: _convert_preparation(p) for m, p in spec.preparations.items()},
         "table_options": dict(spec.table_options),
         "heads": {task: dict(numbers) for task, numbers in spec.heads.items()},
+        "encoders": {m: dict(numbers) for m, numbers in spec.encoders.items()},
     }
 
 
@@ -167,11 +187,12 @@ def parse_spec(stored: Mapping[str, Any]) -> Spec:
     for m, fields in stored["modalities"].items():
         p = preparations[m]
         # The kind says which subclass of `Modality` it is.
-        declared = p.kind.declare_modality(p.learned.get("words", {})) if p.kind else Modality(())
+        declared = p.kind.declare_modality(p.learned) if p.kind else Modality(())
         modalities[m] = declared._replace(**_convert_to_tuples(fields))
     tasks = {t: Task(**_convert_to_tuples(fields)) for t, fields in stored["tasks"].items()}
     options, heads = dict(stored["table_options"]), _convert_to_tuples(stored["heads"])
-    return Spec(stored["name"], modalities, tasks, preparations, options, heads)
+    encoders = _convert_to_tuples(stored.get("encoders", {}))
+    return Spec(stored["name"], modalities, tasks, preparations, options, heads, encoders)
 
 
 def _convert_preparation(preparation: Preparation) -> dict[str, Any]:

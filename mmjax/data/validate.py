@@ -73,6 +73,8 @@ def check_label_variety(name: str, split: str, batch: Batch, tasks: Mapping[str,
     """
     for task, spec in tasks.items():
         targets = np.asarray(batch.targets[task])[np.asarray(batch.labeled[task])]
+        if spec.kind == "classification" and spec.shape:
+            targets = targets.argmax(axis=1)  # the class with the largest share
         if len(targets) == 0:
             what = "has no labels"
         elif spec.kind in _CLASS_INDEX_KINDS and (only := _find_only_class(targets)) is not None:

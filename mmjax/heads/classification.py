@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 import numpy as np
-from jaxtyping import Array, Float, Integer
+from jaxtyping import Array, Float, Num
 
 from mmjax import losses, metrics
 from mmjax.data.dataset import Task
@@ -21,12 +21,12 @@ from mmjax.metrics import Statistics
 
 
 class Classification(nn.Module):
-    """One of several classes.
+    """One of several classes, whose labels may be soft: one share per class.
 
     Attributes:
       classes: number of classes.
       hidden: widths of Dense + ReLU layers before the last.
-      loss: (logits [c], class index) -> scalar.
+      loss: (logits [c], class index) -> scalar; for soft labels (logits [c], shares [c]) -> scalar.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -52,14 +52,15 @@ class Classification(nn.Module):
 
     @nn.nowrap
     def example_loss(
-        self, prediction: Float[Array, " c"], target: Integer[Array, ""]
+        self, prediction: Float[Array, " c"], target: Num[Array, "*c"]
     ) -> Float[Array, ""]:
         """Computes the loss of one example."""
         return self.loss(prediction, target)
 
     @nn.nowrap
-    def statistics(self, prediction: Float[Array, " c"], target: Integer[Array, ""]) -> Statistics:
-        """Computes one example's confusion matrix."""
+    def statistics(self, prediction: Float[Array, " c"], target: Num[Array, "*c"]) -> Statistics:
+        """Computes one example's confusion matrix; of soft labels the largest counts."""
+        target = target.argmax() if target.ndim else target
         return {"confusion": metrics.confusion(prediction, target)}
 
     @nn.nowrap

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
@@ -16,17 +17,22 @@ from mmjax.heads.base import (
     apply_output_layers,
     check_class_count,
     check_task_kind,
+    mean_labeled_loss,
+    split_class_labels,
 )
 from mmjax.metrics import Statistics
 
 
 class MultiLabel(nn.Module):
-    """Any subset of several classes.
+    """Any subset of several classes; with `partial`, a target of -1 is an unknown label.
+
+    Unknown labels count neither in the loss, a mean over the known ones, nor in the metrics.
 
     Attributes:
       classes: number of classes.
       hidden: widths of Dense + ReLU layers before the last.
-      loss: (logits [c], 0 or 1 [c]) -> scalar.
+      loss: (logits [c], 0 or 1 [c]) -> scalar; with `partial`, called for one class at a time.
+      partial: whether targets may be -1.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -41,6 +47,7 @@ class MultiLabel(nn.Module):
     classes: int
     hidden: tuple[int, ...] = ()
     loss: Loss = losses.binary_cross_entropy
+    partial: bool = False
 
     features: ClassVar[Features] = "vector"
     metrics: ClassVar[Mapping[str, Better]] = {"macro_f1": "max", "micro_f1": "max"}
@@ -55,12 +62,21 @@ class MultiLabel(nn.Module):
         self, prediction: Float[Array, " c"], target: Shaped[Array, " c"]
     ) -> Float[Array, ""]:
         """Computes the loss of one example."""
-        return self.loss(prediction, target)
+        if not self.partial:
+            return self.loss(prediction, target)
+        return mean_labeled_loss(
+            lambda logit, label: self.loss(logit[None], label[None]),
+            prediction,
+            *split_class_labels(target),
+        )
 
     @nn.nowrap
     def statistics(self, prediction: Float[Array, " c"], target: Shaped[Array, " c"]) -> Statistics:
         """Computes one example's hits and misses per class."""
-        return metrics.hits(prediction, target)
+        counts = metrics.hits(prediction, target)
+        if self.partial:
+            counts = {name: jnp.where(target >= 0, n, 0) for name, n in counts.items()}
+        return counts
 
     @nn.nowrap
     def summary(self, statistics: Mapping[str, Any]) -> dict[str, float]:
@@ -80,3 +96,8 @@ class MultiLabel(nn.Module):
         """Raises ValueError unless the head fits the task."""
         check_task_kind(self, task, name, "multilabel")
         check_class_count(task, name, self.classes)
+        if task.partial and not self.partial:
+            raise ValueError(
+                f"Task {name!r} has unknown labels; set the head's partial to True, so that they "
+                "count neither in the loss nor in the metrics."
+            )

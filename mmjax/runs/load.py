@@ -11,9 +11,10 @@ from mmjax import config as configs
 from mmjax import files
 from mmjax.config import trust
 from mmjax.config.trust import Trust
-from mmjax.data.spec import SPEC_FILE, fill_head, make_spec, read_spec, select_spec
+from mmjax.data.spec import SPEC_FILE, Spec, fill_part, make_spec, read_spec, select_spec
 from mmjax.experiment import Experiment
 from mmjax.files.run_files import check_arm_names, is_directory_name, read_config_file
+from mmjax.model import Model
 from mmjax.runs.best_params import list_finished_seeds, read_best_params
 from mmjax.runs.experiment_code import restore_modules_afterwards
 from mmjax.runs.stored_experiment import load_experiment_config, load_stored_code
@@ -62,9 +63,8 @@ def load(
     spec, stored = read_spec(home.directory), _build_model(home, experiment, permitted)
     if stored is None or spec is None:
         whole = _build_instead(home, make_experiment, spec is None)
-        spec, stored = make_spec(whole.data, whole.model.heads), _describe_model(whole)
-    heads = {t: fill_head(head, spec.heads.get(t, {})) for t, head in stored.model.heads.items()}
-    model = stored.model.clone(heads=heads)
+        spec, stored = _make_spec(whole), _describe_model(whole)
+    model = _fill_model(stored.model, spec)
     params = read_best_params(home.directory, seeds)
     if len(seeds) == 1:
         params = jax.tree.map(lambda x: x[0], params)
@@ -77,6 +77,21 @@ def load(
         batch_size=stored.batch_size,
         make_experiment=make_experiment,
     )
+
+
+def _make_spec(experiment: Experiment) -> Spec:
+    model = experiment.model
+    return make_spec(experiment.data, model.heads, model.encoders)
+
+
+def _fill_model(model: Model, spec: Spec) -> Model:
+    """Returns the model with what its parts learned from the training split."""
+    encoders, heads = {}, {}
+    for modality, encoder in model.encoders.items():
+        encoders[modality] = fill_part(encoder, spec.encoders.get(modality, {}))
+    for task, head in model.heads.items():
+        heads[task] = fill_part(head, spec.heads.get(task, {}))
+    return model.clone(encoders=encoders, heads=heads)
 
 
 class ArmHome(NamedTuple):

@@ -231,9 +231,10 @@ def make_trained(experiment: Experiment, params: Any, seeds: Sequence[int]) -> T
     if len(seeds) == 1:
         params = jax.tree.map(lambda x: x[0], params)
     model = experiment.model
+    spec = make_spec(experiment.data, model.heads, model.encoders)
     return Trained(
         model=model,
-        spec=select_spec(make_spec(experiment.data, model.heads), model.encoders, model.heads),
+        spec=select_spec(spec, model.encoders, model.heads),
         seeds=tuple(seeds),
         variables={"params": params},
         compute_dtype=experiment.compute_dtype,

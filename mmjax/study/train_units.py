@@ -201,7 +201,8 @@ def _finish_unit(
         stacked = jax.tree.map(lambda *x: jnp.stack(x), *states)
         checkpoints.save(max(p.fitted.state.steps_done for p in pieces), stacked)
         checkpoints.close()
-        write_spec(unit.home, experiment.data, experiment.model.heads)
+        model = experiment.model
+        write_spec(unit.home, experiment.data, model.heads, model.encoders)
     files.write_json(unit.home / "result.json", _merge_results(parts))
     trainer.record_end(unit)
 

@@ -74,7 +74,8 @@ def run(
                 directory.mkdir(parents=True, exist_ok=True)
                 if is_first:
                     run_report.print_arm(arm, experiment, seeds, chosen)
-                    write_spec(directory, experiment.data, experiment.model.heads)
+                    model = experiment.model
+                    write_spec(directory, experiment.data, model.heads, model.encoders)
                 fitted = fit(
                     experiment,
                     directory,

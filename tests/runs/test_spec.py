@@ -8,13 +8,24 @@ import pytest
 
 from mmjax import data, files
 from mmjax.data.dataset import Dataset, Modality, Preparation, Task
-from mmjax.data.kinds import INPUT_KINDS, Audio, Image, Numbers, PointCloud, Text
+from mmjax.data.kinds import (
+    INPUT_KINDS,
+    Audio,
+    Boolean,
+    Category,
+    DateTime,
+    Image,
+    ImageBag,
+    Numbers,
+    PointCloud,
+    Text,
+)
 from mmjax.data.kinds.point_cloud import PointCloudModality
 from mmjax.data.normalize import Scale
 from mmjax.data.spec import (
     Spec,
     convert_spec_to_json,
-    fill_head,
+    fill_part,
     make_spec,
     parse_spec,
     read_spec,
@@ -24,7 +35,11 @@ from mmjax.heads import Classification
 
 # Every kind of column, with fields that are not the default ones, and what it may have learned.
 KINDS = {
-    Numbers: (Numbers(("b", "a")), {}),
+    Numbers: (Numbers(("b", "a"), fill="median"), {"fills": [1 / 3, None], "indicators": [0]}),
+    Boolean: (Boolean(("b", "a")), {"fills": [0.5, 1.0], "indicators": []}),
+    Category: (Category("c", 5), {"tokens": [{"red": 2, "é": 3}], "starts": [0]}),
+    DateTime: (DateTime("t", timezone="Asia/Tokyo"), {"start": 1.7e9, "parts": ["linear"]}),
+    ImageBag: (ImageBag("views", size=(4, 6), fit="pad"), {"bits": 16}),
     Text: (Text("note", level="word", vocabulary=5), {"words": {"cat": 2, "é": 3}}),
     Image: (Image("photo", size=(4, 6), channels=1), {}),
     Audio: (Audio("speech", mels=20), {"rate": 8000}),
@@ -41,7 +56,7 @@ def test_a_kind_comes_back_with_what_it_learned(kind):
     # A third has no exact decimal form; every digit must survive.
     scale = Scale(np.array([1 / 3, 1e300]), np.array([np.pi, 5e-324]))
     preparation = Preparation(*kind, "float32", scale, "ends")
-    modality = kind[0].declare_modality(kind[1].get("words", {}))._replace(shape=(4, 2))
+    modality = kind[0].declare_modality(kind[1])._replace(shape=(4, 2))
     spec = Spec("pets", {"m": modality}, {}, {"m": preparation}, {"separator": ";"})
     again = parse_spec(json.loads(json.dumps(convert_spec_to_json(spec))))
     assert again.modalities == spec.modalities
@@ -64,9 +79,9 @@ def test_numbers_that_a_head_took_from_the_labels_come_back():
     trained = {"size": Standardized(mean=1 / 3, scale=2.0), "kind": Classification(3)}
     spec = make_spec(data.interactions(train=64), trained)
     again = parse_spec(json.loads(json.dumps(convert_spec_to_json(spec))))
-    head = fill_head(Standardized(scale=4.0, hidden=(5,)), again.heads["size"])
+    head = fill_part(Standardized(scale=4.0, hidden=(5,)), again.heads["size"])
     assert (head.mean, head.scale, head.hidden) == (1 / 3, 4.0, (5,))
-    assert fill_head(Classification(3), again.heads["kind"]) == Classification(3)
+    assert fill_part(Classification(3), again.heads["kind"]) == Classification(3)
 
 
 def test_a_point_cloud_stays_one(tmp_path):
@@ -75,7 +90,7 @@ def test_a_point_cloud_stays_one(tmp_path):
     dataset = Dataset(
         "scans", {"scan": modality}, tasks, {}, {}, {"scan": Preparation(PointCloud("scan"))}
     )
-    write_spec(tmp_path, dataset, {})
+    write_spec(tmp_path, dataset, {}, {})
     spec = read_spec(tmp_path)
     assert type(spec.modalities["scan"]) is PointCloudModality
     assert spec.tasks == tasks

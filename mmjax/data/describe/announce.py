@@ -51,7 +51,10 @@ def _describe_task(name: str, task: Task, train: Batch) -> str:
     if task.kind == "regression":
         y = train.targets[name][train.labeled[name]].astype(np.float64)
         unit = f" {task.unit}" if task.unit else ""
-        return f"regression, mean {y.mean():.4g}{unit}, standard deviation {y.std():.4g}{unit}"
+        kind = f"regression of {task.shape[0]} numbers" if task.shape else "regression"
+        return f"{kind}, mean {y.mean():.4g}{unit}, standard deviation {y.std():.4g}{unit}"
+    if task.kind == "depth":
+        return f"depth, {' x '.join(map(str, task.shape))}{f' in {task.unit}' if task.unit else ''}"
     names = ", ".join(task.classes[:8]) + (", ..." if len(task.classes) > 8 else "")
     return f"{task.kind}, {len(task.classes)} classes: {names}"
 

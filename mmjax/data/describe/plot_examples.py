@@ -66,6 +66,8 @@ def format_target(task: Task, target: Any) -> str:
       >>> format_target(Task("multilabel", ("big", "tame")), [0, 1])
       'tame'
     """
+    if task.kind == "classification" and task.shape:
+        return ", ".join(f"{c} {y:.2g}" for c, y in zip(task.classes, target, strict=True))
     if task.kind in ("classification", "ordinal"):
         return task.classes[int(target)]
     if task.kind == "sequence":
@@ -73,7 +75,7 @@ def format_target(task: Task, target: Any) -> str:
     if task.kind in ("segmentation", "depth"):
         return " x ".join(map(str, np.shape(target)))
     if task.kind == "multilabel":
-        return ", ".join(c for c, y in zip(task.classes, target, strict=True) if y) or "none"
+        return ", ".join(c for c, y in zip(task.classes, target, strict=True) if y == 1) or "none"
     numbers = ", ".join(f"{number:.4g}" for number in np.ravel(target))
     return f"{numbers} {task.unit}".strip()
 
@@ -81,7 +83,8 @@ def format_target(task: Task, target: Any) -> str:
 def _draw_modality(row: Any, name: str, spec: Modality, batch: Batch) -> None:
     """Draws one modality of every example, all on one scale and without padding."""
     examples = [_extract_example(name, spec, batch, i) for i in range(len(row))]
-    axis_names, scale = ("", ""), _compute_row_scale(examples)
+    scale = _compute_row_scale(examples)._replace(vocabulary=spec.vocabulary)
+    axis_names = ("", "")
     for axis, x in zip(row, examples, strict=True):
         axis.tick_params(labelsize=6)
         if x is None:

@@ -148,6 +148,8 @@ def _count_classes(name: str, task: Task, splits: Mapping[str, Batch]) -> Table:
 
 def _flatten_labeled(task: Task, targets: np.ndarray) -> np.ndarray:
     """Flattens the targets, without steps and pixels that have no label."""
+    if task.kind == "classification" and task.shape:
+        return targets.argmax(axis=1)  # the class with the largest share
     flat = targets.reshape(-1)
     if task.kind in ("sequence", "segmentation"):
         return flat[flat >= 0]
@@ -156,7 +158,7 @@ def _flatten_labeled(task: Task, targets: np.ndarray) -> np.ndarray:
 
 def _count_labels(name: str, task: Task, splits: Mapping[str, Batch]) -> Table:
     labels = [b.targets[name][b.labeled[name]] for b in splits.values()]
-    counts = [y.astype(int).sum(axis=0) for y in labels]
+    counts = [(y == 1).sum(axis=0) for y in labels]
     totals = [len(y) for y in labels]
     return Table(
         f"{name}: examples that have a label",

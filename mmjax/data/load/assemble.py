@@ -11,7 +11,9 @@ from jaxtyping import Bool, Int
 from mmjax.data.dataset import Arrays, Dataset, Modality, Preparation, Source, Task
 from mmjax.data.describe.announce import announce_once, summarize_dataset
 from mmjax.data.duplicates import Digests, warn_about_duplicates
-from mmjax.data.load.labels import encode_targets, infer_task
+from mmjax.data.leaks import warn_about_giveaways
+from mmjax.data.load.complete_task import infer_or_complete_task
+from mmjax.data.load.labels import encode_targets
 from mmjax.data.load.scan_split import (
     Examples,
     ModalityStats,
@@ -26,6 +28,7 @@ from mmjax.data.normalize import (
     find_constants,
     standardize_batch,
 )
+from mmjax.data.unknown_tokens import describe_unknown_tokens
 from mmjax.data.validate import check_label_variety
 from mmjax.masks import pad_ragged
 from mmjax.types import Batch
@@ -134,7 +137,10 @@ def build_dataset(
         for m, s in stats.items()
     }
     counts = {m: s.examples for m, s in train_stats.items()}
-    all_tasks = {t: task or infer_task(t, scans["train"].targets[t]) for t, task in tasks.items()}
+    all_tasks = {}
+    for t, task in tasks.items():
+        values = {split: scan.targets[t] for split, scan in scans.items()}
+        all_tasks[t] = infer_or_complete_task(t, task, values, modalities)
     labels, sources, digests = {}, {}, {}
     for split, examples in splits.items():
         labels[split] = _encode_targets(scans[split], all_tasks, examples)
@@ -185,7 +191,9 @@ def check_and_announce(
     for split, batch in labels.items():
         check_label_variety(data.name, split, batch, data.tasks)
     warn_about_duplicates(data.name, digests, place)
-    announce_once(summarize_dataset(data, counts, labels["train"], constants))
+    warn_about_giveaways(data)
+    summary = summarize_dataset(data, counts, labels["train"], constants)
+    announce_once("\n".join([summary, *describe_unknown_tokens(data)]))
     return data
 
 

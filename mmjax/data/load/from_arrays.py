@@ -118,7 +118,7 @@ def from_arrays(
         for t in targets
     }
     all_tasks = {
-        t: (tasks or {}).get(t) or infer_task_of_targets(t, values[t]["train"]) for t in targets
+        t: infer_task_of_targets(t, (tasks or {}).get(t), values[t], specs) for t in targets
     }
     batches = {split: Batch({}, {}, {}, {}, {}) for split in parts}
     for m in names:
@@ -192,7 +192,8 @@ def _count_rows(split: str, part: Mapping[str, Any]) -> int:
 
 def _read_target(name: str, split: str, target: str, raw: Any, task: Task | None) -> Targets:
     """Reads a target; one value per row in an array [n, 1] counts as [n]."""
-    squeezed = squeeze_targets(raw) if task is None or task.kind != "multilabel" else raw
+    has_one = task is None or not (task.shape or task.kind in ("multilabel", "sequence"))
+    squeezed = squeeze_targets(raw) if has_one else raw
     if squeezed is not raw:
         announce_once(f"{name}: target {target!r} has one value per row, so (n, 1) is read as (n,)")
     return read_targets(split, target, squeezed)
@@ -268,11 +269,10 @@ def _finish_dataset(
     for split, batch in batches.items():
         sources[split] = _make_source(batch, modalities, scales, dtypes)
         digests[split] = hash_examples(sources[split], modalities)
-    first = sources["train"].take(np.arange(1)).inputs
-    prepared = {
-        m: p._replace(dtype=str(first[m].dtype), scale=scales.get(m))
-        for m, p in preparations.items()
-    }
+    prepared = {}
+    for m, p in preparations.items():
+        dtype = "float32" if m in scales else str(dtypes[m])
+        prepared[m] = p._replace(dtype=dtype, scale=scales.get(m))
     data = Dataset(name, modalities, tasks, sources, preparations=prepared)
     return check_and_announce(
         data,

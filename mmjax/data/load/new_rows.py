@@ -113,7 +113,7 @@ def _read_cells(
     """Reads cells by the kind of column that read the training split."""
     cells = {name: [_get_cell(value) for value in rows.columns[name]] for name in columns}
     table = Table(rows.path, cells, rows.lines, rows.start)
-    read = Reader(preparation.kind, **preparation.learned)
+    read = Reader(preparation.kind, preparation.learned)
     # An array of the modality's own name stands for all of its columns.
     direct = columns != get_columns(preparation.kind)
     values: list[np.ndarray | None] = []
@@ -123,7 +123,7 @@ def _read_cells(
             if all(cell is None for cell in row_cells):
                 values.append(None)
             elif direct or any(isinstance(cell, np.ndarray) for cell in row_cells):
-                values.append(preparation.kind.read_feature(row_cells, read))
+                values.append(preparation.kind.read_feature(row_cells, preparation.learned))
             else:
                 values.append(read(table, row))
         except ValueError as error:

@@ -187,7 +187,7 @@ def merge_modality_stats(
     """
     start = 1 if sequence else 0
     if a.shape[start:] != b.shape[start:]:
-        fix = " An `Image` with `size` and `channels` brings all to one." if start == 0 else ""
+        fix = " Give an `Image` a size=(height, width) and channels." if start == 0 else ""
         raise ValueError(
             f"{b.place}: modality {name!r} has shape {b.shape}, but {a.shape} at {a.place}; all "
             f"must have one shape{', except for their length' if sequence else ''}.{fix}"

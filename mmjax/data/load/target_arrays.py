@@ -1,19 +1,19 @@
 """Targets that are arrays of one axis, inferred and encoded without a loop over the rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Num
 
-from mmjax.data.dataset import Task
+from mmjax.data.dataset import Modality, Task
+from mmjax.data.load.complete_task import infer_or_complete_task
 from mmjax.data.load.labels import (
     PlaceFormatter,
     check_target_type,
     convert_to_python,
     encode_targets,
     find_missing_rows,
-    infer_task,
 )
 
 _MAX_FLOAT32 = float(np.finfo(np.float32).max)
@@ -58,18 +58,38 @@ def mask_targets(targets: Targets, mask: Bool[np.ndarray, " n"]) -> Targets:
     return [row if is_labeled else None for row, is_labeled in zip(targets, mask, strict=True)]
 
 
-def infer_task_of_targets(task: str, targets: Targets) -> Task:
-    """Infers a task from the targets of the training split, as `infer_task` does.
+def infer_task_of_targets(
+    name: str,
+    task: Task | None,
+    targets: Mapping[str, Targets],
+    modalities: Mapping[str, Modality],
+) -> Task:
+    """Infers or completes a task as `infer_or_complete_task` does.
+
+    Args:
+      name: name of the task, for messages.
+      task: the task; None: inferred.
+      targets: {split: targets}.
+      modalities: the modalities.
 
     Example:
-      >>> infer_task_of_targets("size", TargetArray(np.array([3, 1, 9]), np.array([1, 1, 0]) > 0))
-      Task(kind='classification', classes=('1', '3'), unit='', shape=())
+      >>> sizes = TargetArray(np.array([3, 1, 9]), np.array([1, 1, 0]) > 0)
+      >>> infer_task_of_targets("size", None, {"train": sizes}, {}).classes
+      ('1', '3')
     """
-    if isinstance(targets, list):
-        return infer_task(task, targets)
-    values = targets.values[targets.labeled]
-    is_number = values.dtype.kind == "f"
-    return infer_task(task, (values[:1] if is_number else np.unique(values)).tolist())
+    train = targets["train"]
+    if isinstance(train, TargetArray):
+        # An array has one number or name per row, whose distinct values tell all.
+        values = train.values[train.labeled]
+        is_number = values.dtype.kind == "f" and (task is None or not _needs_classes(task))
+        distinct = (values[:1] if is_number else np.unique(values)).tolist()
+        return infer_or_complete_task(name, task, {"train": distinct}, modalities)
+    lists = {s: rows for s, rows in targets.items() if isinstance(rows, list)}
+    return infer_or_complete_task(name, task, lists, modalities)
+
+
+def _needs_classes(task: Task) -> bool:
+    return task.kind not in ("regression", "depth") and not task.classes
 
 
 def encode_target_array(

@@ -39,7 +39,7 @@ def to_pandas(values):
 KINDS = {"jax": jnp.asarray, "pandas": to_pandas, "polars": to_polars, "torch": to_torch}
 
 
-@pytest.mark.filterwarnings("ignore:.*have the same inputs")
+@pytest.mark.filterwarnings("ignore:.*have the same inputs", "ignore:.*gives the target 'y' away")
 @pytest.mark.parametrize(
     "kind",
     ["jax", "pandas", "polars", pytest.param("torch", marks=pytest.mark.reference)],
@@ -105,7 +105,7 @@ def test_what_is_not_splits_is_refused_with_the_right_form(splits, message):
         check_splits(splits, ("x",))
 
 
-@pytest.mark.filterwarnings("ignore:.*have the same inputs")
+@pytest.mark.filterwarnings("ignore:.*have the same inputs", "ignore:.*gives the target 'y' away")
 def test_notes_on_targets(capsys):
     flat = load(VALUES, np.arange(40) % 2, "flat")
     column = load(VALUES, (np.arange(40) % 2)[:, None], "column")
