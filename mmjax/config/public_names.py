@@ -24,6 +24,7 @@ _BLOCKS = (
     "sharing",
     "heads",
     "losses",
+    "metrics",
     "auxiliary",
     "balance",
     "data",

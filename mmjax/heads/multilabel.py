@@ -1,5 +1,6 @@
 """A head for any subset of several classes."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ from mmjax.heads.base import (
     check_class_count,
     check_task_kind,
 )
-from mmjax.metrics import Statistics
+from mmjax.metrics import Metric, Statistics
 
 
 class MultiLabel(nn.Module):
@@ -27,6 +28,7 @@ class MultiLabel(nn.Module):
       classes: number of classes.
       hidden: widths of Dense + ReLU layers before the last.
       loss: (logits [c], 0 or 1 [c]) -> scalar.
+      extra_metrics: {name: function}, computed besides `metrics`; see `mmjax.metrics`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -41,6 +43,7 @@ class MultiLabel(nn.Module):
     classes: int
     hidden: tuple[int, ...] = ()
     loss: Loss = losses.binary_cross_entropy
+    extra_metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
 
     features: ClassVar[Features] = "vector"
     metrics: ClassVar[Mapping[str, Better]] = {"macro_f1": "max", "micro_f1": "max"}
@@ -60,7 +63,7 @@ class MultiLabel(nn.Module):
     @nn.nowrap
     def statistics(self, prediction: Float[Array, " c"], target: Shaped[Array, " c"]) -> Statistics:
         """Computes one example's hits and misses per class."""
-        return metrics.hits(prediction, target)
+        return {**metrics.count_hits(prediction, target)}
 
     @nn.nowrap
     def summary(self, statistics: Mapping[str, Any]) -> dict[str, float]:

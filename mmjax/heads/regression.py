@@ -1,15 +1,18 @@
 """A head for a real number."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
+import numpy as np
 from jaxtyping import Array, Float, Num
 
 from mmjax import losses, metrics
 from mmjax.data.dataset import Task
 from mmjax.heads.base import Better, Features, Loss, apply_output_layers, check_task_kind
-from mmjax.metrics import Statistics
+from mmjax.heads.label_facts import Standardization, check_scale
+from mmjax.metrics import Metric, PerExample, Statistics
 
 
 class Regression(nn.Module):
@@ -20,9 +23,11 @@ class Regression(nn.Module):
 
     Attributes:
       hidden: widths of Dense + ReLU layers before the last.
-      mean: mean of the training targets, in their unit.
-      scale: their standard deviation, in the same unit.
+      mean: mean of the training targets, in their unit; None: an `Experiment` computes it from the
+        labels of its training split, and a model outside of an experiment uses 0.
+      scale: their standard deviation, in the same unit; None: as `mean`, or 1.
       loss: (standardized prediction, standardized target) -> scalar.
+      extra_metrics: {name: function}, computed besides `metrics`; see `mmjax.metrics`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -35,27 +40,32 @@ class Regression(nn.Module):
     """
 
     hidden: tuple[int, ...] = ()
-    mean: float = 0.0
-    scale: float = 1.0
+    mean: float | None = None
+    scale: float | None = None
     loss: Loss = losses.squared_error
+    extra_metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
 
     features: ClassVar[Features] = "vector"
     metrics: ClassVar[Mapping[str, Better]] = {"mae": "min", "rmse": "min", "r2": "max"}
 
     def __post_init__(self) -> None:
-        if not self.scale > 0:
-            raise ValueError(f"Regression.scale is {self.scale}; it must be positive.")
+        check_scale("Regression", self.scale)
         super().__post_init__()
+
+    @property
+    def units(self) -> Standardization:
+        """Returns mean and scale, or 0 and 1."""
+        return Standardization.of(self.mean, self.scale)
 
     @nn.compact
     def __call__(self, x: Float[Array, "b d"], *, train: bool = False) -> Float[Array, " b"]:
         """Maps features [b d] to numbers [b] in the target's unit."""
-        return self.mean + self.scale * apply_output_layers(x, self.hidden, 1)[:, 0]
+        return self.units.mean + self.units.scale * apply_output_layers(x, self.hidden, 1)[:, 0]
 
     @nn.nowrap
     def standardize(self, value: Num[Array, ""]) -> Float[Array, ""]:
         """Returns (value - mean) / scale."""
-        return (value - self.mean) / self.scale
+        return (value - self.units.mean) / self.units.scale
 
     @nn.nowrap
     def example_loss(
@@ -66,19 +76,28 @@ class Regression(nn.Module):
 
     @nn.nowrap
     def statistics(self, prediction: Float[Array, ""], target: Num[Array, ""]) -> Statistics:
-        """Computes one example's errors and moments, on standardized values."""
-        return metrics.residuals(self.standardize(prediction), self.standardize(target))
+        """Keeps one example's prediction and target."""
+        return {"prediction": PerExample(prediction), "target": PerExample(target)}
 
     @nn.nowrap
     def summary(self, statistics: Mapping[str, Any]) -> dict[str, float]:
-        """Computes MAE and RMSE, in the target's unit, and R²."""
-        sums = {name: float(value) for name, value in statistics.items()}
-        count, squared = sums["count"], sums["squared"]
+        """Computes MAE and RMSE, in the target's unit, and R², in float64."""
+        values = (statistics["prediction"].select(), statistics["target"].select())
         return {
-            "mae": self.scale * metrics.ratio(sums["absolute"], count),
-            "rmse": self.scale * metrics.ratio(squared, count) ** 0.5,
-            "r2": metrics.r2(squared, sums["target"], sums["target_squared"], count),
+            "mae": metrics.mean_absolute_error(*values),
+            "rmse": metrics.root_mean_squared_error(*values),
+            "r2": metrics.r2(*values),
         }
+
+    @nn.nowrap
+    def needs_labels(self) -> bool:
+        """Returns whether `learn_from_labels` has something to compute."""
+        return self.mean is None or self.scale is None
+
+    @nn.nowrap
+    def learn_from_labels(self, targets: Num[np.ndarray, " n"]) -> "Regression":
+        """Returns the head with the mean and scale of the training targets where it has none."""
+        return self.clone(**self.units.fill_in(self.mean, self.scale, targets))
 
     @nn.nowrap
     def check(self, task: Task, name: str) -> None:
