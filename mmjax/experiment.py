@@ -9,6 +9,7 @@ from mmjax.data.augment import Augment
 from mmjax.data.dataset import Dataset
 from mmjax.data.modality_dropout import check_rates
 from mmjax.encoders.input_facts import apply_input_facts
+from mmjax.heads.label_facts import apply_label_facts
 from mmjax.model import Model
 from mmjax.types import Optimizer
 
@@ -29,7 +30,8 @@ class Experiment:
     Attributes:
       data: the data set; it must have the model's modalities and tasks, and may have more.
       model: encoders -> fusion -> sharing -> heads; encoders get what they learn from the training
-        inputs, such as the edges of a `PiecewiseLinearEncoder()` without them.
+        inputs, such as the edges of a `PiecewiseLinearEncoder()` without them, and heads from the
+        training labels, such as the mean and scale of a `Regression()` without them.
       optimizer: any optax transformation; it includes schedules, clipping and accumulation.
       balancer: combines the tasks' losses and gradients into one gradient.
       epochs: passes over the training split.
@@ -98,4 +100,5 @@ class Experiment:
         if self.workers < 0:
             raise ValueError(f"workers is {self.workers}; it must be 0 or more.")
         check_rates("modality_dropout", self.modality_dropout)
-        object.__setattr__(self, "model", apply_input_facts(self.model, self.data))
+        model = apply_label_facts(apply_input_facts(self.model, self.data), self.data)
+        object.__setattr__(self, "model", model)

@@ -25,6 +25,7 @@ _BLOCKS = (
     "sharing",
     "heads",
     "losses",
+    "metrics",
     "auxiliary",
     "balance",
     "data",

@@ -1,10 +1,10 @@
 """A head for any subset of several classes."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
@@ -20,7 +20,7 @@ from mmjax.heads.base import (
     mean_labeled_loss,
     split_class_labels,
 )
-from mmjax.metrics import Statistics
+from mmjax.metrics import Metric, Statistics
 
 
 class MultiLabel(nn.Module):
@@ -33,6 +33,7 @@ class MultiLabel(nn.Module):
       hidden: widths of Dense + ReLU layers before the last.
       loss: (logits [c], 0 or 1 [c]) -> scalar; with `partial`, called for one class at a time.
       partial: whether targets may be -1.
+      extra_metrics: {name: function}, computed besides `metrics`; see `mmjax.metrics`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -48,6 +49,7 @@ class MultiLabel(nn.Module):
     hidden: tuple[int, ...] = ()
     loss: Loss = losses.binary_cross_entropy
     partial: bool = False
+    extra_metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
 
     features: ClassVar[Features] = "vector"
     metrics: ClassVar[Mapping[str, Better]] = {"macro_f1": "max", "micro_f1": "max"}
@@ -73,10 +75,7 @@ class MultiLabel(nn.Module):
     @nn.nowrap
     def statistics(self, prediction: Float[Array, " c"], target: Shaped[Array, " c"]) -> Statistics:
         """Computes one example's hits and misses per class."""
-        counts = metrics.hits(prediction, target)
-        if self.partial:
-            counts = {name: jnp.where(target >= 0, n, 0) for name, n in counts.items()}
-        return counts
+        return {**metrics.count_hits(prediction, target)}
 
     @nn.nowrap
     def summary(self, statistics: Mapping[str, Any]) -> dict[str, float]:

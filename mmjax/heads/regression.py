@@ -1,5 +1,6 @@
 """A head for a real number."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -20,7 +21,8 @@ from mmjax.heads.base import (
     check_target_shape,
     check_task_kind,
 )
-from mmjax.metrics import Statistics
+from mmjax.heads.label_facts import Standardization, check_scale
+from mmjax.metrics import Metric, PerExample, Statistics
 
 
 class Regression(nn.Module):
@@ -31,11 +33,13 @@ class Regression(nn.Module):
 
     Attributes:
       hidden: widths of Dense + ReLU layers before the last.
-      mean: mean of the training targets, in their unit.
-      scale: their standard deviation, in the same unit.
+      mean: mean of the training targets, in their unit; None: an `Experiment` computes it from the
+        labels of its training split, and a model outside of an experiment uses 0.
+      scale: their standard deviation, in the same unit; None: as `mean`, or 1.
       loss: (standardized prediction, standardized target) -> scalar; its mean over a vector.
       shape: () for a number, or (k,) for k numbers; then mean and scale may be tuples of k, and
         metrics are means over the k.
+      extra_metrics: {name: function}, computed besides `metrics`; see `mmjax.metrics`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -48,40 +52,39 @@ class Regression(nn.Module):
     """
 
     hidden: tuple[int, ...] = ()
-    mean: float | tuple[float, ...] = 0.0
-    scale: float | tuple[float, ...] = 1.0
+    mean: float | tuple[float, ...] | None = None
+    scale: float | tuple[float, ...] | None = None
     loss: Loss = losses.squared_error
     shape: tuple[int, ...] = ()
+    extra_metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
 
     features: ClassVar[Features] = "vector"
     metrics: ClassVar[Mapping[str, Better]] = {"mae": "min", "rmse": "min", "r2": "max"}
 
     def __post_init__(self) -> None:
-        if not np.all(np.asarray(self.scale) > 0):
-            raise ValueError(f"Regression.scale is {self.scale}; it must be positive.")
+        check_scale("Regression", self.scale)
         super().__post_init__()
+
+    @property
+    def units(self) -> Standardization:
+        """Returns mean and scale, or 0 and 1: numbers, or arrays for a vector."""
+        units = Standardization.of(self.mean, self.scale)
+        return Standardization(*map(jnp.asarray, units)) if self.shape else units
 
     @nn.compact
     def __call__(self, x: Float[Array, "b d"], *, train: bool = False) -> Float[Array, "b *k"]:
         """Maps features [b d] to numbers [b] or [b k] in the target's unit."""
         values = apply_output_layers(x, self.hidden, math.prod(self.shape))
-        mean, scale = self.get_units()
+        mean, scale = self.units
         if not self.shape:
             return mean + scale * values[:, 0]
         # All k numbers may have one mean and scale.
         return jnp.atleast_1d(mean)[None] + jnp.atleast_1d(scale)[None] * values
 
     @nn.nowrap
-    def get_units(self) -> tuple[Any, Any]:
-        """Returns mean and scale: numbers, or arrays for a vector."""
-        if not self.shape:
-            return self.mean, self.scale
-        return jnp.asarray(self.mean), jnp.asarray(self.scale)
-
-    @nn.nowrap
     def standardize(self, value: Num[Array, "*k"]) -> Float[Array, "*k"]:
         """Returns (value - mean) / scale."""
-        mean, scale = self.get_units()
+        mean, scale = self.units
         return (value - mean) / scale
 
     @nn.nowrap
@@ -94,24 +97,28 @@ class Regression(nn.Module):
 
     @nn.nowrap
     def statistics(self, prediction: Float[Array, "*k"], target: Num[Array, "*k"]) -> Statistics:
-        """Computes one example's errors and moments, on standardized values."""
-        values = self.standardize(prediction), self.standardize(target)
-        return jax.vmap(metrics.residuals)(*values) if self.shape else metrics.residuals(*values)
+        """Keeps one example's prediction and target."""
+        return {"prediction": PerExample(prediction), "target": PerExample(target)}
 
     @nn.nowrap
     def summary(self, statistics: Mapping[str, Any]) -> dict[str, float]:
-        """Computes MAE and RMSE, in the target's unit, and R²; of a vector the means over it."""
-        size = math.prod(self.shape)
-        sums = {name: np.broadcast_to(value, size) for name, value in statistics.items()}
-        scales, rows = np.broadcast_to(self.scale, size).tolist(), []
-        for i, scale in enumerate(scales):
-            one = {name: float(values[i]) for name, values in sums.items()}
-            count, squared = one["count"], one["squared"]
-            mae, rmse = metrics.ratio(one["absolute"], count), metrics.ratio(squared, count) ** 0.5
-            r2 = metrics.r2(squared, one["target"], one["target_squared"], count)
-            rows.append((scale * mae, scale * rmse, r2))
-        means = np.mean(rows, axis=0).tolist()
-        return dict(zip(("mae", "rmse", "r2"), means, strict=True))
+        """Computes MAE and RMSE, in the target's unit, and R², in float64; means over a vector."""
+        values = (statistics["prediction"].select(), statistics["target"].select())
+        return {
+            "mae": metrics.mean_absolute_error(*values),
+            "rmse": metrics.root_mean_squared_error(*values),
+            "r2": metrics.r2(*values),
+        }
+
+    @nn.nowrap
+    def needs_labels(self) -> bool:
+        """Returns whether `learn_from_labels` has something to compute."""
+        return self.mean is None or self.scale is None
+
+    @nn.nowrap
+    def learn_from_labels(self, targets: Num[np.ndarray, "n *k"]) -> "Regression":
+        """Returns the head with the mean and scale of the training targets where it has none."""
+        return self.clone(**self.units.fill_in(self.mean, self.scale, targets))
 
     @nn.nowrap
     def check(self, task: Task, name: str) -> None:

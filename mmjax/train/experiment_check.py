@@ -8,6 +8,7 @@ from mmjax.data.dataset import Arrays, Dataset, split_parts
 from mmjax.data.validate import validate_split
 from mmjax.data.value_ranges import check_same_scale, measure_value_range
 from mmjax.experiment import Experiment
+from mmjax.metrics.direction import check_extra_metrics
 from mmjax.model import Model
 from mmjax.model_check import check_model_fits_batch
 from mmjax.model_parts import make_batch_shapes
@@ -107,3 +108,5 @@ def _check_encoders_and_heads(data: Dataset, model: Model) -> None:
         if not hasattr(head, "example_loss"):
             raise ValueError(f"model.heads.{name} is a {type(head).__name__}, which is not a head.")
         head.check(data.tasks[name], name)
+        extra = getattr(head, "extra_metrics", {})
+        check_extra_metrics(name, data.tasks[name].kind, extra, head.metrics)
