@@ -61,7 +61,7 @@ class Classification(nn.Module):
 
     @nn.nowrap
     def statistics(self, prediction: Float[Array, " c"], target: Num[Array, "*c"]) -> Statistics:
-        """Keeps one example's target, predicted class and confidence; of soft labels the largest."""
+        """Keeps one example's target (of soft labels the largest), prediction and confidence."""
         return metrics.record_choice(prediction, target.argmax() if target.ndim else target)
 
     @nn.nowrap
