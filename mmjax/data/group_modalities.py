@@ -31,19 +31,19 @@ def group_modalities(data: Dataset, groups: Groups) -> Dataset:
     Example:
       >>> import numpy as np
       >>> split = {
-      ...     "atoms": [np.ones((2, 3)), np.ones((1, 3))],
-      ...     "bonds": [np.array([[0, 1], [1, 0]]), None],
-      ...     "energy": [1.5, 0.5],
+      ...     "atoms": [np.ones((2, 3)), np.ones((1, 3)), np.ones((2, 3))],
+      ...     "bonds": [np.array([[0, 1], [1, 0]]), None, np.array([[1, 0]])],
+      ...     "energy": [1.5, 0.5, 2.5],
       ... }
       >>> import contextlib, io, mmjax
       >>> with contextlib.redirect_stderr(io.StringIO()):  # what was inferred is printed there
       ...     data = mmjax.data.from_arrays({"train": split}, ["atoms", "bonds"], ["energy"])
       >>> data = group_modalities(data, {"molecule": {"nodes": "atoms", "edges": "bonds"}})
-      >>> batch = data.splits["train"].take(np.array([0, 1]))
+      >>> batch = data.splits["train"].take(np.array([0, 1, 2]))
       >>> {part: x.shape for part, x in batch.inputs["molecule"].items()}
-      {'nodes': (2, 2, 3), 'edges': (2, 2, 2)}
+      {'edges': (3, 2, 2), 'nodes': (3, 2, 3)}
       >>> {part: n.tolist() for part, n in batch.lengths["molecule"].items()}
-      {'nodes': [2, 1], 'edges': [2, 0]}
+      {'edges': [2, 0, 1], 'nodes': [2, 1, 2]}
     """
     used = [name for parts in groups.values() for name in parts.values()]
     for name in used:
@@ -121,7 +121,8 @@ def _check_edges(
     if edges.dtype.kind not in "iu":
         raise ValueError(f"The edges of {group!r} are {edges.dtype}; they must be whole numbers.")
     nodes = lengths.get("nodes", np.full(len(edges), graph["nodes"].shape[1]))
-    real = present[:, None] & make_length_mask(lengths["edges"], edges.shape[1])
+    ends = lengths.get("edges", np.full(len(edges), edges.shape[1]))
+    real = present[:, None] & make_length_mask(ends, edges.shape[1])
     bad = real & ((edges < 0) | (edges >= nodes[:, None, None])).any(axis=-1)
     if bad.any():
         row, edge = np.argwhere(bad)[0]

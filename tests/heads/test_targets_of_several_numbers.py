@@ -8,13 +8,18 @@ import pytest
 from mmjax import losses
 from mmjax.data.dataset import Task
 from mmjax.heads import Classification, MultiLabel, Regression
+from mmjax.metrics.statistics import is_per_example
 
 RNG = np.random.default_rng(0)
 
 
 def sum_statistics(head, prediction, target):
     rows = jax.vmap(head.statistics)(jnp.asarray(prediction), jnp.asarray(target))
-    return jax.tree.map(lambda v: np.asarray(v).sum(axis=0), rows)
+
+    def total(x):
+        return x if is_per_example(x) else np.asarray(x).sum(axis=0)
+
+    return jax.tree.map(total, rows, is_leaf=is_per_example)
 
 
 def test_a_vector_is_predicted_and_measured_per_component():
