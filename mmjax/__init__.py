@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from mmjax.data.dataset import Arrays, Dataset, Modality, Task
     from mmjax.experiment import Experiment
     from mmjax.model import Model
+    from mmjax.runs.load import load
+    from mmjax.runs.trained import Trained
     from mmjax.train.loop import fit
     from mmjax.train.run_arms import run
     from mmjax.train.steps.train_step import make_train_step
@@ -30,8 +32,10 @@ __all__ = [
     "Task",
     "Tokens",
     "TrainState",
+    "Trained",
     "auto_config",
     "fit",
+    "load",
     "make_train_step",
     "run",
 ]
@@ -42,6 +46,8 @@ _HOMES = {
     "mmjax.data.dataset": ("Arrays", "Dataset", "Modality", "Task"),
     "mmjax.experiment": ("Experiment",),
     "mmjax.model": ("Model",),
+    "mmjax.runs.load": ("load",),
+    "mmjax.runs.trained": ("Trained",),
     "mmjax.train": ("fit", "make_train_step", "run"),
     "mmjax.types": ("Batch", "Branches", "Intermediates", "Seen", "Tokens", "TrainState"),
 }

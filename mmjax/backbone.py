@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmjax.batch_norm import restrict_batch_statistics
-from mmjax.masks import make_length_mask, make_value_mask, make_zero
+from mmjax.masks import make_length_mask, zero_missing_values
 from mmjax.sharing import Copies
 from mmjax.types import Branches, Tokens
 
@@ -46,14 +46,12 @@ def encode_modality(
     train: bool,
 ) -> Tokens:
     """Encodes one modality; zeros replace absent examples and padding before and after."""
-    rows = present
-    if length is not None:
-        length = jnp.where(present, length, 0)
-        rows = make_length_mask(length, x.shape[1], jnp)
+    length = jax.tree.map(lambda n: jnp.where(present, n, 0), length)
+    # A tree of arrays has no common time axis: its encoder passes masks to its batch norms.
+    steps = isinstance(x, jax.Array) and isinstance(length, jax.Array)
+    rows = make_length_mask(length, x.shape[1], jnp) if steps else present
     with restrict_batch_statistics(rows):
-        tokens = encoder(
-            jnp.where(make_value_mask(x, present, length), x, make_zero(x)), length, train=train
-        )
+        tokens = encoder(zero_missing_values(x, present, length), length, train=train)
     mask = tokens.mask & present[:, None]
     return Tokens(jnp.where(mask[..., None], tokens.values, 0), mask)
 

@@ -131,10 +131,8 @@ def _normalize(
             "not depend on the others of its batch; leave the argument out, and the model supplies "
             "it."
         )
-    if norm.use_running_average:
-        return call(x)
     if requested or not scope.train:
-        return call(x, use_running_average=True)
+        return _call_with_averages(norm, call, x)
     axis = (norm.axis,) if isinstance(norm.axis, int) else tuple(norm.axis)
     features = {a % x.ndim for a in axis}
     axes = tuple(a for a in range(x.ndim) if a not in features)
@@ -146,10 +144,21 @@ def _normalize(
         value = jnp.where(moments.rows > 0, value, average)
         updated[name] = average + (1 - norm.momentum) * jax.lax.stop_gradient(value - average)
         norm.put_variable("batch_stats", name, value)
-    y = call(x, use_running_average=True)
+    y = _call_with_averages(norm, call, x)
     for name, value in updated.items():
         norm.put_variable("batch_stats", name, value)
     return y
+
+
+def _call_with_averages(norm: nn.BatchNorm, call: Callable[..., Array], x: Array) -> Array:
+    """Normalizes by what the collection holds, whatever `use_running_average` says."""
+    # Flax refuses the argument beside the attribute, and freezes the attribute.
+    attribute = norm.use_running_average
+    object.__setattr__(norm, "use_running_average", True)
+    try:
+        return call(x)
+    finally:
+        object.__setattr__(norm, "use_running_average", attribute)
 
 
 def compute_moments(

@@ -8,6 +8,8 @@ from mmjax.balance import Balancer, equal
 from mmjax.data.augment import Augment
 from mmjax.data.dataset import Dataset
 from mmjax.data.modality_dropout import check_rates
+from mmjax.encoders.input_facts import apply_input_facts
+from mmjax.heads.label_facts import apply_label_facts
 from mmjax.model import Model
 from mmjax.types import Optimizer
 
@@ -27,7 +29,9 @@ class Experiment:
 
     Attributes:
       data: the data set; it must have the model's modalities and tasks, and may have more.
-      model: encoders -> fusion -> sharing -> heads.
+      model: encoders -> fusion -> sharing -> heads; encoders get what they learn from the training
+        inputs, such as the edges of a `PiecewiseLinearEncoder()` without them, and heads from the
+        training labels, such as the mean and scale of a `Regression()` without them.
       optimizer: any optax transformation; it includes schedules, clipping and accumulation.
       balancer: combines the tasks' losses and gradients into one gradient.
       epochs: passes over the training split.
@@ -96,3 +100,5 @@ class Experiment:
         if self.workers < 0:
             raise ValueError(f"workers is {self.workers}; it must be 0 or more.")
         check_rates("modality_dropout", self.modality_dropout)
+        model = apply_label_facts(apply_input_facts(self.model, self.data), self.data)
+        object.__setattr__(self, "model", model)

@@ -9,7 +9,9 @@ import contextlib
 import itertools
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Any, TypeVar
@@ -35,14 +37,48 @@ class Interrupted(KeyboardInterrupt):
         self.signum = signum
 
 
+class _WaitInterrupted(Interrupted):
+    """A signal ended a wait for data; `StopRequest` has recorded it."""
+
+
 @contextlib.contextmanager
 def raise_on_signals() -> Iterator[None]:
     """Raises `Interrupted` in the main thread if a signal arrives; for a whole command."""
     previous = _install_handler(_raise_interrupted, SIGNALS)
+    show_unraisable = sys.unraisablehook
+
+    def repeat_lost_signal(unraisable: Any) -> None:
+        """Sends a signal again whose exception Python has dropped.
+
+        That happens in finalizers and in callbacks of the garbage collector, where no exception
+        can be raised.
+        """
+        error = unraisable.exc_value
+        if not isinstance(error, Interrupted):
+            show_unraisable(unraisable)
+        elif not isinstance(error, _WaitInterrupted):
+            armed = threading.Event()
+            threading.Thread(target=_send_signal_after, args=(armed, error.signum)).start()
+            for signum in previous:
+                signal.signal(signum, _raise_interrupted)
+            armed.set()
+
+    sys.unraisablehook = repeat_lost_signal
     try:
         yield
     finally:
+        sys.unraisablehook = show_unraisable
         _restore_handlers(previous)
+
+
+def _send_signal_after(armed: threading.Event, signum: int) -> None:
+    """Sends this process a signal a moment after the event.
+
+    The function that sets the event must have returned, since it would drop the exception.
+    """
+    armed.wait()
+    time.sleep(0.1)
+    os.kill(os.getpid(), signum)
 
 
 def _raise_interrupted(signum: int, frame: FrameType | None) -> None:
@@ -116,7 +152,7 @@ class StopRequest:
             try:
                 self.waiting = True
                 if self.signum is not None:
-                    raise Interrupted(signum=self.signum)
+                    raise _WaitInterrupted(signum=self.signum)
                 item = next(iterator)
                 self.waiting = False
             except StopIteration:
@@ -142,7 +178,7 @@ class StopRequest:
             os.write(2, text.encode())  # `print` must not be called within a `print`
         if self.waiting:
             self.waiting = False
-            raise Interrupted(signum=signum)
+            raise _WaitInterrupted(signum=signum)
 
     def has_arrived(self) -> bool:
         """Checks whether to stop after this dispatch, which is the same one in all processes."""

@@ -19,9 +19,11 @@ Scalar = Float[Array, ""]
 
 
 def cross_entropy(
-    logits: Float[Array, " c"], target: Integer[Array, ""], label_smoothing: float = 0.0
+    logits: Float[Array, " c"],
+    target: Integer[Array, ""] | Float[Array, " c"],
+    label_smoothing: float = 0.0,
 ) -> Scalar:
-    """Computes -log softmax(logits)[target], in nats.
+    """Computes -log softmax(logits)[target], in nats; of shares [c], its mean under the shares.
 
     With smoothing α the target distribution is 1 - α at the class plus α / c everywhere (Szegedy et
     al., CVPR 2016).
@@ -29,8 +31,13 @@ def cross_entropy(
     Example:
       >>> print(f"{cross_entropy(jnp.zeros(4), jnp.array(2)):.3f}")  # ln 4
       1.386
+      >>> print(f"{cross_entropy(jnp.log(jnp.array([0.75, 0.25])), jnp.array([0.5, 0.5])):.3f}")
+      0.837
     """
-    labels = jax.nn.one_hot(target, logits.shape[0], dtype=logits.dtype)
+    if target.ndim:
+        labels = target.astype(logits.dtype)
+    else:
+        labels = jax.nn.one_hot(target, logits.shape[0], dtype=logits.dtype)
     return optax.losses.softmax_cross_entropy(
         logits, optax.losses.smooth_labels(labels, label_smoothing)
     )

@@ -4,7 +4,7 @@ Arrays may hold anything where something is missing or padded. Values are replac
 they are computed with, since NaN times 0 is NaN, in gradients too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -53,10 +53,30 @@ def make_zero(x: Any) -> Array:
     return jnp.zeros((), x.dtype)
 
 
-def zero_missing_inputs(batch: Batch) -> dict[str, Array]:
+def zero_missing_values(x: Any, present: Bool[Array, " b"], length: Any | None) -> Any:
+    """Returns one modality's input with zeros in place of missing examples and padding.
+
+    Args:
+      x: [b, ...], or [b, time, ...] of sequences; a mapping of such arrays if it has parts.
+      present: whether each example has the modality.
+      length: Int[b], true lengths of sequences; a mapping of them if the modality has parts.
+
+    Example:
+      >>> x = {"nodes": jnp.array([[1, 2], [3, 4]]), "size": jnp.array([5, 6])}
+      >>> present, length = jnp.array([True, False]), {"nodes": jnp.array([1, 2])}
+      >>> {n: part.tolist() for n, part in zero_missing_values(x, present, length).items()}
+      {'nodes': [[1, 0], [0, 0]], 'size': [5, 0]}
+    """
+    if isinstance(x, Mapping):
+        lengths = length or {}
+        return {n: zero_missing_values(part, present, lengths.get(n)) for n, part in x.items()}
+    return jnp.where(make_value_mask(x, present, length), x, make_zero(x))
+
+
+def zero_missing_inputs(batch: Batch) -> dict[str, Any]:
     """Returns the inputs with zeros in place of missing modalities and padding."""
     return {
-        m: jnp.where(make_value_mask(x, batch.present[m], batch.lengths.get(m)), x, make_zero(x))
+        m: zero_missing_values(x, batch.present[m], batch.lengths.get(m))
         for m, x in batch.inputs.items()
     }
 

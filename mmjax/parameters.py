@@ -36,16 +36,14 @@ def select_matching_params(params: Params, patterns: Sequence[str]) -> Params:
     Raises:
       ValueError: if a pattern matches nothing.
     """
-    paths = {_format_path(p): leaf for p, leaf in jax.tree.leaves_with_path(params)}
+    paths = {format_path(p): leaf for p, leaf in jax.tree.leaves_with_path(params)}
     for pattern in patterns:
         if not fnmatch.filter(paths, pattern):
             raise ValueError(
                 f"No shared parameter matches {pattern!r}; they are {', '.join(sorted(paths))}."
             )
     return jax.tree.map_with_path(
-        lambda p, leaf: (
-            leaf if any(fnmatch.fnmatch(_format_path(p), x) for x in patterns) else None
-        ),
+        lambda p, leaf: leaf if any(fnmatch.fnmatch(format_path(p), x) for x in patterns) else None,
         params,
     )
 
@@ -73,7 +71,8 @@ def _is_task_specific(path: tuple[Any, ...]) -> bool:
     return bool(part.startswith(("heads_", "branch_heads_", "own_", "auxiliary_")))
 
 
-def _format_path(path: tuple[Any, ...]) -> str:
+def format_path(path: tuple[Any, ...]) -> str:
+    """Formats a path in a tree with slashes, as in "encoders_image/conv_0/kernel"."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 

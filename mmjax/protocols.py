@@ -115,11 +115,11 @@ class Head(Protocol):
         ...
 
     def statistics(self, prediction: Any, target: Any) -> dict[str, Any]:
-        """Computes the terms of one example, which are summed over all examples."""
+        """Computes one example's terms: they are summed or, if `PerExample`, kept."""
         ...
 
     def summary(self, statistics: Mapping[str, Any]) -> dict[str, float]:
-        """Computes the metrics from the summed statistics, on the host."""
+        """Computes the metrics from the statistics of a split, on the host."""
         ...
 
     def check(self, task: "Task", name: str) -> None:

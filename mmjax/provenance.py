@@ -1,6 +1,7 @@
 """Records what made a run: versions, devices, state of the code, command and time."""
 
 import datetime
+import hashlib
 import importlib.metadata
 import logging
 import platform
@@ -60,7 +61,8 @@ def digest_data(data: Mapping[str, Any]) -> dict[str, str]:
       data: {name of an arm: its data set}; the same object may come again.
 
     Returns:
-      {split: fingerprint} of the first data set, and {arm/split: fingerprint} of others.
+      {split: fingerprint} of the first data set, and {arm/split: fingerprint} of others; for each
+      tokenizer, {"tokenizer of MODALITY": SHA-256 of its file} likewise.
     """
     from mmjax.data.fingerprint import (
         compute_fingerprint,  # imports JAX, and reading provenance does not
@@ -72,8 +74,13 @@ def digest_data(data: Mapping[str, Any]) -> dict[str, str]:
         if id(dataset) in done:
             continue
         done.add(id(dataset))
+        prefix = "" if dataset is first else f"{arm}/"
         for split, source in getattr(dataset, "splits", {}).items():
-            digests[split if dataset is first else f"{arm}/{split}"] = compute_fingerprint(source)
+            digests[f"{prefix}{split}"] = compute_fingerprint(source)
+        for modality, preparation in getattr(dataset, "preparations", {}).items():
+            if tokenizer := preparation.learned.get("tokenizer"):
+                digest = hashlib.sha256(tokenizer.encode()).hexdigest()
+                digests[f"{prefix}tokenizer of {modality}"] = digest
     return digests
 
 

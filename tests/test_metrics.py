@@ -1,4 +1,4 @@
-"""Statistics summed over examples, then the formulas, against scikit-learn."""
+"""Statistics of examples and formulas of them, against scikit-learn and closed forms."""
 
 import functools
 
@@ -8,9 +8,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn import metrics as sk
 
 from mmjax import metrics
+from mmjax.metrics.direction import (
+    check_extra_metrics,
+    compute_extra_metrics,
+    declare_metric,
+    get_direction,
+    tune_extra_metrics,
+)
+from mmjax.metrics.spans import list_spans
+from mmjax.metrics.statistics import is_per_example
 
 
 def total(statistics, predictions, targets):
@@ -18,99 +28,246 @@ def total(statistics, predictions, targets):
     return jax.tree.map(lambda x: np.asarray(x.sum(axis=0)), each)
 
 
-@settings(max_examples=25)
-@given(seed=st.integers(0, 10**6), used=st.integers(1, 6))
+def softmax(logits):
+    e = np.exp(logits.astype(np.float64))
+    return e / e.sum(-1, keepdims=True)
+
+
+@settings(max_examples=15)
+@given(seed=st.integers(0, 10**6), used=st.integers(2, 6))
 def test_classification_is_scikit_learns(seed, used):
     """Classes from `used` on occur in no target, and often in no prediction."""
     rng = np.random.default_rng(seed)
-    logits = rng.normal(size=(20, 6)).astype(np.float32)
+    logits = rng.normal(size=(40, 6)).astype(np.float32)
     logits[:, used:] -= rng.choice([0.0, 5.0])
-    targets = rng.integers(0, used, size=20)
-    got = total(metrics.confusion, logits, targets)
-    guesses = logits.argmax(axis=1)
-    np.testing.assert_array_equal(got, sk.confusion_matrix(targets, guesses, labels=range(6)))
-    np.testing.assert_allclose(metrics.accuracy(got), sk.accuracy_score(targets, guesses))
-    np.testing.assert_allclose(
-        metrics.macro_f1(got), sk.f1_score(targets, guesses, average="macro", zero_division=0)
-    )
+    targets = np.concatenate([np.arange(used), rng.integers(0, used, size=40 - used)])
+    guesses, p, named = logits.argmax(axis=1), softmax(logits), np.eye(6)[targets]
+    kept = jax.vmap(metrics.record_choice)(jnp.asarray(logits), jnp.asarray(targets))
+    np.testing.assert_array_equal(kept["predicted"].values, guesses)
+    np.testing.assert_allclose(kept["confidence"].values, p.max(1), rtol=1e-5)
+    got = metrics.count_per_class(targets, guesses, 6)
+    assert metrics.accuracy(got["tp"], got["fn"]) == sk.accuracy_score(targets, guesses)
+    occurs = range(used)
+    expected = {
+        metrics.dice: sk.f1_score(targets, guesses, average="macro", zero_division=0),
+        metrics.balanced_accuracy: np.mean(
+            sk.recall_score(targets, guesses, labels=occurs, average=None, zero_division=0)
+        ),
+        metrics.matthews_correlation: sk.matthews_corrcoef(targets, guesses),
+        metrics.cohen_kappa: sk.cohen_kappa_score(targets, guesses),
+        metrics.auroc: np.mean([sk.roc_auc_score(named[:, i], p[:, i]) for i in occurs]),
+        metrics.average_precision: np.mean(
+            [sk.average_precision_score(named[:, i], p[:, i]) for i in occurs]
+        ),
+        functools.partial(metrics.top_k_accuracy, k=2): sk.top_k_accuracy_score(
+            targets, logits, k=2, labels=range(6)
+        ),
+        metrics.negative_log_likelihood: sk.log_loss(targets, p, labels=range(6)),
+        metrics.brier_score: np.square(p - named).sum(1).mean(),
+    }
+    assert metrics.macro_f1(**got) == pytest.approx(expected[metrics.dice])
+    for metric, value in expected.items():
+        assert metric(logits, targets) == pytest.approx(value, rel=1e-9, abs=1e-12), metric
+    rank, kappa = metrics.rank_error, metrics.quadratic_kappa
+    assert rank(targets, guesses) == pytest.approx(sk.mean_absolute_error(targets, guesses))
+    weighted = sk.cohen_kappa_score(targets, guesses, weights="quadratic", labels=range(6))
+    assert kappa(targets, guesses) == pytest.approx(weighted, abs=1e-12)
 
 
-@settings(max_examples=25)
-@given(seed=st.integers(0, 10**6), rate=st.floats(0, 1))
-def test_multilabel_is_scikit_learns(seed, rate):
+@settings(max_examples=15)
+@given(seed=st.integers(0, 10**6), digits=st.integers(0, 3))
+def test_two_classes_are_scikit_learns_with_ties(seed, digits):
     rng = np.random.default_rng(seed)
-    logits = rng.normal(size=(15, 4)).astype(np.float32) + 2 * np.float32(rate) - 2
-    targets = (rng.uniform(size=(15, 4)) < rate).astype(np.int32)
-    got = total(metrics.hits, logits, targets)
-    guesses = logits > 0
-    f1 = metrics.f1(got["tp"], got["fp"], got["fn"])
-    expected = sk.f1_score(targets, guesses, average=None, zero_division=0)
-    np.testing.assert_allclose(f1, expected)
+    logits = np.round(rng.normal(size=(30, 2)), digits).astype(np.float32)
+    targets = np.append(rng.integers(0, 2, 28), [0, 1])
+    score = np.diff(logits.astype(np.float64))[:, 0]
+    p = softmax(logits)
+    expected = {
+        metrics.auroc: sk.roc_auc_score(targets, score),
+        metrics.average_precision: sk.average_precision_score(targets, score),
+        metrics.brier_score: sk.brier_score_loss(targets, p[:, 1]),
+        metrics.negative_log_likelihood: sk.log_loss(targets, p),
+    }
+    for metric, value in expected.items():
+        assert metric(logits, targets) == pytest.approx(value, rel=1e-9), metric
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
+@given(seed=st.integers(0, 10**6), rate=st.floats(0, 1))
+def test_multilabel_is_scikit_learns_with_unknown_entries(seed, rate):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(25, 4)).astype(np.float32) + 2 * np.float32(rate) - 2
+    targets = (rng.uniform(size=(25, 4)) < rate).astype(np.int32)
+    targets[:2] = [[0] * 4, [1] * 4]
+    unknown = rng.uniform(size=(25, 4)) < 0.2
+    unknown[:2] = False
+    targets[unknown] = -1
+    got = total(metrics.count_hits, logits, targets)
+    known = [targets[:, i] >= 0 for i in range(4)]
+    columns = [(targets[k, i], logits[k, i]) for i, k in enumerate(known)]
+    f1 = [sk.f1_score(y, s > 0, zero_division=0) for y, s in columns]
+    np.testing.assert_allclose(metrics.f1(got["tp"], got["fp"], got["fn"]), f1)
+    p = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    flat = targets[~unknown], p[~unknown]
+    expected = {
+        metrics.auroc: np.mean([sk.roc_auc_score(y, s) for y, s in columns]),
+        metrics.average_precision: np.mean([sk.average_precision_score(y, s) for y, s in columns]),
+        metrics.negative_log_likelihood: sk.log_loss(*flat),
+        metrics.brier_score: sk.brier_score_loss(*flat),
+    }
+    for metric, value in expected.items():
+        assert metric(logits, targets) == pytest.approx(value, rel=1e-9), metric
+
+
+def test_tuned_thresholds_are_the_best_of_all_and_from_the_data_they_are_tuned_on():
+    rng = np.random.default_rng(0)
+    logits, targets = rng.normal(size=(40, 3)), rng.integers(0, 2, (40, 3))
+    logits += targets
+    targets[:, 2] = 0
+    thresholds = metrics.tune_thresholds(logits, targets)
+    for i in (0, 1):
+        scores = [sk.f1_score(targets[:, i], logits[:, i] >= t) for t in logits[:, i]]
+        best = sk.f1_score(targets[:, i], logits[:, i] >= thresholds[i])
+        assert best == max(scores)
+    assert thresholds[2] == 0
+    other = rng.normal(size=(40, 3))
+    found = metrics.tuned_macro_f1(other, targets, thresholds)
+    expected = sk.f1_score(targets, other >= thresholds, average="macro", zero_division=0)
+    assert found == pytest.approx(expected)
+    extra = {"tuned": metrics.tuned_macro_f1, "auroc": metrics.auroc}
+    settings = tune_extra_metrics(extra, logits, targets)
+    assert settings.keys() == {"tuned"}
+    assert compute_extra_metrics(extra, other, targets, settings)["tuned"] == found
+
+
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10**6), used=st.integers(2, 5))
-def test_places_and_ranks_are_scikit_learns(seed, used):
+def test_places_are_scikit_learns(seed, used):
     """Pixels of which some have no label; classes from `used` on are never true."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(3, 4, 5, 6)).astype(np.float32)
     targets = rng.integers(-1, used, size=(3, 4, 5))
-    got = total(metrics.confusions, logits, targets)
+    got = total(metrics.count_confusions, logits, targets)
     true, found = targets[targets >= 0], logits.argmax(axis=-1)[targets >= 0]
-    np.testing.assert_array_equal(got, sk.confusion_matrix(true, found, labels=range(6)))
+    matrix = sk.confusion_matrix(true, found, labels=range(6))
+    np.testing.assert_array_equal(got["tp"], np.diag(matrix))
+    np.testing.assert_array_equal(got["tp"] + got["fp"], matrix.sum(0))
+    np.testing.assert_array_equal(got["tp"] + got["fn"], matrix.sum(1))
     iou = sk.jaccard_score(true, found, average="macro", zero_division=0)
-    np.testing.assert_allclose(metrics.mean_iou(got), iou)
-    np.testing.assert_allclose(metrics.rank_error(got), sk.mean_absolute_error(true, found))
-    kappa = sk.cohen_kappa_score(true, found, weights="quadratic")
-    np.testing.assert_allclose(metrics.quadratic_kappa(got), kappa, atol=1e-12)
+    np.testing.assert_allclose(metrics.mean_iou(**got), iou)
+    dice = sk.f1_score(true, found, average="macro", zero_division=0)
+    assert metrics.dice(logits, targets) == pytest.approx(dice)
 
 
-def test_r2_is_scikit_learns():
+@pytest.mark.parametrize("mean", [0.0, 3.0, 1e8])
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_real_numbers_are_scikit_learns(mean, shape):
     rng = np.random.default_rng(0)
-    targets = rng.normal(size=50).astype(np.float32)
-    predictions = targets + 0.3 * rng.normal(size=50).astype(np.float32)
-    sums = total(metrics.residuals, predictions, targets)
-    assert sums["count"] == 50
-    mae, mse = sums["absolute"] / 50, sums["squared"] / 50
-    np.testing.assert_allclose(mae, sk.mean_absolute_error(targets, predictions), rtol=1e-5)
-    np.testing.assert_allclose(mse, sk.mean_squared_error(targets, predictions), rtol=1e-5)
-    got = metrics.r2(
-        *(float(sums[name]) for name in ("squared", "target", "target_squared", "count"))
-    )
-    np.testing.assert_allclose(got, sk.r2_score(targets, predictions), rtol=1e-5)
+    y = (mean + 50 * rng.normal(size=(60, *shape))).astype(np.float32)
+    p = (y + 15 * rng.normal(size=(60, *shape))).astype(np.float32)
+    exact, guess = y.astype(np.float64), p.astype(np.float64)
+    columns = list(zip(guess.reshape(60, -1).T, exact.reshape(60, -1).T, strict=True))
+    expected = {
+        metrics.mean_absolute_error: sk.mean_absolute_error(exact, guess),
+        metrics.root_mean_squared_error: sk.root_mean_squared_error(exact, guess),
+        metrics.r2: sk.r2_score(exact, guess),
+        metrics.mean_absolute_percentage_error: sk.mean_absolute_percentage_error(exact, guess),
+        functools.partial(metrics.mean_pinball_loss, quantile=0.9): sk.mean_pinball_loss(
+            exact, guess, alpha=0.9
+        ),
+        metrics.pearson: np.mean([np.corrcoef(a, b)[0, 1] for a, b in columns]),
+        metrics.spearman: np.mean([stats.spearmanr(a, b).statistic for a, b in columns]),
+    }
+    for metric, value in expected.items():
+        assert metric(p, y) == pytest.approx(value, rel=1e-9), metric
 
 
-EMPTY = np.zeros((3, 3), int)
-# Arguments for which nothing can be judged.
-FORMULAS = [
-    (metrics.accuracy, EMPTY),
-    (metrics.macro_f1, EMPTY),
-    (metrics.mean_iou, EMPTY),
-    (metrics.rank_error, EMPTY),
-    (metrics.quadratic_kappa, EMPTY),
-    (metrics.quadratic_kappa, np.diag([4, 0, 0])),
-    (metrics.ratio, 0.0, 0.0),
-    (metrics.r2, 0.0, 0.0, 0.0, 0.0),
-    (metrics.r2, 0.5, 4.0, 8.0, 2.0),
+def test_calibration_is_the_mean_gap_of_the_bins():
+    rng = np.random.default_rng(0)
+    logits, targets = 2 * rng.normal(size=(200, 4)), rng.integers(0, 4, 200)
+    p, correct = softmax(logits).max(1), logits.argmax(1) == targets
+    expected = 0.0
+    for i in range(10):
+        inside = (p > i / 10) & (p <= (i + 1) / 10)
+        if inside.any():
+            expected += inside.mean() * abs(p[inside].mean() - correct[inside].mean())
+    assert metrics.calibration_error(logits, targets, bins=10) == pytest.approx(expected)
+    curve = metrics.compute_calibration_curve(p, correct, bins=10)
+    assert curve["examples"].sum() == 200 and len(curve["accuracy"]) <= 10
+
+
+def test_spans_are_those_of_the_scheme():
+    names = ("O", "B-X", "I-X", "B-Y", "I-Y")
+    spans = list_spans([names[i] for i in (1, 2, 2, 1, 4, 4, 3, 0, 2)])
+    assert spans == [("X", 0, 3), ("X", 3, 4), ("Y", 4, 6), ("Y", 6, 7), ("X", 8, 9)]
+    target = np.array([[1, 2, 0, 3, -1], [1, 0, 0, -1, -1]])
+    predicted = np.array([[1, 2, 0, 1, 2], [1, 2, 0, 1, 1]])
+    # Right: (X, 0, 2). Three spans are true and three are predicted, of tokens with labels.
+    f1 = metrics.span_f1(np.eye(5)[predicted], target, classes=names)
+    assert f1 == pytest.approx(1 / 3)
+    with pytest.raises(ValueError, match="0 names for 5 classes"):
+        metrics.span_f1(np.eye(5)[predicted], target)
+
+
+def test_a_report_names_every_class_with_scikit_learns_numbers():
+    rng = np.random.default_rng(0)
+    y, p = rng.integers(0, 3, (2, 50))
+    rows = metrics.make_class_report(y, p, ["a", "b", "c"])
+    expected = sk.precision_recall_fscore_support(y, p)
+    for i, row in enumerate(rows[1:]):
+        assert row == ["abc"[i], *(f"{part[i]:.3f}" for part in expected[:3]), str(expected[3][i])]
+
+
+NONE, EMPTY = np.zeros(0, int), np.zeros((0, 3), np.float32)
+COUNTS = {"tp": NONE, "fp": NONE, "fn": NONE}
+ZEROS, ONES = np.zeros(4, int), np.ones(4)
+# Formulas with arguments for which nothing can be judged.
+UNDEFINED = [
+    (metrics.accuracy, NONE, NONE),
+    (metrics.macro_f1, *COUNTS.values()),
+    (metrics.mean_iou, *COUNTS.values()),
+    (metrics.mean_from_sum, 0.0, 0.0),
+    (metrics.rank_error, NONE, NONE),
+    (metrics.quadratic_kappa, NONE, NONE),
+    (metrics.quadratic_kappa, ZEROS, ZEROS),
+    (metrics.mean_absolute_error, NONE, NONE),
+    (metrics.root_mean_squared_error, NONE, NONE),
+    (metrics.mean_absolute_percentage_error, NONE, NONE),
+    (metrics.mean_pinball_loss, NONE, NONE),
+    (metrics.r2, NONE, NONE),
+    (metrics.r2, ONES, 2 * ONES),
+    (metrics.pearson, np.arange(4.0), ONES),
+    (metrics.spearman, ONES, np.arange(4.0)),
+    (metrics.auroc, np.zeros((4, 2)), ZEROS),
+    (metrics.average_precision, np.zeros((4, 3)), ZEROS),
+    (metrics.cohen_kappa, np.eye(2)[ZEROS], ZEROS),
+    (metrics.cohen_kappa, EMPTY, NONE),
+    (metrics.matthews_correlation, EMPTY, NONE),
+    (metrics.balanced_accuracy, EMPTY, NONE),
+    (metrics.dice, EMPTY, NONE),
+    (metrics.top_k_accuracy, EMPTY, NONE),
+    (metrics.negative_log_likelihood, EMPTY, NONE),
+    (metrics.brier_score, EMPTY, NONE),
+    (metrics.calibration_error, EMPTY, NONE),
+    (functools.partial(metrics.span_f1, classes="abc"), np.zeros((0, 2, 3)), NONE.reshape(0, 2)),
 ]
 
 
-@pytest.mark.parametrize("formula, arguments", [(f, a) for f, *a in FORMULAS])
+@pytest.mark.parametrize("formula, arguments", [(f, a) for f, *a in UNDEFINED])
+@pytest.mark.filterwarnings("error")
 def test_nothing_to_judge_is_nan(formula, arguments):
     assert np.isnan(formula(*arguments))
 
 
 RNG = np.random.default_rng(0)
-# Predictions and targets of five examples, and the counts or sums of no example.
+# Predictions and targets of five examples.
 STATISTICS = {
-    metrics.confusion: (RNG.normal(size=(5, 3)), RNG.integers(0, 3, 5)),
-    metrics.confusions: (RNG.normal(size=(5, 4, 3)), RNG.integers(-1, 3, (5, 4))),
-    metrics.hits: (RNG.normal(size=(5, 3)), RNG.integers(0, 2, (5, 3))),
-    metrics.residuals: (RNG.normal(size=5), RNG.normal(size=5)),
-    metrics.depth_errors: (RNG.normal(2, 1, (5, 3, 4)), RNG.normal(size=(5, 3, 4))),
-    metrics.at: (RNG.integers(0, 3, 5), RNG.integers(0, 3, 5)),
+    metrics.record_choice: (RNG.normal(size=(5, 3)), RNG.integers(0, 3, 5)),
+    metrics.count_confusions: (RNG.normal(size=(5, 4, 3)), RNG.integers(-1, 3, (5, 4))),
+    metrics.count_hits: (RNG.normal(size=(5, 3)), RNG.integers(0, 2, (5, 3))),
+    metrics.sum_depth_errors: (RNG.normal(2, 1, (5, 3, 4)), RNG.normal(size=(5, 3, 4))),
 }
-OPTIONS = {metrics.depth_errors: {"scale": 0.5}, metrics.at: {"classes": 3}}
+OPTIONS = {metrics.sum_depth_errors: {"scale": 0.5}}
 
 
 @pytest.mark.parametrize("statistics", STATISTICS)
@@ -124,13 +281,53 @@ def test_statistics_are_finite_and_one_example_does_not_change_anothers(statisti
         for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(together), strict=True):
             assert jnp.isfinite(a).all()
             np.testing.assert_allclose(a, b[i], rtol=1e-6)
+    assert is_per_example(next(iter(together.values()))) == (
+        statistics in (metrics.record_choice, metrics.sum_depth_errors)
+    )
 
 
 def test_every_metric_is_in_a_table():
     """`f1`, of arrays, is 0 and not NaN for a class that does not occur."""
-    public = {
-        f
-        for name, f in vars(metrics).items()
-        if getattr(f, "__module__", "") == metrics.__name__ and not name.startswith("_")
+    functions = {f for name in metrics.__all__ if callable(f := getattr(metrics, name))}
+    judged = {getattr(f, "func", f) for f, *_ in UNDEFINED} | set(STATISTICS)
+    elsewhere = {
+        metrics.f1,
+        metrics.count_per_class,
+        metrics.compute_calibration_curve,
+        metrics.make_class_report,
+        metrics.tune_thresholds,
+        metrics.tuned_macro_f1,
+        metrics.higher_is_better,
+        metrics.lower_is_better,
+        metrics.PerExample,
+        metrics.Metric,
+        metrics.Statistics,
     }
-    assert public == {f for f, *_ in FORMULAS} | set(STATISTICS) | {metrics.f1}
+    assert functions == judged | {f for f in elsewhere if f in functions}
+    declared = {f for f in functions if getattr(f, "better", None)}
+    assert {get_direction(f) for f in declared} == {"max", "min"}
+
+
+@pytest.mark.parametrize(
+    "extra, message",
+    [
+        ({"auroc": 3}, r"extra_metrics\['auroc'\] of task 'mood' is 3; it must be a function"),
+        ({"accuracy": metrics.auroc}, r"one of \['accuracy', 'loss'\]; rename it"),
+        ({"mine": lambda p, y: 0.0}, "does not say which direction is better"),
+        ({"r": metrics.pearson}, "is for regression, but the task is a classification"),
+    ],
+)
+def test_an_extra_metric_that_cannot_be_computed_is_refused(extra, message):
+    with pytest.raises(ValueError, match=message):
+        check_extra_metrics("mood", "classification", extra, {"accuracy": "max"})
+
+
+def test_a_failing_metric_is_named_and_zero_examples_are_nan():
+    @declare_metric("max")
+    def fragile(prediction, target):
+        raise ValueError("no")
+
+    assert get_direction(functools.partial(fragile)) == "max"
+    with pytest.raises(ValueError, match=r"metric 'mine' failed .* no"):
+        compute_extra_metrics({"mine": fragile}, np.zeros(3), np.zeros(3), {})
+    assert np.isnan(compute_extra_metrics({"mine": fragile}, ONES[:0], ONES[:0], {})["mine"])

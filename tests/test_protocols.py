@@ -6,11 +6,13 @@ from collections.abc import Callable
 import pytest
 
 from mmjax import auxiliary, encoders, fusion, heads, sharing
+from mmjax.pretrained import backbones
 from mmjax.protocols import Encoder, Fusion, Head, Objective, Sharing
 
+BACKBONES = {name for name in backbones.__all__ if isinstance(getattr(backbones, name), type)}
 # The names of each package that are not parts.
 OTHERS = {
-    Encoder: (encoders, {"Cell", "elman", "gru", "lstm"}),
+    Encoder: (encoders, {"Cell", "compute_bin_edges", "elman", "gru", "lstm"}),
     Fusion: (fusion, {"pool"}),
     Sharing: (sharing, {"Copies", "copied"}),
     Head: (heads, {"Better", "Loss"}),
@@ -21,7 +23,7 @@ PARTS = [
     for protocol, (package, others) in OTHERS.items()
     for name in sorted(set(package.__all__) - others)
     if not (protocol is Objective and name.islower())  # formulas
-]
+] + [pytest.param(Encoder, getattr(backbones, name), id=name) for name in sorted(BACKBONES)]
 
 
 def parameters(method: Callable[..., object]) -> list[tuple[str, object]]:

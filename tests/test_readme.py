@@ -150,3 +150,13 @@ def test_every_name_in_the_tables_of_parts_exists():
                 is_balancer = package is balance and not re.match("[A-Z]|from_|to_", name)
                 if is_part or is_balancer:
                     assert f"`{name}`" in text, f"{package.__name__}.{name} is not in {page}.md"
+
+
+@pytest.mark.slow
+def test_the_page_on_predicting_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.mkdtemp", lambda: str(tmp_path))
+    path = tmp_path / "predicting.py"
+    path.write_text("\n\n".join(find_blocks(ROOT / "docs" / "predicting.md", "python")))
+    page = runpy.run_path(str(path))
+    assert page["predictions"]["kind"].names == ["cat", "dog"]
+    assert page["predictions"].keys == {"id": [7, 8]}

@@ -68,8 +68,8 @@ class MLPDecoder(nn.Module):
 class Decoders(nn.Module):
     """One decoder and one likelihood per modality.
 
-    The targets are the inputs: floats as they are, uint8 pixels brought to [0, 1], other integers
-    as class indices.
+    The targets are the inputs: floats as they are, uint8 and uint16 pixels brought to [0, 1], other
+    integers as class indices.
 
     Attributes:
       modules: {modality: any Flax module [b d] -> [b *shape], or logits [b *shape vocabulary]};
@@ -126,6 +126,11 @@ class Decoders(nn.Module):
     ) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
         """Returns one modality's negative log-likelihood and number of elements."""
         x = batch.inputs[modality]
+        if isinstance(x, Mapping):
+            raise ValueError(
+                f"{modality!r} consists of {sorted(x)}, which no decoder compares; leave it out of "
+                "the objective's modalities."
+            )
         likelihood = _resolve_likelihood(modality, x, self.likelihoods.get(modality))
         target = x if likelihood == "categorical" else to_float(x)
         prediction = self.decoder(modality, x.shape[1:], likelihood)(z)
@@ -165,7 +170,7 @@ def _resolve_likelihood(
       ValueError: if it does not fit the input's type, or is unknown.
     """
     integers = jnp.issubdtype(x.dtype, jnp.integer)
-    tokens = integers and x.dtype != jnp.uint8
+    tokens = integers and x.dtype not in (jnp.uint8, jnp.uint16)
     if likelihood is None:
         return "categorical" if tokens else "gaussian"
     if likelihood == "categorical" and integers:

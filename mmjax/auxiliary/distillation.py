@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmjax.auxiliary.base import Gather, Sums
-from mmjax.data.dataset import Modality
+from mmjax.data.dataset import Modality, split_parts
 from mmjax.fusion.pooling import pool
 from mmjax.heads import Classification, MultiLabel
 from mmjax.model import Model
@@ -208,9 +208,12 @@ def _check_teacher_inputs(teacher: Teacher, seen: Intermediates, batch: Batch) -
                 f"The teacher was trained on {m!r}, but the model encodes only "
                 f"{sorted(seen.tokens)}."
             )
+    encoded = {m: teacher.modalities[m] for m in teacher.model.encoders}
+    flat, modalities = split_parts(batch, encoded)
+    for m in sorted(modalities):
         # The first axis of a sequence is its padding, which may differ.
-        first = int(teacher.modalities[m].sequence)
-        trained, given = teacher.modalities[m].shape, tuple(batch.inputs[m].shape[1:])
+        first = int(modalities[m].sequence)
+        trained, given = modalities[m].shape, tuple(flat.inputs[m].shape[1:])
         if trained[first:] != given[first:] or len(trained) != len(given):
             raise ValueError(
                 f"The teacher was trained on {m!r} of shape {trained}, but the data have {given}; "

@@ -30,6 +30,7 @@ def add_ablate_command(commands: Any) -> None:
     replicas = "maximum number of trainings in one program (default: as many as fit in memory)"
     add("--lanes", type=options.parse_positive_number, metavar="N", help=replicas)
     options.add_checkpoint_option(parser)
+    options.add_predictions_option(parser)
     options.add_device_and_cache_options(parser)
 
 
@@ -80,6 +81,7 @@ def ablate_study(arguments: argparse.Namespace) -> None:
                 devices=devices,
                 max_replicas=arguments.lanes,
                 checkpoint_every=arguments.checkpoint_every,
+                predictions=arguments.predictions,
             )
         print_arm_results(directory)
     print_text(f"\nResults: {directory}\nReport: {shlex.join(['mmjax', 'report', str(directory)])}")

@@ -5,6 +5,7 @@
     mmjax run experiments/mine.py --summary
     mmjax run --from-run DIR
     mmjax evaluate DIR
+    mmjax predict DIR --data new.csv --out predictions.csv
     mmjax ablate experiments/study.py
     mmjax report DIR
     mmjax show DIR
@@ -24,7 +25,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmjax.cli import ablate_command, report_commands
+from mmjax.cli import ablate_command, predict_command, report_commands
 from mmjax.cli.failures import EPILOG, run_and_report_errors
 from mmjax.cli.options import (
     add_data_options,
@@ -55,6 +56,7 @@ def script(argv: Sequence[str] | None = None) -> None:
     evaluate.add_argument("--experiment", metavar="FILE_OR_MODULE[:FUNCTION]", help=own_file)
     add_trust_options(evaluate)
     add_device_and_cache_options(evaluate)
+    predict_command.add_predict_command(commands)
     ablate_command.add_ablate_command(commands)
     report_commands.add_report_commands(commands)
     _add_data_commands(commands.add_parser("data", help="make a data set, or describe it"))
@@ -64,6 +66,8 @@ def script(argv: Sequence[str] | None = None) -> None:
         match options.command:
             case "ablate":
                 ablate_command.ablate_study(options)
+            case "predict":
+                predict_command.predict_on_file(options)
             case "report":
                 report_commands.report_study(options)
             case "show":

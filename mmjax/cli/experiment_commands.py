@@ -95,6 +95,21 @@ def run_experiment(
                 checkpoint_every=options.checkpoint_every,
                 checked=True,
             )
+        if options.predictions:
+            _write_predictions(experiments, directory, plan.seeds)
+
+
+def _write_predictions(
+    experiments: Mapping[str, Callable[[], Any]], directory: Path, seeds: Sequence[int]
+) -> None:
+    """Stores the test predictions of every arm; of several processes only the first does."""
+    import jax
+
+    from mmjax.runs.prediction_files import write_test_predictions
+
+    if not jax.process_index():
+        for arm, make in experiments.items():
+            write_test_predictions(make(), directory / arm, seeds)
 
 
 def evaluate_stored_run(options: argparse.Namespace) -> None:

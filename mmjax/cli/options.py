@@ -26,6 +26,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add("--resume", action="store_true", help="continue the run in --workdir, if there is one")
     add_allow_changes_option(parser)
     add_checkpoint_option(parser)
+    add_predictions_option(parser)
     summary = (
         "print the model of every arm (shapes, parameters, FLOPs), in Markdown to a file; stop"
     )
@@ -53,6 +54,12 @@ def add_trust_options(parser: argparse.ArgumentParser) -> None:
     add("--allow-writes", action="store_true", help=writes)
 
 
+def add_predictions_option(parser: argparse.ArgumentParser) -> None:
+    """Adds the option to store predictions on the test split."""
+    text = "store the test predictions of every arm and seed in predictions-seedN.parquet"
+    parser.add_argument("--predictions", action="store_true", help=text)
+
+
 def add_checkpoint_option(parser: argparse.ArgumentParser) -> None:
     """Adds --checkpoint-every: not part of an experiment, since it does not change the result."""
     text = (
@@ -74,6 +81,12 @@ def add_device_and_cache_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     devices = "number of devices (default: all; on CPU, as many cores as a batch can keep busy)"
     add("--devices", type=parse_positive_number, metavar="N", help=devices)
+    add_cache_options(parser)
+
+
+def add_cache_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the compilation cache."""
+    add = parser.add_argument
     cache = "folder of compiled programs for the next start (default: %(default)s)"
     default = default_cache_directory()
     add("--compilation-cache", type=Path, metavar="DIR", default=default, help=cache)

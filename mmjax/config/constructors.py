@@ -20,6 +20,7 @@ from mmjax.old_names import find_current_name
 # mmjax's packages list their public names themselves, in `__all__`.
 CONSTRUCTOR_PACKAGES = (
     "mmjax.encoders",
+    "mmjax.pretrained.backbones",
     "mmjax.fusion",
     "mmjax.sharing",
     "mmjax.heads",
@@ -36,8 +37,13 @@ _ACTIVATIONS = """celu elu gelu glu hard_sigmoid hard_silu hard_swish hard_tanh 
 CONSTRUCTOR_NAMES = {
     "mmjax.experiment": "Experiment",
     "mmjax.model": "Model",
+    "mmjax.optim": "per_path scale_by_depth unfreeze_at",
     "mmjax.losses": """cross_entropy binary_cross_entropy cumulative_link coral squared_error
         absolute_error huber""",
+    "mmjax.metrics": """auroc average_precision balanced_accuracy brier_score calibration_error
+        cohen_kappa dice matthews_correlation mean_absolute_error mean_absolute_percentage_error
+        mean_pinball_loss negative_log_likelihood pearson r2 root_mean_squared_error span_f1
+        spearman top_k_accuracy tuned_macro_f1""",
     "mmjax.data.augment": "shift_and_crop spec_augment token_dropout gaussian_noise chain",
     "mmjax.data.builtin.av_mnist": "Noise",
     "mmjax.data.dataset": "Modality Task",

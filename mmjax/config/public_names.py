@@ -20,15 +20,18 @@ from mmjax.old_names import find_current_name
 
 _BLOCKS = (
     "encoders",
+    "pretrained.backbones",
     "fusion",
     "sharing",
     "heads",
     "losses",
+    "metrics",
     "auxiliary",
     "balance",
     "data",
     "model",
     "experiment",
+    "optim",
 )
 _LIBRARY_MODULES = {
     "optax": "optax",

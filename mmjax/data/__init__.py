@@ -5,20 +5,52 @@ from mmjax.data.builtin.digit_pairs import digit_pairs
 from mmjax.data.builtin.interactions import interactions
 from mmjax.data.builtin.multi_digits import Pairing, fashion_mnist_pairs, multi_fashion, multi_mnist
 from mmjax.data.builtin.polyglot_digits import polyglot_digits
-from mmjax.data.kinds import Audio, Image, Label, Labels, Numbers, PointCloud, Text, Value
+from mmjax.data.group_modalities import group_modalities
+from mmjax.data.kinds import (
+    Audio,
+    Boolean,
+    Category,
+    DateTime,
+    DepthMap,
+    Image,
+    ImageBag,
+    Label,
+    Labels,
+    LabelSet,
+    Mask,
+    Numbers,
+    PointCloud,
+    Shares,
+    Spans,
+    Text,
+    TokenLabels,
+    Value,
+)
 from mmjax.data.load.from_arrays import from_arrays
 from mmjax.data.load.from_table import from_table
 from mmjax.data.load.from_tfds import from_tfds
+from mmjax.data.load.split_rows import Split, split_arrays
 
 __all__ = [
     "Audio",
+    "Boolean",
+    "Category",
+    "DateTime",
+    "DepthMap",
     "Image",
+    "ImageBag",
     "Label",
+    "LabelSet",
     "Labels",
+    "Mask",
     "Numbers",
     "Pairing",
     "PointCloud",
+    "Shares",
+    "Spans",
+    "Split",
     "Text",
+    "TokenLabels",
     "Value",
     "av_mnist",
     "digit_pairs",
@@ -26,8 +58,10 @@ __all__ = [
     "from_arrays",
     "from_table",
     "from_tfds",
+    "group_modalities",
     "interactions",
     "multi_fashion",
     "multi_mnist",
     "polyglot_digits",
+    "split_arrays",
 ]

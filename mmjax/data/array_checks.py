@@ -75,7 +75,9 @@ def check_fits_32_bits(what: str, array: np.ndarray, where: np.ndarray) -> None:
         return
     row, value = _find_first_bad((array < limits.min) | (array > limits.max), array, where)
     if value is not None:
-        raise InvalidDataError(f"{what} has {value} in row {row}, which is beyond 32 bits.")
+        raise InvalidDataError(
+            f"{what} has {value} in row {row}, which is beyond 32 bits; rescale or renumber it."
+        )
 
 
 def _find_first_bad(bad: np.ndarray, array: np.ndarray, where: np.ndarray) -> tuple[int, Any]:

@@ -6,6 +6,7 @@ passes a new key for every example of every step.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -184,10 +185,20 @@ def make_example_augmentation(
     return apply
 
 
-def _augment_input(augment: Augment, key: Key[Array, ""], modality: str, example: Batch) -> Array:
+def _augment_input(augment: Augment, key: Key[Array, ""], modality: str, example: Batch) -> Any:
     """Augments an input, except for what is absent or padding."""
     x, length = example.inputs[modality], example.lengths.get(modality)
-    new = augment(key, x, length)
+    return _replace_real_values(modality, augment(key, x, length), x, example, length)
+
+
+def _replace_real_values(modality: str, new: Any, x: Any, example: Batch, length: Any) -> Any:
+    """Takes the new values where the old ones are neither absent nor padding."""
+    if isinstance(x, Mapping):
+        lengths = length or {}
+        return {
+            name: _replace_real_values(modality, new[name], part, example, lengths.get(name))
+            for name, part in x.items()
+        }
     if new.shape != x.shape or new.dtype != x.dtype:
         raise ValueError(
             f"The augmentation of {modality!r} turned {x.dtype}{list(x.shape)} into "

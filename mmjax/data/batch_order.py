@@ -15,10 +15,14 @@ from jaxtyping import Bool, Int
 Indices = Int[np.ndarray, "s k b"]
 
 
-@functools.lru_cache(maxsize=64)
-def _draw_epoch_order(seed: int, epoch: int, examples: int) -> Int[np.ndarray, " n"]:
-    """Draws the order in which an epoch visits the examples."""
-    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(examples)
+# Dispatches are fetched early by a few, so that two epochs are in use at their border.
+@functools.lru_cache(maxsize=2)
+def _draw_epoch_orders(seeds: tuple[int, ...], epoch: int, examples: int) -> Int[np.ndarray, "s n"]:
+    """Draws the order in which an epoch visits the examples, for each seed."""
+    orders = np.empty((len(seeds), examples), np.int32)
+    for order, seed in zip(orders, seeds, strict=True):
+        order[:] = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(examples)
+    return orders
 
 
 def make_train_indices(
@@ -34,8 +38,8 @@ def make_train_indices(
     """
     epoch, first = divmod(start, examples // batch_size)
     steps = slice(first * batch_size, (first + stop - start) * batch_size)
-    orders = [_draw_epoch_order(seed, epoch, examples)[steps] for seed in seeds]
-    return np.stack(orders).reshape(len(seeds), stop - start, batch_size).astype(np.int32)
+    orders = _draw_epoch_orders(tuple(map(int, seeds)), epoch, examples)[:, steps]
+    return orders.reshape(len(seeds), stop - start, batch_size).copy()
 
 
 def make_eval_indices(

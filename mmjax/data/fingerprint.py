@@ -23,6 +23,9 @@ _FORMER_NAMES = {
     "keep_pattern": "_keep_pattern",
 }
 
+_LATER_FIELDS = ("parts", "weights")
+"""Fields of named tuples that are hashed only if they hold something, as runs were before them."""
+
 
 def compute_fingerprint(source: Any) -> str:
     """Computes the SHA-256 of a split's source: of what it holds, and how it reads the rest.
@@ -62,6 +65,8 @@ def _hash_parts(state: Any, value: Any, inside: set[int]) -> None:
         parts = sorted(value, key=repr)
     elif isinstance(value, tuple | list):
         parts = value
+        if names := getattr(value, "_fields", ()):
+            parts = [v for n, v in zip(names, value, strict=True) if v or n not in _LATER_FIELDS]
         if set(map(type, value)) <= _PLAIN_TYPES:  # cells of a table: many values without structure
             return state.update(f"{list(value)!r};".encode("utf-8", "backslashreplace"))
     elif isinstance(value, functools.partial):

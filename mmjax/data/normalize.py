@@ -5,15 +5,20 @@ vector, the channels of an image, the bands of a frame. A sequence of plain numb
 """
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Num
+from jaxtyping import Bool, Float, Int, Shaped
 
 from mmjax.data.dataset import Modality, Source
 from mmjax.masks import make_length_mask
 from mmjax.types import Batch
+
+# A mean of equal numbers is off by a few units in its last place.
+_DOUBLE_RESOLUTION = 8 * float(np.finfo(np.float64).eps)
+_CHUNK_VALUES = 1 << 17  # numbers that are converted to double precision at once
 
 
 class Moments(NamedTuple):
@@ -23,11 +28,14 @@ class Moments(NamedTuple):
       number: number of values per feature.
       mean: their mean.
       squares: the sum of their squared distances from the mean.
+      resolution: the relative difference below which two values count as one: the rounding error of
+        the type that they were given in.
     """
 
     number: int
     mean: Float[np.ndarray, " d"]
     squares: Float[np.ndarray, " d"]
+    resolution: float = _DOUBLE_RESOLUTION
 
 
 class Scale(NamedTuple):
@@ -37,16 +45,18 @@ class Scale(NamedTuple):
     deviation: Float[np.ndarray, " d"]
 
 
-def compute_moments(values: Num[np.ndarray, "n d"]) -> Moments:
+def compute_moments(values: Shaped[np.ndarray, "n d"]) -> Moments:
     """Computes the moments of values, in double precision.
 
     Example:
       >>> compute_scale(compute_moments(np.array([[1.0], [3.0]])))
       Scale(mean=array([2.]), deviation=array([1.]))
     """
+    is_narrow = values.dtype.kind == "f" and values.dtype.itemsize < 8
+    resolution = float(np.finfo(np.float32).eps) if is_narrow else _DOUBLE_RESOLUTION
     values = values.astype(np.float64)
     mean = values.mean(axis=0)
-    return Moments(len(values), mean, ((values - mean[None]) ** 2).sum(axis=0))
+    return Moments(len(values), mean, ((values - mean[None]) ** 2).sum(axis=0), resolution)
 
 
 def merge_moments(a: Moments, b: Moments) -> Moments:
@@ -56,18 +66,65 @@ def merge_moments(a: Moments, b: Moments) -> Moments:
         number,
         a.mean + difference * b.number / number,
         a.squares + b.squares + difference**2 * a.number * b.number / number,
+        max(a.resolution, b.resolution),
     )
 
 
 def compute_scale(moments: Moments) -> Scale:
     """Computes the scale to mean 0 and deviation 1; a constant is only shifted."""
     deviation = np.sqrt(moments.squares / moments.number)
-    # A deviation within the rounding error of the mean is that of a constant: never divide by it.
-    constant = deviation <= np.finfo(np.float32).eps * np.abs(moments.mean)
-    return Scale(moments.mean, np.where(constant, 1.0, deviation))
+    return Scale(moments.mean, np.where(find_constants(moments), 1.0, deviation))
 
 
-def reshape_to_features(values: Num[np.ndarray, "..."], spec: Modality) -> Num[np.ndarray, "n d"]:
+def find_constants(moments: Moments) -> Bool[np.ndarray, " d"]:
+    """Finds the features that have one value only, up to the rounding error of their mean.
+
+    Example:
+      >>> find_constants(compute_moments(np.array([[0.1, 1.7e9], [0.1, 1.7e9 + 1]]))).tolist()
+      [True, False]
+    """
+    deviation = np.sqrt(moments.squares / moments.number)
+    return np.asarray(deviation <= moments.resolution * np.abs(moments.mean))
+
+
+def compute_scale_by_chunks(
+    x: np.ndarray, is_real: Bool[np.ndarray, "..."], spec: Modality
+) -> tuple[Scale, Bool[np.ndarray, " d"]]:
+    """Computes the scale of the values that are neither missing nor padding.
+
+    Args:
+      x: all examples, of which a few at a time are converted to double precision.
+      is_real: [n], or [n time] for a sequence; at least one is true.
+      spec: the modality.
+
+    Returns:
+      The scale, and which features are constant.
+    """
+    total = None
+    for chunk in iterate_chunks(x):
+        values = reshape_to_features(np.asarray(x[chunk])[is_real[chunk]], spec)
+        if len(values):
+            moments = compute_moments(values)
+            total = merge_moments(total, moments) if total else moments
+    assert total is not None
+    return compute_scale(total), find_constants(total)
+
+
+def iterate_chunks(x: np.ndarray) -> Iterator[slice]:
+    """Yields slices of rows that have a few million bytes.
+
+    Example:
+      >>> [chunk.stop for chunk in iterate_chunks(np.zeros((3, 1 << 16)))]
+      [2, 4]
+    """
+    rows = max(1, _CHUNK_VALUES // max(1, math.prod(x.shape[1:])))
+    for start in range(0, len(x), rows):
+        yield slice(start, start + rows)
+
+
+def reshape_to_features(
+    values: Shaped[np.ndarray, "..."], spec: Modality
+) -> Shaped[np.ndarray, "n d"]:
     """Reshapes values of any number of axes, such as those of one example, to rows of features."""
     return values.reshape(-1, _count_features(spec))
 
@@ -95,14 +152,20 @@ def make_validity_mask(
 def standardize_batch(
     batch: Batch, modalities: Mapping[str, Modality], scales: Mapping[str, Scale]
 ) -> Batch:
-    """Standardizes the modalities that have a scale; what is missing or padding becomes 0."""
+    """Standardizes the modalities that have a scale; what is missing or padding becomes 0.
+
+    Means are subtracted in double precision, before the numbers become float32.
+    """
     inputs = dict(batch.inputs)
     for name, (mean, deviation) in scales.items():
         spec, x = modalities[name], inputs[name]
-        rows = (reshape_to_features(x, spec) - mean[None]) / deviation[None]
         valid = make_validity_mask(batch.present[name], batch.lengths.get(name), spec)
         valid = valid.reshape(*valid.shape, *(1,) * (x.ndim - valid.ndim))
-        inputs[name] = np.where(valid, rows.reshape(x.shape), 0).astype(np.float32)
+        standardized = np.empty(x.shape, np.float32)
+        for chunk in iterate_chunks(x):
+            rows = (reshape_to_features(x[chunk], spec) - mean[None]) / deviation[None]
+            standardized[chunk] = np.where(valid[chunk], rows.reshape(x[chunk].shape), 0)
+        inputs[name] = standardized
     return batch._replace(inputs=inputs)
 
 

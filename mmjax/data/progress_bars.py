@@ -32,6 +32,17 @@ def show_download_progress(title: str, total: int | None) -> Iterator[Callable[[
         yield lambda size: bar.advance(task, size)
 
 
+@contextlib.contextmanager
+def show_row_progress(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Shows the number of rows, and their total if it is known; yields `advance(rows)`."""
+    from rich.progress import TextColumn
+
+    count = "{task.completed:,.0f}" + (" of {task.total:,.0f}" if total is not None else " rows")
+    with _make_progress(TextColumn(count)) as bar:
+        task = bar.add_task(escape_control_characters(title), total=total)
+        yield lambda rows: bar.advance(task, rows)
+
+
 def _make_progress(count: Any) -> Any:
     from rich.progress import TimeRemainingColumn
 

@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec
 
 from mmjax.data.batch_order import IndexPlan
 from mmjax.data.dataset import Arrays, Source
+from mmjax.data.mapped_arrays import MappedArrays
 from mmjax.data.pipeline import Feed, ProcessShare, compute_process_share, make_sharding
 from mmjax.data.workers import (
     SendableChunks,
@@ -41,7 +42,8 @@ def make_streaming_feed(
       ahead: number of chunks that are fetched early; one more waits on the devices.
       workers: number of processes that fetch, for sources that keep Python busy (decoding); 0
         fetches by threads of this process. A plan, a source and `prepare` must be picklable.
-        Workers are started for every pass over a plan, which takes seconds. `Arrays` need none.
+        Workers are started for every pass over a plan, which takes seconds. `Arrays` and memory
+        maps need none.
 
     Raises:
       ValueError: if the source cannot be sent to worker processes.
@@ -106,7 +108,7 @@ def _fetch_chunks(chunks: FetchedChunks, ahead: int, workers: int) -> Any:
     import grain
     from absl import flags
 
-    if not workers or isinstance(chunks.source, Arrays):
+    if not workers or isinstance(chunks.source, Arrays | MappedArrays):
         dataset = grain.MapDataset.source(chunks)
         return dataset.to_iter_dataset(grain.ReadOptions(ahead, ahead))
     _check_picklable(chunks)

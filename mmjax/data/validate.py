@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mmjax.data.array_checks import InvalidDataError
-from mmjax.data.dataset import Modality, Task
+from mmjax.data.dataset import Modality, Task, split_parts
 from mmjax.data.validate_inputs import check_input, check_not_empty, check_some_modality
 from mmjax.data.validate_targets import check_target
 from mmjax.types import Batch
@@ -44,6 +44,7 @@ def validate_split(
       Traceback (most recent call last):
       ValueError: toy, split 'train': modality 'a' has nan in row 1; every number must be finite.
     """
+    batch, modalities = split_parts(batch, modalities)
     try:
         check_not_empty(batch, modalities)
         for modality in modalities:
@@ -72,6 +73,8 @@ def check_label_variety(name: str, split: str, batch: Batch, tasks: Mapping[str,
     """
     for task, spec in tasks.items():
         targets = np.asarray(batch.targets[task])[np.asarray(batch.labeled[task])]
+        if spec.kind == "classification" and spec.shape:
+            targets = targets.argmax(axis=1)  # the class with the largest share
         if len(targets) == 0:
             what = "has no labels"
         elif spec.kind in _CLASS_INDEX_KINDS and (only := _find_only_class(targets)) is not None:

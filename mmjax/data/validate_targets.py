@@ -23,7 +23,9 @@ def check_target(batch: Batch, task: str, spec: Task, examples: int) -> None:
     y, labeled = np.asarray(batch.targets[task]), np.asarray(batch.labeled[task])
     check_mask(f"labeled of task {task!r}", labeled, examples)
     if spec.kind == "regression":
-        _check_regression(what, y, labeled)
+        _check_regression(what, y, labeled, spec.shape)
+    elif spec.kind == "classification" and spec.shape:
+        _check_shares(what, y, labeled, spec.shape)
     elif spec.kind in ("classification", "ordinal"):
         _check_classification(what, y, labeled, len(spec.classes))
     elif spec.kind in ("sequence", "segmentation"):
@@ -33,17 +35,29 @@ def check_target(batch: Batch, task: str, spec: Task, examples: int) -> None:
         check_shape(what, y, (examples, *spec.shape))
         _check_depth(what, y, labeled)
     else:
-        _check_multilabel(what, y, labeled, len(spec.classes))
+        _check_multilabel(what, y, labeled, spec)
 
 
-def _check_regression(what: str, y: np.ndarray, labeled: np.ndarray) -> None:
+def _check_regression(
+    what: str, y: np.ndarray, labeled: np.ndarray, shape: tuple[int, ...]
+) -> None:
     if not np.issubdtype(y.dtype, np.floating):
         raise InvalidDataError(
             f"{what} has type {y.dtype}; a regression needs floating-point numbers."
         )
-    check_shape(what, y, (len(labeled), *y.shape[1:]))
+    check_shape(what, y, (len(labeled), *(shape or y.shape[1:])))
     check_finite(f"{what} is", y, labeled)
     check_fits_32_bits(what, y, labeled)
+
+
+def _check_shares(what: str, y: np.ndarray, labeled: np.ndarray, shape: tuple[int, ...]) -> None:
+    _check_regression(what, y, labeled, shape)
+    bad = labeled & ((y < 0).any(axis=1) | (np.abs(y.sum(axis=1) - 1) > 1e-3))
+    if bad.any():
+        row = find_first_row(bad)
+        raise InvalidDataError(
+            f"{what} is {y[row]} in row {row}; the shares must be positive and sum to 1."
+        )
 
 
 def _check_classification(what: str, y: np.ndarray, labeled: np.ndarray, classes: int) -> None:
@@ -55,9 +69,9 @@ def _check_classification(what: str, y: np.ndarray, labeled: np.ndarray, classes
         raise InvalidDataError(f"{what} is {y[row]} in row {row}; it must be 0 to {classes - 1}.")
 
 
-def _check_multilabel(what: str, y: np.ndarray, labeled: np.ndarray, classes: int) -> None:
-    check_shape(what, y, (len(labeled), classes))
-    bad = labeled[:, None] & (y != 0) & (y != 1)
+def _check_multilabel(what: str, y: np.ndarray, labeled: np.ndarray, spec: Task) -> None:
+    check_shape(what, y, (len(labeled), len(spec.classes)))
+    bad = labeled[:, None] & (y != 0) & (y != 1) & ~(spec.partial & (y == -1))
     if bad.any():
         row, column = np.argwhere(bad)[0]
         raise InvalidDataError(

@@ -87,12 +87,17 @@ class Conv1d(nn.Module):
     kernel: int
     around: tuple[int, int] = (0, 0)
     dilation: int = 1
+    stride: int = 1
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t c"]) -> Float[Array, "b s o"]:
         """Maps [b t c] to [b s features]."""
         shape = (self.kernel, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        bias = None
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias)
-        return conv1d(x, kernel, self.around, self.dilation) + bias[None, None]
+        y = conv1d(x, kernel, self.around, self.dilation, self.stride)
+        return y if bias is None else y + bias[None, None]

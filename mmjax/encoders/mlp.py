@@ -51,7 +51,7 @@ def as_one_token(x: Float[Array, "b d"]) -> Tokens:
 
 
 def to_float(x: Num[Array, "..."]) -> Float[Array, "..."]:
-    """Brings uint8 pixels from 0..255 to [0, 1]; floats pass, other integers are only cast.
+    """Brings uint8 and uint16 pixels to [0, 1]; floats pass, other integers are only cast.
 
     Example:
       >>> import jax.numpy as jnp
@@ -60,6 +60,6 @@ def to_float(x: Num[Array, "..."]) -> Float[Array, "..."]:
     """
     if jnp.issubdtype(x.dtype, jnp.floating):
         return x
-    # Only uint8 counts as pixels: other integers may be ids or counts.
-    scale = 255.0 if x.dtype == jnp.uint8 else 1.0
+    # Only these count as pixels: other integers may be ids or counts.
+    scale = {jnp.dtype(jnp.uint8): 255.0, jnp.dtype(jnp.uint16): 65535.0}.get(x.dtype, 1.0)
     return x.astype(jnp.float32) / scale

@@ -2,10 +2,10 @@
 
 A head is a Flax module with the methods of `mmjax.protocols.Head`. Besides `__call__` they are pure
 and need no parameters: `example_loss` and `statistics` for ONE example, `summary` for the
-statistics' sums, and `check` against the task that the data set declares. `summary` reads its own
-statistics by name and ignores other entries, such as the "loss" and "examples" that evaluation
-adds. Predictions and losses are at least float32 for every compute type. A target of zeros is valid
-for every head.
+statistics of a split (see `mmjax.metrics`), and `check` against the task that the data set
+declares. `summary` reads its own statistics by name and ignores other entries, such as the "loss"
+and "examples" that evaluation adds. Predictions and losses are at least float32 for every compute
+type. A target of zeros is valid for every head.
 
 A head's `features` says what it is called with: "vector" [b d], "tokens" [b n d], or "any" of both.
 Those that take tokens have an attribute `tokens`, the modality of these tokens.

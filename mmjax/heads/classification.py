@@ -1,11 +1,11 @@
 """A head for one of several classes."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
-import numpy as np
-from jaxtyping import Array, Float, Integer
+from jaxtyping import Array, Float, Num
 
 from mmjax import losses, metrics
 from mmjax.data.dataset import Task
@@ -17,16 +17,17 @@ from mmjax.heads.base import (
     check_class_count,
     check_task_kind,
 )
-from mmjax.metrics import Statistics
+from mmjax.metrics import Metric, Statistics
 
 
 class Classification(nn.Module):
-    """One of several classes.
+    """One of several classes, whose labels may be soft: one share per class.
 
     Attributes:
       classes: number of classes.
       hidden: widths of Dense + ReLU layers before the last.
-      loss: (logits [c], class index) -> scalar.
+      loss: (logits [c], class index) -> scalar; for soft labels (logits [c], shares [c]) -> scalar.
+      extra_metrics: {name: function}, computed besides `metrics`; see `mmjax.metrics`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -41,6 +42,7 @@ class Classification(nn.Module):
     classes: int
     hidden: tuple[int, ...] = ()
     loss: Loss = losses.cross_entropy
+    extra_metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
 
     features: ClassVar[Features] = "vector"
     metrics: ClassVar[Mapping[str, Better]] = {"accuracy": "max", "macro_f1": "max"}
@@ -52,23 +54,24 @@ class Classification(nn.Module):
 
     @nn.nowrap
     def example_loss(
-        self, prediction: Float[Array, " c"], target: Integer[Array, ""]
+        self, prediction: Float[Array, " c"], target: Num[Array, "*c"]
     ) -> Float[Array, ""]:
         """Computes the loss of one example."""
         return self.loss(prediction, target)
 
     @nn.nowrap
-    def statistics(self, prediction: Float[Array, " c"], target: Integer[Array, ""]) -> Statistics:
-        """Computes one example's confusion matrix."""
-        return {"confusion": metrics.confusion(prediction, target)}
+    def statistics(self, prediction: Float[Array, " c"], target: Num[Array, "*c"]) -> Statistics:
+        """Keeps one example's target (of soft labels the largest), prediction and confidence."""
+        return metrics.record_choice(prediction, target.argmax() if target.ndim else target)
 
     @nn.nowrap
     def summary(self, statistics: Mapping[str, Any]) -> dict[str, float]:
-        """Computes accuracy and macro F1 from summed statistics."""
-        confusion = np.asarray(statistics["confusion"])
+        """Computes accuracy and macro F1 of the labeled examples."""
+        target, predicted = (statistics[name].select() for name in ("target", "predicted"))
+        counts = metrics.count_per_class(target, predicted, self.classes)
         return {
-            "accuracy": metrics.accuracy(confusion),
-            "macro_f1": metrics.macro_f1(confusion),
+            "accuracy": metrics.accuracy(counts["tp"], counts["fn"]),
+            "macro_f1": metrics.macro_f1(**counts),
         }
 
     @nn.nowrap

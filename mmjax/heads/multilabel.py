@@ -1,5 +1,6 @@
 """A head for any subset of several classes."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -16,17 +17,23 @@ from mmjax.heads.base import (
     apply_output_layers,
     check_class_count,
     check_task_kind,
+    mean_labeled_loss,
+    split_class_labels,
 )
-from mmjax.metrics import Statistics
+from mmjax.metrics import Metric, Statistics
 
 
 class MultiLabel(nn.Module):
-    """Any subset of several classes.
+    """Any subset of several classes; with `partial`, a target of -1 is an unknown label.
+
+    Unknown labels count neither in the loss, a mean over the known ones, nor in the metrics.
 
     Attributes:
       classes: number of classes.
       hidden: widths of Dense + ReLU layers before the last.
-      loss: (logits [c], 0 or 1 [c]) -> scalar.
+      loss: (logits [c], 0 or 1 [c]) -> scalar; with `partial`, called for one class at a time.
+      partial: whether targets may be -1.
+      extra_metrics: {name: function}, computed besides `metrics`; see `mmjax.metrics`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -41,6 +48,8 @@ class MultiLabel(nn.Module):
     classes: int
     hidden: tuple[int, ...] = ()
     loss: Loss = losses.binary_cross_entropy
+    partial: bool = False
+    extra_metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
 
     features: ClassVar[Features] = "vector"
     metrics: ClassVar[Mapping[str, Better]] = {"macro_f1": "max", "micro_f1": "max"}
@@ -55,12 +64,18 @@ class MultiLabel(nn.Module):
         self, prediction: Float[Array, " c"], target: Shaped[Array, " c"]
     ) -> Float[Array, ""]:
         """Computes the loss of one example."""
-        return self.loss(prediction, target)
+        if not self.partial:
+            return self.loss(prediction, target)
+        return mean_labeled_loss(
+            lambda logit, label: self.loss(logit[None], label[None]),
+            prediction,
+            *split_class_labels(target),
+        )
 
     @nn.nowrap
     def statistics(self, prediction: Float[Array, " c"], target: Shaped[Array, " c"]) -> Statistics:
         """Computes one example's hits and misses per class."""
-        return metrics.hits(prediction, target)
+        return {**metrics.count_hits(prediction, target)}
 
     @nn.nowrap
     def summary(self, statistics: Mapping[str, Any]) -> dict[str, float]:
@@ -80,3 +95,8 @@ class MultiLabel(nn.Module):
         """Raises ValueError unless the head fits the task."""
         check_task_kind(self, task, name, "multilabel")
         check_class_count(task, name, self.classes)
+        if task.partial and not self.partial:
+            raise ValueError(
+                f"Task {name!r} has unknown labels; set the head's partial to True, so that they "
+                "count neither in the loss nor in the metrics."
+            )

@@ -1,12 +1,12 @@
 """A head for one of several classes that have an order."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Integer, Key
 
 from mmjax import losses, metrics
@@ -19,7 +19,7 @@ from mmjax.heads.base import (
     check_class_count,
     check_task_kind,
 )
-from mmjax.metrics import Statistics
+from mmjax.metrics import Metric, PerExample, Statistics
 
 
 class Ordinal(nn.Module):
@@ -35,6 +35,7 @@ class Ordinal(nn.Module):
       classes: number of classes.
       hidden: widths of Dense + ReLU layers before the last.
       loss: (logits of y > k [c-1], class index) -> scalar.
+      extra_metrics: {name: function}, computed besides `metrics`; see `mmjax.metrics`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -49,6 +50,7 @@ class Ordinal(nn.Module):
     classes: int
     hidden: tuple[int, ...] = ()
     loss: Loss = losses.cumulative_link
+    extra_metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
 
     features: ClassVar[Features] = "vector"
     metrics: ClassVar[Mapping[str, Better]] = {"accuracy": "max", "mae": "min", "kappa": "max"}
@@ -78,17 +80,18 @@ class Ordinal(nn.Module):
 
     @nn.nowrap
     def statistics(self, prediction: Float[Array, " k"], target: Integer[Array, ""]) -> Statistics:
-        """Computes one example's confusion matrix."""
-        return {"confusion": metrics.at(target, (prediction > 0).sum(), self.classes)}
+        """Keeps one example's target and predicted class."""
+        return {"target": PerExample(target), "predicted": PerExample((prediction > 0).sum())}
 
     @nn.nowrap
     def summary(self, statistics: Mapping[str, Any]) -> dict[str, float]:
         """Computes accuracy, mean absolute error in classes, and quadratic weighted kappa."""
-        confusion = np.asarray(statistics["confusion"])
+        target, predicted = (statistics[name].select() for name in ("target", "predicted"))
+        counts = metrics.count_per_class(target, predicted, self.classes)
         return {
-            "accuracy": metrics.accuracy(confusion),
-            "mae": metrics.rank_error(confusion),
-            "kappa": metrics.quadratic_kappa(confusion),
+            "accuracy": metrics.accuracy(counts["tp"], counts["fn"]),
+            "mae": metrics.rank_error(target, predicted),
+            "kappa": metrics.quadratic_kappa(target, predicted),
         }
 
     @nn.nowrap

@@ -1,5 +1,6 @@
 """A head for the class of every pixel."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -20,7 +21,7 @@ from mmjax.heads.base import (
     split_class_labels,
 )
 from mmjax.heads.decoder import Decoder
-from mmjax.metrics import Statistics
+from mmjax.metrics import Metric, Statistics
 
 
 class Segmentation(nn.Module):
@@ -35,6 +36,7 @@ class Segmentation(nn.Module):
         features; None decodes the features alone.
       decoder: as `Decoder.features`.
       loss: (logits [c], class index) of ONE pixel -> scalar.
+      extra_metrics: {name: function}, computed besides `metrics`; see `mmjax.metrics`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -52,6 +54,7 @@ class Segmentation(nn.Module):
     tokens: str | None = None
     decoder: tuple[int, ...] = (32, 16)
     loss: Loss = losses.cross_entropy
+    extra_metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
 
     features: ClassVar[Features] = "any"
     metrics: ClassVar[Mapping[str, Better]] = {"mean_iou": "max", "pixel_accuracy": "max"}
@@ -72,16 +75,16 @@ class Segmentation(nn.Module):
     def statistics(
         self, prediction: Float[Array, "h w c"], target: Integer[Array, "h w"]
     ) -> Statistics:
-        """Computes the confusion matrix of one example's labeled pixels."""
-        return {"confusion": metrics.confusions(prediction, target)}
+        """Counts hits and misses per class over one example's labeled pixels."""
+        return {**metrics.count_confusions(prediction, target)}
 
     @nn.nowrap
     def summary(self, statistics: Mapping[str, Any]) -> dict[str, float]:
         """Computes mean intersection over union, and accuracy, from summed statistics."""
-        confusion = np.asarray(statistics["confusion"])
+        tp, fp, fn = (np.asarray(statistics[name]) for name in ("tp", "fp", "fn"))
         return {
-            "mean_iou": metrics.mean_iou(confusion),
-            "pixel_accuracy": metrics.accuracy(confusion),
+            "mean_iou": metrics.mean_iou(tp, fp, fn),
+            "pixel_accuracy": metrics.accuracy(tp, fn),
         }
 
     @nn.nowrap

@@ -1,5 +1,6 @@
 """A head for one label per token."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -20,7 +21,7 @@ from mmjax.heads.base import (
     mean_labeled_loss,
     split_class_labels,
 )
-from mmjax.metrics import Statistics
+from mmjax.metrics import Metric, Statistics
 
 
 class SequenceLabeling(nn.Module):
@@ -35,6 +36,7 @@ class SequenceLabeling(nn.Module):
       tokens: the modality whose tokens are labeled; each is concatenated with the task's features.
       hidden: widths of Dense + ReLU layers before the last.
       loss: (logits [c], class index) of ONE token -> scalar.
+      extra_metrics: {name: function}, computed besides `metrics`; see `mmjax.metrics`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -51,6 +53,7 @@ class SequenceLabeling(nn.Module):
     tokens: str | None = None
     hidden: tuple[int, ...] = ()
     loss: Loss = losses.cross_entropy
+    extra_metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
 
     features: ClassVar[Features] = "tokens"
     metrics: ClassVar[Mapping[str, Better]] = {"accuracy": "max", "macro_f1": "max"}
@@ -78,17 +81,14 @@ class SequenceLabeling(nn.Module):
     def statistics(
         self, prediction: Float[Array, "n c"], target: Integer[Array, " t"]
     ) -> Statistics:
-        """Computes the confusion matrix of one example's labeled tokens."""
-        return {"confusion": metrics.confusions(prediction, target)}
+        """Counts hits and misses per class over one example's labeled tokens."""
+        return {**metrics.count_confusions(prediction, target)}
 
     @nn.nowrap
     def summary(self, statistics: Mapping[str, Any]) -> dict[str, float]:
         """Computes accuracy and macro F1 from summed statistics."""
-        confusion = np.asarray(statistics["confusion"])
-        return {
-            "accuracy": metrics.accuracy(confusion),
-            "macro_f1": metrics.macro_f1(confusion),
-        }
+        tp, fp, fn = (np.asarray(statistics[name]) for name in ("tp", "fp", "fn"))
+        return {"accuracy": metrics.accuracy(tp, fn), "macro_f1": metrics.macro_f1(tp, fp, fn)}
 
     @nn.nowrap
     def check(self, task: Task, name: str) -> None:

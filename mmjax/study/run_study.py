@@ -19,6 +19,7 @@ import jax
 
 from mmjax import config as configs
 from mmjax.files.run_files import write_config_file
+from mmjax.runs.prediction_files import write_test_predictions
 from mmjax.study import write_results
 from mmjax.study.arms import Arm, get_monitored_metric
 from mmjax.study.live_display import StudyDisplay
@@ -39,6 +40,7 @@ def run_study(
     max_replicas: int | None = None,
     memory: int | None = None,
     checkpoint_every: int | datetime.timedelta | None = TEN_MINUTES,
+    predictions: bool = False,
 ) -> list[str]:
     """Trains all arms that are not completed, and writes the results after each.
 
@@ -51,6 +53,7 @@ def run_study(
       max_replicas: largest number of replicas per program; None for as many as the memory holds.
       memory: bytes available on each device; None for what the device reports.
       checkpoint_every: steps or time between checkpoints; see `mmjax.fit`.
+      predictions: whether to store predictions on the test split with every arm.
 
     Returns:
       The names of the arms that failed.
@@ -82,6 +85,12 @@ def run_study(
         units |= _tune_and_store_arms(plan, trainer, waiting_homes)
         train_units(trainer, list(units.values()), test=True)
     write_results.write_results(directory, labels, plan.facts["axes"])
+    if predictions:
+        for name, home in homes.items():
+            # The tuned configuration of an arm that was completed earlier is not in the plan.
+            is_known = name in waiting_homes or plan.study.tuning is None
+            if is_known and (home / "result.json").exists():
+                write_test_predictions(plan.build(units[name].config), home, units[name].seeds)
     if not any((directory / "programs").glob("*")):
         shutil.rmtree(directory / "programs", ignore_errors=True)
     return [name for name, home in homes.items() if not (home / "result.json").exists()]

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from mmjax import files
 from mmjax.console import print_text
+from mmjax.data.spec import write_spec
 from mmjax.study.packing import (
     ExperimentBuilder,
     StudyReplica,
@@ -200,6 +201,8 @@ def _finish_unit(
         stacked = jax.tree.map(lambda *x: jnp.stack(x), *states)
         checkpoints.save(max(p.fitted.state.steps_done for p in pieces), stacked)
         checkpoints.close()
+        model = experiment.model
+        write_spec(unit.home, experiment.data, model.heads, model.encoders)
     files.write_json(unit.home / "result.json", _merge_results(parts))
     trainer.record_end(unit)
 

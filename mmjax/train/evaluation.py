@@ -1,6 +1,6 @@
 """Evaluation of every replica's parameters on one split."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,35 +8,42 @@ import numpy as np
 
 from mmjax.data.batch_order import make_eval_indices
 from mmjax.data.pipeline import Feed, ProcessShare
+from mmjax.metrics.direction import (
+    compute_extra_metrics,
+    get_direction,
+    get_tuning,
+    tune_extra_metrics,
+)
+from mmjax.metrics.statistics import is_per_example
 from mmjax.model import Model
 from mmjax.train.hardware.parallel import EvalProgram
 from mmjax.train.steps.forward import get_task_names
 
 MetricValues = dict[str, float]
+SplitStatistics = Mapping[str, Mapping[str, Any]]
+"""{task: {statistic: NumPy array or `PerExample` of arrays}} of a whole split."""
+MetricSettings = Mapping[str, Mapping[str, Any]]
+"""{task: {tuned metric: what it learned from the validation split}}."""
 
 
-def evaluate_split(
-    models: Sequence[Model],
+def collect_statistics(
     program: EvalProgram,
     feed: Feed,
     variables: Any,
     *,
+    replicas: int,
     share: ProcessShare,
     examples: int,
     batch_size: int,
     batches: int,
-) -> list[MetricValues]:
-    """Returns the metrics {"TASK/METRIC": value} over a whole split, one dictionary per replica.
-
-    "TASK/loss" is the mean over the task's labeled examples, "loss" the mean over tasks, and
-    "mean/METRIC" the mean of a metric that all tasks have. A task without any label in the split
-    has NaN metrics.
+) -> list[SplitStatistics]:
+    """Returns the statistics of a whole split on the host, one dictionary per replica.
 
     Args:
-      models: one per replica; the `summary` of their heads makes metrics of statistics.
       program: made by `mmjax.train.hardware.parallel.make_eval_program`.
       feed: brings the split to the devices.
       variables: the program's first argument, with a leading axis of replicas.
+      replicas: number of replicas.
       share: this process's part of every batch.
       examples: size of the split.
       batch_size: examples per batch, over all devices.
@@ -44,30 +51,77 @@ def evaluate_split(
     """
     chunks = make_eval_indices(examples, batch_size, batches)
     plan = [indices[None] for indices, _ in chunks]
-    total = None
+    parts = []
     for (data, indices), (_, valid) in zip(feed.chunks(plan), chunks, strict=True):
-        indices = np.repeat(indices, len(models), axis=1)
-        real = np.repeat(share.of(valid[None]), len(models), axis=1)
-        sums = jax.device_get(program(variables, data, indices, real))
-        # float64, since sums of float32 over many dispatches lose digits.
-        sums = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
-        total = sums if total is None else jax.tree.map(np.add, total, sums)
-    return [
-        summarize_statistics(model, jax.tree.map(lambda x, i=i: x[i], total))
-        for i, model in enumerate(models)
-    ]
+        indices = np.repeat(indices, replicas, axis=1)
+        real = np.repeat(share.of(valid[None]), replicas, axis=1)
+        parts.append(jax.device_get(program(variables, data, indices, real)))
+    whole = jax.tree.map(_merge_dispatches, *parts, is_leaf=is_per_example)
+    return [jax.tree.map(lambda x, i=i: x[i], whole) for i in range(replicas)]
+
+
+def _merge_dispatches(*parts: Any) -> Any:
+    """Adds sums [s ...], in float64; concatenates what is kept per example [s n ...]."""
+    if is_per_example(parts[0]):
+        return jax.tree.map(lambda *x: np.concatenate(x, axis=1), *parts)
+    # float64, since sums of float32 over many dispatches lose digits.
+    return np.sum([np.asarray(x, np.float64) for x in parts], axis=0)
+
+
+def summarize_replicas(
+    models: Sequence[Model],
+    statistics: Sequence[SplitStatistics],
+    collect_validation: Callable[[], Sequence[SplitStatistics]],
+) -> list[MetricValues]:
+    """Returns the metrics of every replica's statistics; see `summarize_statistics`.
+
+    Metrics that are tuned, such as those with thresholds, are tuned on the validation split.
+
+    Args:
+      models: one per replica.
+      statistics: those of a split.
+      collect_validation: returns those of the validation split; only called if a metric is tuned.
+    """
+    settings: list[MetricSettings] = [{} for _ in models]
+    extra = [m for h in models[0].heads.values() for m in getattr(h, "extra_metrics", {}).values()]
+    if any(get_tuning(metric) is not None for metric in extra):
+        settings = list(map(_tune_metrics, models, collect_validation()))
+    return list(map(summarize_statistics, models, statistics, settings))
+
+
+def _tune_metrics(model: Model, validation: SplitStatistics) -> MetricSettings:
+    """Returns what the tasks' extra metrics learn from the statistics of the validation split."""
+    settings = {}
+    for task, head in model.heads.items():
+        if metrics := getattr(head, "extra_metrics", None):
+            values = (validation[task][name].select() for name in ("prediction", "target"))
+            settings[task] = tune_extra_metrics(metrics, *values)
+    return settings
 
 
 def summarize_statistics(
-    model: Model, statistics: Mapping[str, Mapping[str, np.ndarray | np.floating]]
+    model: Model, statistics: SplitStatistics, settings: MetricSettings | None = None
 ) -> MetricValues:
-    """Returns the metrics from the statistics of a split; see `evaluate_split`."""
+    """Returns the metrics {"TASK/METRIC": value} from the statistics of a split.
+
+    "TASK/loss" is the mean over the task's labeled examples, "loss" the mean over tasks, and
+    "mean/METRIC" the mean of a metric that all tasks have. A task without any label in the split
+    has NaN metrics.
+
+    Args:
+      model: the `summary` of its heads makes metrics of their statistics.
+      statistics: those of the split.
+      settings: {task: {tuned metric: what it learned from the validation split}}.
+    """
     metrics: MetricValues = {}
     for task in get_task_names(model):
-        sums = dict(statistics[task])
-        loss, examples = float(sums.pop("loss")), float(sums.pop("examples"))
+        head, values = model.heads[task], dict(statistics[task])
+        loss, examples = float(values.pop("loss")), float(values.pop("examples"))
         metrics[f"{task}/loss"] = loss / examples if examples else float("nan")
-        summary = model.heads[task].summary(sums)
+        summary = dict(head.summary(values))
+        if extra := getattr(head, "extra_metrics", None):
+            arrays = values["prediction"].select(), values["target"].select()
+            summary |= compute_extra_metrics(extra, *arrays, (settings or {}).get(task, {}))
         metrics |= {f"{task}/{name}": float(value) for name, value in summary.items()}
     for name in _list_common_metrics(model):
         metrics[f"mean/{name}"] = float(np.mean([metrics[f"{t}/{name}"] for t in model.heads]))
@@ -80,8 +134,14 @@ def get_metric_directions(model: Model) -> dict[str, str]:
     known = {"loss": "min"}
     for task in get_task_names(model):
         known[f"{task}/loss"] = "min"
-        known |= {f"{task}/{m}": d for m, d in model.heads[task].metrics.items()}
+        known |= {f"{task}/{m}": d for m, d in _list_head_metrics(model.heads[task]).items()}
     return known | {f"mean/{name}": "max" for name in _list_common_metrics(model)}
+
+
+def _list_head_metrics(head: Any) -> dict[str, Any]:
+    """Returns {metric: direction} of a head's own metrics and its extra ones."""
+    extra = getattr(head, "extra_metrics", {})
+    return {**head.metrics, **{name: get_direction(metric) for name, metric in extra.items()}}
 
 
 def _list_common_metrics(model: Model) -> list[str]:
@@ -89,7 +149,7 @@ def _list_common_metrics(model: Model) -> list[str]:
 
     Errors, of which lower is better, are left out: they have the units of their tasks.
     """
-    first, *others = [head.metrics for head in model.heads.values()]
+    first, *others = [_list_head_metrics(head) for head in model.heads.values()]
     if not others or "mean" in model.heads:
         return []
     return [m for m in first if all(head.get(m) == "max" for head in (first, *others))]

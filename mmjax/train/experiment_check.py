@@ -4,10 +4,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mmjax.data.dataset import Arrays, Dataset
+from mmjax.data.dataset import Arrays, Dataset, split_parts
 from mmjax.data.validate import validate_split
 from mmjax.data.value_ranges import check_same_scale, measure_value_range
 from mmjax.experiment import Experiment
+from mmjax.metrics.direction import check_extra_metrics
 from mmjax.model import Model
 from mmjax.model_check import check_model_fits_batch
 from mmjax.model_parts import make_batch_shapes
@@ -74,12 +75,15 @@ def _check_splits(data: Dataset) -> None:
 def _check_scales(data: Dataset, model: Model) -> None:
     # Sources that read on demand were compared when they were made.
     batches = {s: v.batch for s, v in data.splits.items() if isinstance(v, Arrays)}
-    for name in model.encoders:
+    used = {name: data.modalities[name] for name in model.encoders}
+    flat = {split: split_parts(batch, used) for split, batch in batches.items()}
+    specs = next(iter(flat.values()))[1] if flat else {}
+    for name, spec in specs.items():
         ranges = {
             split: measure_value_range(np.asarray(batch.inputs[name]), batch.present[name])
-            for split, batch in batches.items()
+            for split, (batch, _) in flat.items()
         }
-        check_same_scale(data.name, name, ranges, sequence=data.modalities[name].sequence)
+        check_same_scale(data.name, name, ranges, sequence=spec.sequence)
 
 
 def _check_modalities(field: str, values: Mapping[str, object], data: Dataset) -> None:
@@ -104,3 +108,5 @@ def _check_encoders_and_heads(data: Dataset, model: Model) -> None:
         if not hasattr(head, "example_loss"):
             raise ValueError(f"model.heads.{name} is a {type(head).__name__}, which is not a head.")
         head.check(data.tasks[name], name)
+        extra = getattr(head, "extra_metrics", {})
+        check_extra_metrics(name, data.tasks[name].kind, extra, head.metrics)

@@ -18,8 +18,14 @@ from jaxtyping import Array, Bool
 from mmjax.data.pipeline import compute_process_share
 from mmjax.experiment import Experiment
 from mmjax.flops import count_flops
+from mmjax.model import Model
 from mmjax.model_parts import make_batch_shapes
-from mmjax.train.evaluation import evaluate_split, is_higher_better
+from mmjax.train.evaluation import (
+    SplitStatistics,
+    collect_statistics,
+    is_higher_better,
+    summarize_replicas,
+)
 from mmjax.train.experiment_check import check_experiment
 from mmjax.train.hardware.compilation import (
     COMPILER_OPTIONS,
@@ -86,6 +92,11 @@ class Programs:
         self.train_program = make_train_program(make_replica_train_step(self.sweep), **layout)
         self.compiled: dict[Any, Any] = {}
         self.eval_program = make_eval_program(make_replica_eval_step(self.sweep), **layout)
+
+    @property
+    def models(self) -> list[Model]:
+        """The model of every replica."""
+        return [experiment.model for experiment in self.experiments]
 
     @property
     def examples_per_step(self) -> int:
@@ -202,18 +213,23 @@ class Programs:
         """Puts a tree with a leading axis of replicas on the devices."""
         return jax.device_put(tree, self.placement)
 
-    def evaluate(self, variables: Variables, split: str) -> list[dict[str, float]]:
-        """Returns the metrics of every replica's variables, as of `Model.apply`, on a split."""
-        return evaluate_split(
-            [experiment.model for experiment in self.experiments],
+    def collect_statistics(self, variables: Variables, split: str) -> list[SplitStatistics]:
+        """Returns the statistics of every replica's variables on a split."""
+        return collect_statistics(
             self.eval_program,
             self.splits.feed(split),
             (self.values, variables),
+            replicas=len(self.seeds),
             share=compute_process_share(self.devices),
             examples=self.splits.size(split),
             batch_size=self.experiment.eval_batch_size,
             batches=self.experiment.steps_per_dispatch,
         )
+
+    def evaluate(self, variables: Variables, split: str) -> list[dict[str, float]]:
+        """Returns the metrics of every replica's variables, as of `Model.apply`, on a split."""
+        collect = functools.partial(self.collect_statistics, variables)
+        return summarize_replicas(self.models, collect(split), lambda: collect("validation"))
 
     def has_stopped(self, state: LoopState) -> Bool[np.ndarray, " s"]:
         """Returns which replicas have run out of patience."""

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from mmjax import files
+from mmjax.data.spec import write_spec
 from mmjax.experiment import Experiment
 from mmjax.files.run_files import read_result_file
 from mmjax.train.checkpoint import Checkpoints, hash_arrays
@@ -73,6 +74,8 @@ def run(
                 directory.mkdir(parents=True, exist_ok=True)
                 if is_first:
                     run_report.print_arm(arm, experiment, seeds, chosen)
+                    model = experiment.model
+                    write_spec(directory, experiment.data, model.heads, model.encoders)
                 fitted = fit(
                     experiment,
                     directory,
@@ -127,6 +130,7 @@ def make_arm_result(
     total = len(fitted.validation)
     replicas = range(total) if replicas is None else replicas
     best = jax.device_get(fitted.state.best_params)
+    others = jax.device_get(fitted.state.best_variables)
     last = jax.device_get(fitted.state.train.params)
     return {
         "monitor": experiment.monitor,
@@ -138,6 +142,7 @@ def make_arm_result(
                 "steps": fitted.state.steps_done,
                 "best_params_sha256": hash_arrays(jax.tree.map(lambda x, i=i: x[i], best)),
                 "last_params_sha256": hash_arrays(jax.tree.map(lambda x, i=i: x[i], last)),
+                **_digest_variables(jax.tree.map(lambda x, i=i: x[i], others)),
             }
             for seed, i in zip(seeds, replicas, strict=True)
         },
@@ -151,6 +156,11 @@ def make_arm_result(
             "peak_bytes": fitted.peak_bytes,
         },
     }
+
+
+def _digest_variables(variables: Variables) -> dict[str, str]:
+    """Returns the digest of the variables beside the best parameters, if there are any."""
+    return {"best_variables_sha256": hash_arrays(variables)} if variables else {}
 
 
 def load_best(experiment: Experiment, directory: Path, *, seeds: Sequence[int] = (0,)) -> Params:

@@ -40,7 +40,7 @@ def test_pixels_beside_floats_are_refused_with_both_ranges(split, change):
         f"{np.asarray(other).astype(np.float32).astype(float).__getattribute__(f)():.4g}"
         for f in ("min", "max")
     )
-    kind = "uint8" if other[0].dtype == np.uint8 else "float32"
+    kind = other[0].dtype
     message = (
         f"modality 'x' is uint8 from 0 to 255 in 'train', but {kind} from {low} to {high} in "
         f"'{split}'; convert all splits to the same type and scale."

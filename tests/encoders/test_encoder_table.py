@@ -14,9 +14,12 @@ from mmjax.encoders import (
     Conv1dEncoder,
     ConvEncoder,
     DeepSetsEncoder,
+    EachEncoder,
     Features,
     MaxoutEncoder,
     MLPEncoder,
+    PeriodicEncoder,
+    PiecewiseLinearEncoder,
     RecurrentEncoder,
     ResidualEncoder,
     TemporalConvEncoder,
@@ -30,6 +33,20 @@ from mmjax.encoders import (
 from mmjax.fusion import Concat
 from mmjax.heads import Regression
 from mmjax.model import Model
+from mmjax.pretrained import backbones
+from mmjax.pretrained.backbones import (
+    BERT,
+    CLIPText,
+    CLIPVision,
+    ConvNeXt,
+    ResNet,
+    SigLIPText,
+    SigLIPVision,
+    ViT,
+    Wav2Vec2,
+    WhisperEncoder,
+    token_table,
+)
 from mmjax.train.steps.state import init_state
 from mmjax.train.steps.train_step import make_train_step
 from mmjax.types import Batch
@@ -40,7 +57,16 @@ SEQUENCES = np.random.default_rng(1).normal(size=(4, 6, 3)).astype(np.float32)
 TEXTS = np.random.default_rng(2).integers(1, 9, size=(4, 6))
 LENGTHS = np.array([6, 1, 0, 4], np.int32)
 
+VECTORS = SEQUENCES[:, 0]
+EDGES = ((-1.0, -0.2, 0.3, 1.0), (-1.0, 0.1, 1.0), (-0.5, 0.5))
+
 SPECTROGRAMS = np.random.default_rng(3).normal(size=(4, 6, 3, 1)).astype(np.float32)
+COLORS = np.random.default_rng(4).uniform(size=(4, 9, 8, 3)).astype(np.float32)
+BACKBONES = [v for v in vars(backbones).values() if isinstance(v, type)]
+# Sizes of the pretrained transformers: two layers of two heads over 8 channels.
+SMALL = {"width": 8, "layers": 2, "heads": 2, "hidden": 6, "dropout": 0.5}
+SMALL_TEXT = {"vocabulary": 9, "positions": 12, **SMALL}
+SMALL_IMAGE = {"patch": 4, "image": 8, **SMALL}
 
 
 class Steps(nn.Module):
@@ -105,13 +131,43 @@ TABLE = {
     "text transformer": (TextEncoder(9, 3, TransformerEncoder(8, 1, 2)), TEXTS, LENGTHS, (1, 8)),
     "maxout": (MaxoutEncoder((5, 7), pieces=3, dropout=0.5), IMAGES, None, (1, 7)),
     "deep sets": (DeepSetsEncoder((5,), (4,), dropout=0.5), SEQUENCES, LENGTHS, (1, 4)),
+    "each": (EachEncoder(MLPEncoder((5,), dropout=0.5)), SPECTROGRAMS, LENGTHS, (6, 5)),
+    "each mean": (EachEncoder(MLPEncoder((5,)), pool="mean"), SPECTROGRAMS, LENGTHS, (1, 5)),
+    "periodic": (PeriodicEncoder(5, 1.0, 4, MLPEncoder((6,))), VECTORS, None, (1, 6)),
+    "piecewise": (PiecewiseLinearEncoder(3, EDGES, 8, Features()), VECTORS, None, (3, 8)),
     "features": (Features(), SEQUENCES, LENGTHS, (6, 3)),
     "wrap": (Wrap(Steps()), SEQUENCES, LENGTHS, (6, 5)),
+    "bert": (BERT(**SMALL_TEXT, output="all"), TEXTS, LENGTHS, (6, 8)),
+    "clip text": (CLIPText(**SMALL_TEXT, projection=5), TEXTS, LENGTHS, (1, 5)),
+    "clip vision": (CLIPVision(**SMALL_IMAGE, projection=5), COLORS, None, (1, 5)),
+    "siglip text": (SigLIPText(**SMALL_TEXT, projection=5), TEXTS, LENGTHS, (1, 5)),
+    "siglip vision": (SigLIPVision(**SMALL_IMAGE), COLORS, None, (1, 8)),
+    "vit": (
+        ViT(**SMALL_IMAGE, registers=2, layer_scale=True, gated=True, output="all"),
+        COLORS,
+        None,
+        (7, 8),
+    ),
+    "wav2vec2": (
+        # One sample per token, since the table has sequences of one step.
+        Wav2Vec2(
+            **SMALL, filters=(4,), kernels=(1,), strides=(1,), position_groups=2, output="all"
+        ),
+        SEQUENCES[:, :, :1],
+        LENGTHS,
+        (6, 8),
+    ),
+    "whisper": (WhisperEncoder(8, 2, 2, 6, 0.5, output="all"), SEQUENCES, LENGTHS, (3, 8)),
+    "convnext": (ConvNeXt((1, 1), (4, 6), 2, output="all"), COLORS, None, (4, 6)),
+    "convnext 2": (ConvNeXt((1,), (4,), 2, response_norm=True), COLORS, None, (1, 4)),
+    "token table": (token_table(9, 3, normalize=True), TEXTS, LENGTHS, (1, 3)),
 }
 # Second forms of what the table has already, and the deepest; each compiles ten programs.
 SLOW = (
     *("residual all", "conv1d all", "temporal mean", "transformer of patches", "text transformer"),
-    *("residual", "temporal", "transformer"),
+    *("residual", "temporal", "transformer", "each mean"),
+    *("bert", "clip text", "clip vision", "siglip text", "siglip vision", "vit"),
+    *("wav2vec2", "whisper", "convnext", "convnext 2"),
 )
 
 
@@ -181,8 +237,9 @@ def test_dropout_only_while_training(encoder, x, length, shape):
     np.testing.assert_array_equal(run(1, False), run(2, False))
     np.testing.assert_array_equal(run(1, True), run(1, True))
     assert jnp.abs(run(1, True) - run(2, True)).max() > 1e-3
-    # Where dropout comes last its zeros show; these end in a norm, a sum or a mean.
-    if not isinstance(encoder, TransformerEncoder | TemporalConvEncoder | Conv1dEncoder):
+    # Where dropout comes last its zeros show; these end in a norm, a sum, a mean or a projection.
+    end_otherwise = TransformerEncoder | TemporalConvEncoder | Conv1dEncoder
+    if not isinstance(encoder, end_otherwise) and type(encoder) not in BACKBONES:
         assert (run(1, True) == 0).mean() > (run(1, False) == 0).mean() + 0.1
 
 
@@ -197,7 +254,11 @@ def test_bfloat16_parameters_and_inputs_give_bfloat16(encoder, x, length, shape)
     np.testing.assert_allclose(got.astype(jnp.float32), expected, atol=0.05)
 
 
-@cases([name for name in TABLE if name != "features"])
+# Those that share their layers with others; the comparison with transformers has them too.
+SAME_LAYERS = ("clip text", "clip vision", "siglip text", "siglip vision", "convnext")
+
+
+@cases([name for name in TABLE if name not in ("features", *SAME_LAYERS)])
 def test_every_parameter_gets_a_finite_gradient_under_jit_scan_and_vmap(encoder, x, length, shape):
     x, length, _ = ready(encoder, x, length)
     seeds = [random_params(encoder, x, length, seed) for seed in range(3)]
@@ -272,12 +333,15 @@ def test_every_encoder_and_cell_is_in_the_table():
     listed = [encoder for encoder, *_ in TABLE.values()]
     listed += [e.encoder for e in listed if isinstance(e, TextEncoder)]
     cells = {e.cell.step.__qualname__ for e in listed if isinstance(e, RecurrentEncoder)}
-    for name in set(encoders.__all__) - {"Cell"}:
+    # GraphEncoder takes several arrays: it has tests of its own.
+    for name in set(encoders.__all__) - {"Cell", "GraphEncoder", "compute_bin_edges"}:
         public = getattr(encoders, name)
         if isinstance(public, type):
             assert public in map(type, listed), name
         else:
             assert public().step.__qualname__ in cells, name
+    # In training, an example of a ResNet depends on the others: it has tests of its own.
+    assert {*map(type, listed), ResNet} >= set(BACKBONES)
 
 
 @pytest.mark.slow

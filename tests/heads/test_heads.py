@@ -9,6 +9,7 @@ from sklearn import metrics as sk
 from mmjax import losses
 from mmjax.data.dataset import Task
 from mmjax.heads import Classification, MultiLabel, Regression
+from mmjax.metrics.statistics import is_per_example
 from tests.tolerance import bound_difference
 
 RNG = np.random.default_rng(0)
@@ -36,8 +37,19 @@ def predictions(head, x=X):
 
 
 def summary(head, predicted, targets):
-    each = jax.jit(jax.vmap(head.statistics))(predicted, targets)
-    return head.summary(jax.tree.map(lambda s: s.sum(axis=0), each))
+    each = jax.device_get(jax.jit(jax.vmap(head.statistics))(predicted, targets))
+    return head.summary(merge_examples([each]))
+
+
+def merge_examples(parts):
+    """Sums of counts, and the examples of what is kept per example, over parts [n ...]."""
+
+    def merge(*values):
+        if is_per_example(values[0]):
+            return jax.tree.map(lambda *x: np.concatenate(x), *values)
+        return sum(np.asarray(value).sum(axis=0) for value in values)
+
+    return jax.tree.map(merge, *parts, is_leaf=is_per_example)
 
 
 @CASES
@@ -76,8 +88,8 @@ def test_the_summary_has_the_promised_metrics(kind, head):
 def test_statistics_add_over_batches(kind, head):
     p, y = predictions(head), TARGETS[kind]
     each = jax.vmap(head.statistics)(p, y)
-    parts = [jax.tree.map(lambda s, i=i: s[i::2].sum(axis=0), each) for i in (0, 1)]
-    merged = head.summary(jax.tree.map(lambda a, b: a + b, *parts))
+    parts = [jax.tree.map(lambda s, i=i: np.asarray(s)[i::2], each) for i in (0, 1)]
+    merged = head.summary(merge_examples(parts))
     for name, value in summary(head, p, y).items():
         np.testing.assert_allclose(merged[name], value, rtol=bound_difference(100))
 
@@ -101,15 +113,20 @@ def test_multilabel_metrics_are_scikit_learns_even_with_an_empty_class():
         np.testing.assert_allclose(got[f"{average}_f1"], expected)
 
 
-def test_regression_metrics_are_scikit_learns_far_from_zero():
-    """A mean 10^5 spreads away from zero: raw float32 sums would lose R² altogether."""
-    y = np.asarray(1e5 + RNG.normal(size=1000), np.float32)
-    p = (y + np.asarray(0.5 * RNG.normal(size=1000))).astype(np.float32)
-    got = summary(Regression(mean=1e5, scale=2.0), jnp.asarray(p), jnp.asarray(y))
+@pytest.mark.parametrize("mean", [0.0, 1e5, 1e7, -1e8])
+@pytest.mark.parametrize("head", [Regression(), Regression(mean=1e5, scale=2.0)])
+def test_regression_metrics_are_scikit_learns_far_from_zero(head, mean):
+    """Raw float32 sums would lose R² altogether; float32 inputs at 1e8 are multiples of 8."""
+    y = np.asarray(mean + 30 * RNG.normal(size=1000), np.float32)
+    p = (y + np.asarray(15 * RNG.normal(size=1000))).astype(np.float32)
+    got = summary(head, jnp.asarray(p), jnp.asarray(y))
     y, p = y.astype(np.float64), p.astype(np.float64)
-    np.testing.assert_allclose(got["mae"], sk.mean_absolute_error(y, p), rtol=1e-4)
-    np.testing.assert_allclose(got["rmse"], sk.root_mean_squared_error(y, p), rtol=1e-4)
-    np.testing.assert_allclose(got["r2"], sk.r2_score(y, p), rtol=1e-4)
+    expected = {
+        "mae": sk.mean_absolute_error(y, p),
+        "rmse": sk.root_mean_squared_error(y, p),
+        "r2": sk.r2_score(y, p),
+    }
+    assert got == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_regression_loss_has_no_unit():

@@ -12,6 +12,13 @@ from sklearn import metrics as sk
 from mmjax.data.dataset import Arrays
 from mmjax.heads import Classification, Regression
 from mmjax.intervals import compute_mean_interval
+from mmjax.metrics import (
+    PerExample,
+    auroc,
+    calibration_error,
+    higher_is_better,
+    spearman,
+)
 from mmjax.train.evaluation import get_metric_directions, is_higher_better, summarize_statistics
 from mmjax.train.programs import Programs
 
@@ -109,9 +116,8 @@ def test_metrics_that_all_tasks_have_are_meaned_too(toy):
     statistics, accuracies, f1s = {}, [], []
     for task, head in heads.items():
         target, chosen = rng.integers(0, head.classes, (2, 50))
-        confusion = sk.confusion_matrix(target, chosen, labels=range(head.classes))
         statistics[task] = {"loss": np.float64(70), "examples": np.float64(50)}
-        statistics[task]["confusion"] = confusion.astype(np.float64)
+        statistics[task] |= {"target": PerExample(target), "predicted": PerExample(chosen)}
         accuracies.append(sk.accuracy_score(target, chosen))
         f1s.append(sk.f1_score(target, chosen, average="macro"))
     found = summarize_statistics(model, statistics)
@@ -186,3 +192,63 @@ def test_an_unknown_monitor_is_refused_with_those_there_are(toy, monitor):
     assert f"monitor is {monitor!r}" in str(error.value)
     for name in ("'loss'", "'kind/accuracy'", "'size/r2'", "'size/loss'"):
         assert name in str(error.value)
+
+
+@higher_is_better
+def share_within_one(prediction, target):
+    """A user's own metric."""
+    return float(np.mean(np.abs(prediction - target) < 1))
+
+
+@pytest.mark.parametrize(("batch_size", "devices", "stream"), [(7, 1, False), (8, 4, True)])
+def test_extra_metrics_and_those_far_from_zero_are_scikit_learns(
+    toy, known, batch_size, devices, stream
+):
+    """With missing labels, over batches, devices and seeds; the monitor may be a user's own."""
+    data, offset = toy.dataset(), 3e6
+    splits = {}
+    for name, source in data.splits.items():
+        targets = source.batch.targets
+        far = (targets["size"].astype(np.float64) + offset).astype(np.float32)
+        splits[name] = Arrays(source.batch._replace(targets=targets | {"size": far}))
+    model = toy.model()
+    kind = model.heads["kind"].clone(extra_metrics={"auroc": auroc, "ece": calibration_error})
+    size = Regression(
+        mean=offset, scale=1.1, extra_metrics={"near": share_within_one, "rank": spearman}
+    )
+    experiment = toy.experiment(
+        data=dataclasses.replace(data, splits=splits),
+        model=dataclasses.replace(model, heads={"kind": kind, "size": size}),
+        eval_batch_size=batch_size,
+        stream=stream,
+        monitor="size/near",
+    )
+    programs = Programs(experiment, SEEDS, jax.devices()[:devices])
+    found = programs.evaluate(programs.place({"params": known.params}), "test")
+    batch = splits["test"].batch
+    test = programs.splits.prepare("test")(batch)
+    for i, values in enumerate(found):
+        one = {"params": jax.tree.map(lambda x, i=i: x[i], known.params)}
+        inputs = (test.inputs, test.present, test.lengths)
+        p = {
+            t: np.asarray(x, np.float64)[batch.labeled[t]]
+            for t, x in experiment.model.apply(one, *inputs, train=False).items()
+        }
+        y = {t: batch.targets[t][batch.labeled[t]] for t in p}
+        far = y["size"].astype(np.float64)
+        probabilities = np.exp(p["kind"]) / np.exp(p["kind"]).sum(-1, keepdims=True)
+        expected = {
+            "kind/auroc": sk.roc_auc_score(y["kind"], probabilities, multi_class="ovr"),
+            "kind/ece": calibration_error(p["kind"], y["kind"]),
+            "size/rank": stats.spearmanr(p["size"], far).statistic,
+            "size/near": np.mean(np.abs(p["size"] - far) < 1),
+            "size/r2": sk.r2_score(far, p["size"]),
+            "size/rmse": sk.root_mean_squared_error(far, p["size"]),
+        }
+        # Predictions near 3e6 are multiples of 1/4, and two programs may round them differently.
+        tolerance = {"kind/auroc": 1e-6, "kind/ece": 1e-6}
+        for name, value in expected.items():
+            assert values[name] == pytest.approx(value, rel=tolerance.get(name, 0.02)), name
+    assert found[0].keys() == get_metric_directions(experiment.model).keys()
+    assert is_higher_better(experiment.model, "size/near")
+    assert programs.select_best(programs.init(), found).best_value.shape == (len(SEEDS),)

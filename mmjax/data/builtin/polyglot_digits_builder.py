@@ -80,7 +80,7 @@ class PolyglotDigits(tfds_builder.Builder):
 
 
 def _make_bytes_feature(modality: str) -> tfds.features.Tensor:
-    shape, sequence, _ = MODALITIES[modality]
+    shape, sequence = MODALITIES[modality][:2]
     return tfds.features.Tensor(
         shape=(None, *shape[1:]) if sequence else shape,
         dtype=np.uint8,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.data.dataset import Dataset, Modality, Task
+from mmjax.data.dataset import Dataset, Modality, Task, split_parts
 from mmjax.data.kinds import PLOTTED_KINDS, Input
 from mmjax.data.kinds.plotting import draw_text
 from mmjax.data.kinds.protocols import RowScale
@@ -33,13 +33,13 @@ def draw_examples(data: Dataset, path: Path, *, seed: int = 0) -> str:
     split, source = next(iter(data.splits.items()))
     count = min(_MAX_EXAMPLES, len(source))
     chosen = np.random.default_rng(seed).choice(len(source), count, replace=False)
-    batch = source.take(np.sort(chosen))
-    size = (1.6 * count + 0.8, 1.9 * len(data.modalities) + 0.3 * len(data.tasks))
+    batch, modalities = split_parts(source.take(np.sort(chosen)), data.modalities)
+    size = (1.6 * count + 0.8, 1.9 * len(modalities) + 0.3 * len(data.tasks))
     with matplotlib.rc_context({"text.parse_math": False}):  # names are not mathematics
         figure, axes = plt.subplots(
-            len(data.modalities), count, figsize=size, squeeze=False, layout="constrained"
+            len(modalities), count, figsize=size, squeeze=False, layout="constrained"
         )
-        for row, (name, spec) in zip(axes, data.modalities.items(), strict=True):
+        for row, (name, spec) in zip(axes, modalities.items(), strict=True):
             _draw_modality(row, name, spec, batch)
         for column, axis in enumerate(axes[0]):
             lines = format_titles(data, batch, column).splitlines()
@@ -66,6 +66,8 @@ def format_target(task: Task, target: Any) -> str:
       >>> format_target(Task("multilabel", ("big", "tame")), [0, 1])
       'tame'
     """
+    if task.kind == "classification" and task.shape:
+        return ", ".join(f"{c} {y:.2g}" for c, y in zip(task.classes, target, strict=True))
     if task.kind in ("classification", "ordinal"):
         return task.classes[int(target)]
     if task.kind == "sequence":
@@ -73,7 +75,7 @@ def format_target(task: Task, target: Any) -> str:
     if task.kind in ("segmentation", "depth"):
         return " x ".join(map(str, np.shape(target)))
     if task.kind == "multilabel":
-        return ", ".join(c for c, y in zip(task.classes, target, strict=True) if y) or "none"
+        return ", ".join(c for c, y in zip(task.classes, target, strict=True) if y == 1) or "none"
     numbers = ", ".join(f"{number:.4g}" for number in np.ravel(target))
     return f"{numbers} {task.unit}".strip()
 
@@ -81,7 +83,8 @@ def format_target(task: Task, target: Any) -> str:
 def _draw_modality(row: Any, name: str, spec: Modality, batch: Batch) -> None:
     """Draws one modality of every example, all on one scale and without padding."""
     examples = [_extract_example(name, spec, batch, i) for i in range(len(row))]
-    axis_names, scale = ("", ""), _compute_row_scale(examples)
+    scale = _compute_row_scale(examples)._replace(vocabulary=spec.vocabulary)
+    axis_names = ("", "")
     for axis, x in zip(row, examples, strict=True):
         axis.tick_params(labelsize=6)
         if x is None:

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from mmjax.console import print_table
-from mmjax.data.dataset import Dataset, Modality, Task
+from mmjax.data.dataset import Dataset, Modality, Task, split_parts
 from mmjax.types import Batch
 
 CHUNK = 1024  # examples in memory at once
@@ -32,9 +33,12 @@ def describe_dataset(data: Dataset) -> list[Table]:
       [['', 'train', 'validation', 'test'], ['examples', '30', '10', '10']]
     """
     splits = {split: read_split_labels(data, split) for split in data.splits}
+    modalities = dict(data.modalities)
+    for split, batch in splits.items():
+        splits[split], modalities = split_parts(batch, data.modalities)
     tables = [
         _make_split_table(splits),
-        Table("Modalities", _list_modalities(data.modalities, splits)),
+        Table("Modalities", _list_modalities(modalities, splits)),
         Table("Tasks", _list_tasks(data.tasks, splits)),
     ]
     for name, task in data.tasks.items():
@@ -65,7 +69,7 @@ def read_split_labels(data: Dataset, split: str) -> Batch:
         chunk = source.take(np.arange(start, min(start + CHUNK, len(source))))
         if not chunks:
             _check_complete(data, split, chunk)
-            inputs = {m: x[:1] for m, x in chunk.inputs.items()}
+            inputs = jax.tree.map(lambda x: x[:1], chunk.inputs)
         chunks.append(chunk._replace(inputs={}))
     whole = Batch(*map(_concatenate_mappings, zip(*chunks, strict=True)))
     return whole._replace(inputs=inputs)
@@ -77,8 +81,8 @@ def print_tables(tables: Sequence[Table]) -> None:
         print_table(table.rows, table.title)
 
 
-def _concatenate_mappings(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+def _concatenate_mappings(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 
 def _check_complete(data: Dataset, split: str, batch: Batch) -> None:
@@ -144,6 +148,8 @@ def _count_classes(name: str, task: Task, splits: Mapping[str, Batch]) -> Table:
 
 def _flatten_labeled(task: Task, targets: np.ndarray) -> np.ndarray:
     """Flattens the targets, without steps and pixels that have no label."""
+    if task.kind == "classification" and task.shape:
+        return targets.argmax(axis=1)  # the class with the largest share
     flat = targets.reshape(-1)
     if task.kind in ("sequence", "segmentation"):
         return flat[flat >= 0]
@@ -152,7 +158,7 @@ def _flatten_labeled(task: Task, targets: np.ndarray) -> np.ndarray:
 
 def _count_labels(name: str, task: Task, splits: Mapping[str, Batch]) -> Table:
     labels = [b.targets[name][b.labeled[name]] for b in splits.values()]
-    counts = [y.astype(int).sum(axis=0) for y in labels]
+    counts = [(y == 1).sum(axis=0) for y in labels]
     totals = [len(y) for y in labels]
     return Table(
         f"{name}: examples that have a label",

@@ -6,24 +6,41 @@ A new kind is a NamedTuple with the methods of `InputKind` or `TargetKind` and a
 from collections.abc import Iterable
 
 from mmjax.data.kinds.audio import Audio
+from mmjax.data.kinds.boolean import Boolean
+from mmjax.data.kinds.category import Category
+from mmjax.data.kinds.date_time import DateTime
+from mmjax.data.kinds.depth_map import DepthMap
 from mmjax.data.kinds.image import Image
+from mmjax.data.kinds.image_bag import ImageBag
 from mmjax.data.kinds.label import Label
+from mmjax.data.kinds.label_set import LabelSet
 from mmjax.data.kinds.labels import Labels
+from mmjax.data.kinds.mask import Mask
 from mmjax.data.kinds.numbers import Numbers
 from mmjax.data.kinds.point_cloud import PointCloud
+from mmjax.data.kinds.shares import Shares
+from mmjax.data.kinds.spans import Spans
 from mmjax.data.kinds.text import Text
+from mmjax.data.kinds.token_labels import TokenLabels
 from mmjax.data.kinds.value import Value
 
-Input = PointCloud | Numbers | Image | Audio | Text
-Target = Value | Labels | Label
+Input = PointCloud | ImageBag | Numbers | Boolean | DateTime | Image | Audio | Category | Text
+Target = Value | Labels | LabelSet | Shares | TokenLabels | Spans | Mask | DepthMap | Label
 
 # In the order in which a column's name alone is inferred; the last of each takes any cell.
-INPUT_KINDS: tuple[type[Input], ...] = (PointCloud, Numbers, Image, Audio, Text)
+INPUT_KINDS: tuple[type[Input], ...] = (
+    *(PointCloud, ImageBag, Numbers, Boolean, DateTime, Image, Audio, Category, Text),
+)
 TARGET_KINDS: tuple[type[Value | Label], ...] = (Value, Label)
-# In the order in which a plot is chosen; the last one draws any array.
-PLOTTED_KINDS: tuple[type[Input], ...] = (PointCloud, Text, Numbers, Image, Audio)
+# In the order in which a plot is chosen; the last one draws any array. Vectors of any kind are
+# drawn by `Numbers`.
+PLOTTED_KINDS: tuple[type[Input], ...] = (
+    *(PointCloud, ImageBag, Category, Text, Numbers, Image, Audio),
+)
 # The cells of these hold paths of files.
-FILE_KINDS: tuple[type[Input], ...] = (Image, Audio)
+FILE_KINDS: tuple[type[Input | Target], ...] = (Image, Audio, ImageBag, Mask, DepthMap)
+# Some of the cells of a row may be empty.
+GAP_KINDS: tuple[type[Input | Target], ...] = (Numbers, Boolean, Category, Labels, Spans)
 
 
 def list_columns(specs: Iterable[str | Input | Target]) -> list[str]:

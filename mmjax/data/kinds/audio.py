@@ -1,7 +1,7 @@
 """Audio: recordings as sequences of log-mel frames."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,7 +50,7 @@ class Audio(NamedTuple):
         """Checks whether all cells end like a WAV file."""
         return list_suffixes(cells) == {".wav"}
 
-    def learn(self, values: Iterable[Any], source: Any) -> dict[str, Any]:
+    def learn(self, columns: Sequence[Iterable[Any]], source: Any) -> dict[str, Any]:
         """Finds the sample rate: of a feature, or of the first readable file of a folder.
 
         Raises:
@@ -58,7 +58,7 @@ class Audio(NamedTuple):
         """
         if isinstance(source, Path):
             known = self.sample_rate is not None
-            return {} if known else self._learn_from_files(values, source)
+            return {} if known else self._learn_from_files(columns[0], source)
         rate = getattr(source, "sample_rate", None) or self.sample_rate
         if not rate:
             raise ValueError(
@@ -78,10 +78,10 @@ class Audio(NamedTuple):
         """Converts the file that a cell names."""
         path = folder / str(cells[0])
         samples, rate = read_recording(path, self.max_bytes)
-        if learned.rate not in (None, rate):
+        if learned.get("rate") not in (None, rate):
             raise ValueError(
-                f"{path} has {rate} samples per second, others {learned.rate}; give the `Audio` a "
-                "sample_rate to resample them."
+                f"{path} has {rate} samples per second, others {learned['rate']}; give the "
+                "`Audio` a sample_rate to resample them."
             )
         return _compute_frames(samples, rate, self)
 
@@ -92,12 +92,11 @@ class Audio(NamedTuple):
             return None
         # Integer samples are those of 16-bit recordings.
         scaled = samples if samples.dtype.kind == "f" else samples / _INT16_SCALE
-        assert learned.rate is not None  # `learn` finds it, or refuses the feature
         return _compute_frames(
-            scaled if scaled.ndim == 1 else scaled.mean(axis=1), learned.rate, self
+            scaled if scaled.ndim == 1 else scaled.mean(axis=1), learned["rate"], self
         )
 
-    def declare_modality(self, words: Mapping[str, int]) -> Modality:
+    def declare_modality(self, learned: Learned) -> Modality:
         """Returns a sequence."""
         return Modality((), True)
 

@@ -1,6 +1,7 @@
-"""A class: the target of a classification."""
+"""A class: the target of a classification, or of a task with ordered classes."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmjax.data.dataset import Task
@@ -13,21 +14,26 @@ class Label(NamedTuple):
     Attributes:
       column: holds the class, as a name or a whole number.
       classes: names of the classes; () takes those of the training split.
+      ordered: whether the classes have an order, for `mmjax.heads.Ordinal`: that of `classes`,
+        or of the numbers if () is given.
 
     Example:
       >>> Label("animal", ("cat", "dog")).declare_task().classes
       ('cat', 'dog')
+      >>> Label("stars", ordered=True).declare_task().kind
+      'ordinal'
     """
 
     column: str
     classes: tuple[str, ...] = ()
+    ordered: bool = False
 
     @staticmethod
     def matches_cells(cells: Sequence[Any]) -> bool:
         """Returns True: every cell is the name of a class at least."""
         return True
 
-    def read_cells(self, cells: Sequence[Any]) -> str:
+    def read_cells(self, cells: Sequence[Any], folder: Path) -> str:
         """Returns the name of the class."""
         try:
             return format_class_name(cells[0])
@@ -39,5 +45,7 @@ class Label(NamedTuple):
         return feature_to_python(values[0])
 
     def declare_task(self) -> Task | None:
-        """Returns the classification if its classes are given."""
-        return Task("classification", tuple(self.classes)) if self.classes != () else None
+        """Returns the task; None if its classes are inferred and have no order."""
+        if self.classes == () and not self.ordered:
+            return None
+        return Task("ordinal" if self.ordered else "classification", tuple(self.classes))

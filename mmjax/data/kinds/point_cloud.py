@@ -1,6 +1,6 @@
 """Point clouds: sets of points in space."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,7 +56,7 @@ class PointCloud(NamedTuple):
         """Checks whether all cells are lists of lists."""
         return all(isinstance(cell, list) and cell and isinstance(cell[0], list) for cell in cells)
 
-    def learn(self, values: Iterable[Any], source: Any) -> dict[str, Any]:
+    def learn(self, columns: Sequence[Iterable[Any]], source: Any) -> dict[str, Any]:
         """Returns nothing: points need no training split."""
         return {}
 
@@ -65,14 +65,14 @@ class PointCloud(NamedTuple):
         points = [[parse_number(number) for number in point] for point in cells[0]]
         if len({len(point) for point in points}) > 1:
             raise ValueError("its points have different numbers of coordinates.")
-        return _check_points(np.array(points, np.float32)) if points else None
+        return _check_points(np.array(points, np.float64)) if points else None
 
     def read_feature(self, values: Sequence[Any], learned: Learned) -> np.ndarray | None:
         """Converts a tensor [n d]; None if it is empty or all NaN."""
         points = convert_tensor(values[0])
         return None if points is None else _check_points(points)
 
-    def declare_modality(self, words: Mapping[str, int]) -> Modality:
+    def declare_modality(self, learned: Learned) -> Modality:
         """Returns the modality of points."""
         return PointCloudModality((), True)
 

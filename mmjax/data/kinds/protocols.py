@@ -2,26 +2,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from mmjax.data.dataset import Modality, Task
 
-
-@runtime_checkable
-class Learned(Protocol):
-    """What the training split says about a column."""
-
-    @property
-    def words(self) -> Mapping[str, int]:
-        """Returns the token of each known word, for text by words."""
-        ...
-
-    @property
-    def rate(self) -> int | None:
-        """Returns the sample rate in Hz, for audio; None if any rate is resampled."""
-        ...
+# What the training split says about the columns of a kind, such as "words" of a `Text` or "rate" of
+# an `Audio`. Plain JSON (numbers, strings, lists, dictionaries of them): a run stores it, so that
+# new rows are read in the same way.
+Learned = Mapping[str, Any]
 
 
 class RowScale(NamedTuple):
@@ -31,11 +21,13 @@ class RowScale(NamedTuple):
       low: the smallest value.
       high: the largest value.
       longest: the length of the longest first axis.
+      vocabulary: the meaning of each integer token; () if it is not known.
     """
 
     low: float
     high: float
     longest: int
+    vocabulary: tuple[str, ...] = ()
 
     def add_margin(self) -> tuple[float, float]:
         """Returns limits a little beyond the range, which may be empty."""
@@ -54,24 +46,28 @@ class InputKind(Protocol):
         """Checks whether all filled cells of a table's column look like this kind."""
         ...
 
-    def learn(self, values: Iterable[Any], source: Any) -> dict[str, Any]:
-        """Returns the fields of `Learned` that the training split determines.
+    def learn(self, columns: Sequence[Iterable[Any]], source: Any) -> dict[str, Any]:
+        """Returns what the training split determines, see `Learned`.
 
         Args:
-          values: the filled cells, or the values of the feature.
-          source: the folder of the table, or the TFDS feature.
+          columns: per column its cells in the rows that have any, None where they are empty, or per
+            feature its values.
+          source: the folder of the table, or the first TFDS feature.
         """
         ...
 
     def read_cells(self, cells: Sequence[Any], folder: Path, learned: Learned) -> np.ndarray | None:
-        """Converts the filled cells of one row; paths are relative to the table's folder."""
+        """Converts the cells of one row; paths are relative to the table's folder.
+
+        Some cells, but not all, may be None if the kind is one of `GAP_KINDS`.
+        """
         ...
 
     def read_feature(self, values: Sequence[Any], learned: Learned) -> np.ndarray | None:
         """Converts the values of one TFDS record; None if they are missing."""
         ...
 
-    def declare_modality(self, words: Mapping[str, int]) -> Modality:
+    def declare_modality(self, learned: Learned) -> Modality:
         """Returns the modality except for its shape, which is measured."""
         ...
 
@@ -89,8 +85,11 @@ class InputKind(Protocol):
 class TargetKind(Protocol):
     """A kind of column that becomes a task: a NamedTuple whose first field names the columns."""
 
-    def read_cells(self, cells: Sequence[Any]) -> Any:
-        """Converts the filled cells of one row."""
+    def read_cells(self, cells: Sequence[Any], folder: Path) -> Any:
+        """Converts the cells of one row; paths are relative to the table's folder.
+
+        Some cells, but not all, may be None if the kind is one of `GAP_KINDS`.
+        """
         ...
 
     def read_feature(self, values: Sequence[Any]) -> Any:

@@ -1,6 +1,6 @@
 """Text: a sequence of integer tokens."""
 
-import re
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,21 +13,33 @@ from mmjax.data.dataset import Modality
 from mmjax.data.kinds.plotting import draw_text
 from mmjax.data.kinds.protocols import Learned, RowScale
 from mmjax.data.load.decode import BYTE_TOKEN_NAMES, decode_utf8
+from mmjax.data.load.subwords import (
+    encode_subwords,
+    list_subword_numbers,
+    list_subwords,
+    read_tokenizer_file,
+)
+from mmjax.data.load.words import list_word_offsets, split_words
 
-_WORD_PATTERN = re.compile(r"\w+|[^\w\s]")
 _UNKNOWN_TOKEN = 1  # 0 is padding
 
 
 class Text(NamedTuple):
-    """A sequence of integer tokens; 0 is padding.
+    """A sequence of integer tokens.
+
+    0 is padding; with a `tokenizer` it is also a token, and the lengths tell them apart.
 
     Attributes:
       column: holds the text.
       level: "byte": UTF-8 bytes plus 1, so 257 tokens in all; "word": words and punctuation marks
-        in lower case, 1 for those that are not in the vocabulary.
+        of any script in lower case, see `mmjax.data.load.words.split_words`, 1 for those that are
+        not in the vocabulary.
       vocabulary: for words, the maximal number of tokens, including padding and the unknown word;
         the most frequent words of the training split are taken.
-      longest: tokens after this many are cut off; None keeps all.
+      longest: tokens after this many are cut off, but not the special tokens that a `tokenizer`
+        adds; None keeps all.
+      tokenizer: path of the tokenizer.json of a pretrained model, which decides instead of `level`
+        and `vocabulary`; what padding and truncation it names is ignored. A run stores its content.
 
     Example:
       >>> tokenize("abc", Text("note"), {}).tolist()
@@ -40,30 +52,40 @@ class Text(NamedTuple):
     level: Literal["byte", "word"] = "byte"
     vocabulary: int = 10_000
     longest: int | None = None
+    tokenizer: str | os.PathLike[str] | None = None
 
     @staticmethod
     def matches_cells(cells: Sequence[Any]) -> bool:
         """Returns True: every cell is a text at least."""
         return True
 
-    def learn(self, values: Iterable[Any], source: Any) -> dict[str, Any]:
-        """Builds the vocabulary of words."""
-        return {"words": _build_vocabulary(values, self.vocabulary)} if self.level == "word" else {}
+    def learn(self, columns: Sequence[Iterable[Any]], source: Any) -> dict[str, Any]:
+        """Builds the vocabulary of words, or reads the tokenizer."""
+        if self.tokenizer is not None:
+            tokenizer = read_tokenizer_file(self.tokenizer)
+            return {"words": list_subword_numbers(tokenizer), "tokenizer": tokenizer}
+        if self.level != "word":
+            return {}
+        return {"words": _build_vocabulary(columns[0], self.vocabulary)}
 
     def read_cells(self, cells: Sequence[Any], folder: Path, learned: Learned) -> np.ndarray | None:
         """Tokenizes a cell."""
-        return tokenize(str(cells[0]), self, learned.words)
+        return tokenize(str(cells[0]), self, learned.get("words", {}), learned.get("tokenizer", ""))
 
     def read_feature(self, values: Sequence[Any], learned: Learned) -> np.ndarray | None:
         """Tokenizes a text; None if it is empty."""
         if not isinstance(values[0], bytes | str):
             raise ValueError(f"it is of type {type(values[0]).__name__}, not a text.")
-        return tokenize(values[0], self, learned.words)
+        return tokenize(values[0], self, learned.get("words", {}), learned.get("tokenizer", ""))
 
-    def declare_modality(self, words: Mapping[str, int]) -> Modality:
+    def declare_modality(self, learned: Learned) -> Modality:
         """Returns a sequence with the name of each token."""
-        names = BYTE_TOKEN_NAMES if self.level == "byte" else ("padding", "unknown", *words)
-        return Modality((), True, names)
+        words = learned.get("words", {})
+        if self.tokenizer is not None:
+            return Modality((), True, list_subwords(words))
+        if self.level == "byte":
+            return Modality((), True, BYTE_TOKEN_NAMES)
+        return Modality((), True, ("padding", "unknown", *words))
 
     @staticmethod
     def name_axes(x: np.ndarray, modality: Modality) -> tuple[str, str] | None:
@@ -77,26 +99,43 @@ class Text(NamedTuple):
 
 
 def tokenize(
-    text: str | bytes, spec: Text, words: Mapping[str, int]
+    text: str | bytes, spec: Text, words: Mapping[str, int], tokenizer: str = ""
 ) -> Int[np.ndarray, " n"] | None:
     """Converts a text to tokens; None if there are none.
 
     Args:
       text: the text, as UTF-8 if it is bytes.
       spec: how to split it.
-      words: the tokens of the known words; not needed for bytes.
+      words: the tokens of the known words; only needed for words.
+      tokenizer: the content of the `tokenizer`, if the spec has one.
 
     Raises:
       UnreadableError: naming the offset of what is not UTF-8.
     """
     text = decode_utf8(text)
+    if spec.tokenizer is not None:
+        return encode_subwords(text, tokenizer, spec.longest)
     if spec.level not in ("byte", "word"):
         raise ValueError(f"a `Text` has no level {spec.level!r}, only 'byte' and 'word'.")
     if spec.level == "byte":
         tokens = np.frombuffer(text.encode(), np.uint8).astype(np.int32) + 1
     else:
-        tokens = np.array([words.get(w, _UNKNOWN_TOKEN) for w in _split_words(text)], np.int32)
+        tokens = np.array([words.get(w, _UNKNOWN_TOKEN) for w in split_words(text)], np.int32)
     return tokens[: spec.longest] if tokens.size else None
+
+
+def list_token_offsets(text: str, level: Literal["byte", "word"]) -> list[tuple[int, int]]:
+    """Lists the first character of each token, and the one after its last.
+
+    Example:
+      >>> list_token_offsets("a café", "word")
+      [(0, 1), (2, 6)]
+      >>> list_token_offsets("é!", "byte")
+      [(0, 1), (0, 1), (1, 2)]
+    """
+    if level == "word":
+        return list_word_offsets(text)
+    return [(i, i + 1) for i, character in enumerate(text) for _ in character.encode()]
 
 
 def decode_text(x: np.ndarray) -> str | None:
@@ -114,11 +153,6 @@ def _build_vocabulary(texts: Iterable[Any], size: int) -> dict[str, int]:
     """Numbers the most frequent words from 2; equally frequent ones are sorted by name."""
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(_split_words(decode_utf8(text if isinstance(text, bytes) else str(text))))
+        counts.update(split_words(decode_utf8(text if isinstance(text, bytes) else str(text))))
     ranked = sorted(counts, key=lambda word: (-counts[word], word))
     return {word: token for token, word in enumerate(ranked[: max(0, size - 2)], start=2)}
-
-
-def _split_words(text: str) -> list[str]:
-    """Splits into words and punctuation marks, in lower case."""
-    return _WORD_PATTERN.findall(text.lower())

@@ -1,9 +1,13 @@
-"""A number: the target of a regression."""
+"""A number, or a vector of numbers: the target of a regression."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from mmjax.data.dataset import Task
+from mmjax.data.kinds.numbers import is_vector_text, parse_vector
 from mmjax.data.load.labels import feature_to_python
 from mmjax.data.load.table_files import is_number, parse_number
 
@@ -12,15 +16,18 @@ class Value(NamedTuple):
     """The target of a regression.
 
     Attributes:
-      column: holds a number.
+      column: holds a number, or a vector: a list of Parquet or a text such as "[1, 2]"; several
+        columns are a vector, too.
       unit: its unit.
 
     Example:
-      >>> Value("age", unit="years").read_cells(["12.5"])
+      >>> Value("age", unit="years").read_cells(["12.5"], Path())
       12.5
+      >>> Value(("x", "y")).read_cells(["12.5", "1"], Path())
+      [12.5, 1.0]
     """
 
-    column: str
+    column: str | tuple[str, ...]
     unit: str = ""
 
     @staticmethod
@@ -30,15 +37,24 @@ class Value(NamedTuple):
             return False
         return not all(float(str(cell)).is_integer() for cell in cells)
 
-    def read_cells(self, cells: Sequence[Any]) -> float:
-        """Reads a number."""
+    def read_cells(self, cells: Sequence[Any], folder: Path) -> float | list[float]:
+        """Reads a number or a vector."""
+        if not isinstance(self.column, str):
+            return [parse_number(cell) for cell in cells]
+        if isinstance(cells[0], list) or is_vector_text(cells[0]):
+            return [parse_number(number) for number in parse_vector(cells[0])]
         return parse_number(cells[0])
 
     def read_feature(self, values: Sequence[Any]) -> Any:
-        """Returns a whole number as a float, others as Python has them."""
+        """Returns numbers as floats, others as Python has them."""
+        if not isinstance(self.column, str):
+            return [float(value) for value in values]
         value = feature_to_python(values[0])
+        if isinstance(value, list):
+            return np.asarray(value, np.float64).tolist()
         return float(value) if isinstance(value, int) else value
 
     def declare_task(self) -> Task:
-        """Returns the regression."""
-        return Task("regression", unit=self.unit)
+        """Returns the regression; the length of a vector in one column is measured."""
+        shape = () if isinstance(self.column, str) else (len(self.column),)
+        return Task("regression", unit=self.unit, shape=shape)

@@ -1,34 +1,15 @@
-"""Reading of a modality that is an array or a list of arrays into one padded array."""
+"""Reading of a modality that is an array or a list: its gaps, its lengths and its masks."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int, Num
+from jaxtyping import Bool, Int
 
-from mmjax.data.dataset import Modality
 from mmjax.data.kinds.text import Text, tokenize
-from mmjax.data.load.decode import BYTE_TOKEN_NAMES, convert_to_32_bits
-from mmjax.data.load.labels import find_missing_rows
-from mmjax.masks import make_length_mask, pad_ragged
-
-
-class Column(NamedTuple):
-    """The rows of one split's modality.
-
-    Attributes:
-      rows: [n, ...], or one array per row, which may differ in shape; missing ones are arbitrary.
-      present: where the modality is not missing.
-      dtype: type of the numbers.
-      is_text: whether the rows were strings, which are sequences whatever their lengths.
-      lengths: of sequences that were padded already; 0 for missing ones.
-    """
-
-    rows: Num[np.ndarray, "n ..."] | list[np.ndarray]
-    present: Bool[np.ndarray, " n"]
-    dtype: np.dtype
-    is_text: bool = False
-    lengths: Int[np.ndarray, " n"] | None = None
+from mmjax.data.load.array_modalities import Column, choose_32_bit_dtype, choose_common_dtype
+from mmjax.data.load.decode import convert_to_32_bits
+from mmjax.data.normalize import iterate_chunks
+from mmjax.masks import make_length_mask
 
 
 def read_column(
@@ -40,7 +21,7 @@ def read_column(
 ) -> Column:
     """Reads an array or a list; rows that are None, all NaN or masked are missing.
 
-    Missing rows, and values after the end of a sequence, may hold anything; they become 0.
+    An array is not copied, so that a memory map stays on disk.
 
     Args:
       split: name of the split, for messages.
@@ -55,8 +36,8 @@ def read_column(
 
     Example:
       >>> column = read_column("train", "walk", [[1.0, 2.0], None])
-      >>> column.present.tolist(), column.rows[0].dtype
-      ([True, False], dtype('float32'))
+      >>> column.present.tolist(), column.rows[0].dtype  # until it has been standardized
+      ([True, False], dtype('float64'))
     """
     present = np.ones(len(raw), bool) if present is None else present
     if isinstance(raw, np.ndarray) and raw.dtype.kind in "biuf":
@@ -74,14 +55,14 @@ def read_column(
             rows[i] = _zero_padding(row, end)
     arrays, dtypes = [], set()
     for i, row in enumerate(rows):
-        array = (
-            np.zeros(0)
-            if row is None
-            else convert_to_32_bits(row, f"row {i} of {split!r}: {name!r}")
-        )
-        arrays.append(array)
+        array = np.zeros(0)
+        if row is not None:
+            array = convert_to_32_bits(row, f"row {i} of {split!r}: {name!r}")
         if is_present[i]:
             dtypes.add(array.dtype)
+        # Double precision stays until it has been standardized.
+        is_wide = row is not None and row.dtype.kind == "f" and row.dtype.itemsize > 4
+        arrays.append(row.astype(np.float64) if is_wide and row is not None else array)
     if np.dtype(np.uint8) in dtypes and any(dtype.kind == "f" for dtype in dtypes):
         raise ValueError(
             f"{name!r} of split {split!r} has rows of uint8 and rows of floating-point numbers; "
@@ -104,29 +85,37 @@ def _read_array_column(
             f"{name!r} of split {split!r} has the shape {raw.shape}; an example needs at least one "
             "number."
         )
-    is_present, ends = ~find_missing_rows(array) & present, None
+    is_present, ends = present & ~_find_blank_rows(array, np.ones(len(array), bool)), None
     is_real = is_present
     if lengths is not None:
         ends = read_lengths(split, *lengths, is_present, np.full(len(array), array.shape[1]))
         is_real = make_length_mask(ends, array.shape[1])
-        padding = np.broadcast_to(~_broadcast_over_last_axes(is_real, array), array.shape)
         # Padding must not decide whether the row is missing.
-        is_present = is_present & ~find_missing_rows(np.ma.array(array, mask=padding))
+        is_present = is_present & ~_find_blank_rows(array, is_real)
         is_real = is_present[:, None] & is_real
     _check_mask(split, name, array, is_real)
-    array = np.ma.getdata(array)
-    if not is_real.all():
-        array = np.where(_broadcast_over_last_axes(is_real, array), array, 0)
-        array = array.astype(raw.dtype, copy=False)  # `where` may widen it
-    array = convert_to_32_bits(array, f"{name!r} of split {split!r}")
-    return Column(array, is_present, array.dtype, lengths=ends)
+    values = np.ma.getdata(array)
+    if not values.dtype.isnative or values.dtype == np.longdouble:
+        kind = values.dtype.newbyteorder("=")
+        values = values.astype(np.float64 if kind == np.longdouble else kind)
+    return Column(values, is_present, choose_32_bit_dtype(values.dtype), lengths=ends)
 
 
-def _broadcast_over_last_axes(
-    mask: Bool[np.ndarray, "..."], array: np.ndarray
-) -> Bool[np.ndarray, "..."]:
-    """Reshapes a mask of the first axes of an array so that it broadcasts over the others."""
-    return mask.reshape(*mask.shape, *(1,) * (array.ndim - mask.ndim))
+def _find_blank_rows(array: np.ndarray, is_real: Bool[np.ndarray, "..."]) -> Bool[np.ndarray, " n"]:
+    """Finds the rows whose real values are all masked or NaN, some rows at a time."""
+    blank = np.zeros(len(array), bool)
+    is_masked, may_be_nan = np.ma.is_masked(array), array.dtype.kind == "f"
+    if not is_masked and not may_be_nan and is_real.ndim == 1:
+        return blank
+    for chunk in iterate_chunks(array):
+        values = array[chunk]
+        absent = np.ma.getmaskarray(values) if is_masked else np.zeros(values.shape, bool)
+        if may_be_nan:
+            absent = absent | np.isnan(np.ma.getdata(values))
+        real = is_real[chunk]
+        absent = absent | ~real.reshape(*real.shape, *(1,) * (values.ndim - real.ndim))
+        blank[chunk] = absent.reshape(len(values), -1).all(axis=1)
+    return blank
 
 
 def _zero_padding(row: np.ndarray | None, end: int) -> np.ndarray | None:
@@ -136,20 +125,6 @@ def _zero_padding(row: np.ndarray | None, end: int) -> np.ndarray | None:
     row = row.copy()
     row[end:] = 0
     return row
-
-
-def choose_common_dtype(dtypes: Iterable[np.dtype]) -> np.dtype:
-    """Chooses one type for several: float32 if any is floating-point, else int32.
-
-    Example:
-      >>> choose_common_dtype([np.dtype(np.uint8), np.dtype(np.float32)])
-      dtype('float32')
-    """
-    distinct = set(dtypes)
-    if len(distinct) == 1:
-        return distinct.pop()
-    floating = any(dtype.kind == "f" for dtype in distinct) or not distinct
-    return np.dtype(np.float32 if floating else np.int32)
 
 
 def _check_mask(split: str, name: str, array: np.ndarray, is_real: Bool[np.ndarray, "..."]) -> None:
@@ -179,75 +154,21 @@ def _read_row(value: Any, what: str) -> np.ndarray | None:
     if row.dtype.kind not in "biuf":
         raise ValueError(
             f"{what} has type {row.dtype}; it must be numbers of one of NumPy's own types, such as "
-            "float32, a string or None."
+            f"float32, a string or None.{_suggest_number(row.dtype)}"
         )
     return None if _is_blank(row) else row
+
+
+def _suggest_number(dtype: np.dtype) -> str:
+    """Says how to convert times to numbers."""
+    if dtype.kind not in "mM":
+        return ""
+    return f" Convert times to seconds: x.astype('{dtype.kind}8[us]').astype(float) / 1e6."
 
 
 def _is_blank(row: np.ndarray) -> bool:
     """Checks whether a row is empty or all NaN."""
     return row.size == 0 or (row.dtype.kind == "f" and bool(np.isnan(row).all()))
-
-
-def infer_modality(
-    name: str, columns: Mapping[str, Column], has_lengths: bool, given: Modality | None
-) -> Modality:
-    """Infers a modality from all splits, or checks the given one.
-
-    Raises:
-      ValueError: naming the rows whose shapes do not fit together.
-    """
-    shapes = []
-    for split, column in columns.items():
-        shapes += [(f"row {row} of {split!r}", shape) for row, shape in _list_row_shapes(column)]
-    if not shapes:
-        raise ValueError(f"no example has modality {name!r}; leave it out.")
-    first, shape = shapes[0]
-    may_differ = has_lengths or all(isinstance(c.rows, list) for c in columns.values())
-    for row, other in shapes:
-        if other[may_differ:] != shape[may_differ:]:
-            raise ValueError(
-                f"{row}: modality {name!r} has shape {other}, but {shape} at {first}; only lists "
-                "of sequences, or padded ones with lengths, may differ, and in their length only."
-            )
-    # Strings are sequences even if all happen to have one length.
-    longest = max(s[0] for _, s in shapes)
-    is_text = any(column.is_text for column in columns.values())
-    sequence = has_lengths or is_text or any(s[0] != shape[0] for _, s in shapes)
-    inferred = Modality((longest, *shape[1:]), sequence, BYTE_TOKEN_NAMES if is_text else ())
-    return inferred if given is None else _check_given_modality(name, inferred, given)
-
-
-def _check_given_modality(name: str, inferred: Modality, given: Modality) -> Modality:
-    fits = given.shape[1:] == inferred.shape[1:] and (
-        given.shape[0] >= inferred.shape[0] if given.sequence else given == inferred
-    )
-    if not fits:
-        raise ValueError(f"modality {name!r} is {inferred}, which does not fit the given {given}.")
-    return given
-
-
-def _list_row_shapes(column: Column) -> list[tuple[int, tuple[int, ...]]]:
-    """Lists the present rows and their shapes; of an array one row stands for all."""
-    if isinstance(column.rows, np.ndarray):
-        return [(0, column.rows.shape[1:])]
-    return [(int(row), column.rows[row].shape) for row in np.flatnonzero(column.present)]
-
-
-def pad_rows(
-    column: Column, spec: Modality, dtype: np.dtype
-) -> tuple[np.ndarray, Int[np.ndarray, " n"]]:
-    """Pads the rows with zeros to one array.
-
-    Returns:
-      The array [n, *shape], and the lengths of the rows before padding [n].
-    """
-    rows = column.rows
-    if isinstance(rows, np.ndarray) and rows.shape[1:] == spec.shape:
-        return rows.astype(dtype, copy=False), np.full(len(rows), spec.shape[0])
-    present_rows = [row if p else None for row, p in zip(rows, column.present, strict=True)]
-    lengths = np.array([0 if row is None else len(row) for row in present_rows])
-    return pad_ragged(present_rows, spec.shape, dtype), lengths
 
 
 def read_lengths(

@@ -3,14 +3,17 @@
 import dataclasses
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
-from mmjax.data.dataset import Arrays, Dataset, Modality, Source, Task
+from mmjax.data.dataset import Arrays, Dataset, Modality, Preparation, Source, Task
 from mmjax.data.describe.announce import announce_once, summarize_dataset
-from mmjax.data.duplicates import warn_about_duplicates
-from mmjax.data.load.labels import encode_targets, infer_task
+from mmjax.data.duplicates import Digests, warn_about_duplicates
+from mmjax.data.leaks import warn_about_giveaways
+from mmjax.data.load.complete_task import infer_or_complete_task
+from mmjax.data.load.labels import encode_targets
 from mmjax.data.load.scan_split import (
     Examples,
     ModalityStats,
@@ -18,7 +21,14 @@ from mmjax.data.load.scan_split import (
     merge_modality_stats,
     scan_split,
 )
-from mmjax.data.normalize import Scale, StandardizedSource, compute_scale, standardize_batch
+from mmjax.data.normalize import (
+    Scale,
+    StandardizedSource,
+    compute_scale,
+    find_constants,
+    standardize_batch,
+)
+from mmjax.data.unknown_tokens import describe_unknown_tokens
 from mmjax.data.validate import check_label_variety
 from mmjax.masks import pad_ragged
 from mmjax.types import Batch
@@ -75,6 +85,7 @@ def build_dataset(
     splits: Mapping[str, Examples],
     *,
     modalities: Mapping[str, Modality],
+    kinds: Mapping[str, tuple[Any, Mapping[str, Any]]],
     tasks: Mapping[str, Task | None],
     in_memory: bool,
     standardise: Sequence[str] | None,
@@ -86,6 +97,7 @@ def build_dataset(
       name: name of the data set.
       splits: {split: its examples}.
       modalities: the modalities except for their shapes.
+      kinds: {modality: its kind of column, if it has one, and what the kind has learned}.
       tasks: the tasks; None: inferred from the training split.
       in_memory: whether all examples are kept decoded; otherwise they are read on demand.
       standardise: modalities that get mean 0 and standard deviation 1 over the training split;
@@ -115,10 +127,20 @@ def build_dataset(
     # Shapes come from all splits, everything else that is learned from the training split.
     stats, train_stats = _merge_splits(scans, sequences), scans["train"].stats
     modalities = {m: modalities[m]._replace(shape=s.shape) for m, s in stats.items()}
-    dtypes = {m: s.dtype for m, s in stats.items()}
-    scales = {m: compute_scale(s.moments) for m, s in train_stats.items() if s.moments}
+    moments = {m: s.moments for m, s in train_stats.items() if s.moments}
+    scales = {m: compute_scale(values) for m, values in moments.items()}
+    constants = {m: find_constants(values) for m, values in moments.items()}
+    # Double precision is needed until the mean has been subtracted.
+    wide = np.dtype(np.float64)
+    dtypes = {
+        m: np.dtype(np.float32) if s.dtype == wide and m not in scales else s.dtype
+        for m, s in stats.items()
+    }
     counts = {m: s.examples for m, s in train_stats.items()}
-    all_tasks = {t: task or infer_task(t, scans["train"].targets[t]) for t, task in tasks.items()}
+    all_tasks = {}
+    for t, task in tasks.items():
+        values = {split: scan.targets[t] for split, scan in scans.items()}
+        all_tasks[t] = infer_or_complete_task(t, task, values, modalities)
     labels, sources, digests = {}, {}, {}
     for split, examples in splits.items():
         labels[split] = _encode_targets(scans[split], all_tasks, examples)
@@ -130,20 +152,28 @@ def build_dataset(
             else _make_decoding_source(examples, *arguments)
         )
         digests[split] = scans[split].digests
-    data = Dataset(name, modalities, all_tasks, sources, {"skipped": skipped} if skipped else {})
+    preparations = {
+        m: Preparation(
+            *kinds[m], str(np.dtype(np.float32) if m in scales else dtypes[m]), scales.get(m)
+        )
+        for m in modalities
+    }
+    facts = {"skipped": skipped} if skipped else {}
+    data = Dataset(name, modalities, all_tasks, sources, facts, preparations)
 
     def place(split: str, row: int) -> str:
         return splits[split].place(scans[split].rows[row])
 
-    return check_and_announce(data, labels, counts, digests, place)
+    return check_and_announce(data, labels, counts, digests, place, constants)
 
 
 def check_and_announce(
     data: Dataset,
     labels: Mapping[str, Batch],
     counts: Mapping[str, int],
-    digests: Mapping[str, Sequence[bytes]],
+    digests: Mapping[str, Digests],
     place: Callable[[str, int], str],
+    constants: Mapping[str, Bool[np.ndarray, " d"]],
 ) -> Dataset:
     """Checks the labels, warns of examples that several splits share, and prints a summary.
 
@@ -153,6 +183,7 @@ def check_and_announce(
       counts: {modality: number of training examples that have it}.
       digests: {split: hashes of its examples}.
       place: returns where the row of a split is, for messages.
+      constants: {modality: which of its features have one value in all training examples}.
 
     Raises:
       ValueError: if a task has labels of fewer than two classes.
@@ -160,7 +191,9 @@ def check_and_announce(
     for split, batch in labels.items():
         check_label_variety(data.name, split, batch, data.tasks)
     warn_about_duplicates(data.name, digests, place)
-    announce_once(summarize_dataset(data, counts, labels["train"]))
+    warn_about_giveaways(data)
+    summary = summarize_dataset(data, counts, labels["train"], constants)
+    announce_once("\n".join([summary, *describe_unknown_tokens(data)]))
     return data
 
 

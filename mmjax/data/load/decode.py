@@ -43,13 +43,18 @@ def convert_to_32_bits(array: np.ndarray, what: str) -> np.ndarray:
 
 
 def convert_tensor(value: Any) -> np.ndarray | None:
-    """Converts a TFDS tensor to numbers of at most 32 bits; None if it is empty or all NaN."""
+    """Converts a TFDS tensor to uint8, int32, float32 or float64; None if it is empty or all NaN.
+
+    Numbers are checked to fit into 32 bits, but float64 stays until it has been standardized.
+    """
     array = np.atleast_1d(np.asarray(value))
     if array.size == 0 or (array.dtype.kind == "f" and np.isnan(array).all()):
         return None
     if array.dtype.kind not in "biuf":
         raise ValueError(f"it is of type {array.dtype}, not numbers.")
-    return convert_to_32_bits(array, "it")
+    converted = convert_to_32_bits(array, "it")
+    is_wide = array.dtype.kind == "f" and array.dtype.itemsize > 4
+    return array.astype(np.float64, copy=False) if is_wide else converted
 
 
 def decode_utf8(text: str | bytes) -> str:

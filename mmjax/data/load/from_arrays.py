@@ -6,42 +6,35 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.data.dataset import Arrays, Dataset, Modality, Task
+from mmjax.data.dataset import Arrays, Dataset, Modality, Preparation, Source, Task
+from mmjax.data.describe.announce import announce_once
+from mmjax.data.duplicates import hash_examples
 from mmjax.data.kinds.point_cloud import PointCloud
 from mmjax.data.limits import MAX_BYTES
-from mmjax.data.load.array_columns import (
-    Column,
-    choose_common_dtype,
-    infer_modality,
-    pad_rows,
-    read_column,
-    read_mask,
-)
+from mmjax.data.load.array_columns import read_column, read_mask
+from mmjax.data.load.array_modalities import Column, choose_common_dtype, infer_modality, pad_rows
 from mmjax.data.load.assemble import (
     check_and_announce,
     check_sizes,
     check_standardize_names,
     make_standardize_filter,
 )
-from mmjax.data.load.labels import check_target_type, convert_to_python, encode_targets, infer_task
+from mmjax.data.load.foreign_types import convert_to_numpy
+from mmjax.data.load.hints import check_splits, note_unusual_task, warn_about_inputs_as_targets
 from mmjax.data.load.npz import read_npz
-from mmjax.data.load.scan_split import hash_inputs
-from mmjax.data.normalize import (
-    Scale,
-    compute_moments,
-    compute_scale,
-    make_validity_mask,
-    merge_moments,
-    reshape_to_features,
-    standardize_batch,
+from mmjax.data.load.target_arrays import (
+    Targets,
+    encode_target_array,
+    infer_task_of_targets,
+    mask_targets,
+    read_targets,
+    squeeze_targets,
 )
+from mmjax.data.mapped_arrays import MappedArrays, convert_inputs, is_memory_map
+from mmjax.data.normalize import Scale, compute_scale_by_chunks, make_validity_mask
 from mmjax.data.validate import validate_split
 from mmjax.data.value_ranges import check_same_scale, measure_value_range
 from mmjax.types import Batch
-
-_CHUNK_EXAMPLES = 1024  # examples whose statistics are computed at once
-
-_Parts = Mapping[str, Mapping[str, Any]]
 
 
 def from_arrays(
@@ -64,8 +57,10 @@ def from_arrays(
     their first axis are sequences, and are padded. Strings are sequences of UTF-8 bytes plus 1.
     A target is an array or a list: of names, truth values or whole numbers (classes, named after
     the training split's), of floating-point numbers (a regression) or of rows of 0 and 1 (several
-    labels). None, a row that is all NaN, and a masked row are missing. What was inferred is
-    printed to the standard error stream.
+    labels). None, a row that is all NaN, and a masked row are missing. Arrays and columns of JAX,
+    pandas, polars, PyArrow and PyTorch are taken for their values. Memory maps stay on disk: their
+    rows are read when a batch needs them. What was inferred is printed to the standard error
+    stream.
 
     Args:
       splits: {split: arrays by name, or the path of an .npz file}.
@@ -106,37 +101,41 @@ def from_arrays(
     )
     _check_known_keys("targets", targets, labeled=labeled, tasks=tasks or {})
     used = [*names, *targets, *lengths.values(), *present.values(), *labeled.values()]
+    check_splits(splits, names)
     parts = {split: _load_split(split, part, used, max_bytes) for split, part in splits.items()}
     check_sizes(name, {split: _count_rows(split, part) for split, part in parts.items()})
-    batches = {split: Batch({}, {}, {}, {}, {}) for split in parts}
-    all_columns: dict[str, dict[str, Column]] = {}
-    specs: dict[str, Modality] = {}
-    # All modalities are read and inferred before one is compared or padded.
+    warn_about_inputs_as_targets(name, {m: (m,) for m in names}, {t: (t,) for t in targets})
+    columns = {
+        m: {s: _read_input_column(s, m, part, lengths, present) for s, part in parts.items()}
+        for m in names
+    }
+    specs = _infer_modalities(columns, lengths, clouds, modalities or {})
     for m in names:
-        all_columns[m] = {
-            s: _read_input_column(s, m, part, lengths, present) for s, part in parts.items()
-        }
-    for m, columns in all_columns.items():
-        is_sequence = m in lengths or m in clouds
-        specs[m] = infer_modality(m, columns, is_sequence, (modalities or {}).get(m))
-        if m in clouds:
-            specs[m] = clouds[m].convert_modality(specs[m])
-    for m, columns in all_columns.items():
-        ranges = {
-            s: measure_value_range(column.rows, column.present) for s, column in columns.items()
-        }
+        ranges = {s: measure_value_range(c.rows, c.present) for s, c in columns[m].items()}
         check_same_scale(name, m, ranges, sequence=specs[m].sequence)
-    values = {t: {s: _read_target_values(s, t, p[t]) for s, p in parts.items()} for t in targets}
-    all_tasks = {t: (tasks or {}).get(t) or infer_task(t, values[t]["train"]) for t in targets}
-    for m, columns in all_columns.items():
-        _add_input(batches, m, columns, specs[m])
+    values = {
+        t: {s: _read_target(name, s, t, part[t], (tasks or {}).get(t)) for s, part in parts.items()}
+        for t in targets
+    }
+    all_tasks = {
+        t: infer_task_of_targets(t, (tasks or {}).get(t), values[t], specs) for t in targets
+    }
+    batches = {split: Batch({}, {}, {}, {}, {}) for split in parts}
+    for m in names:
+        _add_input(batches, m, columns[m], specs[m])
     for split, part in parts.items():
         for t, task in all_tasks.items():
-            rows = _mask_rows(split, part, values[t][split], labeled.get(t))
-            encoded = encode_targets(t, task, rows, _make_place_formatter(split))
+            rows = values[t][split]
+            if t in labeled:
+                rows = mask_targets(rows, read_mask(split, labeled[t], part[labeled[t]]))
+            encoded = encode_target_array(t, task, rows, _make_place_formatter(split))
             batches[split].targets[t], batches[split].labeled[t] = encoded
         validate_split(name, split, batches[split], specs, all_tasks)
-    return _finish_dataset(name, batches, specs, all_tasks, standardise)
+    for t in set(targets) - (tasks or {}).keys():
+        note_unusual_task(name, t, all_tasks[t], batches["train"])
+    dtypes = {m: choose_common_dtype(c.dtype for c in columns[m].values()) for m in names}
+    prepared = {m: Preparation(kind=clouds.get(m), lengths=lengths.get(m)) for m in specs}
+    return _finish_dataset(name, batches, specs, all_tasks, dtypes, standardise, prepared)
 
 
 def _check_distinct(what: str, names: Sequence[Any]) -> None:
@@ -170,7 +169,10 @@ def _load_split(
     for key in used:
         if key not in part:
             raise ValueError(f"split {split!r} has no array {key!r}, only {sorted(part)}.")
-    return {key: part[key] for key in used}
+    arrays = {key: part[key] for key in used}
+    return {
+        key: convert_to_numpy(value, f"split {split!r}: {key!r}") for key, value in arrays.items()
+    }
 
 
 def _count_rows(split: str, part: Mapping[str, Any]) -> int:
@@ -188,19 +190,13 @@ def _count_rows(split: str, part: Mapping[str, Any]) -> int:
     return next(iter(sizes.values()))
 
 
-def _read_target_values(split: str, target: str, raw: Any) -> list[Any]:
-    """Returns the rows of a target as Python values.
-
-    Raises:
-      ValueError: naming the split, the target and a type that cannot be predicted.
-    """
-    if isinstance(raw, np.ndarray) and raw.dtype != object:
-        check_target_type(f"target {target!r} of split {split!r}", raw.dtype)
-        return convert_to_python(raw)
-    for row, v in enumerate(raw):
-        if isinstance(v, np.ndarray | np.generic) and v.dtype != object:
-            check_target_type(f"row {row} of {split!r}: target {target!r}", v.dtype)
-    return [v.tolist() if isinstance(v, np.ndarray | np.generic) else v for v in raw]
+def _read_target(name: str, split: str, target: str, raw: Any, task: Task | None) -> Targets:
+    """Reads a target; one value per row in an array [n, 1] counts as [n]."""
+    has_one = task is None or not (task.shape or task.kind in ("multilabel", "sequence"))
+    squeezed = squeeze_targets(raw) if has_one else raw
+    if squeezed is not raw:
+        announce_once(f"{name}: target {target!r} has one value per row, so (n, 1) is read as (n,)")
+    return read_targets(split, target, squeezed)
 
 
 def _read_input_column(
@@ -220,27 +216,30 @@ def _read_input_column(
     )
 
 
+def _infer_modalities(
+    columns: Mapping[str, Mapping[str, Column]],
+    lengths: Mapping[str, str],
+    clouds: Mapping[str, PointCloud],
+    given: Mapping[str, Modality],
+) -> dict[str, Modality]:
+    specs = {}
+    for m, by_split in columns.items():
+        specs[m] = infer_modality(m, by_split, m in lengths or m in clouds, given.get(m))
+        if m in clouds:
+            specs[m] = clouds[m].convert_modality(specs[m])
+    return specs
+
+
 def _add_input(
     batches: Mapping[str, Batch], modality: str, columns: Mapping[str, Column], spec: Modality
 ) -> None:
-    """Adds a modality to the batches of all splits, in one dtype."""
-    dtype = choose_common_dtype(column.dtype for column in columns.values())
+    """Adds a modality to the batches of all splits, as it was given except for padding."""
     for split, column in columns.items():
-        x, sizes = pad_rows(column, spec, dtype)
+        x, sizes = pad_rows(column, spec)
         batches[split].inputs[modality], batches[split].present[modality] = x, column.present
         if spec.sequence:
             sizes = sizes if column.lengths is None else column.lengths
             batches[split].lengths[modality] = np.where(column.present, sizes, 0).astype(np.int32)
-
-
-def _mask_rows(
-    split: str, part: Mapping[str, Any], rows: list[Any], mask_name: str | None
-) -> list[Any]:
-    """Replaces the labels that a mask excludes by None."""
-    if mask_name is None:
-        return rows
-    mask = read_mask(split, mask_name, part[mask_name])
-    return [row if is_labeled else None for row, is_labeled in zip(rows, mask, strict=True)]
 
 
 def _make_place_formatter(split: str) -> Any:
@@ -252,49 +251,46 @@ def _finish_dataset(
     batches: Mapping[str, Batch],
     modalities: Mapping[str, Modality],
     tasks: Mapping[str, Task],
+    dtypes: Mapping[str, np.dtype],
     standardise: Sequence[str] | None,
+    preparations: Mapping[str, Preparation],
 ) -> Dataset:
     train, is_standardized = batches["train"], make_standardize_filter(standardise)
-    scales, counts = {}, {}
+    scales, constants, counts = {}, {}, {}
     for m in modalities:
         counts[m] = int(train.present[m].sum())
         if not counts[m]:
             raise ValueError(f"{name}: no training example has modality {m!r}; leave it out.")
     for m, spec in modalities.items():
-        if is_standardized(m, train.inputs[m].dtype):
-            scales[m] = _fit_scale(train, m, spec)
+        if is_standardized(m, dtypes[m]):
+            is_real = make_validity_mask(train.present[m], train.lengths.get(m), spec)
+            scales[m], constants[m] = compute_scale_by_chunks(train.inputs[m], is_real, spec)
     digests, sources = {}, {}
     for split, batch in batches.items():
-        digests[split] = _hash_examples(batch)
-        sources[split] = Arrays(standardize_batch(batch, modalities, scales))
-    data = Dataset(name, modalities, tasks, sources)
+        sources[split] = _make_source(batch, modalities, scales, dtypes)
+        digests[split] = hash_examples(sources[split], modalities)
+    prepared = {}
+    for m, p in preparations.items():
+        dtype = "float32" if m in scales else str(dtypes[m])
+        prepared[m] = p._replace(dtype=dtype, scale=scales.get(m))
+    data = Dataset(name, modalities, tasks, sources, preparations=prepared)
     return check_and_announce(
-        data, batches, counts, digests, lambda split, row: _make_place_formatter(split)(row)
+        data,
+        batches,
+        counts,
+        digests,
+        lambda split, row: _make_place_formatter(split)(row),
+        constants,
     )
 
 
-def _fit_scale(batch: Batch, modality: str, spec: Modality) -> Scale:
-    """Returns the scale of the values that are neither missing nor padding."""
-    x = batch.inputs[modality]
-    is_real = make_validity_mask(batch.present[modality], batch.lengths.get(modality), spec)
-    total = None
-    for start in range(0, len(x), _CHUNK_EXAMPLES):
-        chunk = slice(start, start + _CHUNK_EXAMPLES)
-        values = reshape_to_features(x[chunk][is_real[chunk]], spec)
-        if len(values):
-            total = (
-                merge_moments(total, compute_moments(values)) if total else compute_moments(values)
-            )
-    assert total is not None  # at least one training example has the modality
-    return compute_scale(total)
-
-
-def _hash_examples(batch: Batch) -> list[bytes]:
-    digests = []
-    for i in range(batch.size):
-        inputs: dict[str, np.ndarray | None] = {}
-        for m, x in batch.inputs.items():
-            end = batch.lengths[m][i] if m in batch.lengths else None
-            inputs[m] = x[i][:end] if batch.present[m][i] else None
-        digests.append(hash_inputs(inputs))
-    return digests
+def _make_source(
+    batch: Batch,
+    modalities: Mapping[str, Modality],
+    scales: Mapping[str, Scale],
+    dtypes: Mapping[str, np.dtype],
+) -> Source:
+    """Converts the inputs, or leaves all to be read when needed if one is a memory map."""
+    if any(is_memory_map(x) for x in batch.inputs.values()):
+        return MappedArrays(batch, modalities, scales, dtypes)
+    return Arrays(convert_inputs(batch, modalities, scales, dtypes))

@@ -4,16 +4,13 @@ import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
 from mmjax.data.dataset import Dataset
 from mmjax.data.kinds import INPUT_KINDS, TARGET_KINDS, Input, Target, get_columns, list_columns
 from mmjax.data.limits import MAX_BYTES, MAX_CELL
 from mmjax.data.load.assemble import build_dataset, check_sizes, check_standardize_names
+from mmjax.data.load.split_rows import Split, assign_rows
 from mmjax.data.load.table_files import Table, read_table
 from mmjax.data.load.table_rows import Reader, TableRows
-
-_DEFAULT_SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 
 def from_table(
@@ -21,7 +18,7 @@ def from_table(
     inputs: Mapping[str, str | Input],
     targets: Mapping[str, str | Target],
     *,
-    split: str | Mapping[str, float] | None = None,
+    split: str | Mapping[str, float] | Split | None = None,
     seed: int = 0,
     name: str | None = None,
     in_memory: bool = True,
@@ -32,7 +29,8 @@ def from_table(
 ) -> Dataset:
     """Makes a data set from CSV or Parquet files.
 
-    An empty cell is a missing modality or label. Whatever is inferred (kinds of columns, classes,
+    An empty cell is a missing modality or label, or a gap if other columns of the same modality are
+    filled. Whatever is inferred (kinds of columns, classes,
     vocabularies, sample rates, statistics) comes from the training split; shapes and lengths come
     from all splits. All files are read once to check them. A summary is printed to the standard
     error stream.
@@ -40,12 +38,14 @@ def from_table(
     Args:
       table: one file, or {split: file}.
       inputs: {modality: column}. The name of a column alone stands for `Numbers` if its cells are
-        numbers, for `PointCloud` if they are lists of lists, for `Image` or `Audio` if they end in
-        .png, .jpg, .jpeg or .wav, otherwise for `Text`.
+        numbers or vectors, for `PointCloud` if they are lists of lists, for `Boolean` if they are
+        true or false, for `DateTime` if they are ISO 8601 dates, for `Image`, `ImageBag` or `Audio`
+        if they end as such files do, otherwise for `Text`.
       targets: {task: column}. The name of a column alone stands for `Value` if its cells are
         numbers and not all whole, otherwise for `Label`.
-      split: for one file: the column that names the split of each row, or {split: share}, drawn
-        by `seed`; None: 0.8 train, 0.1 validation and 0.1 test.
+      split: for one file: the column that names the split of each row, {split: share}, drawn by
+        `seed`, or a `Split` that is stratified, by group, by time or one of several folds; None:
+        0.8 train, 0.1 validation and 0.1 test.
       seed: seed of the shares.
       name: name of the data set; None: that of the (training) file.
       in_memory: whether all examples are kept decoded; False reads files on demand, so that they
@@ -93,7 +93,8 @@ def from_table(
     return build_dataset(
         name or train[0].path.stem,
         {s: TableRows(part, rows, readers, labels) for s, (part, rows) in parts.items()},
-        modalities={m: r.spec.declare_modality(r.words) for m, r in readers.items()},
+        modalities={m: r.spec.declare_modality(r.learned) for m, r in readers.items()},
+        kinds={m: (r.spec, r.learned) for m, r in readers.items()},
         tasks={t: spec.declare_task() for t, spec in labels.items()},
         in_memory=in_memory,
         standardise=standardise,
@@ -107,7 +108,7 @@ _Part = tuple[Table, list[int]]
 def _split_rows(
     table: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]],
     columns: set[str],
-    split: str | Mapping[str, float] | None,
+    split: str | Mapping[str, float] | Split | None,
     seed: int,
     read: Callable[..., Table],
 ) -> dict[str, _Part]:
@@ -119,31 +120,12 @@ def _split_rows(
         tables = {s: read(path, columns) for s, path in table.items()}
         return {s: (part, list(range(len(part)))) for s, part in tables.items()}
     if isinstance(split, str):
-        whole = read(table, columns | {split})
-        rows_of = _split_by_column(whole, split)
-    else:
-        whole = read(table, columns)
-        rows_of = _split_by_share(len(whole), _DEFAULT_SHARES if split is None else split, seed)
+        split = Split(column=split)
+    elif not isinstance(split, Split):
+        split = Split() if split is None else Split(tuple(split.items()))
+    whole = read(table, columns | set(split.list_columns()))
+    rows_of = assign_rows(split, whole.columns, len(whole), seed, whole.place)
     return {s: (whole, rows) for s, rows in rows_of.items()}
-
-
-def _split_by_column(table: Table, column: str) -> dict[str, list[int]]:
-    rows: dict[str, list[int]] = {}
-    for row, cell in enumerate(table.columns[column]):
-        if cell is None:
-            raise ValueError(f"{table.place(row)}: column {column!r} names no split.")
-        rows.setdefault(str(cell), []).append(row)
-    return rows
-
-
-def _split_by_share(examples: int, shares: Mapping[str, float], seed: int) -> dict[str, list[int]]:
-    total = sum(shares.values())
-    if any(share <= 0 for share in shares.values()) or abs(total - 1) > 1e-6:
-        raise ValueError(f"split is {dict(shares)}; shares must be positive and sum to 1.")
-    # Rounding the cumulative sums gives every row to exactly one split.
-    ends = np.round(np.cumsum(list(shares.values())) * examples).astype(int)[:-1]
-    parts = np.split(np.random.default_rng(seed).permutation(examples), ends)
-    return {s: np.sort(rows).tolist() for s, rows in zip(shares, parts, strict=True)}
 
 
 def _list_filled_cells(column: str, part: _Part) -> list[object]:
@@ -169,5 +151,8 @@ def _infer_target_kind(column: str, train: _Part) -> Target:
 
 def _make_reader(spec: Input, train: _Part) -> Reader:
     """Makes the reader of a modality, with what the training split says about it."""
-    cells = _list_filled_cells(get_columns(spec)[0], train)
-    return Reader(spec, **spec.learn(cells, train[0].path.parent))
+    table, rows = train
+    columns = [[table.columns[name][row] for row in rows] for name in get_columns(spec)]
+    filled = [cells for cells in zip(*columns, strict=True) if any(c is not None for c in cells)]
+    columns = [[cells[i] for cells in filled] for i in range(len(columns))]
+    return Reader(spec, spec.learn(columns, train[0].path.parent))

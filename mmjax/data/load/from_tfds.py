@@ -77,6 +77,7 @@ def from_tfds(
         name or ready.name,
         {s: records.Records(s, source, readers, goals) for s, source in sources.items()},
         modalities={m: records.declare_modality(features, r) for m, r in readers.items()},
+        kinds={m: (r.spec, r.learned) for m, r in readers.items()},
         tasks={t: records.declare_task(spec) for t, spec in goals.items()},
         in_memory=in_memory,
         standardise=standardise,

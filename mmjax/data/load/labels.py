@@ -9,6 +9,12 @@ from jaxtyping import Bool, Num
 
 from mmjax.data.dataset import Task
 from mmjax.data.load.decode import decode_utf8
+from mmjax.data.load.list_targets import (
+    LabelError,
+    choose_target_dtype,
+    infer_list_task,
+    make_list_encoder,
+)
 
 PlaceFormatter = Callable[[int], str]
 _MAX_FLOAT32 = float(np.finfo(np.float32).max)
@@ -20,7 +26,9 @@ def convert_to_python(array: np.ndarray) -> list[Any]:
     """Converts an array to Python values; masked ones and rows of NaN become None."""
     values = np.ma.getdata(array)
     absent = np.ma.getmaskarray(array) if values.ndim == 1 else find_missing_rows(array)
-    return [None if a else v for v, a in zip(values.tolist(), absent, strict=True)]
+    # Rows of images stay arrays: as Python numbers they would take many times the memory.
+    rows = list(values) if values.ndim > 2 else values.tolist()
+    return [None if a else v for v, a in zip(rows, absent, strict=True)]
 
 
 def feature_to_python(value: Any) -> Any:
@@ -66,7 +74,8 @@ def infer_task(task: str, values: Sequence[Any]) -> Task:
     """Infers a task from the targets of the training split.
 
     Names, whole numbers and truth values are classes, sorted; floating-point numbers are a
-    regression; lists of 0 and 1 are a multi-label task.
+    regression, and lists of them one of vectors; lists of 0 and 1 (None or NaN is unknown) and sets
+    of names are a multi-label task; lists of names are the classes of a sequence's steps.
 
     Raises:
       ValueError: if there are no values, or values of several types, or of one class only.
@@ -85,10 +94,8 @@ def infer_task(task: str, values: Sequence[Any]) -> Task:
         return Task("regression")
     if len(kinds) > 1:
         raise ValueError(f"target {task!r} has values of several types: {sorted(kinds)}.")
-    if kinds == {"list"}:
-        if not len(labels[0]):
-            raise ValueError(f"target {task!r} has rows without numbers; leave them None.")
-        return Task("multilabel", tuple(str(i) for i in range(len(labels[0]))))
+    if kinds <= {"list", "set", "frozenset"}:
+        return infer_list_task(task, labels)
     try:
         names = {format_class_name(value) for value in labels}
     except ValueError as error:
@@ -158,24 +165,19 @@ def encode_targets(
       (array([1, 0], dtype=int32), array([ True, False]))
     """
     labeled = np.array([not is_missing(value) for value in values], bool)
-    encoders = {
-        "classification": _make_class_encoder(task),
-        "multilabel": _make_multilabel_encoder(task),
-    }
-    encode_one = encoders.get(task.kind, _encode_number)
-    width = (len(task.classes),) if task.kind == "multilabel" else ()
-    dtype = np.float32 if task.kind == "regression" else np.int32
-    targets = np.zeros((len(values), *width), dtype)
+    encode_class = _make_class_encoder(task)
+    if task.shape or task.kind == "multilabel":
+        encode_one = make_list_encoder(task, encode_class)
+    else:
+        encode_one = encode_class if task.classes else _encode_number
+    shape = (len(task.classes),) if task.kind == "multilabel" else task.shape
+    targets = np.zeros((len(values), *shape), choose_target_dtype(task))
     for row in np.flatnonzero(labeled).tolist():
         try:
             targets[row] = encode_one(values[row])
-        except (_LabelError, TypeError, ValueError) as error:
+        except (LabelError, TypeError, ValueError) as error:
             raise ValueError(f"{place(row)}: target {name!r} is {error}") from None
     return targets, labeled
-
-
-class _LabelError(Exception):
-    """An invalid label; the message does not name its place."""
 
 
 def _make_class_encoder(task: Task) -> Callable[[Any], int]:
@@ -194,21 +196,10 @@ def _make_class_encoder(task: Task) -> Callable[[Any], int]:
             return int(value)
         if number is None:
             names = ", ".join(task.classes[:20]) + (", ..." if len(index) > 20 else "")
-            raise _LabelError(f"{value!r}, which is none of its {len(index)} classes: {names}.")
+            raise LabelError(f"{value!r}, which is none of its {len(index)} classes: {names}.")
         return number
 
     return encode_class
-
-
-def _make_multilabel_encoder(task: Task) -> Callable[[Any], list[int]]:
-    def encode_list(value: Any) -> list[int]:
-        if _name_value_type(value) != "list" or len(value) != len(task.classes):
-            raise _LabelError(f"{value!r}; it must be {len(task.classes)} numbers, each 0 or 1.")
-        if any(v not in (0, 1) for v in value):
-            raise _LabelError(f"{value!r}; every number must be 0 or 1.")
-        return [int(v) for v in value]
-
-    return encode_list
 
 
 def _encode_number(value: Any) -> float:
@@ -217,9 +208,9 @@ def _encode_number(value: Any) -> float:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise _LabelError(f"{repr(value)[:80]}, which is not a finite number.")
+        raise LabelError(f"{repr(value)[:80]}, which is not a finite number.")
     if abs(number) > _MAX_FLOAT32:
-        raise _LabelError(f"{number}, which is beyond float32; rescale the target.")
+        raise LabelError(f"{number}, which is beyond float32; rescale the target.")
     return number
 
 

@@ -187,7 +187,7 @@ def merge_modality_stats(
     """
     start = 1 if sequence else 0
     if a.shape[start:] != b.shape[start:]:
-        fix = " An `Image` with `size` and `channels` brings all to one." if start == 0 else ""
+        fix = " Give an `Image` a size=(height, width) and channels." if start == 0 else ""
         raise ValueError(
             f"{b.place}: modality {name!r} has shape {b.shape}, but {a.shape} at {a.place}; all "
             f"must have one shape{', except for their length' if sequence else ''}.{fix}"
@@ -197,9 +197,17 @@ def merge_modality_stats(
 
 
 def _check_finite(name: str, value: np.ndarray, place: Callable[[int], str], row: int) -> None:
-    if value.dtype.kind == "f" and not np.isfinite(value).all():
+    if value.dtype.kind != "f":
+        return
+    if not np.isfinite(value).all():
         bad = value[~np.isfinite(value)][0]
         raise ValueError(f"{place(row)}: modality {name!r} has {bad}; every number must be finite.")
+    if value.dtype.itemsize > 4 and np.abs(value).max() > np.finfo(np.float32).max:
+        raise ValueError(
+            f"{place(row)}: modality {name!r} has numbers beyond 32 bits, such as "
+            f"{value[np.abs(value).argmax()] if value.ndim == 1 else np.abs(value).max()}; rescale "
+            "them."
+        )
 
 
 def _update_moments(

@@ -28,18 +28,20 @@ class Table(NamedTuple):
       path: the file.
       columns: {name: cells}; an empty cell is None.
       lines: the line of the file on which each row ends, from 1; None for Parquet.
+      start: number of the first row in the file, if the table is a part of it.
     """
 
     path: Path
     columns: dict[str, list[Any]]
     lines: list[int] | None
+    start: int = 0
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
 
     def place(self, row: int) -> str:
         """Returns where a row is, for messages."""
-        number = f"row {row}" if self.lines is None else f"line {self.lines[row]}"
+        number = f"row {self.start + row}" if self.lines is None else f"line {self.lines[row]}"
         return f"{self.path}, {number}"
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.data.kinds import FILE_KINDS, Input, Target, get_columns
+from mmjax.data.kinds import FILE_KINDS, GAP_KINDS, Input, Spans, Target, TokenLabels, get_columns
+from mmjax.data.kinds.protocols import Learned
+from mmjax.data.load.complete_task import check_step_labels
 from mmjax.data.load.decode import UnreadableError
 from mmjax.data.load.scan_split import Example
 from mmjax.data.load.table_files import Table
@@ -19,18 +21,18 @@ class Reader:
 
     Attributes:
       spec: the kind of the cells.
-      words: tokens of the known words, for text by words.
-      rate: the sample rate that all recordings must have; None: any, for they are resampled.
+      learned: what the training split says about them.
     """
 
     spec: Input
-    words: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    rate: int | None = None
+    learned: Learned = dataclasses.field(default_factory=dict)
 
     def __call__(self, table: Table, row: int) -> np.ndarray | None:
         """Returns the array of a row; None if its cells are empty."""
         cells = _get_cells(self.spec, table, row)
-        return None if cells is None else self.spec.read_cells(cells, table.path.parent, self)
+        return (
+            None if cells is None else self.spec.read_cells(cells, table.path.parent, self.learned)
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +53,13 @@ class TableRows:
 
     def files(self) -> list[Path]:
         """Lists the images and recordings that the rows name."""
-        paths = []
-        for reader in self.readers.values():
-            if isinstance(reader.spec, FILE_KINDS):
-                cells = self.table.columns[get_columns(reader.spec)[0]]
-                names = (cells[row] for row in self.rows)
-                paths += [self.table.path.parent / str(name) for name in names if name is not None]
+        paths, folder = [], self.table.path.parent
+        for spec in [*(reader.spec for reader in self.readers.values()), *self.targets.values()]:
+            if isinstance(spec, FILE_KINDS):
+                cells = self.table.columns[get_columns(spec)[0]]
+                filled = [cells[row] for row in self.rows if cells[row] is not None]
+                list_files = getattr(spec, "list_files", lambda cell: [str(cell)])
+                paths += [folder / file for cell in filled for file in list_files(cell)]
         return paths
 
     def place(self, row: int) -> str:
@@ -71,26 +74,34 @@ class TableRows:
                 inputs[what] = reader(self.table, row)
             targets = {}
             for what, spec in self.targets.items():
-                cells = _get_cells(spec, self.table, row)
-                targets[what] = None if cells is None else spec.read_cells(cells)
+                targets[what] = self._read_target(spec, row, inputs)
         except ValueError as error:
             kind = UnreadableError if isinstance(error, UnreadableError) else ValueError
             raise kind(f"{self.table.place(row)}, {what!r}: {error}") from None
         return Example(inputs, targets)
+
+    def _read_target(self, spec: Target, row: int, inputs: Mapping[str, np.ndarray | None]) -> Any:
+        cells = _get_cells(spec, self.table, row)
+        if cells is None:
+            return None
+        target = spec.read_cells(cells, self.table.path.parent)
+        if target is not None and isinstance(spec, TokenLabels | Spans):
+            check_step_labels(target, inputs)
+        return target
 
 
 def _get_cells(spec: Input | Target, table: Table, row: int) -> list[Any] | None:
     """Returns the cells that a kind reads; None if all are empty.
 
     Raises:
-      ValueError: if only some are.
+      ValueError: if only some are, and the kind has no place for gaps.
     """
     names = get_columns(spec)
     cells = [table.columns[name][row] for name in names]
     empty = [name for name, cell in zip(names, cells, strict=True) if cell is None]
-    if empty and len(empty) < len(names):
+    if empty and len(empty) < len(names) and not isinstance(spec, GAP_KINDS):
         raise ValueError(
             f"column {empty[0]!r} is empty and others are not; fill it, or make it a modality or "
             "task of its own."
         )
-    return None if empty else cells
+    return None if len(empty) == len(names) else cells

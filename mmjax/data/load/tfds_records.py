@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mmjax.data.dataset import Modality, Task
-from mmjax.data.kinds import INPUT_KINDS, Input, Label, Labels, Target, get_columns
+from mmjax.data.kinds import INPUT_KINDS, Input, Label, LabelSet, Target, get_columns
+from mmjax.data.kinds.protocols import Learned
 from mmjax.data.load.decode import UnreadableError, convert_tensor
 from mmjax.data.load.scan_split import Example
 from mmjax.data.load.tfds_features import get_feature, is_inside_sequence
@@ -22,14 +23,12 @@ class Reader:
     Attributes:
       spec: their kind; None for a tensor, which stays as it is.
       paths: of the features.
-      rate: a recording's samples per second.
-      words: tokens of the known words, for text by words.
+      learned: what the training split says about them.
     """
 
     spec: Input | None
     paths: tuple[str, ...]
-    rate: int = 0
-    words: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    learned: Learned = dataclasses.field(default_factory=dict)
 
     def __call__(self, record: Mapping[str, Any]) -> np.ndarray | None:
         """Returns the array of a record; None if it is missing."""
@@ -38,7 +37,7 @@ class Reader:
             return None
         if self.spec is None:
             return convert_tensor(values[0])
-        return self.spec.read_feature(values, self)
+        return self.spec.read_feature(values, self.learned)
 
 
 class Goal(NamedTuple):
@@ -122,7 +121,8 @@ def make_reader(features: Any, spec: str | Input, train: Decoding) -> Reader:
     kind = _infer_kind(feature, spec) if isinstance(spec, str) else spec
     if kind is None:
         return Reader(None, paths)
-    return Reader(kind, paths, **kind.learn(_iterate_values(train, paths[0]), feature))
+    columns = [_iterate_values(train, path) for path in paths]
+    return Reader(kind, paths, kind.learn(columns, feature))
 
 
 def _infer_kind(feature: Any, path: str) -> Input | None:
@@ -135,7 +135,7 @@ def _infer_kind(feature: Any, path: str) -> Input | None:
 def declare_modality(features: Any, reader: Reader) -> Modality:
     """Returns the modality that a reader makes, except for its shape."""
     if reader.spec is not None:
-        return reader.spec.declare_modality(reader.words)
+        return reader.spec.declare_modality(reader.learned)
     path = reader.paths[0]
     is_sequence = is_inside_sequence(features, path) or get_feature(features, path).shape[:1] == (
         None,
@@ -145,7 +145,7 @@ def declare_modality(features: Any, reader: Reader) -> Modality:
 
 def make_goal(features: Any, spec: str | Target) -> Goal:
     """Makes the reader of a target, by its kind or, for a path alone, by its feature."""
-    if isinstance(spec, Labels):
+    if not isinstance(spec, str | Label | LabelSet):
         return Goal(spec)
     spec = Label(spec) if isinstance(spec, str) else spec
     feature = get_feature(features, spec.column)
@@ -154,7 +154,9 @@ def make_goal(features: Any, spec: str | Target) -> Goal:
     if not isinstance(inner, tfds.features.ClassLabel):
         return Goal(spec)
     classes = tuple(inner.names)
-    return Goal(spec if several else Label(spec.column, classes), classes, several)
+    if several:
+        return Goal(Label(spec.column), classes, several)
+    return Goal(spec._replace(classes=classes), classes)
 
 
 def _iterate_values(source: Decoding, path: str) -> Iterable[Any]:

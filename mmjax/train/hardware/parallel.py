@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int
 
 from mmjax.data.pipeline import make_replicated_sharding
-from mmjax.train.steps.eval_step import Statistics
+from mmjax.train.steps.eval_step import Statistics, merge_batches
 from mmjax.train.steps.train_step import Metrics
 from mmjax.types import Batch
 
@@ -206,7 +206,7 @@ def make_eval_program(
             return step(variables, batch._replace(labeled=labeled))
 
         sums = jax.lax.map(lambda pair: evaluate_batch(*pair), (indices, valid))
-        return jax.tree.map(lambda x: x.sum(0), sums)
+        return merge_batches(sums)
 
     return _map_over_devices(
         many_batches, replicas=replicas, devices=devices, sharded=sharded, indexed=2, donate=False

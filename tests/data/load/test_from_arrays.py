@@ -225,7 +225,7 @@ BAD = [
     ({"kind": ["low", 3] * 20}, "target 'kind' has values of several types: ['int', 'str']"),
     (
         {"tags": np.full((40, 2), 2)},
-        "row 0 of 'train': target 'tags' is [2, 2]; every number must be 0 or 1",
+        "target 'tags' has lists of whole numbers that are not 0 or 1; give floating-point",
     ),
     (
         {"size": np.array([np.inf, 1.0] * 20)},
@@ -240,7 +240,7 @@ BAD = [
         "row 0 of 'train': 'vector' is masked in part",
     ),
     ({"vector": np.full((40, 4), np.nan)}, "no training example has modality 'vector'"),
-    ({"vector": np.full((40, 4), 2**40)}, "whole numbers beyond 32 bits"),
+    ({"vector": np.full((40, 4), 2**40)}, "has 1099511627776 in row 0, which is beyond 32 bits"),
 ]
 
 

@@ -195,6 +195,7 @@ def test_read_on_demand_gives_the_same_and_can_be_sent_to_workers(builder):
     np.testing.assert_allclose(here.std(axis=0), 1, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*gives the target 'kind' away", "ignore:.*are unknown")
 def test_how_features_are_read_can_be_said(builder):
     inputs = {
         "photo": Image("photo", size=(8, 10), channels=3),

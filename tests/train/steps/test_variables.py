@@ -39,7 +39,8 @@ class NormedSharing(nn.Module):
 
     @nn.compact
     def __call__(self, x, tasks, *, train):
-        y = nn.tanh(nn.BatchNorm(momentum=MOMENTUM)(nn.Dense(6)(x)))
+        norm = nn.BatchNorm(use_running_average=not train, momentum=MOMENTUM)
+        y = nn.tanh(norm(nn.Dense(6)(x)))
         return dict.fromkeys(tasks, count_calls(self, y, train))
 
 
@@ -99,7 +100,7 @@ def make_model(**options):
         },
         "fusion": Concat(),
         "sharing": NormedSharing(),
-        "heads": {"kind": Classification(4), "size": CountingRegression()},
+        "heads": {"kind": Classification(4), "size": CountingRegression(mean=0.0, scale=1.0)},
     }
     return Model(**(parts | options))
 

@@ -1,0 +1,107 @@
+"""Metrics of predicted probabilities, in float64 from the logits."""
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+from scipy import special
+
+from mmjax.metrics.direction import declare_metric
+from mmjax.metrics.flatten import CLASS_KINDS, compute_probabilities, flatten_labeled
+
+Logits = Float[np.ndarray, "..."]
+Classes = Shaped[np.ndarray, "..."]
+
+
+@declare_metric("min", "multilabel", *CLASS_KINDS)
+def negative_log_likelihood(prediction: Logits, target: Classes) -> float:
+    """Computes the mean of -log P(target), in nats; of several labels, over all known entries.
+
+    Example:
+      >>> print(f"{negative_log_likelihood(np.zeros((2, 4)), np.array([0, 3])):.3f}")  # ln 4
+      1.386
+    """
+    if prediction.shape == target.shape:
+        logits, labels = _select_known(prediction, target)
+        return _mean(-special.log_expit(np.where(labels, logits, -logits)))
+    logits, classes = flatten_labeled(prediction, target)
+    log_p = special.log_softmax(logits, axis=-1)
+    return _mean(-np.take_along_axis(log_p, classes[:, None], axis=-1))
+
+
+@declare_metric("min", "multilabel", *CLASS_KINDS)
+def brier_score(prediction: Logits, target: Classes) -> float:
+    """Computes the mean of Σ over classes of (probability - [target is the class])².
+
+    For two classes, and for each entry of several labels, it is (probability - target)², half of
+    that sum, as in scikit-learn. Source: Brier, Monthly Weather Review 1950.
+
+    Example:
+      >>> brier_score(np.zeros((2, 2)), np.array([0, 1]))
+      0.25
+    """
+    if prediction.shape == target.shape:
+        logits, labels = _select_known(prediction, target)
+        return _mean(np.square(special.expit(logits) - labels))
+    logits, classes = flatten_labeled(prediction, target)
+    error = compute_probabilities(logits)
+    error[np.arange(len(classes)), classes] -= 1
+    total = np.square(error).sum(axis=-1)
+    return _mean(total / 2 if logits.shape[-1] == 2 else total)
+
+
+@declare_metric("min", *CLASS_KINDS)
+def calibration_error(prediction: Logits, target: Classes, bins: int = 15) -> float:
+    """Computes the expected calibration error: the mean of |accuracy - confidence| over bins.
+
+    The confidence is the highest probability; bins of equal width count by their examples. Source:
+    Guo et al., ICML 2017 (arXiv:1706.04599), equation 3.
+
+    Example:
+      >>> calibration_error(np.zeros((4, 2)), np.array([0, 0, 0, 1]))  # sure by 0.5, right by 0.75
+      0.25
+    """
+    logits, classes = flatten_labeled(prediction, target)
+    if not len(classes):
+        return float("nan")
+    confidence = compute_probabilities(logits).max(axis=-1)
+    curve = compute_calibration_curve(confidence, logits.argmax(axis=-1) == classes, bins)
+    gap = np.abs(curve["accuracy"] - curve["confidence"])
+    return float((gap * curve["examples"]).sum() / len(classes))
+
+
+def compute_calibration_curve(
+    confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"], bins: int = 15
+) -> dict[str, Float[np.ndarray, " k"]]:
+    """Computes mean confidence, accuracy and number of examples of every bin that has examples.
+
+    Bin i of B holds confidences in (i / B, (i + 1) / B].
+
+    Example:
+      >>> curve = compute_calibration_curve(np.array([0.6, 0.9]), np.array([False, True]), bins=2)
+      >>> curve["confidence"].tolist(), curve["accuracy"].tolist(), curve["examples"].tolist()
+      ([0.75], [0.5], [2.0])
+    """
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    examples = np.bincount(index, minlength=bins).astype(np.float64)
+    occurs = examples > 0
+
+    def average(values: np.ndarray) -> np.ndarray:
+        total = np.bincount(index, values.astype(np.float64), minlength=bins)
+        return total[occurs] / examples[occurs]
+
+    return {
+        "confidence": average(confidence),
+        "accuracy": average(correct),
+        "examples": examples[occurs],
+    }
+
+
+def _select_known(
+    prediction: Logits, target: Classes
+) -> tuple[Float[np.ndarray, " m"], Bool[np.ndarray, " m"]]:
+    """Returns the logits and labels of the known entries of several labels per example."""
+    known = target >= 0
+    return prediction[known].astype(np.float64), target[known] > 0
+
+
+def _mean(values: Float[np.ndarray, "..."]) -> float:
+    return float(values.mean()) if values.size else float("nan")

@@ -1,0 +1,260 @@
+"""A trained model that predicts on new examples."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmjax.data.dataset import Dataset, select_modalities_and_tasks
+from mmjax.data.spec import Spec, make_spec, select_spec
+from mmjax.experiment import Experiment
+from mmjax.model import Model
+from mmjax.runs.embeddings import Embeddings, make_embed_step
+from mmjax.runs.examples import iterate_examples
+from mmjax.runs.prediction_table import PREDICTION_OF_KIND, Predictions
+from mmjax.runs.predictions import Outputs
+from mmjax.train.evaluation import summarize_statistics
+from mmjax.train.steps.eval_step import compute_statistics
+from mmjax.train.steps.forward import compute_features, compute_predictions, get_task_names
+from mmjax.types import Batch, Variables
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained model of one seed, or of several as an ensemble. `mmjax.load` makes one from a run.
+
+    An ensemble predicts by the mean of its members: of probabilities (per class, or of exceeding a
+    class of an order), or of values.
+
+    Attributes:
+      model: the model, without auxiliary objectives.
+      spec: the inputs and outputs, and what data fitting learned; see `mmjax.data.spec`.
+      seeds: the seeds.
+      variables: {"params": parameters} and other collections for `model.apply`, as NumPy arrays;
+        with a leading axis of the seeds if there are several.
+      compute_dtype: type of the activations.
+      batch_size: examples per step, by default.
+      make_experiment: makes the whole experiment.
+    """
+
+    model: Model
+    spec: Spec
+    seeds: tuple[int, ...]
+    variables: Mapping[str, Any]
+    compute_dtype: str
+    batch_size: int
+    make_experiment: Callable[[], Experiment]
+
+    @property
+    def params(self) -> Any:
+        """Returns the parameters; with a leading axis of the seeds if there are several."""
+        return self.variables["params"]
+
+    @functools.cached_property
+    def experiment(self) -> Experiment:
+        """Builds the whole experiment when it is asked for, which needs the data."""
+        return self.make_experiment()
+
+    def predict(self, examples: Any, *, batch_size: int | None = None) -> Predictions:
+        """Predicts every task.
+
+        Args:
+          examples: a dictionary {column or modality: values}, a DataFrame, the path of a .csv,
+            .parquet or .npz file, a `Batch`, or a split of a data set. A modality may be absent.
+          batch_size: examples per step; None: that of evaluation.
+
+        Raises:
+          ValueError: naming the example and what does not fit.
+
+        Example:
+          >>> trained = mmjax.load("runs/digits", seed=0)  # doctest: +SKIP
+          >>> trained.predict({"text": ["two"]})["digit"].names  # doctest: +SKIP
+          ['2']
+        """
+        parts = list(self.iterate_predictions(examples, batch_size=batch_size))
+        tasks = {
+            task: _concatenate([part.tasks[task] for part in parts]) for task in parts[0].tasks
+        }
+        keys = {n: [v for part in parts for v in part.keys[n]] for n in parts[0].keys}
+        return Predictions(tasks, keys)
+
+    def iterate_predictions(
+        self, examples: Any, *, batch_size: int | None = None
+    ) -> Iterator[Predictions]:
+        """Yields the predictions of one batch after the other; see `predict`."""
+        size = self.batch_size if batch_size is None else batch_size
+        is_empty = True
+        for batch, keys in iterate_examples(self.spec, examples, size):
+            is_empty = False
+            yield dataclasses.replace(self.interpret_batch(batch, size), keys=keys)
+        if is_empty:
+            raise ValueError("there are no examples.")
+
+    def compute_outputs(self, batch: Batch, size: int | None = None) -> dict[str, np.ndarray]:
+        """Computes the outputs of the heads, such as logits, averaged over an ensemble.
+
+        Args:
+          batch: prepared inputs of the model's modalities.
+          size: number of examples to which the batch is padded, so that it is compiled once.
+        """
+        count = batch.size
+        inputs = _pad_batch(batch, size or count)[:3]
+        outputs = jax.device_get(self._predict_step(self._stacked, *inputs))
+        return {task: values[:count] for task, values in outputs.items()}
+
+    def interpret_batch(self, batch: Batch, size: int | None = None) -> Predictions:
+        """Predicts on prepared inputs; see `compute_outputs` for the arguments."""
+        outputs = self.compute_outputs(batch, size)
+        valid = np.any([np.asarray(x) for x in batch.present.values()], axis=0)
+        predictions = {}
+        for task in get_task_names(self.model):
+            spec = self.spec.tasks[task]
+            lengths = self._find_lengths(task, batch, outputs[task].shape[1:])
+            values = Outputs(outputs[task], valid, lengths)
+            predictions[task] = PREDICTION_OF_KIND[spec.kind].interpret(spec, values)
+        return Predictions(predictions)
+
+    def evaluate(self, data: Any, split: str = "test") -> dict[str, float]:
+        """Computes the metrics {"TASK/METRIC": value} that `mmjax evaluate` prints.
+
+        The metrics of an ensemble are those of its mean predictions. The split is kept in memory.
+
+        Args:
+          data: a data set, one of its splits, or a `Batch` with targets.
+          split: name of the split, for a data set.
+
+        Raises:
+          ValueError: the split is unknown or lacks a task, or an example does not fit.
+        """
+        if isinstance(data, Dataset):
+            if split not in data.splits:
+                raise ValueError(f"{data.name} has no split {split!r}, only {sorted(data.splits)}.")
+            data = data.splits[split]
+        batches, outputs = [], []
+        for batch, _ in iterate_examples(self.spec, data, self.batch_size):
+            missing = [task for task in self.spec.tasks if task not in batch.targets]
+            if missing:
+                raise ValueError(f"the examples have no targets of task {missing[0]!r}.")
+            selected = select_modalities_and_tasks(batch, self.spec.modalities, self.spec.tasks)
+            batches.append(selected._replace(inputs={}, lengths={}))
+            outputs.append(self.compute_outputs(batch, self.batch_size))
+        if not batches:
+            raise ValueError("there are no examples.")
+        whole, predictions = (
+            jax.tree.map(lambda *x: jnp.concatenate(x), *parts) for parts in (batches, outputs)
+        )
+        statistics = jax.device_get(compute_statistics(self.model, predictions, whole))
+        return summarize_statistics(self.model, statistics)
+
+    def embed(self, examples: Any, *, batch_size: int | None = None) -> Embeddings:
+        """Computes the representations of examples, in float32; see `predict` for the arguments.
+
+        Raises:
+          ValueError: also if there are several seeds, whose representations have nothing in common.
+        """
+        size = self.batch_size if batch_size is None else batch_size
+        parts = [self.embed_batch(b, size) for b, _ in iterate_examples(self.spec, examples, size)]
+        return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+
+    def embed_batch(self, batch: Batch, size: int | None = None) -> Embeddings:
+        """Computes the representations of prepared inputs; see `compute_outputs`."""
+        if len(self.seeds) > 1:
+            raise ValueError(
+                f"the representations of seeds {', '.join(map(str, self.seeds))} have nothing in "
+                "common; load one seed to embed."
+            )
+        count = batch.size
+        inputs = _pad_batch(batch, size or count)[:3]
+        embeddings = jax.device_get(self._embed_step(self.variables, *inputs))
+        return jax.tree.map(lambda x: x[:count], embeddings)
+
+    @property
+    def _stacked(self) -> Mapping[str, Any]:
+        """Returns the variables with a leading axis of the seeds."""
+        if len(self.seeds) > 1:
+            return self.variables
+        return jax.tree.map(lambda x: x[None], dict(self.variables))
+
+    @functools.cached_property
+    def _predict_step(self) -> Callable[..., dict[str, Any]]:
+        model, dtype = self.model, self.compute_dtype
+
+        @jax.jit
+        def predict(variables: Any, inputs: Any, present: Any, lengths: Any) -> dict[str, Any]:
+            batch = Batch(inputs, present, lengths, {}, {})
+
+            def predict_member(variables: Any) -> dict[str, Any]:
+                options: Any = {"compute_dtype": dtype, "train": False}
+                features, _ = compute_features(model, variables, batch, **options)
+                return compute_predictions(model, variables, features, **options)[0]
+
+            if len(self.seeds) == 1:
+                return predict_member(jax.tree.map(lambda x: x[0], variables))
+            outputs = jax.vmap(predict_member)(variables)
+            averages = {}
+            for task, values in outputs.items():
+                averages[task] = PREDICTION_OF_KIND[self.spec.tasks[task].kind].average(values)
+            return averages
+
+        return predict
+
+    @functools.cached_property
+    def _embed_step(self) -> Callable[..., Embeddings]:
+        return make_embed_step(self.model)
+
+    def _find_lengths(self, task: str, batch: Batch, shape: Sequence[int]) -> np.ndarray | None:
+        """Finds the lengths of the sequences whose tokens a task labels, if there are any."""
+        modality = getattr(self.model.heads[task], "tokens", None)
+        if modality is None:
+            steps = [m for m in batch.lengths if self.spec.modalities[m].shape[:1] == shape[:1]]
+            modality = steps[0] if len(steps) == 1 else None
+        return None if modality not in batch.lengths else np.asarray(batch.lengths[modality])
+
+
+def make_trained(experiment: Experiment, variables: Variables, seeds: Sequence[int]) -> Trained:
+    """Makes a trained model of an experiment and variables, such as those that `fit` returns.
+
+    Args:
+      experiment: the experiment.
+      variables: {"params": parameters, and other collections}, with a leading axis of the seeds.
+      seeds: one per set of parameters.
+
+    Example:
+      >>> result = mmjax.fit(experiment, Path("runs/digits"))  # doctest: +SKIP
+      >>> trained = make_trained(experiment, result.state.best, seeds=[0])  # doctest: +SKIP
+    """
+    variables = jax.device_get(variables)
+    if len(seeds) == 1:
+        variables = jax.tree.map(lambda x: x[0], variables)
+    model = experiment.model
+    spec = make_spec(experiment.data, model.heads, model.encoders)
+    return Trained(
+        model=model,
+        spec=select_spec(spec, model.encoders, model.heads),
+        seeds=tuple(seeds),
+        variables=variables,
+        compute_dtype=experiment.compute_dtype,
+        batch_size=experiment.eval_batch_size,
+        make_experiment=lambda: experiment,
+    )
+
+
+def _pad_batch(batch: Batch, size: int) -> Batch:
+    """Pads a batch with copies of its last example."""
+    extra = size - batch.size
+    if not extra:
+        return batch
+    return jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], extra, axis=0)]), batch)
+
+
+def _concatenate(parts: Sequence[Any]) -> Any:
+    """Concatenates the arrays of predictions; names of classes and units stay as they are."""
+    fields = {}
+    for name, values in zip(parts[0]._fields, zip(*parts, strict=True), strict=True):
+        is_array = isinstance(values[0], np.ndarray)
+        fields[name] = np.concatenate(values) if is_array else values[0]
+    return type(parts[0])(**fields)
