@@ -10,20 +10,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmjax.backbone import (
+    BackboneParts,
     BackbonePass,
+    average_branches,
     compute_branch_weights,
-    encode_modality,
+    copy_module,
     get_sown_values,
     select_branch,
 )
 from mmjax.batch_norm import restrict_batch_statistics, supply_batch_statistics
-from mmjax.masks import expand_mask
 from mmjax.missing_token import MissingToken
 from mmjax.sharing import Copies, HardSharing, copied
 from mmjax.token_heads import append_task_features, check_token_head
 from mmjax.types import Batch, Branches, Intermediates
 
-Modules = Mapping[str, nn.Module]
 Features = dict[str, Float[Array, "b ..."] | Branches]
 Objective = Callable[..., tuple[Float[Array, ""], Float[Array, ""]]]
 
@@ -87,13 +87,15 @@ class Model(nn.Module):
         """Makes the additional parts of late fusion and of sharings with several backbones."""
         # A module that is never called has no parameters, so unused parts cost nothing. The names
         # of these attributes are the parameters' paths, which checkpoints hold.
-        self.own_encoders = {m: encoder.copy() for m, encoder in self.encoders.items()}
-        self.own_fusion = self.fusion.copy()
+        self.own_encoders = {m: copy_module(encoder) for m, encoder in self.encoders.items()}
+        self.own_fusion = copy_module(self.fusion)
         self.stand_ins = {m: MissingToken(self.missing == "token") for m in self.encoders}
         self.own_stand_ins = {m: stand_in.copy() for m, stand_in in self.stand_ins.items()}
-        self.branch_sharing = {m: self.sharing.copy() for m in self.encoders}
+        self.backbone = BackboneParts(self.fusion, self.encoders, self.stand_ins)
+        self.own_backbone = BackboneParts(self.own_fusion, self.own_encoders, self.own_stand_ins)
+        self.branch_sharing = {m: copy_module(self.sharing) for m in self.encoders}
         self.branch_heads = {
-            m: {t: head.copy() for t, head in self.heads.items()} for m in self.encoders
+            m: {t: copy_module(head) for t, head in self.heads.items()} for m in self.encoders
         }
 
     def __call__(
@@ -145,15 +147,8 @@ class Model(nn.Module):
         inputs, present, lengths = jax.tree.map(jnp.asarray, (inputs, present, lengths))
         tasks = tuple(sorted(self.heads))
 
-        def run_backbone(fusion: nn.Module, encoders: Modules, stand_ins: Modules) -> Any:
-            encoded = {
-                m: encode_modality(encoder, inputs[m], present[m], lengths.get(m), train=train)
-                for m, encoder in sorted(encoders.items())
-            }
-            tokens = encoded
-            if self.missing != "mask":
-                tokens = {m: stand_ins[m](t) for m, t in tokens.items()}
-            return fusion(tokens, train=train), encoded
+        def run_backbone(parts: BackboneParts) -> Any:
+            return parts.run(inputs, present, lengths, missing=self.missing, train=train)
 
         with supply_batch_statistics(train=train, axis_name=axis_name):
             fused, passes = self._run_backbones(run_backbone, tasks)
@@ -174,16 +169,17 @@ class Model(nn.Module):
     ) -> tuple[Any, list[BackbonePass]]:
         """Returns the fused features, `Copies` of them if the sharing requests it, and passes."""
         wanted = self.sharing.copies(tasks) if hasattr(self.sharing, "copies") else None
-        common = (self.fusion, self.encoders, self.stand_ins)
         if wanted is None:
-            fused, tokens = run_backbone(*common)
+            fused, tokens = run_backbone(self.backbone)
             return fused, [BackbonePass(fused, tokens, get_sown_values(self.fusion))]
-        single = (self.own_fusion, self.own_encoders, self.own_stand_ins)
         stacks, passes = [], []
-        for count, parts, is_own in ((wanted.shared, common, False), (wanted.own, single, True)):
-            stack: Any = copied(run_backbone, count)(*parts) if count else (None, None)
+        for count, parts, is_own in (
+            (wanted.shared, self.backbone, False),
+            (wanted.own, self.own_backbone, True),
+        ):
+            stack: Any = copied(run_backbone, count)(parts) if count else (None, None)
             stacks.append(stack[0])
-            stacked = BackbonePass(stack[0], stack[1], get_sown_values(parts[0]))
+            stacked = BackbonePass(stack[0], stack[1], get_sown_values(parts.fusion))
             for i in range(count or 0):
                 # Own copies are stacked task by task, `count // len(tasks)` for each.
                 task = i * len(tasks) // count if is_own else None
@@ -210,22 +206,11 @@ class Model(nn.Module):
         """Applies each task's head; under `Branches`, averages the branches' predictions."""
         with supply_batch_statistics(train=train, axis_name=axis_name):
             return {
-                t: self._predict_branches(t, x, train=train)
+                t: average_branches({m: h[t] for m, h in self.branch_heads.items()}, x, train=train)
                 if isinstance(x, Branches)
                 else self.heads[t](x, train=train)
                 for t, x in features.items()
             }
-
-    def _predict_branches(
-        self, task: str, branches: Branches, *, train: bool
-    ) -> Float[Array, "b ..."]:
-        """Returns the weighted mean of the predictions, each by a head of its branch."""
-        total: Any = 0.0
-        for m, values in branches.values.items():
-            with restrict_batch_statistics(branches.weights[m] > 0):
-                prediction = self.branch_heads[m][task](values, train=train)
-            total += expand_mask(branches.weights[m], prediction.ndim) * prediction
-        return total
 
     def compute_objectives(
         self,

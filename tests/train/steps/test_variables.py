@@ -27,7 +27,6 @@ from mmjax.train.run_arms import evaluate_best, load_best, load_best_variables
 from mmjax.train.steps.eval_step import make_eval_step
 from mmjax.train.steps.state import init_state
 from mmjax.train.steps.train_step import make_train_step
-from mmjax.types import Tokens
 from tests.tolerance import bound_difference
 
 MOMENTUM = 0.8
@@ -42,15 +41,6 @@ class NormedSharing(nn.Module):
         norm = nn.BatchNorm(use_running_average=not train, momentum=MOMENTUM)
         y = nn.tanh(norm(nn.Dense(6)(x)))
         return dict.fromkeys(tasks, count_calls(self, y, train))
-
-
-class NormedVector(nn.Module):
-    """A batch norm as an encoder, without `Wrap`."""
-
-    @nn.compact
-    def __call__(self, x, length=None, *, train):
-        y = nn.BatchNorm(momentum=MOMENTUM, name="module")(x)
-        return Tokens(y[:, None], jnp.ones((len(x), 1), bool))
 
 
 class NormedSteps(nn.Module):
@@ -247,7 +237,7 @@ def test_a_step_updates_every_variable_once_under_any_balancer(toy, make):
 @pytest.mark.slow
 def test_copies_of_a_backbone_have_statistics_of_their_own(toy):
     batch = toy.batch(24, 0)
-    encoders = {"vector": NormedVector(), "sequence": RecurrentEncoder(width=4)}
+    encoders = {"vector": Wrap(nn.BatchNorm(momentum=MOMENTUM)), "sequence": RecurrentEncoder()}
     model = make_model(encoders=encoders, sharing=TaskSpecific())
     states = take_steps(model, [batch, batch])
     rows = batch.inputs["vector"][batch.present["vector"]].astype(np.float64)
