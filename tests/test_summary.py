@@ -216,9 +216,8 @@ def test_modules_are_shown_with_their_attributes():
         "Sequential(layers=[Dense("
     )
     assert format_module(Concat()) == "Concat()"
-    assert format_module(Regression(mean=2.0)) == (
-        "Regression(mean=2.0, scale=1.0, loss=squared_error)"
-    )
+    shown = "Regression(mean=2.0, scale=0.5, loss=squared_error)"
+    assert format_module(Regression(mean=2.0, scale=0.5)) == shown
     assert format_module(count_flops) == "count_flops"
 
 
