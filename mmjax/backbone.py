@@ -4,6 +4,8 @@ A backbone is the encoders and the fusion. Late fusion makes `Branches`, one rep
 modality; a sharing may ask for `Copies` of the backbone.
 """
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -11,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmjax.masks import zero_missing_values
+from mmjax.batch_norm import restrict_batch_statistics
+from mmjax.masks import expand_mask, make_length_mask, zero_missing_values
 from mmjax.sharing import Copies
 from mmjax.types import Branches, Tokens
 
@@ -46,9 +49,59 @@ def encode_modality(
 ) -> Tokens:
     """Encodes one modality; zeros replace absent examples and padding before and after."""
     length = jax.tree.map(lambda n: jnp.where(present, n, 0), length)
-    tokens = encoder(zero_missing_values(x, present, length), length, train=train)
+    # A tree of arrays has no common time axis: its encoder passes masks to its batch norms.
+    steps = isinstance(x, jax.Array) and isinstance(length, jax.Array)
+    rows = make_length_mask(length, x.shape[1], jnp) if steps else present
+    with restrict_batch_statistics(rows):
+        tokens = encoder(zero_missing_values(x, present, length), length, train=train)
     mask = tokens.mask & present[:, None]
     return Tokens(jnp.where(mask[..., None], tokens.values, 0), mask)
+
+
+class BackboneParts(nn.Module):
+    """Parts of a backbone that are called together; it has no variables of its own.
+
+    Copies of it are made by `nn.vmap`, which handles modules inside of a module's attributes, but
+    not inside of those of its arguments.
+    """
+
+    fusion: nn.Module
+    encoders: Mapping[str, nn.Module]
+    stand_ins: Mapping[str, nn.Module]
+
+    @nn.nowrap
+    def run(self, inputs: Any, present: Any, lengths: Any, *, missing: str, train: bool) -> Any:
+        """Returns the fused features and the tokens that every encoder makes."""
+        encoded = {
+            m: encode_modality(encoder, inputs[m], present[m], lengths.get(m), train=train)
+            for m, encoder in sorted(self.encoders.items())
+        }
+        tokens = encoded
+        if missing != "mask":
+            tokens = {m: self.stand_ins[m](t) for m, t in tokens.items()}
+        return self.fusion(tokens, train=train), encoded
+
+
+def copy_module(module: nn.Module) -> Any:
+    """Copies a module together with the modules that are its attributes, such as that of `Wrap`.
+
+    Flax's own copy has the same inner modules, whose variables would be those of the original.
+    """
+
+    def copy_inner(x: Any) -> Any:
+        return copy_module(x).clone(name=None) if isinstance(x, nn.Module) else x
+
+    attributes = {f.name: getattr(module, f.name) for f in dataclasses.fields(module) if f.init}
+    inner = {
+        name: jax.tree.map(copy_inner, value, is_leaf=_is_module)
+        for name, value in attributes.items()
+        if name != "parent" and any(map(_is_module, jax.tree.leaves(value, is_leaf=_is_module)))
+    }
+    return module.copy(**inner)
+
+
+def _is_module(x: Any) -> bool:
+    return isinstance(x, nn.Module)
 
 
 def get_sown_values(module: nn.Module) -> dict[str, Any]:
@@ -79,3 +132,15 @@ def compute_branch_weights(fused: Any, task: int, tasks: int) -> dict[str, Float
     if _is_branches(fused.own):
         stacks.append(jax.tree.map(lambda w: jnp.split(w, tasks)[task], fused.own.weights))
     return jax.tree.map(lambda *w: jnp.concatenate(w).mean(axis=0), *stacks) if stacks else {}
+
+
+def average_branches(
+    heads: Mapping[str, nn.Module], branches: Branches, *, train: bool
+) -> Float[Array, "b ..."]:
+    """Returns the weighted mean of the predictions, each by a head of its branch."""
+    total: Any = 0.0
+    for m, values in branches.values.items():
+        with restrict_batch_statistics(branches.weights[m] > 0):
+            prediction = heads[m](values, train=train)
+        total += expand_mask(branches.weights[m], prediction.ndim) * prediction
+    return total

@@ -10,19 +10,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmjax.backbone import (
+    BackboneParts,
     BackbonePass,
+    average_branches,
     compute_branch_weights,
-    encode_modality,
+    copy_module,
     get_sown_values,
     select_branch,
 )
-from mmjax.masks import expand_mask
+from mmjax.batch_norm import restrict_batch_statistics, supply_batch_statistics
 from mmjax.missing_token import MissingToken
 from mmjax.sharing import Copies, HardSharing, copied
 from mmjax.token_heads import append_task_features, check_token_head
 from mmjax.types import Batch, Branches, Intermediates
 
-Modules = Mapping[str, nn.Module]
 Features = dict[str, Float[Array, "b ..."] | Branches]
 Objective = Callable[..., tuple[Float[Array, ""], Float[Array, ""]]]
 
@@ -86,13 +87,15 @@ class Model(nn.Module):
         """Makes the additional parts of late fusion and of sharings with several backbones."""
         # A module that is never called has no parameters, so unused parts cost nothing. The names
         # of these attributes are the parameters' paths, which checkpoints hold.
-        self.own_encoders = {m: encoder.copy() for m, encoder in self.encoders.items()}
-        self.own_fusion = self.fusion.copy()
+        self.own_encoders = {m: copy_module(encoder) for m, encoder in self.encoders.items()}
+        self.own_fusion = copy_module(self.fusion)
         self.stand_ins = {m: MissingToken(self.missing == "token") for m in self.encoders}
         self.own_stand_ins = {m: stand_in.copy() for m, stand_in in self.stand_ins.items()}
-        self.branch_sharing = {m: self.sharing.copy() for m in self.encoders}
+        self.backbone = BackboneParts(self.fusion, self.encoders, self.stand_ins)
+        self.own_backbone = BackboneParts(self.own_fusion, self.own_encoders, self.own_stand_ins)
+        self.branch_sharing = {m: copy_module(self.sharing) for m in self.encoders}
         self.branch_heads = {
-            m: {t: head.copy() for t, head in self.heads.items()} for m in self.encoders
+            m: {t: copy_module(head) for t, head in self.heads.items()} for m in self.encoders
         }
 
     def __call__(
@@ -134,26 +137,22 @@ class Model(nn.Module):
         lengths: dict[str, Any],
         *,
         train: bool,
+        axis_name: str | None = None,
     ) -> tuple[Features, tuple[Intermediates, ...]]:
         """Returns the input of each task's head, and the intermediate values of every backbone.
 
-        Sown values are included if the collection "intermediates" is mutable.
+        Sown values are included if the collection "intermediates" is mutable. `axis_name` names the
+        device axis, over which batch norms reduce their statistics.
         """
         inputs, present, lengths = jax.tree.map(jnp.asarray, (inputs, present, lengths))
         tasks = tuple(sorted(self.heads))
 
-        def run_backbone(fusion: nn.Module, encoders: Modules, stand_ins: Modules) -> Any:
-            encoded = {
-                m: encode_modality(encoder, inputs[m], present[m], lengths.get(m), train=train)
-                for m, encoder in sorted(encoders.items())
-            }
-            tokens = encoded
-            if self.missing != "mask":
-                tokens = {m: stand_ins[m](t) for m, t in tokens.items()}
-            return fusion(tokens, train=train), encoded
+        def run_backbone(parts: BackboneParts) -> Any:
+            return parts.run(inputs, present, lengths, missing=self.missing, train=train)
 
-        fused, passes = self._run_backbones(run_backbone, tasks)
-        features = self._apply_sharing(fused, tasks, train=train)
+        with supply_batch_statistics(train=train, axis_name=axis_name):
+            fused, passes = self._run_backbones(run_backbone, tasks)
+            features = self._apply_sharing(fused, tasks, train=train)
         for i, task in enumerate(tasks):
             if modality := getattr(self.heads[task], "tokens", None):
                 tokens = [p.tokens[modality].values for p in passes if p.is_used_by(i)]
@@ -170,16 +169,17 @@ class Model(nn.Module):
     ) -> tuple[Any, list[BackbonePass]]:
         """Returns the fused features, `Copies` of them if the sharing requests it, and passes."""
         wanted = self.sharing.copies(tasks) if hasattr(self.sharing, "copies") else None
-        common = (self.fusion, self.encoders, self.stand_ins)
         if wanted is None:
-            fused, tokens = run_backbone(*common)
+            fused, tokens = run_backbone(self.backbone)
             return fused, [BackbonePass(fused, tokens, get_sown_values(self.fusion))]
-        single = (self.own_fusion, self.own_encoders, self.own_stand_ins)
         stacks, passes = [], []
-        for count, parts, is_own in ((wanted.shared, common, False), (wanted.own, single, True)):
-            stack: Any = copied(run_backbone, count)(*parts) if count else (None, None)
+        for count, parts, is_own in (
+            (wanted.shared, self.backbone, False),
+            (wanted.own, self.own_backbone, True),
+        ):
+            stack: Any = copied(run_backbone, count)(parts) if count else (None, None)
             stacks.append(stack[0])
-            stacked = BackbonePass(stack[0], stack[1], get_sown_values(parts[0]))
+            stacked = BackbonePass(stack[0], stack[1], get_sown_values(parts.fusion))
             for i in range(count or 0):
                 # Own copies are stacked task by task, `count // len(tasks)` for each.
                 task = i * len(tasks) // count if is_own else None
@@ -191,33 +191,26 @@ class Model(nn.Module):
         weights = [compute_branch_weights(fused, i, len(tasks)) for i in range(len(tasks))]
         if not weights[0]:
             return self.sharing(fused, tasks, train=train)
-        branches = {
-            m: self.branch_sharing[m](select_branch(fused, m), tasks, train=train)
-            for m in weights[0]
-        }
+        branches = {}
+        for m in weights[0]:
+            with restrict_batch_statistics(weights[0][m] > 0):
+                branches[m] = self.branch_sharing[m](select_branch(fused, m), tasks, train=train)
         return {
             t: Branches({m: x[t] for m, x in branches.items()}, weights[i])
             for i, t in enumerate(tasks)
         }
 
-    def predict(self, features: Features, *, train: bool) -> dict[str, Float[Array, "b ..."]]:
+    def predict(
+        self, features: Features, *, train: bool, axis_name: str | None = None
+    ) -> dict[str, Float[Array, "b ..."]]:
         """Applies each task's head; under `Branches`, averages the branches' predictions."""
-        return {
-            t: self._predict_branches(t, x, train=train)
-            if isinstance(x, Branches)
-            else self.heads[t](x, train=train)
-            for t, x in features.items()
-        }
-
-    def _predict_branches(
-        self, task: str, branches: Branches, *, train: bool
-    ) -> Float[Array, "b ..."]:
-        """Returns the weighted mean of the predictions, each by a head of its branch."""
-        total: Any = 0.0
-        for m, values in branches.values.items():
-            prediction = self.branch_heads[m][task](values, train=train)
-            total += expand_mask(branches.weights[m], prediction.ndim) * prediction
-        return total
+        with supply_batch_statistics(train=train, axis_name=axis_name):
+            return {
+                t: average_branches({m: h[t] for m, h in self.branch_heads.items()}, x, train=train)
+                if isinstance(x, Branches)
+                else self.heads[t](x, train=train)
+                for t, x in features.items()
+            }
 
     def compute_objectives(
         self,
@@ -226,6 +219,7 @@ class Model(nn.Module):
         *,
         train: bool,
         gather: Callable[[Any], Any],
+        axis_name: str | None = None,
     ) -> dict[str, tuple[Float[Array, ""], Float[Array, ""]]]:
         """Returns each auxiliary objective's loss as (total, count), summed over all backbones.
 
@@ -234,15 +228,17 @@ class Model(nn.Module):
           batch: the batch.
           train: whether this is a training step.
           gather: concatenates an array [b, ...] of every device.
+          axis_name: name of the device axis.
         """
         sums = {}
         for name in sorted(self.auxiliary):
             totals, counts = [], []
             for backbone in seen[name]:
-                predictions = self.predict(backbone.features, train=train)
-                total, count = self.auxiliary[name](
-                    backbone, predictions, batch, train=train, gather=gather
-                )
+                predictions = self.predict(backbone.features, train=train, axis_name=axis_name)
+                with supply_batch_statistics(train=train, axis_name=axis_name):
+                    total, count = self.auxiliary[name](
+                        backbone, predictions, batch, train=train, gather=gather
+                    )
                 totals.append(total)
                 counts.append(count)
             sums[name] = jnp.stack(totals).sum(), jnp.stack(counts).sum()

@@ -20,7 +20,7 @@ from mmjax.model_parts import (
     replace_arrays_by_shapes,
     wrap_model_parts,
 )
-from mmjax.types import Batch, Branches, Tokens
+from mmjax.types import Batch, Branches, Tokens, Variables
 
 # How to fix the model if JAX or Flax fails in a part: their errors do not say.
 _FIXES = {
@@ -49,15 +49,15 @@ class Call(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """Calls and parameters of a model.
+    """Calls and variables of a model.
 
     Attributes:
       calls: {name of a part's parameters: its first call}.
-      params: shapes of the parameters, by the same names.
+      variables: shapes of the parameters, by the same names, as "params", and of other collections.
     """
 
     calls: dict[str, Call]
-    params: dict[str, Any]
+    variables: Variables
 
 
 def trace_model(model: Model, batch: Batch) -> Trace:
@@ -82,7 +82,7 @@ def trace_model(model: Model, batch: Batch) -> Trace:
             make_key_shape(),
             replace_arrays_by_shapes(batch),
         )
-    return Trace(calls, dict(variables.get("params", {})))
+    return Trace(calls, {"params": {}, **variables})
 
 
 def check_model_fits_batch(model: Model, batch: Batch) -> None:

@@ -29,7 +29,7 @@ from mmjax.model_parts import (
 from mmjax.train.splits import Splits
 from mmjax.train.steps.state import init_state
 from mmjax.train.steps.train_step import make_train_step
-from mmjax.types import Batch
+from mmjax.types import Batch, Variables
 
 _ShapeTree = Mapping[str, Any]  # parameters as jax.ShapeDtypeStructs
 _HEADER = ("part", "module", "input", "output", "parameters", "FLOPs")
@@ -114,8 +114,9 @@ def summarize_model(model: Model, batch: Batch) -> Summary:
     Raises:
       ValueError: the parts of the model do not fit together.
     """
-    calls, params = trace_model(model, batch)
-    operations = _count_operations_by_name(model, params, batch)
+    calls, variables = trace_model(model, batch)
+    params = variables["params"]
+    operations = _count_operations_by_name(model, variables, batch)
     calls_of: dict[str, dict[str, Call]] = {}
     for name, call in calls.items():
         calls_of.setdefault(call.part.path, {})[name] = call
@@ -139,7 +140,7 @@ def summarize_model(model: Model, batch: Batch) -> Summary:
 
 
 def _count_operations_by_name(
-    model: Model, params: _ShapeTree, batch: Batch
+    model: Model, variables: Variables, batch: Batch
 ) -> collections.Counter[str]:
     """Counts operations per batch: {name of a part's parameters: number}, "" for the rest."""
     names = list(list_model_parts(model))
@@ -156,7 +157,7 @@ def _count_operations_by_name(
         with wrap_model_parts(model, scoped) as watched_model:
             run = functools.partial(watched_model.apply, method=method)
             for scopes, number in count_flops_by_scope(
-                run, {"params": params}, replace_arrays_by_shapes(batch)
+                run, variables, replace_arrays_by_shapes(batch)
             ).items():
                 match = pattern.search(scopes)
                 counts[names[int(match[1])] if match else ""] += number

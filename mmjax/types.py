@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 Params = PyTree[Array | np.ndarray]
+Variables = dict[str, Any]  # Flax's collections by name: "params" and others
 Optimizer = optax.GradientTransformation | optax.MultiSteps
 
 
@@ -94,6 +95,8 @@ class TrainState(NamedTuple):
     Attributes:
       step: number of completed updates.
       params: the model's parameters.
+      variables: the model's other variables {collection: tree}, such as "batch_stats"; {} if it
+        has none.
       opt_state: the optimizer's state.
       balancer_state: the balancer's state.
       key: random key of the run. It never changes; a step folds its number in, so that a run that
@@ -102,6 +105,12 @@ class TrainState(NamedTuple):
 
     step: Int[Array, ""]
     params: Params
+    variables: Variables
     opt_state: Any
     balancer_state: Any
     key: Key[Array, ""]
+
+    @property
+    def all_variables(self) -> Variables:
+        """Parameters and other variables, as `Model.apply` takes them."""
+        return {"params": self.params, **self.variables}

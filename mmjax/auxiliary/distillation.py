@@ -13,7 +13,7 @@ from mmjax.data.dataset import Modality, split_parts
 from mmjax.fusion.pooling import pool
 from mmjax.heads import Classification, MultiLabel
 from mmjax.model import Model
-from mmjax.types import Batch, Intermediates, Params
+from mmjax.types import Batch, Intermediates, Params, Variables
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,11 +26,18 @@ class Teacher:
       model: of one modality, or several.
       params: its parameters, as NumPy arrays.
       modalities: {modality: description of the inputs that it was trained on}.
+      variables: its other variables {collection: tree}, such as batch statistics.
     """
 
     model: Model
     params: Params
     modalities: Mapping[str, Modality]
+    variables: Variables = dataclasses.field(default_factory=dict)
+
+    @property
+    def all_variables(self) -> Variables:
+        """Parameters and other variables, as `Model.apply` takes them."""
+        return {"params": self.params, **self.variables}
 
 
 def prediction_distance(
@@ -156,14 +163,14 @@ class Distillation:
         encoders = self.teacher.model.encoders
         parts = [{m: part[m] for m in encoders if m in part} for part in batch[:3]]
         outputs: Any = self.teacher.model.apply(
-            {"params": self.teacher.params}, *parts, train=False, method="represent_and_record"
+            self.teacher.all_variables, *parts, train=False, method="represent_and_record"
         )
         return jax.lax.stop_gradient(outputs)
 
     def predict_as_teacher(self, features: Any) -> dict[str, Array]:
         """Returns the teacher's predictions, as constants."""
         outputs: Any = self.teacher.model.apply(
-            {"params": self.teacher.params}, features, train=False, method="predict"
+            self.teacher.all_variables, features, train=False, method="predict"
         )
         return jax.lax.stop_gradient(outputs)
 

@@ -55,7 +55,7 @@ class Pullback(NamedTuple):
 
 
 def differentiate_losses(
-    represent: Callable[[Params], Features],
+    represent: Callable[[Params], tuple[Features, Any]],
     head_losses: Callable[[Params, Features], tuple[Float[Array, " t"], Any]],
     params: Params,
     *,
@@ -63,10 +63,10 @@ def differentiate_losses(
     shared: PyTree[bool],
     reduce: Callable[[Any], Any] = lambda x: x,
 ) -> tuple[Float[Array, " t"], Pullback, Any]:
-    """Returns (losses, their pullback, auxiliary output of `head_losses`).
+    """Returns (losses, their pullback, auxiliary outputs of both functions).
 
     Args:
-      represent: parameters -> each task's features.
+      represent: parameters -> (each task's features, auxiliary output that is not differentiated).
       head_losses: (parameters, features) -> (losses, auxiliary output that is not differentiated);
         each loss depends on the features of its own task only.
       params: the point at which to differentiate.
@@ -78,7 +78,7 @@ def differentiate_losses(
       Two quadratic losses of a shared parameter p; task b has a scale s of its own.
 
       >>> losses, pullback, _ = differentiate_losses(
-      ...     lambda params: {"a": params["p"], "b": params["p"]},
+      ...     lambda params: ({"a": params["p"], "b": params["p"]}, None),
       ...     lambda params, x: (jnp.stack([x["a"] ** 2, params["s"] * x["b"] ** 2]), None),
       ...     {"p": jnp.array(3.0), "s": jnp.array(2.0)},
       ...     tasks=("a", "b"),
@@ -87,8 +87,8 @@ def differentiate_losses(
       >>> print(losses, pullback.jacobian()["p"], pullback.task_specific(jnp.ones(2))["s"])
       [ 9. 18.] [ 6. 12.] 9.0
     """
-    features, params_vjp = jax.vjp(represent, params)
-    losses, heads_vjp, aux = jax.vjp(head_losses, params, features, has_aux=True)
+    features, params_vjp, features_aux = jax.vjp(represent, params, has_aux=True)
+    losses, heads_vjp, losses_aux = jax.vjp(head_losses, params, features, has_aux=True)
     # A loss depends on its own task's features only, so the cotangent of the features of task t
     # under weights w is w_t times this one.
     feature_gradients = heads_vjp(jnp.ones_like(losses))[1]
@@ -111,7 +111,7 @@ def differentiate_losses(
         jacobian=lambda: reduce(_map_rows(local_shared, jnp.eye(len(tasks), dtype=losses.dtype))),
         feature_gram=lambda: reduce(_feature_gramian(features, feature_gradients, tasks)),
     )
-    return reduce(losses), pullback, aux
+    return reduce(losses), pullback, (features_aux, losses_aux)
 
 
 def _map_rows(function: Callable[[Array], Any], rows: Float[Array, "t d"]) -> Any:

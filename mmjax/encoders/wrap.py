@@ -15,9 +15,9 @@ from mmjax.types import Tokens
 class Wrap(nn.Module):
     """Turns the output [b d] or [b n d] of any module into tokens.
 
-    The module may have parameters but no other variables. If its `__call__` has an argument
-    `train`, `deterministic` or `length`, it gets whether this is training, the opposite, and the
-    true lengths or None.
+    If its `__call__` has an argument `train`, `deterministic` or `length`, it gets whether this is
+    training, the opposite, and the true lengths or None. Batch norms in it need no arguments; see
+    `mmjax.batch_norm`.
 
     Attributes:
       module: takes the modality's array unchanged, integer pixels and tokens too, and returns one
@@ -41,7 +41,7 @@ class Wrap(nn.Module):
         """Maps [b ...] to tokens; with lengths, padding goes in as zeros and comes out masked.
 
         Raises:
-          ValueError: if the module returns another shape, or has other variables.
+          ValueError: if the module returns another shape.
         """
         if length is not None:
             # The module may mix time steps, so padding must be zero before it too.
@@ -50,17 +50,7 @@ class Wrap(nn.Module):
         options = {"train": train, "deterministic": not train, "length": length}
         parameters = inspect.signature(type(self.module).__call__).parameters
         y = self.module(x, **{k: v for k, v in options.items() if k in parameters})
-        self.check_variables()
         return _as_tokens(y, x, length, type(self.module).__name__)
-
-    def check_variables(self) -> None:
-        """Raises ValueError if there are variables other than parameters."""
-        others = sorted(set(self.variables) - {"params", "intermediates"})
-        if others:
-            raise ValueError(
-                f"{type(self.module).__name__} keeps {', '.join(others)}, and an encoder may have "
-                "parameters only; use group or layer norm in it instead of batch norm."
-            )
 
 
 def _as_tokens(

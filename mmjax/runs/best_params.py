@@ -1,8 +1,7 @@
-"""Reads the best parameters of a finished arm, without its data, optimizer or balancer."""
+"""Reads the best variables of a finished arm, without its data, optimizer or balancer."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from mmjax import files
 from mmjax.files.run_files import read_result_file
 from mmjax.train.checkpoint import hash_arrays
+from mmjax.types import Variables
 
 
 def list_finished_seeds(directory: Path) -> tuple[int, ...]:
@@ -28,8 +28,8 @@ def list_finished_seeds(directory: Path) -> tuple[int, ...]:
     return tuple(int(seed) for seed in read_result_file(path)["seeds"])
 
 
-def read_best_params(directory: Path, seeds: Sequence[int]) -> Any:
-    """Reads the best parameters of some seeds of a finished arm.
+def read_best_variables(directory: Path, seeds: Sequence[int]) -> Variables:
+    """Reads the best parameters of some seeds of a finished arm, and the variables beside them.
 
     Only they are read from the checkpoint, and checked against the digests of the result.
 
@@ -38,7 +38,8 @@ def read_best_params(directory: Path, seeds: Sequence[int]) -> Any:
       seeds: some of those that `list_finished_seeds` lists.
 
     Returns:
-      The parameters as NumPy arrays with a leading axis of the seeds.
+      {"params": parameters, and other collections, such as "batch_stats"}, for `Model.apply`: NumPy
+      arrays with a leading axis of the seeds.
 
     Raises:
       ValueError: no checkpoint has the parameters of the result.
@@ -46,17 +47,21 @@ def read_best_params(directory: Path, seeds: Sequence[int]) -> Any:
     known = list_finished_seeds(directory)
     result = read_result_file(directory / "result.json")
     with files.name_damaged_file(directory / "result.json"):
-        digests = {seed: result["seeds"][str(seed)]["best_params_sha256"] for seed in seeds}
+        results = {seed: result["seeds"][str(seed)] for seed in seeds}
+        digests = {seed: one["best_params_sha256"] for seed, one in results.items()}
     damaged = []
     for path in _list_checkpoints(directory / "checkpoints"):
         try:
-            params = _load_best_params(path)
+            stored = _load_best_variables(path)
             chosen = []
             for seed in seeds:
                 index = known.index(seed)
-                tree = jax.tree.map(lambda x, index=index: x[index], params)
-                if hash_arrays(tree) != digests[seed]:
+                tree = jax.tree.map(lambda x, index=index: x[index], stored)
+                others = {name: part for name, part in tree.items() if name != "params"}
+                if hash_arrays(tree["params"]) != digests[seed]:
                     raise ValueError(f"the parameters of seed {seed} are not those of the result")
+                if others and hash_arrays(others) != results[seed].get("best_variables_sha256"):
+                    raise ValueError(f"the statistics of seed {seed} are not those of the result")
                 chosen.append(tree)
         except Exception as error:  # Orbax raises errors of many types for damaged files
             damaged.append(f"{path.name}: {(str(error).splitlines() or [type(error).__name__])[0]}")
@@ -74,16 +79,21 @@ def _list_checkpoints(directory: Path) -> list[Path]:
     return sorted(steps, key=lambda path: -int(path.name))
 
 
-def _load_best_params(path: Path) -> Any:
+def _load_best_variables(path: Path) -> Variables:
     from orbax.checkpoint import v1 as ocp
 
     path = path.resolve()
-    stored = ocp.metadata(path).metadata["best_params"]
+    stored = ocp.metadata(path).metadata
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    shapes = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), stored
-    )
+    shapes = {
+        name: jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), stored[name]
+        )
+        for name in ("best_params", "best_variables")
+        if stored.get(name)
+    }
     context = ocp.Context()
     context.pytree.loading.partial_load = True  # the optimizer's state is not needed
     with context:
-        return jax.device_get(ocp.load(path, {"best_params": shapes})["best_params"])
+        loaded = jax.device_get(ocp.load(path, shapes))
+    return {"params": loaded["best_params"], **loaded.get("best_variables", {})}

@@ -15,7 +15,7 @@ from mmjax.data.spec import SPEC_FILE, Spec, fill_part, make_spec, read_spec, se
 from mmjax.experiment import Experiment
 from mmjax.files.run_files import check_arm_names, is_directory_name, read_config_file
 from mmjax.model import Model
-from mmjax.runs.best_params import list_finished_seeds, read_best_params
+from mmjax.runs.best_params import list_finished_seeds, read_best_variables
 from mmjax.runs.experiment_code import restore_modules_afterwards
 from mmjax.runs.stored_experiment import load_experiment_config, load_stored_code
 from mmjax.runs.stored_model import StoredModel, build_stored_model
@@ -65,14 +65,14 @@ def load(
         whole = _build_instead(home, make_experiment, spec is None)
         spec, stored = _make_spec(whole), _describe_model(whole)
     model = _fill_model(stored.model, spec)
-    params = read_best_params(home.directory, seeds)
+    variables = read_best_variables(home.directory, seeds)
     if len(seeds) == 1:
-        params = jax.tree.map(lambda x: x[0], params)
+        variables = jax.tree.map(lambda x: x[0], variables)
     return Trained(
         model=model,
         spec=select_spec(spec, model.encoders, model.heads),
         seeds=seeds,
-        variables={"params": params},
+        variables=variables,
         compute_dtype=stored.compute_dtype,
         batch_size=stored.batch_size,
         make_experiment=make_experiment,

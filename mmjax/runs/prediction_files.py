@@ -9,7 +9,7 @@ import numpy as np
 
 from mmjax.data.dataset import Task
 from mmjax.experiment import Experiment
-from mmjax.runs.best_params import read_best_params
+from mmjax.runs.best_params import read_best_variables
 from mmjax.runs.examples import iterate_examples
 from mmjax.runs.predictions import Column
 from mmjax.runs.table_writers import TABLE_WRITERS, import_pyarrow, open_table_writer
@@ -94,7 +94,7 @@ def write_test_predictions(experiment: Experiment, directory: Path, seeds: Seque
         path = directory / f"predictions-seed{seed}.parquet"
         if path.is_file():
             continue
-        trained = make_trained(experiment, read_best_params(directory, [seed]), [seed])
+        trained = make_trained(experiment, read_best_variables(directory, [seed]), [seed])
         start = 0
         with open_table_writer(path) as write_rows:
             for batch, _ in iterate_examples(trained.spec, test, trained.batch_size):

@@ -13,7 +13,7 @@ from mmjax.experiment import Experiment
 from mmjax.runs import workdir
 from mmjax.runs.experiment_code import restore_modules_afterwards
 from mmjax.runs.stored_experiment import load_experiment_config, load_stored_code
-from mmjax.train.run_arms import load_best
+from mmjax.train.run_arms import load_best_variables
 
 
 def trained(
@@ -64,7 +64,8 @@ def trained(
     # The student is being built now, and fiddle builds one configuration per thread at a time.
     with ThreadPoolExecutor(1) as thread:
         experiment = thread.submit(build).result()
-    best = load_best(experiment, directory / arm, seeds=stored.seeds)
+    best = load_best_variables(experiment, directory / arm, seeds=stored.seeds)
     index = stored.seeds.index(seed)
-    params = jax.device_get(jax.tree.map(lambda x: x[index], best))
-    return Teacher(experiment.model, params, experiment.data.modalities)
+    variables = jax.device_get(jax.tree.map(lambda x: x[index], best))
+    params = variables.pop("params")
+    return Teacher(experiment.model, params, experiment.data.modalities, variables)

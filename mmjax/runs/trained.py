@@ -20,7 +20,7 @@ from mmjax.runs.predictions import Outputs
 from mmjax.train.evaluation import summarize_statistics
 from mmjax.train.steps.eval_step import compute_statistics
 from mmjax.train.steps.forward import compute_features, compute_predictions, get_task_names
-from mmjax.types import Batch
+from mmjax.types import Batch, Variables
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -189,8 +189,8 @@ class Trained:
 
             def predict_member(variables: Any) -> dict[str, Any]:
                 options: Any = {"compute_dtype": dtype, "train": False}
-                features = compute_features(model, variables["params"], batch, **options)
-                return compute_predictions(model, variables["params"], features, **options)
+                features, _ = compute_features(model, variables, batch, **options)
+                return compute_predictions(model, variables, features, **options)[0]
 
             if len(self.seeds) == 1:
                 return predict_member(jax.tree.map(lambda x: x[0], variables))
@@ -215,28 +215,28 @@ class Trained:
         return None if modality not in batch.lengths else np.asarray(batch.lengths[modality])
 
 
-def make_trained(experiment: Experiment, params: Any, seeds: Sequence[int]) -> Trained:
-    """Makes a trained model of an experiment and parameters, such as those that `fit` returns.
+def make_trained(experiment: Experiment, variables: Variables, seeds: Sequence[int]) -> Trained:
+    """Makes a trained model of an experiment and variables, such as those that `fit` returns.
 
     Args:
       experiment: the experiment.
-      params: parameters with a leading axis of the seeds.
+      variables: {"params": parameters, and other collections}, with a leading axis of the seeds.
       seeds: one per set of parameters.
 
     Example:
       >>> result = mmjax.fit(experiment, Path("runs/digits"))  # doctest: +SKIP
-      >>> trained = make_trained(experiment, result.state.best_params, seeds=[0])  # doctest: +SKIP
+      >>> trained = make_trained(experiment, result.state.best, seeds=[0])  # doctest: +SKIP
     """
-    params = jax.device_get(params)
+    variables = jax.device_get(variables)
     if len(seeds) == 1:
-        params = jax.tree.map(lambda x: x[0], params)
+        variables = jax.tree.map(lambda x: x[0], variables)
     model = experiment.model
     spec = make_spec(experiment.data, model.heads, model.encoders)
     return Trained(
         model=model,
         spec=select_spec(spec, model.encoders, model.heads),
         seeds=tuple(seeds),
-        variables={"params": params},
+        variables=variables,
         compute_dtype=experiment.compute_dtype,
         batch_size=experiment.eval_batch_size,
         make_experiment=lambda: experiment,

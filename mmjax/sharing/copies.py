@@ -33,9 +33,9 @@ def copied(
 ) -> Callable[..., Any]:
     """Returns a function that calls `count` copies of a module at once and stacks their results.
 
-    The parameters, and values sown as "intermediates", have the copies as their leading axis, and
-    so have the inputs if `in_axes` is 0; if it is None, all copies get the same inputs. Dropout is
-    independent per copy.
+    The parameters and all other variables, such as batch statistics and values sown as
+    "intermediates", have the copies as their leading axis, and so have the inputs if `in_axes` is
+    0; if it is None, all copies get the same inputs. Dropout is independent per copy.
 
     Args:
       call: (module, *inputs) -> result of one copy.
@@ -56,6 +56,6 @@ def copied(
         call,
         in_axes=in_axes,
         axis_size=count,
-        variable_axes={"params": 0, "intermediates": 0},
+        variable_axes={True: 0},  # those of every collection
         split_rngs={"params": True, "dropout": True},
     )

@@ -12,7 +12,7 @@ from mmjax.train.checkpoint import Checkpoints
 from mmjax.train.programs import Programs
 from mmjax.train.steps.forward import get_loss_names
 from mmjax.train.steps.state import LoopState
-from mmjax.types import Params
+from mmjax.types import Variables
 
 MetricTotals = Mapping[str, tuple[np.ndarray, np.ndarray]]
 _FIX = (
@@ -67,8 +67,8 @@ class ReplicaHealth:
         Raises:
           NonFiniteError: if no replica is left.
         """
-        for i in np.flatnonzero(~np.asarray(_are_params_finite(state.train.params))).tolist():
-            what = f"A parameter is not finite at step {state.steps_done}"
+        for i in np.flatnonzero(~np.asarray(_are_finite(state.train.all_variables))).tolist():
+            what = f"A parameter or statistic is not finite at step {state.steps_done}"
             self._fail(i, what, checkpoints)
 
     def _fail(self, replica: int, what: str, checkpoints: Checkpoints) -> None:
@@ -89,7 +89,7 @@ class ReplicaHealth:
 
 
 @jax.jit
-def _are_params_finite(params: Params) -> Bool[Array, " s"]:
-    """Returns whether all parameters of each replica are finite."""
-    leaves = [jnp.isfinite(x).all(range(1, x.ndim)) for x in jax.tree.leaves(params)]
+def _are_finite(variables: Variables) -> Bool[Array, " s"]:
+    """Returns whether all variables of each replica are finite."""
+    leaves = [jnp.isfinite(x).all(range(1, x.ndim)) for x in jax.tree.leaves(variables)]
     return jnp.stack(leaves).all(0)

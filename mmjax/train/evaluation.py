@@ -29,7 +29,7 @@ MetricSettings = Mapping[str, Mapping[str, Any]]
 def collect_statistics(
     program: EvalProgram,
     feed: Feed,
-    params: Any,
+    variables: Any,
     *,
     replicas: int,
     share: ProcessShare,
@@ -42,7 +42,7 @@ def collect_statistics(
     Args:
       program: made by `mmjax.train.hardware.parallel.make_eval_program`.
       feed: brings the split to the devices.
-      params: the program's first argument: parameters with a leading axis of replicas.
+      variables: the program's first argument, with a leading axis of replicas.
       replicas: number of replicas.
       share: this process's part of every batch.
       examples: size of the split.
@@ -55,7 +55,7 @@ def collect_statistics(
     for (data, indices), (_, valid) in zip(feed.chunks(plan), chunks, strict=True):
         indices = np.repeat(indices, replicas, axis=1)
         real = np.repeat(share.of(valid[None]), replicas, axis=1)
-        parts.append(jax.device_get(program(params, data, indices, real)))
+        parts.append(jax.device_get(program(variables, data, indices, real)))
     whole = jax.tree.map(_merge_dispatches, *parts, is_leaf=is_per_example)
     return [jax.tree.map(lambda x, i=i: x[i], whole) for i in range(replicas)]
 

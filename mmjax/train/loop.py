@@ -157,7 +157,7 @@ def fit(
             report(stop, _format_losses(metrics))
             validates = plan.validates_at(stop)
             if validates:
-                validation = programs.evaluate(state.train.params, "validation")
+                validation = programs.evaluate(state.train.all_variables, "validation")
                 state = programs.select_best(state, validation, replicas.failed)
                 for i in running:
                     writes[i](stop, {f"validation/{k}": v for k, v in validation[i].items()})
@@ -175,8 +175,8 @@ def fit(
             report(state.steps_done, _format_early_stop(state), last=True)
         return FitResult(
             state=state,
-            validation=programs.evaluate(state.best_params, "validation"),
-            test=programs.evaluate(state.best_params, "test") if test else [],
+            validation=programs.evaluate(state.best, "validation"),
+            test=programs.evaluate(state.best, "test") if test else [],
             failed=replicas.failed,
             seconds=clock.seconds(),
             first_dispatch_seconds=clock.first,

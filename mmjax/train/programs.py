@@ -45,7 +45,7 @@ from mmjax.train.splits import Splits
 from mmjax.train.steps.replica_steps import make_replica_eval_step, make_replica_train_step
 from mmjax.train.steps.state import LoopState, init_loop_state, init_state, update_best_params
 from mmjax.train.traced_hparams import HparamValues, Sweep, check_traceable, make_constant_sweep
-from mmjax.types import Batch, Params, TrainState
+from mmjax.types import Batch, TrainState, Variables
 
 
 class Programs:
@@ -213,12 +213,12 @@ class Programs:
         """Puts a tree with a leading axis of replicas on the devices."""
         return jax.device_put(tree, self.placement)
 
-    def collect_statistics(self, params: Params, split: str) -> list[SplitStatistics]:
-        """Returns the statistics of every replica's parameters on a split."""
+    def collect_statistics(self, variables: Variables, split: str) -> list[SplitStatistics]:
+        """Returns the statistics of every replica's variables on a split."""
         return collect_statistics(
             self.eval_program,
             self.splits.feed(split),
-            (self.values, params),
+            (self.values, variables),
             replicas=len(self.seeds),
             share=compute_process_share(self.devices),
             examples=self.splits.size(split),
@@ -226,9 +226,9 @@ class Programs:
             batches=self.experiment.steps_per_dispatch,
         )
 
-    def evaluate(self, params: Params, split: str) -> list[dict[str, float]]:
-        """Returns the metrics of every replica's parameters on a split."""
-        collect = functools.partial(self.collect_statistics, params)
+    def evaluate(self, variables: Variables, split: str) -> list[dict[str, float]]:
+        """Returns the metrics of every replica's variables, as of `Model.apply`, on a split."""
+        collect = functools.partial(self.collect_statistics, variables)
         return summarize_replicas(self.models, collect(split), lambda: collect("validation"))
 
     def has_stopped(self, state: LoopState) -> Bool[np.ndarray, " s"]:

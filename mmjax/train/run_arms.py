@@ -19,7 +19,7 @@ from mmjax.train.loop import TEN_MINUTES, FitResult, fit
 from mmjax.train.programs import Programs
 from mmjax.train.reporting import run_report
 from mmjax.train.steps.state import LoopState
-from mmjax.types import Params
+from mmjax.types import Params, Variables
 
 ArmResult = dict[str, Any]
 
@@ -130,6 +130,7 @@ def make_arm_result(
     total = len(fitted.validation)
     replicas = range(total) if replicas is None else replicas
     best = jax.device_get(fitted.state.best_params)
+    others = jax.device_get(fitted.state.best_variables)
     last = jax.device_get(fitted.state.train.params)
     return {
         "monitor": experiment.monitor,
@@ -141,6 +142,7 @@ def make_arm_result(
                 "steps": fitted.state.steps_done,
                 "best_params_sha256": hash_arrays(jax.tree.map(lambda x, i=i: x[i], best)),
                 "last_params_sha256": hash_arrays(jax.tree.map(lambda x, i=i: x[i], last)),
+                **_digest_variables(jax.tree.map(lambda x, i=i: x[i], others)),
             }
             for seed, i in zip(seeds, replicas, strict=True)
         },
@@ -156,8 +158,13 @@ def make_arm_result(
     }
 
 
+def _digest_variables(variables: Variables) -> dict[str, str]:
+    """Returns the digest of the variables beside the best parameters, if there are any."""
+    return {"best_variables_sha256": hash_arrays(variables)} if variables else {}
+
+
 def load_best(experiment: Experiment, directory: Path, *, seeds: Sequence[int] = (0,)) -> Params:
-    """Loads the best parameters of a run, with a leading axis of seeds, for `Model.apply`.
+    """Loads the best parameters of a run, with a leading axis of seeds.
 
     Args:
       experiment: the experiment of the run.
@@ -167,8 +174,28 @@ def load_best(experiment: Experiment, directory: Path, *, seeds: Sequence[int] =
     Raises:
       ValueError: if the directory has no checkpoint.
     """
+    return load_best_variables(experiment, directory, seeds=seeds)["params"]
+
+
+def load_best_variables(
+    experiment: Experiment, directory: Path, *, seeds: Sequence[int] = (0,)
+) -> Variables:
+    """Loads a run's best parameters and the other variables of that step, for `Model.apply`.
+
+    Args:
+      experiment: the experiment of the run.
+      directory: the arm's directory.
+      seeds: the run's seeds.
+
+    Returns:
+      {"params": parameters, and other collections, such as "batch_stats"}, with a leading axis of
+      seeds.
+
+    Raises:
+      ValueError: if the directory has no checkpoint.
+    """
     programs = Programs(experiment, seeds, choose_devices(experiment, 1))
-    return _load_state(programs, directory).best_params
+    return _load_state(programs, directory).best
 
 
 def evaluate_best(
@@ -192,7 +219,7 @@ def evaluate_best(
       ValueError: if the directory has no checkpoint.
     """
     programs = Programs(experiment, seeds, choose_devices(experiment, devices), checked=checked)
-    return programs.evaluate(_load_state(programs, directory).best_params, "test")
+    return programs.evaluate(_load_state(programs, directory).best, "test")
 
 
 def _load_state(programs: Programs, directory: Path) -> LoopState:

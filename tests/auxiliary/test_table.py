@@ -154,8 +154,11 @@ def keep(batch, modalities):
 def sums(model, params, batch, dtype="float32"):
     """The objective's total and count, as the training step computes them."""
     batch, rngs = jax.tree.map(jnp.asarray, batch), {"dropout": jax.random.key(3)}
-    features = compute_features(model, params, batch, compute_dtype=dtype, train=True, rngs=rngs)
-    total, count = sum_objectives(model, params, features, batch, rngs=rngs, gather=lambda x: x)
+    variables, options = {"params": params}, {"compute_dtype": dtype, "train": True, "rngs": rngs}
+    features, _ = compute_features(model, variables, batch, **options)
+    total, count, _ = sum_objectives(
+        model, variables, features, batch, rngs=rngs, gather=lambda x: x
+    )
     return total[0], count[0]
 
 

@@ -104,8 +104,9 @@ def test_they_are_those_of_the_shared_parameters_on_any_number_of_devices(settin
     options = {"compute_dtype": "float32", "train": False}
 
     def losses(params):
-        features = compute_features(model, params, batch, **options)
-        predictions = compute_predictions(model, params, features, **options)
+        variables = {"params": params}
+        features, _ = compute_features(model, variables, batch, **options)
+        predictions, _ = compute_predictions(model, variables, features, **options)
         counts = jnp.stack([batch.labeled[t].sum() for t in ("kind", "size")])
         return sum_losses(model, predictions, batch, ("kind", "size")) / counts
 

@@ -26,16 +26,16 @@ def setting(toy, fusion):
     shared = mark_shared_parameters(model, params)
 
     def head_losses(params, features):
-        return sum_losses(
-            model, compute_predictions(model, params, features, **OPTIONS), batch, TASKS
-        ), None
+        predictions, _ = compute_predictions(model, {"params": params}, features, **OPTIONS)
+        return sum_losses(model, predictions, batch, TASKS), None
 
     def losses(params):
-        return head_losses(params, compute_features(model, params, batch, **OPTIONS))[0]
+        features, _ = compute_features(model, {"params": params}, batch, **OPTIONS)
+        return head_losses(params, features)[0]
 
     def pulled(params):
         return differentiate_losses(
-            lambda p: compute_features(model, p, batch, **OPTIONS),
+            lambda p: compute_features(model, {"params": p}, batch, **OPTIONS),
             head_losses,
             params,
             tasks=TASKS,
@@ -74,10 +74,12 @@ def test_every_way_to_a_gradient_is_the_gradient(toy, fusion):
 def test_the_feature_gramian_is_that_of_gradients_at_the_features(toy, fusion):
     model, batch, params, _, _, pulled = setting(toy, fusion)
     gram = jax.jit(lambda p: pulled(p)[1].feature_gram())(params)
-    features = compute_features(model, params, batch, **OPTIONS)["kind"]
+    features = compute_features(model, {"params": params}, batch, **OPTIONS)[0]["kind"]
 
     def losses(features):
-        predictions = compute_predictions(model, params, dict.fromkeys(TASKS, features), **OPTIONS)
+        predictions, _ = compute_predictions(
+            model, {"params": params}, dict.fromkeys(TASKS, features), **OPTIONS
+        )
         return sum_losses(model, predictions, batch, TASKS)
 
     rows = jax.tree.leaves(jax.jacrev(losses)(features))
@@ -88,7 +90,7 @@ def test_the_feature_gramian_is_that_of_gradients_at_the_features(toy, fusion):
 def test_features_that_differ_between_tasks_have_no_gramian():
     two = {"kind": jnp.ones((3, 2)), "size": jnp.zeros((3, 2))}
     _, pull, _ = differentiate_losses(
-        lambda p: jax.tree.map(lambda x: x * p["a"], two),
+        lambda p: (jax.tree.map(lambda x: x * p["a"], two), None),
         lambda p, f: (jnp.stack([f[t].sum() for t in TASKS]), None),
         {"a": jnp.ones(())},
         tasks=TASKS,

@@ -260,12 +260,6 @@ class Ends(nn.Module):
         return jnp.concatenate([ends, jnp.full((len(x), 1), float(train))], axis=1)
 
 
-class Normed(nn.Module):
-    @nn.compact
-    def __call__(self, x):
-        return nn.BatchNorm(use_running_average=False)(x)
-
-
 @pytest.mark.parametrize("train", [True, False])
 def test_a_wrapped_module_is_told_what_it_asks_for(train):
     got = Wrap(Ends()).apply({}, jnp.asarray(X), jnp.asarray(LENGTHS), train=train)
@@ -303,7 +297,6 @@ def run(encoder, x, length=None):
         (lambda: run(TransformerEncoder(learned_positions=6), X), "7 tokens but has 6 learned"),
         (lambda: run(DeepSetsEncoder(), X[0]), "needs sets"),
         (lambda: run(Features(), X[0, 0]), r"\[b d\] or \[b n d\]"),
-        (lambda: run(Wrap(Normed()), X), "keeps batch_stats"),
         (lambda: run(Wrap(Slow(2)), X, LENGTHS), "Slow made 4 steps of 7"),
         (lambda: run(Wrap(Sum()), X), r"Sum made \(\) of|Sum made"),
     ],

@@ -4,6 +4,7 @@ import json
 import shutil
 import warnings
 
+import flax.linen as nn
 import jax
 import numpy as np
 import optax
@@ -308,17 +309,25 @@ def test_a_run_without_a_spec_says_what_to_do(pets_run, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_from_python_needs_its_experiment(toy, tmp_path):
-    whole = toy.experiment(epochs=1)
+@pytest.mark.parametrize("normed", [False, True])
+def test_a_run_from_python_needs_its_experiment(toy, tmp_path, normed):
+    """With batch statistics, too: evaluation in the run and here uses the same averages."""
+    model = toy.model()
+    if normed:
+        model = model.clone(
+            encoders={**model.encoders, "vector": encoders.Wrap(nn.BatchNorm(momentum=0.5))}
+        )
+    whole = toy.experiment(model=model, epochs=1)
     run({"all": lambda: whole}, workdir=tmp_path, devices=1)
     with pytest.raises(ValueError, match="does not store its experiment"):
         mmjax.load(tmp_path)
     trained = mmjax.load(tmp_path, experiment=whole)
+    assert ("batch_stats" in trained.variables) == normed
     test = whole.data.splits["test"]
     prediction = trained.predict(test)
-    again = make_trained(whole, jax.tree.map(lambda x: x[None], trained.params), [0]).predict(
-        test.batch._replace(targets={}, labeled={})
-    )
+    again = make_trained(
+        whole, jax.tree.map(lambda x: x[None], dict(trained.variables)), [0]
+    ).predict(test.batch._replace(targets={}, labeled={}))
     np.testing.assert_array_equal(prediction["size"].values, again["size"].values)
     stored = json.loads((tmp_path / "all" / "result.json").read_text())["seeds"]["0"]["test"]
     for name, value in trained.evaluate(whole.data).items():

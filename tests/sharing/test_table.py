@@ -100,16 +100,15 @@ def two_stages(model, batch):
     options = {"compute_dtype": "float32", "train": True, "rngs": {"dropout": jax.random.key(1)}}
 
     def head_losses(params, features):
-        return sum_losses(
-            model, compute_predictions(model, params, features, **options), batch, TASKS
-        ), None
+        predictions, _ = compute_predictions(model, {"params": params}, features, **options)
+        return sum_losses(model, predictions, batch, TASKS), None
 
-    return lambda params: compute_features(model, params, batch, **options), head_losses
+    return lambda p: compute_features(model, {"params": p}, batch, **options), head_losses
 
 
 def jacobian(model, batch):
     forward, head_losses = two_stages(model, batch)
-    return jax.jacrev(lambda p: head_losses(p, forward(p))[0])
+    return jax.jacrev(lambda p: head_losses(p, forward(p)[0])[0])
 
 
 @pytest.mark.parametrize("name", ["mmoe", "task specific"])

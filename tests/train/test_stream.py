@@ -69,7 +69,7 @@ def test_augmented_training_on_incomplete_data_streams_and_resumes_to_the_same_b
     most = {name: source.most for name, source in seen.splits.items()}
     assert most == {"train": 64, "validation": 32, "test": 32}
     plain = Programs(toy.experiment(), (0,), jax.devices())
-    (found,) = plain.evaluate(whole.state.best_params, "test")
+    (found,) = plain.evaluate(whole.state.best, "test")
     assert found == pytest.approx(whole.test[0], rel=1e-5)
 
 

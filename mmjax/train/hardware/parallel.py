@@ -195,15 +195,15 @@ def make_eval_program(
     """Makes the program that sums the statistics of many batches and replicas in one dispatch.
 
     Returns:
-      (params, data, indices, valid) -> statistics with a leading axis of replicas. An index whose
-      `valid` is False only fills up the batch, and its example does not count.
+      (variables, data, indices, valid) -> statistics with a leading axis of replicas. An index
+      whose `valid` is False only fills up the batch, and its example does not count.
     """
 
-    def many_batches(params: Any, data: Batch, indices: Array, valid: Array) -> Statistics:
+    def many_batches(variables: Any, data: Batch, indices: Array, valid: Array) -> Statistics:
         def evaluate_batch(index: Array, is_valid: Array) -> Statistics:
             batch = _take_examples(data, index)
             labeled = {t: mask & is_valid for t, mask in batch.labeled.items()}
-            return step(params, batch._replace(labeled=labeled))
+            return step(variables, batch._replace(labeled=labeled))
 
         sums = jax.lax.map(lambda pair: evaluate_batch(*pair), (indices, valid))
         return merge_batches(sums)

@@ -1,5 +1,6 @@
 """The pure evaluation step."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -17,17 +18,18 @@ from mmjax.train.steps.forward import (
     get_task_names,
     sum_losses,
 )
-from mmjax.types import Batch, Params
+from mmjax.types import Batch, Variables
 
 Statistics = dict[str, dict[str, Array | PerExample]]
-EvalStep = Callable[[Params, Batch], Statistics]
+EvalStep = Callable[[Variables, Batch], Statistics]
 
 
 def make_eval_step(
     model: Model, *, compute_dtype: str = "float32", axis_name: str | None = None
 ) -> EvalStep:
-    """Makes the pure function (params, batch) -> statistics.
+    """Makes the pure function (variables, batch) -> statistics.
 
+    The variables are those of `Model.apply`: {"params": parameters, and other collections}.
     A task has the `statistics` of its head and two more: "loss" and "examples", the number of its
     labeled examples. Arrays are sums over the labeled examples, to be merged by adding; what a head
     keeps `PerExample` has the examples of all devices, to be merged by concatenating. The head's
@@ -40,10 +42,14 @@ def make_eval_step(
       axis_name: name of the device axis, over which statistics are summed.
     """
 
-    def eval_step(params: Params, batch: Batch) -> Statistics:
+    def eval_step(variables: Variables, batch: Batch) -> Statistics:
+        if "params" not in variables:
+            text = "an evaluation step takes variables: pass {'params': parameters}"
+            warnings.warn(text, DeprecationWarning, stacklevel=2)
+            variables = {"params": variables}  # the former argument, for one release
         options: Any = {"compute_dtype": compute_dtype, "train": False}
-        features = compute_features(model, params, batch, **options)
-        predictions = compute_predictions(model, params, features, **options)
+        features, _ = compute_features(model, variables, batch, **options)
+        predictions, _ = compute_predictions(model, variables, features, **options)
         statistics = compute_statistics(model, predictions, batch)
         return statistics if axis_name is None else _merge_devices(statistics, axis_name)
 

@@ -7,7 +7,7 @@ from mmjax.train.hardware.parallel import DEVICE_AXIS
 from mmjax.train.steps.eval_step import Statistics, make_eval_step
 from mmjax.train.steps.train_step import Metrics, make_train_step
 from mmjax.train.traced_hparams import HparamValues, Sweep
-from mmjax.types import Batch, Params, TrainState
+from mmjax.types import Batch, TrainState, Variables
 
 Replica = tuple[HparamValues, TrainState]
 
@@ -40,13 +40,13 @@ def make_replica_train_step(
 
 def make_replica_eval_step(
     sweep: Sweep, axis_name: str | None = DEVICE_AXIS
-) -> Callable[[tuple[HparamValues, Params], Batch], Statistics]:
-    """Makes ((hyperparameters, params), batch) -> statistics; see `make_eval_step`."""
+) -> Callable[[tuple[HparamValues, Variables], Batch], Statistics]:
+    """Makes ((hyperparameters, variables), batch) -> statistics; see `make_eval_step`."""
 
-    def step(replica: tuple[HparamValues, Params], batch: Batch) -> Statistics:
-        values, params = replica
+    def step(replica: tuple[HparamValues, Variables], batch: Batch) -> Statistics:
+        values, variables = replica
         e = sweep.traced(values)
         eval_step = make_eval_step(e.model, compute_dtype=e.compute_dtype, axis_name=axis_name)
-        return eval_step(params, batch)
+        return eval_step(variables, batch)
 
     return step

@@ -11,7 +11,7 @@ from mmjax.masks import expand_mask
 from mmjax.model import Model
 from mmjax.parameters import mark_shared_parameters, partition_params
 from mmjax.train.steps.forward import get_loss_names
-from mmjax.types import Batch, Optimizer, Params, TrainState
+from mmjax.types import Batch, Optimizer, Params, TrainState, Variables
 
 
 def init_state(
@@ -21,24 +21,15 @@ def init_state(
     batch: Batch,
     key: Key[Array, ""],
 ) -> TrainState:
-    """Returns the state before the first step; only the shapes of `batch` are used.
-
-    Raises:
-      ValueError: if the model has variables that are not parameters, such as batch statistics.
-    """
+    """Returns the state before the first step; only the shapes of `batch` are used."""
     init_key, run_key = jax.random.split(key)
     variables = model.init(init_key, batch, method="call_all_parts", mutable=True)
-    others = sorted(set(variables) - {"params", "intermediates"})
-    if others:
-        raise ValueError(
-            f"The model holds the variables {others} beside its parameters. A pure step carries "
-            "parameters only: use group or layer norm in place of batch norm."
-        )
     params = variables["params"]
     shared = partition_params(params, mark_shared_parameters(model, params))[0]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
+        variables={c: variables[c] for c in sorted(set(variables) - {"params", "intermediates"})},
         opt_state=optimizer.init(params),
         balancer_state=balancer.init(get_loss_names(model), shared),
         key=run_key,
@@ -51,6 +42,7 @@ class LoopState(NamedTuple):
     Attributes:
       train: the training state.
       best_params: the parameters that were best on the validation split.
+      best_variables: the model's other variables at that step; {} if it has none.
       best_value: their monitored metric.
       best_step: their step.
       waited: number of validations since then.
@@ -58,6 +50,7 @@ class LoopState(NamedTuple):
 
     train: TrainState
     best_params: Params
+    best_variables: Variables
     best_value: Float[Array, " s"]
     best_step: Int[Array, " s"]
     waited: Int[Array, " s"]
@@ -67,12 +60,17 @@ class LoopState(NamedTuple):
         """Number of completed steps (identical for all replicas)."""
         return int(self.train.step[0])
 
+    @property
+    def best(self) -> Variables:
+        """The best parameters and the other variables at that step, as `Model.apply` takes them."""
+        return {"params": self.best_params, **self.best_variables}
+
 
 def init_loop_state(train: TrainState, worst_value: float) -> LoopState:
     """Returns the loop state of one replica before its first step."""
     worst = jnp.array(worst_value)
     zero = jnp.zeros((), jnp.int32)
-    return LoopState(train, train.params, worst, zero, zero)
+    return LoopState(train, train.params, train.variables, worst, zero, zero)
 
 
 @jax.jit
@@ -84,6 +82,7 @@ def update_best_params(state: LoopState, value: Array, better: Array) -> LoopSta
 
     return state._replace(
         best_params=jax.tree.map(choose, state.train.params, state.best_params),
+        best_variables=jax.tree.map(choose, state.train.variables, state.best_variables),
         best_value=choose(value, state.best_value),
         best_step=choose(state.train.step, state.best_step),
         waited=jnp.where(better, 0, state.waited + 1),

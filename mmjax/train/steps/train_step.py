@@ -21,10 +21,11 @@ from mmjax.train.steps.forward import (
     count_labels,
     get_loss_names,
     get_task_names,
+    join_variables,
     sum_losses,
     sum_objectives,
 )
-from mmjax.types import Batch, Optimizer, Params, TrainState
+from mmjax.types import Batch, Optimizer, Params, TrainState, Variables
 
 Metrics = dict[str, tuple[Array, Array]]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
@@ -89,29 +90,37 @@ def make_train_step(
         return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
 
     def losses_of(
-        params: Params, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, " t"], Pullback, Float[Array, " t"]]:
-        """Returns each mean loss over its count on all devices, their pullback, and the counts."""
-        rngs = {"dropout": key}
-        options: Any = {"compute_dtype": compute_dtype, "train": True, "rngs": rngs}
+        params: Params, variables: Variables, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[Float[Array, " t"], Pullback, Float[Array, " t"], Variables]:
+        """Returns mean losses over all devices, their pullback, counts, and updated variables."""
+        shared_options: Any = {"rngs": {"dropout": key}, "axis_name": axis_name}
+        options = shared_options | {"compute_dtype": compute_dtype, "train": True}
 
-        def head_losses(params: Params, features: dict[str, Any]) -> tuple[Array, Array]:
-            predictions = compute_predictions(model, params, features, **options)
+        def represent(params: Params) -> tuple[dict[str, Any], Variables]:
+            return compute_features(model, {"params": params, **variables}, batch, **options)
+
+        def head_losses(params: Params, features: dict[str, Any]) -> tuple[Array, Any]:
+            every = {"params": params, **variables}
+            predictions, of_heads = compute_predictions(model, every, features, **options)
             of_tasks = sum_losses(model, predictions, batch, tasks), count_labels(batch, tasks)
-            of_others = sum_objectives(model, params, features, batch, rngs=rngs, gather=gather)
+            *of_others, of_objectives = sum_objectives(
+                model, every, features, batch, gather=gather, **shared_options
+            )
             totals, counts = map(jnp.concatenate, zip(of_tasks, of_others, strict=True))
             counts = reduce(jax.lax.stop_gradient(counts))
             # A loss without any label is 0, not 0 / 0.
-            return totals / jnp.maximum(counts, 1.0), counts
+            return totals / jnp.maximum(counts, 1.0), (counts, of_heads, of_objectives)
 
-        return differentiate_losses(
-            lambda params: compute_features(model, params, batch, **options),
+        losses, pullback, (of_features, (counts, of_heads, of_objectives)) = differentiate_losses(
+            represent,
             head_losses,
             params,
             tasks=names,
             shared=mark_shared_parameters(model, params),
             reduce=reduce,
         )
+        updated = join_variables(variables, of_features, of_heads, of_objectives)
+        return losses, pullback, counts, updated
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         # All draws follow from (key, step), so that a resumed run repeats the uninterrupted one.
@@ -121,11 +130,12 @@ def make_train_step(
             batch = augment_batch(augment, augment_key, batch, axis_name)
         if axis_name is not None:
             model_key = jax.random.fold_in(model_key, jax.lax.axis_index(axis_name))
-        losses, pullback, counts = losses_of(state.params, batch, model_key)
+        old = state.variables
+        losses, pullback, counts, variables = losses_of(state.params, old, batch, model_key)
         if balancer.parts > 1:
             parts = _split_batch(batch, balancer.parts)
             pullback = pullback._replace(
-                parts=tuple(losses_of(state.params, part, model_key)[1] for part in parts)
+                parts=tuple(losses_of(state.params, old, part, model_key)[1] for part in parts)
             )
         gradient_metrics: Metrics = {}
         if diagnostics:
@@ -139,7 +149,7 @@ def make_train_step(
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params, value=loss)
         params = optax.apply_updates(state.params, updates)
         if balancer.after is not None:
-            new_losses = losses_of(params, batch, model_key)[0]
+            new_losses = losses_of(params, old, batch, model_key)[0]
             balancer_state = balancer.after(balancer_state, losses, new_losses, labeled=counts > 0)
         metrics = (
             _summarize_losses(names, losses, counts, weights)
@@ -150,7 +160,10 @@ def make_train_step(
                 "parameter_norm": (optax.tree.norm(params), jnp.ones(())),
             }
         )
-        return TrainState(state.step + 1, params, opt_state, balancer_state, state.key), metrics
+        if axis_name is not None:
+            variables = average_over_devices(variables, axis_name)
+        new = TrainState(state.step + 1, params, variables, opt_state, balancer_state, state.key)
+        return new, metrics
 
     return train_step
 
@@ -169,6 +182,23 @@ def sum_over_devices(tree: Any, axis_name: str) -> Any:
         return jax.lax.psum(tree, axis_name)
 
     return jax.lax.platform_dependent(tree, cpu=sum_as_one, default=sum_leaves)
+
+
+def average_over_devices(variables: Variables, axis_name: str) -> Variables:
+    """Averages floats over devices, so that all go on with the same; other leaves stay as they are.
+
+    Batch statistics are equal already; what a module of the user's accumulates may differ.
+    """
+    leaves, treedef = jax.tree.flatten(variables)
+    floats = [x for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
+    if not floats:
+        return variables
+    devices = jax.lax.axis_size(axis_name)
+    sums = iter(sum_over_devices(floats, axis_name))
+    return jax.tree.unflatten(
+        treedef,
+        [next(sums) / devices if jnp.issubdtype(x.dtype, jnp.floating) else x for x in leaves],
+    )
 
 
 def augment_batch(

@@ -121,7 +121,7 @@ def evaluate_one_batch(head, targets):
         {"z": labeled},
     )
     params = model.init(jax.random.key(0), batch, method="call_all_parts")["params"]
-    statistics = jax.jit(make_eval_step(model))(params, batch)["z"]
+    statistics = jax.jit(make_eval_step(model))({"params": params}, batch)["z"]
     predictions = model.apply(
         {"params": params}, batch.inputs, batch.present, batch.lengths, train=False
     )["z"]

@@ -311,7 +311,7 @@ def test_evaluation_counts_every_labeled_example_once(toy, devices):
     program = make_eval_program(step, replicas=1, devices=jax.devices()[:devices])
     positions = np.arange(64).reshape(1, 4, 16)
     sums = program(
-        jax.tree.map(lambda x: x[None], params),
+        jax.tree.map(lambda x: x[None], {"params": params}),
         on_device(data),
         split_over_devices(np.where(positions < 50, positions, 0), devices),
         split_over_devices(positions < 50, devices),
