@@ -72,12 +72,13 @@ class StudyRecord(NamedTuple):
     starts: Sequence[Mapping[str, Any]] = ()
 
 
-def read_study(directory: Path) -> StudyRecord:
+def read_study(directory: str | Path) -> StudyRecord:
     """Reads the study in a directory.
 
     Raises:
       ValueError: there is no study, or it is damaged.
     """
+    directory = Path(directory).expanduser()
     path = directory / "study.json"
     if not path.is_file():
         raise ValueError(f"{directory} does not hold a study: it has no study.json.")

@@ -113,7 +113,7 @@ FIGURES: tuple[tuple[_Plot, _FigureText], ...] = (
 )
 
 
-def write_report(directory: Path) -> None:
+def write_report(directory: str | Path) -> None:
     """Writes report.md, report.tex, report.html, tables/ (LaTeX) and figures/ (PNG, PDF).
 
     Arms that failed or have not run yet are listed; the others are reported.
@@ -121,7 +121,7 @@ def write_report(directory: Path) -> None:
     Raises:
       ValueError: the directory does not hold a study, or the study has no test results.
     """
-    directory = Path(directory)
+    directory = Path(directory).expanduser()
     record = records.read_study(directory)
     if not (record.frame.split == "test").any():
         raise ValueError(f"{directory} has no test results yet; wait until an arm is completed.")

@@ -42,7 +42,7 @@ def trained(
     Raises:
       ValueError: no such run, arm or seed, no checkpoint, or a configuration that is not trusted.
     """
-    directory = Path(directory)
+    directory = Path(directory).expanduser()
     stored = workdir.read_stored_run(directory)
     if arm not in stored.arms:
         raise ValueError(f"The run {directory} has no arm {arm!r}, only {sorted(stored.arms)}.")

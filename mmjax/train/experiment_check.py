@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mmjax.data.dataset import Arrays, Dataset, split_parts
+from mmjax.data.normalize import make_validity_mask
 from mmjax.data.validate import validate_split
 from mmjax.data.value_ranges import check_same_scale, measure_value_range
 from mmjax.experiment import Experiment
@@ -35,6 +36,7 @@ def check_experiment(experiment: Experiment, devices: int) -> None:
     _check_modalities("augment", experiment.augment, data)
     _check_modalities("modality_dropout", rates if isinstance(rates, Mapping) else {}, data)
     _check_encoders_and_heads(data, model)
+    _check_token_ids(data, model)
     examples = len(data.splits["train"])
     if experiment.batch_size > examples:
         raise ValueError(
@@ -84,6 +86,36 @@ def _check_scales(data: Dataset, model: Model) -> None:
             for split, (batch, _) in flat.items()
         }
         check_same_scale(data.name, name, ranges, sequence=spec.sequence)
+
+
+def _check_token_ids(data: Dataset, model: Model) -> None:
+    """Refuses tokens in memory for which an encoder has no vector."""
+    for name, encoder in model.encoders.items():
+        size = getattr(encoder, "vocabulary", None)
+        for split, source in data.splits.items():
+            if not isinstance(size, int) or not isinstance(source, Arrays):
+                continue
+            batch, sequence = source.batch, data.modalities[name].sequence
+            x = np.asarray(batch.inputs[name])
+            if x.dtype.kind not in "iu":
+                continue  # the encoder refuses it
+            real = make_validity_mask(
+                np.asarray(batch.present[name]),
+                np.asarray(batch.lengths[name]) if sequence else None,
+                data.modalities[name],
+            )
+            real = real.reshape(*real.shape, *(1,) * (x.ndim - real.ndim))
+            bad = np.argwhere(real & ((x < 0) | (x >= size)))
+            if len(bad):
+                row, largest = int(bad[0][0]), int(x.max(where=real, initial=0))
+                fix = "no token is negative"
+                if largest >= size:
+                    fix = f"set vocabulary to {largest + 1}"
+                raise ValueError(
+                    f"{data.name}, split {split!r}: modality {name!r} has the token "
+                    f"{x[tuple(bad[0])]} in row {row}, but its {type(encoder).__name__} has "
+                    f"vectors for 0 to {size - 1}; {fix}."
+                )
 
 
 def _check_modalities(field: str, values: Mapping[str, object], data: Dataset) -> None:

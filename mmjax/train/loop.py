@@ -58,7 +58,7 @@ class FitResult:
 
 def fit(
     experiment: Experiment,
-    directory: Path,
+    directory: str | Path,
     *,
     seeds: Sequence[int] = (0,),
     devices: Sequence[jax.Device] | None = None,
@@ -111,7 +111,7 @@ def fit(
       >>> result.test[0]["digit/accuracy"]  # doctest: +SKIP
       0.98
     """
-    clock = TrainingClock()
+    clock, directory = TrainingClock(), Path(directory).expanduser()
     programs = Programs(experiment, seeds, devices, sweep, checked=checked)
     replicas, peak = ReplicaHealth(programs, homes or [directory] * len(programs.seeds)), 0
     checkpoints = Checkpoints(directory / "checkpoints")

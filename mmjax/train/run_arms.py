@@ -27,7 +27,7 @@ ArmResult = dict[str, Any]
 def run(
     experiments: Mapping[str, Callable[[], Experiment]],
     *,
-    workdir: Path,
+    workdir: str | Path,
     seeds: Sequence[int] = (0,),
     devices: int | None = None,
     resume: bool = False,
@@ -53,6 +53,7 @@ def run(
     Raises:
       ValueError: if an arm's directory holds a run already and `resume` is False.
     """
+    workdir = Path(workdir).expanduser()
     used = [workdir / arm for arm in experiments if (workdir / arm / "checkpoints").exists()]
     if used and not resume:
         raise ValueError(
@@ -163,7 +164,9 @@ def _digest_variables(variables: Variables) -> dict[str, str]:
     return {"best_variables_sha256": hash_arrays(variables)} if variables else {}
 
 
-def load_best(experiment: Experiment, directory: Path, *, seeds: Sequence[int] = (0,)) -> Params:
+def load_best(
+    experiment: Experiment, directory: str | Path, *, seeds: Sequence[int] = (0,)
+) -> Params:
     """Loads the best parameters of a run, with a leading axis of seeds.
 
     Args:
@@ -178,7 +181,7 @@ def load_best(experiment: Experiment, directory: Path, *, seeds: Sequence[int] =
 
 
 def load_best_variables(
-    experiment: Experiment, directory: Path, *, seeds: Sequence[int] = (0,)
+    experiment: Experiment, directory: str | Path, *, seeds: Sequence[int] = (0,)
 ) -> Variables:
     """Loads a run's best parameters and the other variables of that step, for `Model.apply`.
 
@@ -195,12 +198,12 @@ def load_best_variables(
       ValueError: if the directory has no checkpoint.
     """
     programs = Programs(experiment, seeds, choose_devices(experiment, 1))
-    return _load_state(programs, directory).best
+    return _load_state(programs, Path(directory).expanduser()).best
 
 
 def evaluate_best(
     experiment: Experiment,
-    directory: Path,
+    directory: str | Path,
     *,
     seeds: Sequence[int],
     devices: int | None = None,
@@ -219,7 +222,7 @@ def evaluate_best(
       ValueError: if the directory has no checkpoint.
     """
     programs = Programs(experiment, seeds, choose_devices(experiment, devices), checked=checked)
-    return programs.evaluate(_load_state(programs, directory).best, "test")
+    return programs.evaluate(_load_state(programs, Path(directory).expanduser()).best, "test")
 
 
 def _load_state(programs: Programs, directory: Path) -> LoopState:

@@ -5,12 +5,22 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 
 from mmjax.data.dataset import Dataset
-from mmjax.data.kinds import INPUT_KINDS, TARGET_KINDS, Input, Target, get_columns, list_columns
+from mmjax.data.kinds import (
+    INPUT_KINDS,
+    TARGET_KINDS,
+    Input,
+    Target,
+    Text,
+    get_columns,
+    list_columns,
+)
 from mmjax.data.limits import MAX_BYTES, MAX_CELL
 from mmjax.data.load.assemble import build_dataset, check_sizes, check_standardize_names
 from mmjax.data.load.split_rows import Split, assign_rows
 from mmjax.data.load.table_files import Table, read_table
 from mmjax.data.load.table_rows import Reader, TableRows
+
+_MAX_ODD_CELLS = 0.1  # share of cells of another kind that are taken for errors
 
 
 def from_table(
@@ -141,7 +151,36 @@ def _infer_input_kind(modality: str, column: str, train: _Part) -> Input:
             f"{train[0].path}: column {column!r} of modality {modality!r} is empty in the training "
             "split."
         )
-    return next(kind(column) for kind in INPUT_KINDS if kind.matches_cells(cells))
+    kind = next(kind for kind in INPUT_KINDS if kind.matches_cells(cells))
+    if kind is Text:
+        _check_no_odd_cells(modality, column, train)
+    return kind(column)
+
+
+def _check_no_odd_cells(modality: str, column: str, train: _Part) -> None:
+    """Refuses to read a column as text if most of its cells are of another kind.
+
+    Raises:
+      ValueError: naming the first cell that is not of that kind.
+    """
+    table, rows = train
+    filled = [row for row in rows if table.columns[column][row] is not None]
+    for kind in INPUT_KINDS:
+        if kind is Text:
+            continue
+        odd: list[int] = []
+        for row in filled:
+            if not kind.matches_cells([table.columns[column][row]]):
+                odd.append(row)
+            if len(odd) > _MAX_ODD_CELLS * len(filled):
+                break
+        else:
+            raise ValueError(
+                f"{table.place(odd[0])}, column {column!r}: {table.columns[column][odd[0]]!r} is "
+                f"not of the kind {kind.__name__}, as {len(filled) - len(odd)} of "
+                f"{len(filled)} cells are. Leave it empty if it is missing, correct it, or name "
+                f"the kind of {modality!r}, such as Text({column!r})."
+            )
 
 
 def _infer_target_kind(column: str, train: _Part) -> Target:

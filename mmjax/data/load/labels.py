@@ -1,6 +1,7 @@
 """Encoding of targets (names, numbers, lists of 0 and 1) as the arrays that a task trains on."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from mmjax.data.load.list_targets import (
 )
 
 PlaceFormatter = Callable[[int], str]
+_WHOLE_NUMBER = re.compile(r"(-?[0-9]+)\.0+")  # as tables write whole numbers beside empty cells
 _MAX_FLOAT32 = float(np.finfo(np.float32).max)
 # A tuple, as `|` would make a new union for each of millions of labels.
 _CLASS_TYPES = (str, int, float, np.integer, np.floating, np.bool_)
@@ -122,8 +124,8 @@ def format_class_name(value: Any) -> str:
       ValueError: if it is neither; the message begins with the value.
 
     Example:
-      >>> format_class_name(2.0), format_class_name("oak")
-      ('2', 'oak')
+      >>> format_class_name(2.0), format_class_name("2.0"), format_class_name("oak")
+      ('2', '2', 'oak')
     """
     if isinstance(value, bytes):
         try:
@@ -137,6 +139,8 @@ def format_class_name(value: Any) -> str:
         )
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
+    if whole := isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value):
+        return whole.group(1)
     return str(value)
 
 

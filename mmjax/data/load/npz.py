@@ -55,7 +55,7 @@ def read_npz(
       ...     read_npz(path)["x"].tolist()
       [0, 1, 2]
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     try:

@@ -15,6 +15,8 @@ from mmjax.data.load.table_files import (
     _convert_to_python_cells,
     _field_size_limit,
     _iterate_decoded_lines,
+    is_parquet,
+    open_csv,
 )
 
 
@@ -42,7 +44,7 @@ def iterate_table(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no table {path}.")
-    read = _iterate_parquet if path.suffix in (".parquet", ".pq") else _iterate_csv
+    read = _iterate_parquet if is_parquet(path) else _iterate_csv
     is_empty = True
     for table in read(path, rows, max_cell):
         is_empty = False
@@ -52,7 +54,7 @@ def iterate_table(
 
 
 def _iterate_csv(path: Path, rows: int, max_cell: int) -> Iterator[Table]:
-    with path.open("rb") as file:
+    with open_csv(path) as file:
         reader = csv.reader(_iterate_decoded_lines(file, path, max_cell), strict=True)
         numbered_rows = ((row, reader.line_num) for row in reader if row)  # no empty lines
         start, header = 0, list[str]()

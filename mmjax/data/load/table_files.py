@@ -2,11 +2,15 @@
 
 import contextlib
 import csv
+import importlib
+import lzma
 import math
 import os
+import sys
+import zlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from mmjax.data.limits import (
     MAX_BYTES,
@@ -52,7 +56,10 @@ def read_table(
     max_bytes: int = MAX_BYTES,
     max_cell: int = MAX_CELL,
 ) -> Table:
-    """Reads columns of a Parquet file (.parquet, .pq), or of a CSV file in UTF-8 with a header.
+    """Reads columns of a Parquet file, or of a CSV file in UTF-8 with a header.
+
+    The first bytes tell which of them it is, whatever its name; a CSV file may be compressed by
+    gzip, bzip2 or xz.
 
     Args:
       path: the file.
@@ -67,11 +74,11 @@ def read_table(
         has rows of another length than the header, several columns of one name or no rows, or is
         damaged.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"There is no table {path}.")
     check_file_size(path, max_bytes, "max_bytes")
-    read = _read_parquet if path.suffix in (".parquet", ".pq") else _read_csv
+    read = _read_parquet if is_parquet(path) else _read_csv
     table = read(path, sorted(columns), max_bytes, max_cell)
     if not len(table):
         raise ValueError(f"{path} has no rows.")
@@ -79,8 +86,8 @@ def read_table(
 
 
 def _read_csv(path: Path, columns: Sequence[str], max_bytes: int, max_cell: int) -> Table:
-    with path.open("rb") as file, _field_size_limit(max_cell):
-        lines = _iterate_decoded_lines(file, path, max_cell)
+    with open_csv(path) as file, _field_size_limit(max_cell):
+        lines = _iterate_decoded_lines(file, path, max_cell, max_bytes)
         reader = csv.reader(lines, strict=True)
         try:
             header = next(reader, [])
@@ -106,11 +113,47 @@ def _field_size_limit(limit: int) -> Iterator[None]:
         csv.field_size_limit(previous)
 
 
-def _iterate_decoded_lines(file: IO[bytes], path: Path, max_cell: int) -> Iterator[str]:
+def is_parquet(path: Path) -> bool:
+    """Checks whether a file begins as Parquet files do, or has their ending."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1" or path.suffix in (".parquet", ".pq")
+
+
+def open_csv(path: Path) -> Any:
+    """Opens a file that may be compressed by gzip, bzip2 or xz, which its first bytes tell."""
+    with path.open("rb") as file:
+        start = file.read(6)
+    for magic, module in (
+        (b"\x1f\x8b", "gzip"),
+        (b"BZh", "bz2"),
+        (b"\xfd7zXZ\x00", "lzma"),
+    ):
+        if start.startswith(magic):
+            return importlib.import_module(module).open(path, "rb")
+    return path.open("rb")
+
+
+def _iterate_lines(file: Any, path: Path, size: int) -> Iterator[bytes]:
+    """Yields the lines of a file, or their first `size` bytes."""
+    try:
+        while line := file.readline(size):
+            yield line
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise ValueError(f"{path} is damaged: {str(error).rstrip('.')}.") from None
+
+
+def _iterate_decoded_lines(
+    file: Any, path: Path, max_cell: int, max_bytes: int = sys.maxsize
+) -> Iterator[str]:
     """Yields the lines of a file, none of which may be longer than the limit of a cell."""
-    number = 0
-    while line := file.readline(max_cell + 1):
-        number += 1
+    total = 0
+    for number, line in enumerate(_iterate_lines(file, path, max_cell + 1), start=1):
+        total += len(line)
+        if total > max_bytes:  # of a compressed file
+            raise LimitError(
+                f"{path}, line {number}: it unpacks to more than the limit of "
+                f"{format_size(max_bytes)}; if that is intended, give a larger max_bytes."
+            )
         if len(line) > max_cell:
             raise LimitError(
                 f"{path}, line {number}: it is longer than the limit of {format_size(max_cell)}; "
