@@ -14,7 +14,6 @@ from mmjax.fusion import Concat
 from mmjax.heads import Classification
 from mmjax.train.experiment_check import check_experiment
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:.* have the same inputs")
 
 

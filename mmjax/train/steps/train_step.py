@@ -1,5 +1,6 @@
 """The pure training step."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -81,7 +82,8 @@ def make_train_step(
       ['gradient_norm', 'loss', 'loss/digit', 'parameter_norm', 'weight/digit']
     """
     tasks, names = get_task_names(model), get_loss_names(model)
-    optimizer = optax.with_extra_args_support(optimizer)
+    update = optax.with_extra_args_support(optimizer).update
+    takes_value = _takes_value(update)
 
     def reduce(x: Any) -> Any:
         return x if axis_name is None else sum_over_devices(x, axis_name)
@@ -146,7 +148,8 @@ def make_train_step(
             losses, pullback, state.balancer_state, key=balancer_key, labeled=counts > 0
         )
         loss = jnp.dot(weights, losses)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params, value=loss)
+        extra = {"value": loss} if takes_value else {}
+        updates, opt_state = update(gradient, state.opt_state, state.params, **extra)
         params = optax.apply_updates(state.params, updates)
         if balancer.after is not None:
             new_losses = losses_of(params, old, batch, model_key)[0]
@@ -166,6 +169,12 @@ def make_train_step(
         return new, metrics
 
     return train_step
+
+
+def _takes_value(update: Callable[..., Any]) -> bool:
+    """Checks whether an optimizer's update can be given the loss as `value`."""
+    parameters = inspect.signature(update).parameters.values()
+    return any(p.kind == p.VAR_KEYWORD or p.name == "value" for p in parameters)
 
 
 def sum_over_devices(tree: Any, axis_name: str) -> Any:

@@ -329,3 +329,23 @@ def test_evaluation_counts_every_labeled_example_once(toy, devices):
     size = data.labeled["size"]
     error = np.abs(predictions["size"] - data.targets["size"])[size].mean()
     assert model.heads["size"].summary(statistics["size"])["mae"] == pytest.approx(error, rel=1e-5)
+
+
+def test_an_optimizer_that_takes_no_value_is_that_of_its_paper(toy):
+    """Two steps of sam (Foret et al., ICLR 2021), not normalized: p - 0.1 g(p + 0.01 g(p))."""
+    model, batch = toy.model(), toy.batch(16, 0)
+
+    def train(optimizer, params, steps):
+        state = init_state(model, optimizer, balance.equal(), batch, jax.random.key(0))
+        state = state if params is None else state._replace(params=params)
+        step = jax.jit(make_train_step(model, optimizer, balance.equal()))
+        for _ in range(steps):
+            state, _ = step(state, batch)
+        return state.params
+
+    start = train(optax.sgd(0.0), None, 1)
+    uphill = train(optax.sgd(-0.01), start, 1)
+    slope = jax.tree.map(lambda a, b: a - b, uphill, train(optax.sgd(1.0), uphill, 1))
+    expected = jax.tree.map(lambda p, g: p - 0.1 * g, start, slope)
+    sam = optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.01), sync_period=2)
+    chex.assert_trees_all_close(train(sam, start, 2), expected, atol=1e-5)
