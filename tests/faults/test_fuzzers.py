@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 FOLDER = Path(__file__).parents[2] / "experiments" / "faults"
 
 
+@pytest.mark.slow
 def test_no_case_fails():
     """Runs in a process of its own, without the type checks that the tests enable."""
     code = """

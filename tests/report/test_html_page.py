@@ -29,6 +29,7 @@ def test_it_renders_and_its_figures_load(page):
     assert page.evaluate("document.querySelector('table').getBoundingClientRect().height") > 300
 
 
+@pytest.mark.slow
 def test_nothing_but_the_file_itself_is_asked_for(page):
     asked = [url for url in page.requests if not url.startswith("data:image/png;base64,")]
     assert [url.startswith("file://") and url.endswith("/report.html") for url in asked] == [True]

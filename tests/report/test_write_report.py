@@ -88,6 +88,7 @@ def test_latex_is_balanced_and_every_row_has_all_columns(reported):
         assert text.isascii()
 
 
+@pytest.mark.slow
 def test_figures_are_as_wide_as_a_column_and_have_no_small_print(reported):
     found = study_results.read_study(reported)
     with figures.use_figure_style():
@@ -102,6 +103,7 @@ def test_figures_are_as_wide_as_a_column_and_have_no_small_print(reported):
             ] == pytest.approx(990, abs=1)
 
 
+@pytest.mark.slow
 def test_nothing_is_cut_off(reported):
     """What is drawn lies within the figure, to a hundredth of an inch."""
     found = study_results.read_study(reported)
@@ -134,6 +136,7 @@ def brief(tmp_path, **options):
     return (directory / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_one_seed(tmp_path):
     text = brief(tmp_path, seeds=(4,))
     assert "One seed: no intervals, no tests" in text
@@ -141,6 +144,7 @@ def test_one_seed(tmp_path):
     assert "**" not in text
 
 
+@pytest.mark.slow
 def test_one_arm(tmp_path):
     text = brief(tmp_path, fusions=("concat",), balancers=("equal",), singles=False)
     assert "1 of 1 arms are done" in text
@@ -208,6 +212,7 @@ def test_results_of_nothing_yet_are_refused(tmp_path):
         write_report.write_report(directory)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", [[], ["fusion", "balancer", "third"]])
 def test_studies_of_other_numbers_of_axes(tmp_path, axes):
     """Learning curves then share one panel, in which all but a few lines are grey."""

@@ -99,6 +99,7 @@ def test_the_table_has_every_arm_seed_and_split(done):
     assert set(test.step) == {result["best_step"]}
 
 
+@pytest.mark.slow
 def test_costs_are_those_of_a_lane(done):
     """Dense layers 5-6, 3-6, 12-8, 8-4 and 8-1 with biases; twice as many lanes cost no more."""
     _, directory = done
@@ -214,6 +215,7 @@ def test_a_study_from_before_the_plan_knew_its_data_is_resumed(done, tmp_path):
     directories.check_study_directory(plan, tmp_path, resume=True)
 
 
+@pytest.mark.slow
 def test_a_study_by_the_loss_ends_with_its_table_and_the_reports_command(tmp_path, capsys):
     """From the plan to the table and the report, with what was run in it."""
     plan = small(base=small_study.unmonitored, metric=None, seeds=(0,))
@@ -246,6 +248,7 @@ def test_failed_arms_are_in_the_last_table_with_their_errors(tmp_path, capsys):
     assert shown.count(" ± ") == 2 * 18 + 1  # 18 arms have each metric, and the note
 
 
+@pytest.mark.slow
 def test_a_study_that_was_stopped_by_a_signal_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     """Inside an epoch of a program of two arms, which a number tells apart, with two seeds each."""
     plan = small()

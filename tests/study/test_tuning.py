@@ -73,6 +73,7 @@ def test_every_arm_has_as_many_trials_and_the_same_rates(done):
     assert all(1e-4 <= float(t["values"][rate]) <= 1e-1 for t in concat)
 
 
+@pytest.mark.slow
 def test_the_best_on_validation_is_trained_for_the_report_with_fresh_seeds(done):
     plan, directory = done
     for arm in plan.arms:
