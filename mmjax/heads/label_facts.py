@@ -53,7 +53,9 @@ class Standardization(NamedTuple):
 
 def check_scale(head: str, scale: Any) -> None:
     """Raises ValueError if a scale is given that is not positive."""
-    if scale is not None and not np.all(np.asarray(scale) > 0):
+    # One by one, since a hyperparameter that is traced can be compared, but is not an array.
+    scales = scale if isinstance(scale, tuple | list | np.ndarray) else (scale,)
+    if scale is not None and not all(s > 0 for s in scales):
         raise ValueError(f"{head}.scale is {scale}; it must be positive.")
 
 

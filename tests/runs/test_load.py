@@ -64,7 +64,7 @@ def experiment(folder: str):
                 "note": encoders.TextEncoder(12, 4, encoders.RecurrentEncoder(width=5)),
             },
             fusion=fusion.Concat(),
-            heads={"kind": heads.Classification(3), "age": heads.Regression(mean=1.0)},
+            heads={"kind": heads.Classification(3), "age": heads.Regression(mean=1.0, scale=1.0)},
         ),
         optimizer=optax.adam(3e-2),
         epochs=2,
