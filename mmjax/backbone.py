@@ -122,7 +122,7 @@ def select_branch(fused: Branches | Copies, modality: str) -> Any:
 
 
 def compute_branch_weights(fused: Any, task: int, tasks: int) -> dict[str, Float[Array, " b"]]:
-    """Returns a task's weights of the branches; {} if there are no branches.
+    """Returns a task's weights of the branches; {} if the backbone does not branch.
 
     With copies of the backbone it is the mean over those that serve the task.
     """

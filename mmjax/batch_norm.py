@@ -1,9 +1,9 @@
-"""Batch norm inside of a model: which rows its statistics cover, and on which devices.
+"""Batch norm inside a model: the rows and devices that its statistics cover.
 
-The parts of a model use `flax.linen.BatchNorm` as it is, without any argument. While a model runs,
-it supplies what only the model knows: whether this is training, which examples and time steps are
-real, and the device axis. So an absent modality or padding takes no part in the statistics, and
-eight devices give those of one.
+The parts of a model use `flax.linen.BatchNorm` as it is, without any argument. The model supplies
+what only it knows: whether this is training, which examples and time steps are real, and the device
+axis. So absent modalities and padding do not enter the statistics, and eight devices compute the
+same statistics as one.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Check that the parts of a model fit: the shapes of a batch run through it, nothing is computed.
+"""Checks that the parts of a model fit, by the shapes of a batch; nothing is computed.
 
 An exception in a part becomes an error that names the part, its input and how to fix it.
 """

@@ -1,4 +1,4 @@
-"""Summaries of models: type, shapes, parameters and floating-point operations of every part."""
+"""Summaries of models: type, shapes, parameters and floating-point operations of each part."""
 
 import collections
 import functools
@@ -144,7 +144,7 @@ def _count_operations_by_name(
 ) -> collections.Counter[str]:
     """Counts operations per batch: {name of a part's parameters: number}, "" for the rest."""
     names = list(list_model_parts(model))
-    # Scopes hold the number of a part, which is found however JAX transforms their names.
+    # Scopes hold the part's number, which is found however JAX transforms their names.
     pattern = re.compile(r"mmjax_part_(\d+)")
 
     def scoped(name: str, part: Part, x: Any, call: Callable[[], Any]) -> Any:
@@ -186,7 +186,7 @@ def _make_row(
     operations: Mapping[str, int],
     examples: int,
 ) -> SummaryRow:
-    """Makes the row of a part from its calls {name of its parameters: call}."""
+    """Makes the row of one part from its calls {name of its parameters: call}."""
     first = next(iter(calls.values()))
     return SummaryRow(
         part=first.part.path,

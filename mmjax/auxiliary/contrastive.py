@@ -1,4 +1,4 @@
-"""Contrastive alignment: two modalities of one example are similar, those of two are not."""
+"""Contrastive alignment: two modalities are similar within an example, not across examples."""
 
 import math
 

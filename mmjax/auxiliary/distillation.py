@@ -20,7 +20,7 @@ from mmjax.types import Batch, Intermediates, Params, Variables
 class Teacher:
     """A trained model. Its parameters are constants: they get no gradient and are not saved.
 
-    `mmjax.runs.teacher.trained` makes one from a run.
+    Use `mmjax.runs.teacher.trained` to load it from a run.
 
     Attributes:
       model: of one modality, or several.

@@ -193,7 +193,7 @@ def gramian(rows: PyTree[Array]) -> Float[Array, "t t"]:
 
     leaves = jax.tree.leaves(rows)
     if not leaves:
-        raise ValueError("The tasks share no parameters, so there are no gradients to balance.")
+        raise ValueError("The tasks share no parameters, so their gradients cannot be balanced.")
     return sum(map(leaf_gramian, leaves[1:]), start=leaf_gramian(leaves[0]))
 
 

@@ -1,4 +1,4 @@
-"""Finds an experiment: a function under `auto_config`, the file it stands in, and its arms."""
+"""Finds an experiment: a function decorated with `auto_config`, its file, and its arms."""
 
 import importlib
 import importlib.util

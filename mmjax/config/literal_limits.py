@@ -1,4 +1,4 @@
-"""Limits on what a user types as a value: what could not be stored, shown or computed with."""
+"""Limits on the values that a user types: they must be fit to store, print and compute with."""
 
 import math
 from typing import Any

@@ -1,7 +1,7 @@
 """What the user permits a stored run while it is opened.
 
-A run may come from anybody. While one is open, code that would execute what it names or write to
-the folders that it names asks here first.
+A run may come from anybody. While one is open, code asks here before it executes what the run
+names, or writes to folders that it names.
 """
 
 import contextlib

@@ -30,7 +30,7 @@ def make_train_indices(
 ) -> Indices:
     """Returns the examples of the steps from `start` to `stop`, which lie in one epoch.
 
-    The last incomplete batch of an epoch is dropped; the next epoch has another order.
+    Every epoch has another order. Its last batch is dropped if it is incomplete.
 
     Example:
       >>> make_train_indices(seeds=[0], examples=5, batch_size=2, start=0, stop=2).shape

@@ -1,4 +1,4 @@
-"""Detection of examples that occur in two splits, by a hash of their inputs."""
+"""Detection of examples that occur in two splits, by hashes of their inputs."""
 
 import itertools
 import math
@@ -25,7 +25,7 @@ def warn_about_duplicates(
     Args:
       name: name of the data set, for the message.
       digests: {split: hash of every example's inputs, of 16 bytes}.
-      place: formats where the row of a split is, for the message.
+      place: formats the location of a row (its split and index), for the message.
     """
     keys = {split: _convert_to_keys(rows) for split, rows in digests.items()}
     for a, b in itertools.combinations(keys, 2):

@@ -23,7 +23,7 @@ class Conv1dEncoder(nn.Module):
       features: filters of each layer.
       kernel: length of the filters, in time steps.
       pool: number of steps that become one after each layer; an incomplete last group counts too.
-        1 is no pooling.
+        1 disables pooling.
       dropout: rate after every layer, while training.
       output: "mean" over the remaining steps (n = 1), or "all" of them.
 

@@ -62,7 +62,7 @@ class PiecewiseLinearEncoder(nn.Module):
         """Maps vectors [b d] to the tokens of `encoder`.
 
         Raises:
-          ValueError: if there are no edges, or those of another number of features.
+          ValueError: if `edges` is missing, or is for another number of features.
         """
         x = check_vectors(x, "PiecewiseLinearEncoder")
         edges = self.edges or ()
@@ -83,7 +83,7 @@ def compute_bin_edges(x: Num[np.ndarray, "n d"], bins: int) -> tuple[tuple[float
     A feature with few values has fewer bins; a constant one has a single bin.
 
     Raises:
-      ValueError: if there are no examples or no bins.
+      ValueError: if `values` has no examples, or `bins` is less than 1.
 
     Example:
       >>> compute_bin_edges(np.array([[0.0, 5.0], [1.0, 5.0], [2.0, 5.0]]), bins=2)

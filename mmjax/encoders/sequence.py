@@ -16,7 +16,7 @@ def mask_padding(x: Num[Array, "b t ..."], length: Int[Array, " b"] | None) -> T
 
 
 def make_time_mask(x: Num[Array, "b t ..."], length: Int[Array, " b"] | None) -> Bool[Array, "b t"]:
-    """Marks the steps before the end of each sequence; all if there are no lengths."""
+    """Marks the steps before the end of each sequence; all of them if `length` is None."""
     if length is None:
         return jnp.ones(x.shape[:2], dtype=bool)
     return make_length_mask(length, x.shape[1], jnp)

@@ -1,4 +1,4 @@
-"""Attention over tokens of which some are masked, and the pre-norm transformer layer made of it."""
+"""Multi-head attention with masked tokens, and the pre-norm transformer layer that uses it."""
 
 import functools
 import math
@@ -16,8 +16,8 @@ from mmjax.types import Tokens
 class Attention(nn.Module):
     """Multi-head scaled dot-product attention: softmax(Q Kᵀ / √d_h) V per head, then a projection.
 
-    Queries get zeros where there is no token to attend to. The projections have no biases: one of
-    the keys would change nothing.
+    The output of a query that cannot attend to any token is 0. The projections have no biases; a
+    bias of the keys would not change the output.
 
     Source: Vaswani et al., NeurIPS 2017 (arXiv:1706.03762), section 3.2.
 

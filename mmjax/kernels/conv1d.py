@@ -1,4 +1,4 @@
-"""Convolution over time, fast on CPU inside `lax.scan` and `vmap` too."""
+"""Convolution over time that is fast on CPU, even inside `lax.scan` and `vmap`."""
 
 import functools
 

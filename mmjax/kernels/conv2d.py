@@ -1,4 +1,4 @@
-"""Convolution of images, fast on CPU inside `lax.scan` and `vmap` too."""
+"""Convolution of images that is fast on CPU, even inside `lax.scan` and `vmap`."""
 
 import functools
 from collections.abc import Sequence

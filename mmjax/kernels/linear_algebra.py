@@ -1,10 +1,10 @@
-"""Products at full precision; decompositions and solutions that are safe under `vmap`.
+"""Products at full precision; matrix decompositions and solvers that are safe under `vmap`.
 
-On CPU they take one matrix after another, on other platforms a batch at once: in jaxlib 0.10.2 (no
-longer in 0.11.2), the CPU's kernel of a batch of matrices blocks a thread of XLA's pool until other
-threads of that pool have done its parts. As many such kernels at once as the pool has threads,
-which are two on two cores, wait forever. Each function is that of `jax.numpy.linalg` or
-`jax.scipy.linalg`, the plain version, with `loop_over_batch_on_cpu`.
+On CPU they process one matrix after another, on other platforms a batch at once. In jaxlib 0.10.2
+(no longer in 0.11.2), the CPU's kernel for a batch of matrices blocks a thread of XLA's pool until
+other threads of that pool have done its parts. If as many such kernels run at once as the pool has
+threads (two on two cores), all of them wait forever. Each function is the plain one of
+`jax.numpy.linalg` or `jax.scipy.linalg` under `loop_over_batch_on_cpu`.
 """
 
 from collections.abc import Callable

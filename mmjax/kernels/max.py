@@ -1,4 +1,4 @@
-"""The maximum over an axis, with a gradient that is right and fast on CPU; max pooling by it."""
+"""The maximum over an axis, with a gradient that is exact and fast on CPU, and max pooling."""
 
 import jax
 import jax.numpy as jnp

@@ -1,8 +1,8 @@
-"""Shifted copies of an array: what a convolution multiplies, and what its gradient adds up.
+"""Shifted copies of an array, which a convolution multiplies, and their sum, its transpose.
 
-Two linear primitives, each the transpose of the other. Left to XLA, the gradient would be a sum of
-padded arrays, which it merges with the next such sum and with what follows, into a loop that reads
-every number many times over. Here each copy is added in place.
+They are two linear primitives, each the transpose of the other. XLA's own gradient would be a sum
+of padded arrays, which it fuses with the next such sum and with the operations that follow, into a
+loop that reads every number many times. Here each copy is added in place.
 """
 
 import functools

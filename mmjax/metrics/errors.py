@@ -17,7 +17,7 @@ Values = Shaped[np.ndarray, "n *d"]
 def _split_columns(
     prediction: Values, target: Values
 ) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
-    """Returns float64 matrices with one column per number of an example."""
+    """Returns float64 matrices with one column per component of an example."""
     if prediction.shape != target.shape:
         raise ValueError(f"predictions {prediction.shape} and targets {target.shape} differ")
     shape = len(target), math.prod(target.shape[1:])

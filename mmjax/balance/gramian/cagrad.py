@@ -1,4 +1,4 @@
-"""CAGrad: the update near the mean gradient that is best for the task that it improves least."""
+"""CAGrad: the update near the mean gradient with the largest gain of the worst task."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Nash-MTL and FairGrad: the update as a bargain between the tasks."""
+"""Nash-MTL and FairGrad: the update as the solution of a bargaining game between the tasks."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,8 +1,8 @@
-"""Small convex problems, solved at fixed shapes: what the methods on Gramians share.
+"""Solvers of small convex problems at fixed shapes, for the methods on Gramians.
 
-All run under jit and vmap, in the precision of their input, and take few iterations of few
-operations. A Gramian squares the condition number, so every problem is posed in unit gradients:
-then it depends neither on the scale of the losses nor on the scale of one loss against another.
+All run under jit and vmap, in the precision of their input, and need few iterations of few
+operations. A Gramian squares the condition number, so every problem is posed for gradients of unit
+length: then the scales of the losses have no influence on its condition.
 """
 
 from typing import NamedTuple
@@ -180,8 +180,8 @@ def solve_power_equation(
         a x - s = 0
         log s + power log x = log p
 
-    whose second line varies less than powers do. If there is no solution, since some convex
-    combination of the columns of `a` is zero, x grows until a x is lost in rounding.
+    whose second line varies less than powers do. If some convex combination of the
+    columns of `a` is zero, the system has no solution, and x grows until a x is lost in rounding.
 
     The steps keep x and s positive but follow no central path. If `a` is singular and p spans many
     powers of ten, an entry can come so close to 0 that steps shrink to nothing; more iterations, or

@@ -50,7 +50,7 @@ def read_wav(
     """
     name = name or ("The WAV file" if isinstance(source, bytes) else str(source))
     if not isinstance(source, bytes) and not Path(source).is_file():
-        raise FileNotFoundError(f"There is no file {name}.")
+        raise FileNotFoundError(f"File {name} does not exist.")
     size = len(source) if isinstance(source, bytes) else os.stat(source).st_size
     check_declared_size(name, size, max_bytes, "max_bytes")
     content = source if isinstance(source, bytes) else Path(source).read_bytes()

@@ -1,6 +1,6 @@
 """A cache of the arrays of a prepared data set: one NumPy file beside its records.
 
-The file saves a run most of a second, which it takes to import TensorFlow Datasets and to read the
+Reading the file takes most of a second less than importing TensorFlow Datasets and reading the
 records.
 """
 

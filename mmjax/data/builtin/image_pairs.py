@@ -1,4 +1,4 @@
-"""Pairs of images in one: partners of another class, overlapped on a canvas and resized."""
+"""Pairs of images of different classes, overlapped on one canvas and resized."""
 
 import numpy as np
 from jaxtyping import Int, Integer, UInt8

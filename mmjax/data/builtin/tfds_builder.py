@@ -170,7 +170,7 @@ def _hide_tfds_bars() -> Iterator[None]:
 
 
 def read_arrays(builder: Builder, split: str) -> Example:
-    """Reads the examples of a split: {feature: array [examples, ...]}, nested as the features.
+    """Reads all examples of one split: {feature: array [examples, ...]}, nested as the features.
 
     Every feature must be a number, or a `Tensor` of numbers; a tensor is read fast if its encoding
     is BYTES. If its first axis has no fixed length, there is a list of arrays instead. TFDS's own

@@ -13,7 +13,7 @@ BETA = 0.1
 
 
 def by_turning(rows, targets, orders):
-    """Algorithm 1 of the paper: (the turned gradients, one a row; the new targets)."""
+    """Algorithm 1 of the paper: (the turned gradients, one per row; the new targets)."""
     norms, targets = np.linalg.norm(rows, axis=1), targets.copy()
     turned = []
     for i, order in enumerate(orders):

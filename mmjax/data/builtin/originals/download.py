@@ -1,4 +1,4 @@
-"""Original files of public data sets, from a directory that the user names or downloaded."""
+"""Original files of public data sets, downloaded or from a directory that the user names."""
 
 import dataclasses
 import hashlib

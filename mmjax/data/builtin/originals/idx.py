@@ -46,7 +46,7 @@ def read_idx(
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
+        raise FileNotFoundError(f"File {path} does not exist.")
     try:
         with path.open("rb") as file:
             is_zipped = file.read(2) == _GZIP_MAGIC
