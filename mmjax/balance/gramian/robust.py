@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from mmjax.balance.base import Balancer, Wrt, from_gram, from_jacobian, init_empty_state
 from mmjax.balance.jacobian_rows import expand_to_rows
-from mmjax.balance.solvers.convex import uniform_weights
+from mmjax.balance.solvers.simplex import uniform_weights
 from mmjax.types import Params
 
 

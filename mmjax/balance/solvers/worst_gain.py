@@ -93,7 +93,7 @@ class _ConeProgram(NamedTuple):
       r: 1 / norm_i in units of the largest; 1 for inactive tasks.
       c: radius.
       active: which tasks take part.
-      count: their number, at least 1.
+      tasks: their number, at least 1.
       task_scale: r, but 0 for inactive tasks.
       cosines: A A^T.
       ridge: keeps Newton's system regular despite rounding.
@@ -104,7 +104,7 @@ class _ConeProgram(NamedTuple):
     r: Float[Array, " t"]
     c: float
     active: Bool[Array, " t"]
-    count: Array
+    tasks: Array
     task_scale: Float[Array, " t"]
     cosines: Float[Array, "t t"]
     ridge: Float[Array, ""]
@@ -155,13 +155,13 @@ class _NewtonSystem(NamedTuple):
 def _take_step(program: _ConeProgram, state: _SearchState) -> _SearchState:
     """Takes one step of Newton's method with Mehrotra's predictor and corrector."""
     w, slack, y, level, best, i, _ = state
-    mu = precise_dot(w, slack) / program.count
+    mu = precise_dot(w, slack) / program.tasks
     system = _linearize_conditions(program, state, mu)
     # Predictor: the step to mu = 0 shows by how much mu can fall. Corrector: mu falls by the
     # cube of that, and the predictor's second-order error dw ds is compensated.
     dw, ds, _, _ = _solve_newton_system(program, state, system, jnp.zeros_like(w))
     length = jnp.minimum(max_step(w, dw), max_step(slack, ds))
-    mu_predicted = precise_dot(w + length * dw, slack + length * ds) / program.count
+    mu_predicted = precise_dot(w + length * dw, slack + length * ds) / program.tasks
     target = ((mu_predicted / mu) ** 3 * mu - dw * ds) / w
     dw, ds, dy, dlevel = _solve_newton_system(program, state, system, target)
     length = jnp.minimum(max_step(w, dw, jnp.inf), max_step(slack, ds, jnp.inf))
