@@ -87,6 +87,8 @@ def differentiate_losses(
       >>> print(losses, pullback.jacobian()["p"], pullback.task_specific(jnp.ones(2))["s"])
       [ 9. 18.] [ 6. 12.] 9.0
     """
+    # Stage 1, params -> features, and stage 2, features -> losses. Each `vjp` runs its stage
+    # forward once; every call of the function that it returns is one backward pass.
     features, params_vjp, features_aux = jax.vjp(represent, params, has_aux=True)
     losses, heads_vjp, losses_aux = jax.vjp(head_losses, params, features, has_aux=True)
     # A loss depends on its own task's features only, so the cotangent of the features of task t
@@ -94,6 +96,7 @@ def differentiate_losses(
     feature_gradients = heads_vjp(jnp.ones_like(losses))[1]
 
     def gradient(w: Weights) -> Params:
+        # By the chain rule the gradient is the heads' own part plus that through the features.
         direct, cotangent = heads_vjp(w)
         return reduce(jax.tree.map(jnp.add, direct, params_vjp(cotangent)[0]))
 
@@ -108,6 +111,7 @@ def differentiate_losses(
         gradient=gradient,
         shared=lambda w: reduce(local_shared(w)),
         task_specific=lambda w: reduce(partition_params(local_gradient(w), shared)[1]),
+        # Row t is the gradient for the weights e_t, the t-th unit vector.
         jacobian=lambda: reduce(_map_rows(local_shared, jnp.eye(len(tasks), dtype=losses.dtype))),
         feature_gram=lambda: reduce(_feature_gramian(features, feature_gradients, tasks)),
     )
@@ -169,6 +173,7 @@ def _feature_gramian(
             "alone."
         )
     rows = [feature_gradients[t] for t in tasks]
+    # G_ij = <g_i, g_j> with the gradients at the features, summed over the batch axis as well.
     return gramian(jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows))
 
 
@@ -191,6 +196,7 @@ def gramian(rows: PyTree[Array]) -> Float[Array, "t t"]:
         flat = leaf.reshape(len(leaf), -1).astype(jnp.promote_types(leaf.dtype, jnp.float32))
         return precise_dot(flat, flat.T)
 
+    # G = J J^T is a sum over the leaves, since each holds some of J's columns.
     leaves = jax.tree.leaves(rows)
     if not leaves:
         raise ValueError("The tasks share no parameters, so their gradients cannot be balanced.")

@@ -80,6 +80,8 @@ def _hash_batch(batch: Batch, modalities: Mapping[str, Modality]) -> UInt64[np.n
         # Presence and length count too: zeros are values as well.
         sizes = present.astype(np.int64) if lengths is None else present * (1 + lengths.astype(int))
         words = np.concatenate([words, sizes[:, None].astype(np.uint64)], axis=1)
+        # Multilinear hashing modulo 2^64: sum_i word_i a_i with fixed random odd a_i. Odd numbers
+        # are invertible, so that a change of a single word always changes the sum.
         total += words @ _draw_odd_numbers(number, words.shape[1])
     return total
 

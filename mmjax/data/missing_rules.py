@@ -64,6 +64,7 @@ def keep_pattern(
     is_possible = np.any(
         [x[:, None] & in_pattern[m][None] for m, x in batch.present.items()], axis=0
     )
+    # Inverse transform sampling over the patterns that leave the example a modality.
     bounds = np.cumsum(is_possible * np.array(shares)[None], axis=1)  # [b p]
     chosen = _choose_pattern(bounds, draw("pattern"))
     has_pattern = bounds[:, -1] > 0

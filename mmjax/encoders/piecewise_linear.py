@@ -93,8 +93,10 @@ def compute_bin_edges(x: Num[np.ndarray, "n d"], bins: int) -> tuple[tuple[float
         raise ValueError(f"bins={bins} of an array {x.shape}: give examples [n d] and bins over 0.")
     edges = []
     for column in np.asarray(x, np.float64).T:
+        # Bins with equally many training examples.
         quantiles = np.quantile(column, np.linspace(0, 1, bins + 1))
         spread = quantiles[-1] - quantiles[0]
+        # Equal quantiles, of values that occur often, would make bins of width 0.
         keep = [quantiles[0]]
         for quantile in quantiles[1:]:
             if quantile - keep[-1] > _CLOSEST * spread:
@@ -123,5 +125,6 @@ def encode_piecewise_linearly(
         start[i, :count], size[i, :count] = row[:-1], np.diff(row)
         high[i, :count] = 1.0
         low[i, 0], high[i, count - 1] = -np.inf, np.inf
+    # (x - b_i) / (b_{i+1} - b_i): 0 before a bin, 1 beyond it, linear inside.
     share = (x[:, :, None] - start[None].astype(x.dtype)) / size[None].astype(x.dtype)
     return jnp.clip(share, low[None].astype(x.dtype), high[None].astype(x.dtype))

@@ -79,6 +79,7 @@ class _ResidualBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "c h w b"]) -> Float[Array, "o h w b"]:
         """Maps [c h w b] to [width h w b]."""
+        # Pre-activation: norm and ReLU come before each convolution, and the shortcut has neither.
         y = nn.relu(GroupNorm(name="norm_0")(x))
         y = nn.relu(GroupNorm(name="norm_1")(Conv(self.width, name="conv_0")(y)))
         y = Conv(self.width, name="conv_1")(y)

@@ -96,11 +96,13 @@ class Bottleneck(nn.Module):
                 outputs[m] = layer(t, train=train)
                 continue
             bottleneck = Tokens(shared, jnp.ones(shared.shape[:2], bool))
+            # [z_m'; z_shared_m'] = layer_m([z_m; z_shared]), section 3.3 of the paper.
             values = layer(concatenate_tokens([t, bottleneck]), train=train).values
             n = t.values.shape[1]
             outputs[m] = Tokens(values[:, :n], t.mask)
             shared_outputs.append(values[:, n:])
         if shared_outputs:
+            # The shared tokens become the mean of what the modalities made of them.
             present = jnp.stack([t.mask.any(axis=1) for t in x.values()])
             shared = mean_over_present(jnp.stack(shared_outputs), present)
         return outputs, shared

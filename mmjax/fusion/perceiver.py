@@ -61,9 +61,11 @@ class Perceiver(nn.Module):
         values = jnp.broadcast_to(learned, (size, *learned.shape)).astype(context.values.dtype)
         x = Tokens(values, jnp.ones((size, self.latents), bool))
         for i in range(self.rounds):
+            # The cost of attention to n tokens is latents times n, not n^2.
             cross = TransformerLayer(self.heads, dropout=self.dropout, name=f"look_{i}")
             latent = TransformerStack(
                 self.layers, self.heads, dropout=self.dropout, name=f"think_{i}"
             )
             x = latent(cross(x, context, train=train), train=train)
+        # The latents exist without any input, so that an empty example needs zeros explicitly.
         return jnp.where(context.mask.any(axis=1)[:, None], pool(x).values, 0)

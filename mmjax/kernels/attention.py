@@ -135,6 +135,7 @@ def dot_general_2d(
       [... n...].
     """
     (contracted, _), _ = axes
+    # A product of two matrices is faster on CPU than one with several axes on either side.
     outer, inner = x.shape[: -len(contracted)], math.prod(kernel.shape[: len(contracted)])
     y = jax.lax.dot_general(
         x.reshape(-1, inner), kernel.reshape(inner, -1), (((1,), (0,)), ((), ())), **options
@@ -148,6 +149,7 @@ def sinusoidal_positions(count: int, width: int) -> Float[Array, "{count} {width
     Source: Vaswani et al., NeurIPS 2017, section 3.5, with all sines before all cosines.
     """
     half = (width + 1) // 2
+    # Wavelengths grow geometrically from 2 pi toward 10000 * 2 pi; sines first, then cosines.
     rates = 10000.0 ** (-jnp.arange(half) / half)
     angles = jnp.arange(count)[:, None] * rates[None, :]
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=1)[:, :width]

@@ -106,6 +106,8 @@ def _inverse_cholesky(x: Float[Array, "d d"]) -> Float[Array, "d d"]:
 def _inverse_cholesky_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     (x,), (dX,) = primals, tangents
     L_inverse = inverse_cholesky(x)
+    # With X = L L^T: dL = L phi(L^-1 dX L^-T), where phi takes the lower triangle with half the
+    # diagonal. So d(L^-1) = -L^-1 dL L^-1 = -phi L^-1.
     inner = precise_dot(precise_dot(L_inverse, (dX + dX.T) / 2), L_inverse.T)
     phi = jnp.tril(inner) - jnp.diag(jnp.diag(inner)) / 2
     return L_inverse, -precise_dot(phi, L_inverse)

@@ -46,6 +46,7 @@ def _add_shifts(x: Array, *, size: int, axis: int, into: int) -> Array:
     shape[axis] += size - 1
     total = jnp.zeros(shape, x.dtype)
     for i, copy in enumerate(copies):
+        # The transpose of taking the i-th window is adding to it.
         window = jax.lax.slice_in_dim(total, i, i + length, axis=axis)
         total = jax.lax.dynamic_update_slice_in_dim(total, window + copy, i, axis)
     return total

@@ -33,6 +33,8 @@ def pcgrad_weights(
     gram: Float[Array, "t t"], *, key: Key[Array, ""], labeled: Bool[Array, " t"]
 ) -> Float[Array, " t"]:
     """Returns the weights of the tasks' gradients in the sum of the projected gradients."""
+    # Gradient i as coefficients of all gradients, g_i = sum_k c_k g_k, with c = e_i at first. In
+    # them, g_i . g_j = (c G)_j, and g_i <- g_i - (g_i . g_j) / |g_j|^2 g_j lowers c_j alone.
     t = len(gram)
 
     def project(carry, j):

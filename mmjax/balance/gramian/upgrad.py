@@ -94,6 +94,8 @@ def upgrad_weights(
     # A zero gradient, whose norm counts as 1, gets nothing: what the solver leaves in its row,
     # about 1e-6, would be large beside short gradients.
     multipliers = jnp.where(nonzero[:, None], multipliers, 0.0)
+    # The projection of u_i is u_i + sum_j v_ij u_j. That of g_i is |g_i| times as long, since the
+    # cone contains all multiples of its vectors.
     lengths = jnp.where(labeled, norms, 0.0)
     projections = jnp.eye(len(gram), dtype=gram.dtype) + multipliers
     return precise_dot(lengths / jnp.maximum(labeled.sum(), 1), projections) / norms

@@ -64,16 +64,22 @@ def famo(
         return FamoState(zeros, optimizer.init(zeros), least)
 
     def update(losses, pullback, state, *, key, labeled):
+        # With z = softmax(logits), the update descends sum_t z_t log(L_t - b_t). The gradient of
+        # that log is 1 / (L_t - b_t) times the task's, so the weights are proportional to z_t /
+        # (L_t - b_t). Subtracting the logs from the logits normalizes them to sum to 1 without
+        # dividing by a loss.
         w = masked_softmax(state.logits - jnp.log(clip_to_positive(losses - state.bounds)), labeled)
         return pullback(w), w, state
 
     def after(state, before, after, *, labeled):
+        # The relative improvement of each loss in this step, log L_t before - log L_t after.
         fall = jnp.log(clip_to_positive(before - state.bounds)) - jnp.log(
             clip_to_positive(after - state.bounds)
         )
         z = masked_softmax(state.logits, labeled)
         # The Jacobian of the softmax z, times the fall of the log losses.
         gradient = z * (fall - jnp.where(labeled, z * fall, 0).sum())
+        # Descending along it lowers the logits of the tasks that improved more than the average.
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.logits)
         new = FamoState(state.logits + updates, opt_state, state.bounds)
         return keep_unlabeled_entries(new, state, labeled)

@@ -64,6 +64,7 @@ def resize_nearest(
       [[[4]]]
     """
     size = images.shape[1]
+    # floor((i + 1/2) size / side) in integers: the source pixel below the center of the new one.
     source = (2 * np.arange(side) + 1) * size // (2 * side)
     return images[:, source[:, None], source[None]]
 
