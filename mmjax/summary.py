@@ -90,6 +90,7 @@ def summarize_experiment(experiment: Experiment) -> Summary:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         rows, notes = summarize_model(e.model, batch)
+        # Only shapes: neither parameters nor optimizer state are allocated.
         state = jax.eval_shape(start, batch, make_key_shape())
         operations = count_flops(step, state, batch)
     training = _make_total_row(
@@ -123,6 +124,7 @@ def summarize_model(model: Model, batch: Batch) -> Summary:
     rows = [
         _make_row(part_calls, params, operations, batch.size) for part_calls in calls_of.values()
     ]
+    # Objectives train with the model, but a prediction does not run them.
     objectives = [r for r in rows if r.part.startswith("auxiliary.")]
     parts = [r for r in rows if not r.part.startswith("auxiliary.")]
     # Tokens for missing modalities, and the means of late fusion, belong to the model itself.

@@ -107,6 +107,7 @@ def sum_pair_losses(
         a, b = whole_batch[m], whole_batch[n]
         both = a.present & b.present
         present = (both, both) if together else (a.present, b.present)
+        # Statistics of a single example (covariances, distances between examples) do not exist.
         enough = (present[0].sum() >= 2) & (present[1].sum() >= 2)
         losses.append(jnp.where(enough, loss(a.values, b.values, *present), 0))
         counts.append(enough.astype(jnp.float32))

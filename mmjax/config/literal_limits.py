@@ -16,6 +16,7 @@ def check_literal(value: Any, depth: int = 0) -> None:
     """Refuses literals that cannot be stored, shown or computed with."""
     if depth > MAX_DEPTH:
         raise ConfigError(f"the value is nested too deeply; {MAX_DEPTH} levels are the most.")
+    # Formatting a whole number takes quadratic time in its digits.
     if isinstance(value, int) and value.bit_length() > _MAX_BITS:
         raise ConfigError(
             f"the value has a number of {value.bit_length()} bits, which is too large."

@@ -121,6 +121,8 @@ def _convert_node(node: ast.expr, annotation: Any, depth: int = 0) -> Any:
 
 def _get_element_annotation(annotation: Any, key: Any) -> Any:
     """Returns the annotation of a container's element, or its own if it is not a container's."""
+    # An optional container, such as `list[int] | None`, has one kind of element; with several kinds
+    # of containers the element may be of any kind.
     inner = [
         type_hints.get_element_annotation(m, key)
         for m in type_hints.list_union_members(annotation)
@@ -131,6 +133,7 @@ def _get_element_annotation(annotation: Any, key: Any) -> Any:
 
 def _evaluate_literal(node: ast.expr) -> Any:
     try:
+        # Evaluates constants only: no name is looked up, and nothing is called.
         value = ast.literal_eval(node)
     except (ValueError, TypeError):
         raise ConfigError(
@@ -162,6 +165,8 @@ def _make_call(node: ast.Call, depth: int) -> fdl.Buildable:
         raise ConfigError(
             f"cannot read {_format_source(node)!r}: write the arguments out, without *."
         )
+    # Positional arguments get the annotations in the order of the parameters, further ones that of
+    # `*args`.
     known = _list_parameters(name, function)
     kinds = [parameter.annotation for parameter in known.values()]
     kinds += [

@@ -92,6 +92,7 @@ def _find_nearest_names(word: str, valid: Iterable[str], count: int = 3) -> list
     """Returns the valid names closest to a misspelled one, those with the same last part first."""
     valid = sorted(set(valid))
     last = word.lower().rpartition(".")[2]
+    # The right name in the wrong package is a better guess than a similar spelling.
     same_end = [v for v in valid if v.lower().rpartition(".")[2] == last]
     lower = [v.lower() for v in valid]
     close = difflib.get_close_matches(word.lower(), lower, n=count, cutoff=0.6)
@@ -168,6 +169,7 @@ def _find_in_blocks(name: str) -> Any:
     for block, module in _iterate_blocks():
         if name in _list_public_names(module):
             members[f"{block}.{name}"] = vars(module)[name]
+    # A name that several packages have, for different things, must be written with its package.
     if len(set(map(id, members.values()))) > 1:
         raise ConfigError(f"'{name}' is ambiguous: write one of {list(members)}.")
     return next(iter(members.values()), None)

@@ -65,6 +65,8 @@ class DeepSetsEncoder(nn.Module):
                 "give scalars a last axis of 1."
             )
         x, mask = mask_padding(x, length)
+        # rho(pool_i phi(x_i)) with phi = `each` and rho = `together`, equal for every order of
+        # elements.
         x = jnp.where(mask[:, :, None], self.layers("each", self.each, x, train=train), 0)
         # φ ends in ReLU, so the zeros of the padding never exceed the maximum of real elements.
         pooled = {

@@ -109,6 +109,7 @@ class CrossModal(nn.Module):
                 for s, context in inputs.items()
                 if s != m
             ]
+            # With a single modality there is nothing to attend to, so it keeps its own tokens.
             side_by_side = jnp.concatenate(attended or [x.values], axis=-1)
             memory = self.stack(f"memory_{m}")(Tokens(side_by_side, x.mask), train=train)
             results.append(pool(memory).values)

@@ -44,6 +44,7 @@ class Standardization(NamedTuple):
         values = values[np.isfinite(values).reshape(len(values), -1).all(axis=1)]
         if not len(values):
             values = np.zeros((1, *targets.shape[1:]))
+        # A constant target has deviation 0 and stays in its unit.
         deviation = values.std(axis=0)
         facts = {"mean": values.mean(axis=0), "scale": np.where(deviation > 0, deviation, 1.0)}
         facts = {n: tuple(x.tolist()) if x.ndim else float(x) for n, x in facts.items()}
@@ -63,6 +64,7 @@ def read_training_targets(source: Source, task: str) -> Shaped[np.ndarray, "n ..
     """Reads the targets of a source's labeled examples; a source on disk is read only once."""
     if isinstance(source, Arrays):
         return _select_labeled(source.batch, task)
+    # An id is unique only while its object lives, so the entry goes with the source.
     key = (id(source), task)
     if key not in _CACHE:
         parts = []

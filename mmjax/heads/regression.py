@@ -92,6 +92,7 @@ class Regression(nn.Module):
         self, prediction: Float[Array, "*k"], target: Num[Array, "*k"]
     ) -> Float[Array, ""]:
         """Computes the loss of one example, on standardized values."""
+        # In standard deviations, so that the loss does not depend on the unit of the target.
         values = self.standardize(prediction), self.standardize(target)
         return jax.vmap(self.loss)(*values).mean() if self.shape else self.loss(*values)
 

@@ -82,6 +82,7 @@ class _SortedWriter(writer.ExampleWriter):
 
 
 def _sort_features(example: bytes) -> bytes:
+    # Maps of protocol buffers have no order; sorted keys make the files reproducible byte for byte.
     return tf_example_pb2.Example.FromString(example).SerializeToString(deterministic=True)
 
 
@@ -124,6 +125,8 @@ def prepare_dataset(
     folder = Path(builder.data_dir).parent
     trust.check_may_prepare_data(builder.name, folder)
     with lock_data_folder(folder, f"it prepares {builder.info.full_name}"):
+        # Under the lock nobody else prepares here: incomplete folders are those of killed
+        # processes.
         _remove_leftovers(folder)
         with _silence_tfds():
             builder = _make_builder(kind, config, data_dir)
