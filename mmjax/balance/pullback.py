@@ -87,8 +87,6 @@ def differentiate_losses(
       >>> print(losses, pullback.jacobian()["p"], pullback.task_specific(jnp.ones(2))["s"])
       [ 9. 18.] [ 6. 12.] 9.0
     """
-    # Stage 1, params -> features, and stage 2, features -> losses. Each `vjp` runs its stage
-    # forward once; every call of the function that it returns is one backward pass.
     features, params_vjp, features_aux = jax.vjp(represent, params, has_aux=True)
     losses, heads_vjp, losses_aux = jax.vjp(head_losses, params, features, has_aux=True)
     # A loss depends on its own task's features only, so the cotangent of the features of task t

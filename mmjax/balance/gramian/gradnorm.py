@@ -39,14 +39,14 @@ def gradnorm(
     sum to T.
 
     A task's initial loss is its first positive one; until then its relative loss is 1. A task
-    without labels keeps its weight, and the sum of the other weights stays.
+    without labels keeps its weight, and so does the sum of the others.
 
     Args:
       alpha: how strongly tasks that lag are accelerated; 0 makes all norms equal.
       optimizer: what learns the weights; by default `optax.adam(0.025)`.
       wrt: see `from_gram`. The paper takes the kernel of the last shared layer, such as
         ("sharing/*/kernel",), which saves the backward pass below it.
-      weigh_heads: see `from_gram`; true by default, since this is a weighting of the losses.
+      weigh_heads: see `from_gram`; true by default, since the method weighs losses.
       rescale: see `from_gram`.
 
     Source: Chen et al., ICML 2018 (arXiv:1711.02257), algorithm 1.
@@ -74,14 +74,12 @@ def gradnorm(
     def weights(gram, losses, state, *, key, labeled):
         losses = losses.astype(jnp.float32)
         initial = jnp.where(labeled & (state.initial <= 0), losses, state.initial)
-        # n_t = |g_t|. Rounding can make a diagonal entry of the Gramian negative.
         norms = jnp.sqrt(jnp.maximum(jnp.diag(gram), 0.0))
         gradient = _weight_gradient(
             state.weights, norms, _relative_losses(losses, initial, labeled) ** alpha, labeled
         )
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.weights)
-        moved = _move_weights(state.weights, updates, labeled)
-        new = GradNormState(moved, initial, opt_state)
+        new = GradNormState(_move_weights(state.weights, updates, labeled), initial, opt_state)
         return state.weights, keep_unlabeled_entries(new, state, labeled)
 
     return from_stateful_gram(init, weights, wrt=wrt, weigh_heads=weigh_heads, rescale=rescale)

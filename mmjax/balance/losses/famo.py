@@ -64,15 +64,11 @@ def famo(
         return FamoState(zeros, optimizer.init(zeros), least)
 
     def update(losses, pullback, state, *, key, labeled):
-        # With z = softmax(logits), the update descends sum_t z_t log(L_t - b_t). The gradient of
-        # that log is 1 / (L_t - b_t) times the task's, so the weights are proportional to z_t /
-        # (L_t - b_t). Subtracting the logs from the logits normalizes them to sum to 1 without
-        # dividing by a loss.
+        # The gradient of sum_t z_t log(L_t - b_t) weighs tasks by z_t / (L_t - b_t).
         w = masked_softmax(state.logits - jnp.log(clip_to_positive(losses - state.bounds)), labeled)
         return pullback(w), w, state
 
     def after(state, before, after, *, labeled):
-        # The relative improvement of each loss in this step, log L_t before - log L_t after.
         fall = jnp.log(clip_to_positive(before - state.bounds)) - jnp.log(
             clip_to_positive(after - state.bounds)
         )
