@@ -24,7 +24,7 @@ def info_nce(
     temperature: float | Float[Array, ""] = 0.07,
     gather: Gather = identity,
 ) -> Sums:
-    """Computes the sum of InfoNCE over the examples that have both, Σ_i ½(ℓ(a_i, b) + ℓ(b_i, a)).
+    """Sums InfoNCE over the examples that have both modalities, Σ_i ½(ℓ(a_i, b) + ℓ(b_i, a)).
 
     ℓ(q_i, k) = log Σ_j exp(s_ij) - s_ii with s_ij = cos(q_i, k_j) / τ, at least 0: the
     cross-entropy of finding the key of the same example among n. So log n - E ℓ is a lower bound of

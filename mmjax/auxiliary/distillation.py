@@ -36,7 +36,7 @@ class Teacher:
 
     @property
     def all_variables(self) -> Variables:
-        """Parameters and other variables, as `Model.apply` takes them."""
+        """The parameters and other variables, as `Model.apply` takes them."""
         return {"params": self.params, **self.variables}
 
 

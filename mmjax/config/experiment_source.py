@@ -91,7 +91,7 @@ def load_source(target: str) -> ExperimentSource:
 
 
 def import_file(path: Path) -> ModuleType:
-    """Runs a file as a module; as under `python FILE`, it may import what lies beside it."""
+    """Runs a file as a module that may import its neighbors, as under `python FILE`."""
     if not path.is_file():
         raise ConfigError(f"the file {path} does not exist.")
     name = f"{FILE_MODULE_PREFIX}{path.stem}"

@@ -149,7 +149,7 @@ def _evaluate_literal(node: ast.expr) -> Any:
 
 
 def _resolve_nested_name(name: str, annotation: Any) -> Any:
-    """Returns what a name inside of a call or a container stands for."""
+    """Returns the object that a name inside a call or a container refers to."""
     if (
         ":" in name
         and annotation not in (Any, object)

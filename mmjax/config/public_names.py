@@ -79,7 +79,7 @@ def is_public_name(name: str) -> bool:
 
 
 def format_public_name(value: Any) -> str:
-    """Returns the name by which a user would write a callable, or its own name."""
+    """Returns the name that a user would write for a callable, or its own name."""
     name = getattr(value, "__name__", None) or repr(value)
     # A library may export a function of a private module under its own name.
     for prefix, module in _LIBRARY_MODULES.items():
@@ -110,7 +110,7 @@ def did_you_mean(word: str, valid: Iterable[str]) -> str:
 
 
 def _import_name(module: str, name: str) -> Any:
-    """Imports what the user typed as `module:name`."""
+    """Imports the object that the user named as `module:name`."""
     try:
         value: Any = importlib.import_module(module)
     except ImportError as error:
@@ -124,7 +124,7 @@ def _import_name(module: str, name: str) -> Any:
 
 
 def _look_up(name: str) -> Any:
-    """Returns what a bare or dotted name stands for; None if nothing."""
+    """Returns the object that a bare or dotted name refers to; None if it is unknown."""
     head, _, rest = name.rpartition(".")
     module = _find_namespace(head)
     if module is None:

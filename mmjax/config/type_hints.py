@@ -58,7 +58,7 @@ def resolve_annotations(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def is_container_type(annotation: Any) -> bool:
-    """Checks whether an annotation is that of a list, tuple, dict or other container."""
+    """Checks whether an annotation is a list, tuple, dict or other container."""
     kind = typing.get_origin(annotation) or annotation
     return (
         isinstance(kind, type)
@@ -102,7 +102,7 @@ def format_type(annotation: Any) -> str:
 
 
 def _format_union(members: tuple[Any, ...]) -> str:
-    """Formats a union; if it has float, other numbers and arrays are left out as obvious."""
+    """Formats a union; beside float, other numbers and arrays are omitted as obvious."""
     names = list(dict.fromkeys(map(format_type, members)))
     if "float" in names:
         names = [name for name in names if name in ("float", "str", "None", "Callable")]
@@ -118,7 +118,7 @@ def make_default(factory: Callable[[], Any]) -> Any:
 
 
 def expand_default(value: Any) -> Any:
-    """Converts a data class instance to the call that would make it, so that its fields show."""
+    """Converts a data class instance to the call that makes it, which shows its fields."""
     if isinstance(value, fdl.Buildable | type) or not dataclasses.is_dataclass(value):
         return value
     return fdl.Config(type(value), **find_changed_fields(value))

@@ -138,7 +138,7 @@ def gaussian_noise(scale: float) -> Augment:
 
 
 def chain(*augments: Augment) -> Augment:
-    """Applies several augmentations in turn, each with its own key.
+    """Applies several augmentations one after the other, each with its own key.
 
     Example:
       >>> augment = chain(shift_and_crop(pixels=2), gaussian_noise(scale=0.1))
@@ -191,7 +191,7 @@ def make_example_augmentation(
 
 
 def _augment_input(augment: Augment, key: Key[Array, ""], modality: str, example: Batch) -> Any:
-    """Augments an input, except for what is absent or padding."""
+    """Augments an input; absent values and padding stay as they are."""
     x, length = example.inputs[modality], example.lengths.get(modality)
     return _replace_real_values(modality, augment(key, x, length), x, example, length)
 

@@ -75,7 +75,7 @@ def keep_pattern(
 def _choose_pattern(
     bounds: Float[np.ndarray, "b p"], draws: Float[np.ndarray, " b"]
 ) -> Int[np.ndarray, " b"]:
-    """Chooses the first interval whose upper bound lies above the draw; never an empty one."""
+    """Chooses the first interval whose upper bound is above the draw; never an empty interval."""
     total = bounds[:, -1:]
     # `bounds == total` has an answer even if rounding lifts the scaled draw to the total.
     return np.argmax((bounds > draws[:, None] * total) | (bounds == total), axis=1)

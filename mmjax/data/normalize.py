@@ -140,7 +140,7 @@ def _count_features(spec: Modality) -> int:
 def make_validity_mask(
     present: Bool[np.ndarray, " b"], lengths: Int[np.ndarray, " b"] | None, spec: Modality
 ) -> Bool[np.ndarray, "..."]:
-    """Marks what is neither missing nor padding: [b], or [b time] for a sequence.
+    """Marks valid entries, neither missing nor padding: [b], or [b time] for a sequence.
 
     Example:
       >>> present, lengths = np.array([True, False]), np.array([2, 3])
@@ -155,7 +155,7 @@ def make_validity_mask(
 def standardize_batch(
     batch: Batch, modalities: Mapping[str, Modality], scales: Mapping[str, Scale]
 ) -> Batch:
-    """Standardizes the modalities that have a scale; what is missing or padding becomes 0.
+    """Standardizes the modalities that have a scale; missing values and padding become 0.
 
     Means are subtracted in double precision, before the numbers become float32.
     """

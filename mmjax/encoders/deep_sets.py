@@ -52,7 +52,7 @@ class DeepSetsEncoder(nn.Module):
     def __call__(
         self, x: Num[Array, "b ..."], length: Int[Array, " b"] | None = None, *, train: bool
     ) -> Tokens:
-        """Maps sets [b n d], of which the first `length` elements count (None: all), to one token.
+        """Maps the first `length` elements (None: all) of sets [b n d] to one token.
 
         An empty set gives zeros.
 

@@ -15,7 +15,7 @@ _CLOSEST = 1e-6  # edges of one feature that are closer, against its spread, are
 
 
 class PiecewiseLinearEncoder(nn.Module):
-    """Embeds every number as ReLU(W e + v), where e says how much of each bin it has passed.
+    """Embeds every number as ReLU(W e + v), where e is the share of each bin below the number.
 
     A bin that lies below the number is 1 in e, one above it 0, and the bin that holds it the share
     that it has passed. Below the first edge and above the last one, e continues linearly. The edges

@@ -100,7 +100,7 @@ class RecurrentEncoder(nn.Module):
 
 
 class _RecurrentLayer(nn.Module):
-    """One layer in one direction. `reverse` reads from each sequence's own end to its start."""
+    """One layer in one direction; `reverse` reads each sequence from its own end to its start."""
 
     cell: Cell
     width: int

@@ -15,7 +15,7 @@ from mmjax.types import Tokens
 
 
 class TemporalConvEncoder(nn.Module):
-    """Residual blocks of causal convolutions over time, whose dilation doubles from block to block.
+    """Residual blocks of causal convolutions over time; each block doubles the dilation.
 
     With L blocks an output sees the last 1 + 2 (kernel - 1) (2^L - 1) steps.
 

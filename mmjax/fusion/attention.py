@@ -12,8 +12,8 @@ from mmjax.types import Tokens
 class AttentionPool(nn.Module):
     """Attention of a learned query q to the present modalities: Σ_m softmax_m(q·K x_m / √d) V x_m.
 
-    Each x_m is the tanh of the modality's projected mean token; the bias of the projection says
-    which modality it is. Without any modality the result is zeros.
+    Each x_m is the tanh of the modality's projected mean token; the bias of the projection
+    identifies the modality. Without any modality the result is zeros.
 
     Attributes:
       width: size of the result.

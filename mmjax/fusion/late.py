@@ -9,7 +9,7 @@ from mmjax.types import Branches, Tokens
 
 
 class Late(nn.Module):
-    """Dense + ReLU per modality, and the weights with which their predictions are averaged.
+    """Dense + ReLU per modality, and the weights that average the modalities' predictions.
 
     An example without any modality has weights of zero.
 

@@ -43,7 +43,7 @@ def pool_modalities(tokens: dict[str, Tokens]) -> dict[str, Pooled]:
 def project_modalities(pooled: dict[str, Pooled], width: int) -> dict[str, Pooled]:
     """Projects each modality to one width by a Dense layer `project_M`; zeros if it is absent.
 
-    For a compact method.
+    To be called in a compact method.
     """
     projected = {}
     for m, (values, present) in pooled.items():

@@ -11,7 +11,7 @@ from mmjax.types import Tokens
 def embed_modalities(tokens: dict[str, Tokens], width: int) -> dict[str, Tokens]:
     """Projects each modality's tokens to one width, in the order of the names.
 
-    The projection's bias says which modality a token is of. For a compact method.
+    The projection's bias identifies the modality of a token. To be called in a compact method.
     """
     dense = functools.partial(nn.Dense, width, dot_general=dot_general_2d)
     # Masked before the projection, since NaN times 0 in its gradient would be NaN.

@@ -17,7 +17,7 @@ from mmjax.types import Tokens
 class EarlyTransformer(nn.Module):
     """One transformer over the tokens of all modalities, then their mean.
 
-    Each modality's tokens are projected to one width; the bias says which modality they are of.
+    Each modality's tokens are projected to one width; the bias identifies the modality.
 
     Attributes:
       width: size of tokens and result.

@@ -119,7 +119,7 @@ class Depth(nn.Module):
 
     @nn.nowrap
     def learn_from_labels(self, targets: Float[np.ndarray, "n h w"]) -> "Depth":
-        """Returns the head with the mean and scale of the measured pixels where it has none."""
+        """Returns the head with its missing mean or scale set to that of the measured pixels."""
         return self.clone(**self.units.fill_in(self.mean, self.scale, targets[targets > 0]))
 
     @nn.nowrap

@@ -22,14 +22,14 @@ _CACHE: dict[tuple[int, str], np.ndarray] = {}
 
 
 class Standardization(NamedTuple):
-    """Mean and standard deviation by which a head standardizes its targets."""
+    """The mean and standard deviation with which a head standardizes its targets."""
 
     mean: Any
     scale: Any
 
     @classmethod
     def of(cls, mean: Any, scale: Any) -> "Standardization":
-        """Makes it from attributes, of which None is a mean of 0 or a scale of 1."""
+        """Makes it from a head's attributes; None becomes a mean of 0 or a scale of 1."""
         return cls(0.0 if mean is None else mean, 1.0 if scale is None else scale)
 
     @staticmethod

@@ -118,7 +118,7 @@ class Regression(nn.Module):
 
     @nn.nowrap
     def learn_from_labels(self, targets: Num[np.ndarray, "n *k"]) -> "Regression":
-        """Returns the head with the mean and scale of the training targets where it has none."""
+        """Returns the head with its missing mean or scale set to that of the training targets."""
         return self.clone(**self.units.fill_in(self.mean, self.scale, targets))
 
     @nn.nowrap

@@ -122,6 +122,6 @@ def _turn_gradient(
 
 
 def _sine(cosine: Float[Array, ""]) -> Float[Array, ""]:
-    """Returns the sine; 0 if it is below 1/1000, where it is the root of rounding errors."""
+    """Returns the sine; 0 if it is below 1/1000, where rounding errors dominate."""
     square = 1 - cosine**2
     return jnp.sqrt(jnp.where(square > 1e-6, square, 0.0))

@@ -9,9 +9,10 @@ from mmjax.kernels.linear_algebra import precise_dot
 
 
 def pcgrad(*, wrt: Wrt = "params", weigh_heads: bool = False, rescale: bool = False) -> Balancer:
-    """Sums the gradients after each has lost, in random order, its components against the others.
+    """Sums the gradients after projecting each, in random order, off those that it conflicts with.
 
-    It computes with coefficients of the gradients, at no cost that grows with the parameters.
+    It computes with coefficients of the gradients, so that its cost does not grow with the
+    parameters.
 
     Source: Yu et al., NeurIPS 2020 (arXiv:2001.06782), algorithm 1.
 

@@ -20,7 +20,7 @@ def krum(
     weigh_heads: bool = False,
     rescale: bool = False,
 ) -> Balancer:
-    """Averages the gradients that are nearest to their neighbors.
+    """Averages the gradients that are closest to their neighbors.
 
     The score of a gradient is the sum of its squared distances to the T - byzantine - 2 others
     nearest to it; the gradients with the lowest scores are selected. Gradients with equal scores up
@@ -166,7 +166,7 @@ def _average_trimmed(rows: Array, labeled: Bool[Array, " t"], trim: int) -> Arra
 
 
 def _rank_entries(rows: Array, labeled: Bool[Array, " t"]) -> Array:
-    """Counts the labeled rows with a smaller entry in the same place; of equals the first is less.
+    """Counts the labeled rows with a smaller entry in the same place; ties are broken by index.
 
     It compares all pairs, which for few rows takes a tenth of the time of XLA's sort on CPU.
     """

@@ -26,7 +26,7 @@ def upgrad(
     No loss increases to first order, and a longer gradient has more influence.
 
     Args:
-      ridge: what is added to the Gramian's diagonal, in units of its trace. The paper has none; its
+      ridge: number added to the Gramian's diagonal, in units of its trace. The paper has none; its
         library, TorchJD, adds 1e-4 for its solver, which makes its projections slightly inexact.
       wrt: see `from_gram`.
       weigh_heads: see `from_gram`.

@@ -191,5 +191,5 @@ def _step_if_finite(
 
 
 def newton_ridge(a: Float[Array, "t t"]) -> Float[Array, ""]:
-    """Returns what makes `a` definite despite rounding, to add to Newton matrices, not to `a`."""
+    """Returns a ridge that keeps Newton matrices definite despite rounding; not to be added to `a`."""
     return 4 * jnp.finfo(a.dtype).eps * jnp.trace(a)

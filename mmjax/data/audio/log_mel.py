@@ -78,7 +78,7 @@ def stft(
 def _make_sparse_filters(
     sample_rate: int, transform: int, mels: int, low: float, high: float
 ) -> "scipy.sparse.csc_array":
-    """Makes sparse filters, whose product is faster and starts no threads."""
+    """Makes sparse filters, which multiply faster and without threads."""
     return scipy.sparse.csc_array(make_mel_filters(sample_rate, transform, mels, low, high))
 
 

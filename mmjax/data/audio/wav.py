@@ -91,7 +91,7 @@ def _decode_wav(content: bytes, name: str) -> tuple[Num[np.ndarray, "time *chann
 
 
 def _check_chunks(content: bytes, name: str) -> None:
-    """Refuses a file that ends inside a chunk, of which SciPy would return the part that exists."""
+    """Refuses a file that ends inside a chunk; SciPy would return the incomplete chunk."""
     order = {b"RIFF": "<", b"RIFX": ">"}.get(content[:4])
     start = 12
     while order and start + 8 <= len(content):

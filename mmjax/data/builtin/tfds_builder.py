@@ -67,7 +67,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
         return _SortedWriter(self.info.file_format)
 
     def _log_download_bytes(self) -> None:
-        """Prints what is prepared, instead of TFDS's line about a download of unknown size."""
+        """Prints the data set's name instead of TFDS's line about a download of unknown size."""
         print_text(f"Preparing {self.info.full_name} in {self.data_dir}", file=sys.stderr)
 
     def _log_download_done(self) -> None:
@@ -105,7 +105,7 @@ def prepare_dataset(
     data_dir: str | os.PathLike[str] | None = None,
     manual_dir: str | os.PathLike[str] | None = None,
 ) -> _BuilderT:
-    """Returns the builder of a data set, whose files are generated if necessary.
+    """Returns the builder of a data set; generates the files if they do not exist.
 
     TFDS writes into a temporary folder and renames it when it is complete, so that an interrupted
     preparation leaves nothing that would be read; its leftovers are removed. If two processes need

@@ -60,7 +60,7 @@ def read_idx(
 
 
 class _IdxError(Exception):
-    """A message that names what is wrong, but not the file."""
+    """An error whose message does not name the file yet."""
 
 
 def _parse_array(
