@@ -94,7 +94,7 @@ def _is_bearable(annotation: Any, value: Any) -> bool:
 
 
 def _accepts_result(annotation: Any, config: fdl.Buildable) -> bool:
-    """Checks whether the annotation accepts the result of a configured call, if classes can tell."""
+    """Checks whether an annotation accepts the result of a call, if classes can tell."""
     result = _find_result_class(config)
     wanted = typing.get_origin(annotation) or annotation
     if wanted is typing.Literal:
