@@ -183,6 +183,7 @@ def _min_column_width(column: Sequence[str], is_words: bool) -> int:
 
 def _format_block(block: _Block, width: int) -> str:
     """Formats cells that fit, with a rule below the header."""
+    # Widths first, then the cells broken to them, line by line.
     cells, words = block
     columns = list(zip(*cells, strict=True))
     widths = [_min_column_width(column, i < words) for i, column in enumerate(columns)]

@@ -76,6 +76,7 @@ class Conv1dEncoder(nn.Module):
             # After ReLU no entry is negative, so a masked zero is never above a real entry.
             x = max_pool_time(jnp.where(mask[:, :, None], x, 0), self.pool)
             x = Dropout(self.dropout)(x, train=train)
+            # A pooled step is real if its first step is: padding comes last.
             mask = mask[:, :: self.pool]
         return Tokens(x, mask) if self.output == "all" else as_one_token(mean_over_time(x, mask))
 

@@ -146,6 +146,7 @@ class _RecurrentLayer(nn.Module):
             )
             return carry, carry[0]
 
+        # All states begin with zeros; the carry's first array is the output.
         start = (jnp.zeros((b, self.width), inputs.dtype),) * self.cell.states
         over_time = (inputs, mask.T)
         carry, outputs = jax.lax.scan(step, start, over_time, reverse=self.reverse)

@@ -83,7 +83,9 @@ def _gru_step(carry: Carry, inputs: Array, recurrent: Array) -> Carry:
     (h,) = carry
     r, z, n = jnp.split(inputs, 3, axis=-1)
     ur, uz, un = jnp.split(recurrent, 3, axis=-1)
+    # Reset and update gates.
     r, z = jax.nn.sigmoid(r + ur), jax.nn.sigmoid(z + uz)
+    # The candidate; r multiplies the recurrent product including its bias c_n.
     n = jnp.tanh(n + r * un)
     return ((1 - z) * n + z * h,)
 
@@ -107,5 +109,6 @@ def lstm() -> Cell:
 def _lstm_step(carry: Carry, inputs: Array, recurrent: Array) -> Carry:
     _, c = carry
     i, f, g, o = jnp.split(inputs + recurrent, 4, axis=-1)
+    # Forget a part of the cell, and add a part of the candidate.
     c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
     return jax.nn.sigmoid(o) * jnp.tanh(c), c

@@ -65,6 +65,7 @@ class ResidualEncoder(nn.Module):
             for i in range(self.blocks):
                 x = _ResidualBlock(width, name=f"block_{stage}_{i}")(x)
         x = nn.relu(GroupNorm(name="norm")(x))
+        # One token per pixel of the last feature map.
         pixels = to_batch_first(x).reshape(x.shape[-1], -1, x.shape[0])
         if self.output == "mean":
             return as_one_token(pixels.mean(axis=1))

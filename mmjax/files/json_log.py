@@ -59,6 +59,7 @@ def read_log(path: Path) -> JsonLog:
 
 
 def _parse_log_record(line: bytes) -> dict[str, Any]:
+    # Lines of older versions have no checksum and are read as they are.
     sealed = _LINE_CHECKSUM.search(line)
     body = line[: sealed.start()] + b"}" if sealed else line
     if sealed and zlib.crc32(body) != int(sealed[1], 16):

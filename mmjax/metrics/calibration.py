@@ -65,6 +65,7 @@ def calibration_error(prediction: Logits, target: Classes, bins: int = 15) -> fl
     logits, classes = flatten_labeled(prediction, target)
     if not len(classes):
         return float("nan")
+    # The confidence is the probability of the predicted class.
     confidence = compute_probabilities(logits).max(axis=-1)
     curve = compute_calibration_curve(confidence, logits.argmax(axis=-1) == classes, bins)
     # ECE = sum_b n_b / n |accuracy_b - confidence_b| over the bins b.

@@ -191,5 +191,5 @@ def _step_if_finite(
 
 
 def newton_ridge(a: Float[Array, "t t"]) -> Float[Array, ""]:
-    """Returns a ridge that keeps Newton matrices definite despite rounding; it is not for `a` itself."""
+    """Returns a ridge that keeps Newton matrices definite despite rounding; not for `a` itself."""
     return 4 * jnp.finfo(a.dtype).eps * jnp.trace(a)

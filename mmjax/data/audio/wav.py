@@ -102,6 +102,7 @@ def _check_chunks(content: bytes, name: str) -> None:
                 f"{name} is not a whole WAV file: it declares {size} bytes of sound, but has "
                 f"{size - (start - len(content))}."
             )
+        # Chunks are padded to an even number of bytes.
         start += size % 2
 
 
@@ -112,5 +113,6 @@ def _scale_to_unit_range(
     if samples.dtype.kind == "f":
         return samples.astype(np.float64)
     bits = 8 * samples.dtype.itemsize
+    # 8-bit samples are unsigned around 128; wider ones are signed around 0.
     middle = 2.0 ** (bits - 1) if samples.dtype.kind == "u" else 0.0
     return (samples - middle) / 2.0 ** (bits - 1)
