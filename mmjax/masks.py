@@ -109,6 +109,7 @@ def pad_ragged(rows: Sequence[Any], shape: tuple[int, ...], dtype: Any) -> np.nd
       >>> pad_ragged([np.array([1, 2, 3]), None, np.array([4])], (3,), np.int32).tolist()
       [[1, 2, 3], [0, 0, 0], [4, 0, 0]]
     """
+    # Missing rows stay zeros, like padding.
     padded = np.zeros((len(rows), *shape), dtype)
     for padded_row, row in zip(padded, rows, strict=True):
         if row is not None:

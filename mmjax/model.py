@@ -112,7 +112,6 @@ class Model(nn.Module):
     def call_all_parts(self, batch: Batch) -> None:
         """Calls every part once, which makes `init` create all parameters."""
         batch = jax.tree.map(jnp.asarray, batch)
-        # Flax creates parameters on the first call, so that every part must be called once.
         features, seen = self.represent_and_record(*batch[:3], train=False)
         self.predict(features, train=False)
         backbones = dict.fromkeys(self.auxiliary, seen)
@@ -155,8 +154,6 @@ class Model(nn.Module):
             fused, passes = self._run_backbones(run_backbone, tasks)
             features = self._apply_sharing(fused, tasks, train=train)
         for i, task in enumerate(tasks):
-            # Heads that label tokens get the task's features beside the encoder's tokens; with
-            # several backbones, beside the mean of the tokens of those that serve the task.
             if modality := getattr(self.heads[task], "tokens", None):
                 tokens = [p.tokens[modality].values for p in passes if p.is_used_by(i)]
                 features[task] = append_task_features(
@@ -172,7 +169,6 @@ class Model(nn.Module):
     ) -> tuple[Any, list[BackbonePass]]:
         """Returns the fused features, `Copies` of them if the sharing requests it, and passes."""
         wanted = self.sharing.copies(tasks) if hasattr(self.sharing, "copies") else None
-        # The usual case: one backbone for all tasks.
         if wanted is None:
             fused, tokens = run_backbone(self.backbone)
             return fused, [BackbonePass(fused, tokens, get_sown_values(self.fusion))]
@@ -193,7 +189,6 @@ class Model(nn.Module):
     def _apply_sharing(self, fused: Any, tasks: Sequence[str], *, train: bool) -> Features:
         """Applies the sharing; under late fusion, to each branch."""
         weights = [compute_branch_weights(fused, i, len(tasks)) for i in range(len(tasks))]
-        # Without branches; otherwise the sharing runs on each branch, with parameters of its own.
         if not weights[0]:
             return self.sharing(fused, tasks, train=train)
         branches = {}

@@ -72,6 +72,7 @@ def _average_over_classes(
     """Returns the mean over the classes that have an example inside and one outside."""
     values = []
     for score, positive in _iterate_classes(prediction, target):
+        # Without both kinds of examples there are no pairs to rank.
         if positive.any() and not positive.all():
             values.append(compute(score, positive))
     return float(np.mean(values)) if values else float("nan")

@@ -100,6 +100,7 @@ def make_mel_filters(
         )
     # Triangles with equal widths on the mel scale; neighbors cross at half of their height.
     edges = _mel_to_hertz(np.linspace(_hertz_to_mel(low), _hertz_to_mel(high), mels + 2))
+    # Bin k of a transform of n samples lies at k * sample_rate / n hertz.
     frequencies = np.arange(transform // 2 + 1)[:, None] * sample_rate / transform
     left, peak, right = edges[None, :-2], edges[None, 1:-1], edges[None, 2:]
     rising = (frequencies - left) / (peak - left)

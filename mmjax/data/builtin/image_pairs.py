@@ -50,6 +50,7 @@ def overlap_images(
     size = first.shape[1]
     canvas[:, :size, :size] = first
     region = canvas[:, offset : offset + size, offset : offset + size]
+    # `region` is a view, so that this writes into the canvas.
     np.maximum(region, second, out=region)
     return canvas
 

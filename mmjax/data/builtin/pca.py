@@ -58,4 +58,5 @@ def project_onto_components(
     mean, directions, _ = components
     # mean + V^T V (x - mean) with the directions as the rows of V.
     projected = (images - mean[None]) @ directions.T @ directions + mean[None]
+    # The projection can leave the range of pixels.
     return np.round(np.clip(projected, 0, 255)).astype(np.uint8)
