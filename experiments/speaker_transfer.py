@@ -137,7 +137,7 @@ def spoken_digits(
 
 
 def make_batch(clips: list[Clip], frames: list[np.ndarray], new_speakers: tuple[str, ...]) -> Batch:
-    """Makes a split of clips and their spectrograms; new speakers are no labels."""
+    """Makes a split of clips and their spectrograms; new speakers are unlabeled."""
     is_known = np.array([clip.speaker not in new_speakers for clip in clips])
     lengths = np.array([len(x) for x in frames], np.int32)
     everywhere = np.ones(len(clips), bool)

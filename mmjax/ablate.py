@@ -1,4 +1,4 @@
-"""Deprecated alias of `mmjax.study`; it goes with the next release."""
+"""Deprecated alias of `mmjax.study`; the next release removes it."""
 
 from mmjax import study
 from mmjax.deprecation import forward_names

@@ -48,12 +48,15 @@ def encode_modality(
     train: bool,
 ) -> Tokens:
     """Encodes one modality; zeros replace absent examples and padding before and after."""
+    # An absent sequence has length 0, so that its encoder masks all of its steps.
     length = jax.tree.map(lambda n: jnp.where(present, n, 0), length)
     # A tree of arrays has no common time axis: its encoder passes masks to its batch norms.
     steps = isinstance(x, jax.Array) and isinstance(length, jax.Array)
     rows = make_length_mask(length, x.shape[1], jnp) if steps else present
     with restrict_batch_statistics(rows):
         tokens = encoder(zero_missing_values(x, present, length), length, train=train)
+    # Encoders may turn zeros into other values, by biases for one; these must not leave the
+    # encoder.
     mask = tokens.mask & present[:, None]
     return Tokens(jnp.where(mask[..., None], tokens.values, 0), mask)
 
@@ -77,6 +80,7 @@ class BackboneParts(nn.Module):
             for m, encoder in sorted(self.encoders.items())
         }
         tokens = encoded
+        # The fusion then gets a token for every modality; objectives still see what was encoded.
         if missing != "mask":
             tokens = {m: self.stand_ins[m](t) for m, t in tokens.items()}
         return self.fusion(tokens, train=train), encoded
@@ -122,12 +126,13 @@ def select_branch(fused: Branches | Copies, modality: str) -> Any:
 
 
 def compute_branch_weights(fused: Any, task: int, tasks: int) -> dict[str, Float[Array, " b"]]:
-    """Returns a task's weights of the branches; {} if there are no branches.
+    """Returns a task's weights of the branches; {} if the backbone does not branch.
 
     With copies of the backbone it is the mean over those that serve the task.
     """
     if not isinstance(fused, Copies):
         return fused.weights if _is_branches(fused) else {}
+    # Stacks of weights [copies b] of the copies that serve the task: all shared ones and its own.
     stacks = [fused.shared.weights] if _is_branches(fused.shared) else []
     if _is_branches(fused.own):
         stacks.append(jax.tree.map(lambda w: jnp.split(w, tasks)[task], fused.own.weights))
@@ -140,6 +145,8 @@ def average_branches(
     """Returns the weighted mean of the predictions, each by a head of its branch."""
     total: Any = 0.0
     for m, values in branches.values.items():
+        # A branch with weight 0 belongs to an absent modality; its rows must not enter the
+        # statistics.
         with restrict_batch_statistics(branches.weights[m] > 0):
             prediction = heads[m](values, train=train)
         total += expand_mask(branches.weights[m], prediction.ndim) * prediction

@@ -1,9 +1,9 @@
-"""Batch norm inside of a model: which rows its statistics cover, and on which devices.
+"""Batch norm inside a model: the rows and devices that its statistics cover.
 
-The parts of a model use `flax.linen.BatchNorm` as it is, without any argument. While a model runs,
-it supplies what only the model knows: whether this is training, which examples and time steps are
-real, and the device axis. So an absent modality or padding takes no part in the statistics, and
-eight devices give those of one.
+The parts of a model use `flax.linen.BatchNorm` as it is, without any argument. The model supplies
+what only it knows: whether this is training, which examples and time steps are real, and the device
+axis. So absent modalities and padding do not enter the statistics, and eight devices compute the
+same statistics as one.
 """
 
 import contextlib
@@ -141,7 +141,9 @@ def _normalize(
     updated = {}
     for name, value in (("mean", moments.mean), ("var", moments.variance)):
         average: Array = norm.get_variable("batch_stats", name)
+        # A batch without any valid row keeps the averages.
         value = jnp.where(moments.rows > 0, value, average)
+        # average <- momentum * average + (1 - momentum) * value
         updated[name] = average + (1 - norm.momentum) * jax.lax.stop_gradient(value - average)
         norm.put_variable("batch_stats", name, value)
     y = _call_with_averages(norm, call, x)
@@ -187,6 +189,8 @@ def compute_moments(
         sums = jnp.stack([term.sum(axes) for term in terms])  # one array: one reduction
         return sums if axis_name is None else jax.lax.psum(sums, axis_name)
 
+    # Two passes, since E x^2 - (E x)^2 cancels if the mean is large against the deviation. Sums and
+    # counts are reduced over devices, not means: devices may hold different numbers of rows.
     total, count = sum_rows(jnp.where(counts, x, 0), counts.astype(x.dtype))
     mean = total / jnp.maximum(count, 1)
     # The derivative of the variance with respect to the mean is 0.

@@ -32,6 +32,7 @@ def make_progress(*columns: Any, stderr: bool = False, disable: bool = False) ->
 
     console = Console(stderr=stderr)
     if not stderr and not console.is_terminal:
+        # Rich would assume 80 columns for a file.
         console = Console(width=_FILE_WIDTH)
     parts = ["{task.description}", BarColumn(bar_width=20), *columns]
     parts = [TextColumn(part, markup=False) if isinstance(part, str) else part for part in parts]
@@ -45,6 +46,7 @@ def print_text(text: str = "", *, file: Any = None) -> None:
     """
     file = file or sys.stdout
     encoding = getattr(file, "encoding", None) or "utf-8"
+    # Stored text may come from anybody, and control characters could move the cursor or hide lines.
     visible = escape_control_characters(text, keep="\n\t")
     print(visible.encode(encoding, "backslashreplace").decode(encoding), file=file, flush=True)
 
@@ -111,6 +113,8 @@ def format_table(rows: _Rows, width: int, *, words: int = 1) -> str:
     """
     cells = [[escape_control_characters(cell) for cell in row] for row in rows]
     layouts = [_split_columns(cells, width, words)]
+    # Only tables whose first column alone holds words can be transposed: columns of words break
+    # lines.
     if words == 1 and len(layouts[0]) != 1:
         transposed = [list(row) for row in zip(*cells, strict=True)]
         layouts.append(_split_columns(transposed, width, 1))
@@ -140,6 +144,7 @@ def _split_columns(cells: list[list[str]], width: int, words: int) -> list[_Bloc
     available = width - widths[0]
     if any(len(_COLUMN_GAP) + w > available for w in widths[1:]):
         return []
+    # Columns of one task, which their headers begin with, stay in one block if they fit.
     groups: list[list[int]] = []
     for i in range(1, len(columns)):
         task = columns[i][0].rpartition(" ")[0]
@@ -147,6 +152,8 @@ def _split_columns(cells: list[list[str]], width: int, words: int) -> list[_Bloc
             groups[-1].append(i)
         else:
             groups.append([i])
+    # Greedy: each part goes to the current block, or begins the next one. Column 0 is in every
+    # block.
     blocks: list[list[int]] = [[]]
     for group in groups:
         for part in [group] if _total_width(group, widths) <= available else [[i] for i in group]:
@@ -176,6 +183,7 @@ def _min_column_width(column: Sequence[str], is_words: bool) -> int:
 
 def _format_block(block: _Block, width: int) -> str:
     """Formats cells that fit, with a rule below the header."""
+    # Widths first, then the cells broken to them, line by line.
     cells, words = block
     columns = list(zip(*cells, strict=True))
     widths = [_min_column_width(column, i < words) for i, column in enumerate(columns)]

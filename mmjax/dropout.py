@@ -33,7 +33,10 @@ class Dropout(nn.Module):
         """Returns an array of the same shape; unchanged if not in training."""
         if not train or (isinstance(self.rate, float | int) and self.rate == 0):
             return x
+        # Inverted dropout: kept entries are divided by the probability of keeping, so that the
+        # expected value does not change and evaluation needs no scaling.
         keep = 1 - jnp.asarray(self.rate)
+        # Axes of size 1 broadcast: one draw for all entries along them.
         shape = tuple(1 if i in self.shared else size for i, size in enumerate(x.shape))
         is_kept = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
         # A rate of 1 must not divide by 0: its NaN gradient would survive the mask.

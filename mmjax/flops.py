@@ -86,6 +86,7 @@ def count_flops_by_scope(function: Callable[..., Any], *args: Any) -> dict[str, 
       parentheses.
     """
     jaxpr = jax.make_jaxpr(function)(*args).jaxpr
+    # Dead code is removed by XLA, too, so it must not count.
     needed, _ = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
     counts: collections.Counter[str] = collections.Counter()
     for eqn in needed.eqns:
@@ -111,6 +112,7 @@ def _count_equation(eqn: JaxprEqn) -> int:
         platforms = params.get("branches_platforms") or ()
         if None in platforms:
             return _count_jaxpr(params["branches"][platforms.index(None)])
+        # Which branch runs is unknown before the run; the longest is an upper bound.
         return max(_count_jaxpr(branch) for branch in params["branches"])
     if name in CALL_PRIMITIVES:
         return sum(_count_jaxpr(p) for p in params.values() if isinstance(p, Jaxpr | ClosedJaxpr))
@@ -141,12 +143,15 @@ def _count_arithmetic(
         return prod(shapes[2])
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
+        # One multiplication and one addition per contracted entry.
         return 2 * prod(out) * prod(shapes[0][i] for i in contracted)
     if name == "conv_general_dilated":
         return _count_convolution(shapes[0], shapes[1], out, params["dimension_numbers"])
     if name in ("cholesky", "lu"):
+        # n^3 / 3 for Cholesky's and 2 n^3 / 3 for the LU decomposition of an n x n matrix.
         return prod(shapes[0]) * shapes[0][-1] * (1 if name == "cholesky" else 2) // 3
     if name == "triangular_solve":
+        # n^2 per right-hand side.
         return prod(out) * shapes[0][-1]
     warnings.warn(f"FLOPs: {name} has no rule and counts nothing", stacklevel=2)
     return 0

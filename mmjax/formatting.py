@@ -112,6 +112,7 @@ def format_with_unit(number: int | float) -> str:
       >>> format_with_unit(1_230_000)
       '1.230 M'
     """
+    # Rounded first, since 999,950 is 1.000 M and not 1000 k.
     rounded = float(f"{number:.4g}")
     for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if rounded >= size:

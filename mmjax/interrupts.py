@@ -174,7 +174,7 @@ class StopRequest:
             signal.signal(other, signal.SIG_DFL if command else handler)
         name = signal.Signals(signum).name
         text = f"\n{name}: a checkpoint will be saved after these steps; again ends at once.\n"
-        with contextlib.suppress(OSError):  # after a hangup there is no terminal
+        with contextlib.suppress(OSError):  # After a hangup the terminal is gone.
             os.write(2, text.encode())  # `print` must not be called within a `print`
         if self.waiting:
             self.waiting = False

@@ -13,6 +13,7 @@ def compute_mean_interval(values: Sequence[float] | np.ndarray) -> tuple[float, 
     n = len(values)
     if n < 2:
         return float(np.mean(values)), float("nan")
+    # mean ± t_{0.975, n-1} s / sqrt(n) with the unbiased s.
     half = stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n)
     return float(np.mean(values)), float(half)
 

@@ -37,6 +37,8 @@ def find_code_folder(module: ModuleType | None) -> Path | None:
     main = find_source_file(module)
     if module is None or main is None:
         return None
+    # A module a.b.c in .../a/b/c.py has its code in the folder above a; otherwise in its own
+    # folder.
     words = get_import_name(module).split(".") + ["__init__"] * (main.name == "__init__.py")
     in_package = tuple(words) == main.with_suffix("").parts[-len(words) :]
     return main.parents[len(words) - 1 if in_package else 0]

@@ -82,6 +82,7 @@ def coral(logits: Float[Array, " k"], target: Integer[Array, ""]) -> Scalar:
       >>> print(f"{coral(jnp.zeros(3), jnp.array(2)):.3f}")  # 3 ln 2
       2.079
     """
+    # CORAL's K - 1 binary problems: is the class above k?
     over = (target > jnp.arange(logits.shape[0])).astype(logits.dtype)
     return optax.losses.sigmoid_binary_cross_entropy(logits, over).sum()
 

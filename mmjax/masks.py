@@ -1,7 +1,7 @@
-"""Masks of what a batch really holds: sequence lengths, present modalities, labeled examples.
+"""Masks of the valid entries of a batch: within a sequence, of a present modality, of a label.
 
-Arrays may hold anything where something is missing or padded. Values are replaced by zeros BEFORE
-they are computed with, since NaN times 0 is NaN, in gradients too.
+Arrays may hold anything, even NaN, where something is missing or padded. Zeros replace these values
+BEFORE the computation, since NaN times 0 is NaN, in gradients too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -109,6 +109,7 @@ def pad_ragged(rows: Sequence[Any], shape: tuple[int, ...], dtype: Any) -> np.nd
       >>> pad_ragged([np.array([1, 2, 3]), None, np.array([4])], (3,), np.int32).tolist()
       [[1, 2, 3], [0, 0, 0], [4, 0, 0]]
     """
+    # Missing rows stay zeros, like padding.
     padded = np.zeros((len(rows), *shape), dtype)
     for padded_row, row in zip(padded, rows, strict=True):
         if row is not None:

@@ -26,6 +26,8 @@ class MissingToken(nn.Module):
         init = nn.initializers.normal(0.02) if self.learned else nn.initializers.zeros
         width = tokens.values.shape[-1:]
         token = self.param("token", init, width) if self.learned else jnp.zeros(width)
+        # The token takes the place of the first, masked one, so that shapes do not depend on the
+        # data.
         missing = ~tokens.mask.any(axis=1)
         first = jnp.where(
             missing[:, None], token.astype(tokens.values.dtype)[None], tokens.values[:, 0]

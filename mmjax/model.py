@@ -110,7 +110,7 @@ class Model(nn.Module):
         return self.predict(self.represent(inputs, present, lengths, train=train), train=train)
 
     def call_all_parts(self, batch: Batch) -> None:
-        """Calls every part once, so that `init` makes all parameters."""
+        """Calls every part once, which makes `init` create all parameters."""
         batch = jax.tree.map(jnp.asarray, batch)
         features, seen = self.represent_and_record(*batch[:3], train=False)
         self.predict(features, train=False)

@@ -1,4 +1,4 @@
-"""Check that the parts of a model fit: the shapes of a batch run through it, nothing is computed.
+"""Checks that the parts of a model fit, by the shapes of a batch; nothing is computed.
 
 An exception in a part becomes an error that names the part, its input and how to fix it.
 """
@@ -76,6 +76,7 @@ def trace_model(model: Model, batch: Batch) -> Trace:
         calls.setdefault(name, Call(part, *replace_arrays_by_shapes((x, output))))
         return output
 
+    # `eval_shape` traces the model without computing: a check takes the time of one trace.
     with wrap_model_parts(model, record) as wrapped:
         variables = jax.eval_shape(
             lambda key, batch: wrapped.init(key, batch, method="call_all_parts"),
@@ -130,6 +131,8 @@ def _explain_errors(part: Part, what: str) -> Iterator[None]:
         known = type(part.module).__module__.startswith("mmjax.")
         if not known and isinstance(error, _MISUSE_ERRORS):
             raise  # a bug in a user's own part: its traceback helps more
+        # Messages of mmjax's own parts say how to fix the model; others get advice for the kind of
+        # part.
         message = str(error).strip()
         if not _is_raised_by_mmjax(error):
             message = f"{message.rstrip('.')}. {_FIXES[part.kind]}"

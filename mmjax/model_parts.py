@@ -79,6 +79,8 @@ def wrap_model_parts(model: Model, around: PartWrapper) -> Iterator[Model]:
 
     def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
         name = context.module.name
+        # Objectives may call heads again; they are parts themselves, and may be called once per
+        # copy of the backbone.
         again = name in called and parts[name].kind != "auxiliary"
         if active or again or name not in parts or context.method_name != "__call__":
             return call(*args, **kwargs)

@@ -1,8 +1,8 @@
-"""Names that stored configurations may hold for what has moved or been renamed since.
+"""Old names, in stored configurations, of objects that have moved or been renamed.
 
-Configurations stored before constructors had public places hold the module of definition. The
-table is explicit: a name that is not in it stands for itself, and what it gives still has to pass
-the checks of `mmjax.config.serialize`.
+Configurations stored before constructors had public names hold the module that defined them. The
+table is explicit; a name that is not in it is unchanged. The result must still pass the checks of
+`mmjax.config.serialize`.
 """
 
 # {old module: (current module, the names that moved)}
@@ -44,7 +44,9 @@ _MOVED = {
     ),
     "mmjax.data.polyglot_digits": ("mmjax.data", "polyglot_digits"),
     "mmjax.data.spectrogram": ("mmjax.data.audio.spectrogram", "Spectrogram"),
+    "mmjax.encoders.recurrent": ("mmjax.encoders", "Cell elman gru lstm"),
     "mmjax.fusion.pool": ("mmjax.fusion", "pool"),
+    "mmjax.fusion.transformer": ("mmjax.fusion", "Bottleneck Perceiver"),
     "mmjax.heads": ("mmjax.heads", "SequenceLabelling"),
     "mmjax.heads.sequence": ("mmjax.heads", "SequenceLabelling"),
     "mmjax.train.teacher": ("mmjax.runs.teacher", "trained"),

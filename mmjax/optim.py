@@ -95,6 +95,8 @@ def scale_by_depth(
             if format_path(path) not in depths:
                 return x
             depth = depths[format_path(path)]
+            # The top layer keeps its update; each layer below gets `decay` times that of the one
+            # above.
             factor = jnp.asarray(decay, x.dtype) ** (top - depth)
             return x * factor.reshape(depth.shape + (1,) * (x.ndim - depth.ndim))
 
@@ -154,6 +156,7 @@ def _find_depths(
                 f"No trainable parameter matches {pattern!r} of scale_by_depth; they are "
                 f"{', '.join(sorted(leaves))}."
             )
+        # The first pattern that matches a parameter decides.
         matches = {path: match for path, match in matches.items() if path not in depths}
         count = 1
         for path, match in matches.items():

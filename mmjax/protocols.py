@@ -142,8 +142,8 @@ class Objective(Protocol):
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """Returns (total, count) in float32 for this device's part of the batch.
 
-        The loss is the sum of the totals over the sum of the counts of all devices; (0, 0) if
-        there is no example to learn from.
+        The loss is the sum of the totals over the sum of the counts of all devices; (0, 0) if no
+        example contributes.
 
         Args:
           seen: the model's intermediate values.

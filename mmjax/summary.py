@@ -1,4 +1,4 @@
-"""Summaries of models: type, shapes, parameters and floating-point operations of every part."""
+"""Summaries of models: type, shapes, parameters and floating-point operations of each part."""
 
 import collections
 import functools
@@ -90,6 +90,7 @@ def summarize_experiment(experiment: Experiment) -> Summary:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         rows, notes = summarize_model(e.model, batch)
+        # Only shapes: neither parameters nor optimizer state are allocated.
         state = jax.eval_shape(start, batch, make_key_shape())
         operations = count_flops(step, state, batch)
     training = _make_total_row(
@@ -123,6 +124,7 @@ def summarize_model(model: Model, batch: Batch) -> Summary:
     rows = [
         _make_row(part_calls, params, operations, batch.size) for part_calls in calls_of.values()
     ]
+    # Objectives train with the model, but a prediction does not run them.
     objectives = [r for r in rows if r.part.startswith("auxiliary.")]
     parts = [r for r in rows if not r.part.startswith("auxiliary.")]
     # Tokens for missing modalities, and the means of late fusion, belong to the model itself.
@@ -144,7 +146,7 @@ def _count_operations_by_name(
 ) -> collections.Counter[str]:
     """Counts operations per batch: {name of a part's parameters: number}, "" for the rest."""
     names = list(list_model_parts(model))
-    # Scopes hold the number of a part, which is found however JAX transforms their names.
+    # Scopes hold the part's number, which is found however JAX transforms their names.
     pattern = re.compile(r"mmjax_part_(\d+)")
 
     def scoped(name: str, part: Part, x: Any, call: Callable[[], Any]) -> Any:
@@ -186,7 +188,7 @@ def _make_row(
     operations: Mapping[str, int],
     examples: int,
 ) -> SummaryRow:
-    """Makes the row of a part from its calls {name of its parameters: call}."""
+    """Makes the row of one part from its calls {name of its parameters: call}."""
     first = next(iter(calls.values()))
     return SummaryRow(
         part=first.part.path,

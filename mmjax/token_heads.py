@@ -1,4 +1,4 @@
-"""Heads that label the tokens of one modality: their check and their input."""
+"""Heads that label the tokens of one modality: the check and the input of such heads."""
 
 from collections.abc import Mapping
 

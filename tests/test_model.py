@@ -254,7 +254,7 @@ def test_copies_of_the_backbone_are_backbones(toy):
 
 @pytest.mark.parametrize("fusion", ["concat", "learned late"])
 def test_task_specific_is_each_task_alone(toy, fusion):
-    """Predictions and gradients of one model a task, whose parameters are the rows."""
+    """Predictions and gradients of one model per task, whose parameters are the rows."""
     batch = jax.tree.map(jnp.asarray, toy.batch(6, 0))
     model = vectors(FUSIONS[fusion], TaskSpecific())
     params = random_params(model, batch)

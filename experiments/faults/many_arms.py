@@ -78,7 +78,7 @@ STUDY = Study(
 
 
 class Sample(NamedTuple):
-    """The memory of a process when an arm was done.
+    """The memory of a process after it finished an arm.
 
     Attributes:
       arms: number of finished arms.

@@ -18,7 +18,7 @@ PairLoss = Callable[[Array, Array, Array, Array], Array]
 def select_modalities(
     objective: Any, seen: Intermediates, modalities: Sequence[str] | None
 ) -> tuple[str, ...]:
-    """Returns the given modalities, or all if none are given, in the order of their names.
+    """Returns the given modalities, or all of them by default, sorted by name.
 
     Raises:
       ValueError: if the model has no such modality.
@@ -72,7 +72,7 @@ def pool_pairs(seen: Intermediates, pairs: Sequence[tuple[str, str]]) -> dict[st
 def check_equal_widths(
     objective: Any, vectors: dict[str, Pooled], pairs: Sequence[tuple[str, str]]
 ) -> None:
-    """Raises ValueError unless the modalities of every pair have vectors of one width."""
+    """Raises ValueError unless the two modalities of every pair have vectors of the same width."""
     for a, b in pairs:
         width_a, width_b = vectors[a].values.shape[1], vectors[b].values.shape[1]
         if width_a != width_b:
@@ -90,16 +90,17 @@ def sum_pair_losses(
     *,
     together: bool,
 ) -> Sums:
-    """Sums the losses of the pairs over the batch of all devices, and counts pairs that have one.
+    """Sums the losses of the pairs over the batch of all devices, and counts the pairs with a loss.
 
-    Every device computes the same. A pair has no loss if fewer than two examples have it.
+    Every device computes the same values. A pair has no loss if fewer than two examples have it.
 
     Args:
       loss: (a [b d], b [b e], present_a [b], present_b [b]) -> scalar.
       vectors: this device's part of the batch.
       pairs: of modalities.
       gather: collects the batch axis from all devices.
-      together: whether two examples must have both modalities, or two each of them.
+      together: whether the two examples must have both modalities at once, or may be different
+        examples for each modality.
     """
     whole_batch = {m: Pooled(*map(gather, x)) for m, x in vectors.items()}
     losses, counts = [], []
@@ -107,6 +108,7 @@ def sum_pair_losses(
         a, b = whole_batch[m], whole_batch[n]
         both = a.present & b.present
         present = (both, both) if together else (a.present, b.present)
+        # Statistics of a single example (covariances, distances between examples) do not exist.
         enough = (present[0].sum() >= 2) & (present[1].sum() >= 2)
         losses.append(jnp.where(enough, loss(a.values, b.values, *present), 0))
         counts.append(enough.astype(jnp.float32))
@@ -116,7 +118,7 @@ def sum_pair_losses(
 def center_present(
     x: Float[Array, "b d"], present: Bool[Array, " b"]
 ) -> tuple[Float[Array, "b d"], Float[Array, ""]]:
-    """Subtracts the mean of the present rows from them; zeros for the others. Also counts them."""
+    """Returns the present rows minus their mean, with zeros for the others; and their number."""
     count = present.sum().astype(x.dtype)
     x = jnp.where(present[:, None], x, 0)
     mean = x.sum(axis=0) / jnp.maximum(count, 1)
@@ -124,7 +126,7 @@ def center_present(
 
 
 def normalize_rows(x: Float[Array, "b d"]) -> Float[Array, "b d"]:
-    """Divides every row by its Euclidean norm; a row of zeros stays."""
+    """Divides every row by its Euclidean norm; a row of zeros does not change."""
     square = (x**2).sum(axis=-1, keepdims=True)
     # √0 has an infinite slope, so the square is made safe before the root.
     return x / jnp.sqrt(jnp.where(square > 0, square, 1))

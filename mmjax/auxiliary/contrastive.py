@@ -1,4 +1,4 @@
-"""Contrastive alignment: two modalities of one example are similar, those of two are not."""
+"""Contrastive alignment: two modalities are similar within an example, not across examples."""
 
 import math
 
@@ -24,7 +24,7 @@ def info_nce(
     temperature: float | Float[Array, ""] = 0.07,
     gather: Gather = identity,
 ) -> Sums:
-    """Computes the sum of InfoNCE over the examples that have both, Σ_i ½(ℓ(a_i, b) + ℓ(b_i, a)).
+    """Sums InfoNCE over the examples that have both modalities, Σ_i ½(ℓ(a_i, b) + ℓ(b_i, a)).
 
     ℓ(q_i, k) = log Σ_j exp(s_ij) - s_ii with s_ij = cos(q_i, k_j) / τ, at least 0: the
     cross-entropy of finding the key of the same example among n. So log n - E ℓ is a lower bound of
@@ -55,6 +55,7 @@ def info_nce(
     a = normalize_rows(jnp.where(paired[:, None], a, 0))
     b = normalize_rows(jnp.where(paired[:, None], b, 0))
     is_key = gather(paired)
+    # s_ii, the cosine of an example's own pair, which the logits of both directions contain.
     positive = (a * b).sum(axis=1)
 
     def cross_entropy(queries: Array, keys: Array) -> Array:
@@ -63,7 +64,9 @@ def info_nce(
         logits = jnp.where(is_key[None], logits, -1e30)
         return jax.nn.logsumexp(logits, axis=1) - positive / temperature
 
+    # Both directions: a finds its b among all b, and b its a among all a.
     losses = (cross_entropy(a, b) + cross_entropy(b, a)) / 2
+    # logsumexp is at least its own term; rounding can leave a difference just below 0.
     total = jnp.where(paired, jnp.maximum(losses, 0), 0).sum()
     return total, paired.sum().astype(jnp.float32)
 

@@ -62,9 +62,12 @@ def cca(
     a, count = center_present(a, paired)
     b, _ = center_present(b, paired)
     dof = jnp.maximum(count - 1, 1)
+    # T = L_a^-1 C_ab L_b^-T in two steps: first L_a^-1 C_ab, then L_b^-1 times its transpose, which
+    # is T^T. A matrix and its transpose have the same singular values.
     C_ab = precise_dot(a.T, b) / dof
     half = _whiten(precise_dot(a.T, a) / dof, C_ab, ridge)
     T_transposed = _whiten(precise_dot(b.T, b) / dof, half.T, ridge)
+    # There are min(d, e) correlations, each at most 1.
     return jnp.maximum(min(a.shape[1], b.shape[1]) - nuclear_norm(T_transposed), 0)
 
 
@@ -91,6 +94,8 @@ def nuclear_norm(x: Float[Array, "d e"]) -> Float[Array, ""]:
 def _nuclear_norm_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     (x,), (tangent,) = primals, tangents
     U, s, Vt = svd(x)
+    # For x = U S V^T, the derivative of sum_k f(s_k) is U f'(S) V^T. It has no 1 / (s_i - s_j),
+    # unlike the derivatives of U and V themselves.
     slope = s / jnp.sqrt(s**2 + _EPSILON**2)
     return _sum_smoothed(s), jnp.vdot(precise_dot(U * slope[None], Vt), tangent)
 

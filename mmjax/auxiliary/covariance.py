@@ -26,7 +26,7 @@ def coral_distance(
 ) -> Float[Array, ""]:
     """Computes ‖C_a - C_b‖²_F / (4 d²) of the covariances of the present rows.
 
-    The two sets need not be of the same examples.
+    The two sets may come from different examples.
 
     Source: Sun, Saenko, ECCV workshops 2016 (arXiv:1607.01719), equation 1.
 

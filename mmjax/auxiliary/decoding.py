@@ -34,9 +34,11 @@ def negative_log_likelihood(
       [0.0, 2.0]
     """
     if likelihood == "gaussian":
+        # -log N(x; mu, 1) without log(2 pi) / 2.
         return (prediction - target) ** 2 / 2
     if likelihood == "bernoulli":
         return optax.losses.sigmoid_binary_cross_entropy(prediction, target)
+    # -log softmax(logits) at the index of the true class.
     log = jax.nn.log_softmax(prediction)
     return -jnp.take_along_axis(log, target[..., None], axis=-1)[..., 0]
 

@@ -67,6 +67,7 @@ def mmd(
         sigma2 = [_median_squared_distance(d2, distinct_pairs)]
     k = jnp.stack([jnp.exp(-d2 / (2 * s2)) for s2 in sigma2]).mean(axis=0)
     n = len(a)
+    # Equation 3 of the paper averages over pairs of different rows, equation 5 over all pairs.
     within = distinct_pairs if unbiased else pairs
     value = (
         _masked_mean(k[:n, :n], within[:n, :n])
@@ -100,6 +101,7 @@ def mmd_to_normal(
     s = 2.0 * d if bandwidth is None else bandwidth**2
     x = jnp.where(present[:, None], x, 0)
     k = jnp.exp(-_squared_distances(x) / (2 * s))
+    # The convolution of two Gaussians: x - y ~ N(x, I) under y ~ N(0, I), and y - y' ~ N(0, 2 I).
     to_normal = (s / (1 + s)) ** (d / 2) * jnp.exp(-(x**2).sum(axis=1) / (2 * (1 + s)))
     return jnp.maximum(
         _masked_mean(k, present[:, None] & present[None])
@@ -113,6 +115,7 @@ def _squared_distances(x: Float[Array, "b d"]) -> Float[Array, "b b"]:
     """Computes ‖x_i - x_j‖² by one matrix product."""
     # Differences do not depend on the mean, and without it large squares do not cancel.
     x = x - jax.lax.stop_gradient(x.mean(axis=0, keepdims=True))
+    # |x_i - x_j|^2 = |x_i|^2 + |x_j|^2 - 2 x_i . x_j
     square = (x**2).sum(axis=1)
     # Rounding may leave a small negative number on the diagonal.
     return jnp.maximum(square[:, None] + square[None] - 2 * precise_dot(x, x.T), 0)
@@ -120,6 +123,7 @@ def _squared_distances(x: Float[Array, "b d"]) -> Float[Array, "b b"]:
 
 def _median_squared_distance(d2: Float[Array, "b b"], mask: Bool[Array, "b b"]) -> Float[Array, ""]:
     """Returns the square of the median distance as a constant; 1 if it is 0 or undefined."""
+    # The median heuristic of the paper's section 8, of distances and not of their squares.
     median = jnp.nanmedian(jnp.where(mask, jnp.sqrt(d2), jnp.nan)) ** 2
     return jax.lax.stop_gradient(jnp.where(median > 0, median, 1))
 

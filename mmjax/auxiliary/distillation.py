@@ -20,7 +20,7 @@ from mmjax.types import Batch, Intermediates, Params, Variables
 class Teacher:
     """A trained model. Its parameters are constants: they get no gradient and are not saved.
 
-    `mmjax.runs.teacher.trained` makes one from a run.
+    Use `mmjax.runs.teacher.trained` to load it from a run.
 
     Attributes:
       model: of one modality, or several.
@@ -36,7 +36,7 @@ class Teacher:
 
     @property
     def all_variables(self) -> Variables:
-        """Parameters and other variables, as `Model.apply` takes them."""
+        """The parameters and other variables, as `Model.apply` takes them."""
         return {"params": self.params, **self.variables}
 
 
@@ -64,9 +64,12 @@ def prediction_distance(
     student, teacher = student / temperature, teacher / temperature
     if exclusive:
         # Logarithms of softmax directly: their difference is finite for any finite logits.
+        # KL(p | q) = sum_c p_c (log p_c - log q_c)
         log_q, log_p = jax.nn.log_softmax(student), jax.nn.log_softmax(teacher)
         divergence = (jnp.exp(log_p) * (log_p - log_q)).sum(axis=-1)
     else:
+        # The same sum over the two outcomes of each binary variable; log(1 - p) = log
+        # sigmoid(-logit).
         yes = jax.nn.log_sigmoid(teacher) - jax.nn.log_sigmoid(student)
         no = jax.nn.log_sigmoid(-teacher) - jax.nn.log_sigmoid(-student)
         p = jax.nn.sigmoid(teacher)

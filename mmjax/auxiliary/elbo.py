@@ -95,9 +95,11 @@ class ELBO(nn.Module):
         errors, elements = self.decoders(dict.fromkeys(sorted(sown["experts"]), joint), batch)
         present = {m: elements[m] > 0 for m in errors}
         any_present = jnp.stack(list(present.values())).any(axis=0)
+        # -ELBO(X) of all present modalities together. Decoders give errors of 0 for absent ones.
         losses = [jnp.where(any_present, self.beta * gaussian_kl(*sown["gaussian"]), 0)]
         losses += [self.weight(m) * errors[m] for m in errors]
 
+        # -ELBO({x_m}) of each modality alone; the paper adds random subsets.
         alone = {m: _multiply_by_prior(*expert) for m, expert in sorted(sown["experts"].items())}
         errors, _ = self.decoders({m: self.draw(*q, train=train) for m, q in alone.items()}, batch)
         for m, q in alone.items():
@@ -116,6 +118,8 @@ class ELBO(nn.Module):
         if not (train and self.sample):
             return mean
         noise = jax.random.normal(self.make_rng("dropout"), mean.shape, mean.dtype)
+        # The reparametrization z = mu + sigma epsilon, so that the gradient passes through the
+        # draw.
         return mean + jnp.sqrt(variance) * noise
 
 
@@ -123,5 +127,6 @@ def _multiply_by_prior(
     mean: Float[Array, "b d"], precision: Float[Array, "b d"]
 ) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
     """Computes mean and variance of the Gaussian ∝ N(μ_m, σ_m²) N(0, I) of one expert."""
+    # Precisions add up, that of the prior is 1; the prior's mean is 0.
     variance = 1 / (1 + precision)
     return mean * precision * variance, variance

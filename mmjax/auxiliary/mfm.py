@@ -70,6 +70,7 @@ class MFM(nn.Module):
         z = {m: nn.Dense(self.width, name=f"factor_{m}")(x.values) for m, x in pooled.items()}
 
         common = nn.relu(nn.Dense(self.hidden, name="common")(z_y))
+        # G_m(z_m, z_y): every decoder gets the modality's own factor and the common one.
         decoder_inputs = {}
         for m in z:
             specific = nn.relu(nn.Dense(self.hidden, name=f"own_{m}")(z[m]))
@@ -78,6 +79,8 @@ class MFM(nn.Module):
         means = [errors[m] / jnp.maximum(elements[m], 1) for m in z]
         any_present = jnp.stack([elements[m] > 0 for m in z]).any(axis=0)
 
+        # One row [z_y; z_1; ...; z_M] per example, compared with N(0, I) over the examples that
+        # have all.
         Z = gather(jnp.concatenate([z_y, *z.values()], axis=1))
         complete = gather(jnp.stack([x.present for x in pooled.values()]).all(axis=0))
         mmd2 = jnp.where(complete.any(), mmd_to_normal(Z, complete), 0)

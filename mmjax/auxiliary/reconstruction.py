@@ -73,6 +73,8 @@ class Reconstruction(nn.Module):
         errors, elements = self.decoders(dict.fromkeys(targets, z), batch)
         means, counts = [], []
         for m in targets:
+            # An absent source would be decoded from zeros, and an absent target has nothing to
+            # compare with.
             counts.append(has_source & (elements[m] > 0))
             means.append(jnp.where(counts[-1], errors[m] / jnp.maximum(elements[m], 1), 0))
         return jnp.stack(means).sum(), jnp.stack(counts).sum().astype(jnp.float32)

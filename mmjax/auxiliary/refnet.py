@@ -70,6 +70,7 @@ class RefNet(nn.Module):
         for m in select_modalities(self, seen, self.modalities):
             target, present = pool(seen.tokens[m])
             decode = MLPDecoder(target.shape[1:], self.hidden, name=f"refine_{m}")
+            # The target is a constant: otherwise encoders could lower the loss by collapsing.
             distance = cosine_distance(decode(fused), jax.lax.stop_gradient(target))
             totals.append(jnp.where(present, distance, 0).sum())
             counts.append(present.sum().astype(jnp.float32))

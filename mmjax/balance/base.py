@@ -117,8 +117,8 @@ def from_gram(
 ) -> Balancer:
     """Lifts `weights(gram, *, key, labeled) -> Float[t]` to a balancer without memory.
 
-    The Gramian G [t t] holds the inner products of the tasks' gradients. An unlabeled task has a
-    row and a column of zeros in it, and its weight is set to 0 whatever `weights` returns.
+    The Gramian G [t t] holds the inner products of the tasks' gradients. The row and
+    the column of an unlabeled task are 0, and its weight is set to 0 whatever `weights` returns.
 
     Args:
       weights: the method.

@@ -36,6 +36,7 @@ def diagnose_gradients(
     norms = jnp.where(nonzero, norms, 0)
     pairs = [(i, j) for i in range(t) for j in range(i + 1, t)]
     both = (labeled[:, None] & labeled[None, :]).astype(jnp.float32)
+    # Above the diagonal, so that every pair counts once; totals and counts add up over steps.
     conflicts = jnp.triu(both * (cosines < 0), 1).sum(), jnp.triu(both, 1).sum()
     return (
         {f"gradient_norm/{task}": (norms[i], both[i, i]) for i, task in enumerate(tasks)}
@@ -46,8 +47,10 @@ def diagnose_gradients(
 
 def _condition_number(gram: Float[Array, "t t"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Returns (condition number over the numerical rank, 1), or (0, 0) for a Gramian of rank 0."""
+    # The scale changes no ratio of eigenvalues; in units of the trace they stay in range.
     scale = jnp.trace(gram)
     values, _, significant = truncated_eigh(gram / jnp.where(scale > 0, scale, 1))
     nonzero = significant.any()
+    # Eigenvalues are in ascending order, so the last one is the largest.
     smallest = jnp.where(significant, values, jnp.inf).min()
     return jnp.where(nonzero, values[-1] / smallest, 0), nonzero.astype(jnp.float32)

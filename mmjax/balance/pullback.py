@@ -94,6 +94,7 @@ def differentiate_losses(
     feature_gradients = heads_vjp(jnp.ones_like(losses))[1]
 
     def gradient(w: Weights) -> Params:
+        # By the chain rule the gradient is the heads' own part plus that through the features.
         direct, cotangent = heads_vjp(w)
         return reduce(jax.tree.map(jnp.add, direct, params_vjp(cotangent)[0]))
 
@@ -108,6 +109,7 @@ def differentiate_losses(
         gradient=gradient,
         shared=lambda w: reduce(local_shared(w)),
         task_specific=lambda w: reduce(partition_params(local_gradient(w), shared)[1]),
+        # Row t is the gradient for the weights e_t, the t-th unit vector.
         jacobian=lambda: reduce(_map_rows(local_shared, jnp.eye(len(tasks), dtype=losses.dtype))),
         feature_gram=lambda: reduce(_feature_gramian(features, feature_gradients, tasks)),
     )
@@ -169,6 +171,7 @@ def _feature_gramian(
             "alone."
         )
     rows = [feature_gradients[t] for t in tasks]
+    # G_ij = <g_i, g_j> with the gradients at the features, summed over the batch axis as well.
     return gramian(jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows))
 
 
@@ -191,9 +194,10 @@ def gramian(rows: PyTree[Array]) -> Float[Array, "t t"]:
         flat = leaf.reshape(len(leaf), -1).astype(jnp.promote_types(leaf.dtype, jnp.float32))
         return precise_dot(flat, flat.T)
 
+    # G = J J^T is a sum over the leaves, since each holds some of J's columns.
     leaves = jax.tree.leaves(rows)
     if not leaves:
-        raise ValueError("The tasks share no parameters, so there are no gradients to balance.")
+        raise ValueError("The tasks share no parameters, so their gradients cannot be balanced.")
     return sum(map(leaf_gramian, leaves[1:]), start=leaf_gramian(leaves[0]))
 
 

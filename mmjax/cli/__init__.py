@@ -11,7 +11,7 @@ __all__ = ["main", "script"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports `main` when it is asked for: `mmjax --help` needs none of what it imports."""
+    """Imports `main` on first use, since `mmjax --help` does not need its imports."""
     if name == "main":
         from mmjax.cli.experiment_commands import main
 

@@ -55,7 +55,7 @@ def run_experiment(
     parser: argparse.ArgumentParser,
     command: str,
 ) -> None:
-    """Trains what the options ask for; refuses invalid input before anything is written."""
+    """Trains the requested arms and seeds; refuses invalid input before writing anything."""
     with contextlib.ExitStack() as stack:
         with requests.open_run_with_options(options):
             plan = requests.make_run_request(source, options)

@@ -32,7 +32,7 @@ def set_up_jax(options: argparse.Namespace) -> None:
 
 
 def set_compilation_cache(directory: Path | None) -> None:
-    """Stores compiled programs on disk, so that the next start need not compile them again.
+    """Stores compiled programs on disk for the next start.
 
     If the directory cannot be written to, it warns, and no programs are stored.
     """

@@ -83,7 +83,7 @@ def compare_runs(options: argparse.Namespace) -> None:
 
 
 def _describe_starts(directory: Path) -> list[str]:
-    """Lists the times and commands by which a run was started and resumed."""
+    """Lists when and with which commands a run was started and resumed."""
     try:
         return [
             f"{start['time']}  {start['command']}" for start in provenance.read_records(directory)

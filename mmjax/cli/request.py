@@ -103,7 +103,7 @@ def build_experiments(
 
 
 def _read_trust_options(options: argparse.Namespace) -> Trust:
-    """Returns what the options permit a stored run."""
+    """Returns the permissions that the options give a stored run."""
     return Trust(tuple(options.allow), options.allow_code, options.allow_writes)
 
 

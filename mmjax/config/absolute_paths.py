@@ -60,7 +60,7 @@ def _is_path_type(annotation: Any) -> bool:
 
 
 def _resolve_paths(value: Any, annotation: Any) -> Any:
-    """Makes the paths in a value absolute, if the annotation says that it has some."""
+    """Makes the paths in a value absolute, if the annotation contains a path type."""
     union = get_origin(annotation) in (Union, UnionType)
     members = get_args(annotation) if union else (annotation,)
     if isinstance(value, str):

@@ -47,6 +47,7 @@ def _is_raised_in(error: Exception, packages: tuple[str, ...]) -> bool:
     """Checks whether one of the packages raised an error, or was called by fiddle for it."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     homes = [frame.f_globals.get("__name__", "").partition(".")[0] for frame in frames]
+    # The frame after fiddle's last one belongs to the function that the configuration calls.
     called = len(homes) - homes[::-1].index("fiddle") if "fiddle" in homes else -1
     return homes[-1] in packages or (called < len(homes) and homes[called] in packages)
 

@@ -58,6 +58,7 @@ def _check_value(
         function = fdl.get_callable(value)
         if not callable(function) or isinstance(function, fdl.Buildable):
             raise ConfigError(f"the stored configuration is damaged: {path} calls no function.")
+        # Outer calls first: the message names the call that the user sees first.
         _check_call(path, annotation, value, listed)
         # A shared call is checked once; else nested sharing would take exponential time.
         if id(value) not in seen:
@@ -73,6 +74,7 @@ def _check_value(
             inner = type_hints.get_element_annotation(annotation, i)
             at = f"{path}.{i}".strip(".")
             _check_value(at, inner, item, listed=listed, seen=seen, depth=depth + 1)
+    # Such a function could be called with arguments that nobody has checked.
     elif listed and callable(value) and constructors.is_data_constructor(value):
         raise ConfigError(
             f"{path} is the function {public_names.format_public_name(value)}, which reads files; "
@@ -92,6 +94,7 @@ def _check_arguments(path: str, config: fdl.Buildable, seen: set[int], depth: in
 
 def _check_call(path: str, annotation: Any, config: fdl.Buildable, listed: bool) -> None:
     """Refuses a call whose result does not fit its parameter."""
+    # A function of the user's own code may take anything.
     if not listed:
         return
     if constructors.is_data_constructor(fdl.get_callable(config)):

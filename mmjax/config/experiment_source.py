@@ -1,4 +1,4 @@
-"""Finds an experiment: a function under `auto_config`, the file it stands in, and its arms."""
+"""Finds an experiment: a function decorated with `auto_config`, its file, and its arms."""
 
 import importlib
 import importlib.util
@@ -91,14 +91,17 @@ def load_source(target: str) -> ExperimentSource:
 
 
 def import_file(path: Path) -> ModuleType:
-    """Runs a file as a module; as under `python FILE`, it may import what lies beside it."""
+    """Runs a file as a module that may import its neighbors, as under `python FILE`."""
     if not path.is_file():
         raise ConfigError(f"the file {path} does not exist.")
     name = f"{FILE_MODULE_PREFIX}{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
+    # Before the file runs, as `import` does: dataclasses look their module up while they are
+    # defined.
     sys.modules[name] = module
+    # The file imports its neighbors, as under `python file.py`.
     _add_to_import_path(path.resolve().parent)
     spec.loader.exec_module(module)
     return module
@@ -110,6 +113,7 @@ def import_module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
+        # The module itself is missing, not one that it imports.
         if error.name and public_names.is_inside_packages(name, [error.name]):
             hint = f" Did you mean {name}.py?" if Path(f"{name}.py").is_file() else ""
             raise ConfigError(f"the module {name} does not exist.{hint}") from error

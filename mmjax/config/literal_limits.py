@@ -1,4 +1,4 @@
-"""Limits on what a user types as a value: what could not be stored, shown or computed with."""
+"""Limits on the values that a user types: they must be fit to store, print and compute with."""
 
 import math
 from typing import Any
@@ -16,6 +16,7 @@ def check_literal(value: Any, depth: int = 0) -> None:
     """Refuses literals that cannot be stored, shown or computed with."""
     if depth > MAX_DEPTH:
         raise ConfigError(f"the value is nested too deeply; {MAX_DEPTH} levels are the most.")
+    # Formatting a whole number takes quadratic time in its digits.
     if isinstance(value, int) and value.bit_length() > _MAX_BITS:
         raise ConfigError(
             f"the value has a number of {value.bit_length()} bits, which is too large."

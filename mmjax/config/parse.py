@@ -13,6 +13,11 @@ from fiddle.experimental import auto_config as fiddle_auto_config
 from mmjax.config import public_names, type_checks, type_hints
 from mmjax.config.errors import ConfigError
 from mmjax.config.literal_limits import MAX_DEPTH, MAX_LENGTH, check_literal, shorten_for_message
+from mmjax.config.typed_calls import (
+    check_argument_types,
+    check_parameter_names,
+    list_callable_parameters,
+)
 
 _WORD = re.compile(r"[\w./:+@-]+")
 MODULE_AND_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -121,6 +126,8 @@ def _convert_node(node: ast.expr, annotation: Any, depth: int = 0) -> Any:
 
 def _get_element_annotation(annotation: Any, key: Any) -> Any:
     """Returns the annotation of a container's element, or its own if it is not a container's."""
+    # An optional container, such as `list[int] | None`, has one kind of element; with several kinds
+    # of containers the element may be of any kind.
     inner = [
         type_hints.get_element_annotation(m, key)
         for m in type_hints.list_union_members(annotation)
@@ -131,6 +138,7 @@ def _get_element_annotation(annotation: Any, key: Any) -> Any:
 
 def _evaluate_literal(node: ast.expr) -> Any:
     try:
+        # Evaluates constants only: no name is looked up, and nothing is called.
         value = ast.literal_eval(node)
     except (ValueError, TypeError):
         raise ConfigError(
@@ -141,7 +149,7 @@ def _evaluate_literal(node: ast.expr) -> Any:
 
 
 def _resolve_nested_name(name: str, annotation: Any) -> Any:
-    """Returns what a name inside of a call or a container stands for."""
+    """Returns the object that a name inside a call or a container refers to."""
     if (
         ":" in name
         and annotation not in (Any, object)
@@ -162,7 +170,9 @@ def _make_call(node: ast.Call, depth: int) -> fdl.Buildable:
         raise ConfigError(
             f"cannot read {_format_source(node)!r}: write the arguments out, without *."
         )
-    known = _list_parameters(name, function)
+    # Positional arguments get the annotations in the order of the parameters, further ones that of
+    # `*args`.
+    known = list_callable_parameters(name, function)
     kinds = [parameter.annotation for parameter in known.values()]
     kinds += [
         type_hints.find_variadic_annotation(function, inspect.Parameter.VAR_POSITIONAL)
@@ -183,63 +193,15 @@ def _make_call(node: ast.Call, depth: int) -> fdl.Buildable:
             return function.as_buildable(*arguments, **keywords)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{name}: {error}") from error
-    _check_parameter_names(name, function, keywords)
+    check_parameter_names(name, function, keywords)
     try:
         config = fdl.Config(function, *arguments, **keywords)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{name}: {str(error).rpartition(': ')[2]}.") from error
     # Again, since fiddle gives positional arguments their names.
-    _check_parameter_names(name, function, [k for k in config.__arguments__ if isinstance(k, str)])
-    _check_argument_types(name, config)
+    check_parameter_names(name, function, [k for k in config.__arguments__ if isinstance(k, str)])
+    check_argument_types(name, config)
     return config
-
-
-def _list_parameters(name: str, function: Any) -> dict[str, type_hints.Parameter]:
-    if not callable(function):
-        raise ConfigError(f"{name} is a {type(function).__name__}, which cannot be called.")
-    try:
-        return type_hints.list_parameters(function)
-    except (TypeError, ValueError):
-        raise ConfigError(
-            f"the parameters of {name} are unknown; call it in a function of your own."
-        ) from None
-
-
-def _check_parameter_names(name: str, function: Any, given: Iterable[str]) -> None:
-    if type_hints.has_parameter_kind(function, inspect.Parameter.VAR_KEYWORD):
-        return
-    valid = list(type_hints.list_parameters(function))
-    for keyword in given:
-        if keyword not in valid:
-            near = public_names.did_you_mean(keyword, valid)
-            takes = f" It takes: {', '.join(valid) or 'none'}."
-            raise ConfigError(f"{name} has no parameter '{keyword}'.{near}{takes}")
-
-
-def _check_argument_types(name: str, config: fdl.Buildable) -> None:
-    known = type_hints.list_parameters(fdl.get_callable(config))
-    function = fdl.get_callable(config)
-    for argument, value in config.__arguments__.items():
-        if argument in known:
-            check_value_type(f"{name}({argument}=...)", known[argument].annotation, value)
-        elif isinstance(argument, int):
-            kind = type_hints.find_variadic_annotation(function, inspect.Parameter.VAR_POSITIONAL)
-            check_value_type(f"{name}: argument {argument}", kind, value)
-
-
-def check_value_type(path: str, annotation: Any, value: Any) -> None:
-    """Refuses a value that the annotation does not accept."""
-    if not type_checks.accepts_value(annotation, value):
-        expected = type_hints.format_type(annotation)
-        raise ConfigError(
-            f"{path} is {shorten_for_message(_format_value(value))}; expected {expected}."
-        )
-
-
-def _format_value(value: Any) -> str:
-    if isinstance(value, fdl.Buildable):
-        return f"{public_names.format_public_name(fdl.get_callable(value))}(...)"
-    return public_names.format_public_name(value) if callable(value) else repr(value)
 
 
 def _join_dotted_name(node: ast.expr) -> str:

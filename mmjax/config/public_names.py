@@ -79,7 +79,7 @@ def is_public_name(name: str) -> bool:
 
 
 def format_public_name(value: Any) -> str:
-    """Returns the name by which a user would write a callable, or its own name."""
+    """Returns the name that a user would write for a callable, or its own name."""
     name = getattr(value, "__name__", None) or repr(value)
     # A library may export a function of a private module under its own name.
     for prefix, module in _LIBRARY_MODULES.items():
@@ -92,6 +92,7 @@ def _find_nearest_names(word: str, valid: Iterable[str], count: int = 3) -> list
     """Returns the valid names closest to a misspelled one, those with the same last part first."""
     valid = sorted(set(valid))
     last = word.lower().rpartition(".")[2]
+    # The right name in the wrong package is a better guess than a similar spelling.
     same_end = [v for v in valid if v.lower().rpartition(".")[2] == last]
     lower = [v.lower() for v in valid]
     close = difflib.get_close_matches(word.lower(), lower, n=count, cutoff=0.6)
@@ -109,7 +110,7 @@ def did_you_mean(word: str, valid: Iterable[str]) -> str:
 
 
 def _import_name(module: str, name: str) -> Any:
-    """Imports what the user typed as `module:name`."""
+    """Imports the object that the user named as `module:name`."""
     try:
         value: Any = importlib.import_module(module)
     except ImportError as error:
@@ -123,7 +124,7 @@ def _import_name(module: str, name: str) -> Any:
 
 
 def _look_up(name: str) -> Any:
-    """Returns what a bare or dotted name stands for; None if nothing."""
+    """Returns the object that a bare or dotted name refers to; None if it is unknown."""
     head, _, rest = name.rpartition(".")
     module = _find_namespace(head)
     if module is None:
@@ -168,6 +169,7 @@ def _find_in_blocks(name: str) -> Any:
     for block, module in _iterate_blocks():
         if name in _list_public_names(module):
             members[f"{block}.{name}"] = vars(module)[name]
+    # A name that several packages have, for different things, must be written with its package.
     if len(set(map(id, members.values()))) > 1:
         raise ConfigError(f"'{name}' is ambiguous: write one of {list(members)}.")
     return next(iter(members.values()), None)

@@ -81,9 +81,11 @@ def resolve_reference(
     current = find_current_name(module, name)
     if module == OWN_FILE:
         resolved = _get_own_module_name(name, own), name
+        # The experiment's own file may import other modules, whose members are not its own.
         _check_definition(own, name, [resolved[0], *allow])
     elif _is_format(module, name):
         resolved = module, name
+    # Listed names need no permission, whatever the user allows.
     elif constructor := constructors.find_constructor_by_name(module, name):
         resolved = constructor.module, constructor.name
     elif public_names.is_inside_packages(module, allow) or public_names.is_inside_packages(
@@ -138,6 +140,7 @@ def _check_definition(module: Any, name: str, homes: Sequence[str]) -> None:
                 f"defines no {name!r}."
             )
         value = getattr(value, part)
+    # An imported function has the module of its definition, which must be allowed as well.
     home = getattr(value, "__module__", None)
     is_theirs = isinstance(home, str) and public_names.is_inside_packages(home, homes)
     if not (constructors.is_constructor(value) or is_theirs):
@@ -172,6 +175,7 @@ def to_public_reference(module: str, name: str, own: set[str]) -> dict[str, str]
     value: Any = sys.modules[module]
     for part in name.split("."):
         value = getattr(value, part)
+    # By identity: a listed object has one public name, wherever it was defined.
     if constructor := constructors.find_constructor_by_value(value):
         module, name = constructor.module, constructor.name
     return {"module": module, "name": name}

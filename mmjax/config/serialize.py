@@ -43,6 +43,7 @@ def dump_config(config: Any, own: ModuleType | None = None) -> str:
     """
     _register_constants()
     try:
+        # Relative paths would refer to another file in another working directory.
         data = json.loads(serialization.dump_json(make_paths_absolute(config)))
     except (serialization.UnserializableValueError, AttributeError, ImportError) as error:
         raise ConfigError(
@@ -76,11 +77,14 @@ def load_config(text: str, *, allow: Sequence[str] = (), own: ModuleType | None 
       0.1
     """
     data, references = parse_stored_text(text)
+    # Before fiddle sees the text: a name that is neither listed nor allowed raises here, so fiddle
+    # imports only the modules that this list resolved.
     known = [resolve_reference(reference, allow, own) for reference in references]
     try:
         config = serialization.load_json(json.dumps(data), _Policy(known))
     except DESERIALIZATION_ERRORS as error:
         raise ConfigError(f"the stored configuration is damaged: {error!r}.") from error
+    # The graph holds calls, none of which has been made.
     check_calls(config)
     return config
 

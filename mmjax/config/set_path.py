@@ -9,7 +9,7 @@ from typing import Any
 import fiddle as fdl
 from fiddle import daglish
 
-from mmjax.config import config_table, parse, public_names, type_checks, type_hints
+from mmjax.config import config_table, parse, public_names, type_checks, type_hints, typed_calls
 from mmjax.config.errors import ConfigError
 from mmjax.config.literal_limits import check_is_unicode, shorten_for_message
 
@@ -196,7 +196,7 @@ def _read_value(text: str, annotation: Any, current: Any, path: str) -> Any:
     value = candidates[-1]
     if callable(value) and _is_call_or_callable(current):
         raise ConfigError(f"{path} takes what {text} makes: write {text}().")
-    parse.check_value_type(path, annotation, candidates[0])
+    typed_calls.check_value_type(path, annotation, candidates[0])
     return value
 
 

@@ -1,7 +1,7 @@
 """What the user permits a stored run while it is opened.
 
-A run may come from anybody. While one is open, code that would execute what it names or write to
-the folders that it names asks here first.
+A run may come from anybody. While one is open, code asks here before it executes what the run
+names, or writes to folders that it names.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ _trust_of_open_run: ContextVar[Trust | None] = ContextVar("open_run", default=No
 
 @contextlib.contextmanager
 def open_stored_run(trust: Trust) -> Iterator[None]:
-    """Marks that a stored run is being opened, with what the user permits.
+    """Marks that a stored run is being opened, with the user's permissions.
 
     Raises:
       ConfigError: any unexpected error while objects of a stored configuration are built, since
@@ -54,7 +54,7 @@ def open_stored_run(trust: Trust) -> Iterator[None]:
 
 
 def get_current_trust() -> Trust | None:
-    """Returns what the user permits the run that is being opened; None if none is."""
+    """Returns the permissions of the run that is being opened; None outside of that."""
     return _trust_of_open_run.get()
 
 

@@ -59,6 +59,7 @@ def _accepts_member(annotation: Any, value: Any) -> bool:
     if isinstance(value, fdl.Buildable):
         return _accepts_result(annotation, value)
     if contains_buildable(value):
+        # beartype cannot see through calls inside of containers, so each item is checked by itself.
         origin = typing.get_origin(annotation) or annotation
         return not _is_plain_class(origin) or (
             isinstance(value, origin) and _accepts_items(annotation, value)
@@ -94,7 +95,7 @@ def _is_bearable(annotation: Any, value: Any) -> bool:
 
 
 def _accepts_result(annotation: Any, config: fdl.Buildable) -> bool:
-    """Checks whether a configured call makes what the annotation asks for, if classes can tell."""
+    """Checks whether an annotation accepts the result of a call, if classes can tell."""
     result = _find_result_class(config)
     wanted = typing.get_origin(annotation) or annotation
     if wanted is typing.Literal:
@@ -112,8 +113,10 @@ def _is_plain_class(kind: Any) -> bool:
 def _find_result_class(config: fdl.Buildable) -> type | None:
     """Returns the class that a configured call makes, if it is known."""
     function: Any = fdl.get_callable(config)
+    # A partial call makes a function, whose type no annotation restricts further.
     if not isinstance(config, fdl.Config):
         return None
+    # A class makes its instances; a function makes what its return annotation says.
     result = function if isinstance(function, type) else resolve_annotations(function).get("return")
     if typing.get_origin(result) is collections.abc.Callable:
         return typing.get_origin(result)

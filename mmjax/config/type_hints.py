@@ -49,6 +49,8 @@ def resolve_annotations(function: Callable[..., Any]) -> dict[str, Any]:
     """Returns the annotations of a callable's parameters; unresolvable ones become Any."""
     target: Any = function
     if isinstance(function, type) and not _declares_fields(function):
+        # Data classes and named tuples annotate their fields in the class, other classes in
+        # __init__.
         target = function.__init__  # type: ignore[misc]
     try:
         return typing.get_type_hints(target)
@@ -58,7 +60,7 @@ def resolve_annotations(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def is_container_type(annotation: Any) -> bool:
-    """Checks whether an annotation is that of a list, tuple, dict or other container."""
+    """Checks whether an annotation is a list, tuple, dict or other container."""
     kind = typing.get_origin(annotation) or annotation
     return (
         isinstance(kind, type)
@@ -74,6 +76,7 @@ def get_element_annotation(annotation: Any, key: Any) -> Any:
         return Any
     if issubclass(origin, Mapping):
         return arguments[1]
+    # tuple[A, B] has one annotation per position, tuple[A, ...] one for all of them.
     if origin is tuple and Ellipsis not in arguments:
         return arguments[key] if isinstance(key, int) and key < len(arguments) else Any
     return arguments[0] if issubclass(origin, Sequence) else Any
@@ -98,11 +101,12 @@ def format_type(annotation: Any) -> str:
     if annotation in (Any, object) or isinstance(annotation, typing.ForwardRef | str):
         return ""
     text = inspect.formatannotation(annotation).replace("NoneType", "None")
+    # Qualified names are shortened to their last part.
     return re.sub(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])", "", text)
 
 
 def _format_union(members: tuple[Any, ...]) -> str:
-    """Formats a union; if it has float, other numbers and arrays are left out as obvious."""
+    """Formats a union; beside float, other numbers and arrays are omitted as obvious."""
     names = list(dict.fromkeys(map(format_type, members)))
     if "float" in names:
         names = [name for name in names if name in ("float", "str", "None", "Callable")]
@@ -112,13 +116,14 @@ def _format_union(members: tuple[Any, ...]) -> str:
 def make_default(factory: Callable[[], Any]) -> Any:
     """Makes a default from its factory: as a configured call, if the factory has a name."""
     named = inspect.isfunction(factory) or isinstance(factory, type)
+    # A default that a named function makes is a call of it, so that paths inside of it can be set.
     if named and factory.__module__ != "builtins" and factory.__name__ != "<lambda>":
         return fdl.Config(factory)
     return factory()
 
 
 def expand_default(value: Any) -> Any:
-    """Converts a data class instance to the call that would make it, so that its fields show."""
+    """Converts a data class instance to the call that makes it, which shows its fields."""
     if isinstance(value, fdl.Buildable | type) or not dataclasses.is_dataclass(value):
         return value
     return fdl.Config(type(value), **find_changed_fields(value))

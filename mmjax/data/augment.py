@@ -35,6 +35,7 @@ def shift_and_crop(pixels: int) -> Augment:
     def apply(key: Key[Array, ""], x: Array, length: Int[Array, ""] | None) -> Array:
         if x.ndim < 2:
             raise ValueError(f"shift_and_crop needs [height width ...] but got {list(x.shape)}.")
+        # Cropping the padded image at offset `pixels` would return it unshifted.
         offset = jax.random.randint(key, (2,), 0, 2 * pixels + 1)
         padded = jnp.pad(x, [(pixels, pixels)] * 2 + [(0, 0)] * (x.ndim - 2))
         return jax.lax.dynamic_slice(padded, (*offset, *[0] * (x.ndim - 2)), x.shape)
@@ -85,6 +86,8 @@ def spec_augment(
             raise ValueError(f"spec_augment needs [time bands ...] but got {list(x.shape)}.")
         frames, bands = x.shape[:2]
         true_length = jnp.asarray(frames if length is None else length, jnp.int32)
+        # A mask is at most `time` frames and at most `time_share` of the true length (SpecAugment's
+        # p).
         max_width = jnp.minimum(time, jnp.floor(time_share * true_length).astype(jnp.int32))
         keys = jax.random.split(key, time_masks + frequency_masks)
         rows = _draw_block_mask(keys[:time_masks], frames, true_length, max_width)
@@ -135,7 +138,7 @@ def gaussian_noise(scale: float) -> Augment:
 
 
 def chain(*augments: Augment) -> Augment:
-    """Applies several augmentations in turn, each with its own key.
+    """Applies several augmentations one after the other, each with its own key.
 
     Example:
       >>> augment = chain(shift_and_crop(pixels=2), gaussian_noise(scale=0.1))
@@ -174,6 +177,8 @@ def make_example_augmentation(
 
     def apply(key: Key[Array, ""], example: Batch) -> Batch:
         example = jax.tree.map(jnp.asarray, example)
+        # A modality's key depends on its name, so that another augmentation does not change its
+        # draws.
         change_key, drop_key = jax.random.split(key)
         inputs = dict(example.inputs)
         for m in example.inputs:
@@ -186,7 +191,7 @@ def make_example_augmentation(
 
 
 def _augment_input(augment: Augment, key: Key[Array, ""], modality: str, example: Batch) -> Any:
-    """Augments an input, except for what is absent or padding."""
+    """Augments an input; absent values and padding stay as they are."""
     x, length = example.inputs[modality], example.lengths.get(modality)
     return _replace_real_values(modality, augment(key, x, length), x, example, length)
 

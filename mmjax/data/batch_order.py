@@ -21,6 +21,7 @@ def _draw_epoch_orders(seeds: tuple[int, ...], epoch: int, examples: int) -> Int
     """Draws the order in which an epoch visits the examples, for each seed."""
     orders = np.empty((len(seeds), examples), np.int32)
     for order, seed in zip(orders, seeds, strict=True):
+        # Philox is counter-based: the key (seed, epoch) alone determines the order.
         order[:] = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(examples)
     return orders
 
@@ -30,7 +31,7 @@ def make_train_indices(
 ) -> Indices:
     """Returns the examples of the steps from `start` to `stop`, which lie in one epoch.
 
-    The last incomplete batch of an epoch is dropped; the next epoch has another order.
+    Every epoch has another order. Its last batch is dropped if it is incomplete.
 
     Example:
       >>> make_train_indices(seeds=[0], examples=5, batch_size=2, start=0, stop=2).shape
@@ -56,6 +57,7 @@ def make_eval_indices(
       >>> indices.tolist(), valid.tolist()
       ([[0, 1], [2, 0]], [[True, True], [True, False]])
     """
+    # Rounded up, since no example may be left out; index 0 fills the last batch, marked invalid.
     count = -(-examples // batch_size)
     count = -(-count // batches) * batches if count > batches else count
     positions = np.arange(count * batch_size).reshape(-1, min(count, batches), batch_size)

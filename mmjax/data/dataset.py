@@ -33,7 +33,7 @@ class Modality(NamedTuple):
     parts: Mapping[str, "Modality"] = {}
 
     def list_unknown_tokens(self) -> tuple[int, ...]:
-        """Lists the tokens that stand for what the training split does not have.
+        """Lists the tokens that encode words or categories unknown to the training split.
 
         Example:
           >>> Modality((5,), True, ("padding", "unknown", "cat")).list_unknown_tokens()

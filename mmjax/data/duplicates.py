@@ -1,4 +1,4 @@
-"""Detection of examples that occur in two splits, by a hash of their inputs."""
+"""Detection of examples that occur in two splits, by hashes of their inputs."""
 
 import itertools
 import math
@@ -25,7 +25,7 @@ def warn_about_duplicates(
     Args:
       name: name of the data set, for the message.
       digests: {split: hash of every example's inputs, of 16 bytes}.
-      place: formats where the row of a split is, for the message.
+      place: formats the location of a row (its split and index), for the message.
     """
     keys = {split: _convert_to_keys(rows) for split, rows in digests.items()}
     for a, b in itertools.combinations(keys, 2):
@@ -80,6 +80,8 @@ def _hash_batch(batch: Batch, modalities: Mapping[str, Modality]) -> UInt64[np.n
         # Presence and length count too: zeros are values as well.
         sizes = present.astype(np.int64) if lengths is None else present * (1 + lengths.astype(int))
         words = np.concatenate([words, sizes[:, None].astype(np.uint64)], axis=1)
+        # Multilinear hashing modulo 2^64: sum_i word_i a_i with fixed random odd a_i. Odd numbers
+        # are invertible, so that a change of a single word always changes the sum.
         total += words @ _draw_odd_numbers(number, words.shape[1])
     return total
 

@@ -1,4 +1,4 @@
-"""Fingerprints of data, to notice that a run would continue with other data than it began with."""
+"""Fingerprints of data, to detect that a run is resumed with other data."""
 
 import functools
 import hashlib

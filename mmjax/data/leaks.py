@@ -84,6 +84,8 @@ def _gives_away(
         return False
     counts = np.zeros((len(distinct), len(classes)))
     np.add.at(counts, (codes.reshape(-1), y), 1)
+    # The share of examples that remain if every class keeps only its most frequent value, or every
+    # value its most frequent class: 1 only for a one-to-one relation.
     agreement = min(counts.max(axis=0).sum(), counts.max(axis=1).sum()) / len(y)
     return bool(agreement >= _MIN_AGREEMENT)
 

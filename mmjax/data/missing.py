@@ -178,6 +178,8 @@ def draw_uniform(seed: int, name: str, indices: Int[np.ndarray, " b"]) -> Float[
 
 def _mix_bits(z: np.ndarray) -> np.ndarray:
     """Computes one round of SplitMix64; arithmetic wraps modulo 2^64."""
+    # SplitMix64 (Steele, Lea, Flood 2014): every input bit affects every output bit. So a draw
+    # depends on the index alone, in any order of reading and in any process.
     z = z + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -192,6 +194,7 @@ def _mask_splits(data: Dataset, rule: MaskRule, splits: Sequence[str], seed: int
 
 def _mask_source(source: Source, rule: MaskRule, seed: int, split: str) -> Source:
     """Wraps a source; one in memory gets new masks at once."""
+    # Masks of examples in memory are drawn once for all epochs.
     lazy = Missing(source, rule, seed, split)
     if isinstance(source, Arrays):
         return Arrays(lazy.masked(source.batch, np.arange(len(source))))

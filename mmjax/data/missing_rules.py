@@ -64,6 +64,7 @@ def keep_pattern(
     is_possible = np.any(
         [x[:, None] & in_pattern[m][None] for m, x in batch.present.items()], axis=0
     )
+    # Inverse transform sampling over the patterns that leave the example a modality.
     bounds = np.cumsum(is_possible * np.array(shares)[None], axis=1)  # [b p]
     chosen = _choose_pattern(bounds, draw("pattern"))
     has_pattern = bounds[:, -1] > 0
@@ -74,7 +75,7 @@ def keep_pattern(
 def _choose_pattern(
     bounds: Float[np.ndarray, "b p"], draws: Float[np.ndarray, " b"]
 ) -> Int[np.ndarray, " b"]:
-    """Chooses the first interval whose upper bound lies above the draw; never an empty one."""
+    """Chooses the first interval whose upper bound is above the draw; never an empty interval."""
     total = bounds[:, -1:]
     # `bounds == total` has an answer even if rounding lifts the scaled draw to the total.
     return np.argmax((bounds > draws[:, None] * total) | (bounds == total), axis=1)

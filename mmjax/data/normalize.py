@@ -61,6 +61,8 @@ def compute_moments(values: Shaped[np.ndarray, "n d"]) -> Moments:
 
 def merge_moments(a: Moments, b: Moments) -> Moments:
     """Merges the moments of two sets of values (Chan, Golub and LeVeque 1979)."""
+    # Chan, Golub, LeVeque 1979: with d = mean_b - mean_a, mean = mean_a + d n_b / n and
+    # M2 = M2_a + M2_b + d^2 n_a n_b / n. Sums of squares of the raw numbers would cancel.
     number, difference = a.number + b.number, b.mean - a.mean
     return Moments(
         number,
@@ -73,6 +75,7 @@ def merge_moments(a: Moments, b: Moments) -> Moments:
 def compute_scale(moments: Moments) -> Scale:
     """Computes the scale to mean 0 and deviation 1; a constant is only shifted."""
     deviation = np.sqrt(moments.squares / moments.number)
+    # A constant feature becomes 0, instead of its rounding errors divided by their deviation.
     return Scale(moments.mean, np.where(find_constants(moments), 1.0, deviation))
 
 
@@ -137,7 +140,7 @@ def _count_features(spec: Modality) -> int:
 def make_validity_mask(
     present: Bool[np.ndarray, " b"], lengths: Int[np.ndarray, " b"] | None, spec: Modality
 ) -> Bool[np.ndarray, "..."]:
-    """Marks what is neither missing nor padding: [b], or [b time] for a sequence.
+    """Marks valid entries, neither missing nor padding: [b], or [b time] for a sequence.
 
     Example:
       >>> present, lengths = np.array([True, False]), np.array([2, 3])
@@ -152,7 +155,7 @@ def make_validity_mask(
 def standardize_batch(
     batch: Batch, modalities: Mapping[str, Modality], scales: Mapping[str, Scale]
 ) -> Batch:
-    """Standardizes the modalities that have a scale; what is missing or padding becomes 0.
+    """Standardizes the modalities that have a scale; missing values and padding become 0.
 
     Means are subtracted in double precision, before the numbers become float32.
     """
@@ -164,6 +167,7 @@ def standardize_batch(
         standardized = np.empty(x.shape, np.float32)
         for chunk in iterate_chunks(x):
             rows = (reshape_to_features(x[chunk], spec) - mean[None]) / deviation[None]
+            # Standardizing would turn the zeros of padding into -mean / deviation.
             standardized[chunk] = np.where(valid[chunk], rows.reshape(x[chunk].shape), 0)
         inputs[name] = standardized
     return batch._replace(inputs=inputs)

@@ -89,7 +89,7 @@ def _check_dense_classes(what: str, y: np.ndarray, labeled: np.ndarray, classes:
         value = y[row][(y[row] < -1) | (y[row] >= classes)][0]
         raise InvalidDataError(
             f"{what} is {value} somewhere in row {row}; it must be 0 to {classes - 1}, or -1 "
-            "if there is no label."
+            "for an unlabeled row."
         )
     _check_some_label(what, y >= 0, labeled, "-1")
 

@@ -14,7 +14,8 @@ from mmjax.encoders.maxout import MaxoutEncoder
 from mmjax.encoders.mlp import MLPEncoder
 from mmjax.encoders.periodic import PeriodicEncoder
 from mmjax.encoders.piecewise_linear import PiecewiseLinearEncoder, compute_bin_edges
-from mmjax.encoders.recurrent import Cell, RecurrentEncoder, elman, gru, lstm
+from mmjax.encoders.recurrent import RecurrentEncoder
+from mmjax.encoders.recurrent_cells import Cell, elman, gru, lstm
 from mmjax.encoders.residual import ResidualEncoder
 from mmjax.encoders.temporal_conv import TemporalConvEncoder
 from mmjax.encoders.text import TextEncoder

@@ -148,6 +148,7 @@ def check_image_shape(
         )
     need = 1  # pixels of a side that must be left after the last pooling
     for pixels in reversed(lost):
+        # Backwards through the layers: pooling halves the sides, and "VALID" loses pixels before.
         need = 2 * need + pixels
     if min(shape[1:3]) < need:
         raise ValueError(

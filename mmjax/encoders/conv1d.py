@@ -23,7 +23,7 @@ class Conv1dEncoder(nn.Module):
       features: filters of each layer.
       kernel: length of the filters, in time steps.
       pool: number of steps that become one after each layer; an incomplete last group counts too.
-        1 is no pooling.
+        1 disables pooling.
       dropout: rate after every layer, while training.
       output: "mean" over the remaining steps (n = 1), or "all" of them.
 
@@ -76,6 +76,7 @@ class Conv1dEncoder(nn.Module):
             # After ReLU no entry is negative, so a masked zero is never above a real entry.
             x = max_pool_time(jnp.where(mask[:, :, None], x, 0), self.pool)
             x = Dropout(self.dropout)(x, train=train)
+            # A pooled step is real if its first step is: padding comes last.
             mask = mask[:, :: self.pool]
         return Tokens(x, mask) if self.output == "all" else as_one_token(mean_over_time(x, mask))
 

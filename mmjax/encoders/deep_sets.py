@@ -52,7 +52,7 @@ class DeepSetsEncoder(nn.Module):
     def __call__(
         self, x: Num[Array, "b ..."], length: Int[Array, " b"] | None = None, *, train: bool
     ) -> Tokens:
-        """Maps sets [b n d], of which the first `length` elements count (None: all), to one token.
+        """Maps the first `length` elements (None: all) of sets [b n d] to one token.
 
         An empty set gives zeros.
 
@@ -65,6 +65,8 @@ class DeepSetsEncoder(nn.Module):
                 "give scalars a last axis of 1."
             )
         x, mask = mask_padding(x, length)
+        # rho(pool_i phi(x_i)) with phi = `each` and rho = `together`, equal for every order of
+        # elements.
         x = jnp.where(mask[:, :, None], self.layers("each", self.each, x, train=train), 0)
         # φ ends in ReLU, so the zeros of the padding never exceed the maximum of real elements.
         pooled = {

@@ -51,6 +51,7 @@ class EachEncoder(nn.Module):
         b, n = x.shape[:2]
         mask = make_time_mask(x, length)
         x = jnp.where(jnp.expand_dims(mask, range(2, x.ndim)), x, jnp.zeros((), x.dtype))
+        # All elements of all examples as one batch.
         values, valid = self.encoder(x.reshape(b * n, *x.shape[2:]), None, train=train)
         # Elements with several tokens put them one after the other.
         values = values.reshape(b, -1, values.shape[-1])

@@ -21,7 +21,7 @@ class Features(nn.Module):
     def __call__(
         self, x: Num[Array, "b ..."], length: Int[Array, " b"] | None = None, *, train: bool
     ) -> Tokens:
-        """Maps [b d] to one token, [b n d] to n tokens of which the first `length` count.
+        """Maps [b d] to one token, and [b n d] to n tokens, masked from `length` on.
 
         Raises:
           ValueError: if x has another number of axes.

@@ -69,6 +69,7 @@ class GraphEncoder(nn.Module):
         real_edges = make_time_mask(x["edges"], lengths.get("edges"))
         for i, width in enumerate(self.widths):
             epsilon = self.param(f"epsilon_{i}", nn.initializers.zeros, ())
+            # GIN: h_v <- MLP((1 + epsilon) h_v + sum of h_u over the edges u -> v).
             nodes = (1 + epsilon) * nodes + sum_over_neighbors(nodes, x["edges"], real_edges)
             nodes = nn.relu(nn.Dense(width, name=f"hidden_{i}")(nodes))
             nodes = nn.relu(nn.Dense(width, name=f"output_{i}")(nodes))
@@ -103,6 +104,7 @@ def sum_over_neighbors(
     """
 
     def sum_in_graph(nodes: Any, edges: Any, real: Any) -> Any:
+        # Padded edges point anywhere; their messages are zeros.
         messages = jnp.where(real[:, None], nodes[edges[:, 0]], 0)
         return jnp.zeros_like(nodes).at[edges[:, 1]].add(messages)
 

@@ -48,6 +48,7 @@ class MaxoutEncoder(nn.Module):
         del length
         x = to_float(x).reshape(x.shape[0], -1)
         for i, width in enumerate(self.features):
+            # h_i = max_k (x^T W_ik + b_ik) over the pieces k of each output i.
             x = max_over_axis(nn.DenseGeneral((self.pieces, width), name=f"pieces_{i}")(x), axis=1)
             x = Dropout(self.dropout)(x, train=train)
         return as_one_token(x)

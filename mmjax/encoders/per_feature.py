@@ -30,6 +30,7 @@ class PerFeatureDense(nn.Module):
         init = nn.initializers.lecun_normal(batch_axis=(0,))
         kernel = self.param("kernel", init, (*x.shape[1:], self.width))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[1], self.width))
+        # One [k o] matrix per feature d, as one batched product.
         return jnp.einsum("bdk,dko->bdo", x, kernel.astype(x.dtype)) + bias.astype(x.dtype)[None]
 
 

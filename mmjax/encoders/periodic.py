@@ -47,6 +47,7 @@ class PeriodicEncoder(nn.Module):
         x = check_vectors(x, "PeriodicEncoder")
         init = nn.initializers.normal(self.scale)
         c = self.param("frequencies", init, (x.shape[1], self.frequencies)).astype(x.dtype)
+        # v = 2 pi c x per frequency c of each feature; the embedding is [sin v, cos v].
         angles = 2 * jnp.pi * c[None] * x[:, :, None]
         waves = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=2)
         embedded = nn.relu(PerFeatureDense(self.width, name="embed")(waves))

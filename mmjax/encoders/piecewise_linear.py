@@ -15,7 +15,7 @@ _CLOSEST = 1e-6  # edges of one feature that are closer, against its spread, are
 
 
 class PiecewiseLinearEncoder(nn.Module):
-    """Embeds every number as ReLU(W e + v), where e says how much of each bin it has passed.
+    """Embeds every number as ReLU(W e + v), where e is the share of each bin below the number.
 
     A bin that lies below the number is 1 in e, one above it 0, and the bin that holds it the share
     that it has passed. Below the first edge and above the last one, e continues linearly. The edges
@@ -62,7 +62,7 @@ class PiecewiseLinearEncoder(nn.Module):
         """Maps vectors [b d] to the tokens of `encoder`.
 
         Raises:
-          ValueError: if there are no edges, or those of another number of features.
+          ValueError: if `edges` is missing, or is for another number of features.
         """
         x = check_vectors(x, "PiecewiseLinearEncoder")
         edges = self.edges or ()
@@ -83,7 +83,7 @@ def compute_bin_edges(x: Num[np.ndarray, "n d"], bins: int) -> tuple[tuple[float
     A feature with few values has fewer bins; a constant one has a single bin.
 
     Raises:
-      ValueError: if there are no examples or no bins.
+      ValueError: if `values` has no examples, or `bins` is less than 1.
 
     Example:
       >>> compute_bin_edges(np.array([[0.0, 5.0], [1.0, 5.0], [2.0, 5.0]]), bins=2)
@@ -93,8 +93,10 @@ def compute_bin_edges(x: Num[np.ndarray, "n d"], bins: int) -> tuple[tuple[float
         raise ValueError(f"bins={bins} of an array {x.shape}: give examples [n d] and bins over 0.")
     edges = []
     for column in np.asarray(x, np.float64).T:
+        # Bins with equally many training examples.
         quantiles = np.quantile(column, np.linspace(0, 1, bins + 1))
         spread = quantiles[-1] - quantiles[0]
+        # Equal quantiles, of values that occur often, would make bins of width 0.
         keep = [quantiles[0]]
         for quantile in quantiles[1:]:
             if quantile - keep[-1] > _CLOSEST * spread:
@@ -123,5 +125,6 @@ def encode_piecewise_linearly(
         start[i, :count], size[i, :count] = row[:-1], np.diff(row)
         high[i, :count] = 1.0
         low[i, 0], high[i, count - 1] = -np.inf, np.inf
+    # (x - b_i) / (b_{i+1} - b_i): 0 before a bin, 1 beyond it, linear inside.
     share = (x[:, :, None] - start[None].astype(x.dtype)) / size[None].astype(x.dtype)
     return jnp.clip(share, low[None].astype(x.dtype), high[None].astype(x.dtype))

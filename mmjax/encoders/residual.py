@@ -65,6 +65,7 @@ class ResidualEncoder(nn.Module):
             for i in range(self.blocks):
                 x = _ResidualBlock(width, name=f"block_{stage}_{i}")(x)
         x = nn.relu(GroupNorm(name="norm")(x))
+        # One token per pixel of the last feature map.
         pixels = to_batch_first(x).reshape(x.shape[-1], -1, x.shape[0])
         if self.output == "mean":
             return as_one_token(pixels.mean(axis=1))
@@ -79,6 +80,7 @@ class _ResidualBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "c h w b"]) -> Float[Array, "o h w b"]:
         """Maps [c h w b] to [width h w b]."""
+        # Pre-activation: norm and ReLU come before each convolution, and the shortcut has neither.
         y = nn.relu(GroupNorm(name="norm_0")(x))
         y = nn.relu(GroupNorm(name="norm_1")(Conv(self.width, name="conv_0")(y)))
         y = Conv(self.width, name="conv_1")(y)

@@ -11,12 +11,13 @@ from mmjax.types import Tokens
 def mask_padding(x: Num[Array, "b t ..."], length: Int[Array, " b"] | None) -> Tokens:
     """Returns the sequences as floats with zeros behind their ends, and the mask of true steps."""
     mask = make_time_mask(x, length)
+    # Padding may hold NaN, and NaN times 0 is NaN: it is replaced, not multiplied.
     real = jnp.expand_dims(mask, range(2, x.ndim))
     return Tokens(to_float(jnp.where(real, x, jnp.zeros((), x.dtype))), mask)
 
 
 def make_time_mask(x: Num[Array, "b t ..."], length: Int[Array, " b"] | None) -> Bool[Array, "b t"]:
-    """Marks the steps before the end of each sequence; all if there are no lengths."""
+    """Marks the steps before the end of each sequence; all of them if `length` is None."""
     if length is None:
         return jnp.ones(x.shape[:2], dtype=bool)
     return make_length_mask(length, x.shape[1], jnp)

@@ -15,7 +15,7 @@ from mmjax.types import Tokens
 
 
 class TemporalConvEncoder(nn.Module):
-    """Residual blocks of causal convolutions over time, whose dilation doubles from block to block.
+    """Residual blocks of causal convolutions over time; each block doubles the dilation.
 
     With L blocks an output sees the last 1 + 2 (kernel - 1) (2^L - 1) steps.
 
@@ -68,6 +68,8 @@ class TemporalConvEncoder(nn.Module):
         check_sequence_shape(x.shape, "TemporalConvEncoder")
         x, mask = mask_padding(x, length)
         for i, filters in enumerate(self.features):
+            # Dilations of 1, 2, 4, ... double the number of steps that an output sees with every
+            # block.
             block = _TemporalBlock(filters, self.kernel, 2**i, self.dropout, name=f"block_{i}")
             x = block(x, train=train)
         x = jnp.where(mask[:, :, None], x, 0)
@@ -104,5 +106,6 @@ class _TemporalBlock(nn.Module):
 
 def _take_last_step(x: Float[Array, "b t d"], mask: Bool[Array, "b t"]) -> Float[Array, "b d"]:
     """Returns the last unmasked step of each sequence; zeros if there is none."""
+    # One-hot over time; an empty sequence has no such step and gives zeros.
     last = jnp.arange(x.shape[1])[None] == mask.sum(axis=1)[:, None] - 1
     return jnp.where(last[:, :, None], x, 0).sum(axis=1)

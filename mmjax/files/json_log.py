@@ -27,7 +27,7 @@ class JsonLog(NamedTuple):
 
 
 def format_log_line(record: Mapping[str, Any]) -> str:
-    """Formats a record as a line of a log, with its checksum.
+    """Formats a record as one line of a log, with its checksum.
 
     Example:
       >>> format_log_line({"step": 1, "loss": 0.5})
@@ -59,13 +59,14 @@ def read_log(path: Path) -> JsonLog:
 
 
 def _parse_log_record(line: bytes) -> dict[str, Any]:
+    # Lines of older versions have no checksum and are read as they are.
     sealed = _LINE_CHECKSUM.search(line)
     body = line[: sealed.start()] + b"}" if sealed else line
     if sealed and zlib.crc32(body) != int(sealed[1], 16):
         raise ValueError("its checksum does not match")
     record = json.loads(body.decode("utf-8"))
     if not isinstance(record, dict) or not isinstance(record["step"], int):
-        raise ValueError("it is not a record of a step")
+        raise ValueError("it is not the record of one step")
     if "crc32" in record or not all(isinstance(x, int | float) for x in record.values()):
         raise ValueError("it holds something that is not a number")
     return record

@@ -6,6 +6,7 @@ lacks has no unmasked token and must have no effect.
 """
 
 from mmjax.fusion.attention import AttentionPool
+from mmjax.fusion.bottleneck import Bottleneck
 from mmjax.fusion.concat import Concat
 from mmjax.fusion.elementwise import Max, Mean, Sum
 from mmjax.fusion.embrace import Embrace
@@ -13,10 +14,11 @@ from mmjax.fusion.film import FiLM
 from mmjax.fusion.gated import Gated
 from mmjax.fusion.late import Late
 from mmjax.fusion.multiplicative import Multiplicative
+from mmjax.fusion.perceiver import Perceiver
 from mmjax.fusion.pooling import pool
 from mmjax.fusion.product_of_experts import ProductOfExperts
 from mmjax.fusion.tensor import LowRankTensor, Tensor
-from mmjax.fusion.transformer import Bottleneck, CrossModal, EarlyTransformer, Perceiver
+from mmjax.fusion.transformer import CrossModal, EarlyTransformer
 
 __all__ = [
     "AttentionPool",

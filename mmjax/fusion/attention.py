@@ -12,8 +12,8 @@ from mmjax.types import Tokens
 class AttentionPool(nn.Module):
     """Attention of a learned query q to the present modalities: Σ_m softmax_m(q·K x_m / √d) V x_m.
 
-    Each x_m is the tanh of the modality's projected mean token; the bias of the projection says
-    which modality it is. Without any modality the result is zeros.
+    Each x_m is the tanh of the modality's projected mean token; the bias of the projection
+    identifies the modality. Without any modality the result is zeros.
 
     Attributes:
       width: size of the result.
@@ -49,6 +49,7 @@ class AttentionPool(nn.Module):
         )
         values = nn.tanh(context.values)
         query = self.param("query", nn.initializers.normal(1.0), (1, 1, self.width))
+        # One query for all examples; its single output token is the fused vector.
         queries = jnp.broadcast_to(query, (len(values), 1, self.width)).astype(values.dtype)
         attend = Attention(self.heads, name="attention")
         return attend(queries, Tokens(values, context.mask))[:, 0]

@@ -41,6 +41,8 @@ class Embrace(nn.Module):
         present = jnp.stack([x.present for x in docked])
         if not train:
             return mean_over_present(values, present)
+        # Every entry gets a modality of its own: the paper's multinomial draw with equal
+        # probabilities.
         noise = jax.random.uniform(self.make_rng("dropout"), values.shape)
         # The largest of independent uniform numbers is a uniform choice; -1 excludes the absent.
         chosen = jnp.where(present[:, :, None], noise, -1.0).argmax(axis=0)

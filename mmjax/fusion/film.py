@@ -37,7 +37,7 @@ class FiLM(nn.Module):
         """Maps {m: [b n d_m]} to [b width].
 
         Raises:
-          ValueError: if there is no modality of the name `modulated`.
+          ValueError: if `modulated` is not the name of a modality.
         """
         del train
         pooled = pool_modalities(tokens)

@@ -38,6 +38,7 @@ class Gated(nn.Module):
         """Maps {m: [b n d_m]} to [b width]."""
         del train
         pooled = pool_modalities(tokens)
+        # z_m depends on all modalities, absent ones as zeros; h = sum_m z_m * tanh(W_m x_m).
         everything = jnp.concatenate([x.values for x in pooled.values()], axis=-1)
         terms = []
         for m, (values, present) in pooled.items():

@@ -9,7 +9,7 @@ from mmjax.types import Branches, Tokens
 
 
 class Late(nn.Module):
-    """Dense + ReLU per modality, and the weights with which their predictions are averaged.
+    """Dense + ReLU per modality, and the weights that average the modalities' predictions.
 
     An example without any modality has weights of zero.
 
@@ -42,6 +42,7 @@ class Late(nn.Module):
             for m, x in pooled.items()
         }
         dtype = next(iter(values.values())).dtype
+        # The weights are per example, since modalities that it lacks must not take part.
         logits = jnp.stack([self.logit(m).astype(dtype) for m in pooled])
         weights = _masked_softmax(logits, jnp.stack([x.present for x in pooled.values()]))
         return Branches(values, dict(zip(pooled, weights, strict=True)))

@@ -71,5 +71,7 @@ class Multiplicative(nn.Module):
             of_x = x[:, :, None] * matrix.reshape(len(x), x.shape[1], self.width)
             return of_x.sum(axis=1) + linear + shift
         size = self.width if self.form == "vector" else 1
+        # z^T W x with a diagonal matrix (one factor per entry) or a multiple of the identity (one
+        # in all).
         factor = nn.Dense(size, use_bias=False, name=f"factor_{name}")(z)
         return factor * linear + linear + shift

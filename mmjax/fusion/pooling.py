@@ -43,7 +43,7 @@ def pool_modalities(tokens: dict[str, Tokens]) -> dict[str, Pooled]:
 def project_modalities(pooled: dict[str, Pooled], width: int) -> dict[str, Pooled]:
     """Projects each modality to one width by a Dense layer `project_M`; zeros if it is absent.
 
-    For a compact method.
+    To be called in a compact method.
     """
     projected = {}
     for m, (values, present) in pooled.items():
@@ -58,5 +58,6 @@ def mean_over_present(
 ) -> Float[Array, "b ..."]:
     """Computes the mean over the present modalities; zeros if there is none."""
     mask = jnp.expand_dims(present, range(2, values.ndim))
+    # At least 1, so that an example without any modality gives 0 / 1.
     count = jnp.maximum(mask.sum(axis=0), 1).astype(values.dtype)
     return jnp.where(mask, values, 0).sum(axis=0) / count

@@ -51,6 +51,7 @@ class ProductOfExperts(nn.Module):
             weighted_means.append(mean * precision)
             precisions.append(precision)
             experts[m] = (mean, precision)
+        # Gaussians multiply by adding precisions, and precision-weighted means; 1 is the prior's.
         precision = 1 + jnp.stack(precisions).sum(axis=0)
         mean, variance = jnp.stack(weighted_means).sum(axis=0) / precision, 1 / precision
         self.sow("intermediates", "experts", experts)

@@ -39,6 +39,8 @@ class Tensor(nn.Module):
         product = _prepend_one(first.values)
         for x in others:
             factor = _prepend_one(x.values)
+            # The outer product of [1; x_1] and [1; x_2], example by example, then with the next
+            # modality.
             product = (product[:, :, None] * factor[:, None, :]).reshape(len(factor), -1)
         return product
 
@@ -81,6 +83,8 @@ class LowRankTensor(nn.Module):
                 self.rank * self.width, bias_init=nn.initializers.ones, name=f"factor_{m}"
             )
             factors.append(layer(x.values))
+        # prod_m [1; x_m] F_m,r has an entry per rank r and output; the sum over r is the rank-R
+        # tensor applied to the outer product, which is never formed.
         product = jnp.stack(factors).prod(axis=0).reshape(-1, self.rank, self.width)
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
         return product.sum(axis=1) + bias.astype(product.dtype)[None]

@@ -21,7 +21,7 @@ from mmjax.metrics import Metric, Statistics
 
 
 class Classification(nn.Module):
-    """One of several classes, whose labels may be soft: one share per class.
+    """A head for one of several classes. Labels may be soft: one share per class.
 
     Attributes:
       classes: number of classes.

@@ -57,6 +57,7 @@ class Decoder(nn.Module):
 
     def small_map(self, x: Float[Array, "b ..."]) -> Float[Array, "b i j c"]:
         """Returns the input as a map."""
+        # Every layer doubles the map, so the first one has the shape's sides over 2^layers.
         rows, columns = (math.ceil(side / 2 ** len(self.features)) for side in self.shape)
         if x.ndim == 2:
             x = nn.relu(nn.Dense(rows * columns * self.features[0], name="map")(x))

@@ -79,6 +79,7 @@ class Depth(nn.Module):
     def __call__(self, x: Float[Array, "b ..."], *, train: bool = False) -> Float[Array, "b h w"]:
         """Maps a vector [b d] or a map's tokens [b n d] to depths [b h w] in the target's unit."""
         values = Decoder(self.shape, 1, self.decoder, name="decoder")(x)[..., 0]
+        # The decoder's output is standardized, so that its initial values have the right size.
         return self.units.mean + self.units.scale * values
 
     @nn.nowrap
@@ -102,6 +103,8 @@ class Depth(nn.Module):
         """Computes MAE and RMSE in the target's unit, and the mean of |error| / target."""
         names = ("pixels", "absolute", "relative", "squared")
         sums = {name: float(statistics[name].select().sum(dtype=np.float64)) for name in names}
+        # In the target's unit: squares were summed in units of the scale, against loss of
+        # precision.
         count, scale = sums["pixels"], self.units.scale
         return {
             "absolute_error": scale * metrics.mean_from_sum(sums["absolute"], count),
@@ -116,7 +119,7 @@ class Depth(nn.Module):
 
     @nn.nowrap
     def learn_from_labels(self, targets: Float[np.ndarray, "n h w"]) -> "Depth":
-        """Returns the head with the mean and scale of the measured pixels where it has none."""
+        """Returns the head with its missing mean or scale set to that of the measured pixels."""
         return self.clone(**self.units.fill_in(self.mean, self.scale, targets[targets > 0]))
 
     @nn.nowrap

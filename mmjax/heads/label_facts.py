@@ -22,14 +22,14 @@ _CACHE: dict[tuple[int, str], np.ndarray] = {}
 
 
 class Standardization(NamedTuple):
-    """Mean and standard deviation by which a head standardizes its targets."""
+    """The mean and standard deviation with which a head standardizes its targets."""
 
     mean: Any
     scale: Any
 
     @classmethod
     def of(cls, mean: Any, scale: Any) -> "Standardization":
-        """Makes it from attributes, of which None is a mean of 0 or a scale of 1."""
+        """Makes it from a head's attributes; None becomes a mean of 0 or a scale of 1."""
         return cls(0.0 if mean is None else mean, 1.0 if scale is None else scale)
 
     @staticmethod
@@ -44,6 +44,7 @@ class Standardization(NamedTuple):
         values = values[np.isfinite(values).reshape(len(values), -1).all(axis=1)]
         if not len(values):
             values = np.zeros((1, *targets.shape[1:]))
+        # A constant target has deviation 0 and stays in its unit.
         deviation = values.std(axis=0)
         facts = {"mean": values.mean(axis=0), "scale": np.where(deviation > 0, deviation, 1.0)}
         facts = {n: tuple(x.tolist()) if x.ndim else float(x) for n, x in facts.items()}
@@ -63,6 +64,7 @@ def read_training_targets(source: Source, task: str) -> Shaped[np.ndarray, "n ..
     """Reads the targets of a source's labeled examples; a source on disk is read only once."""
     if isinstance(source, Arrays):
         return _select_labeled(source.batch, task)
+    # An id is unique only while its object lives, so the entry goes with the source.
     key = (id(source), task)
     if key not in _CACHE:
         parts = []

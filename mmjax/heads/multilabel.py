@@ -66,6 +66,7 @@ class MultiLabel(nn.Module):
         """Computes the loss of one example."""
         if not self.partial:
             return self.loss(prediction, target)
+        # With partial labels every class has a loss of its own, and the unknown ones do not count.
         return mean_labeled_loss(
             lambda logit, label: self.loss(logit[None], label[None]),
             prediction,

@@ -69,6 +69,7 @@ class Ordinal(nn.Module):
         )
         # t_0 is free, and every gap to the next threshold is positive.
         gaps = jnp.concatenate([raw[:1], jax.nn.softplus(raw[1:])])
+        # logit P(y > k) = f(x) - t_k with increasing thresholds t_k.
         return f - jnp.cumsum(gaps)[None]
 
     @nn.nowrap
@@ -107,5 +108,7 @@ def _initialize_even_thresholds(
     """Initializes the first threshold and, under softplus⁻¹, the gaps: P(y) is uniform at f = 0."""
     del key
     count = shape[0] + 1
+    # At f = 0 all classes are equally likely: P(y > k) = 1 - (k + 1) / K.
     thresholds = jax.scipy.special.logit(jnp.arange(1, count, dtype=dtype) / count)
+    # The inverse of softplus, log(exp(gap) - 1), since the head applies softplus to the gaps.
     return jnp.concatenate([thresholds[:1], jnp.log(jnp.expm1(jnp.diff(thresholds)))])

@@ -92,6 +92,7 @@ class Regression(nn.Module):
         self, prediction: Float[Array, "*k"], target: Num[Array, "*k"]
     ) -> Float[Array, ""]:
         """Computes the loss of one example, on standardized values."""
+        # In standard deviations, so that the loss does not depend on the unit of the target.
         values = self.standardize(prediction), self.standardize(target)
         return jax.vmap(self.loss)(*values).mean() if self.shape else self.loss(*values)
 
@@ -117,7 +118,7 @@ class Regression(nn.Module):
 
     @nn.nowrap
     def learn_from_labels(self, targets: Num[np.ndarray, "n *k"]) -> "Regression":
-        """Returns the head with the mean and scale of the training targets where it has none."""
+        """Returns the head with its missing mean or scale set to that of the training targets."""
         return self.clone(**self.units.fill_in(self.mean, self.scale, targets))
 
     @nn.nowrap

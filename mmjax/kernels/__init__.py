@@ -1,6 +1,6 @@
 """Array kernels that are fast on CPU.
 
-The caller uses one function per operation; it picks the fast version when a program is lowered for
-CPU. The plain version, which other platforms get, stands beside it, and the tests compare the two.
+There is one function per operation. It uses the fast version if the program is lowered for CPU, and
+the plain version, which is in the same module, on other platforms. The tests compare the two.
 Images have the layout of `mmjax.kernels.batch_last`.
 """

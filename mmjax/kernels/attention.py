@@ -1,4 +1,4 @@
-"""Attention over tokens of which some are masked, and the pre-norm transformer layer made of it."""
+"""Multi-head attention with masked tokens, and the pre-norm transformer layer that uses it."""
 
 import functools
 import math
@@ -16,8 +16,8 @@ from mmjax.types import Tokens
 class Attention(nn.Module):
     """Multi-head scaled dot-product attention: softmax(Q Kᵀ / √d_h) V per head, then a projection.
 
-    Queries get zeros where there is no token to attend to. The projections have no biases: one of
-    the keys would change nothing.
+    The output of a query that cannot attend to any token is 0. The projections have no biases; a
+    bias of the keys would not change the output.
 
     Source: Vaswani et al., NeurIPS 2017 (arXiv:1706.03762), section 3.2.
 
@@ -135,6 +135,7 @@ def dot_general_2d(
       [... n...].
     """
     (contracted, _), _ = axes
+    # A product of two matrices is faster on CPU than one with several axes on either side.
     outer, inner = x.shape[: -len(contracted)], math.prod(kernel.shape[: len(contracted)])
     y = jax.lax.dot_general(
         x.reshape(-1, inner), kernel.reshape(inner, -1), (((1,), (0,)), ((), ())), **options
@@ -148,6 +149,7 @@ def sinusoidal_positions(count: int, width: int) -> Float[Array, "{count} {width
     Source: Vaswani et al., NeurIPS 2017, section 3.5, with all sines before all cosines.
     """
     half = (width + 1) // 2
+    # Wavelengths grow geometrically from 2 pi toward 10000 * 2 pi; sines first, then cosines.
     rates = 10000.0 ** (-jnp.arange(half) / half)
     angles = jnp.arange(count)[:, None] * rates[None, :]
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=1)[:, :width]

@@ -1,4 +1,4 @@
-"""Convolution over time, fast on CPU inside `lax.scan` and `vmap` too."""
+"""Convolution over time that is fast on CPU, even inside `lax.scan` and `vmap`."""
 
 import functools
 
@@ -52,5 +52,6 @@ def conv1d_by_slices(
     """Computes `conv1d` without zeros around as the k shifted sequences times one matrix."""
     size, channels, features = kernel.shape
     span = x.shape[1] - dilation * (size - 1)  # from the first place of a filter to its last one
+    # im2col: the inputs of every output side by side, so that the convolution is one product.
     slices = [x[:, i * dilation : i * dilation + span : stride] for i in range(size)]
     return jnp.concatenate(slices, axis=-1) @ kernel.reshape(size * channels, features)

@@ -1,4 +1,4 @@
-"""Convolution of images, fast on CPU inside `lax.scan` and `vmap` too."""
+"""Convolution of images that is fast on CPU, even inside `lax.scan` and `vmap`."""
 
 import functools
 from collections.abc import Sequence
@@ -118,8 +118,10 @@ def _multiply_patches(
 ) -> Float[Array, "o i j b"]:
     """Computes the convolution of padded images as one matrix product."""
     rows, columns, channels, features = kernel.shape
+    # im2col in two steps, columns first, then rows, each of which copies whole slices.
     patches = concatenate_shifts(concatenate_shifts(x, columns, axis=2), rows, axis=1)
     matrix = kernel.reshape(rows * columns * channels, features)
+    # [o, k l c] @ [k l c, h w b]: the batch axis stays last.
     y = matrix.T @ patches.reshape(len(matrix), -1)
     return y.reshape(features, *patches.shape[1:])
 

@@ -45,6 +45,7 @@ def convolve_in_blocks(
     edges = [(0, 2 * n - size) for n, size in zip((height, width), x.shape[1:3], strict=True)]
     x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*e, 0) for e in edges), (0, 0, 0)])
     blocks = x.reshape(channels, height, 2, width, 2, -1).transpose(2, 4, 0, 1, 3, 5)
+    # Per position in a 2x2 block, the filter is padded to the window that all four share.
     margin = 2 * window[0] - rows, 2 * window[1] - columns
     filters = jnp.stack(
         [

@@ -73,6 +73,7 @@ def _apply_in_chunks(
     of_chunk = functools.partial(
         _apply_to_batch, layers=layers, padding=padding, conv=conv2d_recomputing_patches
     )
+    # Padded images are computed and dropped; `lax.map` needs chunks of one size.
     chunks = jnp.pad(x, [(0, -batch % size), (0, 0), (0, 0), (0, 0)])
     y = jax.lax.map(of_chunk, chunks.reshape(-1, size, *x.shape[1:]))
     return y.reshape(len(chunks), -1)[:batch]
@@ -121,5 +122,6 @@ def count_patch_bytes(shape: Sequence[int], layers: Sequence[ConvLayer], padding
         if is_faster_in_blocks(kernel.shape):
             rows, columns = compute_block_window(kernel.shape)
         patches = rows * columns * channels * height * width * kernel.dtype.itemsize
+        # Pooling halves the sides for the next layer.
         most, height, width = max(most, patches), height // 2, width // 2
     return most

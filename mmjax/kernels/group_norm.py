@@ -43,6 +43,7 @@ def group_norm(
     near_mean = jax.lax.stop_gradient(mean)
     squares = jnp.square(wide - (near_mean - shift)).mean(axis=(1, 2), keepdims=True)
     variance = squares - jnp.square(mean - near_mean)
+    # (x - mean) / sqrt(variance) * scale + bias as x * factor + offset: one pass over the array.
     factor = grouped(norm.scale) * jax.lax.rsqrt(variance + 1e-6)
     offset = grouped(norm.bias) - (mean - shift) * factor
     return (wide * factor + offset).reshape(x.shape).astype(x.dtype)

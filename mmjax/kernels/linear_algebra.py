@@ -1,10 +1,10 @@
-"""Products at full precision; decompositions and solutions that are safe under `vmap`.
+"""Products at full precision; matrix decompositions and solvers that are safe under `vmap`.
 
-On CPU they take one matrix after another, on other platforms a batch at once: in jaxlib 0.10.2 (no
-longer in 0.11.2), the CPU's kernel of a batch of matrices blocks a thread of XLA's pool until other
-threads of that pool have done its parts. As many such kernels at once as the pool has threads,
-which are two on two cores, wait forever. Each function is that of `jax.numpy.linalg` or
-`jax.scipy.linalg`, the plain version, with `loop_over_batch_on_cpu`.
+On CPU they process one matrix after another, on other platforms a batch at once. In jaxlib 0.10.2
+(no longer in 0.11.2), the CPU's kernel for a batch of matrices blocks a thread of XLA's pool until
+other threads of that pool have done its parts. If as many such kernels run at once as the pool has
+threads (two on two cores), all of them wait forever. Each function is the plain one of
+`jax.numpy.linalg` or `jax.scipy.linalg` under `loop_over_batch_on_cpu`.
 """
 
 from collections.abc import Callable
@@ -106,6 +106,8 @@ def _inverse_cholesky(x: Float[Array, "d d"]) -> Float[Array, "d d"]:
 def _inverse_cholesky_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     (x,), (dX,) = primals, tangents
     L_inverse = inverse_cholesky(x)
+    # With X = L L^T: dL = L phi(L^-1 dX L^-T), where phi takes the lower triangle with half the
+    # diagonal. So d(L^-1) = -L^-1 dL L^-1 = -phi L^-1.
     inner = precise_dot(precise_dot(L_inverse, (dX + dX.T) / 2), L_inverse.T)
     phi = jnp.tril(inner) - jnp.diag(jnp.diag(inner)) / 2
     return L_inverse, -precise_dot(phi, L_inverse)

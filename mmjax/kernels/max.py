@@ -1,4 +1,4 @@
-"""The maximum over an axis, with a gradient that is right and fast on CPU; max pooling by it."""
+"""The maximum over an axis, with a gradient that is exact and fast on CPU, and max pooling."""
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ def max_over_axis(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
       Array([0., 1., 0.], dtype=float32)
     """
     while (size := x.shape[axis]) > _FEW_ENTRIES:
+        # A tree of pairwise maxima: halves first, so that few and long operations remain.
         parts = (size // 2, size // 2, size % 2)[: 2 + size % 2]
         a, b, *rest = jax.lax.split(x, parts, axis=axis)
         x = jnp.concatenate([_elementwise_max(a, b), *rest], axis=axis)
@@ -36,6 +37,7 @@ def max_over_axis(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
 
 def _elementwise_max(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
     """Returns the larger of two entries, the first of equal ones."""
+    # Of equal entries the first one gets the whole gradient; `jnp.maximum` would split it.
     return jnp.where(a >= b, a, b)
 
 

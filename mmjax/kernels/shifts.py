@@ -1,8 +1,8 @@
-"""Shifted copies of an array: what a convolution multiplies, and what its gradient adds up.
+"""Shifted copies of an array, which a convolution multiplies, and their sum, its transpose.
 
-Two linear primitives, each the transpose of the other. Left to XLA, the gradient would be a sum of
-padded arrays, which it merges with the next such sum and with what follows, into a loop that reads
-every number many times over. Here each copy is added in place.
+They are two linear primitives, each the transpose of the other. XLA's own gradient would be a sum
+of padded arrays, which it fuses with the next such sum and with the operations that follow, into a
+loop that reads every number many times. Here each copy is added in place.
 """
 
 import functools
@@ -46,6 +46,7 @@ def _add_shifts(x: Array, *, size: int, axis: int, into: int) -> Array:
     shape[axis] += size - 1
     total = jnp.zeros(shape, x.dtype)
     for i, copy in enumerate(copies):
+        # The transpose of taking the i-th window is adding to it.
         window = jax.lax.slice_in_dim(total, i, i + length, axis=axis)
         total = jax.lax.dynamic_update_slice_in_dim(total, window + copy, i, axis)
     return total

@@ -21,6 +21,7 @@ def balanced_accuracy(prediction: Logits, target: Classes) -> float:
       0.75
     """
     counts = count_per_class(*choose_classes(prediction, target))
+    # Classes without an example have no recall and are left out of the mean.
     true = counts["tp"] + counts["fn"]
     occurs = true > 0
     return float((counts["tp"][occurs] / true[occurs]).mean()) if occurs.any() else float("nan")
@@ -39,6 +40,9 @@ def matthews_correlation(prediction: Logits, target: Classes) -> float:
     """
     agreement, true, predicted = _count_agreement(prediction, target)
     n = true.sum()
+    # With n examples, c correct ones, and t_k and p_k examples of class k by label and by
+    # prediction: MCC = (c n - sum_k t_k p_k) / sqrt((n^2 - sum_k t_k^2) (n^2 - sum_k p_k^2)),
+    # Gorodkin's R_K.
     covariance = agreement * n - true @ predicted
     spread = (n**2 - true @ true) * (n**2 - predicted @ predicted)
     if not n:
@@ -59,6 +63,8 @@ def cohen_kappa(prediction: Logits, target: Classes) -> float:
     """
     agreement, true, predicted = _count_agreement(prediction, target)
     n = true.sum()
+    # kappa = (p_o - p_e) / (1 - p_e) with the agreement p_o = c / n and that expected by chance,
+    # p_e = sum_k t_k p_k / n^2.
     expected = mean_from_sum(float(true @ predicted), float(n**2))
     # A NaN, of no examples, is not below 1.
     return float((agreement / n - expected) / (1 - expected)) if expected < 1 else float("nan")
@@ -114,5 +120,6 @@ def quadratic_kappa(
         return float("nan")
     # E (t - p)² of independent t and p is var t + var p + (mean t - mean p)².
     expected = target.var() + predicted.var() + (target.mean() - predicted.mean()) ** 2
+    # 1 - E (t - p)^2 / E (t - p')^2, with p' drawn independently of t.
     observed = np.square((target - predicted).astype(np.float64)).mean()
     return float(1 - observed / expected) if expected > 0 else float("nan")

@@ -21,6 +21,7 @@ def negative_log_likelihood(prediction: Logits, target: Classes) -> float:
     """
     if prediction.shape == target.shape:
         logits, labels = _select_known(prediction, target)
+        # -log sigmoid(z) for a label of 1 and -log(1 - sigmoid(z)) = -log sigmoid(-z) for one of 0.
         return _mean(-special.log_expit(np.where(labels, logits, -logits)))
     logits, classes = flatten_labeled(prediction, target)
     log_p = special.log_softmax(logits, axis=-1)
@@ -42,8 +43,10 @@ def brier_score(prediction: Logits, target: Classes) -> float:
         logits, labels = _select_known(prediction, target)
         return _mean(np.square(special.expit(logits) - labels))
     logits, classes = flatten_labeled(prediction, target)
+    # sum_c (p_c - 1[c = y])^2, from 0 to 2.
     error = compute_probabilities(logits)
     error[np.arange(len(classes)), classes] -= 1
+    # For two classes both terms are equal; half of their sum is the binary Brier score.
     total = np.square(error).sum(axis=-1)
     return _mean(total / 2 if logits.shape[-1] == 2 else total)
 
@@ -62,8 +65,10 @@ def calibration_error(prediction: Logits, target: Classes, bins: int = 15) -> fl
     logits, classes = flatten_labeled(prediction, target)
     if not len(classes):
         return float("nan")
+    # The confidence is the probability of the predicted class.
     confidence = compute_probabilities(logits).max(axis=-1)
     curve = compute_calibration_curve(confidence, logits.argmax(axis=-1) == classes, bins)
+    # ECE = sum_b n_b / n |accuracy_b - confidence_b| over the bins b.
     gap = np.abs(curve["accuracy"] - curve["confidence"])
     return float((gap * curve["examples"]).sum() / len(classes))
 
@@ -80,6 +85,7 @@ def compute_calibration_curve(
       >>> curve["confidence"].tolist(), curve["accuracy"].tolist(), curve["examples"].tolist()
       ([0.75], [0.5], [2.0])
     """
+    # Bin i holds the confidences in (i / bins, (i + 1) / bins].
     index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     examples = np.bincount(index, minlength=bins).astype(np.float64)
     occurs = examples > 0

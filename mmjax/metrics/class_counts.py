@@ -46,6 +46,7 @@ def f1(tp: Counts, fp: Counts, fn: Counts) -> Float[np.ndarray, " c"]:
       >>> f1(np.array([3, 0]), np.array([1, 0]), np.array([1, 0])).tolist()
       [0.75, 0.0]
     """
+    # F1 = 2 tp / (2 tp + fp + fn), the harmonic mean of tp / (tp + fp) and tp / (tp + fn).
     twice_tp = 2 * np.asarray(tp, np.float64)
     return twice_tp / np.maximum(twice_tp + fp + fn, 1)
 
@@ -70,6 +71,7 @@ def mean_iou(tp: Counts, fp: Counts, fn: Counts) -> float:
       >>> mean_iou(tp=np.array([3, 3, 0]), fp=np.array([1, 1, 0]), fn=np.array([1, 1, 0]))
       0.6
     """
+    # Intersection over union of the sets "predicted as k" and "labeled as k".
     union = np.asarray(tp + fp + fn, np.float64)
     occurs = union > 0
     return float((tp[occurs] / union[occurs]).mean()) if occurs.any() else float("nan")
@@ -101,6 +103,7 @@ def make_class_report(
     """
     counts = count_per_class(target, predicted, len(names))
     tp, fp, fn = counts["tp"], counts["fp"], counts["fn"]
+    # Precision, recall and F1; counts are integers, so that a bound of 1 only avoids 0 / 0.
     columns = tp / np.maximum(tp + fp, 1), tp / np.maximum(tp + fn, 1), f1(tp, fp, fn)
     rows = [["class", "precision", "recall", "F1", "examples"]]
     for i, name in enumerate(names):

@@ -17,7 +17,7 @@ Values = Shaped[np.ndarray, "n *d"]
 def _split_columns(
     prediction: Values, target: Values
 ) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
-    """Returns float64 matrices with one column per number of an example."""
+    """Returns float64 matrices with one column per component of an example."""
     if prediction.shape != target.shape:
         raise ValueError(f"predictions {prediction.shape} and targets {target.shape} differ")
     shape = len(target), math.prod(target.shape[1:])
@@ -68,6 +68,7 @@ def r2(prediction: Values, target: Values) -> float:
     """
 
     def compute(p: np.ndarray, y: np.ndarray) -> float:
+        # 1 - residual sum of squares / total sum of squares; undefined for a constant target.
         spread = np.square(y - y.mean()).sum()
         return 1 - np.square(p - y).sum() / spread if np.ptp(y) > 0 else float("nan")
 
@@ -103,6 +104,7 @@ def spearman(prediction: Values, target: Values) -> float:
     """
     from scipy.stats import rankdata  # a slow import, which few experiments need
 
+    # Spearman's correlation is Pearson's of the ranks; ties share their mean rank.
     return _average_columns(lambda p, y: pearson(rankdata(p), rankdata(y)), prediction, target)
 
 
@@ -119,6 +121,8 @@ def mean_absolute_percentage_error(prediction: Values, target: Values) -> float:
     eps = np.finfo(np.float64).eps
 
     def compute(p: np.ndarray, y: np.ndarray) -> float:
+        # A target of 0 has no relative error; the bound makes it huge but finite, as in scikit-
+        # learn.
         return float((np.abs(p - y) / np.maximum(np.abs(y), eps)).mean())
 
     return _average_columns(compute, prediction, target)
@@ -136,6 +140,7 @@ def mean_pinball_loss(prediction: Values, target: Values, quantile: float = 0.5)
     """
 
     def compute(p: np.ndarray, y: np.ndarray) -> float:
+        # q (y - p) if the prediction is too low, (1 - q) (p - y) if it is too high.
         return float(np.maximum(quantile * (y - p), (quantile - 1) * (y - p)).mean())
 
     return _average_columns(compute, prediction, target)

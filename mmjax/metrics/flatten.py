@@ -29,6 +29,7 @@ def flatten_labeled(
             f"it needs logits [n ... classes] and targets of classes [n ...], but got "
             f"{list(prediction.shape)} and {target.dtype}{list(target.shape)}"
         )
+    # Tokens, pixels or examples become rows; -1 marks the unlabeled ones.
     logits, classes = prediction.reshape(-1, prediction.shape[-1]), target.reshape(-1)
     return logits[classes >= 0].astype(np.float64), classes[classes >= 0]
 

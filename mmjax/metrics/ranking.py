@@ -61,6 +61,7 @@ def top_k_accuracy(prediction: Logits, target: Classes, k: int = 5) -> float:
         return float("nan")
     score = np.take_along_axis(logits, classes[:, None], axis=1)
     before = np.arange(logits.shape[1])[None] < classes[:, None]
+    # Of equal scores, the class with the smaller index is first, as in a stable sort.
     rank = (logits > score).sum(axis=1) + ((logits == score) & before).sum(axis=1)
     return float((rank < k).mean())
 
@@ -71,6 +72,7 @@ def _average_over_classes(
     """Returns the mean over the classes that have an example inside and one outside."""
     values = []
     for score, positive in _iterate_classes(prediction, target):
+        # Without both kinds of examples there are no pairs to rank.
         if positive.any() and not positive.all():
             values.append(compute(score, positive))
     return float(np.mean(values)) if values else float("nan")
@@ -100,6 +102,8 @@ def _compute_auroc(score: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " 
 
     inside = int(positive.sum())
     ranks = float(rankdata(score)[positive].sum())
+    # The Mann-Whitney U statistic over the number of pairs: the share of (positive, negative) pairs
+    # in the right order. `rankdata` gives ties their mean rank, so that an equal pair counts 1/2.
     return (ranks - inside * (inside + 1) / 2) / (inside * (len(score) - inside))
 
 
@@ -109,7 +113,10 @@ def _compute_average_precision(
     """Computes the average precision; equal scores share one threshold."""
     order = np.argsort(-score, kind="stable")
     score, positive = score[order], positive[order]
+    # A threshold can only lie between different scores: at the last example of each group of ties.
     ends = np.flatnonzero(np.append(score[1:] != score[:-1], True))
     tp = np.cumsum(positive)[ends]
+    # sum_n (R_n - R_{n-1}) P_n, with the recall R = tp / positives and precision P = tp /
+    # predicted.
     gains = np.diff(tp, prepend=0) / tp[-1]
     return float((gains * tp / (ends + 1)).sum())

@@ -43,11 +43,14 @@ def span_f1(
         )
     right = found = true = 0
     for predicted, row in zip(prediction.argmax(axis=-1), target, strict=True):
+        # Padding has no tag; without it, the rest of the row is one sequence.
         labeled = row >= 0
         spans = set(list_spans([classes[i] for i in predicted[labeled]]))
         true_spans = set(list_spans([classes[i] for i in row[labeled]]))
         right += len(spans & true_spans)
         found, true = found + len(spans), true + len(true_spans)
+    # F1 = 2 tp / (2 tp + fp + fn), where tp + fp is the number of predicted spans and tp + fn of
+    # true ones. A span is right only if its type and both of its ends are.
     return mean_from_sum(2.0 * right, float(found + true))
 
 
@@ -62,9 +65,11 @@ def list_spans(tags: Sequence[str]) -> list[Span]:
     kind, start = "", 0
     for i, tag in enumerate([*tags, "O"]):
         prefix, _, name = tag.partition("-")
+        # The tag ends the open span: it is outside, begins another span, or is inside another type.
         if kind and not (prefix == "I" and name == kind):
             spans.append((kind, start, i))
             kind = ""
+        # An I without a span before it begins one, as in the CoNLL evaluation.
         if prefix in ("B", "I") and not kind:
             kind, start = name, i
     return spans

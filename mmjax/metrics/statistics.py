@@ -47,6 +47,7 @@ def record_choice(logits: Float[Array, " c"], target: Integer[Array, ""]) -> Sta
       >>> float(kept["confidence"].values)
       0.5
     """
+    # The largest probability, max softmax(z) = exp(max z - logsumexp z).
     confidence = jnp.exp(logits.max() - jax.nn.logsumexp(logits))
     return {
         "target": PerExample(target),
@@ -76,6 +77,7 @@ def count_confusions(
         index = jnp.where(counts, index, classes).reshape(-1)
         return jnp.zeros(classes, jnp.int32).at[index].add(1, mode="drop")
 
+    # Predicted as k = tp_k + fp_k, labeled as k = tp_k + fn_k.
     tp = count(target, labeled & (predicted == target))
     return {"tp": tp, "fp": count(predicted, labeled) - tp, "fn": count(target, labeled) - tp}
 

@@ -24,6 +24,8 @@ def tune_thresholds(
         score, positive = column[labels >= 0], labels[labels >= 0] > 0
         if not positive.any():
             continue
+        # Descending: the i first examples are those that a threshold at the i-th score predicts. So
+        # one cumulative sum gives tp, fp and fn of all thresholds.
         order = np.argsort(-score, kind="stable")
         score, positive = score[order], positive[order]
         ends = np.flatnonzero(np.append(score[1:] != score[:-1], True))

@@ -34,6 +34,7 @@ def resize_positions(
     old, new = math.isqrt(grid.shape[-2]), math.isqrt(length - leading)
     grid = grid.reshape(*grid.shape[:-2], old, old, grid.shape[-1])
     matrix = make_cubic_matrix(old, new)
+    # Bicubic resizing is separable: one matrix for rows, the same one for columns.
     grid = np.einsum("ij,kl,...jld->...ikd", matrix, matrix, grid)
     return np.concatenate([special, grid.reshape(*grid.shape[:-3], new * new, -1)], axis=-2)
 
@@ -47,6 +48,7 @@ def _count_leading_tokens(old: int, new: int) -> int:
 
 def _sample_points(old: int, new: int) -> Float[np.ndarray, " m"]:
     """Returns where the centers of the new cells lie, in units of old cells."""
+    # Pixel centers are aligned, as with align_corners=False.
     return (np.arange(new) + 0.5) * old / new - 0.5
 
 
@@ -67,6 +69,8 @@ def make_cubic_matrix(old: int, new: int) -> Float[np.ndarray, "m n"]:
     for offset in range(-1, 3):
         cell = np.floor(points).astype(int) + offset
         t, a = np.abs(points - cell), _KEYS_A
+        # Keys' cubic convolution kernel (1981): (a+2)|t|^3 - (a+3)|t|^2 + 1 for |t| <= 1 and
+        # a|t|^3 - 5a|t|^2 + 8a|t| - 4a for 1 < |t| < 2.
         near = ((a + 2) * t - (a + 3)) * t * t + 1
         far = ((t - 5) * t + 8) * t * a - 4 * a
         np.add.at(

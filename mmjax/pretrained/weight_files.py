@@ -75,7 +75,7 @@ def list_stored_arrays(path: Path, seed: int | None = None) -> StoredArrays:
     """
     check_weight_path(path)
     if not path.exists():
-        raise FileNotFoundError(f"There is no file {path}.")
+        raise FileNotFoundError(f"File {path} does not exist.")
     if seed is not None and not _is_run(path):
         raise ValueError(f"{path} is not the directory of an arm of a run, so it has no seeds.")
     stored = _choose_reader(path, seed)(path)
@@ -115,7 +115,7 @@ def compute_weights_digest(path: Path) -> str:
       64
     """
     if not path.exists():
-        raise FileNotFoundError(f"There is no file {path}.")
+        raise FileNotFoundError(f"File {path} does not exist.")
     if path.is_file():
         return files.compute_sha256(path)
     lines = [

@@ -40,7 +40,7 @@ def format_fixed(value: float, places: int) -> str:
 
 
 def format_p_value(p: float) -> str:
-    """Formats a p-value; NaN means that there is no test."""
+    """Formats a p-value; NaN means that nothing was tested."""
     if np.isnan(p):
         return "no test"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"

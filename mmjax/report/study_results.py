@@ -76,7 +76,7 @@ def read_study(directory: str | Path) -> StudyRecord:
     """Reads the study in a directory.
 
     Raises:
-      ValueError: there is no study, or it is damaged.
+      ValueError: if the directory holds no study, or a damaged one.
     """
     directory = Path(directory).expanduser()
     path = directory / "study.json"
@@ -199,7 +199,7 @@ def is_larger_better(record: StudyRecord, metric: str) -> bool:
 
 
 def get_metric_bounds(metric: str) -> tuple[float, float]:
-    """Returns the smallest and the largest possible value of a metric or logged quantity.
+    """Returns the range of values that a metric or logged quantity can have.
 
     Example:
       >>> get_metric_bounds("digit/accuracy")

@@ -124,7 +124,7 @@ def plot_task_weights(record: StudyRecord) -> Figure | None:
     if len(record.tasks) > MAX_LINE_STYLES:
         return None
     names = {f"weight/{task}": task for task in record.tasks}
-    return _plot_traces(record, names, "weight of a task's loss", constant=False)
+    return _plot_traces(record, names, "weight of the task's loss", constant=False)
 
 
 def plot_conflicts(record: StudyRecord) -> Figure | None:

@@ -1,4 +1,4 @@
-"""Reads the best variables of a finished arm, without its data, optimizer or balancer."""
+"""Reads the best variables of a finished arm without its data, optimizer and balancer."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Averages of the outputs of several models, in the terms of the outputs: logits stay logits."""
+"""Averages of the outputs of several models, in the form of the outputs: logits stay logits."""
 
 import jax
 import numpy as np

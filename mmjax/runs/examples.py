@@ -43,7 +43,7 @@ def iterate_examples(spec: Spec, examples: Any, size: int) -> Iterator[ExampleBa
       size: number of examples per batch.
 
     Raises:
-      ValueError: there are no examples, or one does not fit; the message names it.
+      ValueError: if `examples` is empty, or one does not fit; the message names it.
     """
     if isinstance(examples, Dataset):
         raise ValueError(
@@ -91,8 +91,8 @@ def complete_batch(spec: Spec, batch: Batch, where: str) -> Batch:
             lengths[m] = np.zeros(size, np.int32)
     if not any(m in batch.inputs for m in spec.modalities):
         raise ValueError(
-            f"{where}: there is no modality of the model ({', '.join(spec.modalities)}), only "
-            f"{', '.join(batch.inputs) or 'none'}."
+            f"{where}: the examples have no modality of the model ({', '.join(spec.modalities)}), "
+            f"only {', '.join(batch.inputs) or 'none'}."
         )
     completed = batch._replace(inputs=inputs, present=present, lengths=lengths)
     try:
@@ -171,5 +171,5 @@ def _count_rows(columns: Mapping[str, Any]) -> int:
     if len(set(sizes.values())) > 1:
         raise ValueError(f"the columns have several lengths: {sizes}.")
     if not sum(sizes.values()):
-        raise ValueError("there are no examples.")
+        raise ValueError("no examples were given.")
     return next(iter(sizes.values()))

@@ -31,7 +31,7 @@ def load(
     allow: Sequence[str] = (),
     allow_code: bool = False,
 ) -> Trained:
-    """Loads the trained model of a run, with its best parameters; no training data are needed.
+    """Loads a trained model with its best parameters; no training data are needed.
 
     Nothing that the run names is executed, except for what the arguments permit; see SECURITY.md.
 

@@ -98,7 +98,7 @@ class PixelPrediction(NamedTuple):
     Attributes:
       classes: their names.
       probabilities: Float[n rows columns classes].
-      indices: Int[n rows columns], the predicted classes; -1 if there is no modality.
+      indices: Int[n rows columns], the predicted classes; -1 if all modalities are missing.
     """
 
     classes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Predictions of one value per example, in the terms of their task: classes, numbers in a unit.
+"""Predictions of one value per example, as classes or as numbers in the task's unit.
 
 One type per kind of task says how the outputs of several seeds are averaged, what an output means,
 and which columns of a table it becomes.

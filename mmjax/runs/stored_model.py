@@ -29,7 +29,7 @@ _ARGUMENTS = "Attr(name='argument_names')"
 
 
 class StoredModel(NamedTuple):
-    """A model that a run stored.
+    """A model read from the files of its run.
 
     Attributes:
       model: the model, without auxiliary objectives.

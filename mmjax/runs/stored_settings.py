@@ -17,7 +17,7 @@ _CALL_TYPES = ("Config", "Partial")
 
 
 def parse_settings(text: str) -> dict[str, str]:
-    """Returns {path: value as text} of what a configuration sets, without defaults.
+    """Returns {path: value as text} of the explicit settings of a configuration, without defaults.
 
     Args:
       text: JSON as `mmjax.config.dump_config` writes it.

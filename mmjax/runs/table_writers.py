@@ -31,7 +31,7 @@ def open_table_writer(path: Path) -> Iterator[WriteRows]:
             for name in names:
                 if names.count(name) > 1:
                     raise ValueError(
-                        f"the examples have a column {name!r}, which is that of a prediction; "
+                        f"column {name!r} of the examples has the name of a prediction's column; "
                         "rename it."
                     )
             write_columns(columns)

@@ -25,7 +25,7 @@ from mmjax.types import Batch, Variables
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trained:
-    """A trained model of one seed, or of several as an ensemble. `mmjax.load` makes one from a run.
+    """A trained model of one seed, or an ensemble of several seeds, as `mmjax.load` returns it.
 
     An ensemble predicts by the mean of its members: of probabilities (per class, or of exceeding a
     class of an order), or of values.
@@ -92,7 +92,7 @@ class Trained:
             is_empty = False
             yield dataclasses.replace(self.interpret_batch(batch, size), keys=keys)
         if is_empty:
-            raise ValueError("there are no examples.")
+            raise ValueError("no examples were given.")
 
     def compute_outputs(self, batch: Batch, size: int | None = None) -> dict[str, np.ndarray]:
         """Computes the outputs of the heads, such as logits, averaged over an ensemble.
@@ -143,7 +143,7 @@ class Trained:
             batches.append(selected._replace(inputs={}, lengths={}))
             outputs.append(self.compute_outputs(batch, self.batch_size))
         if not batches:
-            raise ValueError("there are no examples.")
+            raise ValueError("no examples were given.")
         whole, predictions = (
             jax.tree.map(lambda *x: jnp.concatenate(x), *parts) for parts in (batches, outputs)
         )

@@ -102,7 +102,7 @@ def read_stored_run(directory: Path) -> StoredRun:
     """Reads what `write_run` stored.
 
     Raises:
-      ConfigError: there is no run.
+      ConfigError: if the directory holds no run.
       DamagedFileError: it is damaged.
     """
     if not get_config_path(directory).is_file():
@@ -123,7 +123,7 @@ def _read_checked_config(path: Path) -> str:
     """Reads a configuration whose references to Python objects are well formed.
 
     Raises:
-      DamagedFileError: they are not, or there is no configuration.
+      DamagedFileError: if they are not, or the configuration is missing.
     """
     text = read_config_file(path)
     with files.name_damaged_file(path):

@@ -70,6 +70,7 @@ class CGC(nn.Module):
             expert(name="own_experts"), len(tasks) * self.own, inputs.own, train=train
         )
         gate = nn.Dense(self.own + self.shared, use_bias=False, name="own_gates")
+        # sum_n gate_tn(x) expert_n(x), with one gate per task and example.
         gates = nn.softmax(
             apply_linear_copies(gate, len(tasks), _gather_gate_inputs(x, len(tasks)))
         )
@@ -92,6 +93,7 @@ def mix_experts(
     gates: Float[Array, "t b n"], own: Float[Array, "to b e"], shared: Float[Array, "s b e"]
 ) -> Float[Array, "t b e"]:
     """Sums each task's own experts and the shared ones, weighted by its gate."""
+    # Task t mixes its own experts and the shared ones; the gate's softmax is over both kinds.
     own = own.reshape(len(gates), -1, *own.shape[1:])
     own_gates, shared_gates = jnp.split(gates, [own.shape[1]], axis=-1)
     from_own = jnp.einsum("tbo,tobe->tbe", own_gates, own)

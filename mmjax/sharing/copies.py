@@ -57,5 +57,6 @@ def copied(
         in_axes=in_axes,
         axis_size=count,
         variable_axes={True: 0},  # those of every collection
+        # Every copy gets initial parameters and dropout masks of its own.
         split_rngs={"params": True, "dropout": True},
     )

@@ -63,6 +63,7 @@ class CrossStitch(nn.Module):
 
     def stitch(self, columns: Float[Array, "t b d"], name: str) -> Float[Array, "t b d"]:
         """Replaces every column by a mixture of all."""
+        # x_t <- sum_s alpha_ts x_s, one number per pair of tasks, the same for all features.
         alpha = self.param(name, _initialize_near_identity, len(columns), self.keep)
         return jnp.einsum("ts,sbd->tbd", alpha.astype(columns.dtype), columns)
 
@@ -72,5 +73,6 @@ def _initialize_near_identity(key: Array, size: int, keep: float) -> Float[Array
     del key
     if size == 1:
         return jnp.ones((1, 1))
+    # `keep` on the diagonal, the rest spread evenly, so that rows sum to 1.
     identity = jnp.eye(size)
     return keep * identity + (1 - keep) / (size - 1) * (1 - identity)

@@ -84,6 +84,8 @@ class DSelectK(nn.Module):
         alpha = apply_linear_copies(
             nn.Dense(self.k, name="own_weights"), len(tasks), concatenate_copies(x)
         )
+        # The gate mixes k selectors with the weights softmax(alpha); at most k experts are
+        # selected.
         gates = jnp.einsum("tbk,tbkn->tbn", nn.softmax(alpha), r)
         self.sow("intermediates", "gates", gates)
         self.sow("intermediates", "entropy", _entropy(r).sum(axis=-1))
@@ -100,11 +102,15 @@ class DSelectK(nn.Module):
         )
         z = apply_linear_copies(layer, tasks, x).reshape(tasks, len(x), self.k, 1, bits)
         S = _smooth_step(z, self.width)
+        # r_n = prod_b S(z_b) if bit b of n is 1, else 1 - S(z_b): a distribution over all experts
+        # that becomes one-hot as the bits become 0 or 1.
         return jnp.where(table, S, 1 - S).prod(axis=-1)
 
 
 def _smooth_step(t: Float[Array, "..."], width: float) -> Float[Array, "..."]:
     """Computes S(t): 0 below -γ/2, 1 above γ/2, and the cubic with a continuous slope between."""
+    # S(t) = -2 t^3 + 3/2 t + 1/2 between -1/2 and 1/2: 0 and 1, with a slope of 0, at the ends and
+    # beyond. So a selector reaches exactly 0 or 1 at a finite z.
     t = jnp.clip(t / width, -0.5, 0.5)
     return (1.5 - 2 * t**2) * t + 0.5
 

@@ -37,6 +37,7 @@ def apply_experts(
     """Applies `count` copies of the expert to the same input, or to one input each."""
     if not expert.features:
         return x
+    # One batched product for all experts; each has its own parameters on the leading axis.
     run = copied(lambda e, x: e(x, train=train), count, None if x.ndim == 2 else 0)
     outputs: Array = run(expert, x)
     return outputs

@@ -37,4 +37,5 @@ class HardSharing(nn.Module):
         for i, width in enumerate(self.features):
             x = nn.relu(nn.Dense(width, name=f"dense_{i}")(x))
             x = Dropout(self.dropout)(x, train=train)
+        # The same array for every task, which `wrt="features"` relies on.
         return dict.fromkeys(tasks, x)

@@ -76,6 +76,8 @@ class LTB(nn.Module):
         logits = self.param(name, nn.initializers.zeros, (children, len(parents)))
         shape = (children, parents.shape[1], len(parents))
         logits = jnp.broadcast_to(logits[:, None, :], shape).astype(jnp.float32)
+        # argmax(logits + Gumbel noise) is a draw from softmax(logits); without noise it is the
+        # mode.
         noise = jax.random.gumbel(self.make_rng("dropout"), shape) if train else jnp.zeros(shape)
         one_hot = _choose_straight_through(logits, noise, self.temperature).astype(parents.dtype)
         if name.startswith("own_"):

@@ -62,6 +62,7 @@ class MMoE(nn.Module):
         x = x.shared if isinstance(x, Copies) else x
         expert = Expert(self.features, self.dropout, name="shared_experts")
         outputs = apply_experts(expert, self.experts, x, train=train)
+        # f_t(x) = sum_n softmax(W_t x)_n expert_n(x), section 4.2 of the paper.
         gate = nn.Dense(self.experts, use_bias=False, name="own_gates")
         gates = nn.softmax(apply_linear_copies(gate, len(tasks), concatenate_copies(x)))
         self.sow("intermediates", "gates", gates)

@@ -42,10 +42,12 @@ class MTAN(nn.Module):
         self, x: Float[Array, "b d"], tasks: Sequence[str], *, train: bool
     ) -> dict[str, Float[Array, "b e"]]:
         """Maps [b d] to {task: [b features[-1]]}."""
+        # One module with stacked parameters per level: all tasks' masks run as one batch.
         mask_first = copied(lambda mask, *args: mask(*args), len(tasks), None)
         mask_next = copied(lambda mask, *args: mask(*args), len(tasks), (None, None, 0))
         y = mask_first(_AttentionMask(name="own_mask_0"), x, x)
         for i, width in enumerate(self.features, start=1):
+            # u and p are the layers of the shared block; the mask reads u and multiplies p.
             u = nn.relu(nn.Dense(width, name=f"first_{i}")(x))
             x = nn.relu(nn.Dense(width, name=f"second_{i}")(u))
             x = Dropout(self.dropout)(x, train=train)

@@ -62,6 +62,7 @@ class PLE(nn.Module):
         for level in range(self.levels):
             streams, outputs = self.extract(level, common, streams, train=train)
             if level < self.levels - 1:
+                # The common stream mixes all experts of the level below, own and shared.
                 gate = nn.Dense(len(outputs), use_bias=False, name=f"common_gate_{level}")
                 common = jnp.einsum("bn,nbe->be", nn.softmax(gate(common)), outputs)
         return split_by_task(streams, tasks)

@@ -59,7 +59,7 @@ class StudyPlan(NamedTuple):
         return Unit(home, config, seeds, get_vmapped_numbers(config, self.study.vmapped))
 
     def groups(self) -> list[list[StudyReplica]]:
-        """Returns the replicas of each program, before tuning and if memory is no limit."""
+        """Returns the replicas of each program, before tuning and without a limit of memory."""
         units = [self.unit(Path(name), arm.config) for name, arm in self.arms.items()]
         return group_replicas(units, self.module)
 

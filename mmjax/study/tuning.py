@@ -36,7 +36,7 @@ def check_search_space(tuning: Tuning, configurations: Sequence[fdl.Buildable]) 
 
 
 def _select_space(tuning: Tuning, config: fdl.Buildable) -> dict[str, Distribution]:
-    """Returns the part of the search space whose paths a configuration has."""
+    """Returns the part of the search space that applies to a configuration."""
     rows = configs.flatten_config(config)
     return {path: d for path, d in tuning.space.items() if path in rows}
 

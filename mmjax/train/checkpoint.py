@@ -108,7 +108,7 @@ class Checkpoints:
         sys.unraisablehook = hook  # after a failure it stays: late errors are still to come
 
     def restore(self, like: Any, *, set_aside: bool = True) -> Any | None:
-        """Returns the newest undamaged checkpoint; None if there is no checkpoint.
+        """Returns the newest undamaged checkpoint; None if none exists.
 
         Newer ones, which are damaged, are set aside with a warning that names them.
 
@@ -200,7 +200,7 @@ def _show_unless_loop_closed(show: Callable[[Any], Any], unraisable: Any) -> Non
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Returns whether a full disk is the cause of an error, whichever library has wrapped it."""
+    """Returns whether a full disk caused the error, even if libraries have wrapped it."""
     while error is not None:
         full = isinstance(error, OSError) and error.errno in _DISK_FULL_ERRNOS
         if full or any(sign in str(error) for sign in _DISK_FULL_MESSAGES):

@@ -22,7 +22,7 @@ _FIX = (
 
 
 class NonFiniteError(FloatingPointError):
-    """A loss, a gradient or a parameter became NaN or infinite."""
+    """A loss, gradient or parameter became NaN or infinite."""
 
 
 class ReplicaHealth:

@@ -90,7 +90,7 @@ def fit(
       homes: directory of each replica's log. Replicas with the same home fail together, and the
         others continue without them.
       test: whether to evaluate on the test split.
-      memory: bytes that a device can provide, if they are to be checked before the first step.
+      memory: bytes available per device, to be checked before the first step; None: no check.
       checkpoint_every: steps or time after which a checkpoint is due in addition to those of the
         validations, at the end of a dispatch; None saves no others. Processes that train together
         have different clocks, so there only steps count.
@@ -100,7 +100,7 @@ def fit(
 
     Raises:
       ValueError: if the experiment's parts or its data do not fit.
-      NonFiniteError: if a loss, a gradient or a parameter stops being finite in every home.
+      NonFiniteError: if a loss, gradient or parameter stops being finite in every home.
       MemoryShortError: if the program needs more than `memory`, or than the device has.
       DiskFullError: if the disk has no space for a checkpoint.
       Interrupted: after a signal; the checkpoint is saved.

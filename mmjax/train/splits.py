@@ -46,7 +46,7 @@ class Splits:
         return make_on_device_feed(prepare(source.take(np.arange(len(source)))), self.devices)
 
     def size(self, name: str) -> int:
-        """Returns the number of examples of a split."""
+        """Returns the number of examples in the split."""
         return len(self.experiment.data.splits[name])
 
     def example(self) -> Batch:

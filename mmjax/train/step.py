@@ -1,4 +1,4 @@
-"""Deprecated alias of `mmjax.train.steps`; it goes with the next release."""
+"""Deprecated alias of `mmjax.train.steps`; the next release removes it."""
 
 from mmjax.deprecation import forward_names
 

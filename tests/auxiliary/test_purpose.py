@@ -138,7 +138,7 @@ def test_reconstruction_from_the_other_modality_tells_what_they_share():
 
 @pytest.mark.slow
 def test_elbo_learns_to_imagine_an_absent_modality():
-    """y is told from x alone, through the expert of x: better than by its mean."""
+    """y is predicted from x alone, through the expert of x: better than by its mean."""
     rng = np.random.default_rng(0)
     s = rng.normal(size=(64, 2))
     batch = make_batch(3 * s @ rng.normal(size=(2, 4)), 3 * s @ rng.normal(size=(2, 3)))

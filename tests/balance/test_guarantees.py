@@ -209,7 +209,7 @@ def in_the_ball(c):
 
 
 def serves_the_worst(r):
-    """The worst gain is no worse than that of the mean gradient."""
+    """The worst gain is at least that of the mean gradient."""
     inner, before = (r.rows @ x for x in (r.d, r.mean))
     real = r.norms > 0
     if not real.any():

@@ -166,7 +166,7 @@ def test_only_what_is_used_is_looked_at(batch):
 
 def test_a_training_split_must_have_labels_of_more_than_one_class(batch):
     check_label_variety("toy", "train", batch, TASKS)
-    batch.targets["kind"][:] = [2, 2, 2, 0]  # the last one is no label
+    batch.targets["kind"][:] = [2, 2, 2, 0]  # the last row is unlabeled
     message = "toy, split 'train': task 'kind' has labels of one class only, 'c'. There is nothing"
     with pytest.raises(ValueError, match="^" + re.escape(message)):
         check_label_variety("toy", "train", batch, TASKS)

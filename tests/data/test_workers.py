@@ -28,7 +28,7 @@ from mmjax.types import Batch
 
 
 class OddError(Exception):
-    """It cannot be pickled."""
+    """An exception that cannot be pickled."""
 
     def __init__(self, message, code):
         super().__init__(message)
@@ -36,7 +36,7 @@ class OddError(Exception):
 
 
 class Numbers:
-    """Examples that tell their own number, and fail at one of them if they are told to."""
+    """Examples that hold their own index; reading fails in the way that `failure` names."""
 
     def __init__(self, failure=None):
         self.failure = failure

@@ -280,7 +280,7 @@ def chains(secret: Path, out: Path) -> dict[str, str]:
 
 
 def malformed() -> dict[str, str]:
-    """Returns texts that are no configurations."""
+    """Returns texts that are not configurations."""
     text = serialize.dump_config(innocent())
     cycle = {"type": "ref", "key": "x"}
     pyref = {"type": "pyref", "module": "optax", "name": "adam"}

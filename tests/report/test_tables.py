@@ -26,7 +26,7 @@ NAN = float("nan")
 
 
 def write(directory, tests, *, metric="a/error", tasks=("a",), seeds=(0, 1, 2), **plan):
-    """A study of {arm: {metric: a value a seed}}; an arm "single_task=T" has that role."""
+    """A study of {arm: {metric: a value per seed}}; an arm "single_task=T" has that role."""
     directions = {"a/error": "min", "a/accuracy": "max", "b/accuracy": "max"}
     arms = {}
     for name in tests:

@@ -240,10 +240,10 @@ def test_an_example_without_any_modality_has_no_prediction(pets_run):
 @pytest.mark.parametrize(
     "examples, message",
     [
-        ({"wait": [1.0]}, "no column of any modality: the model reads weight, note; .* have wait"),
+        ({"wait": [1.0]}, "no column of any modality: the model reads weight, note; .* are wait"),
         ({"weight": ["heavy"]}, r"examples, row 0, 'body': 'heavy' is not a number"),
         ({"weight": [1.0], "note": ["a", "b"]}, "several lengths"),
-        ({"weight": []}, "there are no examples"),
+        ({"weight": []}, "no examples were given"),
         ({"weight": "1.0"}, "'weight' is a str"),
         ([1.0], "examples are of type list"),
         (np.zeros((2, 1)), "examples are of type ndarray"),
@@ -251,7 +251,7 @@ def test_an_example_without_any_modality_has_no_prediction(pets_run):
         (lambda trained: trained.experiment, "train.csv"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:there is no column")
+@pytest.mark.filterwarnings("ignore:column .* is missing")
 def test_examples_that_do_not_fit_are_refused(pets_run, examples, message):
     trained = mmjax.load(pets_run[0], seed=3)
     with pytest.raises((ValueError, OSError), match=message):

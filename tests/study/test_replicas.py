@@ -36,7 +36,7 @@ ONE = jax.devices()[:1]
 
 @pytest.fixture(autouse=True)
 def _no_annotations():
-    """A traced number is no float: annotations are not checked, as in a user's process."""
+    """A traced number is not a float: annotations are not checked, as in a user's process."""
     was = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)
     yield

@@ -58,7 +58,7 @@ def test_streamed_again_and_resumed_are_one_run(toy, tmp_path):
         toy.experiment(data=Dataset(data.name, data.modalities, data.tasks, counted), stream=True),
         tmp_path / "streamed",
     )
-    assert counted["train"].calls == 3 * 2 + 2  # two dispatches an epoch, and the shapes twice
+    assert counted["train"].calls == 3 * 2 + 2  # two dispatches per epoch, and the shapes twice
     shutil.copytree(tmp_path / "whole", tmp_path / "resumed")
     shutil.rmtree(tmp_path / "resumed" / "checkpoints" / "24")
     resumed = fit(toy.experiment(), tmp_path / "resumed")
@@ -479,7 +479,7 @@ def test_the_bar_says_that_it_compiles_and_that_a_run_stopped_early(toy, tmp_pat
 
 
 def test_a_signal_while_it_compiles_ends_the_run_at_once(toy, tmp_path, monkeypatch):
-    """There is nothing to save. The compiler's thread goes on until it is done."""
+    """There is nothing to save. The compiler's thread continues until it is done."""
     compiling, go_on = threading.Event(), threading.Event()
     lower = jax.stages.Lowered.compile
 

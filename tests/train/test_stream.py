@@ -60,7 +60,7 @@ def test_augmented_training_on_incomplete_data_streams_and_resumes_to_the_same_b
     data = missing.at_random(toy.dataset(), **lost)
     whole = fit(toy.experiment(data=data, **options), tmp_path / "whole")
     shutil.copytree(tmp_path / "whole", tmp_path / "streamed")
-    shutil.rmtree(tmp_path / "streamed" / "checkpoints" / "16")  # goes on from the first epoch
+    shutil.rmtree(tmp_path / "streamed" / "checkpoints" / "16")  # continues from the first epoch
     seen = from_afar(toy.dataset())
     afar = missing.at_random(seen, **lost)
     again = fit(toy.experiment(data=afar, stream=True, **options), tmp_path / "streamed")
@@ -153,7 +153,7 @@ from mmjax.train import fit
 options = dict(optimizer=optax.sgd(0.05), stream=stream, modality_dropout=0.3)
 options["augment"] = {"vector": gaussian_noise(0.1)}
 directory = Path(directory)
-fit(toy_experiment(epochs=1, **options), directory)  # and goes on from its checkpoint
+fit(toy_experiment(epochs=1, **options), directory)  # and continues from its checkpoint
 fitted = fit(toy_experiment(epochs=2, **options), directory)
 leaves = jax.tree.leaves(jax.device_get(fitted.state.train.params))
 np.savez(directory.parent / f"{directory.name}-{number}.npz", *leaves)

@@ -32,7 +32,7 @@ NO_TORCH = "PyTorch is not installed, so its columns are empty: `pip install -e 
 
 
 def format_number(key: str, digits: int = 2, factor: float = 1.0) -> Callable[[Row], str]:
-    """Returns a function that formats a number of a row, empty if the row has none."""
+    """Returns a function that formats one number of the row, empty if the row has none."""
     return lambda row: f"{row[key] * factor:.{digits}f}" if row.get(key) is not None else ""
 
 

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from mmjax.balance.base import Balancer, Wrt, from_gram
-from mmjax.balance.solvers.convex import uniform_weights, unit_gram
+from mmjax.balance.solvers.convex import unit_gram
+from mmjax.balance.solvers.simplex import uniform_weights
 from mmjax.balance.solvers.spectrum import truncated_eigh
 from mmjax.kernels.linear_algebra import precise_dot, svd
 
@@ -70,7 +71,9 @@ def aligned_weights(
 ) -> Float[Array, " t"]:
     """Returns the weights of the tasks' gradients in the mean of the aligned gradients."""
     singular_values, V_T, significant = _decompose_gradients(gram)
-    # (V s S^-1 V^T u)^T, from left to right.
+    # (V s S^-1 V^T u)^T, from left to right. The orthogonal Procrustes problem min |J' - J|_F
+    # subject to J' J'^T = s^2 I is solved by J' = s V U^T. With J = V S U^T, J' = s V S^-1 V^T J,
+    # whose mean of rows weights those of J by the vector below.
     principal = precise_dot(V_T, uniform_weights(labeled))
     s = _common_singular_value(singular_values, significant, scale)
     return precise_dot(principal * jnp.where(significant, s / singular_values, 0.0), V_T)

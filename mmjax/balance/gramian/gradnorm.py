@@ -39,14 +39,14 @@ def gradnorm(
     sum to T.
 
     A task's initial loss is its first positive one; until then its relative loss is 1. A task
-    without labels keeps its weight, and the sum of the other weights stays.
+    without labels keeps its weight, and so does the sum of the others.
 
     Args:
       alpha: how strongly tasks that lag are accelerated; 0 makes all norms equal.
       optimizer: what learns the weights; by default `optax.adam(0.025)`.
       wrt: see `from_gram`. The paper takes the kernel of the last shared layer, such as
         ("sharing/*/kernel",), which saves the backward pass below it.
-      weigh_heads: see `from_gram`; true by default, since this is a weighting of the losses.
+      weigh_heads: see `from_gram`; true by default, since the method weighs losses.
       rescale: see `from_gram`.
 
     Source: Chen et al., ICML 2018 (arXiv:1711.02257), algorithm 1.
@@ -79,19 +79,26 @@ def gradnorm(
             state.weights, norms, _relative_losses(losses, initial, labeled) ** alpha, labeled
         )
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.weights)
-        moved = jnp.where(labeled, jnp.maximum(state.weights + updates, MIN_WEIGHT), 0.0)
-        total = jnp.where(labeled, state.weights, 0.0).sum()
-        moved = moved * (total / jnp.where(labeled.any(), moved.sum(), 1.0))
-        new = GradNormState(moved, initial, opt_state)
+        new = GradNormState(_move_weights(state.weights, updates, labeled), initial, opt_state)
         return state.weights, keep_unlabeled_entries(new, state, labeled)
 
     return from_stateful_gram(init, weights, wrt=wrt, weigh_heads=weigh_heads, rescale=rescale)
+
+
+def _move_weights(
+    weights: Float[Array, " t"], updates: Float[Array, " t"], labeled: Bool[Array, " t"]
+) -> Float[Array, " t"]:
+    """Adds the updates and scales the labeled tasks' weights to their sum before; 0 for others."""
+    moved = jnp.where(labeled, jnp.maximum(weights + updates, MIN_WEIGHT), 0.0)
+    total = jnp.where(labeled, weights, 0.0).sum()
+    return moved * (total / jnp.where(labeled.any(), moved.sum(), 1.0))
 
 
 def _relative_losses(
     losses: Float[Array, " t"], initial: Float[Array, " t"], labeled: Bool[Array, " t"]
 ) -> Float[Array, " t"]:
     """Divides each loss by its initial value, and by the mean of that over the labeled tasks."""
+    # The paper's inverse training rates, r_t = (L_t / L_t(0)) / mean_s (L_s / L_s(0)).
     known = labeled & (initial > 0)
     ratios = jnp.where(known, jnp.maximum(losses, 0) / jnp.where(known, initial, 1.0), 0.0)
     mean = ratios.sum() / jnp.maximum(known.sum(), 1)
@@ -105,6 +112,7 @@ def _weight_gradient(
     labeled: Bool[Array, " t"],
 ) -> Float[Array, " t"]:
     """Differentiates the objective with respect to the weights; 0 for tasks without labels."""
+    # Equation 2 of the paper: L_grad = sum_t |G_t - mean(G) r_t^alpha| with G_t = w_t n_t.
     lengths = jnp.where(labeled, weights * norms, 0.0)
     target = lengths.sum() / jnp.maximum(labeled.sum(), 1) * rates
     # The derivative of |w n - target| with the target constant.

@@ -100,6 +100,7 @@ def _turn_gradient(
     def turn_toward(carry, j):
         # c: coefficients of g in the unit gradients; inner: its inner products with them.
         c, inner, targets = carry
+        # |g|^2 = c^T C c for g = sum_i c_i u_i, and g . u_j = (C c)_j.
         square = precise_dot(c, inner)
         # What remains of a gradient that another cancels is rounding errors without a direction.
         possible = nonzero[i] & nonzero[j] & (i != j) & (square > 1e-6 * jnp.abs(c).sum() ** 2)
@@ -107,9 +108,12 @@ def _turn_gradient(
         cosine = jnp.clip(inner[j] / norm, -1, 1)
         target = jnp.minimum(targets[j], _MAX_TARGET)
         sine, target_sine = _sine(cosine), jnp.sqrt(jnp.maximum(1 - target**2, 1e-6))
+        # Equation 3 of the paper with |u_j| = 1, divided through by the sine of the target angle.
         step = norm * (target * sine / target_sine - cosine)
         step = jnp.where(possible & (cosine < target), step, 0.0)
+        # The running mean phi_T <- (1 - beta) phi_T + beta phi, whether or not g turned.
         mean = jnp.where(possible, (1 - beta) * targets[j] + beta * cosine, targets[j])
+        # g + a u_j has the coefficient c_j + a, and its inner products change by a C_j.
         return (c.at[j].add(step), inner + step * cosines[j], targets.at[j].set(mean)), None
 
     start = (jnp.eye(len(cosines), dtype=cosines.dtype)[i], cosines[i], targets)
@@ -118,6 +122,6 @@ def _turn_gradient(
 
 
 def _sine(cosine: Float[Array, ""]) -> Float[Array, ""]:
-    """Returns the sine; 0 if it is below 1/1000, where it is the root of rounding errors."""
+    """Returns the sine; 0 if it is below 1/1000, where rounding errors dominate."""
     square = 1 - cosine**2
     return jnp.sqrt(jnp.where(square > 1e-6, square, 0.0))

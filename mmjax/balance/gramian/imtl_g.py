@@ -46,6 +46,7 @@ def imtl_g_weights(
     v, _, norms = solve_equal_cosines(gram)
     # In units of the smallest active norm, since the weights of long gradients can underflow.
     w = v * (jnp.min(jnp.where(v != 0, norms, jnp.inf)) / norms)
+    # Dividing by a sum that consists of rounding errors would make the weights arbitrary.
     total = w.sum()
     enough = jnp.abs(total) > 10 * jnp.finfo(w.dtype).eps * jnp.abs(w).sum()
     return jnp.where(enough, w / jnp.where(enough, total, 1.0), 0.0)

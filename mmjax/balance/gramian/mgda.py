@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from mmjax.balance.base import Balancer, Wrt, from_stateful_gram, init_empty_state
-from mmjax.balance.solvers.convex import min_norm_point
+from mmjax.balance.solvers.simplex import min_norm_point
 
 _NORMALIZATIONS = ("none", "l2", "loss", "loss+")
 
@@ -73,7 +73,7 @@ def mgda_weights(
 def _gradient_divisors(
     gram: Float[Array, "t t"], losses: Float[Array, " t"], normalization: str
 ) -> Float[Array, " t"]:
-    """Returns what the gradients are divided by; 1 in place of 0."""
+    """Returns the divisors of the gradients; 1 in place of 0."""
     norms = jnp.sqrt(jnp.diagonal(gram))
     divisors = {
         "none": jnp.ones_like(norms),

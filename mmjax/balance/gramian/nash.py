@@ -1,4 +1,4 @@
-"""Nash-MTL and FairGrad: the update as a bargain between the tasks."""
+"""Nash-MTL and FairGrad: the update as the solution of a bargaining game between the tasks."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -154,6 +154,7 @@ def _update_occasionally(balancer: Balancer, every: int, weigh_heads: bool) -> B
             task_specific = pullback.task_specific(w if weigh_heads else jnp.ones_like(w))
             return merge_params(pullback.shared(w), task_specific), state.weights, state.inner
 
+        # One branch runs per step, so that the steps between updates need no Jacobian.
         gradient, w, inner = jax.lax.cond(state.steps % every == 0, update_weights, keep_weights)
         new = OccasionalState(state.steps + 1, w, inner)
         return gradient, jnp.where(labeled, w, 0.0), new

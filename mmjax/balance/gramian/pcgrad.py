@@ -9,9 +9,10 @@ from mmjax.kernels.linear_algebra import precise_dot
 
 
 def pcgrad(*, wrt: Wrt = "params", weigh_heads: bool = False, rescale: bool = False) -> Balancer:
-    """Sums the gradients after each has lost, in random order, its components against the others.
+    """Sums the gradients after projecting each, in random order, off those that it conflicts with.
 
-    It computes with coefficients of the gradients, at no cost that grows with the parameters.
+    It computes with coefficients of the gradients, so that its cost does not grow with the
+    parameters.
 
     Source: Yu et al., NeurIPS 2020 (arXiv:2001.06782), algorithm 1.
 
@@ -33,6 +34,8 @@ def pcgrad_weights(
     gram: Float[Array, "t t"], *, key: Key[Array, ""], labeled: Bool[Array, " t"]
 ) -> Float[Array, " t"]:
     """Returns the weights of the tasks' gradients in the sum of the projected gradients."""
+    # Gradient i as coefficients of all gradients, g_i = sum_k c_k g_k, with c = e_i at first. In
+    # them, g_i . g_j = (c G)_j, and g_i <- g_i - (g_i . g_j) / |g_j|^2 g_j lowers c_j alone.
     t = len(gram)
 
     def project(carry, j):

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from mmjax.balance.base import Balancer, Wrt, from_gram, from_jacobian, init_empty_state
 from mmjax.balance.jacobian_rows import expand_to_rows
-from mmjax.balance.solvers.convex import uniform_weights
+from mmjax.balance.solvers.simplex import uniform_weights
 from mmjax.types import Params
 
 
@@ -20,7 +20,7 @@ def krum(
     weigh_heads: bool = False,
     rescale: bool = False,
 ) -> Balancer:
-    """Averages the gradients that are nearest to their neighbors.
+    """Averages the gradients that are closest to their neighbors.
 
     The score of a gradient is the sum of its squared distances to the T - byzantine - 2 others
     nearest to it; the gradients with the lowest scores are selected. Gradients with equal scores up
@@ -85,6 +85,7 @@ def krum_weights(
     """Returns 1 / selected for the selected gradients, 0 for the others."""
     n = labeled.sum()
     wrong = jnp.maximum((n - 3) // 2, 0) if byzantine is None else byzantine
+    # Krum's score s(i) = sum of |g_i - g_j|^2 over the n - f - 2 nearest j, for f wrong gradients.
     neighbors = jnp.maximum(n - wrong - 2, 1)
     distances = jnp.where(
         labeled[:, None] & labeled[None] & ~jnp.eye(len(gram), dtype=bool),
@@ -156,14 +157,16 @@ def trimmed_mean(trim: int = 1) -> Balancer:
 def _average_trimmed(rows: Array, labeled: Bool[Array, " t"], trim: int) -> Array:
     """Averages the labeled rows between the extremes, per entry: [t, ...] to [...]."""
     n = labeled.sum()
+    # At least one value, or two for an even n, must remain: the median.
     cut = jnp.minimum(trim, jnp.maximum(n - 1, 0) // 2)
+    # An entry counts if `cut` values or more are below it and `cut` or more above it.
     rank = _rank_entries(rows, labeled)
     inside = expand_to_rows(labeled, rows) & (rank >= cut) & (rank < n - cut)
     return jnp.where(inside, rows, 0.0).sum(0) / jnp.maximum(n - 2 * cut, 1)
 
 
 def _rank_entries(rows: Array, labeled: Bool[Array, " t"]) -> Array:
-    """Counts the labeled rows with a smaller entry in the same place; of equals the first is less.
+    """Counts the labeled rows with a smaller entry in the same place; ties are broken by index.
 
     It compares all pairs, which for few rows takes a tenth of the time of XLA's sort on CPU.
     """

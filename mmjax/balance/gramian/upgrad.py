@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from mmjax.balance.base import Balancer, Wrt, from_gram
-from mmjax.balance.solvers.convex import solve_nonnegative_qp, uniform_weights, unit_gram
+from mmjax.balance.solvers.convex import solve_nonnegative_qp, unit_gram
+from mmjax.balance.solvers.simplex import uniform_weights
 from mmjax.kernels.linear_algebra import precise_dot
 
 
@@ -25,7 +26,7 @@ def upgrad(
     No loss increases to first order, and a longer gradient has more influence.
 
     Args:
-      ridge: what is added to the Gramian's diagonal, in units of its trace. The paper has none; its
+      ridge: number added to the Gramian's diagonal, in units of its trace. The paper has none; its
         library, TorchJD, adds 1e-4 for its solver, which makes its projections slightly inexact.
       wrt: see `from_gram`.
       weigh_heads: see `from_gram`.
@@ -93,6 +94,8 @@ def upgrad_weights(
     # A zero gradient, whose norm counts as 1, gets nothing: what the solver leaves in its row,
     # about 1e-6, would be large beside short gradients.
     multipliers = jnp.where(nonzero[:, None], multipliers, 0.0)
+    # The projection of u_i is u_i + sum_j v_ij u_j. That of g_i is |g_i| times as long, since the
+    # cone contains all multiples of its vectors.
     lengths = jnp.where(labeled, norms, 0.0)
     projections = jnp.eye(len(gram), dtype=gram.dtype) + multipliers
     return precise_dot(lengths / jnp.maximum(labeled.sum(), 1), projections) / norms

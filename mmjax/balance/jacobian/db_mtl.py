@@ -57,16 +57,20 @@ def db_mtl(beta: float = 0.9, decay: float = 0.5) -> Balancer:
         return DbMtlState(zero_rows(params, len(tasks)), jnp.zeros(len(tasks), jnp.float32))
 
     def update(losses, pullback, state, *, key, labeled):
+        # The derivative of log(L + epsilon): gradients of log losses do not depend on the loss's
+        # scale.
         slopes = jnp.where(labeled, 1 / (losses.astype(jnp.float32) + _EPSILON), 0.0)
         steps = state.steps + labeled
         old_weight = beta / jnp.maximum(steps, 1.0) ** decay
 
         def update_mean(old, row):
             new = row * expand_to_rows(slopes, row)
+            # b m + (1 - b) g, as one product with b.
             return new + expand_to_rows(old_weight, row) * (old - new)
 
         means = jax.tree.map(update_mean, state.means, pullback.jacobian())
         means = keep_unlabeled_rows(means, state.means, labeled)
+        # Equal norms: all rows get the length of the longest.
         w = _factors_to_max_norm(jnp.where(labeled, row_norms(means), 0.0))
         gradient = merge_params(weighted_sum(means, w), pullback.task_specific(slopes))
         return gradient, w, DbMtlState(means, steps)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PyTree
 
 from mmjax.balance.base import Balancer, rescale_weights
 from mmjax.balance.jacobian.moco import normalize_over_labeled
-from mmjax.balance.solvers.convex import project_simplex, uniform_weights
+from mmjax.balance.solvers.simplex import project_simplex, uniform_weights
 from mmjax.kernels.linear_algebra import precise_dot
 from mmjax.parameters import merge_params
 from mmjax.types import Params
@@ -33,8 +33,8 @@ def sdmgrad(
 
     In each update the weights w take projected gradient steps, from those of the last update, along
     J_1 J_2^T (w + pull u) with u = 1/T; the direction is g_w + pull g_0. Each half of the batch is
-    one sample, and the direction comes from the whole batch. The paper draws a third sample for it,
-    and its code has one sample for everything.
+    one sample, and the whole batch gives the direction. The paper draws a third sample for it; its
+    code has one sample for everything.
 
     Args:
       pull: the weight of the mean gradient; 0 is MGDA, large values follow the mean.
@@ -70,10 +70,8 @@ def sdmgrad(
 
     def weights(gram, w, labeled):
         mean = uniform_weights(labeled)
-        # In two steps, since the squares in the Frobenius norm can overflow.
-        size = jnp.max(jnp.abs(gram))
-        gram = gram / jnp.where(size > 0, size, 1.0)
-        gram = gram / jnp.maximum(jnp.sqrt((gram**2).sum()), 1.0)
+        gram = _scale_to_unit_norm(gram)
+        # The gradient of the objective is J_1 J_2^T w + pull J_1 J_2^T u.
         mean_slope = pull * precise_dot(gram, mean)
 
         def step(_, carry):
@@ -85,6 +83,14 @@ def sdmgrad(
         return w + pull * mean, w
 
     return _from_cross_gramian(weights, weigh_heads=weigh_heads, rescale=rescale)
+
+
+def _scale_to_unit_norm(matrix: Float[Array, "t t"]) -> Float[Array, "t t"]:
+    """Scales a matrix to Frobenius norm 1; a matrix of zeros stays."""
+    # First to a largest entry of 1, since the squares in the Frobenius norm can overflow.
+    size = jnp.max(jnp.abs(matrix))
+    matrix = matrix / jnp.where(size > 0, size, 1.0)
+    return matrix / jnp.maximum(jnp.sqrt((matrix**2).sum()), 1.0)
 
 
 def modo(
@@ -131,6 +137,7 @@ def modo(
     """
 
     def weights(gram, w, labeled):
+        # Line 5 of algorithm 2, an unbiased estimate of (J J^T + regularization I) w.
         slope = precise_dot(gram, w) + regularization * w
         w = project_simplex(w - learning_rate * slope, labeled)
         return w, w

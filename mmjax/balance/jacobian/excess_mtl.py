@@ -68,6 +68,7 @@ def excess_mtl(
         squares = keep_unlabeled_rows(squares, state.squares, labeled)
         risk = _estimate_excess_risk(jacobian, squares)
         first = jnp.where(labeled & (state.first <= 0), risk, state.first)
+        # Multiplicative weights: w_t grows by exp(learning rate times relative excess risk).
         growth = learning_rate * risk / jnp.where(first > 0, first, 1.0)
         log_weights = _grow_log_weights(state.log_weights, growth, labeled)
         w = jax.nn.softmax(log_weights, where=labeled)
@@ -83,6 +84,8 @@ def _estimate_excess_risk(jacobian: PyTree[Array], squares: PyTree[Array]) -> Fl
     """Returns sum_p g_p^2 / sqrt(h_p) per task, for the gradients g and the sums of squares h."""
 
     def leaf_risk(g: Array, h: Array) -> Float[Array, " t"]:
+        # The excess risk g^T H^-1 g with the diagonal estimate H = sqrt(sum of squares of g), as in
+        # Adagrad. One division at a time, since g^2 can overflow or underflow.
         terms = jnp.where(h > 0, g * (g / jnp.sqrt(jnp.where(h > 0, h, 1.0))), 0.0)
         return terms.reshape(len(g), -1).sum(1)
 
@@ -95,6 +98,7 @@ def _grow_log_weights(
     """Adds the growth to the labeled tasks' log weights and keeps the sum of their weights."""
     # An infinite growth would make the log weights NaN.
     moved = log_weights + jnp.minimum(growth, -_MIN_LOG_WEIGHT)
+    # The labeled tasks share what they had before; weights of unlabeled tasks stay.
     total = jax.nn.logsumexp(log_weights, where=labeled)
     moved = moved - jax.nn.logsumexp(moved, where=labeled) + total
     return jnp.where(labeled, jnp.maximum(moved, _MIN_LOG_WEIGHT), log_weights)

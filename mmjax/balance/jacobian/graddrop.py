@@ -45,6 +45,8 @@ def graddrop() -> Balancer:
 def sum_one_sign(rows: Array, draw: Array) -> Array:
     """Sums the positive or the negative entries: [t, ...] to [...]; `draw` is in [0, 1)."""
     rows = rows.astype(jnp.float32)
+    # The gradient positive sign purity of the paper is P = (1 + sum g / sum |g|) / 2, which is the
+    # share of the positive entries in the sum of absolute values.
     positive, negative = jnp.maximum(rows, 0).sum(0), jnp.minimum(rows, 0).sum(0)
     # draw < P = positive / (positive - negative), without a division of 0 by 0.
     return jnp.where(draw * (positive - negative) < positive, positive, negative)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from mmjax.balance.base import Balancer, from_jacobian, rescale_weights
 from mmjax.balance.jacobian_rows import expand_to_rows, keep_unlabeled_rows, zero_rows
 from mmjax.balance.pullback import gramian, weighted_sum
-from mmjax.balance.solvers.convex import project_simplex, uniform_weights
+from mmjax.balance.solvers.simplex import project_simplex, uniform_weights
 from mmjax.kernels.linear_algebra import precise_dot
 from mmjax.types import Params
 
@@ -77,11 +77,9 @@ def moco(
     def direction(jacobian, losses, state, *, key, labeled):
         steps = state.steps + labeled
         slowdown = jnp.maximum(steps, 1.0) ** decay
-        estimates = jax.tree.map(
-            lambda y, g: y - expand_to_rows(beta / slowdown, y) * (y - g), state.estimates, jacobian
-        )
-        estimates = keep_unlabeled_rows(estimates, state.estimates, labeled)
+        estimates = _track_gradients(state.estimates, jacobian, beta / slowdown, labeled)
         old, mass = normalize_over_labeled(state.weights, labeled)
+        # (Y Y^T + rho I) w, the gradient of |Y^T w|^2 / 2 + rho |w|^2 / 2.
         slope = precise_dot(gramian(estimates), old) + rho * old
         w = project_simplex(old - gamma / slowdown * slope, labeled)
         new = MocoState(estimates, jnp.where(labeled, mass * w, state.weights), steps)
@@ -89,6 +87,19 @@ def moco(
         return weighted_sum(estimates, used), used, new
 
     return from_jacobian(init, direction)
+
+
+def _track_gradients(
+    estimates: PyTree[Array],
+    jacobian: PyTree[Array],
+    step_sizes: Float[Array, " t"],
+    labeled: Bool[Array, " t"],
+) -> PyTree[Array]:
+    """Moves the labeled tasks' estimates Y toward their gradients J: Y - step size (Y - J)."""
+    moved = jax.tree.map(
+        lambda y, g: y - expand_to_rows(step_sizes, y) * (y - g), estimates, jacobian
+    )
+    return keep_unlabeled_rows(moved, estimates, labeled)
 
 
 def normalize_over_labeled(

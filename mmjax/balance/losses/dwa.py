@@ -68,6 +68,8 @@ def dwa(temperature: float = 2.0, steps: int = 100) -> Balancer:
         return DwaState(jnp.zeros((), jnp.int32), zeros, zeros, ones, ones, zeros > 0)
 
     def update(losses, pullback, state, *, key, labeled):
+        # w_t = T softmax_t(r_t / temperature), with the rate of descent
+        # r_t = L_t(k - 1) / L_t(k - 2) of the mean losses of the last two periods.
         ratio = clip_to_positive(state.last) / clip_to_positive(state.before)
         w = masked_softmax(ratio / temperature, labeled) * labeled.sum()
         return pullback(w), w, _advance_period(state, losses, labeled, steps)
@@ -86,10 +88,12 @@ def _advance_period(
     # A period in which a task had no label leaves its means as they are.
     ended = end & (count > 0)
     return DwaState(
+        # The sums start anew in every period.
         step=jnp.where(end, 0, state.step + 1),
         total=jnp.where(end, 0, total),
         steps=jnp.where(end, 0, count),
         last=jnp.where(ended, mean, state.last),
+        # After the first period there is no earlier mean; the rate r_t is then 1.
         before=jnp.where(ended, jnp.where(state.seen, state.last, mean), state.before),
         seen=state.seen | ended,
     )

@@ -64,6 +64,7 @@ def famo(
         return FamoState(zeros, optimizer.init(zeros), least)
 
     def update(losses, pullback, state, *, key, labeled):
+        # The gradient of sum_t z_t log(L_t - b_t) weighs tasks by z_t / (L_t - b_t).
         w = masked_softmax(state.logits - jnp.log(clip_to_positive(losses - state.bounds)), labeled)
         return pullback(w), w, state
 
@@ -74,6 +75,7 @@ def famo(
         z = masked_softmax(state.logits, labeled)
         # The Jacobian of the softmax z, times the fall of the log losses.
         gradient = z * (fall - jnp.where(labeled, z * fall, 0).sum())
+        # Descending along it lowers the logits of the tasks that improved more than the average.
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.logits)
         new = FamoState(state.logits + updates, opt_state, state.bounds)
         return keep_unlabeled_entries(new, state, labeled)

@@ -44,7 +44,13 @@ def uncertainty(
       [0.5 0.5]
     """
     return _learn_weights(
-        lambda s: 0.5 * jnp.exp(-s), lambda w, losses: 0.5 - w * losses, optimizer, log_variance
+        # The objective is sum_t exp(-s_t) L_t / 2 + s_t / 2 with s = log sigma^2. Its derivative
+        # with respect to the losses is the weight w = exp(-s) / 2, and with respect to s it is 1/2
+        # - w L.
+        lambda s: 0.5 * jnp.exp(-s),
+        lambda w, losses: 0.5 - w * losses,
+        optimizer,
+        log_variance,
     )
 
 
@@ -73,6 +79,7 @@ def imtl_l(
       >>> print(weights, state.balancer.s)
       [1. 1.] [0.  0.5]
     """
+    # The objective is sum_t exp(s_t) L_t - s_t, with the weight w = exp(s) and the slope w L - 1.
     return _learn_weights(jnp.exp, lambda w, losses: w * losses - 1, optimizer, log_scale)
 
 

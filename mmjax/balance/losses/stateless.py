@@ -75,6 +75,7 @@ def geometric() -> Balancer:
     """
 
     def weights(losses, *, key, labeled):
+        # The gradient of the geometric mean M = (prod_t L_t)^(1/n) is sum_t M / (n L_t) grad L_t.
         logs, count = jnp.log(clip_to_positive(losses)), jnp.maximum(labeled.sum(), 1)
         mean = jnp.where(labeled, logs, 0).sum() / count
         return jnp.where(labeled, jnp.exp(mean - logs) / count, 0)
@@ -98,6 +99,8 @@ def scale_invariant() -> Balancer:
     """
 
     def weights(losses, *, key, labeled):
+        # The gradient of sum_t log L_t, which does not change if a loss is multiplied by a
+        # constant.
         return jnp.where(labeled, 1 / clip_to_positive(losses), 0)
 
     return from_losses(weights)
@@ -110,6 +113,8 @@ def clip_to_positive(losses: Float[Array, " t"]) -> Float[Array, " t"]:
 
 def masked_softmax(logits: Float[Array, " t"], labeled: Bool[Array, " t"]) -> Float[Array, " t"]:
     """Returns the softmax over the labeled tasks; 0 for the others."""
+    # exp(-inf) is 0, so unlabeled tasks have no share. Without any labeled task the softmax is NaN,
+    # and the outer `where` replaces it.
     return jnp.where(labeled, jax.nn.softmax(jnp.where(labeled, logits, -jnp.inf)), 0)
 
 

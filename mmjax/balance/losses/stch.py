@@ -40,6 +40,8 @@ def stch(mu: float = 1.0, preference: Preference = None, ideal: Preference = Non
     _check_mu("stch", mu)
 
     def weights(excess, preference, labeled):
+        # The gradient of mu log sum_t exp(p_t (L_t - ideal_t) / mu), the smooth maximum of the
+        # weighted distances from the ideal point. As mu falls to 0, only the worst task counts.
         return preference * masked_softmax(preference * excess / mu, labeled)
 
     return from_scalarization("stch", preference, ideal, weights)
@@ -95,8 +97,11 @@ def log_stch(mu: float = 1.0, warmup: int = 400) -> Balancer:
         total = state.total + jnp.where(seen, losses, 0)
         # The nadir of a task that had no label in the warm-up is its current loss.
         nadir = jnp.where(count > 0, total / jnp.maximum(count, 1), losses)
+        # The smooth maximum of log(L_t / nadir_t); the derivative of log L_t divides its weight by
+        # L_t.
         fallen = jnp.log(clip_to_positive(losses)) - jnp.log(clip_to_positive(nadir))
         smooth = masked_softmax(fallen / mu, labeled) * labeled.sum()
+        # During the warm-up, all log losses count equally.
         w = jnp.where(warm, labeled, smooth) / clip_to_positive(losses)
         return pullback(w), w, LogStchState(state.step + 1, total, count)
 

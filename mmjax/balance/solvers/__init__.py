@@ -1,1 +1,1 @@
-"""Solvers of the small problems that balancers pose: at fixed shapes, under jit and vmap."""
+"""Solvers of the balancers' small optimization problems: fixed shapes, under jit and vmap."""

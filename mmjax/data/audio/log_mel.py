@@ -68,6 +68,8 @@ def stft(
         raise ValueError(f"transform is {transform}; it must be at least a frame's {size} samples.")
     padded = np.pad(samples.astype(np.float64), (0, max(0, size - len(samples))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::step]
+    # Periodic, as for any analysis by frames; divided by its sum, so that levels do not depend on
+    # the window's length.
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
     return scipy.fft.rfft(frames * (hann / hann.sum())[None], transform)
 
@@ -76,7 +78,7 @@ def stft(
 def _make_sparse_filters(
     sample_rate: int, transform: int, mels: int, low: float, high: float
 ) -> "scipy.sparse.csc_array":
-    """Makes sparse filters, whose product is faster and starts no threads."""
+    """Makes sparse filters, which multiply faster and without threads."""
     return scipy.sparse.csc_array(make_mel_filters(sample_rate, transform, mels, low, high))
 
 
@@ -96,7 +98,9 @@ def make_mel_filters(
         raise ValueError(
             f"Mel bands from {low} to {high} Hz do not fit into 0 to {sample_rate / 2} Hz."
         )
+    # Triangles with equal widths on the mel scale; neighbors cross at half of their height.
     edges = _mel_to_hertz(np.linspace(_hertz_to_mel(low), _hertz_to_mel(high), mels + 2))
+    # Bin k of a transform of n samples lies at k * sample_rate / n hertz.
     frequencies = np.arange(transform // 2 + 1)[:, None] * sample_rate / transform
     left, peak, right = edges[None, :-2], edges[None, 1:-1], edges[None, 2:]
     rising = (frequencies - left) / (peak - left)
@@ -111,6 +115,7 @@ def make_mel_filters(
 
 
 def _hertz_to_mel(hertz: float) -> float:
+    # O'Shaughnessy's formula, the one of HTK.
     return 2595 * np.log10(1 + hertz / 700)
 
 

@@ -43,6 +43,7 @@ def mix_with_noise(
     speech = speech[:length]
     start = rng.integers(length - len(speech), endpoint=True)
     background = make_noise(kind, length, rng, others)
+    # SNR = 20 log10(rms of speech / rms of noise) decibels.
     result = background * (_SPEECH_RMS * 10 ** (-snr / 20) / _root_mean_square(background))
     result[start : start + len(speech)] += speech * (_SPEECH_RMS / _root_mean_square(speech))
     return result
@@ -68,6 +69,7 @@ def make_noise(
 def _make_pink(white: Float[np.ndarray, " time"]) -> Float[np.ndarray, " time"]:
     """Halves the power of white noise with every octave, and removes its mean."""
     spectrum = np.fft.rfft(white)
+    # 1 / f has no value at frequency 0, so the noise has no constant part.
     spectrum[0] = 0
     # Power falls as 1 / frequency, so that the amplitude falls as its square root.
     spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))

@@ -76,5 +76,6 @@ class Spectrogram:
             low=self.low,
             high=self.high,
         )
+        # Natural logarithms of power to decibels, then [lowest, highest] to [0, 1].
         share = (10 / np.log(10) * logs - self.lowest) / (self.highest - self.lowest)
         return np.round(255 * np.clip(share, 0, 1)).astype(np.uint8)[:, :, None]

@@ -25,8 +25,9 @@ class SpeechSynthesizer:
     The library keeps state in globals (for example the phase of the voice's flutter), so that an
     utterance depends on those before it. Each instance is therefore a fresh copy of the library:
     two instances that synthesize the same texts in the same order give the same samples, whatever
-    else has happened in their processes. Exceptions are variants whose file has a line `breath`,
-    for which the library reads uninitialized memory, or `klatt`, for which it draws random numbers.
+    else has happened in their processes. This does not hold for variants whose file contains
+    `breath`, for which the library reads uninitialized memory, or `klatt`, for which it draws
+    random numbers.
 
     Attributes:
       sample_rate: in Hz.

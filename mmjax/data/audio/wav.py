@@ -50,7 +50,7 @@ def read_wav(
     """
     name = name or ("The WAV file" if isinstance(source, bytes) else str(source))
     if not isinstance(source, bytes) and not Path(source).is_file():
-        raise FileNotFoundError(f"There is no file {name}.")
+        raise FileNotFoundError(f"File {name} does not exist.")
     size = len(source) if isinstance(source, bytes) else os.stat(source).st_size
     check_declared_size(name, size, max_bytes, "max_bytes")
     content = source if isinstance(source, bytes) else Path(source).read_bytes()
@@ -91,7 +91,7 @@ def _decode_wav(content: bytes, name: str) -> tuple[Num[np.ndarray, "time *chann
 
 
 def _check_chunks(content: bytes, name: str) -> None:
-    """Refuses a file that ends inside a chunk, of which SciPy would return the part that exists."""
+    """Refuses a file that ends inside a chunk; SciPy would return the incomplete chunk."""
     order = {b"RIFF": "<", b"RIFX": ">"}.get(content[:4])
     start = 12
     while order and start + 8 <= len(content):
@@ -102,6 +102,7 @@ def _check_chunks(content: bytes, name: str) -> None:
                 f"{name} is not a whole WAV file: it declares {size} bytes of sound, but has "
                 f"{size - (start - len(content))}."
             )
+        # Chunks are padded to an even number of bytes.
         start += size % 2
 
 
@@ -112,5 +113,6 @@ def _scale_to_unit_range(
     if samples.dtype.kind == "f":
         return samples.astype(np.float64)
     bits = 8 * samples.dtype.itemsize
+    # 8-bit samples are unsigned around 128; wider ones are signed around 0.
     middle = 2.0 ** (bits - 1) if samples.dtype.kind == "u" else 0.0
     return (samples - middle) / 2.0 ** (bits - 1)

@@ -1,6 +1,6 @@
 """A cache of the arrays of a prepared data set: one NumPy file beside its records.
 
-The file saves a run most of a second, which it takes to import TensorFlow Datasets and to read the
+Reading the file takes most of a second less than importing TensorFlow Datasets and reading the
 records.
 """
 
@@ -47,11 +47,13 @@ def load_or_build_arrays(
     folder = _find_arrays_folder(recipe, data_dir)
     with contextlib.suppress(OSError, ValueError, KeyError):
         if (folder / _INFO_FILE).exists():
+            # A missing or damaged cache is written anew below.
             return _read_arrays(folder / _ARRAYS_FILE)
     if not (folder / _INFO_FILE).exists():
         trust.check_may_prepare_data(recipe.dataset, folder)
     arrays = read()
     with contextlib.suppress(OSError):
+        # A full or read-only disk must not stop a run: the cache only saves time.
         if (folder / _INFO_FILE).exists() and trust.may_prepare_data():
             _write_arrays(folder / _ARRAYS_FILE, arrays)
     return arrays
@@ -106,6 +108,8 @@ def _write_arrays(path: Path, splits: dict[str, Example]) -> None:
     arrays = {}
     for name, feature in flatten_features(splits).items():
         if isinstance(feature, list):
+            # Examples of different lengths are stored one after the other, with the lengths to
+            # split them.
             arrays[f"lengths/{name}"] = np.array(list(map(len, feature)))
             feature = np.concatenate(feature)
         arrays[f"arrays/{name}"] = feature

@@ -125,6 +125,7 @@ def _reduce_images(files: dict[str, np.ndarray], recipe: AvMnistConfig) -> dict[
     """Returns the images of each split, with most of their energy removed."""
     chosen = _choose_rows(len(files["train-images"]), len(files["test-images"]), recipe)
     flat = {part: files[f"{part}-images"].reshape(-1, _PIXELS) for part in ("train", "test")}
+    # Fitted on the training images alone; the other splits are projected on the same components.
     components = fit_components(flat["train"][chosen["train"]], recipe.energy_removed)
     images_of_split = {}
     for split, rows in chosen.items():
@@ -161,6 +162,7 @@ def _group_clips_by_split(clips: list[Clip], recipe: AvMnistConfig) -> dict[str,
             f"The recordings have the speaker {min(unknown)!r}; speakers must be "
             f"{', '.join(SPEAKERS)}."
         )
+    # A stream of its own, since the seed alone draws the order of the images.
     order = np.random.default_rng([recipe.seed, 1]).permutation(SPEAKERS).tolist()
     speakers = {order[0]: "test", order[1]: "validation"}
     split_of_take = {take: split for split, takes in _TAKES.items() for take in takes}

@@ -1,4 +1,4 @@
-"""Pairs of images in one: partners of another class, overlapped on a canvas and resized."""
+"""Pairs of images of different classes, overlapped on one canvas and resized."""
 
 import numpy as np
 from jaxtyping import Int, Integer, UInt8
@@ -50,6 +50,7 @@ def overlap_images(
     size = first.shape[1]
     canvas[:, :size, :size] = first
     region = canvas[:, offset : offset + size, offset : offset + size]
+    # `region` is a view, so that this writes into the canvas.
     np.maximum(region, second, out=region)
     return canvas
 
@@ -64,6 +65,7 @@ def resize_nearest(
       [[[4]]]
     """
     size = images.shape[1]
+    # floor((i + 1/2) size / side) in integers: the source pixel below the center of the new one.
     source = (2 * np.arange(side) + 1) * size // (2 * side)
     return images[:, source[:, None], source[None]]
 

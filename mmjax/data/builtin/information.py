@@ -18,6 +18,7 @@ def mutual_information(joint: _JointTable) -> float:
       >>> mutual_information(np.array([[0.5, 0.0], [0.0, 0.5]]))
       1.0
     """
+    # I(Y; X) = sum p(y, x) log2(p(y, x) / (p(y) p(x)))
     independent = joint.sum(axis=1)[:, None] * joint.sum(axis=0)[None]
     is_positive = joint > 0  # 0 log 0 is 0
     p, q = joint[is_positive], independent[is_positive]
@@ -31,6 +32,7 @@ def bayes_accuracy(joint: _JointTable) -> float:
       >>> bayes_accuracy(np.array([[0.5, 0.25], [0.0, 0.25]]))
       0.75
     """
+    # The best guess given x is the most likely y, which is right with probability max_y p(y, x).
     return float(joint.max(axis=0).sum())
 
 
@@ -98,5 +100,7 @@ def flip_probability(bits: float) -> float:
     """
     if not 0 <= bits <= 1:
         raise ValueError(f"A flipped bit cannot carry {bits} bits; give a number from 0 to 1.")
+    # A fair bit, flipped with probability p, keeps 1 - H(p) bits about the original. H increases
+    # up to p = 1/2, so the root is unique.
     root = scipy.optimize.brentq(lambda p: 1 - binary_entropy(p) - bits, 0, 0.5, xtol=1e-15)
     return float(root)

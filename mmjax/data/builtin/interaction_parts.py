@@ -85,6 +85,7 @@ def make_parts(
 def _make_parity_part(kind: str, members: tuple[int, ...], bits: float) -> Part:
     """Makes the part whose label is the exclusive or of one bit per member."""
     held = np.array(list(itertools.product((False, True), repeat=len(members))))
+    # The exclusive or of one bit is that bit: uniqueness is the parity of a single member.
     label = np.logical_xor.reduce(held, axis=1, keepdims=True)
     name = "".join(MODALITY_NAMES[m] for m in members)
     return Part(f"{kind}_{name}", members, np.hstack([label, held]), bits)
@@ -113,6 +114,7 @@ def compute_facts(parts: Sequence[Part], names: Sequence[str], noise: float) -> 
     rounded to 12 decimals, which hides rounding errors.
     """
     joints = {part.task: _compute_joint_table(part, len(names), noise) for part in parts}
+    # The parts are independent, so that their joint probabilities multiply.
     joints["mixed"] = functools.reduce(np.kron, joints.values())
     tables = {task: compute_marginals(joint, names) for task, joint in joints.items()}
     measures = {"bayes_accuracy": bayes_accuracy, "information_bits": mutual_information}

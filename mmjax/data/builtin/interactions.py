@@ -172,6 +172,7 @@ def _write_bits(
     """Writes each bit at one random step of its coordinate, and noise in the other coordinates."""
     size, count = bits.shape
     frames = rng.uniform(-1, 1, (size, steps, len(axes)))
+    # The first `count` coordinates are the bits': 0 at all steps but one, where the bit is written.
     frames[:, :, :count] = 0
     step = rng.integers(lengths[:, None], size=(size, count))
     frames[np.arange(size)[:, None], step, np.arange(count)[None]] = np.where(bits, 1, -1)

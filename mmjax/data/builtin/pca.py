@@ -40,8 +40,10 @@ def fit_components(images: UInt8[np.ndarray, "n d"], removed: float) -> Componen
     for chunk in np.array_split(images, -(-len(images) // 4096)):
         pixels = chunk.astype(np.float64)
         total, squares = total + pixels.sum(axis=0), squares + pixels.T @ pixels
+    # n^2 times the covariance, n sum x x^T - (sum x)(sum x)^T, which is exact for integer pixels.
     covariance = len(images) * squares - np.outer(total, total)
     values, vectors = np.linalg.eigh(covariance)
+    # `eigh` returns eigenvalues in ascending order; the energy is the share of the variance.
     energy = np.maximum(values[::-1], 0) / max(np.maximum(values, 0).sum(), 1)
     # The tolerance keeps rounding in the sum from adding a component that is not needed.
     enough = int(np.searchsorted(np.cumsum(energy), 1 - removed - 1e-9)) + 1
@@ -54,5 +56,7 @@ def project_onto_components(
 ) -> UInt8[np.ndarray, "n d"]:
     """Projects images onto the components, adds the mean and rounds to 8 bits."""
     mean, directions, _ = components
+    # mean + V^T V (x - mean) with the directions as the rows of V.
     projected = (images - mean[None]) @ directions.T @ directions + mean[None]
+    # The projection can leave the range of pixels.
     return np.round(np.clip(projected, 0, 255)).astype(np.uint8)

@@ -160,6 +160,7 @@ def compute_speech_levels(
 ) -> UInt8[np.ndarray, "frames mels"]:
     """Trims silence, adds white noise, and computes the log-mel levels in 8 bits."""
     loudness = np.abs(utterance.astype(np.float64))
+    # The synthesizer's silence before and after the word is cut, so that its length tells nothing.
     loud = np.flatnonzero(loudness > 0.02 * loudness.max())
     speech = utterance[loud[0] : loud[-1] + 1].astype(np.float64)
     speech /= 10 * np.sqrt(np.mean(speech**2))  # a root mean square of 0.1
@@ -168,6 +169,7 @@ def compute_speech_levels(
     logs = log_mel(
         speech + noise, sample_rate, window=0.032, hop=0.02, mels=mels, low=60.0, high=8000.0
     )
+    # Decibels as 8-bit steps of half a decibel above the lowest level.
     steps = (10 / np.log(10) * logs[:longest] - _LOWEST_DECIBELS) / _DECIBELS_PER_STEP
     return np.round(np.clip(steps, 0, 255)).astype(np.uint8)
 
@@ -205,6 +207,7 @@ def _drop_modalities_and_labels(
     present = dict(
         zip(MODALITIES, (rng.random(len(MODALITIES)) >= modalities).tolist(), strict=True)
     )
+    # No example may lack every modality.
     if not any(present.values()):
         present[str(rng.choice(list(MODALITIES)))] = True
     labeled = dict(zip(TASKS, (rng.random(len(TASKS)) >= labels).tolist(), strict=True))

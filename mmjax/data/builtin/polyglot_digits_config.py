@@ -1,4 +1,4 @@
-"""The generation settings of polyglot_digits, and what its modalities and tasks are."""
+"""The generation settings of polyglot_digits, and its modalities and tasks."""
 
 import dataclasses
 from typing import Any

@@ -67,7 +67,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
         return _SortedWriter(self.info.file_format)
 
     def _log_download_bytes(self) -> None:
-        """Prints what is prepared, instead of TFDS's line about a download of unknown size."""
+        """Prints the data set's name instead of TFDS's line about a download of unknown size."""
         print_text(f"Preparing {self.info.full_name} in {self.data_dir}", file=sys.stderr)
 
     def _log_download_done(self) -> None:
@@ -82,6 +82,7 @@ class _SortedWriter(writer.ExampleWriter):
 
 
 def _sort_features(example: bytes) -> bytes:
+    # Maps of protocol buffers have no order; sorted keys make the files reproducible byte for byte.
     return tf_example_pb2.Example.FromString(example).SerializeToString(deterministic=True)
 
 
@@ -104,7 +105,7 @@ def prepare_dataset(
     data_dir: str | os.PathLike[str] | None = None,
     manual_dir: str | os.PathLike[str] | None = None,
 ) -> _BuilderT:
-    """Returns the builder of a data set, whose files are generated if necessary.
+    """Returns the builder of a data set; generates the files if they do not exist.
 
     TFDS writes into a temporary folder and renames it when it is complete, so that an interrupted
     preparation leaves nothing that would be read; its leftovers are removed. If two processes need
@@ -124,6 +125,8 @@ def prepare_dataset(
     folder = Path(builder.data_dir).parent
     trust.check_may_prepare_data(builder.name, folder)
     with lock_data_folder(folder, f"it prepares {builder.info.full_name}"):
+        # Under the lock nobody else prepares here: incomplete folders are those of killed
+        # processes.
         _remove_leftovers(folder)
         with _silence_tfds():
             builder = _make_builder(kind, config, data_dir)
@@ -170,7 +173,7 @@ def _hide_tfds_bars() -> Iterator[None]:
 
 
 def read_arrays(builder: Builder, split: str) -> Example:
-    """Reads the examples of a split: {feature: array [examples, ...]}, nested as the features.
+    """Reads all examples of one split: {feature: array [examples, ...]}, nested as the features.
 
     Every feature must be a number, or a `Tensor` of numbers; a tensor is read fast if its encoding
     is BYTES. If its first axis has no fixed length, there is a list of arrays instead. TFDS's own

@@ -75,7 +75,7 @@ class Audio(NamedTuple):
         return {}
 
     def read_cells(self, cells: Sequence[Any], folder: Path, learned: Learned) -> np.ndarray:
-        """Converts the file that a cell names."""
+        """Reads the recording whose file name is in the cell."""
         path = folder / str(cells[0])
         samples, rate = read_recording(path, self.max_bytes)
         if learned.get("rate") not in (None, rate):

@@ -129,7 +129,7 @@ def parse_moment(cell: Any, format: str | None, timezone: str) -> datetime.datet
         zone = zoneinfo.ZoneInfo(timezone)
     except (OSError, ValueError, zoneinfo.ZoneInfoNotFoundError):
         raise ValueError(
-            f"there is no time zone {timezone!r}; give an IANA name such as 'Europe/Paris'."
+            f"time zone {timezone!r} is unknown; give an IANA name such as 'Europe/Paris'."
         ) from None
     if isinstance(cell, datetime.date) and not isinstance(cell, datetime.datetime):
         cell = datetime.datetime.combine(cell, datetime.time())

@@ -37,7 +37,7 @@ class DepthMap(NamedTuple):
     max_pixels: int = MAX_PIXELS
 
     def read_cells(self, cells: Sequence[Any], folder: Path) -> Float[np.ndarray, "h w"]:
-        """Reads the file that a cell names; 0 is a pixel without a measurement."""
+        """Reads the depth map whose file name is in the cell; 0 means not measured."""
         path = folder / str(cells[0])
         if path.suffix.lower() == ".npy":
             return self._convert(_read_npy(path, self.max_pixels), self.size)

@@ -69,7 +69,7 @@ class Image(NamedTuple):
         return {}
 
     def read_cells(self, cells: Sequence[Any], folder: Path, learned: Learned) -> np.ndarray:
-        """Decodes the file that a cell names."""
+        """Decodes the image whose file name is in the cell."""
         path, bits = folder / str(cells[0]), self.bits or learned.get("bits")
         pixels = decode_image(path, self._replace(bits=16 if bits == 16 else self.bits))
         if bits == 8 and pixels.dtype == np.uint16:

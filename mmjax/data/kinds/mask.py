@@ -35,7 +35,7 @@ class Mask(NamedTuple):
     max_pixels: int = MAX_PIXELS
 
     def read_cells(self, cells: Sequence[Any], folder: Path) -> Int[np.ndarray, "h w"]:
-        """Decodes the file that a cell names; -1 is a pixel without a label."""
+        """Decodes the mask whose file name is in the cell; -1 means unlabeled."""
         path = folder / str(cells[0])
         levels = read_levels(path, self.size, self.max_pixels)
         return self._check_levels(levels, str(path))

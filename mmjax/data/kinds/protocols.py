@@ -15,7 +15,7 @@ Learned = Mapping[str, Any]
 
 
 class RowScale(NamedTuple):
-    """The scale that all examples of a modality are drawn on.
+    """The common scale on which the examples of one modality are plotted.
 
     Attributes:
       low: the smallest value.
@@ -93,7 +93,7 @@ class TargetKind(Protocol):
         ...
 
     def read_feature(self, values: Sequence[Any]) -> Any:
-        """Converts the values of one TFDS record; None if there is no label."""
+        """Converts the values of one TFDS record; None if it is unlabeled."""
         ...
 
     def declare_task(self) -> Task | None:

@@ -182,7 +182,7 @@ def check_and_announce(
       labels: {split: its targets and label masks}.
       counts: {modality: number of training examples that have it}.
       digests: {split: hashes of its examples}.
-      place: returns where the row of a split is, for messages.
+      place: formats the location of a row (its split and index), for messages.
       constants: {modality: which of its features have one value in all training examples}.
 
     Raises:
@@ -198,7 +198,7 @@ def check_and_announce(
 
 
 def check_sizes(name: str, sizes: Mapping[str, int]) -> None:
-    """Raises ValueError if there is no training split, or a split is empty."""
+    """Raises ValueError if the training split is missing, or a split is empty."""
     if "train" not in sizes:
         raise ValueError(f"{name} has no split 'train', only {sorted(sizes)}.")
     for split, size in sizes.items():

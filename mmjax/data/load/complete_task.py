@@ -21,7 +21,7 @@ def infer_or_complete_task(
     Args:
       name: name of the task, for messages.
       task: the task; without classes, those of the training split are taken; None: inferred.
-      values: {split: targets}, None where there is no label.
+      values: {split: targets}, None for unlabeled examples.
       modalities: the modalities; the targets of steps are padded as their sequence is.
 
     Raises:

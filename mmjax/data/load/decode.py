@@ -81,4 +81,4 @@ def list_suffixes(cells: Iterable[Any]) -> set[str]:
 def check_file_exists(path: Path) -> None:
     """Raises UnreadableError if there is no such file."""
     if not path.is_file():
-        raise UnreadableError(f"there is no file {path}.")
+        raise UnreadableError(f"file {path} does not exist.")

@@ -12,7 +12,7 @@ from jax import dtypes
 
 
 def convert_to_numpy(value: Any, what: str) -> Any:
-    """Converts an array or a column to a NumPy array, a masked array, or a list.
+    """Converts an array or table column to a NumPy array, a masked array, or a list.
 
     Gaps of nullable columns are masked, or None in a list. Whatever is of none of the known
     packages, and not an array, is returned as it is.

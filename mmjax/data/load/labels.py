@@ -68,7 +68,7 @@ def check_target_type(what: str, dtype: np.dtype) -> None:
 
 
 def is_missing(value: Any) -> bool:
-    """Checks whether there is no label: None or NaN."""
+    """Checks whether a label is missing: None or NaN."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
@@ -80,7 +80,7 @@ def infer_task(task: str, values: Sequence[Any]) -> Task:
     of names are a multi-label task; lists of names are the classes of a sequence's steps.
 
     Raises:
-      ValueError: if there are no values, or values of several types, or of one class only.
+      ValueError: if `values` is empty, has several types, or has only one class.
 
     Example:
       >>> infer_task("size", [3, 1, None, 10]).classes

@@ -78,7 +78,7 @@ def make_list_encoder(task: Task, encode_class: Callable[[Any], int]) -> Callabl
 
 
 def _encode_vector(task: Task, value: Any) -> np.ndarray:
-    """Converts a vector or a depth map; NaN in a depth map is 0, which is no measurement."""
+    """Converts a vector or a depth map; NaN in a depth map becomes 0 (not measured)."""
     try:
         vector = np.asarray(value, np.float64)
     except (TypeError, ValueError):

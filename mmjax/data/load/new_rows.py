@@ -56,13 +56,13 @@ def choose_columns(spec: Spec, names: Collection[str]) -> dict[str, tuple[str, .
             name for m, p in spec.preparations.items() for name in _list_training_columns(m, p)
         )
         raise ValueError(
-            f"there is no column of any modality: the model reads {wanted}; the examples have "
-            f"{', '.join(sorted(names))}."
+            f"the examples have no column of any modality: the model reads {wanted}; their columns "
+            f"are {', '.join(sorted(names))}."
         )
     for m in absent:
         wanted = ", ".join(_list_training_columns(m, spec.preparations[m]))
         warnings.warn(
-            f"there is no column {wanted}, so that the model predicts without modality {m!r}.",
+            f"column {wanted} is missing, so the model predicts without modality {m!r}.",
             stacklevel=2,
         )
     return chosen

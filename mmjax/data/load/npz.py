@@ -57,7 +57,7 @@ def read_npz(
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
+        raise FileNotFoundError(f"File {path} does not exist.")
     try:
         if _is_single_array(path):
             raise ValueError("it is a single array, not an .npz file")

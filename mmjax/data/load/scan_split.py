@@ -1,4 +1,4 @@
-"""One pass over the examples of a split, which measures and checks them."""
+"""Scans a split: measures and checks its examples in one pass."""
 
 import dataclasses
 import hashlib
@@ -21,7 +21,7 @@ class Example(NamedTuple):
 
     Attributes:
       inputs: {modality: array, or None if it is missing}; sequences keep their own lengths.
-      targets: {task: value, or None if there is no label}.
+      targets: {task: value, or None if it is unlabeled}.
     """
 
     inputs: dict[str, np.ndarray | None]
@@ -94,7 +94,7 @@ def scan_split(
     """Reads all examples once.
 
     Args:
-      examples: the examples of a split.
+      examples: all examples of one split.
       sequences: the modalities whose first axis is padded.
       keep: whether the decoded inputs stay in memory.
       skip_unreadable: whether unreadable examples are left out and counted.

@@ -154,7 +154,7 @@ def _split_by_names(split: Split, columns: Mapping[str, Sequence[Any]]) -> dict[
 
 
 def _check_strata(name: str, strata: Int[np.ndarray, " n"]) -> None:
-    """Refuses a column most of whose values occur once: it is no column of classes."""
+    """Refuses a column most of whose values occur once: such values are not classes."""
     counts = np.bincount(strata)
     if len(counts) > 2 and (counts == 1).sum() > len(strata) / 2:
         raise ValueError(
@@ -187,7 +187,7 @@ def split_arrays(
         raise ValueError(f"the arrays have several sizes: {sizes}.")
     for name in split.list_columns():
         if name not in arrays:
-            raise ValueError(f"there is no array {name!r}; the arrays are {sorted(arrays)}.")
+            raise ValueError(f"array {name!r} does not exist; the arrays are {sorted(arrays)}.")
     columns = {name: list(arrays[name]) for name in split.list_columns()}
     rows_of = assign_rows(split, columns, next(iter(sizes.values())), seed)
     parts: dict[str, dict[str, Any]] = {}

@@ -28,7 +28,7 @@ def read_tokenizer_file(path: str | os.PathLike[str]) -> str:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"there is no tokenizer {path}; give the tokenizer.json of the pretrained model."
+            f"tokenizer {path} does not exist; give the tokenizer.json of the pretrained model."
         )
     if (size := path.stat().st_size) > _MAX_TOKENIZER_BYTES:
         raise LimitError(

@@ -25,13 +25,13 @@ def iterate_table(
 ) -> Iterator[Table]:
     """Yields a CSV or Parquet file as tables of `rows` rows each, with all columns.
 
-    The cells are those that `mmjax.data.load.table_files.read_table` reads. The number of a row of
-    a Parquet file counts from the start of the file.
+    The cells are those that `mmjax.data.load.table_files.read_table` reads. The row numbers of a
+    Parquet file count from the start of the file.
 
     Raises:
       FileNotFoundError: there is no such file.
       ImportError: a Parquet file needs a package that is not installed.
-      ValueError: naming the file and the line of what is wrong; also if there are no rows.
+      ValueError: if the file is invalid, naming it and the line, or if it has no rows.
 
     Example:
       >>> import tempfile
@@ -43,7 +43,7 @@ def iterate_table(
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no table {path}.")
+        raise FileNotFoundError(f"Table {path} does not exist.")
     read = _iterate_parquet if is_parquet(path) else _iterate_csv
     is_empty = True
     for table in read(path, rows, max_cell):

@@ -32,7 +32,7 @@ class Table(NamedTuple):
       path: the file.
       columns: {name: cells}; an empty cell is None.
       lines: the line of the file on which each row ends, from 1; None for Parquet.
-      start: number of the first row in the file, if the table is a part of it.
+      start: number of the first row in the file, if the table is only part of it.
     """
 
     path: Path
@@ -76,7 +76,7 @@ def read_table(
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"There is no table {path}.")
+        raise FileNotFoundError(f"Table {path} does not exist.")
     check_file_size(path, max_bytes, "max_bytes")
     read = _read_parquet if is_parquet(path) else _read_csv
     table = read(path, sorted(columns), max_bytes, max_cell)

@@ -28,7 +28,7 @@ class Reader:
     learned: Learned = dataclasses.field(default_factory=dict)
 
     def __call__(self, table: Table, row: int) -> np.ndarray | None:
-        """Returns the array of a row; None if its cells are empty."""
+        """Reads one row of the table as an array; None if its cells are empty."""
         cells = _get_cells(self.spec, table, row)
         return (
             None if cells is None else self.spec.read_cells(cells, table.path.parent, self.learned)

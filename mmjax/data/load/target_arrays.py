@@ -23,7 +23,7 @@ class TargetArray(NamedTuple):
     """The targets of one split as an array.
 
     Attributes:
-      values: [n] numbers, truth values or names; arbitrary where there is no label.
+      values: [n] numbers, truth values or names; arbitrary where unlabeled.
       labeled: where there is a label.
     """
 

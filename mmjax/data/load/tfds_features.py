@@ -17,7 +17,8 @@ def get_feature(features: Any, path: str) -> Any:
             node = node.feature
         if not isinstance(node, tfds.features.FeaturesDict) or part not in node:
             raise ValueError(
-                f"there is no feature {path!r}; the features are {_format_feature_names(features)}."
+                f"feature {path!r} does not exist; the features are "
+                f"{_format_feature_names(features)}."
             )
         node = node[part]
     if isinstance(node, tfds.features.FeaturesDict):

@@ -100,7 +100,7 @@ def _iterate_class_names(features: Any) -> Iterator[Any]:
 
 
 def count_examples(builder: tfds.core.DatasetBuilder, part: str) -> int:
-    """Counts the examples of a split by its name in TFDS, such as "train[:90%]"."""
+    """Counts the examples of one split, given its name in TFDS, such as "train[:90%]"."""
     splits = builder.info.splits
     try:
         return splits[part].num_examples

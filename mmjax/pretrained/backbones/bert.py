@@ -1,4 +1,4 @@
-"""BERT, RoBERTa and MiniLM: bidirectional transformers over tokens of text."""
+"""BERT, RoBERTa and MiniLM: bidirectional text transformers."""
 
 import functools
 from typing import Literal, get_args

@@ -1,4 +1,4 @@
-"""The image and the text tower of CLIP."""
+"""The image tower and the text tower of CLIP."""
 
 from typing import Literal, get_args
 

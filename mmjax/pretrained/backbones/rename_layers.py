@@ -1,4 +1,4 @@
-"""Rules for the names of PyTorch's layers, of which all name maps are made."""
+"""Renaming rules for PyTorch's layers, from which all name maps are composed."""
 
 from collections.abc import Mapping
 

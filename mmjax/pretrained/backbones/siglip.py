@@ -1,4 +1,4 @@
-"""The image and the text tower of SigLIP."""
+"""The image tower and the text tower of SigLIP."""
 
 from typing import Literal, get_args
 

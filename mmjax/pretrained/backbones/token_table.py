@@ -1,4 +1,4 @@
-"""Static word vectors: one vector per token, and their mean as that of a text."""
+"""Static word vectors: one vector per token; a text gets their mean."""
 
 import flax.linen as nn
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""wav2vec 2.0 and HuBERT: a transformer over features that convolutions compute of the waveform."""
+"""wav2vec 2.0 and HuBERT: convolutions over the waveform, then a transformer."""
 
 from typing import Literal
 

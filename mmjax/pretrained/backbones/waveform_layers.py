@@ -1,4 +1,4 @@
-"""Layers over waveforms and their frames that leave out what lies behind the end."""
+"""Layers over waveforms and their frames that ignore padding."""
 
 import flax.linen as nn
 import jax

@@ -32,9 +32,9 @@ class WhisperEncoder(nn.Module):
     4, 6 of Whisper tiny; 512, 6, 8 of base, the default; 768, 12, 12 of small; 1024, 24, 16 of
     medium; 1280, 32, 20 of large.
 
-    With lengths, frames behind them are no tokens. Whisper itself was trained on recordings padded
-    to 30 s (3000 frames) with silence that counts; give it such frames without lengths to have
-    exactly its values.
+    If lengths are given, frames beyond them are masked. Whisper itself was trained on recordings
+    that were padded with silence to 30 s (3000 frames), which was not masked; to reproduce its
+    values exactly, pad in the same way and give no lengths.
 
     Attributes:
       width: of the tokens; an MLP's hidden layer has four times as much.

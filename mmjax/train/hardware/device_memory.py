@@ -16,7 +16,7 @@ class MemoryShortError(MemoryError):
 
 
 def get_usable_memory(devices: Sequence[jax.Device]) -> int:
-    """Returns the bytes that a program may use on one of the devices.
+    """Returns the number of bytes that may be used on one of the devices.
 
     On GPU or TPU it is the limit of the allocator; on CPU, whose devices share it, the memory of
     the machine, or of the control group if that is less.

@@ -1,4 +1,4 @@
-"""Distributed runs: conversion between the arrays of one process and those of all processes.
+"""Distributed runs: conversion between arrays of one process and arrays of all processes.
 
 The arrays of a state are the same on every device. `pmap` returns arrays on the devices of one
 process; Orbax saves arrays that are on the devices of all processes.

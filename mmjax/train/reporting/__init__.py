@@ -1,1 +1,1 @@
-"""What training shows and writes: progress, logs of metrics, tables, learning curves."""
+"""Output of training: progress, logs of metrics, tables, learning curves."""

@@ -84,7 +84,7 @@ def _add_legend(figure: Any, arms: Sequence[str]) -> None:
 
 
 def _read_selected_steps(directory: Path, seeds: Sequence[int]) -> list[int | None]:
-    """Reads the step of each seed's selected parameters; None if there is no result yet."""
+    """Reads the step of each seed's selected parameters; None before the result is written."""
     path = directory / "result.json"
     results = read_result_file(path)["seeds"] if path.is_file() else {}
     return [results.get(str(seed), {}).get("best_step") for seed in seeds]

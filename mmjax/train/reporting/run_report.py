@@ -1,4 +1,4 @@
-"""What a run prints and writes: its arms before training, its table and learning curves after."""
+"""Reports of a run: its arms before training, its table and learning curves afterwards."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -10,7 +10,7 @@ from mmjax.balance.gramian.pcgrad import draw_task_orders, pcgrad_weights
 
 
 def by_projection(rows, orders):
-    """Algorithm 1 of the paper: the projected gradients, one a row."""
+    """Algorithm 1 of the paper: the projected gradients, one per row."""
     total = []
     for i, order in enumerate(orders):
         g = rows[i].copy()

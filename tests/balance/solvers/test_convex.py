@@ -6,14 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq, nnls, root
 
-from mmjax.balance.solvers.convex import (
-    min_norm_point,
-    project_simplex,
-    solve_nonnegative_qp,
-    solve_power_equation,
-    uniform_weights,
-    unit_gram,
-)
+from mmjax.balance.solvers.convex import solve_nonnegative_qp, solve_power_equation, unit_gram
+from mmjax.balance.solvers.simplex import min_norm_point, project_simplex, uniform_weights
 
 
 def drawn(seed, n, slots=12, size=16):

@@ -77,7 +77,7 @@ def test_cells_and_settings_that_are_not_understood_are_named(load):
             r"line 5, 't': '1\.5\.2024' is not an ISO 8601",
         ),
         (DateTime("t", format="%d.%m.%Y"), "1.5.2024", "'2024-05-01' is not of the format"),
-        (DateTime("t", timezone="Paris"), "2024-05-01", "there is no time zone 'Paris'"),
+        (DateTime("t", timezone="Paris"), "2024-05-01", "time zone 'Paris' is unknown"),
         (DateTime("t", parts=("hour",)), "2024-05-01", "has no part 'hour'"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -197,7 +197,7 @@ def test_npz_files_are_read_and_never_unpickled(tmp_path):
         paths["test"].write_bytes(damaged)
         with pytest.raises(ValueError, match=r"test\.npz: "):
             from_arrays(paths, ("x",), ("y",))
-    with pytest.raises(FileNotFoundError, match=r"There is no file .*gone\.npz"):
+    with pytest.raises(FileNotFoundError, match=r"File .*gone\.npz does not exist"):
         from_arrays({"train": tmp_path / "gone.npz"}, ("x",), ("y",))
 
 

@@ -228,8 +228,8 @@ def test_how_features_are_read_can_be_said(builder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"inputs": {"x": "foto"}}, "there is no feature 'foto'; the features are .*sensor/at"),
-        ({"inputs": {"x": "sensor/of"}}, "there is no feature 'sensor/of'"),
+        ({"inputs": {"x": "foto"}}, "feature 'foto' does not exist; the features are .*sensor/at"),
+        ({"inputs": {"x": "sensor/of"}}, "feature 'sensor/of' does not exist"),
         ({"inputs": {"x": "sensor"}}, "'sensor' holds several features"),
         ({"targets": {}}, "inputs and targets each need at least one feature"),
         ({"standardise": ("foto",)}, "standardise names 'foto'"),
@@ -238,7 +238,7 @@ def test_how_features_are_read_can_be_said(builder):
         ({"splits": {"train": "train", "test": "tset"}}, "has no split 'tset'; it has .*'test'"),
         ({"splits": {"train": "train[:z%]"}}, r"has no split 'train\[:z%\]'"),
         ({"inputs": {"x": "maybe"}}, r"example \d+ of 'train' has none of the modalities x"),
-        ({"inputs": {"x": Audio("at")}}, "there is no feature 'at'"),
+        ({"inputs": {"x": Audio("at")}}, "feature 'at' does not exist"),
         ({"inputs": {"x": Audio("sensor/at")}}, "'sensor/at' does not tell its sample rate"),
         (
             {"inputs": {"x": Text("count")}},

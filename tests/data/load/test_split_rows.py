@@ -126,5 +126,5 @@ def test_tables_and_arrays_are_split(tmp_path):
     with pytest.warns(UserWarning, match="15 groups of column 'family' are in 'train' and in"):
         parts = split_arrays(arrays | {"part": part, "family": np.arange(300) // 4}, named)
     assert {name: len(p["x"]) for name, p in parts.items()} == {"train": 210, "test": 90}
-    with pytest.raises(ValueError, match="there is no array 'z'"):
+    with pytest.raises(ValueError, match="array 'z' does not exist"):
         split_arrays(arrays, Split(group="z"))

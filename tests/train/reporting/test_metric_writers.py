@@ -39,7 +39,7 @@ NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
 )
 @given(rows=st.lists(st.dictionaries(NAMES, st.floats(), max_size=4), max_size=4))
 def test_numbers_and_names_come_back_as_they_were(tmp_path, rows):
-    """Any float64, be it NaN, infinite or subnormal, under any name, line breaks included."""
+    """Any float64 (also NaN, infinite, subnormal) under any name, also one with line breaks."""
     write = open_jsonl_writer(tmp_path / "log.jsonl")
     for step, row in enumerate(rows, 1):
         write(step, row)
@@ -67,7 +67,7 @@ def test_a_new_run_begins_an_empty_log(tmp_path):
 
 
 def written(path, steps):
-    """A log with two lines a step: of training and of validation."""
+    """A log with two lines per step: of training and of validation."""
     write = open_jsonl_writer(path)
     for step in steps:
         write(step, {"train/loss": 1 / step})

@@ -12,7 +12,7 @@ from mmjax.train.reporting import learning_curves, run_report
 
 
 def result(*tests, parameters=1234, seconds=6.5):
-    """An arm's result with one test dictionary a seed."""
+    """An arm's result with one test dictionary per seed."""
     return {
         "seeds": {str(i): {"test": t, "best_step": 8 * (i + 1)} for i, t in enumerate(tests)},
         "parameters": {"heads": 4, "total": parameters},

@@ -1,4 +1,4 @@
-"""Original files of public data sets, from a directory that the user names or downloaded."""
+"""Original files of public data sets, downloaded or from a directory that the user names."""
 
 import dataclasses
 import hashlib
@@ -140,6 +140,7 @@ class OriginalFiles:
 
 def _find_in_directory(original: OriginalFile, directory: Path) -> Path:
     """Finds a file in the user's directory, but never in the folder of another data set."""
+    # A directory with the name of another data set cannot hold this one's files directly.
     folders = [directory / original.folder]
     if directory.resolve().name not in {"mnist", "fashion-mnist", "fsdd"} - {original.folder}:
         folders.append(directory)

@@ -46,7 +46,7 @@ def read_idx(
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
+        raise FileNotFoundError(f"File {path} does not exist.")
     try:
         with path.open("rb") as file:
             is_zipped = file.read(2) == _GZIP_MAGIC
@@ -60,7 +60,7 @@ def read_idx(
 
 
 class _IdxError(Exception):
-    """A message that names what is wrong, but not the file."""
+    """An error whose message does not name the file yet."""
 
 
 def _parse_array(

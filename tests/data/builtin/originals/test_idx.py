@@ -94,5 +94,5 @@ def test_the_shape_that_was_asked_for_passes(file, shape):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"There is no file .*nothing-here"):
+    with pytest.raises(FileNotFoundError, match=r"File .*nothing-here does not exist"):
         read_idx(tmp_path / "nothing-here")
