@@ -126,9 +126,14 @@ def sum_losses(
 def weigh_labels(model: Model, batch: Batch) -> dict[str, Float[Array, " b"]]:
     """Computes the weight of each example's label in the loss of its task; 0 without a label.
 
-    Tasks whose labels all count the same are left out.
+    It is the weight of the example times that of its class. Tasks whose labels all count the same
+    are left out.
     """
     weights = {t: w.astype(jnp.float32) for t, w in batch.weights.items() if t in model.heads}
+    for t, head in model.heads.items():
+        if getattr(head, "class_weights", None) is not None:
+            of_class = jax.vmap(head.weigh_target)(zero_missing_targets(batch)[t])
+            weights[t] = weights[t] * of_class if t in weights else of_class
     return {t: jnp.where(batch.labeled[t], w, 0.0) for t, w in weights.items()}
 
 
