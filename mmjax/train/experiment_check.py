@@ -38,6 +38,7 @@ def check_experiment(experiment: Experiment, devices: int) -> None:
     _check_modalities("modality_dropout", rates if isinstance(rates, Mapping) else {}, data)
     _check_encoders_and_heads(data, model)
     _check_token_ids(data, model)
+    Splits(experiment, ()).groups()  # refuses a sampler that does not fit
     examples = len(data.splits["train"])
     if experiment.batch_size > examples:
         raise ValueError(

@@ -119,7 +119,8 @@ def fit(
     if state:
         replicas.check_state(state, checkpoints)
     done = state.steps_done if state else 0
-    plan = Schedule(experiment, programs.seeds, programs.splits.size("train"), done)
+    splits = programs.splits
+    plan = Schedule(experiment, programs.seeds, splits.size("train"), done, splits.groups())
     writes = _open_writers(replicas.homes, programs.seeds, done)
     timer = CheckpointTimer(checkpoint_every, done)
 
