@@ -25,8 +25,9 @@ class EffectiveNumber:
       beta: the share of a new example that is already covered by the others, at least 0, below 1.
 
     Example:
-      >>> learn_class_weights(EffectiveNumber(0.5), np.array([1.0, 2.0]))  # 1 to 1 / 1.5
-      (1.2, 0.8)
+      >>> weights = learn_class_weights(EffectiveNumber(0.5), np.array([1.0, 2.0]))
+      >>> print(np.round(weights, 3))  # 1 to 1 / 1.5
+      [1.2 0.8]
     """
 
     beta: float = 0.999
