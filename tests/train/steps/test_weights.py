@@ -87,7 +87,8 @@ def test_a_batch_without_weight_counts_as_one_without_labels():
 
 def test_evaluation_does_not_weigh():
     batch = make_batch(np.random.default_rng(4))
-    weighted = batch._replace(weights={"kind": np.arange(EXAMPLES)})
+    batch = batch._replace(weights={"kind": np.ones(EXAMPLES)})
+    weighted = batch._replace(weights={"kind": np.arange(EXAMPLES) / 7})
     variables = MODEL.init(jax.random.key(0), batch, method="call_all_parts")
     step = jax.jit(make_eval_step(MODEL))
     chex.assert_trees_all_equal(step(variables, weighted), step(variables, batch))
