@@ -8,6 +8,7 @@ from mmjax.balance import Balancer, equal
 from mmjax.data.augment import Augment
 from mmjax.data.dataset import Dataset
 from mmjax.data.modality_dropout import check_rates
+from mmjax.data.samplers import Sampler
 from mmjax.encoders.input_facts import apply_input_facts
 from mmjax.heads.label_facts import apply_label_facts
 from mmjax.model import Model
@@ -49,6 +50,8 @@ class Experiment:
         `{"image": shift_and_crop(2)}`; see `mmjax.data.augment`. It runs on the device.
       modality_dropout: rate at which each present modality of a training example is dropped, one
         for all or {modality: rate}; the last one is never dropped.
+      sampler: gives the batches shares of classes or of tasks; see `mmjax.data.samplers`. None:
+        every epoch visits the examples in a random order.
       stream: whether to load batches during training instead of keeping whole splits on the
         device. The batches are the same.
       workers: with `stream`, number of processes that load data, for data that must be decoded; 0
@@ -88,6 +91,7 @@ class Experiment:
     workers: int = 0
     diagnostics: bool = False
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    sampler: Sampler | None = None
 
     def __post_init__(self) -> None:
         positive = ["epochs", "batch_size", "eval_batch_size", "eval_every", "steps_per_dispatch"]
@@ -100,5 +104,10 @@ class Experiment:
         if self.workers < 0:
             raise ValueError(f"workers is {self.workers}; it must be 0 or more.")
         check_rates("modality_dropout", self.modality_dropout)
+        if not isinstance(self.sampler, Sampler | None):
+            raise ValueError(
+                f"sampler is {self.sampler!r}, which is not a sampler; use data.Stratified, "
+                "data.ClassBalanced or data.TaskMixture."
+            )
         model = apply_label_facts(apply_input_facts(self.model, self.data), self.data)
         object.__setattr__(self, "model", model)

@@ -54,6 +54,53 @@ def binary_cross_entropy(logits: Float[Array, " c"], target: Shaped[Array, " c"]
     return optax.losses.sigmoid_binary_cross_entropy(logits, labels).mean()
 
 
+def focal(
+    logits: Float[Array, " c"],
+    target: Integer[Array, ""] | Float[Array, " c"],
+    gamma: float = 2.0,
+) -> Scalar:
+    """Computes -(1 - p)^γ log p of the target class, in nats; of shares [c], its sum under them.
+
+    p is the softmax probability; γ = 0 is the cross-entropy. Weights of classes, the α of the
+    source, are the head's `class_weights`.
+
+    Source: Lin et al., ICCV 2017 (arXiv:1708.02002), equation 4, for several classes.
+
+    Example:
+      >>> print(f"{focal(jnp.zeros(4), jnp.array(2)):.3f}")  # (3/4)² ln 4
+      0.780
+    """
+    if target.ndim:
+        shares = target.astype(logits.dtype)
+    else:
+        shares = jax.nn.one_hot(target, logits.shape[0], dtype=logits.dtype)
+    log_p = jax.nn.log_softmax(logits)
+    # 1 - p without cancellation; above 0, where a power below 1 has an infinite slope.
+    others = jnp.maximum(-jnp.expm1(log_p), 1e-12)
+    return -(shares * others**gamma * log_p).sum()
+
+
+def binary_focal(
+    logits: Float[Array, " c"],
+    target: Shaped[Array, " c"],
+    gamma: float = 2.0,
+    alpha: float | None = 0.25,
+) -> Scalar:
+    """Computes the mean over classes of -α_t (1 - p_t)^γ log p_t, in nats, of σ(logit).
+
+    p_t is the probability of the right one of 0 and 1; α_t is α for 1, 1 - α for 0, and 1 if
+    α is None.
+
+    Source: Lin et al., ICCV 2017 (arXiv:1708.02002), equation 5.
+
+    Example:
+      >>> print(f"{binary_focal(jnp.zeros(3), jnp.array([0, 1, 1]), alpha=None):.3f}")  # ¼ ln 2
+      0.173
+    """
+    labels = target.astype(logits.dtype)
+    return optax.losses.sigmoid_focal_loss(logits, labels, alpha=alpha, gamma=gamma).mean()
+
+
 def cumulative_link(logits: Float[Array, " k"], target: Integer[Array, ""]) -> Scalar:
     """Computes -log P(y = target) in nats, for ordered classes 0..k and P(y > i) = σ(logit_i).
 

@@ -89,7 +89,9 @@ class Sharing(Protocol):
 class Head(Protocol):
     """Turns a task's features into a prediction, with the loss and the metrics of the task.
 
-    All methods but the call are pure, need no parameters, and are for ONE example.
+    All methods but the call are pure, need no parameters, and are for ONE example. A head whose
+    attribute `class_weights` is not None has a method `weigh_target(target)`: the weight of an
+    example in the training loss.
 
     Attributes:
       features: the input of the call: "vector" [b d], "tokens" [b n d], or "any" of both.

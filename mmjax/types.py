@@ -4,6 +4,7 @@ All are NamedTuples of arrays, hence pytrees: they can be passed through `jit`, 
 `vmap`, and be saved.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ class Batch(NamedTuple):
       lengths: {modality: Int[b]}, true lengths; only for modalities that are sequences.
       targets: {task: [b, ...]}.
       labeled: {task: Bool[b]}, whether each example has a label for that task.
+      weights: {task: Float[b]}, how much each label counts in the task's training loss; only for
+        tasks whose labels do not all count the same.
 
     Example:
       >>> batch = Batch(
@@ -45,6 +48,7 @@ class Batch(NamedTuple):
     lengths: dict[str, Any]
     targets: dict[str, Any]
     labeled: dict[str, Any]
+    weights: Mapping[str, Any] = {}
 
     @property
     def size(self) -> int:

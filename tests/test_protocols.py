@@ -15,7 +15,7 @@ OTHERS = {
     Encoder: (encoders, {"Cell", "compute_bin_edges", "elman", "gru", "lstm"}),
     Fusion: (fusion, {"pool"}),
     Sharing: (sharing, {"Copies", "copied"}),
-    Head: (heads, {"Better", "Loss"}),
+    Head: (heads, {"Better", "EffectiveNumber", "Loss"}),
     Objective: (auxiliary, {"Decoders", "MLPDecoder", "Teacher"}),
 }
 PARTS = [

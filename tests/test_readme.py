@@ -153,6 +153,15 @@ def test_every_name_in_the_tables_of_parts_exists():
 
 
 @pytest.mark.slow
+def test_the_page_on_weights_and_sampling_runs(tmp_path):
+    path = tmp_path / "weights_and_sampling.py"
+    path.write_text("\n\n".join(find_blocks(ROOT / "docs" / "weights_and_sampling.md", "python")))
+    page = runpy.run_path(str(path))
+    fitted = mmjax.fit(page["experiment"], tmp_path / "run")
+    assert fitted.test[0]["kind/accuracy"] > 0.5
+
+
+@pytest.mark.slow
 def test_the_page_on_predicting_runs(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.mkdtemp", lambda: str(tmp_path))
     path = tmp_path / "predicting.py"

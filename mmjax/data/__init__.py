@@ -30,11 +30,13 @@ from mmjax.data.load.from_arrays import from_arrays
 from mmjax.data.load.from_table import from_table
 from mmjax.data.load.from_tfds import from_tfds
 from mmjax.data.load.split_rows import Split, split_arrays
+from mmjax.data.samplers import ClassBalanced, Stratified, TaskMixture
 
 __all__ = [
     "Audio",
     "Boolean",
     "Category",
+    "ClassBalanced",
     "DateTime",
     "DepthMap",
     "Image",
@@ -49,6 +51,8 @@ __all__ = [
     "Shares",
     "Spans",
     "Split",
+    "Stratified",
+    "TaskMixture",
     "Text",
     "TokenLabels",
     "Value",

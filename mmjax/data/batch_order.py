@@ -12,26 +12,48 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Int
 
+from mmjax.data.grouped_order import SampleGroups, draw_grouped_order
+
 Indices = Int[np.ndarray, "s k b"]
 
 
 # Dispatches are fetched early by a few, so that two epochs are in use at their border.
 @functools.lru_cache(maxsize=2)
-def _draw_epoch_orders(seeds: tuple[int, ...], epoch: int, examples: int) -> Int[np.ndarray, "s n"]:
-    """Draws the order in which an epoch visits the examples, for each seed."""
-    orders = np.empty((len(seeds), examples), np.int32)
+def _draw_epoch_orders(
+    seeds: tuple[int, ...],
+    epoch: int,
+    examples: int,
+    groups: SampleGroups | None = None,
+    batch_size: int = 1,
+) -> Int[np.ndarray, "s n"]:
+    """Draws the order in which an epoch visits the examples, for each seed.
+
+    Only the order of groups depends on the batch size.
+    """
+    steps = examples // batch_size
+    orders = np.empty((len(seeds), steps * batch_size), np.int32)
     for order, seed in zip(orders, seeds, strict=True):
         # Philox is counter-based: the key (seed, epoch) alone determines the order.
-        order[:] = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(examples)
+        rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+        if groups is None:
+            order[:] = rng.permutation(examples)
+        else:
+            order[:] = draw_grouped_order(groups, rng, steps, batch_size)
     return orders
 
 
 def make_train_indices(
-    seeds: Sequence[int], examples: int, batch_size: int, start: int, stop: int
+    seeds: Sequence[int],
+    examples: int,
+    batch_size: int,
+    start: int,
+    stop: int,
+    groups: SampleGroups | None = None,
 ) -> Indices:
     """Returns the examples of the steps from `start` to `stop`, which lie in one epoch.
 
-    Every epoch has another order. Its last batch is dropped if it is incomplete.
+    Every epoch has another order. Its last batch is dropped if it is incomplete. With groups,
+    batches have shares of them; see `mmjax.data.grouped_order`.
 
     Example:
       >>> make_train_indices(seeds=[0], examples=5, batch_size=2, start=0, stop=2).shape
@@ -39,7 +61,8 @@ def make_train_indices(
     """
     epoch, first = divmod(start, examples // batch_size)
     steps = slice(first * batch_size, (first + stop - start) * batch_size)
-    orders = _draw_epoch_orders(tuple(map(int, seeds)), epoch, examples)[:, steps]
+    options = () if groups is None else (groups, batch_size)
+    orders = _draw_epoch_orders(tuple(map(int, seeds)), epoch, examples, *options)[:, steps]
     return orders.reshape(len(seeds), stop - start, batch_size).copy()
 
 
@@ -83,15 +106,20 @@ class TrainIndexPlan:
       examples: size of the split.
       batch_size: examples per step.
       ranges: (start, stop) of every dispatch's steps, which lie in one epoch.
+      groups: those that a sampler makes.
     """
 
     seeds: tuple[int, ...]
     examples: int
     batch_size: int
     ranges: tuple[tuple[int, int], ...]
+    groups: SampleGroups | None = None
 
     def __len__(self) -> int:
         return len(self.ranges)
 
     def __getitem__(self, number: int) -> Indices:
-        return make_train_indices(self.seeds, self.examples, self.batch_size, *self.ranges[number])
+        start, stop = self.ranges[number]
+        return make_train_indices(
+            self.seeds, self.examples, self.batch_size, start, stop, self.groups
+        )

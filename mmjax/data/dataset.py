@@ -214,4 +214,5 @@ def select_modalities_and_tasks(
         lengths={m: batch.lengths[m] for m in modalities if m in batch.lengths},
         targets={t: batch.targets[t] for t in tasks},
         labeled={t: batch.labeled[t] & has_modality for t in tasks},
+        weights={t: batch.weights[t] for t in tasks if t in batch.weights},
     )

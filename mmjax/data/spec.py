@@ -109,10 +109,10 @@ def write_spec(
 
 
 def fill_part(part: Any, numbers: Mapping[str, Any]) -> Any:
-    """Returns a head or an encoder with the stored numbers in place of fields that are None."""
+    """Returns a head or an encoder with the stored numbers in place of what was to be learned."""
     missing = {}
     for name, value in numbers.items():
-        if getattr(part, name, value) is None:
+        if not _holds_numbers(getattr(part, name, value)):
             missing[name] = value
     return part.clone(**missing) if missing else part
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from mmjax.data.array_checks import InvalidDataError
 from mmjax.data.dataset import Modality, Task, split_parts
+from mmjax.data.example_weights import check_weights, has_only_zero_weights
 from mmjax.data.validate_inputs import check_input, check_not_empty, check_some_modality
 from mmjax.data.validate_targets import check_target
 from mmjax.types import Batch
@@ -51,6 +52,7 @@ def validate_split(
             check_input(batch, modality, modalities[modality])
         for task in tasks:
             check_target(batch, task, tasks[task], batch.size)
+            check_weights(batch, task)
         check_some_modality(batch, modalities)
     except InvalidDataError as error:
         raise ValueError(f"{name}, split {split!r}: {error}") from None
@@ -65,7 +67,7 @@ def check_label_variety(name: str, split: str, batch: Batch, tasks: Mapping[str,
     Args:
       name: name of the data set, for the message.
       split: name of the split.
-      batch: its targets and their masks; inputs are not looked at.
+      batch: its targets, masks and weights; inputs are not looked at.
       tasks: the tasks that will be used.
 
     Raises:
@@ -79,6 +81,8 @@ def check_label_variety(name: str, split: str, batch: Batch, tasks: Mapping[str,
             what = "has no labels"
         elif spec.kind in _CLASS_INDEX_KINDS and (only := _find_only_class(targets)) is not None:
             what = f"has labels of one class only, {spec.classes[only]!r}"
+        elif split == "train" and has_only_zero_weights(batch, task):
+            what = "has only labels of weight 0"
         else:
             continue
         message = f"{name}, split {split!r}: task {task!r} {what}."

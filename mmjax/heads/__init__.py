@@ -12,6 +12,7 @@ Those that take tokens have an attribute `tokens`, the modality of these tokens.
 """
 
 from mmjax.heads.base import Better, Loss
+from mmjax.heads.class_weights import EffectiveNumber
 from mmjax.heads.classification import Classification
 from mmjax.heads.depth import Depth
 from mmjax.heads.multilabel import MultiLabel
@@ -24,6 +25,7 @@ __all__ = [
     "Better",
     "Classification",
     "Depth",
+    "EffectiveNumber",
     "Loss",
     "MultiLabel",
     "Ordinal",

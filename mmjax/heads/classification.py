@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
+import numpy as np
 from jaxtyping import Array, Float, Num
 
 from mmjax import losses, metrics
@@ -17,6 +18,14 @@ from mmjax.heads.base import (
     check_class_count,
     check_task_kind,
 )
+from mmjax.heads.class_weights import (
+    ClassWeights,
+    check_class_weights,
+    count_classes,
+    is_learned_weighting,
+    learn_class_weights,
+    make_weight_array,
+)
 from mmjax.metrics import Metric, Statistics
 
 
@@ -27,6 +36,10 @@ class Classification(nn.Module):
       classes: number of classes.
       hidden: widths of Dense + ReLU layers before the last.
       loss: (logits [c], class index) -> scalar; for soft labels (logits [c], shares [c]) -> scalar.
+      class_weights: weight of an example in the training loss by its class (of soft labels, the
+        mean under the shares): one number per class, or "balanced" or an `EffectiveNumber`, which
+        an `Experiment` computes from its training labels. The loss is divided by the sum of the
+        weights. Evaluation is not weighted.
       extra_metrics: {name: function}, computed besides `metrics`; see `mmjax.metrics`.
 
     Example:
@@ -42,10 +55,15 @@ class Classification(nn.Module):
     classes: int
     hidden: tuple[int, ...] = ()
     loss: Loss = losses.cross_entropy
+    class_weights: ClassWeights = None
     extra_metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
 
     features: ClassVar[Features] = "vector"
     metrics: ClassVar[Mapping[str, Better]] = {"accuracy": "max", "macro_f1": "max"}
+
+    def __post_init__(self) -> None:
+        check_class_weights("Classification.class_weights", self.class_weights, self.classes)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Float[Array, "b d"], *, train: bool = False) -> Float[Array, "b c"]:
@@ -58,6 +76,25 @@ class Classification(nn.Module):
     ) -> Float[Array, ""]:
         """Computes the loss of one example."""
         return self.loss(prediction, target)
+
+    @nn.nowrap
+    def weigh_target(self, target: Num[Array, "*c"]) -> Float[Array, ""]:
+        """Returns the weight of one example's class."""
+        weights = make_weight_array("Classification.class_weights", self.class_weights)
+        return weights @ target.astype(weights.dtype) if target.ndim else weights[target]
+
+    @nn.nowrap
+    def needs_labels(self) -> bool:
+        """Returns whether `learn_from_labels` has something to compute."""
+        return is_learned_weighting(self.class_weights)
+
+    @nn.nowrap
+    def learn_from_labels(self, targets: Num[np.ndarray, "n *c"]) -> "Classification":
+        """Returns the head with the weights that its rule gives to the training targets."""
+        counts = count_classes(targets, self.classes)
+        if not is_learned_weighting(self.class_weights) or len(counts) != self.classes:
+            return self  # the check of the experiment refuses targets of other classes
+        return self.clone(class_weights=learn_class_weights(self.class_weights, counts))
 
     @nn.nowrap
     def statistics(self, prediction: Float[Array, " c"], target: Num[Array, "*c"]) -> Statistics:

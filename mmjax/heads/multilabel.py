@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
@@ -20,6 +22,13 @@ from mmjax.heads.base import (
     mean_labeled_loss,
     split_class_labels,
 )
+from mmjax.heads.class_weights import (
+    ClassWeights,
+    check_class_weights,
+    is_learned_weighting,
+    learn_positive_weights,
+    make_weight_array,
+)
 from mmjax.metrics import Metric, Statistics
 
 
@@ -33,6 +42,10 @@ class MultiLabel(nn.Module):
       hidden: widths of Dense + ReLU layers before the last.
       loss: (logits [c], 0 or 1 [c]) -> scalar; with `partial`, called for one class at a time.
       partial: whether targets may be -1.
+      positive_weights: weight of the loss of a 1 against that of a 0, which is 1: one number per
+        class, or "balanced" (their ratio) or an `EffectiveNumber`, which an `Experiment` computes
+        from its training labels. It is part of the loss, which is then called for one class at a
+        time, in evaluation too.
       extra_metrics: {name: function}, computed besides `metrics`; see `mmjax.metrics`.
 
     Example:
@@ -49,10 +62,15 @@ class MultiLabel(nn.Module):
     hidden: tuple[int, ...] = ()
     loss: Loss = losses.binary_cross_entropy
     partial: bool = False
+    positive_weights: ClassWeights = None
     extra_metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
 
     features: ClassVar[Features] = "vector"
     metrics: ClassVar[Mapping[str, Better]] = {"macro_f1": "max", "micro_f1": "max"}
+
+    def __post_init__(self) -> None:
+        check_class_weights("MultiLabel.positive_weights", self.positive_weights, self.classes)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Float[Array, "b d"], *, train: bool = False) -> Float[Array, "b c"]:
@@ -64,6 +82,8 @@ class MultiLabel(nn.Module):
         self, prediction: Float[Array, " c"], target: Shaped[Array, " c"]
     ) -> Float[Array, ""]:
         """Computes the loss of one example."""
+        if self.positive_weights is not None:
+            return self._weighted_loss(prediction, target)
         if not self.partial:
             return self.loss(prediction, target)
         # With partial labels every class has a loss of its own, and the unknown ones do not count.
@@ -72,6 +92,31 @@ class MultiLabel(nn.Module):
             prediction,
             *split_class_labels(target),
         )
+
+    @nn.nowrap
+    def _weighted_loss(
+        self, prediction: Float[Array, " c"], target: Shaped[Array, " c"]
+    ) -> Float[Array, ""]:
+        """Computes the mean over known labels of their losses, times the weights of the 1s."""
+        weights = make_weight_array("MultiLabel.positive_weights", self.positive_weights)
+        labels, is_known = split_class_labels(target)
+        each = jax.vmap(lambda logit, label: self.loss(logit[None], label[None]))
+        values = jnp.where(labels == 1, weights, 1.0) * each(prediction, labels)
+        total = jnp.where(is_known, values, 0.0).sum()
+        return total / jnp.maximum(is_known.sum(), 1).astype(total.dtype)
+
+    @nn.nowrap
+    def needs_labels(self) -> bool:
+        """Returns whether `learn_from_labels` has something to compute."""
+        return is_learned_weighting(self.positive_weights)
+
+    @nn.nowrap
+    def learn_from_labels(self, targets: Shaped[np.ndarray, "n c"]) -> "MultiLabel":
+        """Returns the head with the weights that its rule gives to the training targets."""
+        weights = self.positive_weights
+        if not is_learned_weighting(weights) or targets.shape[1:] != (self.classes,):
+            return self  # the check of the experiment refuses targets of other classes
+        return self.clone(positive_weights=learn_positive_weights(weights, targets))
 
     @nn.nowrap
     def statistics(self, prediction: Float[Array, " c"], target: Shaped[Array, " c"]) -> Statistics:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mmjax.data.dataset import Arrays, Dataset, split_parts
+from mmjax.data.example_weights import has_only_zero_weights
 from mmjax.data.normalize import make_validity_mask
 from mmjax.data.validate import validate_split
 from mmjax.data.value_ranges import check_same_scale, measure_value_range
@@ -37,6 +38,7 @@ def check_experiment(experiment: Experiment, devices: int) -> None:
     _check_modalities("modality_dropout", rates if isinstance(rates, Mapping) else {}, data)
     _check_encoders_and_heads(data, model)
     _check_token_ids(data, model)
+    Splits(experiment, ()).groups()  # refuses a sampler that does not fit
     examples = len(data.splits["train"])
     if experiment.batch_size > examples:
         raise ValueError(
@@ -72,6 +74,12 @@ def _check_splits(data: Dataset) -> None:
             raise ValueError(f"The split {name!r} of {data.name} is empty.")
         if isinstance(source := data.splits[name], Arrays):
             validate_split(data.name, name, source.batch, data.modalities, data.tasks)
+            for task in data.tasks if name == "train" else ():
+                if has_only_zero_weights(source.batch, task):
+                    raise ValueError(
+                        f"{data.name}, split {name!r}: task {task!r} has only labels of weight 0. "
+                        "There is nothing to learn; leave the task out."
+                    )
 
 
 def _check_scales(data: Dataset, model: Model) -> None:

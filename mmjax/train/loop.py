@@ -119,7 +119,8 @@ def fit(
     if state:
         replicas.check_state(state, checkpoints)
     done = state.steps_done if state else 0
-    plan = Schedule(experiment, programs.seeds, programs.splits.size("train"), done)
+    splits = programs.splits
+    plan = Schedule(experiment, programs.seeds, splits.size("train"), done, splits.groups())
     writes = _open_writers(replicas.homes, programs.seeds, done)
     timer = CheckpointTimer(checkpoint_every, done)
 
@@ -215,7 +216,7 @@ def _average_metrics(metrics: MetricTotals, replica: int) -> dict[str, float]:
 def _format_losses(metrics: MetricTotals) -> str:
     """Formats the tasks' mean losses in a dispatch, over all replicas, for the progress bar."""
     losses = {k[5:]: v for k, v in metrics.items() if k.startswith("loss/")}
-    return " ".join(f"{k} {t.sum() / max(n.sum(), 1):.3g}" for k, (t, n) in losses.items())
+    return " ".join(f"{k} {t.sum() / (n.sum() or 1):.3g}" for k, (t, n) in losses.items())
 
 
 def _format_early_stop(state: LoopState) -> str:

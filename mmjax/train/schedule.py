@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 from mmjax.data.batch_order import TrainIndexPlan
+from mmjax.data.grouped_order import SampleGroups
 from mmjax.experiment import Experiment
 
 
@@ -16,12 +17,14 @@ class Schedule:
       seeds: one per replica.
       examples: size of the training split.
       first: number of steps that a resumed run has completed.
+      groups: those that the experiment's sampler makes.
     """
 
     experiment: Experiment
     seeds: tuple[int, ...]
     examples: int
     first: int = 0
+    groups: SampleGroups | None = None
 
     @property
     def epoch_steps(self) -> int:
@@ -49,7 +52,7 @@ class Schedule:
     def dispatches(self) -> TrainIndexPlan:
         """The examples of every dispatch."""
         size = self.experiment.batch_size
-        return TrainIndexPlan(self.seeds, self.examples, size, tuple(self.ranges))
+        return TrainIndexPlan(self.seeds, self.examples, size, tuple(self.ranges), self.groups)
 
     def validates_at(self, step: int) -> bool:
         """Returns whether validation and a checkpoint are due after `step` steps."""

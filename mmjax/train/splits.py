@@ -7,7 +7,9 @@ import jax
 import numpy as np
 
 from mmjax.data.dataset import Arrays, Dataset, Source, select_modalities_and_tasks
+from mmjax.data.grouped_order import SampleGroups
 from mmjax.data.pipeline import Feed, make_on_device_feed
+from mmjax.data.samplers import form_training_groups
 from mmjax.data.streaming import make_streaming_feed
 from mmjax.data.validate import validate_split
 from mmjax.experiment import Experiment
@@ -48,6 +50,13 @@ class Splits:
     def size(self, name: str) -> int:
         """Returns the number of examples in the split."""
         return len(self.experiment.data.splits[name])
+
+    def groups(self) -> SampleGroups | None:
+        """Returns the groups that the sampler makes of the training split; None without one."""
+        e = self.experiment
+        if e.sampler is None:
+            return None
+        return form_training_groups(e.sampler, e.data, e.model.encoders, e.model.heads)
 
     def example(self) -> Batch:
         """Returns a batch of one example, for its shapes."""

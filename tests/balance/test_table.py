@@ -434,7 +434,10 @@ def battery(balancers: dict[str, Balancer]) -> Balancer:
 
 @pytest.mark.slow
 def test_eight_devices_give_what_one_gives(toy):
-    """Every method's gradients, weights and state; labels are spread unevenly over the devices."""
+    """Every method's gradients, weights and state; labels are spread unevenly over the devices.
+
+    The examples of one task have weights, which are spread unevenly, too.
+    """
     model = Model(
         encoders={"vector": MLPEncoder((8,))},
         fusion=Concat(),
@@ -443,6 +446,7 @@ def test_eight_devices_give_what_one_gives(toy):
     data = toy.batch(192, 0)
     data.targets["other"], data.labeled["other"] = 3 - data.targets["kind"], data.labeled["kind"]
     data.labeled["size"][:96] = False
+    data = data._replace(weights={"other": np.linspace(0, 0.3, 192, dtype=np.float32)})
     data = jax.tree.map(jnp.asarray, data)
     names = {"static": lambda: balance.static({"kind": 1.0, "other": 2.0, "size": 0.5})}
     balancer = battery({n: names.get(n, functools.partial(make_balancer, n))() for n in TABLE})

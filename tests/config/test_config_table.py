@@ -47,6 +47,11 @@ def test_rows_are_all_that_can_be_set_with_defaults() -> None:
         ConfigRow("heads.digit.hidden", "tuple[int, ...]", "()"),
         ConfigRow("heads.digit.loss", "Callable", "partial cross_entropy(...)"),
         ConfigRow("heads.digit.loss.label_smoothing", "float", "0.1"),
+        ConfigRow(
+            "heads.digit.class_weights",
+            "'balanced' | EffectiveNumber | Sequence[float] | None",
+            "None",
+        ),
         ConfigRow("heads.digit.extra_metrics", "Mapping[str, Callable]", "{}"),
         ConfigRow("sharing", "Module", "HardSharing(...)"),
         ConfigRow("sharing.features", "tuple[int, ...]", "()"),

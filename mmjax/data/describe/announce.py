@@ -37,7 +37,8 @@ def summarize_dataset(
         lines.append(f"  {m:{width}}  {spec.describe()}{coverage}{same}")
     for t, task in data.tasks.items():
         coverage = _format_coverage("labeled", int(train.labeled[t].sum()), examples)
-        lines.append(f"  {t:{width}}  {_describe_task(t, task, train)}{coverage}")
+        weights = _describe_weights(t, train)
+        lines.append(f"  {t:{width}}  {_describe_task(t, task, train)}{coverage}{weights}")
     return "\n".join(lines)
 
 
@@ -57,6 +58,14 @@ def _describe_task(name: str, task: Task, train: Batch) -> str:
         return f"depth, {' x '.join(map(str, task.shape))}{f' in {task.unit}' if task.unit else ''}"
     names = ", ".join(task.classes[:8]) + (", ..." if len(task.classes) > 8 else "")
     return f"{task.kind}, {len(task.classes)} classes: {names}"
+
+
+def _describe_weights(name: str, train: Batch) -> str:
+    """Formats the range of the weights of a task's labels; the text is empty if it has none."""
+    if name not in train.weights:
+        return ""
+    weights = train.weights[name][train.labeled[name]]
+    return f"; weights {weights.min():.4g} to {weights.max():.4g}"
 
 
 def _describe_constants(constant: Bool[np.ndarray, " d"]) -> str:

@@ -1,16 +1,18 @@
 """Assembly of a data set from examples that are read one by one."""
 
 import dataclasses
+import types
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from mmjax.data.dataset import Arrays, Dataset, Modality, Preparation, Source, Task
 from mmjax.data.describe.announce import announce_once, summarize_dataset
 from mmjax.data.duplicates import Digests, warn_about_duplicates
+from mmjax.data.example_weights import encode_weights
 from mmjax.data.leaks import warn_about_giveaways
 from mmjax.data.load.complete_task import infer_or_complete_task
 from mmjax.data.load.labels import encode_targets
@@ -90,6 +92,7 @@ def build_dataset(
     in_memory: bool,
     standardise: Sequence[str] | None,
     skip_unreadable: bool,
+    weights: Mapping[str, Mapping[str, Float[np.ndarray, " n"]]] = types.MappingProxyType({}),
 ) -> Dataset:
     """Reads every example once, infers what was not given, and prints a summary.
 
@@ -103,6 +106,7 @@ def build_dataset(
       standardise: modalities that get mean 0 and standard deviation 1 over the training split;
         None: all whose numbers are floating-point.
       skip_unreadable: whether unreadable examples are left out, with a warning.
+      weights: {split: {task: weights of its examples}}; see `mmjax.data.example_weights`.
 
     Raises:
       ValueError: naming the place, if an example cannot be read or does not fit.
@@ -143,7 +147,8 @@ def build_dataset(
         all_tasks[t] = infer_or_complete_task(t, task, values, modalities)
     labels, sources, digests = {}, {}, {}
     for split, examples in splits.items():
-        labels[split] = _encode_targets(scans[split], all_tasks, examples)
+        part = weights.get(split, {})
+        labels[split] = _encode_targets(scans[split], all_tasks, examples, part)
     for split, examples in splits.items():
         arguments = (scans[split], modalities, dtypes, scales, labels[split])
         sources[split] = (
@@ -260,14 +265,22 @@ def _merge_splits(
     return total
 
 
-def _encode_targets(scan: SplitScan, tasks: Mapping[str, Task], examples: Examples) -> Batch:
+def _encode_targets(
+    scan: SplitScan,
+    tasks: Mapping[str, Task],
+    examples: Examples,
+    weights: Mapping[str, Float[np.ndarray, " n"]],
+) -> Batch:
     def place(row: int) -> str:
         return examples.place(scan.rows[row])
 
-    batch = Batch({}, {}, {}, {}, {})
+    batch, encoded = Batch({}, {}, {}, {}, {}), {}
     for t, task in tasks.items():
         batch.targets[t], batch.labeled[t] = encode_targets(t, task, scan.targets[t], place)
-    return batch
+        if t in weights:
+            numbers = weights[t][scan.rows]
+            encoded[t] = encode_weights(t, numbers, batch.labeled[t], place)
+    return batch._replace(weights=encoded)
 
 
 def _make_memory_source(

@@ -9,6 +9,7 @@ import numpy as np
 from mmjax.data.dataset import Arrays, Dataset, Modality, Preparation, Source, Task
 from mmjax.data.describe.announce import announce_once
 from mmjax.data.duplicates import hash_examples
+from mmjax.data.example_weights import check_weight_names, encode_weights, read_weight_array
 from mmjax.data.kinds.point_cloud import PointCloud
 from mmjax.data.limits import MAX_BYTES
 from mmjax.data.load.array_columns import read_column, read_mask
@@ -45,6 +46,7 @@ def from_arrays(
     lengths: Mapping[str, str] | None = None,
     present: Mapping[str, str] | None = None,
     labeled: Mapping[str, str] | None = None,
+    weights: Mapping[str, str] | None = None,
     modalities: Mapping[str, Modality] | None = None,
     tasks: Mapping[str, Task] | None = None,
     standardise: Sequence[str] | None = None,
@@ -69,6 +71,7 @@ def from_arrays(
       lengths: {modality: name of the array of its lengths}, for sequences that are padded already.
       present: {modality: name of the bool array that says which rows are present}.
       labeled: {task: name of the bool array that says which rows have a label}.
+      weights: {task: name of the array of its examples' weights}; see `mmjax.data.example_weights`.
       modalities: those that are not inferred; a sequence is padded to its given length.
       tasks: those that are not inferred.
       standardise: modalities that get mean 0 and standard deviation 1 over the training split;
@@ -88,7 +91,7 @@ def from_arrays(
       >>> data.tasks["size"].kind, data.splits["train"].batch.lengths["note"].tolist()
       ('regression', [1, 0, 3])
     """
-    lengths, present, labeled = lengths or {}, present or {}, labeled or {}
+    lengths, present, labeled, weights = lengths or {}, present or {}, labeled or {}, weights or {}
     if not inputs or not targets:
         raise ValueError("inputs and targets each need at least one array.")
     clouds = {spec.column: spec for spec in inputs if isinstance(spec, PointCloud)}
@@ -100,7 +103,9 @@ def from_arrays(
         "inputs", names, lengths=lengths, present=present, modalities=modalities or {}
     )
     _check_known_keys("targets", targets, labeled=labeled, tasks=tasks or {})
-    used = [*names, *targets, *lengths.values(), *present.values(), *labeled.values()]
+    check_weight_names(weights, targets)
+    masks = [*lengths.values(), *present.values(), *labeled.values()]
+    used = [*names, *targets, *masks, *weights.values()]
     check_splits(splits, names)
     parts = {split: _load_split(split, part, used, max_bytes) for split, part in splits.items()}
     check_sizes(name, {split: _count_rows(split, part) for split, part in parts.items()})
@@ -130,6 +135,7 @@ def from_arrays(
                 rows = mask_targets(rows, read_mask(split, labeled[t], part[labeled[t]]))
             encoded = encode_target_array(t, task, rows, _make_place_formatter(split))
             batches[split].targets[t], batches[split].labeled[t] = encoded
+        batches[split] = _add_weights(split, batches[split], part, weights)
         validate_split(name, split, batches[split], specs, all_tasks)
     for t in set(targets) - (tasks or {}).keys():
         note_unusual_task(name, t, all_tasks[t], batches["train"])
@@ -240,6 +246,17 @@ def _add_input(
         if spec.sequence:
             sizes = sizes if column.lengths is None else column.lengths
             batches[split].lengths[modality] = np.where(column.present, sizes, 0).astype(np.int32)
+
+
+def _add_weights(
+    split: str, batch: Batch, part: Mapping[str, Any], weights: Mapping[str, str]
+) -> Batch:
+    """Adds the weights of the tasks' examples, which are read as the named arrays."""
+    place, encoded = _make_place_formatter(split), {}
+    for task, array in weights.items():
+        numbers = read_weight_array(split, array, part[array])
+        encoded[task] = encode_weights(task, numbers, batch.labeled[task], place)
+    return batch._replace(weights=encoded)
 
 
 def _make_place_formatter(split: str) -> Any:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 
 from mmjax.data.dataset import Dataset
+from mmjax.data.example_weights import check_weight_names, read_weight_cells
 from mmjax.data.kinds import (
     INPUT_KINDS,
     TARGET_KINDS,
@@ -28,6 +29,7 @@ def from_table(
     inputs: Mapping[str, str | Input],
     targets: Mapping[str, str | Target],
     *,
+    weights: Mapping[str, str] | None = None,
     split: str | Mapping[str, float] | Split | None = None,
     seed: int = 0,
     name: str | None = None,
@@ -53,6 +55,7 @@ def from_table(
         if they end as such files do, otherwise for `Text`.
       targets: {task: column}. The name of a column alone stands for `Value` if its cells are
         numbers and not all whole, otherwise for `Label`.
+      weights: {task: column of its examples' weights}; see `mmjax.data.example_weights`.
       split: for one file: the column that names the split of each row, {split: share}, drawn by
         `seed`, or a `Split` that is stratified, by group, by time or one of several folds; None:
         0.8 train, 0.1 validation and 0.1 test.
@@ -87,7 +90,9 @@ def from_table(
     if not inputs or not targets:
         raise ValueError("inputs and targets each need at least one column.")
     check_standardize_names(standardise, inputs)
-    columns = set(list_columns([*inputs.values(), *targets.values()]))
+    weights = weights or {}
+    check_weight_names(weights, targets)
+    columns = set(list_columns([*inputs.values(), *targets.values(), *weights.values()]))
     read = functools.partial(read_table, max_bytes=max_bytes, max_cell=max_cell)
     parts = _split_rows(table, columns, split, seed, read)
     check_sizes(name or "The table", {s: len(rows) for s, (_, rows) in parts.items()})
@@ -106,6 +111,7 @@ def from_table(
         modalities={m: r.spec.declare_modality(r.learned) for m, r in readers.items()},
         kinds={m: (r.spec, r.learned) for m, r in readers.items()},
         tasks={t: spec.declare_task() for t, spec in labels.items()},
+        weights={s: read_weight_cells(*part, weights) for s, part in parts.items()},
         in_memory=in_memory,
         standardise=standardise,
         skip_unreadable=skip_unreadable,

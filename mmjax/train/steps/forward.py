@@ -3,11 +3,13 @@
 It has two stages, since balancers differentiate them separately: features are what the heads share.
 """
 
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from mmjax.masks import zero_missing_inputs, zero_missing_targets
@@ -102,21 +104,63 @@ def compute_predictions(
 
 
 def sum_losses(
-    model: Model, predictions: dict[str, Array], batch: Batch, tasks: Sequence[str]
+    model: Model,
+    predictions: dict[str, Array],
+    batch: Batch,
+    tasks: Sequence[str],
+    weights: Mapping[str, Float[Array, " b"]] = types.MappingProxyType({}),
 ) -> Float[Array, " t"]:
-    """Returns each task's loss, summed over its labeled examples."""
+    """Returns each task's loss, summed over its labeled examples; see `weigh_labels`."""
     targets = zero_missing_targets(batch)
 
     def sum_task_losses(task: str) -> Array:
         losses = jax.vmap(model.heads[task].example_loss)(predictions[task], targets[task])
+        if task in weights:
+            # The loss where the weight is 0, as it is without a label, may be anything.
+            return jnp.where(weights[task] > 0, weights[task] * losses, 0.0).sum()
         return jnp.where(batch.labeled[task], losses, 0.0).sum()
 
     return jnp.stack([sum_task_losses(t) for t in tasks])
 
 
-def count_labels(batch: Batch, tasks: Sequence[str]) -> Float[Array, " t"]:
-    """Returns the number of labeled examples per task."""
-    return jnp.stack([batch.labeled[t].sum().astype(jnp.float32) for t in tasks])
+def weigh_labels(model: Model, batch: Batch) -> dict[str, Float[Array, " b"]]:
+    """Computes the weight of each example's label in the loss of its task; 0 without a label.
+
+    It is the weight of the example times that of its class. Tasks whose labels all count the same
+    are left out.
+    """
+    weights = {t: w.astype(jnp.float32) for t, w in batch.weights.items() if t in model.heads}
+    for t, head in model.heads.items():
+        if getattr(head, "class_weights", None) is not None:
+            of_class = jax.vmap(head.weigh_target)(zero_missing_targets(batch)[t])
+            weights[t] = weights[t] * of_class if t in weights else of_class
+    return {t: jnp.where(batch.labeled[t], w, 0.0) for t, w in weights.items()}
+
+
+def count_labels(
+    batch: Batch,
+    tasks: Sequence[str],
+    weights: Mapping[str, Float[Array, " b"]] = types.MappingProxyType({}),
+) -> Float[Array, " t"]:
+    """Returns the number of labeled examples per task, or the sum of their weights."""
+    counts = {t: batch.labeled[t].sum().astype(jnp.float32) for t in tasks if t not in weights}
+    return jnp.stack([weights[t].sum() if t in weights else counts[t] for t in tasks])
+
+
+def divide_by_counts(
+    totals: Float[Array, " t"], counts: Float[Array, " t"], is_weighted: Sequence[bool]
+) -> Float[Array, " t"]:
+    """Returns mean losses; a loss without any label is 0, not 0 / 0.
+
+    Args:
+      totals: sums of losses.
+      counts: numbers of labels, or the sums of their weights, which may be below 1.
+      is_weighted: which of the counts are sums of weights.
+    """
+    divisors = jnp.maximum(counts, 1.0)
+    if any(is_weighted):
+        divisors = jnp.where(np.array(is_weighted) & (counts > 0), counts, divisors)
+    return totals / divisors
 
 
 def sum_objectives(

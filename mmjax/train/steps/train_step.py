@@ -20,11 +20,13 @@ from mmjax.train.steps.forward import (
     compute_features,
     compute_predictions,
     count_labels,
+    divide_by_counts,
     get_loss_names,
     get_task_names,
     join_variables,
     sum_losses,
     sum_objectives,
+    weigh_labels,
 )
 from mmjax.types import Batch, Optimizer, Params, TrainState, Variables
 
@@ -45,9 +47,10 @@ def make_train_step(
     """Makes the pure function (state, batch) -> (state, metrics).
 
     It runs unchanged under `jit`, `scan` and `vmap`, and under `pmap` if `axis_name` is given.
-    A task's loss is the mean over its labeled examples on ALL devices, and the balancer gets losses
-    and gradients that are reduced over devices already, so that the update does not depend on the
-    number of devices. The model's auxiliary objectives are losses like the tasks'.
+    A task's loss is the mean over its labeled examples on ALL devices, under their weights if it
+    has any, and the balancer gets losses and gradients that are reduced over devices already, so
+    that the update does not depend on the number of devices. The model's auxiliary objectives are
+    losses like the tasks'.
 
     Args:
       model: the model.
@@ -104,14 +107,19 @@ def make_train_step(
         def head_losses(params: Params, features: dict[str, Any]) -> tuple[Array, Any]:
             every = {"params": params, **variables}
             predictions, of_heads = compute_predictions(model, every, features, **options)
-            of_tasks = sum_losses(model, predictions, batch, tasks), count_labels(batch, tasks)
+            label_weights = weigh_labels(model, batch)
+            of_tasks = (
+                sum_losses(model, predictions, batch, tasks, label_weights),
+                count_labels(batch, tasks, label_weights),
+            )
             *of_others, of_objectives = sum_objectives(
                 model, every, features, batch, gather=gather, **shared_options
             )
             totals, counts = map(jnp.concatenate, zip(of_tasks, of_others, strict=True))
             counts = reduce(jax.lax.stop_gradient(counts))
-            # A loss without any label is 0, not 0 / 0.
-            return totals / jnp.maximum(counts, 1.0), (counts, of_heads, of_objectives)
+            is_weighted = [name in label_weights for name in names]
+            means = divide_by_counts(totals, counts, is_weighted)
+            return means, (counts, of_heads, of_objectives)
 
         losses, pullback, (of_features, (counts, of_heads, of_objectives)) = differentiate_losses(
             represent,

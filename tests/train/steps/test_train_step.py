@@ -181,9 +181,11 @@ def test_trees_are_summed_over_devices_leaf_by_leaf():
     ],
 )
 def test_devices_give_the_parameters_of_one(toy, balancer, devices):
-    """20 SGD steps; the numbers of missing labels differ from device to device."""
+    """20 SGD steps; the numbers of missing labels, and weights, differ from device to device."""
     model, data = toy.model(), toy.batch(320, 0)
     data.labeled["size"][: 320 // devices] = False
+    if devices == 2:
+        data = data._replace(weights={"kind": np.linspace(0, 0.3, 320, dtype=np.float32)})
     optimizer, chosen = optax.sgd(0.05, momentum=0.9), BALANCERS[balancer]()
     indices = np.arange(320).reshape(1, 8, 20, 2).transpose(0, 2, 1, 3).reshape(1, 20, 16)
     step = make_train_step(model, optimizer, chosen, axis_name=DEVICE_AXIS)

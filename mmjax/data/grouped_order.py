@@ -1,0 +1,99 @@
+"""Orders of examples whose batches have given shares of groups, such as classes or tasks."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float, Int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SampleGroups:
+    """A partition of a split's examples, and the share of each part in every batch.
+
+    Equal by identity, so that orders can be cached.
+
+    Attributes:
+      of_row: each example's group; -1 for examples that are never drawn.
+      shares: expected share of each group, which has examples, in a batch; they sum to 1.
+    """
+
+    of_row: Int[np.ndarray, " n"]
+    shares: Float[np.ndarray, " g"]
+
+
+def draw_grouped_order(
+    groups: SampleGroups, rng: np.random.Generator, steps: int, batch_size: int
+) -> Int[np.ndarray, " m"]:
+    """Draws the examples of an epoch, batch after batch.
+
+    Every batch has a group's share of its examples, rounded up or down, and so has the whole epoch.
+    No example of a group comes again before all others of the group have come.
+
+    Args:
+      groups: the groups.
+      rng: the source of everything random.
+      steps: number of batches.
+      batch_size: examples per batch.
+
+    Example:
+      >>> groups = SampleGroups(np.array([0, 0, 0, 0, 0, 1]), np.array([0.5, 0.5]))
+      >>> order = draw_grouped_order(groups, np.random.default_rng(0), steps=2, batch_size=4)
+      >>> groups.of_row[order].reshape(2, 4).sum(axis=1)
+      array([2, 2])
+    """
+    group_of, batch_of = _allot_places(groups.shares, rng, steps, batch_size)
+    # Random within a batch, so that its parts on several devices are alike.
+    group_at = group_of[np.lexsort((rng.random(len(group_of)), batch_of))]
+    counts = np.bincount(group_at, minlength=len(groups.shares))
+    order = np.empty(len(group_at), np.int32)
+    order[np.argsort(group_at, kind="stable")] = _draw_rows(groups.of_row, counts, rng)
+    return order
+
+
+def _allot_places(
+    shares: Float[np.ndarray, " g"], rng: np.random.Generator, steps: int, batch_size: int
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """Returns the group and the batch of every place of an epoch, in no order of the batches.
+
+    A group gets its share of every batch, rounded down, and some batches one more. These are given
+    out in turn, group after group: so a batch gets at most one of each group, and all batches get
+    the same number.
+    """
+    exact = shares * batch_size
+    base = np.floor(exact + 1e-9).astype(np.int64)  # a share may be 1e-16 short of a whole number
+    extras = _round_to_sum((exact - base) * steps, steps * (batch_size - int(base.sum())))
+    shuffled = rng.permutation(len(shares))  # else neighbors would often share batches
+    group_of_extra = np.repeat(shuffled, extras[shuffled])
+    batch_of_extra = np.arange(len(group_of_extra)) % steps
+    group_of_base = np.tile(np.repeat(np.arange(len(shares)), base), steps)
+    batch_of_base = np.repeat(np.arange(steps), base.sum())
+    batch_of = np.concatenate([batch_of_base, batch_of_extra])
+    return np.concatenate([group_of_base, group_of_extra]), rng.permutation(steps)[batch_of]
+
+
+def _round_to_sum(values: Float[np.ndarray, " g"], total: int) -> Int[np.ndarray, " g"]:
+    """Rounds the numbers with the largest fractions up, others down, to a given sum."""
+    whole = np.floor(np.maximum(values, 0)).astype(np.int64)
+    largest = np.argsort(whole - values, kind="stable")[: total - int(whole.sum())]
+    whole[largest] += 1
+    return whole
+
+
+def _draw_rows(
+    of_row: Int[np.ndarray, " n"], counts: Int[np.ndarray, " g"], rng: np.random.Generator
+) -> Int[np.ndarray, " m"]:
+    """Draws so many rows of each group: as many random orders of it as are needed, one by one.
+
+    Returns:
+      The rows of the first group, then those of the second, and so on.
+    """
+    rows = np.flatnonzero(of_row >= 0)
+    sizes = np.bincount(of_row[rows], minlength=len(counts))
+    repeats = (-(-counts // np.maximum(sizes, 1)))[of_row[rows]]
+    copies = np.repeat(rows, repeats)
+    cycle = np.arange(len(copies)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+    group = of_row[copies]
+    shuffled = np.lexsort((rng.random(len(copies)), cycle, group))
+    copies, group = copies[shuffled], group[shuffled]
+    rank = np.arange(len(copies)) - np.searchsorted(group, group)
+    return copies[rank < counts[group]]
