@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats as scipy_stats
 
 from mmjax.intervals import compute_mean_interval
-from mmjax.report import statistics
+from mmjax.report import rank_tests, statistics
 
 NAN = float("nan")
 
@@ -115,7 +115,7 @@ def test_friedman_and_ranks_of_a_published_example():
             [1, 1, 4, 4, 3, 4, 4, 3, 3.5, 2, 1, 3.5],
         ]
     )
-    found = statistics.compute_ranks(ranks, maximize=False)
+    found = rank_tests.compute_ranks(ranks, maximize=False)
     assert found.mean == pytest.approx([38 / 12, 23.5 / 12, 24.5 / 12, 34 / 12])
     assert found.p == pytest.approx(scipy_stats.chi2.sf(8.0973, 3), abs=1e-5)
     assert found.blocks == 12
@@ -124,7 +124,7 @@ def test_friedman_and_ranks_of_a_published_example():
 def test_the_critical_difference_is_demsars():
     """JMLR 2006, section 3.2.4: 4 algorithms on 14 data sets, q = 2.569, CD = 1.25 at 5%."""
     values = np.random.default_rng(0).normal(size=(4, 14))
-    assert statistics.compute_ranks(values, maximize=True).critical == pytest.approx(
+    assert rank_tests.compute_ranks(values, maximize=True).critical == pytest.approx(
         1.25, abs=0.005
     )
 
@@ -135,20 +135,20 @@ def test_demsars_table_of_studentized_ranges():
     for arms, q in enumerate(table, 3):
         values = np.random.default_rng(arms).normal(size=(arms, 2))
         scale = np.sqrt(arms * (arms + 1) / 12)
-        assert statistics.compute_ranks(values, maximize=True).critical / scale == pytest.approx(
+        assert rank_tests.compute_ranks(values, maximize=True).critical / scale == pytest.approx(
             q, abs=1e-3
         )
 
 
 def test_ranks_leave_out_seeds_that_an_arm_lacks():
     values = np.array([[3.0, 1.0, NAN], [2.0, 2.0, 9.0], [1.0, 3.0, 8.0]])
-    found = statistics.compute_ranks(values, maximize=True)
+    found = rank_tests.compute_ranks(values, maximize=True)
     assert found.mean == pytest.approx([2, 2, 2])
     assert found.blocks == 2
 
 
 def test_equal_arms_have_equal_ranks_and_no_difference():
-    found = statistics.compute_ranks(np.ones((3, 4)), maximize=True)
+    found = rank_tests.compute_ranks(np.ones((3, 4)), maximize=True)
     assert found.mean == pytest.approx([2, 2, 2])
     assert found.p == 1
 
@@ -156,7 +156,7 @@ def test_equal_arms_have_equal_ranks_and_no_difference():
 @pytest.mark.parametrize("shape", [(2, 5), (3, 1)])
 def test_too_few_arms_or_seeds_are_not_ranked(shape):
     with pytest.raises(ValueError, match=r"at least 3 arms and 2 seeds"):
-        statistics.compute_ranks(np.zeros(shape), maximize=True)
+        rank_tests.compute_ranks(np.zeros(shape), maximize=True)
 
 
 def slow_cliques(mean, critical):
@@ -170,7 +170,7 @@ def slow_cliques(mean, critical):
 
 @given(st.lists(st.integers(2, 20), min_size=2, max_size=8, unique=True), st.integers(0, 8))
 def test_cliques_are_the_widest_ranges_within_the_critical_difference(mean, critical):
-    found = statistics.find_cliques(np.array(mean, float) / 2, critical / 2)
+    found = rank_tests.find_cliques(np.array(mean, float) / 2, critical / 2)
     assert found == slow_cliques([m / 2 for m in mean], critical / 2)
 
 
@@ -178,8 +178,8 @@ def test_delta_m_is_the_mean_relative_gain_with_the_sign_of_the_direction():
     """One task from 0.8 to 0.88 (+10%), one error from 2.0 to 1.5 (+25%): 17.5%."""
     values = np.array([[[0.88]], [[1.5]]])
     single = np.array([[0.8], [2.0]])
-    assert statistics.delta_m(values, single, [True, False]) == pytest.approx(np.array([[17.5]]))
-    assert statistics.delta_m(values, single, [True, True]) == pytest.approx(np.array([[-7.5]]))
+    assert rank_tests.delta_m(values, single, [True, False]) == pytest.approx(np.array([[17.5]]))
+    assert rank_tests.delta_m(values, single, [True, True]) == pytest.approx(np.array([[-7.5]]))
 
 
 def test_delta_m_over_seeds_means_to_the_gain_of_the_means():
@@ -188,13 +188,13 @@ def test_delta_m_over_seeds_means_to_the_gain_of_the_means():
     signs = np.array([1, -1, 1])[:, None]
     means = single.mean(axis=1)[:, None]
     truth = 100 * (signs * (values.mean(axis=2) - means) / means).mean(axis=0)
-    found = statistics.delta_m(values, single, [True, False, True])
+    found = rank_tests.delta_m(values, single, [True, False, True])
     assert found.mean(axis=1) == pytest.approx(truth)
 
 
 def test_delta_m_is_refused_against_a_baseline_that_is_not_positive():
     with pytest.raises(ValueError, match=r"Δm needs positive ones"):
-        statistics.delta_m(np.ones((1, 2, 3)), np.array([[-0.1, 0.0, 0.1]]), [True])
+        rank_tests.delta_m(np.ones((1, 2, 3)), np.array([[-0.1, 0.0, 0.1]]), [True])
 
 
 # Error rates, by simulation under the null: all arms are alike.
@@ -282,7 +282,7 @@ def test_the_best_set_holds_each_of_the_best_in_95_percent(arms, tied):
 def test_ranks_of_equal_arms_differ_in_5_percent_at_most(arms, seeds):
     """3,000 studies; Monte Carlo error 0.4%."""
     found = [
-        statistics.compute_ranks(study, maximize=True)
+        rank_tests.compute_ranks(study, maximize=True)
         for study in noise("normal", (3_000, arms, seeds))
     ]
     assert np.mean([one.p <= statistics.SIGNIFICANCE_LEVEL for one in found]) < 0.06
