@@ -17,6 +17,7 @@ from mmjax.report import (
     tables,
 )
 from mmjax.report import study_results as records
+from mmjax.report.example_tables import make_example_tables
 from mmjax.report.figure_list import FIGURES, FigureText
 from mmjax.report.study_results import StudyRecord
 from mmjax.report.tables import Table
@@ -47,7 +48,7 @@ def write_report(directory: str | Path) -> None:
     parts = _ReportParts(
         record.name,
         _write_introduction(record),
-        tables.make_result_tables(record),
+        tables.make_result_tables(record) + make_example_tables(record, directory),
         _draw_figures(record, directory / "figures"),
         setup_tables.make_setup_tables(record),
     )
