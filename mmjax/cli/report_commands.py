@@ -85,7 +85,7 @@ def compare_runs(options: argparse.Namespace) -> None:
 
 def _print_example_comparison(runs: Sequence[Any]) -> None:
     """Prints how runs differ on single test examples, if their predictions are stored."""
-    if not any(run.home.glob("predictions-seed*.parquet") for run in runs):
+    if not any(list(run.home.glob("predictions-seed*.parquet")) for run in runs):
         return
     _check_packages_installed("pyarrow")
     from mmjax.report.example_statistics import CONDITION_NOTE
