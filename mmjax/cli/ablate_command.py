@@ -23,6 +23,8 @@ def add_ablate_command(commands: Any) -> None:
     add("--set", action="append", default=[], metavar="PATH=VALUE", dest="settings", help=setting)
     seeds = "seeds of every arm, trained together in one program (default: the study's)"
     add("--seeds", nargs="+", type=options.parse_natural_number, metavar="N", help=seeds)
+    folds = "folds of the data set, each trained with every seed (default: the study's)"
+    add("--folds", type=options.parse_natural_number, metavar="N", help=folds)
     add("--workdir", type=Path, metavar="DIR", help="where results go (default: runs/NAME/TIME)")
     add("--resume", action="store_true", help="continue the study in --workdir, if there is one")
     options.add_allow_changes_option(parser)
@@ -55,6 +57,8 @@ def ablate_study(arguments: argparse.Namespace) -> None:
     study, file = _find_study(arguments.target)
     if arguments.seeds:
         study = dataclasses.replace(study, seeds=tuple(arguments.seeds))
+    if arguments.folds is not None:
+        study = dataclasses.replace(study, folds=arguments.folds)
     if arguments.resume and arguments.workdir is None:
         raise ConfigError("--resume needs --workdir DIR, the study to continue.")
     module = sys.modules.get(study.base.func.__module__)
@@ -86,18 +90,18 @@ def ablate_study(arguments: argparse.Namespace) -> None:
         print_arm_results(directory)
     print_text(f"\nResults: {directory}\nReport: {shlex.join(['mmjax', 'report', str(directory)])}")
     if failed:
+        what = "folds of arms" if study.folds else "arms"
         sys.exit(
-            f"error: {len(failed)} of {len(plan.arms)} arms failed: {', '.join(failed)}. Each has "
-            f"an error.txt in {directory / 'arms'}; --resume tries them again."
+            f"error: {len(failed)} of {len(plan.arms)} {what} failed: {', '.join(failed)}. Each "
+            f"has an error.txt in {directory / 'arms'}; --resume tries them again."
         )
 
 
 def print_arm_results(directory: Path) -> None:
     """Prints the test metrics of the arms, the best first, and the arms that failed."""
-    from mmjax.report import study_results as records
-    from mmjax.report import tables
+    from mmjax.report import study_files, tables
 
-    record = records.read_study(directory)
+    record = study_files.read_study(directory)
     table = tables.make_main_table(record)
     if table.rows:
         heads = [

@@ -80,6 +80,26 @@ def compare_runs(options: argparse.Namespace) -> None:
         print_table(tested, title)
     else:
         print("No paired tests: they need two seeds that a run has in common with the first.")
+    _print_example_comparison(runs)
+
+
+def _print_example_comparison(runs: Sequence[Any]) -> None:
+    """Prints how runs differ on single test examples, if their predictions are stored."""
+    if not any(list(run.home.glob("predictions-seed*.parquet")) for run in runs):
+        return
+    _check_packages_installed("pyarrow")
+    from mmjax.report.example_statistics import CONDITION_NOTE
+    from mmjax.runs.compare_predictions import make_example_rows
+
+    rows = make_example_rows(runs)
+    if rows:
+        title = f"Difference to {runs[0].name} on the same test examples, common seeds"
+        print_table(rows, title)
+        print_paragraph(
+            "Metrics: 95% interval of a paired bootstrap over examples. McNemar: examples that "
+            f"only this run, and only {runs[0].name}, gets right; exact test, Holm's p over the "
+            f"runs. {CONDITION_NOTE}"
+        )
 
 
 def _describe_starts(directory: Path) -> list[str]:

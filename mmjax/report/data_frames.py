@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from mmjax.report import statistics
+from mmjax.report import rank_tests, statistics
 from mmjax.report import study_results as records
 from mmjax.report.study_results import StudyRecord
 
@@ -25,22 +25,24 @@ def summarize_arms(record: StudyRecord, metric: str) -> pd.DataFrame:
     values = records.select_values(record, metric)
     values = values[values.notna().any(axis=1)]
     maximize = records.is_larger_better(record, metric)
-    mean, half = statistics.compute_intervals(values.to_numpy())
+    array, overlap = values.to_numpy(), record.overlap
+    mean, half = statistics.compute_intervals(array, overlap)
     frame = pd.DataFrame(
         {
             "seeds": values.notna().sum(axis=1),
             "mean": mean,
             "half": half,
-            "best": statistics.find_best_arms(values.to_numpy(), maximize=maximize),
+            "best": statistics.find_best_arms(array, maximize=maximize, overlap=overlap),
         },
         index=values.index,
     )
-    return frame.join(_compare_with_rival(values, record.baseline, maximize=maximize)).fillna(
-        {"verdict": ""}
-    )
+    compared = _compare_with_rival(values, record.baseline, maximize=maximize, overlap=overlap)
+    return frame.join(compared).fillna({"verdict": ""})
 
 
-def _compare_with_rival(values: pd.DataFrame, rival: str, *, maximize: bool) -> pd.DataFrame:
+def _compare_with_rival(
+    values: pd.DataFrame, rival: str, *, maximize: bool, overlap: float
+) -> pd.DataFrame:
     """Compares every other arm with `rival`: difference, interval, test and verdict.
 
     They are NaN if the rival has no values.
@@ -48,7 +50,7 @@ def _compare_with_rival(values: pd.DataFrame, rival: str, *, maximize: bool) -> 
     columns = ["common", "difference", "difference_half", "p", "holm"]
     others = values.drop(index=rival, errors="ignore")
     comparison = statistics.compare_with_baseline(
-        others.to_numpy(), values.reindex([rival]).to_numpy()[0]
+        others.to_numpy(), values.reindex([rival]).to_numpy()[0], overlap
     )
     frame = pd.DataFrame(dict(zip(columns, comparison, strict=True)), index=others.index)
     better = (frame.difference > 0) == maximize
@@ -74,13 +76,14 @@ def compute_fusion_gains(record: StudyRecord) -> tuple[str, pd.DataFrame] | None
         return None
     means = values.loc[single].mean(axis=1)
     strongest = str(means.idxmax() if maximize else means.idxmin())
+    values = values.loc[[strongest, *rivals]]
     return strongest, _compare_with_rival(
-        values.loc[[strongest, *rivals]], strongest, maximize=maximize
+        values, strongest, maximize=maximize, overlap=record.overlap
     )
 
 
 def compute_delta_m(record: StudyRecord) -> pd.DataFrame | None:
-    """Computes Δm in percent, arms × seeds, over one metric per task.
+    """Computes Δm in percent, arms × seeds (or folds), over one metric per task.
 
     Returns None for a single task, or if some task has no results of a single-task arm. The first
     single-task arm of a task counts.
@@ -104,34 +107,34 @@ def compute_delta_m(record: StudyRecord) -> pd.DataFrame | None:
         maximize.append(records.is_larger_better(record, metrics[task]))
     if np.isnan(single).all(axis=1).any():
         return None
-    gains = statistics.delta_m(np.stack(values), np.stack(single), maximize)
-    return pd.DataFrame(gains, index=arms, columns=list(record.seeds)).dropna(how="all")
+    gains = rank_tests.delta_m(np.stack(values), np.stack(single), maximize)
+    return pd.DataFrame(gains, index=arms, columns=task_values.columns).dropna(how="all")
 
 
 def _select_ranked_values(record: StudyRecord) -> pd.DataFrame:
-    """Selects the primary metric of the arms that have it, on the seeds that they all have."""
+    """Selects the primary metric of the arms that have it, on the seeds or folds of them all."""
     arms = records.select_arms_by_role(record, "arm")
     values = records.select_values(record, record.metric).loc[arms].dropna(how="all")
     return values.dropna(axis=1)
 
 
 def compute_mean_ranks(record: StudyRecord) -> pd.Series | None:
-    """Computes each arm's mean rank over seeds on the primary metric; None for a single arm."""
+    """Computes each arm's mean rank on the primary metric; None for a single arm."""
     values = _select_ranked_values(record)
     if len(values) < 2 or values.shape[1] < 1:
         return None
     maximize = records.is_larger_better(record, record.metric)
-    ranks = statistics.rank_within_seeds(values.to_numpy(), maximize=maximize)
+    ranks = rank_tests.rank_within_seeds(values.to_numpy(), maximize=maximize)
     return pd.Series(ranks.mean(axis=1), index=values.index)
 
 
-def compute_rank_tests(record: StudyRecord) -> tuple[list[str], statistics.Ranks] | None:
+def compute_rank_tests(record: StudyRecord) -> tuple[list[str], rank_tests.Ranks] | None:
     """Returns the ranked arms with their rank tests; None if they cannot be tested."""
     values = _select_ranked_values(record)
     if len(values) < 3 or values.shape[1] < 2:
         return None
     maximize = records.is_larger_better(record, record.metric)
-    return list(values.index), statistics.compute_ranks(values.to_numpy(), maximize=maximize)
+    return list(values.index), rank_tests.compute_ranks(values.to_numpy(), maximize=maximize)
 
 
 def collect_costs(record: StudyRecord) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mmjax.report import data_frames, statistics, table_cells
+from mmjax.report import data_frames, rank_tests, table_cells
 from mmjax.report import study_results as records
 from mmjax.report.figures import LINE_HEIGHT, count_legend_columns, format_arm_label, make_figure
 from mmjax.report.study_results import StudyRecord
@@ -25,7 +25,7 @@ def plot_critical_difference(record: StudyRecord) -> Figure | None:
     arms, ranks = ranked
     order = np.argsort(-ranks.mean, kind="stable")
     mean = ranks.mean[order]
-    bars = statistics.find_cliques(mean, ranks.critical)
+    bars = rank_tests.find_cliques(mean, ranks.critical)
     figure, axes = make_figure(0.65 + LINE_HEIGHT * len(order))
     axis = axes[0, 0]
     rows = np.arange(len(order))

@@ -93,8 +93,9 @@ def plot_delta_m(record: StudyRecord) -> Figure | None:
         values = None
     if values is None or values.empty:
         return None
-    mean, half = statistics.compute_intervals(values.to_numpy())
-    best = statistics.find_best_arms(values.to_numpy(), maximize=True)
+    array, overlap = values.to_numpy(), record.overlap
+    mean, half = statistics.compute_intervals(array, overlap)
+    best = statistics.find_best_arms(array, maximize=True, overlap=overlap)
     summary = pd.DataFrame({"mean": mean, "half": half, "best": best}, index=values.index)
     return _plot_dots(record, summary, "Δm % ↑ (line: single-task arms)", up=True, line=0.0)
 
@@ -179,10 +180,17 @@ def finish_panels(figure: Figure, axes: Any, label: str) -> None:
 
 
 def draw_band(
-    axis: Axes, curve: pd.DataFrame, line_style: Mapping[str, Any], bounds: tuple[float, float]
+    axis: Axes,
+    curve: pd.DataFrame,
+    line_style: Mapping[str, Any],
+    bounds: tuple[float, float],
+    overlap: float,
 ) -> None:
-    """Draws the mean over seeds and, unless the line is gray, its 95% interval within bounds."""
-    mean, half = statistics.compute_intervals(curve.to_numpy())
+    """Draws the mean over seeds and, unless the line is gray, its 95% interval within bounds.
+
+    For `overlap` see `statistics.compute_intervals`.
+    """
+    mean, half = statistics.compute_intervals(curve.to_numpy(), overlap)
     axis.plot(curve.index, mean, **line_style)
     if line_style is not GRAY_LINE and not np.isnan(half).any():
         low, high = np.clip([mean - half, mean + half], *bounds)

@@ -1,4 +1,7 @@
-"""Renders tables as Markdown, LaTeX and HTML."""
+"""Renders tables as Markdown, LaTeX, HTML and CSV."""
+
+import csv
+import io
 
 from mmjax.escapes import escape_html, escape_latex, escape_markdown, format_markdown_table
 from mmjax.report.table_cells import Cell
@@ -36,6 +39,21 @@ def render_latex(table: Table) -> str:
         rows.append(_latex_row([_latex_cell(cell) for cell in row]))
     body = "\n".join([rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *rows, r"\bottomrule"])
     return f"{body}\n\\end{{tabular}}\n"
+
+
+def render_csv(table: Table) -> str:
+    """Renders the texts of a table's cells as CSV, the header first.
+
+    Example:
+      >>> table = Table("t", "Test", ["arm", "acc ↑"], [[Cell("a, b"), Cell("0.9", 0.9, True)]], 1)
+      >>> print(render_csv(table), end="")
+      arm,acc ↑
+      "a, b",0.9
+    """
+    text = io.StringIO()
+    rows = [table.header, *([cell.text for cell in row] for row in table.rows)]
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def render_html(table: Table) -> str:

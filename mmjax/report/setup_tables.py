@@ -35,6 +35,8 @@ def make_setup_table(record: StudyRecord) -> Table:
         arguments = ", ".join(f"{p.removeprefix(prefix)}={v}" for p, v in given.items())
         rows.append(("optimizer", optimizer.replace("...", arguments)))
     rows.append(("seeds", ", ".join(map(str, record.seeds))))
+    if record.folds:
+        rows.append(("folds", str(record.folds)))
     previous: dict[str, str] = {}
     for index, start in enumerate(record.starts):
         started = "resumed" if index else "started"

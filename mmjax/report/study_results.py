@@ -1,19 +1,12 @@
-"""Reads a study from its directory: its plan, its numbers, and the arms that failed."""
+"""Results of a study: its plan, its numbers, and the arms that failed."""
 
-import logging
+import itertools
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
-
-from mmjax import files, provenance
-from mmjax.files.run_files import check_arm_names, read_config_file
-from mmjax.runs import stored_settings
-from mmjax.runs.read import extract_error_line
-from mmjax.study import results, write_results
 
 _Direction = Literal["max", "min"]
 
@@ -47,6 +40,7 @@ class StudyRecord(NamedTuple):
       directions: {metric: "max" if larger values are better, else "min"}.
       baseline: the arm that the others are tested against.
       seeds: the seeds of every arm.
+      folds: number of folds of every arm; 0 if the study has none.
       axes: the names of the axes.
       tasks: the names of the tasks.
       arms: {name: arm}, in the study's order.
@@ -70,75 +64,56 @@ class StudyRecord(NamedTuple):
     base: Mapping[str, Any] = MappingProxyType({})
     settings: Mapping[str, str] = MappingProxyType({})
     starts: Sequence[Mapping[str, Any]] = ()
+    folds: int = 0
 
+    @property
+    def overlap(self) -> float:
+        """Test examples per training example if the study has folds; see `statistics`."""
+        sizes = self.base.get("examples", {})
+        return sizes["test"] / sizes["train"] if self.folds else 0.0
 
-def read_study(directory: str | Path) -> StudyRecord:
-    """Reads the study in a directory.
-
-    Raises:
-      ValueError: if the directory holds no study, or a damaged one.
-    """
-    directory = Path(directory).expanduser()
-    path = directory / "study.json"
-    if not path.is_file():
-        raise ValueError(f"{directory} does not hold a study: it has no study.json.")
-    plan = files.read_json(path)
-    with files.name_damaged_file(path):
-        check_arm_names(plan["arms"])
-        arms = {name: _parse_arm(arm) for name, arm in plan["arms"].items()}
-        record = StudyRecord(
-            name=plan["name"],
-            metric=plan["metric"],
-            directions={**plan["directions"], plan["metric"]: plan["direction"]},
-            baseline=plan["baseline"],
-            seeds=tuple(plan["seeds"]),
-            axes=tuple(plan["axes"]),
-            tasks=tuple(plan["tasks"]),
-            arms=arms,
-            frame=pd.DataFrame(),
-            errors=_read_errors(directory, arms),
-            base=plan.get("base", {}),
-            settings=_read_settings(directory / "config.json"),
-            starts=_read_starts(directory),
-        )
-        if not isinstance(record.metric, str) or not all(
-            isinstance(seed, int) for seed in record.seeds
-        ):
-            raise ValueError("its metric or its seeds are of the wrong type")
-    if record.baseline not in arms:
-        raise ValueError(
-            f"{path} names the baseline {record.baseline!r}, which is not one of its arms."
-        )
-    return record._replace(frame=_load_numbers(directory, record))
-
-
-def _load_numbers(directory: Path, record: StudyRecord) -> pd.DataFrame:
-    """Loads results.parquet; if it is damaged, rewrites it from the files of the arms."""
-    try:
-        return results.load(directory)
-    except files.DamagedFileError as error:
-        if not any(directory.glob("arms/*/result.json")):
-            raise
-        logging.getLogger("mmjax").warning("%s It is rewritten from the files of the arms.", error)
-        labels = {name: arm.labels for name, arm in record.arms.items()}
-        write_results.write_results(directory, labels, record.axes)
-        return results.load(directory)
+    @property
+    def unit(self) -> str:
+        """What the statistics count, "seed" or "fold"."""
+        return "fold" if self.folds else "seed"
 
 
 def select_values(record: StudyRecord, metric: str, split: str = "test") -> pd.DataFrame:
     """Selects a metric, arms × seeds; NaN if a seed was not run or the arm lacks the metric.
+
+    If the study has folds it is arms × folds: the mean over the seeds, NaN unless all were run.
 
     An arm whose metric is undefined (NaN) for some of its seeds is NaN for all: the mean over the
     other seeds would be biased in its favor. Single-task arms are NaN for metrics over all tasks,
     such as the loss, because theirs covers one task only.
     """
     rows = record.frame[(record.frame.split == split) & (record.frame.metric == metric)]
-    table = rows.pivot_table(index="arm", columns="seed", values="value", aggfunc="last")
-    table = table.reindex(index=list(record.arms), columns=list(record.seeds)).astype(float)
+    columns = ["fold", "seed"] if record.folds else "seed"
+    table = rows.pivot_table(index="arm", columns=columns, values="value", aggfunc="last")
+    table = table.reindex(index=list(record.arms), columns=list_replicas(record)).astype(float)
+    table = average_seeds(record, table)
     table.loc[find_undefined_arms(record, metric, split)] = float("nan")
     if len(record.tasks) > 1 and get_task_of_metric(metric) not in record.tasks:
         table.loc[select_arms_by_role(record, "single_task")] = float("nan")
     return table
+
+
+def list_replicas(record: StudyRecord) -> list[Any]:
+    """Lists the seeds of an arm, or (fold, seed) if the study has folds."""
+    return list(
+        itertools.product(range(record.folds), record.seeds) if record.folds else record.seeds
+    )
+
+
+def average_seeds(record: StudyRecord, table: pd.DataFrame) -> pd.DataFrame:
+    """Returns the means over seeds of columns (fold, seed), one column per fold; NaN stays NaN.
+
+    The columns are seeds, and do not change, if the study has no folds.
+    """
+    if not record.folds:
+        return table
+    folds = [table[fold].mean(axis=1, skipna=False) for fold in dict.fromkeys(f for f, _ in table)]
+    return pd.concat(folds, axis=1, keys=list(dict.fromkeys(f for f, _ in table)))
 
 
 def find_undefined_arms(record: StudyRecord, metric: str, split: str = "test") -> list[str]:
@@ -149,10 +124,15 @@ def find_undefined_arms(record: StudyRecord, metric: str, split: str = "test") -
 
 
 def select_curve(record: StudyRecord, arm: str, metric: str, split: str) -> pd.DataFrame:
-    """Selects a metric of one arm over training, steps × seeds, at steps that all seeds have."""
+    """Selects a metric of one arm over training, steps × seeds, at steps that all seeds have.
+
+    If the study has folds it is steps × folds: the mean over the seeds.
+    """
     frame = record.frame
     rows = frame[(frame.arm == arm) & (frame.split == split) & (frame.metric == metric)]
-    return rows.pivot_table(index="step", columns="seed", values="value").dropna()
+    columns = ["fold", "seed"] if record.folds else "seed"
+    curves = rows.pivot_table(index="step", columns=columns, values="value").dropna()
+    return average_seeds(record, curves) if len(curves) else curves
 
 
 def select_cost(record: StudyRecord, metric: str) -> pd.Series:
@@ -224,33 +204,5 @@ def select_arms_by_role(record: StudyRecord, role: str) -> list[str]:
 
 def find_unfinished_arms(record: StudyRecord) -> list[str]:
     """Returns the arms that have neither test results nor an error."""
-    tested = set(record.frame.arm[record.frame.split == "test"])
+    tested = set(record.frame.arm[record.frame.split == "test"])  # on some fold, if it has folds
     return [arm for arm in record.arms if arm not in tested and arm not in record.errors]
-
-
-def _parse_arm(plan: Mapping[str, Any]) -> PlannedArm:
-    return PlannedArm(plan["labels"], plan["role"], plan.get("of"), plan.get("changes", {}))
-
-
-def _read_errors(directory: Path, arms: Mapping[str, PlannedArm]) -> dict[str, str]:
-    paths = {arm: directory / "arms" / arm / "error.txt" for arm in arms}
-    return {arm: extract_error_line(files.read_text(p)) for arm, p in paths.items() if p.is_file()}
-
-
-def _read_settings(path: Path) -> Mapping[str, str]:
-    """Reads what a stored configuration sets: {} if it is missing, {file: error} if it is damaged.
-
-    The report does not need it, so damage is shown instead of raised.
-    """
-    try:
-        return stored_settings.parse_settings(read_config_file(path)) if path.is_file() else {}
-    except ValueError as error:
-        return {path.name: str(error)}
-
-
-def _read_starts(directory: Path) -> Sequence[Mapping[str, Any]]:
-    """Reads the records of a study's starts: [] if there are none; damage becomes a record."""
-    try:
-        return provenance.read_records(directory)
-    except files.DamagedFileError as error:
-        return [{"command": str(error)}]

@@ -61,24 +61,25 @@ def make_score_cells(record: StudyRecord, metric: str) -> dict[str, Cell]:
     return cells
 
 
-def make_difference_columns(comparison: pd.DataFrame) -> dict[str, Column]:
-    """Returns the columns of differences and their tests."""
+def make_difference_columns(comparison: pd.DataFrame, unit: str) -> dict[str, Column]:
+    """Returns the columns of differences and their tests, and of how many seeds or folds."""
+    count = f"{unit}s"
     halves = comparison.difference_half.to_numpy()
     places = number_format.choose_column_decimals(comparison.difference.to_numpy(), halves)
-    columns: dict[str, dict[str, Cell]] = {"difference": {}, "seeds": {}, "p": {}, "p (Holm)": {}}
+    columns: dict[str, dict[str, Cell]] = {"difference": {}, count: {}, "p": {}, "p (Holm)": {}}
     for row in comparison.itertuples():
         arm, mark = str(row.Index), _MARKS.get(str(row.verdict), "")
         text = number_format.format_interval(row.difference, row.difference_half, places)
         columns["difference"][arm] = Cell(text, row.difference, mark=mark)
-        columns["seeds"][arm] = make_number_cell(float(row.common), 0)
+        columns[count][arm] = make_number_cell(float(row.common), 0)
         columns["p"][arm] = _make_p_value_cell(row.p)
         columns["p (Holm)"][arm] = _make_p_value_cell(row.holm)
     return dict(columns)
 
 
-def make_interval_cells(values: pd.DataFrame) -> dict[str, Cell]:
-    """Returns cells of means and intervals of values, arms × seeds."""
-    means, halves = statistics.compute_intervals(values.to_numpy())
+def make_interval_cells(values: pd.DataFrame, overlap: float) -> dict[str, Cell]:
+    """Returns cells of means and intervals of values, arms × seeds or folds."""
+    means, halves = statistics.compute_intervals(values.to_numpy(), overlap)
     places = number_format.choose_column_decimals(means, halves)
     return {
         arm: Cell(number_format.format_interval(mean, half, places), mean)
@@ -121,15 +122,26 @@ def explain_scores(record: StudyRecord, *, bold: bool = True) -> str:
       record: the study.
       bold: whether the table has bold type.
     """
-    if len(record.seeds) < 2:
+    if len(record.seeds) < 2 and not record.folds:
         return "One seed: no intervals, no tests" + (", and nothing is in bold." if bold else ".")
     best = (
         "Bold: the best, and all that it is not significantly better than (one-sided paired "
         "t-tests). "
     )
     return (
-        f"Mean ± half the 95% interval (Student's t) over {len(record.seeds)} seeds. "
+        f"Mean ± half the 95% interval (Student's t) over {_describe_units(record)}. "
         f"{best if bold else ''}{_MARKS['better']} {_MARKS['worse']}: significantly better, worse "
         f"than {_MARKS['baseline']}, the baseline {record.baseline} (two-sided). "
         "All tests at 5% with Holm's correction over the column."
+    )
+
+
+def _describe_units(record: StudyRecord) -> str:
+    """Describes over what the intervals and the tests are."""
+    if not record.folds:
+        return f"{len(record.seeds)} seeds"
+    seeds = f"the mean over {len(record.seeds)} seeds" if len(record.seeds) > 1 else "one seed"
+    return (
+        f"{record.folds} folds ({seeds} on each), corrected as the tests are for the overlap of "
+        "the folds' training splits (Nadeau and Bengio, 2003)"
     )

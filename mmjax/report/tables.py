@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmjax.report import data_frames
+from mmjax.report import data_frames, number_format
 from mmjax.report import study_results as records
 from mmjax.report.study_results import StudyRecord
 from mmjax.report.table_cells import (
@@ -57,6 +57,7 @@ def make_result_tables(record: StudyRecord) -> list[Table]:
         make_arms_table(record),
         make_grid_table(record),
         make_tests_table(record),
+        _make_folds_table(record),
         _make_fusion_gains_table(record),
         _make_other_metrics_table(record),
         make_missing_table(record),
@@ -76,7 +77,7 @@ def make_arms_table(record: StudyRecord) -> Table:
     except ValueError as error:
         delta_m, note = None, f"{note} No Δm: {error}"
     if delta_m is not None:
-        columns["Δm % ↑"] = make_interval_cells(delta_m)
+        columns["Δm % ↑"] = make_interval_cells(delta_m, record.overlap)
         note += " Δm: mean relative gain over the tasks' single-task arms."
     ranks = data_frames.compute_mean_ranks(record)
     if ranks is not None:
@@ -85,8 +86,8 @@ def make_arms_table(record: StudyRecord) -> Table:
         }
         note += (
             f" Mean rank: on {format_metric_title(record, record.metric)[:-2]}, the mean over the "
-            "seeds that all arms have of an arm's rank within the seed (1 is best; ties share "
-            "their mean)."
+            f"{record.unit}s that all arms have of an arm's rank within the {record.unit} (1 is "
+            "best; ties share their mean)."
         )
     cost_columns = make_cost_columns(record)
     note += " Costs are per training." if cost_columns else ""
@@ -137,14 +138,31 @@ def make_tests_table(record: StudyRecord) -> Table | None:
     summary = data_frames.summarize_arms(record, record.metric)
     others = summary.drop(index=record.baseline, errors="ignore")
     note = (
-        "Difference: mean ± half the 95% interval over the common seeds. p: two-sided paired "
-        "t-test; then with Holm's correction over the rows."
+        f"Difference: mean ± half the 95% interval over the common {record.unit}s. p: two-sided "
+        "paired t-test; then with Holm's correction over the rows."
     )
     if others.p.isna().all():
         return None
     what = f"{format_metric_title(record, record.metric)} against {record.baseline}"
-    columns = make_difference_columns(others.dropna(subset="difference"))
+    columns = make_difference_columns(others.dropna(subset="difference"), record.unit)
     return _make_table_by_arm(record, "tests", what, columns, note)
+
+
+def _make_folds_table(record: StudyRecord) -> Table | None:
+    """Makes the table of the primary metric on every fold, if the study has folds."""
+    if not record.folds:
+        return None
+    values = records.select_values(record, record.metric).dropna(how="all")
+    flat = values.to_numpy().ravel()
+    places = number_format.choose_column_decimals(flat, np.full_like(flat, np.nan))
+    columns: dict[str, Column] = {}
+    for fold, column in values.items():
+        cells = {str(arm): make_number_cell(x, places) for arm, x in column.dropna().items()}
+        columns[f"fold {fold}"] = cells
+    seeds = f" Means over {len(record.seeds)} seeds." if len(record.seeds) > 1 else ""
+    note = f"The fold that is the test split; the baseline is {record.baseline}.{seeds}"
+    what = f"{format_metric_title(record, record.metric)} on every fold"
+    return _make_table_by_arm(record, "folds", what, columns, note)
 
 
 def _make_fusion_gains_table(record: StudyRecord) -> Table | None:
@@ -158,7 +176,8 @@ def _make_fusion_gains_table(record: StudyRecord) -> Table | None:
         "the tests against the baseline."
     )
     what = f"{format_metric_title(record, record.metric)}: gain over the best single modality"
-    return _make_table_by_arm(record, "fusion_gains", what, make_difference_columns(frame), note)
+    columns = make_difference_columns(frame, record.unit)
+    return _make_table_by_arm(record, "fusion_gains", what, columns, note)
 
 
 def _make_other_metrics_table(record: StudyRecord) -> Table:
@@ -186,6 +205,10 @@ def make_missing_table(record: StudyRecord) -> Table:
         missing = [str(seed) for seed in record.seeds if seed not in seeds]
         if missing and arm not in record.errors:
             texts.append((str(arm), "incomplete", f"no results of seeds {', '.join(missing)}"))
+    for arm, folds in test.groupby("arm").fold.unique().items() if record.folds else ():
+        missing = [str(fold) for fold in range(record.folds) if fold not in folds]
+        if missing and arm not in record.errors:
+            texts.append((str(arm), "incomplete", f"no results of folds {', '.join(missing)}"))
     rows = [[Cell(text, text) for text in row] for row in texts]
     return Table("gaps", "Failed and missing", ["arm", "state", "why"], rows, 3)
 

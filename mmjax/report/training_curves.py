@@ -48,9 +48,9 @@ def plot_learning_curves(record: StudyRecord) -> Figure | None:
     for axis, (title, lines) in zip(axes.flat, panels.items(), strict=False):
         axis.set_title(title)
         for arm, (_, style) in lines.items():
-            draw_band(axis, curve_of[arm], style, bounds)
+            draw_band(axis, curve_of[arm], style, bounds, record.overlap)
         axis.locator_params(axis="x", nbins=4, integer=True)
-    axes[0, 0].set_ylim(*_compute_late_range(curve_of.values(), bounds))
+    axes[0, 0].set_ylim(*_compute_late_range(curve_of.values(), bounds, record.overlap))
     finish_panels(
         figure, axes, f"validation {table_cells.format_metric_title(record, record.metric)}"
     )
@@ -59,10 +59,13 @@ def plot_learning_curves(record: StudyRecord) -> Figure | None:
 
 
 def _compute_late_range(
-    curves: Iterable[pd.DataFrame], bounds: tuple[float, float] = (-np.inf, np.inf)
+    curves: Iterable[pd.DataFrame],
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+    overlap: float = 0.0,
 ) -> tuple[float, float]:
     """Returns the range of means and intervals in the second half of training, with a margin."""
-    late = [statistics.compute_intervals(curve.to_numpy()[len(curve) // 2 :]) for curve in curves]
+    halves = [curve.to_numpy()[len(curve) // 2 :] for curve in curves]
+    late = [statistics.compute_intervals(values, overlap) for values in halves]
     low = min(float(np.min(mean - np.nan_to_num(half))) for mean, half in late)
     high = max(float(np.max(mean + np.nan_to_num(half))) for mean, half in late)
     low, high = np.clip([low, high], *bounds)
@@ -177,7 +180,7 @@ def _plot_traces(
         axis.set_title(titles[arm], fontsize=7, pad=2)
         axis.locator_params(axis="x", nbins=2, integer=True)
         for text, curve in logged.items():
-            draw_band(axis, curve, styles[text], bounds[text])
+            draw_band(axis, curve, styles[text], bounds[text], record.overlap)
     finish_panels(figure, axes, label)
     add_bottom_legend(figure, kinds)
     return figure

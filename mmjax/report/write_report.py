@@ -1,36 +1,26 @@
 """Writes a study's report: tables and figures as Markdown, LaTeX and one HTML page."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
-
-from matplotlib.figure import Figure
 
 from mmjax import files
 from mmjax.escapes import escape_latex, escape_markdown
 from mmjax.report import (
     data_frames,
-    diagrams,
     figures,
     html_page,
     number_format,
     render,
     setup_tables,
+    study_files,
     table_cells,
     tables,
-    training_curves,
 )
 from mmjax.report import study_results as records
+from mmjax.report.example_tables import make_example_tables
+from mmjax.report.figure_list import FIGURES, FigureText
 from mmjax.report.study_results import StudyRecord
 from mmjax.report.tables import Table
-
-
-class _FigureText(NamedTuple):
-    """File name, title and caption of a figure."""
-
-    name: str
-    title: str
-    note: str
 
 
 class _ReportParts(NamedTuple):
@@ -39,82 +29,12 @@ class _ReportParts(NamedTuple):
     name: str
     intro: str
     results: list[Table]
-    figures: list[_FigureText]
+    figures: list[FigureText]
     setup: list[Table]
 
 
-_Plot = Callable[[StudyRecord], Figure | None]
-
-_BAND_NOTE = "Lines: means over the seeds; bands: 95% intervals, cut at the bounds of the metric."
-FIGURES: tuple[tuple[_Plot, _FigureText], ...] = (
-    (
-        figures.plot_scores,
-        _FigureText(
-            "scores",
-            "The primary metric of every arm",
-            "Means and 95% intervals over the seeds. Filled: the best, and all that it is not "
-            "significantly better than. Diamond and dashed line: the baseline.",
-        ),
-    ),
-    (
-        diagrams.plot_critical_difference,
-        _FigureText(
-            "critical_difference",
-            "Mean ranks on the primary metric",
-            "The mean ranks of the first table. Bars join arms whose ranks do not differ "
-            "significantly (Nemenyi, 5%).",
-        ),
-    ),
-    (
-        figures.plot_delta_m,
-        _FigureText(
-            "delta_m",
-            "Gain over the single-task arms",
-            "Δm: mean over the tasks of the relative gain; means and 95% intervals over the "
-            "seeds. Filled: the best, and all that it is not significantly better than.",
-        ),
-    ),
-    (
-        training_curves.plot_learning_curves,
-        _FigureText(
-            "curves", "Learning curves", f"The primary metric on the validation split. {_BAND_NOTE}"
-        ),
-    ),
-    (
-        diagrams.plot_task_front,
-        _FigureText(
-            "front_of_tasks",
-            "One task against another",
-            "Test means and 95% intervals. The line is the Pareto front of the means.",
-        ),
-    ),
-    (
-        diagrams.plot_cost_front,
-        _FigureText(
-            "front_of_cost",
-            "Quality against cost",
-            "Test means and 95% intervals. The line is the Pareto front of the means.",
-        ),
-    ),
-    (
-        training_curves.plot_task_weights,
-        _FigureText(
-            "weights",
-            "The tasks' weights over training",
-            f"{_BAND_NOTE} Arms whose weights never change are left out.",
-        ),
-    ),
-    (
-        training_curves.plot_conflicts,
-        _FigureText(
-            "conflicts", "Conflicts between the tasks' gradients over training", _BAND_NOTE
-        ),
-    ),
-)
-
-
 def write_report(directory: str | Path) -> None:
-    """Writes report.md, report.tex, report.html, tables/ (LaTeX) and figures/ (PNG, PDF).
+    """Writes report.md, report.tex, report.html, tables/ (LaTeX, CSV) and figures/ (PNG, PDF).
 
     Arms that failed or have not run yet are listed; the others are reported.
 
@@ -122,13 +42,13 @@ def write_report(directory: str | Path) -> None:
       ValueError: the directory does not hold a study, or the study has no test results.
     """
     directory = Path(directory).expanduser()
-    record = records.read_study(directory)
+    record = study_files.read_study(directory)
     if not (record.frame.split == "test").any():
         raise ValueError(f"{directory} has no test results yet; wait until an arm is completed.")
     parts = _ReportParts(
         record.name,
         _write_introduction(record),
-        tables.make_result_tables(record),
+        tables.make_result_tables(record) + make_example_tables(record, directory),
         _draw_figures(record, directory / "figures"),
         setup_tables.make_setup_tables(record),
     )
@@ -136,11 +56,12 @@ def write_report(directory: str | Path) -> None:
     (directory / "tables").mkdir(exist_ok=True)
     for table in (*parts.results, *parts.setup):
         files.write_text(directory / "tables" / f"{table.name}.tex", render.render_latex(table))
+        files.write_text(directory / "tables" / f"{table.name}.csv", render.render_csv(table))
     files.write_text(directory / "report.tex", _format_latex_report(parts))
     files.write_text(directory / "report.html", _format_html_report(directory, parts))
 
 
-def _draw_figures(record: StudyRecord, directory: Path) -> list[_FigureText]:
+def _draw_figures(record: StudyRecord, directory: Path) -> list[FigureText]:
     """Plots the figures that apply to the study and writes them to a directory."""
     directory.mkdir(exist_ok=True)
     written = []
@@ -149,7 +70,8 @@ def _draw_figures(record: StudyRecord, directory: Path) -> list[_FigureText]:
             figure = plot(record)
             if figure is not None:
                 figures.save_figure(figure, directory / drawing.name)
-                written.append(drawing)
+                note = drawing.note.replace("the seeds", f"the {record.unit}s")
+                written.append(drawing._replace(note=note))
     return written
 
 
@@ -162,6 +84,7 @@ def _write_introduction(record: StudyRecord) -> str:
         labels = [arm.labels[axis] for arm in record.arms.values() if axis in arm.labels]
         axes.append(f"{axis}: {', '.join(dict.fromkeys(labels))}")
     seeds = f"seed{'s' * (len(record.seeds) > 1)} {', '.join(map(str, record.seeds))}"
+    seeds += f" on each of {record.folds} folds" if record.folds else ""
     text = _describe_run(record) + (
         f"{len(done)} of {len(record.arms)} arms are done ({len(record.errors)} failed), with "
         f"{seeds}. Axes: {'; '.join(axes) or 'none'}. Primary metric: "
@@ -173,7 +96,8 @@ def _write_introduction(record: StudyRecord) -> str:
         arms, ranks = ranked
         p = number_format.format_p_value(ranks.p)
         text += (
-            f" Friedman's test that the {len(arms)} arms are equal, over {ranks.blocks} seeds: p "
+            f" Friedman's test that the {len(arms)} arms are equal, over {ranks.blocks} "
+            f"{record.unit}s: p "
             f"{p if p.startswith('<') else f'= {p}'}."
         )
     return text

@@ -27,6 +27,7 @@ class RunRecord(NamedTuple):
       tests: {seed: {metric: value}} on the test split.
       best_steps: {seed: step of the selected parameters}.
       cost: {name: value}, number of parameters included.
+      home: its directory.
     """
 
     name: str
@@ -35,6 +36,7 @@ class RunRecord(NamedTuple):
     tests: Mapping[int, Mapping[str, float]]
     best_steps: Mapping[int, int]
     cost: Mapping[str, float]
+    home: Path
 
 
 def read_runs(directory: Path) -> list[RunRecord]:
@@ -75,6 +77,7 @@ def read_run(directory: Path) -> RunRecord:
         tests={seed: values["test"] for seed, values in seeds.items()},
         best_steps={seed: values["best_step"] for seed, values in seeds.items()},
         cost=_parse_cost(result),
+        home=directory,
     )
 
 
@@ -121,7 +124,7 @@ def make_comparison_table(runs: Sequence[RunRecord]) -> _Rows:
     """
     rows = [["", *(run.name for run in runs)]]
     rows.append(["seeds", *(" ".join(map(str, run.tests)) for run in runs)])
-    for name in _list_metrics(runs):
+    for name in list_metrics(runs):
         values = [[t[name] for t in run.tests.values() if name in t] for run in runs]
         rows.append([name, *(format_mean_interval(v) if v else "" for v in values)])
     all_costs = [run.cost for run in runs]
@@ -139,7 +142,7 @@ def make_difference_table(runs: Sequence[RunRecord]) -> _Rows:
     """
     first, others = runs[0], runs[1:]
     rows = [["", *(run.name for run in others)]]
-    for name in _list_metrics(runs):
+    for name in list_metrics(runs):
         seeds = [seed for seed, test in first.tests.items() if name in test]
         values = np.array([[_get_value(run, seed, name) for seed in seeds] for run in runs])
         comparison = statistics.compare_with_baseline(values[1:], values[0])
@@ -186,7 +189,7 @@ def _parse_cost(result: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(x) for name, x in (count | result.get("cost", {})).items()}
 
 
-def _list_metrics(runs: Sequence[RunRecord]) -> list[str]:
+def list_metrics(runs: Sequence[RunRecord]) -> list[str]:
     """Returns the metrics of any run, without the losses."""
     names = dict.fromkeys(name for run in runs for test in run.tests.values() for name in test)
     return [name for name in names if name.rpartition("/")[2] != "loss"]

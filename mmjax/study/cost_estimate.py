@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import jax
 
 from mmjax.console import print_paragraph, print_table, print_text
+from mmjax.study.folds import name_fold
 from mmjax.study.live_display import format_duration
 from mmjax.study.packing import StudyReplica, count_steps, make_sweep, split_replicas
 from mmjax.study.study_plan import StudyPlan
@@ -63,7 +64,8 @@ def print_cost_estimate(
             f"Tuning: {tuning.trials} trials per arm, {trials} replicas; the times include it."
         )
     print_paragraph(
-        f"\n{len(plan.arms)} arms, {len(programs)} programs to compile, "
+        f"\n{len(plan.facts['arms'])} arms{_format_folds(plan.study.folds)}, "
+        f"{len(programs)} programs to compile, "
         f"{sum(map(len, programs))} replicas: about {format_duration(total)}.\n"
         f"Measured: the program of {plan.facts['baseline']} took {first_seconds:.1f} s to the end "
         f"of its first dispatch, then {1000 * step_seconds:.2f} ms per step per replica; the "
@@ -79,15 +81,21 @@ def _find_baseline_program(
     Raises:
       KeyError: no program trains the baseline.
     """
-    first_arm = None
+    first_arm, baseline = None, _name_trained_baseline(plan)
     for replicas in programs:
-        if any(replica.unit.home.name == plan.facts["baseline"] for replica in replicas):
+        if any(replica.unit.home.name == baseline for replica in replicas):
             first_arm = replicas[0].unit.home.name
             break
     for replicas in programs:
         if replicas[0].unit.home.name == first_arm:
             return replicas
-    raise KeyError(plan.facts["baseline"])
+    raise KeyError(baseline)
+
+
+def _name_trained_baseline(plan: StudyPlan) -> str:
+    """Returns the name under which the baseline is trained, on the first fold if there are some."""
+    baseline: str = plan.facts["baseline"]
+    return name_fold(baseline, 0) if plan.study.folds else baseline
 
 
 def _count_step_flops(
@@ -127,10 +135,16 @@ def _measure_times(
 def _print_arms(plan: StudyPlan) -> None:
     """Prints every arm with its changes."""
     rows = []
-    for name, arm in plan.arms.items():
+    for name, arm in plan.facts["arms"].items():
         mark = " (baseline)" if name == plan.facts["baseline"] else ""
-        rows.append([name + mark, ", ".join(f"{p}={value}" for p, value in arm.changes.items())])
+        changes = ", ".join(f"{path}={value}" for path, value in arm["changes"].items())
+        rows.append([name + mark, changes])
     print_table([["arm", "changes"], *rows], words=2)
+
+
+def _format_folds(folds: int) -> str:
+    """Returns " on FOLDS folds", or "" if there are none."""
+    return f" on {folds} folds" if folds else ""
 
 
 def _name_program(arms: Sequence[str]) -> str:

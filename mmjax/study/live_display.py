@@ -34,6 +34,7 @@ class StudyDisplay:
             if not (homes[name] / "result.json").exists():
                 self.total_steps += steps_of[name] * (seeds + trials)
         self.completed_steps, self.running_arm = 0.0, ""
+        self.units = "folds of arms" if plan.study.folds else "arms"
         self.bar = make_progress("{task.fields[status]}")
         self.study_task = self.bar.add_task("study", total=max(self.total_steps, 1), status="")
         self.program_task = self.bar.add_task("", total=1, status="", visible=False)
@@ -56,7 +57,7 @@ class StudyDisplay:
         self.completed_steps += new_steps
         completed = sum((home / "result.json").exists() for home in self.homes.values())
         failed = sum((home / "error.txt").exists() for home in self.homes.values())
-        status = f"{completed} of {len(self.homes)} arms done, {failed} failed"
+        status = f"{completed} of {len(self.homes)} {self.units} done, {failed} failed"
         if self.running_arm:
             status += f"; running {self.running_arm}"
         if self.completed_steps:

@@ -13,6 +13,7 @@ import fiddle as fdl
 from mmjax import config as configs
 from mmjax.config import ConfigError, public_names
 from mmjax.experiment import Experiment
+from mmjax.study.folds import set_fold
 from mmjax.train.traced_hparams import Sweep
 
 _TRACED_PARTS = ("model", "optimizer", "balancer", "augment", "modality_dropout")
@@ -45,17 +46,26 @@ class StudyReplica(NamedTuple):
 ExperimentBuilder = Callable[[fdl.Buildable], Experiment]
 
 
-def make_builder(base: fdl.Buildable) -> ExperimentBuilder:
-    """Returns a function that builds experiments, which share the data of the base experiment."""
-    shared: dict[str, Any] = {}
+def make_builder(base: fdl.Buildable, folds: int = 0) -> ExperimentBuilder:
+    """Returns a function that builds experiments, which share the data of the base experiment.
+
+    Args:
+      base: the configuration of the base experiment.
+      folds: number of folds of its data set, of which the last one used stays in memory.
+    """
+    base_data = [base.__arguments__.get("data")]
+    base_data += [set_fold(base, folds, fold).data for fold in range(1, folds)]
+    shared: dict[int, Any] = {}
 
     def build(config: fdl.Buildable) -> Experiment:
         data = config.__arguments__.get("data")
-        if isinstance(data, fdl.Buildable) and data == base.__arguments__.get("data"):
-            if not shared:
-                shared["data"] = configs.build_config(data, at="data")
+        if isinstance(data, fdl.Buildable) and data in base_data:
+            fold = base_data.index(data)
+            if fold not in shared:
+                shared.clear()
+                shared[fold] = configs.build_config(data, at="data")
             config = copy.copy(config)
-            config.data = shared["data"]
+            config.data = shared[fold]
         experiment: Experiment = configs.build_config(config)
         return experiment
 

@@ -7,7 +7,11 @@
     metric  its name
     value   float64; NaN if the metric is undefined
 
-followed by one column per axis of the study, which has the axis's name and holds the arm's labels.
+followed, if the study has folds, by
+
+    fold    the fold that is the test split
+
+and by one column per axis of the study, which has the axis's name and holds the arm's labels.
 
 The metrics are, by split:
 

@@ -6,7 +6,7 @@ experiment.py    a copy of the study's file
 provenance.json  a list: versions, devices, git revision and command of each start
 results.parquet  every number; see `mmjax.study.results`
 arms/ARM/        config.json, result.json, metrics-seedN.jsonl, checkpoints, tuning.json;
-                 error.txt if the arm failed
+                 error.txt if the arm failed; with folds ARM,fold=0/ and so on
 programs/        checkpoints of programs that are being trained
 """
 
@@ -61,14 +61,15 @@ def run_study(
     homes = {name: directory / "arms" / name for name in plan.arms}
     units = {name: plan.unit(homes[name], arm.config) for name, arm in plan.arms.items()}
     completed = {name for name, home in homes.items() if read_or_set_aside_result(home) is not None}
-    labels = {name: arm.labels for name, arm in plan.arms.items()}
+    labels = {name: arm["labels"] for name, arm in plan.facts["arms"].items()}
+    axes, folds = plan.facts["axes"], plan.study.folds
 
     with StudyDisplay(plan, homes) as display:
 
         def record_end(unit: Unit) -> None:
             display.refresh()
             if unit.home.parent == directory / "arms":  # not a trial
-                write_results.write_results(directory, labels, plan.facts["axes"])
+                write_results.write_results(directory, labels, axes, folds)
 
         trainer = Trainer(
             programs=directory / "programs",
@@ -84,7 +85,7 @@ def run_study(
         waiting_homes = {name: homes[name] for name in plan.arms if name not in completed}
         units |= _tune_and_store_arms(plan, trainer, waiting_homes)
         train_units(trainer, list(units.values()), test=True)
-    write_results.write_results(directory, labels, plan.facts["axes"])
+    write_results.write_results(directory, labels, axes, folds)
     if predictions:
         for name, home in homes.items():
             # The tuned configuration of an arm that was completed earlier is not in the plan.

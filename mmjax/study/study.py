@@ -82,6 +82,10 @@ class Study:
       single_modality: whether the base experiment is also trained with each modality alone.
       vmapped: paths of numbers; arms that differ in nothing else train as one program.
       tuning: hyperparameter search of every arm before its training; None for no search.
+      folds: number of folds of the data set, on each of which every arm is trained with every seed;
+        0 for the data set as it is. The data set is made with a `mmjax.data.Split`, or with a
+        function of its own with parameters `folds` and `fold`. A search is made per fold, on its
+        validation split, because the others' hold its test examples.
 
     Example:
       >>> import mmjax
@@ -103,3 +107,4 @@ class Study:
     single_modality: bool = False
     vmapped: Sequence[str] = ()
     tuning: Tuning | None = None
+    folds: int = 0

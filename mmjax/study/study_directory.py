@@ -63,7 +63,7 @@ def check_study_directory(plan: StudyPlan, directory: Path, *, resume: bool) -> 
     with files.name_damaged_file(directory / "study.json"):
         differing = []
         for key, value in plan.facts.items():
-            if key == "base" and key not in stored:  # written by an older version
+            if key in ("base", "folds") and key not in stored:  # written by an older version
                 continue
             if stored[key] != value:
                 differing.append(key)
@@ -73,7 +73,7 @@ def check_study_directory(plan: StudyPlan, directory: Path, *, resume: bool) -> 
     if differing:
         lines = []
         for key in differing:
-            is_short = key in ("name", "metric", "baseline", "seeds", "axes")
+            is_short = key in ("name", "metric", "baseline", "seeds", "folds", "axes")
             values = f": stored {stored[key]}, requested {plan.facts[key]}" if is_short else ""
             lines.append(key + values)
         raise ConfigError(

@@ -14,6 +14,7 @@ from mmjax import config as configs
 from mmjax.config import ConfigError
 from mmjax.provenance import digest_data
 from mmjax.study.arms import Arm, choose_primary_metric, find_baseline, make_study_arms
+from mmjax.study.folds import make_fold_arms, set_fold
 from mmjax.study.packing import (
     ExperimentBuilder,
     StudyReplica,
@@ -39,7 +40,7 @@ class StudyPlan(NamedTuple):
       name: the name of the study.
       study: the study.
       base: the configuration of its base experiment.
-      arms: {name: arm}.
+      arms: {name: arm} of what is trained; with folds, one per fold of each arm.
       facts: the content of `study.json`.
       build: builds experiments from configurations.
       module: the module of the base experiment's file.
@@ -84,8 +85,12 @@ def make_study_plan(
     seeds = list(study.seeds)
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"the study's seeds are {seeds}; give one or more distinct seeds.")
+    if study.folds < 0 or study.folds == 1:
+        raise ConfigError(f"the study has folds={study.folds}; give at least 2, or 0 for none.")
+    if study.folds:
+        base = set_fold(base, study.folds, 0)
     arms = make_study_arms(study, base)
-    build = make_builder(base)
+    build = make_builder(base, study.folds)
     experiment = build(base)
     model, data = experiment.model, experiment.data
     known = get_metric_directions(model)
@@ -105,6 +110,7 @@ def make_study_plan(
         "directions": {m: way for m, way in known.items() if "/" in m},
         "baseline": find_baseline(study, arms),
         "seeds": seeds,
+        "folds": study.folds,
         "axes": list(study.axes),
         "tasks": sorted(model.heads),
         "arms": {
@@ -119,7 +125,8 @@ def make_study_plan(
             "batch_size": experiment.batch_size,
         },
     }
-    return StudyPlan(name, study, base, arms, facts, build, module)
+    trained = make_fold_arms(arms, study.folds) if study.folds else arms
+    return StudyPlan(name, study, base, trained, facts, build, module)
 
 
 def _tuning_to_json(tuning: Tuning) -> dict[str, Any]:
@@ -141,15 +148,16 @@ def check_plan(
       ConfigError: an arm is invalid; the message names it.
     """
     base = plan.build(plan.base).data
-    device_counts, data = {}, digest_data({"": base})
+    device_counts, data, last = {}, digest_data({"": base}), base
     for name, arm in plan.arms.items():
         try:
             experiment = plan.build(arm.config)
             device_counts[name] = len(devices or choose_devices(experiment))
             check_experiment(experiment, device_counts[name])
-            if experiment.data is not base:
+            if not any(experiment.data is known for known in (base, last)):
                 digests = digest_data({name: experiment.data})
                 data |= {f"{name}/{split}": digest for split, digest in digests.items()}
+                last = experiment.data  # the arms of a fold share it
         except ValueError as error:
             raise ConfigError(f"arm {name}: {error}") from error
     for replicas in plan.groups():

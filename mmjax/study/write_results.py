@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from mmjax import files
 from mmjax.files.run_files import read_result_file
+from mmjax.study.folds import list_fold_homes
 from mmjax.study.results import CHECKSUM_FILE, RESULT_COLUMNS, RESULTS_FILE
 
 _LOGGER = logging.getLogger("mmjax")
@@ -21,10 +22,14 @@ class _Row(NamedTuple):
     step: int
     metric: str
     value: float
+    fold: int
 
 
 def write_results(
-    directory: Path, labels: Mapping[str, Mapping[str, str]], axes: Sequence[str]
+    directory: Path,
+    labels: Mapping[str, Mapping[str, str]],
+    axes: Sequence[str],
+    folds: int = 0,
 ) -> None:
     """Writes the numbers of all completed arms atomically.
 
@@ -34,6 +39,7 @@ def write_results(
       directory: the study's directory.
       labels: {arm: {axis: label}}.
       axes: the names of the axes.
+      folds: number of folds of every arm; 0 if the study has none.
 
     Raises:
       ValueError: an axis has the name of a column.
@@ -41,13 +47,18 @@ def write_results(
     import pyarrow
     import pyarrow.parquet
 
-    rows = [row for arm in labels for row in _read_arm_rows(directory, arm)]
+    rows: list[_Row] = []
+    for arm in labels:
+        for fold, home in list_fold_homes(directory, arm, folds):
+            rows += _read_arm_rows(arm, fold, home)
     types = [pyarrow.string(), pyarrow.int64(), pyarrow.string(), pyarrow.int64()]
     types += [pyarrow.string(), pyarrow.float64()]
     columns: dict[str, Any] = {
         name: pyarrow.array([row[i] for row in rows], types[i])
         for i, name in enumerate(RESULT_COLUMNS)
     }
+    if folds:
+        columns["fold"] = pyarrow.array([row.fold for row in rows], pyarrow.int64())
     for axis in axes:
         if axis in columns:
             raise ValueError(
@@ -61,9 +72,8 @@ def write_results(
     files.write_text(directory / CHECKSUM_FILE, f"{checksum}  {RESULTS_FILE}\n")
 
 
-def _read_arm_rows(directory: Path, arm: str) -> Iterator[_Row]:
-    """Reads the numbers of one arm; none if it is not completed."""
-    home = directory / "arms" / arm
+def _read_arm_rows(arm: str, fold: int, home: Path) -> Iterator[_Row]:
+    """Reads the numbers of one fold of an arm; none if it is not completed."""
     if not (home / "result.json").exists():
         return
     result = read_result_file(home / "result.json")
@@ -80,11 +90,11 @@ def _read_arm_rows(directory: Path, arm: str) -> Iterator[_Row]:
             step = record.pop("step")
             for metric, value in record.items():
                 split, _, metric = metric.partition("/")
-                yield _Row(arm, seed, split, step, metric, value)
+                yield _Row(arm, seed, split, step, metric, value, fold)
         for metric, value in seed_result["test"].items():
-            yield _Row(arm, seed, "test", seed_result["best_step"], metric, value)
+            yield _Row(arm, seed, "test", seed_result["best_step"], metric, value, fold)
         for metric, value in _get_replica_costs(result).items():
-            yield _Row(arm, seed, "cost", last_step, metric, value)
+            yield _Row(arm, seed, "cost", last_step, metric, value, fold)
 
 
 def _get_replica_costs(result: Mapping[str, Any]) -> dict[str, float]:

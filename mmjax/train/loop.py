@@ -15,6 +15,7 @@ from mmjax.train.divergence import MetricTotals, NonFiniteError, ReplicaHealth
 from mmjax.train.hardware.device_memory import check_memory, translate_memory_errors
 from mmjax.train.programs import Programs
 from mmjax.train.reporting import metric_writers
+from mmjax.train.reporting.class_report import ClassStatistics, select_class_statistics
 from mmjax.train.reporting.progress_bar import ReportProgress, show_progress
 from mmjax.train.schedule import Schedule
 from mmjax.train.steps.state import LoopState
@@ -32,6 +33,7 @@ class FitResult:
       state: the final loop state.
       validation: {metric: value} of each replica's best parameters on the validation split.
       test: the same on the test split; empty if `fit` did not test.
+      test_classes: what `write_class_reports` needs of each replica's statistics of the test split.
       failed: {replica: error} of replicas that are no longer finite.
       seconds: time spent in `fit`.
       first_dispatch_seconds: time to the end of the first dispatch, compilation included.
@@ -47,6 +49,7 @@ class FitResult:
     state: LoopState
     validation: list[dict[str, float]]
     test: list[dict[str, float]]
+    test_classes: list[ClassStatistics]
     failed: dict[int, NonFiniteError]
     seconds: float
     first_dispatch_seconds: float
@@ -174,10 +177,12 @@ def fit(
         stop_request.end_deferral(state.steps_done)
         if state.steps_done < plan.total:
             report(state.steps_done, _format_early_stop(state), last=True)
+        tested = programs.collect_statistics(state.best, "test") if test else []
         return FitResult(
             state=state,
             validation=programs.evaluate(state.best, "validation"),
-            test=programs.evaluate(state.best, "test") if test else [],
+            test=programs.summarize(state.best, tested) if test else [],
+            test_classes=[select_class_statistics(statistics) for statistics in tested],
             failed=replicas.failed,
             seconds=clock.seconds(),
             first_dispatch_seconds=clock.first,

@@ -228,8 +228,14 @@ class Programs:
 
     def evaluate(self, variables: Variables, split: str) -> list[dict[str, float]]:
         """Returns the metrics of every replica's variables, as of `Model.apply`, on a split."""
-        collect = functools.partial(self.collect_statistics, variables)
-        return summarize_replicas(self.models, collect(split), lambda: collect("validation"))
+        return self.summarize(variables, self.collect_statistics(variables, split))
+
+    def summarize(
+        self, variables: Variables, statistics: Sequence[SplitStatistics]
+    ) -> list[dict[str, float]]:
+        """Returns the metrics of every replica's statistics of its variables on a split."""
+        collect = functools.partial(self.collect_statistics, variables, "validation")
+        return summarize_replicas(self.models, statistics, collect)
 
     def has_stopped(self, state: LoopState) -> Bool[np.ndarray, " s"]:
         """Returns which replicas have run out of patience."""

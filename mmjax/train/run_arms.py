@@ -18,6 +18,7 @@ from mmjax.train.hardware.devices import choose_devices
 from mmjax.train.loop import TEN_MINUTES, FitResult, fit
 from mmjax.train.programs import Programs
 from mmjax.train.reporting import run_report
+from mmjax.train.reporting.class_report import write_class_reports
 from mmjax.train.steps.state import LoopState
 from mmjax.types import Params, Variables
 
@@ -88,6 +89,8 @@ def run(
                 )
                 stored = make_arm_result(experiment, fitted, seeds)
                 if is_first:
+                    tasks = experiment.data.tasks
+                    write_class_reports(directory / "test", tasks, fitted.test_classes)
                     files.write_json(directory / "result.json", stored)
             results[arm] = stored
         if is_first:

@@ -20,7 +20,7 @@ from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 from mmjax.data.describe import announce as data_summary
 from mmjax.data.describe import plot_examples, tables
 from mmjax.escapes import escape_control_characters
-from mmjax.report import study_results, write_report
+from mmjax.report import study_files, write_report
 from mmjax.study import results
 from mmjax.study.live_display import StudyDisplay
 from mmjax.study.study_plan import make_study_plan
@@ -263,7 +263,7 @@ def test_the_report(tmp_path):
         rows = [line for line in text.splitlines() if line.endswith(r"\\")]
         assert len({line.replace(r"\&", "").count("&") for line in rows}) == 1
         assert r"\input{y}" not in text
-    read = study_results.read_study(directory)
+    read = study_files.read_study(directory)
     assert read.starts[0]["command"] == NAMES[4]
 
 

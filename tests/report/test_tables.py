@@ -15,6 +15,7 @@ from mmjax.report import (
     number_format,
     render,
     setup_tables,
+    study_files,
     study_results,
     tables,
     write_report,
@@ -80,7 +81,7 @@ def test_what_is_significant_and_best_by_a_metric_of_which_less_is_better(tmp_pa
 
     Holm multiplies the second by 3, the first by 2, the last by 1.
     """
-    found = study_results.read_study(
+    found = study_files.read_study(
         write(
             tmp_path,
             {
@@ -112,7 +113,7 @@ def test_the_direction_turns_marks_and_best(tmp_path):
         metric="a/accuracy",
     )
     cells = column(
-        tables.make_arms_table(study_results.read_study(study)),
+        tables.make_arms_table(study_files.read_study(study)),
         "a accuracy ↑",
         ["base", "more", "less"],
     )
@@ -122,7 +123,7 @@ def test_the_direction_turns_marks_and_best(tmp_path):
 
 def test_a_seed_that_was_not_run_is_left_out_and_told(tmp_path):
     study = write(tmp_path, {"base": {"a/error": BASE}, "short": {"a/error": WORSE[:2]}})
-    found = study_results.read_study(study)
+    found = study_files.read_study(study)
     assert column(tables.make_arms_table(found), "a error ↓")[1].value == pytest.approx(3.1)
     assert column(tables.make_tests_table(found), "seeds")[0].text == "2"
     assert texts(tables.make_missing_table(found)) == [
@@ -132,7 +133,7 @@ def test_a_seed_that_was_not_run_is_left_out_and_told(tmp_path):
 
 def test_a_metric_undefined_for_a_seed_is_no_mean_over_the_others(tmp_path):
     study = write(tmp_path, {"base": {"a/error": BASE}, "odd": {"a/error": [0.1, NAN, 0.1]}})
-    found = study_results.read_study(study)
+    found = study_files.read_study(study)
     cells = column(tables.make_arms_table(found), "a error ↓")
     assert [cell.text for cell in cells] == ["2.00 ± 0.25", "undefined"]
     assert [cell.best for cell in cells] == [True, False]
@@ -142,7 +143,7 @@ def test_a_metric_undefined_for_a_seed_is_no_mean_over_the_others(tmp_path):
 def test_failed_and_unfinished_arms_are_told(tmp_path):
     study = write(tmp_path, {"base": {"a/error": BASE}, "bad": {}, "late": {}})
     (study / "arms" / "bad" / "error.txt").write_text("NonFiniteError: nan at step 3\nmore\n")
-    assert texts(tables.make_missing_table(study_results.read_study(study))) == [
+    assert texts(tables.make_missing_table(study_files.read_study(study))) == [
         ["bad", "failed", "NonFiniteError: nan at step 3"],
         ["late", "no results yet", ""],
     ]
@@ -150,7 +151,7 @@ def test_failed_and_unfinished_arms_are_told(tmp_path):
 
 def test_without_the_baseline_there_are_no_tests_but_the_rest(tmp_path):
     study = write(tmp_path, {"base": {}, "a": {"a/error": BASE}, "b": {"a/error": WORSE}})
-    found = study_results.read_study(study)
+    found = study_files.read_study(study)
     assert tables.make_tests_table(found) is None
     assert [cell.best for cell in column(tables.make_arms_table(found), "a error ↓")] == [
         True,
@@ -161,7 +162,7 @@ def test_without_the_baseline_there_are_no_tests_but_the_rest(tmp_path):
 
 def test_of_one_seed_nothing_is_claimed(tmp_path):
     study = write(tmp_path, {"base": {"a/error": [2.0]}, "b": {"a/error": [1.0]}}, seeds=(7,))
-    found = study_results.read_study(study)
+    found = study_files.read_study(study)
     table = tables.make_arms_table(found)
     assert [cell.text for cell in column(table, "a error ↓", ["base", "b"])] == ["2.00", "1.00"]
     assert not any(cell.best for row in table.rows for cell in row)
@@ -184,7 +185,7 @@ def test_delta_m_is_against_the_studys_own_single_task_arms(tmp_path):
         },
         tasks=("a", "b"),
     )
-    found = study_results.read_study(study)
+    found = study_files.read_study(study)
     assert data_frames.compute_delta_m(found).to_numpy() == pytest.approx(np.full((1, 3), 31.25))
     table = tables.make_arms_table(found)
     assert [cell.value for cell in column(table, "Δm % ↑")] == [pytest.approx(31.25), "", ""]
@@ -194,14 +195,14 @@ def test_delta_m_is_against_the_studys_own_single_task_arms(tmp_path):
 
 def test_there_is_no_delta_m_without_every_single_task_arm(tmp_path):
     arms = {"base": both(BASE, BASE), "single_task=a": {"a/error": BASE}}
-    found = study_results.read_study(write(tmp_path, arms, tasks=("a", "b")))
+    found = study_files.read_study(write(tmp_path, arms, tasks=("a", "b")))
     assert data_frames.compute_delta_m(found) is None
 
 
 def test_a_delta_m_that_makes_no_sense_is_refused_in_the_note(tmp_path):
     arms = {"base": both(BASE, BASE), "single_task=a": {"a/error": [-1.0, 0.0, 1.0]}}
     arms["single_task=b"] = {"b/accuracy": BASE}
-    found = study_results.read_study(write(tmp_path, arms, tasks=("a", "b")))
+    found = study_files.read_study(write(tmp_path, arms, tasks=("a", "b")))
     table = tables.make_arms_table(found)
     assert "Δm % ↑" not in table.header
     assert "Δm needs positive ones" in table.note
@@ -216,7 +217,7 @@ def test_fusion_gains_are_over_the_best_single_modality(tmp_path):
             "single_modality=sound": {"a/error": BASE},
         },
     )
-    strongest, gains = data_frames.compute_fusion_gains(study_results.read_study(study))
+    strongest, gains = data_frames.compute_fusion_gains(study_files.read_study(study))
     assert strongest == "single_modality=sound"
     assert gains.difference.tolist() == pytest.approx([-29 / 30])
     assert gains.verdict.tolist() == ["better"]
@@ -225,7 +226,7 @@ def test_fusion_gains_are_over_the_best_single_modality(tmp_path):
 def test_mean_ranks_are_those_of_the_primary_metric_in_the_table_and_the_figure(tmp_path):
     """Errors 1 to 3; ranks within the seeds: (1, 2, 3), (1.5, 1.5, 3) and (3, 2, 1)."""
     errors = {"base": [1, 1, 3], "b": [2, 1, 2], "c": [3, 3, 1]}
-    found = study_results.read_study(
+    found = study_files.read_study(
         write(tmp_path, {arm: {"a/error": e} for arm, e in errors.items()})
     )
     expected = {"base": 5.5 / 3, "b": 5.5 / 3, "c": 7 / 3}
@@ -244,7 +245,7 @@ def test_the_best_arm_comes_first_and_those_without_the_metric_last(tmp_path):
     tests["none"] = {"b/accuracy": BASE}
     for metric, order in (("min", "better base worse none"), ("max", "worse base better none")):
         study = write(tmp_path / metric, tests, direction=metric, tasks=("a", "b"))
-        table = tables.make_arms_table(study_results.read_study(study))
+        table = tables.make_arms_table(study_files.read_study(study))
         assert [row[0].text for row in table.rows] == order.split()
         assert table.order == (1, {"min": "ascending", "max": "descending"}[metric])
 
@@ -256,7 +257,7 @@ def test_the_loss_is_a_primary_metric_that_single_tasks_do_not_have(tmp_path):
         "single_task=a": {"a/error": BASE, "loss": [0.1, 0.1, 0.1]},
     }
     study = write(tmp_path, tests, metric="loss", direction="min", tasks=("a", "b"))
-    found = study_results.read_study(study)
+    found = study_files.read_study(study)
     table = tables.make_arms_table(found)
     assert [row[0].text for row in table.rows] == ["b", "base", "only task a"]
     assert [c.value for c in column(table, "loss ↓")] == [pytest.approx(0.5), pytest.approx(1), ""]
@@ -303,7 +304,7 @@ def test_a_primary_metric_of_all_tasks_comes_first_and_is_no_tasks_own(tmp_path)
     arms = {name: metrics | {"mean/accuracy": means[name]} for name, metrics in arms.items()}
     directions = {"a/error": "min", "b/accuracy": "max", "mean/accuracy": "max"}
     told = {"metric": "mean/accuracy", "direction": "max", "directions": directions}
-    found = study_results.read_study(write(tmp_path, arms, tasks=("a", "b"), **told))
+    found = study_files.read_study(write(tmp_path, arms, tasks=("a", "b"), **told))
     assert study_results.choose_main_metrics(found) == ["mean/accuracy", "a/error", "b/accuracy"]
     assert study_results.choose_task_metrics(found) == ["a/error", "b/accuracy"]
     figure = diagrams.plot_task_front(found)
@@ -313,15 +314,13 @@ def test_a_primary_metric_of_all_tasks_comes_first_and_is_no_tasks_own(tmp_path)
 
 def test_a_study_of_one_axis_has_no_grid(tmp_path):
     assert (
-        tables.make_grid_table(
-            study_results.read_study(write(tmp_path, {"base": {"a/error": BASE}}))
-        )
+        tables.make_grid_table(study_files.read_study(write(tmp_path, {"base": {"a/error": BASE}})))
         is None
     )
 
 
 def test_the_grid_puts_every_arm_in_its_place(reported):
-    found = study_results.read_study(reported)
+    found = study_files.read_study(reported)
     table = tables.make_grid_table(found)
     means = data_frames.summarize_arms(found, found.metric)["mean"]
     assert table.header == ["fusion", "equal", "uncertainty", "pcgrad", "mgda"]
@@ -332,7 +331,7 @@ def test_the_grid_puts_every_arm_in_its_place(reported):
 
 
 def test_costs_are_the_means_in_the_units_of_the_header(reported):
-    table = tables.make_arms_table(study_results.read_study(reported))
+    table = tables.make_arms_table(study_files.read_study(reported))
     (row,) = (row for row in table.rows if [c.text for c in row[:2]] == ["concat", "equal"])
     cells = dict(zip(table.header, (cell.text for cell in row), strict=True))
     assert cells["parameters ↓"] == "145,234"
@@ -417,28 +416,28 @@ def test_the_latex_report_compiles(reported):
 
 def test_a_directory_without_a_study_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"does not hold a study: it has no study\.json"):
-        study_results.read_study(tmp_path)
+        study_files.read_study(tmp_path)
 
 
 def test_a_study_without_results_is_refused(tmp_path):
     write(tmp_path, {"base": {"a/error": BASE}})
     (tmp_path / results.RESULTS_FILE).unlink()
     with pytest.raises(ValueError, match=r"has no results\.parquet; run the study first"):
-        study_results.read_study(tmp_path)
+        study_files.read_study(tmp_path)
 
 
 def test_a_damaged_study_is_refused(tmp_path):
     write(tmp_path, {"base": {"a/error": BASE}})
     (tmp_path / "study.json").write_text("{}")
     with pytest.raises(ValueError, match=r"study\.json is damaged"):
-        study_results.read_study(tmp_path)
+        study_files.read_study(tmp_path)
 
 
 def test_damage_to_what_was_run_is_told_and_blocks_no_report(tmp_path):
     write(tmp_path, {"base": {"a/error": BASE}})
     (tmp_path / "provenance.json").write_text('[{"time": ')
     (tmp_path / "config.json").write_text("{")
-    found = study_results.read_study(tmp_path)
+    found = study_files.read_study(tmp_path)
     assert "provenance.json is damaged" in str(texts(setup_tables.make_setup_table(found)))
     (row,) = texts(setup_tables.make_settings_table(found))
     assert row[0] == "config.json" and "damaged" in row[1]
@@ -447,7 +446,7 @@ def test_damage_to_what_was_run_is_told_and_blocks_no_report(tmp_path):
 def test_a_baseline_that_is_no_arm_is_refused(tmp_path):
     write(tmp_path, {"base": {"a/error": BASE}}, baseline="other")
     with pytest.raises(ValueError, match=r"baseline 'other', which is not one of its arms"):
-        study_results.read_study(tmp_path)
+        study_files.read_study(tmp_path)
 
 
 def test_another_table_is_refused(tmp_path):

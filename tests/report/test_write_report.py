@@ -11,7 +11,7 @@ from mmjax.report import (
     data_frames,
     diagrams,
     figures,
-    study_results,
+    study_files,
     training_curves,
     write_report,
 )
@@ -35,7 +35,7 @@ def test_everything_is_written(reported):
     assert {"report.md", "report.tex", "report.html"} <= files
     drawn = {path.name for path in (reported / "figures").iterdir()}
     assert drawn == {f"{name}.{kind}" for name in NAMES for kind in ("png", "pdf")}
-    tables = {path.stem for path in (reported / "tables").iterdir()}
+    tables = {path.stem for path in (reported / "tables").glob("*.tex")}
     assert tables == {"arms", "grid", "tests", "fusion_gains", "metrics", "gaps", *RUN}
 
 
@@ -47,7 +47,7 @@ def test_the_three_forms_hold_the_same_tables_and_figures(reported):
         assert f"figures/{name}.png" in markdown
         assert f"figures/{name}.pdf" in latex
     assert html.count("<img") == len(NAMES)
-    for table in (reported / "tables").iterdir():
+    for table in (reported / "tables").glob("*.tex"):
         assert rf"\input{{tables/{table.stem}}}" in latex
         assert f'<table id="{table.stem}"' in html
     assert markdown.count("\n| :--") == html.count("<table")
@@ -79,7 +79,7 @@ def test_what_was_run_is_in_it(reported):
 
 
 def test_latex_is_balanced_and_every_row_has_all_columns(reported):
-    for path in (reported / "tables").iterdir():
+    for path in (reported / "tables").glob("*.tex"):
         text = path.read_text()
         bare = text.replace(r"\{", "").replace(r"\}", "")
         assert bare.count("{") == bare.count("}")
@@ -90,7 +90,7 @@ def test_latex_is_balanced_and_every_row_has_all_columns(reported):
 
 @pytest.mark.slow
 def test_figures_are_as_wide_as_a_column_and_have_no_small_print(reported):
-    found = study_results.read_study(reported)
+    found = study_files.read_study(reported)
     with figures.use_figure_style():
         for function, drawing in write_report.FIGURES:
             figure = function(found)
@@ -106,7 +106,7 @@ def test_figures_are_as_wide_as_a_column_and_have_no_small_print(reported):
 @pytest.mark.slow
 def test_nothing_is_cut_off(reported):
     """What is drawn lies within the figure, to a hundredth of an inch."""
-    found = study_results.read_study(reported)
+    found = study_files.read_study(reported)
     with figures.use_figure_style():
         for function, drawing in write_report.FIGURES:
             figure = function(found)
@@ -120,7 +120,7 @@ def test_nothing_is_cut_off(reported):
 
 def test_the_same_study_gives_the_same_bytes(reported, tmp_path):
     again = synthetic.write_study(tmp_path / "study")
-    figures_of = study_results.read_study(again)
+    figures_of = study_files.read_study(again)
     with figures.use_figure_style():
         figures.save_figure(figures.plot_scores(figures_of), tmp_path / "scores")
     for kind in ("png", "pdf"):
@@ -217,7 +217,7 @@ def test_results_of_nothing_yet_are_refused(tmp_path):
 def test_studies_of_other_numbers_of_axes(tmp_path, axes):
     """Learning curves then share one panel, in which all but a few lines are grey."""
     directory = synthetic.write_study(tmp_path, singles=False)
-    found = study_results.read_study(directory)._replace(axes=tuple(axes))
+    found = study_files.read_study(directory)._replace(axes=tuple(axes))
     with figures.use_figure_style():
         curves, weights = (
             training_curves.plot_learning_curves(found),
@@ -242,13 +242,13 @@ def test_weights_that_never_change_make_no_figure(tmp_path):
     with figures.use_figure_style():
         (panel,) = [
             a
-            for a in training_curves.plot_task_weights(study_results.read_study(directory)).axes
+            for a in training_curves.plot_task_weights(study_files.read_study(directory)).axes
             if a.get_visible()
         ]
     assert "mgda" in panel.get_title()
     small["balancers"] = ("equal",)
     directory = synthetic.write_study(tmp_path / "two", **small, edit=hold)
-    assert training_curves.plot_task_weights(study_results.read_study(directory)) is None
+    assert training_curves.plot_task_weights(study_files.read_study(directory)) is None
 
 
 def test_intervals_end_where_a_metric_does(tmp_path):
@@ -259,7 +259,7 @@ def test_intervals_end_where_a_metric_does(tmp_path):
         return frame.assign(value=frame.value.mask(near, 0.9 + 0.1 * (frame.seed % 2)))
 
     directory = synthetic.write_study(tmp_path, edit=spread)
-    found = study_results.read_study(directory)
+    found = study_files.read_study(directory)
     half = data_frames.summarize_arms(found, found.metric)
     assert (half["mean"] + half["half"]).max() > 1
     with figures.use_figure_style():
