@@ -1,6 +1,5 @@
 """Hints at what a user probably meant, where data of another form were given."""
 
-import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from mmjax.data.describe.announce import announce_once
 from mmjax.data.kinds import Category, Input, Label, Target, get_columns
 from mmjax.data.load.foreign_types import is_frame
 from mmjax.data.load.infer_kinds import Part
+from mmjax.data.load.labels import simplify_name
 from mmjax.data.load.table_files import is_number
 from mmjax.types import Batch
 
@@ -150,16 +150,6 @@ def note_similar_names(what: str, names: Iterable[str]) -> None:
             "alike.",
             stacklevel=3,
         )
-
-
-def simplify_name(name: str) -> str:
-    """Returns a name in lower case, with single blanks and one form of each character.
-
-    Example:
-      >>> simplify_name(" New  York")
-      'new york'
-    """
-    return " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
 
 
 def _note_numbers_as_classes(name: str, task: str, column: str, cells: Sequence[Any]) -> None:

@@ -216,3 +216,41 @@ def test_the_reader_of_csv_equals_that_of_pandas_on_quotes_and_line_breaks(tmp_p
     frame = pandas.read_csv(io.StringIO(text))
     assert table.columns["x"] == frame["x"].tolist() and table.lines == [2, 4, 5]
     assert re.search(r"t\.csv, line 4$", table.place(1))
+
+
+def test_constant_and_nearly_constant_columns_are_reported_by_name(tmp_path, capsys):
+    rows = [f"{i},7,{'5' if i == 3 else '4'},{'' if i < 9 else i * i},{i % 2}" for i in range(200)]
+    body = Numbers(("a", "same", "nearly", "gappy"))
+    path = write(tmp_path, ["a,same,nearly,gappy,y", *rows])
+    for standardise, constant in (
+        ((), ""),
+        (None, "; 1 of 5 features are constant in train: same"),
+    ):
+        name = f"dull {standardise}"
+        from_table({"train": path}, {"x": body}, Y, name=name, standardise=standardise)
+        nearly = "1 of 5 features are nearly constant in train: nearly"
+        if standardise is not None:  # then the moments are not known
+            nearly = "2 of 5 features are nearly constant in train: same, nearly"
+        assert f"  x  5{constant}; {nearly}\n" in capsys.readouterr().err
+
+
+def test_a_class_that_only_test_has_is_named_with_the_fix(tmp_path):
+    train, test = ["x,y", "1,cat", "2,dog", "3,cat"], ["x,y", "7,cat", "9,cow"]
+    (tmp_path / "test.csv").write_text("\n".join(test))
+    table = {"train": write(tmp_path, train), "test": tmp_path / "test.csv"}
+    message = r"line 3: target 'y' is 'cow', which is none of its 2 classes: cat, dog\. .* name all"
+    with pytest.raises(ValueError, match=message):
+        from_table(table, X, Y)
+    (tmp_path / "test.csv").write_text("x,y\n7,cat\n9,Dog ")
+    with pytest.raises(ValueError, match=r"'Dog ', .* It differs from 'dog' in blanks or case onl"):
+        from_table(table, X, Y)
+    classes = ("cat", "dog", "cow")
+    (tmp_path / "test.csv").write_text("\n".join(test))
+    data = from_table(table, X, {"y": Label("y", classes)})
+    assert data.splits["test"].batch.targets["y"].tolist() == [0, 2]
+
+
+def test_a_data_set_is_shown_in_one_line(tmp_path):
+    data = load(write(tmp_path, ["x,y", "1,a", "2,b"]))
+    assert repr(data) == "<Dataset 't': 2 train; inputs x; targets y>"
+    assert repr(data.splits["train"]) == "<Arrays: 2 examples>"
