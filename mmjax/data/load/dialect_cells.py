@@ -1,35 +1,41 @@
 """Conversion of the cells of a CSV file as its dialect says: gaps and numbers."""
 
-from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmjax.data.kinds import Category, Input, Label, Numbers, Shares, Target, Value, get_columns
 from mmjax.data.load.dialect import Dialect
 from mmjax.data.load.table_files import Table
 
 
-def blank_missing_cells(table: Table, dialect: Dialect) -> dict[str, Counter[str]]:
+class Gaps(NamedTuple):
+    """The cells of a table that were spellings of a gap, such as "NA": {column: {row: cell}}."""
+
+    table: Table
+    cells: dict[str, dict[int, str]]
+
+
+def blank_missing_cells(table: Table, dialect: Dialect) -> dict[str, dict[int, str]]:
     """Replaces the spellings of a gap in a CSV file by None.
 
     Returns:
-      {column: number of cells per spelling} of the columns that have any.
+      {column: {row: its cell}} of the columns and rows that had one.
 
     Example:
       >>> from pathlib import Path
       >>> table = Table(Path("t.csv"), {"x": ["1", "NA", None]}, [2, 3, 4])
       >>> blank_missing_cells(table, Dialect()), table.columns["x"]
-      ({'x': Counter({'NA': 1})}, ['1', None, None])
+      ({'x': {1: 'NA'}}, ['1', None, None])
     """
-    counts: dict[str, Counter[str]] = {}
+    blanked: dict[str, dict[int, str]] = {}
     if table.lines is None:
-        return counts
+        return blanked
     spellings = frozenset(dialect.missing)
     for name, cells in table.columns.items():
         if not spellings.isdisjoint(cells):
-            counts[name] = Counter(cell for cell in cells if cell in spellings)
+            blanked[name] = {row: cell for row, cell in enumerate(cells) if cell in spellings}
             table.columns[name] = [None if cell in spellings else cell for cell in cells]
-    return counts
+    return blanked
 
 
 def normalize_numbers(

@@ -2,7 +2,6 @@
 
 import functools
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,9 +9,19 @@ from mmjax.data.dataset import Dataset
 from mmjax.data.kinds import Input, Target, get_columns, list_columns
 from mmjax.data.limits import MAX_BYTES, MAX_CELL
 from mmjax.data.load.assemble import build_dataset, check_sizes, check_standardize_names
-from mmjax.data.load.blank_rows import BlankRows, check_blank_rows, learn_blank_rows
+from mmjax.data.load.blank_rows import (
+    BlankRows,
+    check_blank_rows,
+    check_no_blank_rows,
+    learn_blank_rows,
+)
 from mmjax.data.load.dialect import DEFAULT_DIALECT, Dialect
-from mmjax.data.load.dialect_cells import blank_missing_cells, normalize_kinds, normalize_numbers
+from mmjax.data.load.dialect_cells import (
+    Gaps,
+    blank_missing_cells,
+    normalize_kinds,
+    normalize_numbers,
+)
 from mmjax.data.load.hints import note_columns
 from mmjax.data.load.infer_kinds import Part, infer_input_kind, infer_target_kind
 from mmjax.data.load.split_rows import Split, assign_rows
@@ -20,9 +29,13 @@ from mmjax.data.load.table_files import read_table
 from mmjax.data.load.table_rows import Reader, TableRows
 from mmjax.data.load.table_sources import read_sources
 
+# Relative paths of a configuration become absolute where an annotation names `os.PathLike`. Lists
+# in a dictionary do not: they may be cells.
+_Paths = str | os.PathLike[str]
+
 
 def from_table(
-    table: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str, Any] | Any,
+    table: _Paths | Sequence[_Paths] | Mapping[str, _Paths | Any] | Any,
     inputs: Mapping[str, str | Input],
     targets: Mapping[str, str | Target],
     *,
@@ -100,6 +113,8 @@ def from_table(
     parts, gaps = _read_parts(table, columns, split, seed, dialect, read)
     name = name or parts["train" if "train" in parts else next(iter(parts))][0].path.stem
     check_sizes(name, {s: len(rows) for s, (_, rows) in parts.items()})
+    if blank_rows == "refuse":
+        check_no_blank_rows(parts.values(), list_columns(inputs.values()), gaps)
     train = parts["train"]
     specs: dict[str, Input] = {}
     for m, s in inputs.items():
@@ -134,8 +149,8 @@ def _read_parts(
     seed: int,
     dialect: Dialect,
     read: Any,
-) -> tuple[dict[str, Part], dict[str, Counter[str]]]:
-    """Reads the rows of each split, and counts the cells that are spellings of a gap."""
+) -> tuple[dict[str, Part], list[Gaps]]:
+    """Reads the rows of each split, and lists the cells that are spellings of a gap."""
     if isinstance(split, str):
         split = Split(column=split)
     elif not isinstance(split, Split | None):
@@ -144,10 +159,8 @@ def _read_parts(
     tables = read_sources(table, needed, read)
     if isinstance(tables, dict) and split is not None:
         raise ValueError("split is given, but the table is already one per split; leave it out.")
-    gaps: dict[str, Counter[str]] = {}
-    for part in tables.values() if isinstance(tables, dict) else [tables]:
-        for column, counts in blank_missing_cells(part, dialect).items():
-            gaps.setdefault(column, Counter()).update(counts)
+    wholes = list(tables.values()) if isinstance(tables, dict) else [tables]
+    gaps = [Gaps(part, blank_missing_cells(part, dialect)) for part in wholes]
     if isinstance(tables, dict):
         return {s: (part, list(range(len(part)))) for s, part in tables.items()}, gaps
     split = split or Split()

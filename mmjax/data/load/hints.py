@@ -10,6 +10,7 @@ import numpy as np
 from mmjax.data.dataset import Task
 from mmjax.data.describe.announce import announce_once
 from mmjax.data.kinds import Category, Input, Label, Target, get_columns
+from mmjax.data.load.dialect_cells import Gaps
 from mmjax.data.load.foreign_types import is_frame
 from mmjax.data.load.infer_kinds import Part
 from mmjax.data.load.labels import simplify_name
@@ -100,7 +101,7 @@ def note_columns(
     name: str,
     columns: Sequence[tuple[str, str | Input | Target, Input | Target]],
     train: Part,
-    gaps: Mapping[str, Counter[str]],
+    gaps: Sequence[Gaps],
 ) -> None:
     """Prints what was inferred of a table's columns, and what looks wrong in them.
 
@@ -108,12 +109,16 @@ def note_columns(
       name: name of the data set.
       columns: of each modality and task its name, what was given for it, and its kind.
       train: the training split.
-      gaps: {column: number of cells per spelling of a gap}.
+      gaps: the cells of each table that are spellings of a gap.
     """
     inferred = [f"{n} is {type(kind).__name__}" for n, s, kind in columns if isinstance(s, str)]
     if inferred:
         announce_once(f"{name}: inferred from the cells: {', '.join(inferred)}")
-    for column, counts in gaps.items():
+    counts_of: dict[str, Counter[str]] = {}
+    for gap in gaps:
+        for column, spelled in gap.cells.items():
+            counts_of.setdefault(column, Counter()).update(spelled.values())
+    for column, counts in counts_of.items():
         listed = ", ".join(f"{count} {spelling!r}" for spelling, count in counts.items())
         announce_once(
             f"{name}: cells of column {column!r} count as empty: {listed}; "

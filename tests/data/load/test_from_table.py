@@ -363,7 +363,7 @@ BAD = [
     (put(9, part=""), r"line \d+: column 'part' names no split"),
     (
         put(9, height="", weight="", note="", photo="", voice=""),
-        r"line \d+ has none of the modalities body, note, photo, voice",
+        r"line \d+ has none of the inputs height, note, photo, voice, weight",
     ),
     (
         raw("Größe".encode(), b"Gr\xf6\xdfe"),
