@@ -1,6 +1,7 @@
 """Assembly of a data set from examples that are read one by one."""
 
 import dataclasses
+import os
 import types
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -15,6 +16,7 @@ from mmjax.data.duplicates import Digests, warn_about_duplicates
 from mmjax.data.leaks import warn_about_giveaways
 from mmjax.data.load.complete_task import infer_or_complete_task
 from mmjax.data.load.labels import encode_targets
+from mmjax.data.load.scan_cache import make_scan_cache
 from mmjax.data.load.scan_split import (
     Examples,
     ModalityStats,
@@ -93,6 +95,7 @@ def build_dataset(
     skip_unreadable: bool,
     drop_blank_rows: bool = False,
     facts: Mapping[str, Any] = types.MappingProxyType({}),
+    scan_cache: str | os.PathLike[str] | None = None,
 ) -> Dataset:
     """Reads every example once, infers what was not given, and prints a summary.
 
@@ -108,6 +111,7 @@ def build_dataset(
       skip_unreadable: whether unreadable examples are left out, with a warning.
       drop_blank_rows: whether examples without a modality are left out, with a note.
       facts: what else the data set tells about itself.
+      scan_cache: folder that keeps what the pass finds; not for examples in memory.
 
     Raises:
       ValueError: naming the place, if an example cannot be read or does not fit.
@@ -125,6 +129,12 @@ def build_dataset(
             if split == "train"
             else make_standardize_filter(()),
             title=f"Reading {name}: {split}",
+            cache=make_scan_cache(
+                scan_cache,
+                f"{name}, split {split!r}",
+                examples,
+                (sequences, standardise, skip_unreadable, drop_blank_rows, split == "train"),
+            ),
         )
         for split, examples in splits.items()
     }

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from mmjax.data.kinds import Boolean, Category, Input, Numbers
 from mmjax.data.kinds.protocols import Learned
 from mmjax.data.load.dialect_cells import Gaps
-from mmjax.data.load.infer_kinds import Part
+from mmjax.data.load.infer_kinds import TablePart
 
 BlankRows = Literal["refuse", "drop", "keep"]
 _KEEP = "keep_blank_rows"  # a run stores it with what the training split says
@@ -20,7 +20,7 @@ def check_blank_rows(blank_rows: str) -> None:
 
 
 def check_no_blank_rows(
-    parts: Iterable[Part], columns: Sequence[str], gaps: Iterable[Gaps]
+    parts: Iterable[TablePart], columns: Sequence[str], gaps: Iterable[Gaps]
 ) -> None:
     """Refuses a row in which the cells of all inputs are empty.
 

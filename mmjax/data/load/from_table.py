@@ -23,7 +23,7 @@ from mmjax.data.load.dialect_cells import (
     normalize_numbers,
 )
 from mmjax.data.load.hints import note_columns
-from mmjax.data.load.infer_kinds import Part, infer_input_kind, infer_target_kind
+from mmjax.data.load.infer_kinds import TablePart, infer_input_kind, infer_target_kind
 from mmjax.data.load.split_rows import Split, assign_rows
 from mmjax.data.load.table_files import read_table
 from mmjax.data.load.table_rows import Reader, TableRows
@@ -47,6 +47,7 @@ def from_table(
     skip_unreadable: bool = False,
     blank_rows: BlankRows = "refuse",
     dialect: Dialect = DEFAULT_DIALECT,
+    scan_cache: str | os.PathLike[str] | None = None,
     max_bytes: int = MAX_BYTES,
     max_cell: int = MAX_CELL,
 ) -> Dataset:
@@ -83,6 +84,9 @@ def from_table(
         "keep" them as gaps of the only modality, which must be `Numbers`, `Boolean` or `Category`.
         Their number is printed.
       dialect: how CSV files are written: their separator, decimal sign, gaps and encoding.
+      scan_cache: folder that keeps what the first pass over the files finds, for in_memory=False: a
+        later start with the same cells and unchanged files (by size and time) does not repeat it,
+        and one that was stopped continues it. None: the pass is made at every start.
       max_bytes: the largest size of the file of a table, and of its cells after unpacking. `Image`
         and `Audio` have limits of their own.
       max_cell: the largest cell, in bytes.
@@ -108,6 +112,8 @@ def from_table(
     check_standardize_names(standardise, inputs)
     check_blank_rows(blank_rows)
     dialect.check()
+    if scan_cache is not None and in_memory:
+        raise ValueError("scan_cache is for in_memory=False; give that, or leave it out.")
     columns = set(list_columns([*inputs.values(), *targets.values()]))
     read = functools.partial(read_table, dialect=dialect, max_bytes=max_bytes, max_cell=max_cell)
     parts, gaps = _read_parts(table, columns, split, seed, dialect, read)
@@ -135,6 +141,7 @@ def from_table(
         standardise=standardise,
         skip_unreadable=skip_unreadable,
         drop_blank_rows=blank_rows == "drop",
+        scan_cache=scan_cache,
         facts={} if dialect == DEFAULT_DIALECT else {"table_options": dialect._asdict()},
     )
     given = [(m, s, specs[m]) for m, s in inputs.items()]
@@ -149,7 +156,7 @@ def _read_parts(
     seed: int,
     dialect: Dialect,
     read: Any,
-) -> tuple[dict[str, Part], list[Gaps]]:
+) -> tuple[dict[str, TablePart], list[Gaps]]:
     """Reads the rows of each split, and lists the cells that are spellings of a gap."""
     if isinstance(split, str):
         split = Split(column=split)
@@ -170,7 +177,7 @@ def _read_parts(
     return {s: (tables, rows) for s, rows in rows_of.items()}, gaps
 
 
-def _make_reader(spec: Input, train: Part, blank_rows: BlankRows, modalities: int) -> Reader:
+def _make_reader(spec: Input, train: TablePart, blank_rows: BlankRows, modalities: int) -> Reader:
     """Makes the reader of a modality, with what the training split says about it."""
     table, rows = train
     columns = [[table.columns[name][row] for row in rows] for name in get_columns(spec)]

@@ -12,7 +12,7 @@ from mmjax.data.describe.announce import announce_once
 from mmjax.data.kinds import Category, Input, Label, Target, get_columns
 from mmjax.data.load.dialect_cells import Gaps
 from mmjax.data.load.foreign_types import is_frame
-from mmjax.data.load.infer_kinds import Part
+from mmjax.data.load.infer_kinds import TablePart
 from mmjax.data.load.labels import simplify_name
 from mmjax.data.load.table_files import is_number
 from mmjax.types import Batch
@@ -100,7 +100,7 @@ def _are_counts(spec: Task, labels: int) -> bool:
 def note_columns(
     name: str,
     columns: Sequence[tuple[str, str | Input | Target, Input | Target]],
-    train: Part,
+    train: TablePart,
     gaps: Sequence[Gaps],
 ) -> None:
     """Prints what was inferred of a table's columns, and what looks wrong in them.

@@ -8,7 +8,7 @@ from mmjax.data.kinds import INPUT_KINDS, TARGET_KINDS, Input, Label, Target, Te
 from mmjax.data.load.dialect import Dialect
 from mmjax.data.load.table_files import Table, is_number
 
-Part = tuple[Table, Sequence[int]]
+TablePart = tuple[Table, Sequence[int]]
 """A table, and the rows of it that count."""
 
 _MAX_ODD_CELLS = 0.1  # share of cells of another kind that are taken for errors
@@ -24,7 +24,7 @@ _FILE_NAME = re.compile(r".*\.[A-Za-z][A-Za-z0-9]{1,4}")
 _CHECKED_FILES = 3
 
 
-def infer_input_kind(modality: str, column: str, train: Part, dialect: Dialect) -> Input:
+def infer_input_kind(modality: str, column: str, train: TablePart, dialect: Dialect) -> Input:
     """Infers the kind of an input by its cells in the training split.
 
     Raises:
@@ -44,7 +44,7 @@ def infer_input_kind(modality: str, column: str, train: Part, dialect: Dialect) 
     return kind(column)
 
 
-def infer_target_kind(column: str, train: Part, dialect: Dialect) -> Target:
+def infer_target_kind(column: str, train: TablePart, dialect: Dialect) -> Target:
     """Infers the kind of a target by its cells in the training split.
 
     Raises:
@@ -57,7 +57,7 @@ def infer_target_kind(column: str, train: Part, dialect: Dialect) -> Target:
     return kind(column)
 
 
-def _list_cells(column: str, train: Part, dialect: Dialect) -> list[Any]:
+def _list_cells(column: str, train: TablePart, dialect: Dialect) -> list[Any]:
     """Lists cells, with numbers as Python writes them."""
     table, rows = train
     cells = [table.columns[column][row] for row in rows]
@@ -71,7 +71,7 @@ def _list_cells(column: str, train: Part, dialect: Dialect) -> list[Any]:
     return cells
 
 
-def _check_no_odd_cells(modality: str, column: str, train: Part, dialect: Dialect) -> None:
+def _check_no_odd_cells(modality: str, column: str, train: TablePart, dialect: Dialect) -> None:
     """Refuses to read a column as text if most of its cells are of another kind.
 
     Raises:
@@ -98,7 +98,7 @@ def _check_no_odd_cells(modality: str, column: str, train: Part, dialect: Dialec
             )
 
 
-def _check_likely_kinds(column: str, train: Part, other: str) -> None:
+def _check_likely_kinds(column: str, train: TablePart, other: str) -> None:
     """Refuses a column whose cells look like numbers, dates or files in a form not known.
 
     Raises:
@@ -123,7 +123,7 @@ def _check_likely_kinds(column: str, train: Part, other: str) -> None:
             )
 
 
-def _check_numbers(column: str, train: Part, other: str) -> None:
+def _check_numbers(column: str, train: TablePart, other: str) -> None:
     table, row = train[0], _find_likely_row(_FOREIGN_NUMBER, column, train)
     if row is not None:
         fix = (
@@ -138,7 +138,7 @@ def _check_numbers(column: str, train: Part, other: str) -> None:
         )
 
 
-def _find_likely_row(pattern: re.Pattern[str], column: str, train: Part) -> int | None:
+def _find_likely_row(pattern: re.Pattern[str], column: str, train: TablePart) -> int | None:
     """Finds the first text of a pattern, if most cells are of the pattern or plain numbers."""
     table, rows = train
     filled = [row for row in rows if table.columns[column][row] is not None]

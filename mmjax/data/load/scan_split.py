@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -83,6 +83,23 @@ class SplitScan:
     stats: dict[str, ModalityStats] = dataclasses.field(default_factory=dict)
     digests: list[bytes] = dataclasses.field(default_factory=list)
 
+    def count_examples(self) -> int:
+        """Returns the number of examples that the pass has seen."""
+        return len(self.rows) + len(self.skipped) + len(self.blank)
+
+
+@runtime_checkable
+class PassCache(Protocol):
+    """Keeps the result of a pass, see `mmjax.data.load.scan_cache.ScanCache`."""
+
+    def read(self) -> SplitScan:
+        """Returns what an earlier pass has found so far."""
+        ...
+
+    def write(self, scan: SplitScan, *, is_complete: bool) -> None:
+        """Keeps the result so far."""
+        ...
+
 
 def scan_split(
     examples: Examples,
@@ -93,6 +110,7 @@ def scan_split(
     drop_blank: bool = False,
     measured: Callable[[str, np.dtype], bool],
     title: str,
+    cache: PassCache | None = None,
 ) -> SplitScan:
     """Reads all examples once.
 
@@ -104,15 +122,16 @@ def scan_split(
       drop_blank: whether examples without a modality are left out and counted.
       measured: decides by the name and the dtype of a modality whether its moments are computed.
       title: title of the progress bar.
+      cache: what an earlier pass has found, and where this one is kept.
 
     Raises:
       ValueError: naming the place of an example that cannot be read, differs in shape from the
         first, or has no modality at all.
     """
-    result = SplitScan()
-    starts: Iterable[int] = range(0, len(examples), _CHUNK_EXAMPLES)
+    result = SplitScan() if cache is None else cache.read()
+    starts: Any = range(result.count_examples(), len(examples), _CHUNK_EXAMPLES)
     if len(examples) > _PROGRESS_BAR_MIN_EXAMPLES:
-        starts = track_progress(starts, title, -(-len(examples) // _CHUNK_EXAMPLES))
+        starts = track_progress(starts, title, len(starts))
     for start in starts:
         rows = range(start, min(start + _CHUNK_EXAMPLES, len(examples)))
         chunk = list(
@@ -124,6 +143,8 @@ def scan_split(
         for row, example in chunk:
             _record_example(result, row, example, sequences, examples.place, keep)
         _update_moments(result, [example for _, example in chunk], sequences, measured)
+        if cache is not None:
+            cache.write(result, is_complete=rows.stop == len(examples))
     return result
 
 
