@@ -14,7 +14,7 @@ from mmjax.types import Batch
 
 _NEARLY_ALL = 0.99  # share of examples with one value of a feature that is hardly informative
 _MIN_EXAMPLES = 100  # fewer do not show it
-_MAX_EXAMPLES = 20_000  # looked at, spread over the training split
+_MAX_EXAMPLES = 2_000  # looked at, spread over the training split
 _MAX_FEATURES = 1000  # of a vector; more are measurements, not columns
 
 
