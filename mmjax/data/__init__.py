@@ -26,6 +26,7 @@ from mmjax.data.kinds import (
     TokenLabels,
     Value,
 )
+from mmjax.data.load.dialect import Dialect
 from mmjax.data.load.from_arrays import from_arrays
 from mmjax.data.load.from_table import from_table
 from mmjax.data.load.from_tfds import from_tfds
@@ -39,6 +40,7 @@ __all__ = [
     "ClassBalanced",
     "DateTime",
     "DepthMap",
+    "Dialect",
     "Image",
     "ImageBag",
     "Label",

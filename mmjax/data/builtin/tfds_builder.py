@@ -131,7 +131,9 @@ def prepare_dataset(
         with _silence_tfds():
             builder = _make_builder(kind, config, data_dir)
         downloads = Path(builder.data_dir_root) / "downloads"
-        builder.originals = OriginalFiles(Path(manual_dir) if manual_dir else None, downloads)
+        builder.originals = OriginalFiles(
+            Path(manual_dir).expanduser() if manual_dir else None, downloads
+        )
         with _hide_tfds_bars():
             builder.download_and_prepare()
     return builder

@@ -1,6 +1,7 @@
 """Assembly of a data set from examples that are read one by one."""
 
 import dataclasses
+import os
 import types
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,6 +17,7 @@ from mmjax.data.example_weights import encode_weights
 from mmjax.data.leaks import warn_about_giveaways
 from mmjax.data.load.complete_task import infer_or_complete_task
 from mmjax.data.load.labels import encode_targets
+from mmjax.data.load.scan_cache import make_scan_cache
 from mmjax.data.load.scan_split import (
     Examples,
     ModalityStats,
@@ -93,6 +95,9 @@ def build_dataset(
     standardise: Sequence[str] | None,
     skip_unreadable: bool,
     weights: Mapping[str, Mapping[str, Float[np.ndarray, " n"]]] = types.MappingProxyType({}),
+    drop_blank_rows: bool = False,
+    facts: Mapping[str, Any] = types.MappingProxyType({}),
+    scan_cache: str | os.PathLike[str] | None = None,
 ) -> Dataset:
     """Reads every example once, infers what was not given, and prints a summary.
 
@@ -107,6 +112,9 @@ def build_dataset(
         None: all whose numbers are floating-point.
       skip_unreadable: whether unreadable examples are left out, with a warning.
       weights: {split: {task: weights of its examples}}; see `mmjax.data.example_weights`.
+      drop_blank_rows: whether examples without a modality are left out, with a note.
+      facts: what else the data set tells about itself.
+      scan_cache: folder that keeps what the pass finds; not for examples in memory.
 
     Raises:
       ValueError: naming the place, if an example cannot be read or does not fit.
@@ -119,14 +127,21 @@ def build_dataset(
             sequences=sequences,
             keep=in_memory,
             skip_unreadable=skip_unreadable,
+            drop_blank=drop_blank_rows,
             measured=make_standardize_filter(standardise)
             if split == "train"
             else make_standardize_filter(()),
             title=f"Reading {name}: {split}",
+            cache=make_scan_cache(
+                scan_cache,
+                f"{name}, split {split!r}",
+                examples,
+                (sequences, standardise, skip_unreadable, drop_blank_rows, split == "train"),
+            ),
         )
         for split, examples in splits.items()
     }
-    skipped = _warn_of_skipped_examples(name, scans)
+    skipped, blank = _warn_of_skipped_examples(name, scans), _note_blank_examples(name, scans)
     check_sizes(name, {split: len(result.rows) for split, result in scans.items()})
     # Shapes come from all splits, everything else that is learned from the training split.
     stats, train_stats = _merge_splits(scans, sequences), scans["train"].stats
@@ -163,7 +178,8 @@ def build_dataset(
         )
         for m in modalities
     }
-    facts = {"skipped": skipped} if skipped else {}
+    counted = {"skipped": skipped, "blank_rows": blank}
+    facts = dict(facts) | {what: counts for what, counts in counted.items() if counts}
     data = Dataset(name, modalities, all_tasks, sources, facts, preparations)
 
     def place(split: str, row: int) -> str:
@@ -244,6 +260,15 @@ def _warn_of_skipped_examples(name: str, scans: Mapping[str, SplitScan]) -> dict
                 f"cannot be read, first: {result.skipped[0]}",
                 stacklevel=2,
             )
+    return counts
+
+
+def _note_blank_examples(name: str, scans: Mapping[str, SplitScan]) -> dict[str, int]:
+    """Counts the examples of each split that are left out as they have no modality."""
+    counts = {split: len(scan.blank) for split, scan in scans.items() if scan.blank}
+    if counts:
+        listed = ", ".join(f"{count} of {split!r}" for split, count in counts.items())
+        announce_once(f"{name}: dropped rows without any input: {listed}")
     return counts
 
 

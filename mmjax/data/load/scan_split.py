@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -68,6 +68,7 @@ class SplitScan:
     Attributes:
       rows: the rows that can be read.
       skipped: for each other row, why it cannot be read.
+      blank: the rows that are left out as they have no modality.
       inputs: the inputs of each example, if they are kept.
       targets: {task: all targets before encoding}.
       stats: {modality: its statistics}.
@@ -76,10 +77,28 @@ class SplitScan:
 
     rows: list[int] = dataclasses.field(default_factory=list)
     skipped: list[str] = dataclasses.field(default_factory=list)
+    blank: list[int] = dataclasses.field(default_factory=list)
     inputs: list[dict[str, np.ndarray | None]] = dataclasses.field(default_factory=list)
     targets: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
     stats: dict[str, ModalityStats] = dataclasses.field(default_factory=dict)
     digests: list[bytes] = dataclasses.field(default_factory=list)
+
+    def count_examples(self) -> int:
+        """Returns the number of examples that the pass has seen."""
+        return len(self.rows) + len(self.skipped) + len(self.blank)
+
+
+@runtime_checkable
+class PassCache(Protocol):
+    """Keeps the result of a pass, see `mmjax.data.load.scan_cache.ScanCache`."""
+
+    def read(self) -> SplitScan:
+        """Returns what an earlier pass has found so far."""
+        ...
+
+    def write(self, scan: SplitScan, *, is_complete: bool) -> None:
+        """Keeps the result so far."""
+        ...
 
 
 def scan_split(
@@ -88,8 +107,10 @@ def scan_split(
     sequences: Collection[str],
     keep: bool,
     skip_unreadable: bool,
+    drop_blank: bool = False,
     measured: Callable[[str, np.dtype], bool],
     title: str,
+    cache: PassCache | None = None,
 ) -> SplitScan:
     """Reads all examples once.
 
@@ -98,26 +119,37 @@ def scan_split(
       sequences: the modalities whose first axis is padded.
       keep: whether the decoded inputs stay in memory.
       skip_unreadable: whether unreadable examples are left out and counted.
+      drop_blank: whether examples without a modality are left out and counted.
       measured: decides by the name and the dtype of a modality whether its moments are computed.
       title: title of the progress bar.
+      cache: what an earlier pass has found, and where this one is kept.
 
     Raises:
       ValueError: naming the place of an example that cannot be read, differs in shape from the
         first, or has no modality at all.
     """
-    result = SplitScan()
-    starts: Iterable[int] = range(0, len(examples), _CHUNK_EXAMPLES)
+    result = SplitScan() if cache is None else cache.read()
+    starts: Any = range(result.count_examples(), len(examples), _CHUNK_EXAMPLES)
     if len(examples) > _PROGRESS_BAR_MIN_EXAMPLES:
-        starts = track_progress(starts, title, -(-len(examples) // _CHUNK_EXAMPLES))
+        starts = track_progress(starts, title, len(starts))
     for start in starts:
         rows = range(start, min(start + _CHUNK_EXAMPLES, len(examples)))
         chunk = list(
             _read_readable_rows(examples, rows, result.skipped if skip_unreadable else None)
         )
+        if drop_blank:
+            result.blank += [row for row, example in chunk if _is_blank(example)]
+            chunk = [(row, example) for row, example in chunk if not _is_blank(example)]
         for row, example in chunk:
             _record_example(result, row, example, sequences, examples.place, keep)
         _update_moments(result, [example for _, example in chunk], sequences, measured)
+        if cache is not None:
+            cache.write(result, is_complete=rows.stop == len(examples))
     return result
+
+
+def _is_blank(example: Example) -> bool:
+    return all(value is None for value in example.inputs.values())
 
 
 def hash_inputs(inputs: Mapping[str, np.ndarray | None]) -> bytes:
@@ -156,10 +188,10 @@ def _record_example(
     place: Callable[[int], str],
     keep: bool,
 ) -> None:
-    if all(value is None for value in example.inputs.values()):
+    if _is_blank(example):
         raise ValueError(
             f"{place(row)} has none of the modalities {', '.join(sorted(example.inputs))}; every "
-            "example needs at least one."
+            "example needs at least one. Leave the row out; blank_rows='drop' does so."
         )
     result.rows.append(row)
     result.digests.append(hash_inputs(example.inputs))

@@ -25,7 +25,7 @@ def read_tokenizer_file(path: str | os.PathLike[str]) -> str:
       ImportError: if the library is not installed.
       ValueError: naming the file, if it is too large or not a tokenizer.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(
             f"tokenizer {path} does not exist; give the tokenizer.json of the pretrained model."
