@@ -157,7 +157,7 @@ def fit(
             report(stop, _format_losses(metrics))
             validates = plan.validates_at(stop)
             if validates:
-                validation = programs.evaluate(state.train.all_variables, "validation")
+                validation = programs.evaluate(state.eval_variables, "validation")
                 state = programs.select_best(state, validation, replicas.failed)
                 for i in running:
                     writes[i](stop, {f"validation/{k}": v for k, v in validation[i].items()})

@@ -16,6 +16,7 @@ from mmjax.balance.pullback import Pullback, differentiate_losses, gramian
 from mmjax.data.augment import AugmentExample
 from mmjax.model import Model
 from mmjax.parameters import mark_shared_parameters
+from mmjax.train.steps.averages import update_averages
 from mmjax.train.steps.forward import (
     compute_features,
     compute_predictions,
@@ -40,6 +41,7 @@ def make_train_step(
     augment: AugmentExample | None = None,
     diagnostics: bool = False,
     compute_dtype: str = "float32",
+    ema: float | None = None,
     axis_name: str | None = None,
 ) -> TrainStep:
     """Makes the pure function (state, batch) -> (state, metrics).
@@ -59,6 +61,8 @@ def make_train_step(
         `mmjax.balance.diagnostics.diagnose_gradients`. It costs one backward pass per task, unless
         the balancer takes the Jacobian anyway.
       compute_dtype: "float32" or "bfloat16".
+      ema: decay of the averages of the variables, which `init_state` started; None for none. See
+        `mmjax.train.steps.averages`.
       axis_name: name of the device axis.
 
     Returns:
@@ -166,6 +170,8 @@ def make_train_step(
         if axis_name is not None:
             variables = average_over_devices(variables, axis_name)
         new = TrainState(state.step + 1, params, variables, opt_state, balancer_state, state.key)
+        if ema is not None:
+            new = update_averages(new._replace(averages=state.averages), ema)
         return new, metrics
 
     return train_step
