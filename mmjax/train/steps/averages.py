@@ -73,7 +73,7 @@ def update_averages(state: TrainState, decay: float) -> TrainState:
 
 def has_eval_variables(state: TrainState) -> bool:
     """Checks whether the variables to evaluate differ from those that are trained."""
-    return state.averages is not None or bool(_find_states(state.opt_state, _SCHEDULE_FREE))
+    return state.averages is not None or bool(find_states(state.opt_state, _SCHEDULE_FREE))
 
 
 def compute_eval_variables(state: TrainState) -> Variables:
@@ -116,7 +116,7 @@ def compute_eval_params(opt_state: Any, params: Params) -> Params:
       >>> compute_eval_params(optimizer.init(params), params)
       {'w': Array([1.], dtype=float32)}
     """
-    for state in _find_states(opt_state, _SCHEDULE_FREE):
+    for state in find_states(opt_state, _SCHEDULE_FREE):
 
         def evaluate(y: Array, z: Any, b1: Any = state.b1) -> Array:
             # Where the optimizer is masked, as in `per_path`, there is no z.
@@ -124,6 +124,18 @@ def compute_eval_params(opt_state: Any, params: Params) -> Params:
 
         params = jax.tree.map(evaluate, params, state.z)
     return params
+
+
+def find_states(opt_state: PyTree, kind: type[Any]) -> list[Any]:
+    """Finds the states of one kind of transformation inside of an optimizer's state.
+
+    Example:
+      >>> state = optax.chain(optax.clip(1.0), optax.adam(0.1)).init({"w": jnp.ones(1)})
+      >>> len(find_states(state, optax.ScaleByAdamState))
+      1
+    """
+    leaves = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, kind))
+    return [leaf for leaf in leaves if isinstance(leaf, kind)]
 
 
 _SCHEDULE_FREE = optax.contrib.ScheduleFreeState
@@ -134,15 +146,9 @@ def _compute_unaveraged_variables(state: TrainState) -> Variables:
     return state.all_variables | {"params": params}
 
 
-def _find_states(opt_state: PyTree, kind: type[Any]) -> list[Any]:
-    """Returns the states of one kind of transformation inside of an optimizer's state."""
-    leaves = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, kind))
-    return [leaf for leaf in leaves if isinstance(leaf, kind)]
-
-
 def _has_emitted_update(opt_state: PyTree) -> Array | None:
     """Returns whether the last step ended an accumulation; None if the optimizer has none."""
-    states = _find_states(opt_state, optax.MultiStepsState)
+    states = find_states(opt_state, optax.MultiStepsState)
     return jnp.stack([state.mini_step == 0 for state in states]).any() if states else None
 
 

@@ -86,8 +86,7 @@ def make_train_step(
       ['gradient_norm', 'loss', 'loss/digit', 'parameter_norm', 'weight/digit']
     """
     tasks, names = get_task_names(model), get_loss_names(model)
-    update = optax.with_extra_args_support(optimizer).update
-    takes_value = _takes_value(update)
+    update = make_optimizer_update(optimizer)
 
     def reduce(x: Any) -> Any:
         return x if axis_name is None else sum_over_devices(x, axis_name)
@@ -152,8 +151,7 @@ def make_train_step(
             losses, pullback, state.balancer_state, key=balancer_key, labeled=counts > 0
         )
         loss = jnp.dot(weights, losses)
-        extra = {"value": loss} if takes_value else {}
-        updates, opt_state = update(gradient, state.opt_state, state.params, **extra)
+        updates, opt_state = update(gradient, state.opt_state, state.params, loss)
         params = optax.apply_updates(state.params, updates)
         if balancer.after is not None:
             new_losses = losses_of(params, old, batch, model_key)[0]
@@ -177,10 +175,26 @@ def make_train_step(
     return train_step
 
 
-def _takes_value(update: Callable[..., Any]) -> bool:
-    """Checks whether an optimizer's update can be given the loss as `value`."""
+def make_optimizer_update(optimizer: Optimizer) -> Callable[..., tuple[Params, Any]]:
+    """Makes the function (gradient, state, params, loss) -> (updates, state).
+
+    The loss is passed on as `value` to optimizers that take it.
+
+    Example:
+      >>> optimizer = optax.sgd(0.1)
+      >>> update = make_optimizer_update(optimizer)
+      >>> update(jnp.ones(1), optimizer.init(jnp.ones(1)), jnp.ones(1), jnp.ones(()))[0]
+      Array([-0.1], dtype=float32)
+    """
+    update = optax.with_extra_args_support(optimizer).update
     parameters = inspect.signature(update).parameters.values()
-    return any(p.kind == p.VAR_KEYWORD or p.name == "value" for p in parameters)
+    takes_value = any(p.kind == p.VAR_KEYWORD or p.name == "value" for p in parameters)
+
+    def update_with_loss(gradient: Any, state: Any, params: Any, loss: Array) -> tuple[Params, Any]:
+        extra = {"value": loss} if takes_value else {}
+        return update(gradient, state, params, **extra)
+
+    return update_with_loss
 
 
 def sum_over_devices(tree: Any, axis_name: str) -> Any:
