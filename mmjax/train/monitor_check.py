@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from mmjax.data.dataset import Arrays, select_modalities_and_tasks
 from mmjax.experiment import Experiment
@@ -49,6 +51,7 @@ def check_monitor(experiment: Experiment, predictions: Mapping[str, Any]) -> Non
         return
     heads = {name: model.heads[name] for name in tasks}
     batch = select_modalities_and_tasks(source.batch, tuple(model.encoders), tuple(tasks))
+    batch = jax.tree.map(jnp.asarray, batch._replace(inputs={}, lengths={}))
     drawn = {name: _draw_predictions(predictions[name], batch, name) for name in tasks}
     part = model.clone(heads=heads)
     statistics = [jax.device_get(compute_statistics(part, drawn, batch))]
@@ -61,13 +64,13 @@ def check_monitor(experiment: Experiment, predictions: Mapping[str, Any]) -> Non
         )
 
 
-def _draw_predictions(shape: jax.ShapeDtypeStruct, batch: Batch, task: str) -> np.ndarray:
+def _draw_predictions(shape: jax.ShapeDtypeStruct, batch: Batch, task: str) -> Array:
     """Draws predictions for a split; of numbers, those of other examples, which are in range."""
     target, labeled = np.asarray(batch.targets[task]), np.asarray(batch.labeled[task])
     if target.dtype.kind == "f" and target.shape[1:] == shape.shape[1:]:
         rows = np.flatnonzero(labeled)
         values = target.copy()
         values[rows] = target[np.roll(rows, 1)]
-        return values
+        return jnp.asarray(values)
     draws = np.random.default_rng(0).normal(size=(batch.size, *shape.shape[1:]))
-    return draws.astype(np.float32)
+    return jnp.asarray(draws, jnp.float32)

@@ -16,7 +16,7 @@ from jaxtyping import Bool
 from mmjax.experiment import Experiment
 from mmjax.train.steps.averages import find_states
 from mmjax.train.steps.train_step import make_optimizer_update
-from mmjax.types import Optimizer, Params
+from mmjax.types import Optimizer
 
 _LINE_SEARCH = (
     "it has a line search, which needs the loss as a function (value_fn), and a step has one batch "
@@ -41,7 +41,7 @@ _REFUSED_STATES: dict[type[Any], str] = {
 }
 
 
-def check_optimizer(optimizer: Optimizer, params: Params) -> None:
+def check_optimizer(optimizer: Optimizer, params: Any) -> None:
     """Refuses an optimizer that cannot update the parameters of a model in a training step.
 
     Args:
@@ -81,7 +81,7 @@ def _name_optimizer(problem: str) -> Iterator[None]:
         raise ValueError(f"optimizer: {problem}: {reason}") from error
 
 
-def accumulates_gradients(optimizer: Optimizer, params: Params) -> bool:
+def accumulates_gradients(optimizer: Optimizer, params: Any) -> bool:
     """Checks whether an optimizer averages the gradients of several steps by `optax.MultiSteps`.
 
     Example:

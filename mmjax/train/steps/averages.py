@@ -54,9 +54,9 @@ def update_averages(state: TrainState, decay: float) -> TrainState:
       >>> print(state.averages.variables["params"]["w"])  # (0.5 * 2 + 4) / 1.5
       [3.3333335]
     """
-    decay = jnp.asarray(decay, jnp.float32)
-    weight = decay * state.averages.weight + (1 - decay)
-    share = (1 - decay) / weight
+    rate = jnp.asarray(decay, jnp.float32)  # a number that is traced, too
+    weight = rate * state.averages.weight + (1 - rate)
+    share = (1 - rate) / weight
 
     def average(old: Array, new: Array) -> Array:
         new = _widen(new)
