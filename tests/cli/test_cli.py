@@ -251,31 +251,6 @@ def test_resume_starts_and_then_continues(calls: list[Call]) -> None:
     assert len(json.loads((Path("w") / "provenance.json").read_text())) == 2
 
 
-def test_a_stored_run_goes_on_for_more_epochs(
-    calls: list[Call], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Results of fewer epochs are kept beside; every kill of the change leaves it to be asked."""
-    start = ["run", "mine.py", "--workdir", "w", "--set", "eval_every=2"]
-    cli.script([*start, "--set", "epochs=4"])
-    for arm in ("all", "image", "audio"):
-        Path("w", arm, "result.json").write_text("{}")
-    again = [*start, "--resume", "--set"]
-    assert "stored 4, asked 2 (a run can only go on for more" in refused(capsys, *again, "epochs=2")
-    cli.script([*again, "epochs=7"])
-    assert calls[1].resuming and [e.epochs for e in calls[1].experiments.values()] == [7, 7, 7]
-    assert not Path("w/all/result.json").exists()
-    assert Path("w/image/result-after-4-epochs.json").read_text() == "{}"
-    assert "epochs" in Path("w/config.txt").read_text()
-    cli.script([*again, "epochs=7"])  # which is the stored one now
-    error = refused(capsys, *again, "epochs=9")
-    assert (
-        "validates after epoch 7, its last one; a longer run does not, since eval_every is 2"
-        in error
-    )
-    error = refused(capsys, *again, "epochs=8", "--set", "batch_size=32")
-    assert "batch_size: stored" in error
-
-
 def test_a_default_written_out_is_the_same_run(calls: list[Call]) -> None:
     cli.script(["run", "mine.py", "--workdir", "w"])
     cli.script(["run", "mine.py", "--workdir", "w", "--resume", "--set", "epochs=10"])

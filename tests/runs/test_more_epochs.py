@@ -32,7 +32,7 @@ def experiment() -> Experiment:
 
 
 @pytest.mark.slow
-def test_more_epochs_are_one_longer_run_bit_for_bit(tmp_path, monkeypatch):
+def test_more_epochs_are_one_longer_run_bit_for_bit(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(FILE)
     start = ["run", "mine.py", "--devices", "1", "--no-compilation-cache", "--workdir"]
@@ -45,6 +45,10 @@ def test_more_epochs_are_one_longer_run_bit_for_bit(tmp_path, monkeypatch):
     assert Path("longer/config.txt").read_text() == Path("whole/config.txt").read_text()
     results = [json.loads(Path(d, "all/result.json").read_text()) for d in ("longer", "whole")]
     assert results[0]["seeds"] == results[1]["seeds"]  # with the digests of all parameters
+    for setting, reason in (("epochs=2", "epochs: stored 5, asked 2"), ("epochs=6", "epoch 5")):
+        with pytest.raises(SystemExit):
+            cli.script([*start, "longer", "--resume", "--set", setting])
+        assert reason in capsys.readouterr().err
     kept = Path("longer/all/result-after-2-epochs.json")
     assert kept.read_bytes() == Path("short/all/result.json").read_bytes()
 
