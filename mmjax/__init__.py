@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mmjax.runs.trained import Trained
     from mmjax.train.loop import fit
     from mmjax.train.run_arms import run
+    from mmjax.train.steps.state import init_state
     from mmjax.train.steps.train_step import make_train_step
     from mmjax.types import Batch, Branches, Intermediates, Seen, Tokens, TrainState
 
@@ -35,6 +36,7 @@ __all__ = [
     "Trained",
     "auto_config",
     "fit",
+    "init_state",
     "load",
     "make_train_step",
     "run",
@@ -48,7 +50,7 @@ _HOMES = {
     "mmjax.model": ("Model",),
     "mmjax.runs.load": ("load",),
     "mmjax.runs.trained": ("Trained",),
-    "mmjax.train": ("fit", "make_train_step", "run"),
+    "mmjax.train": ("fit", "init_state", "make_train_step", "run"),
     "mmjax.types": ("Batch", "Branches", "Intermediates", "Seen", "Tokens", "TrainState"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from mmjax.balance import Balancer, equal
 from mmjax.data.augment import Augment
@@ -33,7 +33,8 @@ class Experiment:
       model: encoders -> fusion -> sharing -> heads; encoders get what they learn from the training
         inputs, such as the edges of a `PiecewiseLinearEncoder()` without them, and heads from the
         training labels, such as the mean and scale of a `Regression()` without them.
-      optimizer: any optax transformation; it includes schedules, clipping and accumulation.
+      optimizer: any optax transformation that works with gradients, parameters and `value`, the
+        loss; it includes schedules and clipping. `optax.MultiSteps` needs all labels.
       balancer: combines the tasks' losses and gradients into one gradient.
       epochs: passes over the training split.
       batch_size: examples per step, over all devices.
@@ -60,6 +61,8 @@ class Experiment:
         conflicts, norms and condition number. It costs one backward pass per task.
       compute_dtype: type of activations and of the copies of the parameters that they meet; the
         parameters themselves, the losses and the sums of gradients stay float32.
+      ema: decay of an exponential moving average of the parameters and batch statistics, such as
+        0.999; it is validated, selected, tested and loaded in their place. None for none.
 
     Example:
       >>> import optax
@@ -92,6 +95,7 @@ class Experiment:
     diagnostics: bool = False
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     sampler: Sampler | None = None
+    ema: float | None = None
 
     def __post_init__(self) -> None:
         positive = ["epochs", "batch_size", "eval_batch_size", "eval_every", "steps_per_dispatch"]
@@ -103,6 +107,9 @@ class Experiment:
                 raise ValueError(f"{name} is {value}; it must be at most {_MAX_INT32}.")
         if self.workers < 0:
             raise ValueError(f"workers is {self.workers}; it must be 0 or more.")
+        _check_optimizer_type(self.optimizer)
+        if self.ema is not None and not (self.ema > 0 and self.ema < 1):
+            raise ValueError(f"ema is {self.ema}; it must be between 0 and 1, such as 0.999.")
         check_rates("modality_dropout", self.modality_dropout)
         if not isinstance(self.sampler, Sampler | None):
             raise ValueError(
@@ -111,3 +118,15 @@ class Experiment:
             )
         model = apply_label_facts(apply_input_facts(self.model, self.data), self.data)
         object.__setattr__(self, "model", model)
+
+
+def _check_optimizer_type(optimizer: Any) -> None:
+    """Refuses what is not an optimizer, such as a learning rate or a function that makes one."""
+    if callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None)):
+        return
+    fix = "pass one, such as optax.adam(1e-3)"
+    if isinstance(optimizer, float | int):
+        fix = f"pass one with this learning rate, such as optax.adam({optimizer})"
+    elif callable(optimizer):
+        fix = f"call it, as in optax.{getattr(optimizer, '__name__', 'adam')}(1e-3)"
+    raise ValueError(f"optimizer is {optimizer!r}, which is not an optax optimizer; {fix}.")

@@ -86,19 +86,23 @@ def trace_model(model: Model, batch: Batch) -> Trace:
     return Trace(calls, {"params": {}, **variables})
 
 
-def check_model_fits_batch(model: Model, batch: Batch) -> None:
+def check_model_fits_batch(model: Model, batch: Batch) -> Trace:
     """Refuses a model whose parts do not fit each other or the batch, its losses included.
 
     Args:
       model: the model.
       batch: arrays, or their shapes.
 
+    Returns:
+      The calls of the parts, and the shapes of the variables.
+
     Raises:
       ValueError: naming the part, its type, its input and the fix.
     """
     _check_layer_counts(model)
     targets = replace_arrays_by_shapes(batch.targets)
-    for call in trace_model(model, batch).calls.values():
+    trace = trace_model(model, batch)
+    for call in trace.calls.values():
         part, prediction = call.part, call.output
         if part.kind != "heads":
             continue
@@ -109,6 +113,7 @@ def check_model_fits_batch(model: Model, batch: Batch) -> None:
         with _explain_errors(part, what):
             jax.eval_shape(jax.vmap(part.module.example_loss), prediction, target)
             jax.eval_shape(jax.vmap(part.module.statistics), prediction, target)
+    return trace
 
 
 def _check_layer_counts(model: Model) -> None:

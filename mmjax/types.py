@@ -105,6 +105,8 @@ class TrainState(NamedTuple):
       balancer_state: the balancer's state.
       key: random key of the run. It never changes; a step folds its number in, so that a run that
         is resumed at step k has the same random draws as an uninterrupted one.
+      averages: averages of the variables, as `mmjax.train.steps.averages` keeps them; None if
+        there are none.
     """
 
     step: Int[Array, ""]
@@ -113,6 +115,7 @@ class TrainState(NamedTuple):
     opt_state: Any
     balancer_state: Any
     key: Key[Array, ""]
+    averages: Any = None
 
     @property
     def all_variables(self) -> Variables:

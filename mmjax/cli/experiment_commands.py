@@ -21,6 +21,7 @@ from mmjax.cli.streams import protect_streams
 from mmjax.config import ConfigError, config_table, experiment_source
 from mmjax.config.experiment_source import ArmsFunction, ExperimentSource
 from mmjax.console import print_text
+from mmjax.runs import more_epochs
 from mmjax.runs import workdir as workdirs
 
 
@@ -214,9 +215,11 @@ def _write_start(
     wait_for_all_processes("the directory is checked")
     if jax.process_index():
         return wait_for_all_processes("the directory is written")
+    table = config_table.format_config_rows(configs.list_config_rows(plan.config))
     if resuming:
+        stored = workdirs.read_stored_run(directory)
+        more_epochs.store_more_epochs(directory, run.arms, run.config, table, stored.arms)
         provenance.append_record(directory, record)
     else:
-        table = config_table.format_config_rows(configs.list_config_rows(plan.config))
         workdirs.write_run(directory, run, table, plan.source.module, record)
     wait_for_all_processes("the directory is written")

@@ -56,8 +56,16 @@ def check_value_type(path: str, annotation: Any, value: Any) -> None:
     if not type_checks.accepts_value(annotation, value):
         expected = type_hints.format_type(annotation)
         raise ConfigError(
-            f"{path} is {shorten_for_message(_format_value(value))}; expected {expected}."
+            f"{path} is {shorten_for_message(_format_value(value))}; expected {expected}"
+            f"{_suggest_optimizer(expected, value)}."
         )
+
+
+def _suggest_optimizer(expected: str, value: Any) -> str:
+    """Suggests the optimizer that has a learning rate, if a number is in its place."""
+    if isinstance(value, int | float) and "GradientTransformation" in expected:
+        return f", such as optax.adam({value})"
+    return ""
 
 
 def _format_value(value: Any) -> str:

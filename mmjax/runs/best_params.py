@@ -28,7 +28,9 @@ def list_finished_seeds(directory: Path) -> tuple[int, ...]:
     return tuple(int(seed) for seed in read_result_file(path)["seeds"])
 
 
-def read_best_variables(directory: Path, seeds: Sequence[int]) -> Variables:
+def read_best_variables(
+    directory: Path, seeds: Sequence[int], *, averaged: bool = True
+) -> Variables:
     """Reads the best parameters of some seeds of a finished arm, and the variables beside them.
 
     Only they are read from the checkpoint, and checked against the digests of the result.
@@ -36,6 +38,8 @@ def read_best_variables(directory: Path, seeds: Sequence[int]) -> Variables:
     Args:
       directory: the arm's directory.
       seeds: some of those that `list_finished_seeds` lists.
+      averaged: False for the parameters of that step as they were trained, where their averages
+        were evaluated.
 
     Returns:
       {"params": parameters, and other collections, such as "batch_stats"}, for `Model.apply`: NumPy
@@ -49,20 +53,26 @@ def read_best_variables(directory: Path, seeds: Sequence[int]) -> Variables:
     with files.name_damaged_file(directory / "result.json"):
         results = {seed: result["seeds"][str(seed)] for seed in seeds}
         digests = {seed: one["best_params_sha256"] for seed, one in results.items()}
+        # A run that evaluated what it trained has stored it only once.
+        raw = not averaged and all("best_raw_sha256" in one for one in results.values())
     damaged = []
     for path in _list_checkpoints(directory / "checkpoints"):
         try:
-            stored = _load_best_variables(path)
+            stored = _load_best_variables(path, raw=raw)
             chosen = []
             for seed in seeds:
                 index = known.index(seed)
                 tree = jax.tree.map(lambda x, index=index: x[index], stored)
+                chosen.append(tree)
+                if raw:
+                    if hash_arrays(tree) != results[seed]["best_raw_sha256"]:
+                        raise ValueError(f"the raw ones of seed {seed} are not those of the result")
+                    continue
                 others = {name: part for name, part in tree.items() if name != "params"}
                 if hash_arrays(tree["params"]) != digests[seed]:
                     raise ValueError(f"the parameters of seed {seed} are not those of the result")
                 if others and hash_arrays(others) != results[seed].get("best_variables_sha256"):
                     raise ValueError(f"the statistics of seed {seed} are not those of the result")
-                chosen.append(tree)
         except Exception as error:  # Orbax raises errors of many types for damaged files
             damaged.append(f"{path.name}: {(str(error).splitlines() or [type(error).__name__])[0]}")
             continue
@@ -79,7 +89,7 @@ def _list_checkpoints(directory: Path) -> list[Path]:
     return sorted(steps, key=lambda path: -int(path.name))
 
 
-def _load_best_variables(path: Path) -> Variables:
+def _load_best_variables(path: Path, *, raw: bool) -> Variables:
     from orbax.checkpoint import v1 as ocp
 
     path = path.resolve()
@@ -89,11 +99,13 @@ def _load_best_variables(path: Path) -> Variables:
         name: jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), stored[name]
         )
-        for name in ("best_params", "best_variables")
+        for name in (("best_raw",) if raw else ("best_params", "best_variables"))
         if stored.get(name)
     }
     context = ocp.Context()
     context.pytree.loading.partial_load = True  # the optimizer's state is not needed
     with context:
         loaded = jax.device_get(ocp.load(path, shapes))
+    if raw:
+        return dict(loaded["best_raw"])
     return {"params": loaded["best_params"], **loaded.get("best_variables", {})}

@@ -28,6 +28,7 @@ def load(
     seed: int | Sequence[int] | None = None,
     *,
     experiment: Experiment | None = None,
+    averaged: bool = True,
     allow: Sequence[str] = (),
     allow_code: bool = False,
 ) -> Trained:
@@ -41,6 +42,8 @@ def load(
       seed: one seed, or several for an ensemble; None: all seeds of the arm.
       experiment: the arm's experiment, for a run that does not store it: one that was started by
         `mmjax.run` from Python, or before specs were stored.
+      averaged: with `Experiment.ema` or a schedule-free optimizer, whether to load the averaged
+        parameters, which were evaluated, or, of the same step, those that were trained.
       allow: modules beyond mmjax's that the model's configuration may use.
       allow_code: whether the run's copy of its experiment's code may be run, if the model is made
         by functions of it.
@@ -65,7 +68,7 @@ def load(
         whole = _build_instead(home, make_experiment, spec is None)
         spec, stored = _make_spec(whole), _describe_model(whole)
     model = _fill_model(stored.model, spec)
-    variables = read_best_variables(home.directory, seeds)
+    variables = read_best_variables(home.directory, seeds, averaged=averaged)
     if len(seeds) == 1:
         variables = jax.tree.map(lambda x: x[0], variables)
     return Trained(

@@ -24,6 +24,7 @@ from mmjax import files, provenance
 from mmjax.config import ConfigError, references
 from mmjax.config.absolute_paths import make_paths_absolute
 from mmjax.files.run_files import is_directory_name, read_config_file, write_config_file
+from mmjax.runs import more_epochs
 from mmjax.runs.experiment_code import store_code
 
 _MAX_LISTED = 10  # differences that an error lists
@@ -164,7 +165,7 @@ def check_directory_name(name: Any) -> None:
 
 
 def may_resume(directory: Path, asked: StoredRun, own: ModuleType | None, *, resume: bool) -> bool:
-    """Checks whether the directory holds this very run, to be continued.
+    """Checks whether the directory holds this very run, to be continued, maybe for more epochs.
 
     Raises:
       ConfigError: it holds another run, or this one and --resume is not given.
@@ -218,7 +219,9 @@ def _find_config_differences(old: str, new: str, own: ModuleType | None) -> list
     )
     return [
         f"{d.path or 'experiment'}: stored {d.first or 'nothing'}, asked {d.second or 'nothing'}"
+        + (more_epochs.explain_refusal(first, second) if d.path == "epochs" else "")
         for d in configs.find_config_differences(first, second)
+        if d.path != "epochs" or not more_epochs.has_more_epochs(first, second)
     ]
 
 

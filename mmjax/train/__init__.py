@@ -8,6 +8,7 @@ with one seed. The path of a run: `run` -> `fit` -> `Programs.train` -> the scan
 from mmjax.train.loop import fit
 from mmjax.train.run_arms import load_best, run
 from mmjax.train.steps.eval_step import make_eval_step
+from mmjax.train.steps.state import init_state
 from mmjax.train.steps.train_step import make_train_step
 
-__all__ = ["fit", "load_best", "make_eval_step", "make_train_step", "run"]
+__all__ = ["fit", "init_state", "load_best", "make_eval_step", "make_train_step", "run"]

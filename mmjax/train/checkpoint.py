@@ -151,7 +151,11 @@ class Checkpoints:
 
         written = (ocp.metadata(self.path(step)).custom_metadata or {}).get("sha256", "no digest")
         shape = jax.tree.map(_place_on_all_processes, like)
-        tree = to_local_arrays(ocp.load(self.path(step), shape), like)
+        context = ocp.Context()
+        context.pytree.loading.partial_load = True  # the digest tells whether all arrays are there
+        with context:
+            loaded = ocp.load(self.path(step), _drop_empty_fields(shape))
+        tree = to_local_arrays(_restore_empty_fields(loaded, like), like)
         actual = hash_arrays(jax.device_get(tree))
         if actual != written:
             raise ValueError(f"its digest is {actual[:12]}, but {written[:12]} was written")
@@ -164,6 +168,27 @@ class Checkpoints:
         shutil.rmtree(aside, ignore_errors=True)
         shutil.move(self.path(step), aside)
         return aside
+
+
+def _drop_empty_fields(tree: Any) -> Any:
+    """Returns named tuples as dictionaries of the fields that hold arrays.
+
+    So a state that has gained an optional field still reads the checkpoints from before.
+    """
+    if not hasattr(tree, "_fields"):
+        return tree
+    fields = zip(tree._fields, tree, strict=True)
+    return {name: _drop_empty_fields(value) for name, value in fields if jax.tree.leaves(value)}
+
+
+def _restore_empty_fields(fields: Any, like: Any) -> Any:
+    """Inverts `_drop_empty_fields`."""
+    if not hasattr(like, "_fields"):
+        return fields
+    values = []
+    for name, value in zip(like._fields, like, strict=True):
+        values.append(_restore_empty_fields(fields[name], value) if name in fields else value)
+    return type(like)(*values)
 
 
 def _make_shape(x: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:

@@ -1,6 +1,7 @@
 """The check of an experiment before anything is compiled: its parts and its data must fit."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -12,10 +13,16 @@ from mmjax.data.value_ranges import check_same_scale, measure_value_range
 from mmjax.experiment import Experiment
 from mmjax.metrics.direction import check_extra_metrics
 from mmjax.model import Model
-from mmjax.model_check import check_model_fits_batch
+from mmjax.model_check import Trace, check_model_fits_batch
 from mmjax.model_parts import make_batch_shapes
 from mmjax.train.evaluation import is_higher_better
 from mmjax.train.hardware.parallel import check_divisible_by_devices
+from mmjax.train.monitor_check import check_monitor
+from mmjax.train.optimizer_check import (
+    accumulates_gradients,
+    check_all_labeled,
+    check_optimizer,
+)
 from mmjax.train.splits import Splits
 
 
@@ -48,9 +55,24 @@ def check_experiment(experiment: Experiment, devices: int) -> None:
     check_divisible_by_devices("eval_batch_size", experiment.eval_batch_size, devices)
     is_higher_better(model, experiment.monitor)
     # Last, since tracing the model takes the longest.
-    check_model_fits_batch(
+    trace = check_model_fits_batch(
         model, make_batch_shapes(Splits(experiment, ()).example(), experiment.batch_size)
     )
+    check_monitor(experiment, _get_predictions(trace))
+    params = trace.variables["params"]
+    check_optimizer(experiment.optimizer, params)
+    train = data.splits["train"]
+    if isinstance(train, Arrays) and accumulates_gradients(experiment.optimizer, params):
+        check_all_labeled({task: train.batch.labeled[task] for task in model.heads})
+
+
+def _get_predictions(trace: Trace) -> dict[str, Any]:
+    """Returns {task: shape of the predictions} of the first call of each head."""
+    predictions: dict[str, Any] = {}
+    for call in trace.calls.values():
+        if call.part.kind == "heads":
+            predictions.setdefault(call.part.path.removeprefix("heads."), call.output)
+    return predictions
 
 
 def _check_names(data: Dataset, model: Model) -> None:

@@ -13,6 +13,7 @@ from mmjax.interrupts import StopRequest
 from mmjax.train.checkpoint import Checkpoints
 from mmjax.train.divergence import MetricTotals, NonFiniteError, ReplicaHealth
 from mmjax.train.hardware.device_memory import check_memory, translate_memory_errors
+from mmjax.train.optimizer_check import check_label_counts
 from mmjax.train.programs import Programs
 from mmjax.train.reporting import metric_writers
 from mmjax.train.reporting.class_report import ClassStatistics, select_class_statistics
@@ -155,13 +156,14 @@ def fit(
             state, metrics = state._replace(train=train), jax.device_get(metrics)
             clock.end_dispatch(stop - start)
             replicas.check_metrics(metrics, start, checkpoints)
+            check_label_counts(train.opt_state, metrics, experiment)
             running = [i for i in replicas.healthy() if not programs.has_stopped(state)[i]]
             for i in running:
                 writes[i](stop, _average_metrics(metrics, i))
             report(stop, _format_losses(metrics))
             validates = plan.validates_at(stop)
             if validates:
-                validation = programs.evaluate(state.train.all_variables, "validation")
+                validation = programs.evaluate(state.eval_variables, "validation")
                 state = programs.select_best(state, validation, replicas.failed)
                 for i in running:
                     writes[i](stop, {f"validation/{k}": v for k, v in validation[i].items()})

@@ -186,7 +186,7 @@ class Programs:
 
         def init(values: HparamValues, key: Array) -> LoopState:
             e = sweep.traced(values)
-            train = init_state(e.model, e.optimizer, e.balancer, example, key)
+            train = init_state(e.model, e.optimizer, e.balancer, example, key, ema=e.ema)
             return init_loop_state(train, worst_value)
 
         return init

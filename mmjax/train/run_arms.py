@@ -135,6 +135,7 @@ def make_arm_result(
     replicas = range(total) if replicas is None else replicas
     best = jax.device_get(fitted.state.best_params)
     others = jax.device_get(fitted.state.best_variables)
+    raw = jax.device_get(fitted.state.best_raw)
     last = jax.device_get(fitted.state.train.params)
     return {
         "monitor": experiment.monitor,
@@ -146,7 +147,8 @@ def make_arm_result(
                 "steps": fitted.state.steps_done,
                 "best_params_sha256": hash_arrays(jax.tree.map(lambda x, i=i: x[i], best)),
                 "last_params_sha256": hash_arrays(jax.tree.map(lambda x, i=i: x[i], last)),
-                **_digest_variables(jax.tree.map(lambda x, i=i: x[i], others)),
+                **_digest_variables("best_variables", jax.tree.map(lambda x, i=i: x[i], others)),
+                **_digest_variables("best_raw", jax.tree.map(lambda x, i=i: x[i], raw)),
             }
             for seed, i in zip(seeds, replicas, strict=True)
         },
@@ -162,13 +164,17 @@ def make_arm_result(
     }
 
 
-def _digest_variables(variables: Variables) -> dict[str, str]:
-    """Returns the digest of the variables beside the best parameters, if there are any."""
-    return {"best_variables_sha256": hash_arrays(variables)} if variables else {}
+def _digest_variables(name: str, variables: Variables) -> dict[str, str]:
+    """Returns the digest of variables beside the best parameters, if there are any."""
+    return {f"{name}_sha256": hash_arrays(variables)} if variables else {}
 
 
 def load_best(
-    experiment: Experiment, directory: str | Path, *, seeds: Sequence[int] = (0,)
+    experiment: Experiment,
+    directory: str | Path,
+    *,
+    seeds: Sequence[int] = (0,),
+    averaged: bool = True,
 ) -> Params:
     """Loads the best parameters of a run, with a leading axis of seeds.
 
@@ -176,15 +182,20 @@ def load_best(
       experiment: the experiment of the run.
       directory: the arm's directory.
       seeds: the run's seeds.
+      averaged: see `mmjax.load`.
 
     Raises:
       ValueError: if the directory has no checkpoint.
     """
-    return load_best_variables(experiment, directory, seeds=seeds)["params"]
+    return load_best_variables(experiment, directory, seeds=seeds, averaged=averaged)["params"]
 
 
 def load_best_variables(
-    experiment: Experiment, directory: str | Path, *, seeds: Sequence[int] = (0,)
+    experiment: Experiment,
+    directory: str | Path,
+    *,
+    seeds: Sequence[int] = (0,),
+    averaged: bool = True,
 ) -> Variables:
     """Loads a run's best parameters and the other variables of that step, for `Model.apply`.
 
@@ -192,6 +203,7 @@ def load_best_variables(
       experiment: the experiment of the run.
       directory: the arm's directory.
       seeds: the run's seeds.
+      averaged: see `mmjax.load`.
 
     Returns:
       {"params": parameters, and other collections, such as "batch_stats"}, with a leading axis of
@@ -201,7 +213,8 @@ def load_best_variables(
       ValueError: if the directory has no checkpoint.
     """
     programs = Programs(experiment, seeds, choose_devices(experiment, 1))
-    return _load_state(programs, Path(directory).expanduser()).best
+    state = _load_state(programs, Path(directory).expanduser())
+    return state.best if averaged else state.best_raw or state.best
 
 
 def evaluate_best(

@@ -89,7 +89,9 @@ def check_each_alone(root, cases, vmapped, **options):
         mine = jax.tree.map(lambda x, i=i: x[i], state)
         expected = jax.tree.map(lambda x: x[0], jax.device_get(alone.state))
         finals.append(np.concatenate([np.ravel(x) for x in jax.tree.leaves(mine.train.params)]))
-        chex.assert_trees_all_close(mine.train.params, expected.train.params, rtol=1e-4, atol=2e-5)
+        for part in ("params", "averages"):
+            trees = (getattr(x.train, part) for x in (mine, expected))
+            chex.assert_trees_all_close(*trees, rtol=1e-4, atol=2e-5)
         assert (mine.train.key == expected.train.key).all()
         assert found.test[i] == pytest.approx(alone.test[0], rel=1e-3, abs=1e-4)
         logs = [
@@ -129,6 +131,12 @@ def test_rates_of_modality_dropout_are_those_of_each_alone(tmp_path):
     finals = check_each_alone(tmp_path, [(0, f"{path}={r}") for r in (0.0, 0.2, 0.6)], (path,))
     for i in range(2):
         assert np.abs(finals[i] - finals[i + 1]).max() > 1e-3
+
+
+@pytest.mark.slow
+def test_decays_of_averages_are_those_of_each_alone(tmp_path):
+    path = "ema"
+    check_each_alone(tmp_path, [(0, f"{path}={decay}") for decay in (0.5, 0.95)], (path,))
 
 
 def test_a_bad_rate_of_modality_dropout_is_refused_at_the_door():

@@ -30,6 +30,7 @@ def make_replica_train_step(
             augment=make_example_augmentation(e.augment, e.modality_dropout),
             diagnostics=e.diagnostics,
             compute_dtype=e.compute_dtype,
+            ema=e.ema,
             axis_name=axis_name,
         )
         state, metrics = train_step(state, batch)

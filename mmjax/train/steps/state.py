@@ -10,6 +10,11 @@ from mmjax.balance import Balancer
 from mmjax.masks import expand_mask
 from mmjax.model import Model
 from mmjax.parameters import mark_shared_parameters, partition_params
+from mmjax.train.steps.averages import (
+    compute_replicas_eval_variables,
+    has_eval_variables,
+    init_averages,
+)
 from mmjax.train.steps.forward import get_loss_names
 from mmjax.types import Batch, Optimizer, Params, TrainState, Variables
 
@@ -20,13 +25,24 @@ def init_state(
     balancer: Balancer,
     batch: Batch,
     key: Key[Array, ""],
+    *,
+    ema: float | None = None,
 ) -> TrainState:
-    """Returns the state before the first step; only the shapes of `batch` are used."""
+    """Returns the state before the first step.
+
+    Args:
+      model: the model.
+      optimizer: any optax transformation.
+      balancer: combines the tasks' losses and gradients.
+      batch: a batch of any size; only its shapes are used.
+      key: of the initial parameters and of all random draws of training.
+      ema: the decay of `make_train_step`, if the variables are averaged.
+    """
     init_key, run_key = jax.random.split(key)
     variables = model.init(init_key, batch, method="call_all_parts", mutable=True)
     params = variables["params"]
     shared = partition_params(params, mark_shared_parameters(model, params))[0]
-    return TrainState(
+    state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         variables={c: variables[c] for c in sorted(set(variables) - {"params", "intermediates"})},
@@ -34,6 +50,7 @@ def init_state(
         balancer_state=balancer.init(get_loss_names(model), shared),
         key=run_key,
     )
+    return state if ema is None else state._replace(averages=init_averages(state.all_variables))
 
 
 class LoopState(NamedTuple):
@@ -41,11 +58,13 @@ class LoopState(NamedTuple):
 
     Attributes:
       train: the training state.
-      best_params: the parameters that were best on the validation split.
+      best_params: the parameters that were best on the validation split, as they were evaluated.
       best_variables: the model's other variables at that step; {} if it has none.
       best_value: their monitored metric.
       best_step: their step.
       waited: number of validations since then.
+      best_raw: all variables of that step as they were trained, if others were evaluated, such as
+        averages; {} if they are the same.
     """
 
     train: TrainState
@@ -54,6 +73,7 @@ class LoopState(NamedTuple):
     best_value: Float[Array, " s"]
     best_step: Int[Array, " s"]
     waited: Int[Array, " s"]
+    best_raw: Variables
 
     @property
     def steps_done(self) -> int:
@@ -65,12 +85,20 @@ class LoopState(NamedTuple):
         """The best parameters and the other variables at that step, as `Model.apply` takes them."""
         return {"params": self.best_params, **self.best_variables}
 
+    @property
+    def eval_variables(self) -> Variables:
+        """The variables to evaluate at the present step, as `Model.apply` takes them."""
+        if has_eval_variables(self.train):
+            return compute_replicas_eval_variables(self.train)
+        return self.train.all_variables
+
 
 def init_loop_state(train: TrainState, worst_value: float) -> LoopState:
     """Returns the loop state of one replica before its first step."""
     worst = jnp.array(worst_value)
     zero = jnp.zeros((), jnp.int32)
-    return LoopState(train, train.params, train.variables, worst, zero, zero)
+    raw = train.all_variables if has_eval_variables(train) else {}
+    return LoopState(train, train.params, train.variables, worst, zero, zero, raw)
 
 
 @jax.jit
@@ -80,10 +108,13 @@ def update_best_params(state: LoopState, value: Array, better: Array) -> LoopSta
     def choose(new: Array, old: Array) -> Array:
         return jnp.where(expand_mask(better, new.ndim), new, old)
 
+    evaluated = dict(state.eval_variables)
+    raw = state.train.all_variables if state.best_raw else {}
     return state._replace(
-        best_params=jax.tree.map(choose, state.train.params, state.best_params),
-        best_variables=jax.tree.map(choose, state.train.variables, state.best_variables),
+        best_params=jax.tree.map(choose, evaluated.pop("params"), state.best_params),
+        best_variables=jax.tree.map(choose, evaluated, state.best_variables),
         best_value=choose(value, state.best_value),
         best_step=choose(state.train.step, state.best_step),
         waited=jnp.where(better, 0, state.waited + 1),
+        best_raw=jax.tree.map(choose, raw, state.best_raw),
     )

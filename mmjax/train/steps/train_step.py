@@ -16,6 +16,7 @@ from mmjax.balance.pullback import Pullback, differentiate_losses, gramian
 from mmjax.data.augment import AugmentExample
 from mmjax.model import Model
 from mmjax.parameters import mark_shared_parameters
+from mmjax.train.steps.averages import update_averages
 from mmjax.train.steps.forward import (
     compute_features,
     compute_predictions,
@@ -42,6 +43,7 @@ def make_train_step(
     augment: AugmentExample | None = None,
     diagnostics: bool = False,
     compute_dtype: str = "float32",
+    ema: float | None = None,
     axis_name: str | None = None,
 ) -> TrainStep:
     """Makes the pure function (state, batch) -> (state, metrics).
@@ -62,6 +64,8 @@ def make_train_step(
         `mmjax.balance.diagnostics.diagnose_gradients`. It costs one backward pass per task, unless
         the balancer takes the Jacobian anyway.
       compute_dtype: "float32" or "bfloat16".
+      ema: decay of the averages of the variables, which `init_state` started; None for none. See
+        `mmjax.train.steps.averages`.
       axis_name: name of the device axis.
 
     Returns:
@@ -85,8 +89,7 @@ def make_train_step(
       ['gradient_norm', 'loss', 'loss/digit', 'parameter_norm', 'weight/digit']
     """
     tasks, names = get_task_names(model), get_loss_names(model)
-    update = optax.with_extra_args_support(optimizer).update
-    takes_value = _takes_value(update)
+    update = make_optimizer_update(optimizer)
 
     def reduce(x: Any) -> Any:
         return x if axis_name is None else sum_over_devices(x, axis_name)
@@ -156,8 +159,7 @@ def make_train_step(
             losses, pullback, state.balancer_state, key=balancer_key, labeled=counts > 0
         )
         loss = jnp.dot(weights, losses)
-        extra = {"value": loss} if takes_value else {}
-        updates, opt_state = update(gradient, state.opt_state, state.params, **extra)
+        updates, opt_state = update(gradient, state.opt_state, state.params, loss)
         params = optax.apply_updates(state.params, updates)
         if balancer.after is not None:
             new_losses = losses_of(params, old, batch, model_key)[0]
@@ -174,15 +176,33 @@ def make_train_step(
         if axis_name is not None:
             variables = average_over_devices(variables, axis_name)
         new = TrainState(state.step + 1, params, variables, opt_state, balancer_state, state.key)
+        if ema is not None:
+            new = update_averages(new._replace(averages=state.averages), ema)
         return new, metrics
 
     return train_step
 
 
-def _takes_value(update: Callable[..., Any]) -> bool:
-    """Checks whether an optimizer's update can be given the loss as `value`."""
+def make_optimizer_update(optimizer: Optimizer) -> Callable[..., tuple[Params, Any]]:
+    """Makes the function (gradient, state, params, loss) -> (updates, state).
+
+    The loss is passed on as `value` to optimizers that take it.
+
+    Example:
+      >>> optimizer = optax.sgd(0.1)
+      >>> update = make_optimizer_update(optimizer)
+      >>> update(jnp.ones(1), optimizer.init(jnp.ones(1)), jnp.ones(1), jnp.ones(()))[0]
+      Array([-0.1], dtype=float32)
+    """
+    update = optax.with_extra_args_support(optimizer).update
     parameters = inspect.signature(update).parameters.values()
-    return any(p.kind == p.VAR_KEYWORD or p.name == "value" for p in parameters)
+    takes_value = any(p.kind == p.VAR_KEYWORD or p.name == "value" for p in parameters)
+
+    def update_with_loss(gradient: Any, state: Any, params: Any, loss: Array) -> tuple[Params, Any]:
+        extra = {"value": loss} if takes_value else {}
+        return update(gradient, state, params, **extra)
+
+    return update_with_loss
 
 
 def sum_over_devices(tree: Any, axis_name: str) -> Any:

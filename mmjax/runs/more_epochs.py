@@ -1,0 +1,89 @@
+"""More epochs for a run that is stored, finished or not: the same bits as of one longer run.
+
+Nothing in a configuration depends on its number of epochs, except for the validation after the last
+one. What a user derives from it, such as the steps of a decay, is a setting of its own: if it
+changes too, the run is another one.
+"""
+
+import ast
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import fiddle as fdl
+
+from mmjax import files
+from mmjax.experiment import Experiment
+from mmjax.files.run_files import write_config_file
+from mmjax.runs.stored_settings import parse_settings
+
+_DEFAULT_EPOCHS = Experiment.epochs
+
+
+def has_more_epochs(stored: fdl.Buildable, asked: fdl.Buildable) -> bool:
+    """Checks whether an experiment is a stored one that goes on for more epochs.
+
+    Example:
+      >>> stored = fdl.Config(Experiment, epochs=4, eval_every=2)
+      >>> has_more_epochs(stored, fdl.Config(Experiment, epochs=9, eval_every=2))
+      True
+    """
+    return _has_other_epochs(stored, asked) and not explain_refusal(stored, asked)
+
+
+def explain_refusal(stored: fdl.Buildable, asked: fdl.Buildable) -> str:
+    """Explains why a stored run cannot go on for other epochs; "" if it can."""
+    if not _has_other_epochs(stored, asked):
+        return ""
+    if asked.epochs < stored.epochs:
+        return " (a run can only go on for more epochs)"
+    if stored.epochs % stored.eval_every:
+        return (
+            f" (the stored run validates after epoch {stored.epochs}, its last one; a longer run "
+            f"does not, since eval_every is {stored.eval_every})"
+        )
+    return ""
+
+
+def store_more_epochs(
+    directory: Path,
+    arms: Mapping[str, str],
+    config: str,
+    table: str,
+    stored_arms: Mapping[str, str],
+) -> None:
+    """Stores the configurations of a run that goes on for more epochs.
+
+    The results of the arms that do are kept under other names, such as
+    "result-after-10-epochs.json": without them the arms are not finished.
+
+    Args:
+      directory: the run's directory.
+      arms: {arm: its new configuration, as JSON text}.
+      config: the whole configuration.
+      table: the same as a table.
+      stored_arms: {arm: its stored configuration}.
+    """
+    longer = {}
+    for arm, text in arms.items():
+        epochs = _read_epochs(stored_arms[arm])
+        if epochs != _read_epochs(text):
+            longer[arm] = epochs
+    # In this order a kill leaves a run that is asked to go on once more.
+    for arm, epochs in longer.items():
+        for pattern in ("result.json", "predictions-seed*.parquet"):
+            for path in sorted((directory / arm).glob(pattern)):
+                path.replace(path.with_stem(f"{path.stem}-after-{epochs}-epochs"))
+        write_config_file(directory / arm / "config.json", arms[arm])
+    if longer:
+        files.write_text(directory / "config.txt", table + "\n")
+        write_config_file(directory / "config.json", config)
+
+
+def _has_other_epochs(stored: fdl.Buildable, asked: fdl.Buildable) -> bool:
+    are_experiments = all(fdl.get_callable(x) is Experiment for x in (stored, asked))
+    return are_experiments and stored.epochs != asked.epochs
+
+
+def _read_epochs(text: str) -> Any:
+    return ast.literal_eval(parse_settings(text).get("epochs", repr(_DEFAULT_EPOCHS)))

@@ -1,0 +1,132 @@
+"""The check that an optimizer works with what a training step gives it, before compilation.
+
+A step gives the gradients, the state, the parameters, and the weighted loss as `value`.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Bool
+
+from mmjax.experiment import Experiment
+from mmjax.train.steps.averages import find_states
+from mmjax.train.steps.train_step import make_optimizer_update
+from mmjax.types import Optimizer
+
+_LINE_SEARCH = (
+    "it has a line search, which needs the loss as a function (value_fn), and a step has one batch "
+    "and several tasks. Use another optimizer, or L-BFGS without line search: "
+    "optax.lbfgs(1e-2, linesearch=None)."
+)
+_REFUSED_STATES: dict[type[Any], str] = {
+    optax.ScaleByZoomLinesearchState: _LINE_SEARCH,
+    optax.ScaleByBacktrackingLinesearchState: _LINE_SEARCH,
+    optax.LookaheadState: (
+        "optax.lookahead keeps two trees of parameters (LookaheadParams), and a step has one. Use "
+        "its fast optimizer with averaged parameters: Experiment(ema=0.99)."
+    ),
+    optax.contrib.HutchinsonState: (
+        "optax.contrib.sophia needs the loss as a function (obj_fn) for second derivatives. Use "
+        "another optimizer, such as optax.adamw or optax.contrib.muon."
+    ),
+    optax.contrib.DifferentiallyPrivateAggregateState: (
+        "differentially private optimizers, such as optax.contrib.dpsgd, need the gradient of each "
+        "example, and a step has that of the batch. Use another optimizer."
+    ),
+}
+
+
+def check_optimizer(optimizer: Optimizer, params: Any) -> None:
+    """Refuses an optimizer that cannot update the parameters of a model in a training step.
+
+    Args:
+      optimizer: the optimizer.
+      params: the parameters, or their shapes.
+
+    Raises:
+      ValueError: naming what the optimizer needs, and what to use instead.
+
+    Example:
+      >>> check_optimizer(optax.lbfgs(1e-2, linesearch=None), {"w": jnp.ones(2)})
+    """
+    update = make_optimizer_update(optimizer)
+    with _name_optimizer("it cannot be initialized with the model's parameters"):
+        state = jax.eval_shape(optimizer.init, params)
+    for kind, reason in _REFUSED_STATES.items():
+        if find_states(state, kind):
+            raise ValueError(f"optimizer: {reason}")
+    with _name_optimizer("it cannot update by gradients, state, parameters and value alone"):
+        updates, _ = jax.eval_shape(update, params, state, params, jnp.zeros(()))
+        updated = jax.eval_shape(optax.apply_updates, params, updates)
+    before, after = (jax.tree.map(lambda x: (x.shape, x.dtype), x) for x in (params, updated))
+    if before != after:
+        raise ValueError("optimizer: its updates change the structure or shapes of the parameters.")
+
+
+@contextlib.contextmanager
+def _name_optimizer(problem: str) -> Iterator[None]:
+    """Turns the errors of an optimizer's functions into one that says what failed."""
+    try:
+        yield
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"optimizer: {problem}: {reason}") from error
+
+
+def accumulates_gradients(optimizer: Optimizer, params: Any) -> bool:
+    """Checks whether an optimizer averages the gradients of several steps by `optax.MultiSteps`.
+
+    Example:
+      >>> accumulates_gradients(optax.MultiSteps(optax.sgd(0.1), 4), {"w": jnp.ones(2)})
+      True
+    """
+    return bool(find_states(jax.eval_shape(optimizer.init, params), optax.MultiStepsState))
+
+
+def check_all_labeled(labeled: Mapping[str, Bool[np.ndarray, " n"]]) -> None:
+    """Refuses training examples without a label, for an optimizer that accumulates gradients.
+
+    `optax.MultiSteps` averages micro-batches that are means over labeled examples already: if their
+    numbers of labels differ, the average is not the mean over the examples of all of them.
+
+    Args:
+      labeled: {task: whether each example has a label}.
+
+    Raises:
+      ValueError: naming the task and the way that is right.
+
+    Example:
+      >>> check_all_labeled({"digit": np.ones(4, bool)})
+    """
+    for task, mask in labeled.items():
+        if missing := int(np.sum(~np.asarray(mask))):
+            raise ValueError(
+                f"optimizer: optax.MultiSteps gives each of its batches the same weight, but "
+                f"{missing} of {len(mask)} training examples have no label of task {task!r}, so "
+                "that batches have different numbers of labels. Remove MultiSteps, and multiply "
+                "batch_size by its number of steps."
+            )
+
+
+def check_label_counts(
+    opt_state: Any, metrics: Mapping[str, tuple[Any, Any]], experiment: Experiment
+) -> None:
+    """Refuses steps whose batches lacked labels, for data that are read while training.
+
+    Args:
+      opt_state: the optimizer's state.
+      metrics: those of the steps; see `mmjax.train.steps.train_step.make_train_step`.
+      experiment: the experiment.
+
+    Raises:
+      ValueError: see `check_all_labeled`.
+    """
+    if find_states(opt_state, optax.MultiStepsState):
+        for task in experiment.model.heads:
+            for count in np.ravel(metrics[f"loss/{task}"][1]):
+                check_all_labeled({task: np.arange(experiment.batch_size) < count})
