@@ -11,6 +11,7 @@ from mmjax.data.modality_dropout import check_rates
 from mmjax.encoders.input_facts import apply_input_facts
 from mmjax.heads.label_facts import apply_label_facts
 from mmjax.model import Model
+from mmjax.pretrained import Weights
 from mmjax.types import Optimizer
 
 _MAX_INT32 = 2**31 - 1  # steps are counted in 32 bits
@@ -34,6 +35,9 @@ class Experiment:
         training labels, such as the mean and scale of a `Regression()` without them.
       optimizer: any optax transformation; it includes schedules, clipping and accumulation.
       balancer: combines the tasks' losses and gradients into one gradient.
+      init: {path of a part of the parameters: `mmjax.pretrained.weights` of a file}, such as
+        `{"encoders_text": weights("minilm", bert_names())}`; "" is the whole model. They take the
+        place of random parameters, for every seed, and of stored batch statistics.
       epochs: passes over the training split.
       batch_size: examples per step, over all devices.
       eval_batch_size: examples per step of evaluation, over all devices.
@@ -75,6 +79,7 @@ class Experiment:
     model: Model
     optimizer: Optimizer
     balancer: Balancer = dataclasses.field(default_factory=equal)
+    init: Mapping[str, Weights] = dataclasses.field(default_factory=dict)
     epochs: int = 10
     batch_size: int = 64
     eval_batch_size: int = 256

@@ -16,6 +16,7 @@ from mmjax.model_parts import make_batch_shapes
 from mmjax.train.evaluation import is_higher_better
 from mmjax.train.hardware.parallel import check_divisible_by_devices
 from mmjax.train.splits import Splits
+from mmjax.train.steps.initial_variables import check_initial_weights, trace_variables
 
 
 def check_experiment(experiment: Experiment, devices: int) -> None:
@@ -46,9 +47,10 @@ def check_experiment(experiment: Experiment, devices: int) -> None:
     check_divisible_by_devices("eval_batch_size", experiment.eval_batch_size, devices)
     is_higher_better(model, experiment.monitor)
     # Last, since tracing the model takes the longest.
-    check_model_fits_batch(
-        model, make_batch_shapes(Splits(experiment, ()).example(), experiment.batch_size)
-    )
+    batch = make_batch_shapes(Splits(experiment, ()).example(), experiment.batch_size)
+    check_model_fits_batch(model, batch)
+    if experiment.init:
+        check_initial_weights(experiment.init, trace_variables(model, batch))
 
 
 def _check_names(data: Dataset, model: Model) -> None:

@@ -42,6 +42,7 @@ from mmjax.train.hardware.parallel import (
     map_over_replicas,
 )
 from mmjax.train.splits import Splits
+from mmjax.train.steps.initial_variables import load_initial_weights, trace_variables
 from mmjax.train.steps.replica_steps import make_replica_eval_step, make_replica_train_step
 from mmjax.train.steps.state import LoopState, init_loop_state, init_state, update_best_params
 from mmjax.train.traced_hparams import HparamValues, Sweep, check_traceable, make_constant_sweep
@@ -106,29 +107,41 @@ class Programs:
     @functools.cached_property
     def init_program(self) -> jax.stages.Traced:
         """The program that makes the state before the first step, traced."""
+        return self._trace_init(self.given)
+
+    def _trace_init(self, given: Variables) -> jax.stages.Traced:
         init = map_over_replicas(
-            self.make_init(self.sweep), len(self.seeds), (0, 0), self.devices[0].platform
+            self.make_init(self.sweep), len(self.seeds), (0, 0, None), self.devices[0].platform
         )
         # It runs once: optimizing its many random draws would take longer than all other programs.
         return jax.jit(init, compiler_options=keep_known_options(RUN_ONCE_OPTIONS)).trace(
-            *self.init_args()
+            *self.init_args(given)
         )
 
-    def init_args(self) -> tuple[HparamValues, Array]:
-        """Returns the arguments of `init_program`: hyperparameters and key of every replica."""
-        return self.sweep.arrays(), jnp.stack([jax.random.key(seed) for seed in self.seeds])
+    def init_args(self, given: Variables) -> tuple[HparamValues, Array, Variables]:
+        """Returns the arguments of `init_program`: hyperparameters, keys and given variables."""
+        keys = jnp.stack([jax.random.key(seed) for seed in self.seeds])
+        return self.sweep.arrays(), keys, given
+
+    @functools.cached_property
+    def given(self) -> Variables:
+        """The variables that `Experiment.init` reads from files, the same for every replica."""
+        e = self.experiment
+        shapes = trace_variables(e.model, self.example) if e.init else {}
+        return load_initial_weights(e.init, shapes)
 
     @functools.cached_property
     def abstract_state(self) -> LoopState:
-        """Types, shapes and placement of a state."""
+        """Types, shapes and placement of a state; no weight file is read for them."""
+        traced = self._trace_init({}) if self.experiment.init else self.init_program
         return jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.placement),
-            self.init_program.out_info,
+            traced.out_info,
         )
 
     def init(self) -> LoopState:
         """Returns the state before the first step, on all devices."""
-        return self.place(self.init_program.lower().compile()(*self.init_args()))
+        return self.place(self.init_program.lower().compile()(*self.init_args(self.given)))
 
     def compile_and_init(self, data: Batch, indices: Any) -> LoopState:
         """Returns the state before the first step; meanwhile the training program compiles.
@@ -139,7 +152,7 @@ class Programs:
         """
         init = start_in_thread(self.init_program.lower().compile)
         self.compile(data, indices)
-        return self.place(init.result()(*self.init_args()))
+        return self.place(init.result()(*self.init_args(self.given)))
 
     def train(
         self, state: TrainState, data: Batch, indices: Any
@@ -178,15 +191,15 @@ class Programs:
         # Donated arguments and outputs are the same memory.
         return total - getattr(analysis, "alias_size_in_bytes", 0)
 
-    def make_init(self, sweep: Sweep) -> Callable[[HparamValues, Array], LoopState]:
-        """Makes the function (hyperparameters, key) -> one replica's first state."""
+    def make_init(self, sweep: Sweep) -> Callable[[HparamValues, Array, Variables], LoopState]:
+        """Makes the function (hyperparameters, key, given variables) -> a replica's first state."""
         example = jax.device_put(self.example)
         # `init` must not hold `self`, which holds its program: the cycle would outlive `fit`.
         worst_value = -math.inf if self.maximize else math.inf
 
-        def init(values: HparamValues, key: Array) -> LoopState:
+        def init(values: HparamValues, key: Array, given: Variables) -> LoopState:
             e = sweep.traced(values)
-            train = init_state(e.model, e.optimizer, e.balancer, example, key)
+            train = init_state(e.model, e.optimizer, e.balancer, example, key, given=given)
             return init_loop_state(train, worst_value)
 
         return init
@@ -194,7 +207,7 @@ class Programs:
     def trace_step(self, sweep: Sweep) -> tuple[Any, Any, Batch]:
         """Traces a replica's training step; returns it with the shapes of its arguments."""
         values = {path: jnp.zeros(()) for path in sweep.values}
-        state = jax.eval_shape(self.make_init(sweep), values, jax.random.key(0)).train
+        state = jax.eval_shape(self.make_init(sweep), values, jax.random.key(0), {}).train
         step = make_replica_train_step(sweep, axis_name=None)
         arguments = (values, state), make_batch_shapes(self.example, self.experiment.batch_size)
         jax.eval_shape(step, *arguments)

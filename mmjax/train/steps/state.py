@@ -9,8 +9,9 @@ from jaxtyping import Array, Float, Int, Key
 from mmjax.balance import Balancer
 from mmjax.masks import expand_mask
 from mmjax.model import Model
-from mmjax.parameters import mark_shared_parameters, partition_params
+from mmjax.parameters import mark_shared_parameters, overlay_tree, partition_params
 from mmjax.train.steps.forward import get_loss_names
+from mmjax.train.steps.initial_variables import init_variables
 from mmjax.types import Batch, Optimizer, Params, TrainState, Variables
 
 
@@ -20,16 +21,27 @@ def init_state(
     balancer: Balancer,
     batch: Batch,
     key: Key[Array, ""],
+    *,
+    given: Variables | None = None,
 ) -> TrainState:
-    """Returns the state before the first step; only the shapes of `batch` are used."""
+    """Returns the state before the first step.
+
+    Args:
+      model: the model.
+      optimizer: any optax transformation.
+      balancer: combines the tasks' gradients.
+      batch: examples, of which only the shapes are used.
+      key: random key of the run.
+      given: variables that are not drawn, such as pretrained ones, by collection.
+    """
     init_key, run_key = jax.random.split(key)
-    variables = model.init(init_key, batch, method="call_all_parts", mutable=True)
+    variables = overlay_tree(init_variables(model, batch, init_key), given or {})
     params = variables["params"]
     shared = partition_params(params, mark_shared_parameters(model, params))[0]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        variables={c: variables[c] for c in sorted(set(variables) - {"params", "intermediates"})},
+        variables={name: tree for name, tree in variables.items() if name != "params"},
         opt_state=optimizer.init(params),
         balancer_state=balancer.init(get_loss_names(model), shared),
         key=run_key,
