@@ -47,4 +47,6 @@ def _replace_modules(config: fdl.Buildable, part: str, modules: dict) -> fdl.Bui
     new.model = model
     if isinstance(init := getattr(config, "init", None), dict):
         new.init = {path: x for path, x in init.items() if path.split("/")[0] not in removed}
+    if patterns := getattr(config, "trainable", None):
+        new.trainable = tuple(x for x in patterns if x.split("/")[0] not in removed)
     return new

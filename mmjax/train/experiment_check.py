@@ -9,6 +9,7 @@ from mmjax.data.normalize import make_validity_mask
 from mmjax.data.validate import validate_split
 from mmjax.data.value_ranges import check_same_scale, measure_value_range
 from mmjax.experiment import Experiment
+from mmjax.freezing import check_trainable
 from mmjax.metrics.direction import check_extra_metrics
 from mmjax.model import Model
 from mmjax.model_check import check_model_fits_batch
@@ -49,8 +50,11 @@ def check_experiment(experiment: Experiment, devices: int) -> None:
     # Last, since tracing the model takes the longest.
     batch = make_batch_shapes(Splits(experiment, ()).example(), experiment.batch_size)
     check_model_fits_batch(model, batch)
-    if experiment.init:
-        check_initial_weights(experiment.init, trace_variables(model, batch))
+    if experiment.init or experiment.has_frozen:
+        shapes = trace_variables(model, batch)
+        check_initial_weights(experiment.init, shapes)
+        if experiment.trainable is not None:
+            check_trainable(experiment.trainable, shapes["params"])
 
 
 def _check_names(data: Dataset, model: Model) -> None:
