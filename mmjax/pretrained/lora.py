@@ -132,8 +132,8 @@ def merge_lora(params: Params) -> Params:
     return unflatten_dict(merged)
 
 
-def drop_lora_factors(params: Params) -> Params:
-    """Returns parameters without low-rank updates, with the kernels as they were."""
+def drop_lora_factors(params: Any) -> Any:
+    """Returns parameters, or their shapes, without low-rank updates; the kernels are as before."""
     flat = flatten_dict(params)
     return unflatten_dict({k: leaf for k, leaf in flat.items() if not is_lora_factor(k)})
 

@@ -116,7 +116,8 @@ def list_run_arrays(path: Path, seed: int | None = None) -> StoredArrays:
         arrays = {k: loaded[places[k]][replica] for k in wanted if k in places}
         if frozen:
             constant = [k for k in wanted if k in frozen_leaves]
-            arrays |= _load_orbax(frozen, frozen_metadata, constant)
+            loaded = _load_orbax(frozen, frozen_metadata, constant)
+            arrays |= {k: loaded[k] for k in constant}
         return flatten_keys(merge_lora(unflatten_dict(arrays)))
 
     return list_tree_arrays({k: x for k, x in every.items() if not is_lora_factor(k)}, load)

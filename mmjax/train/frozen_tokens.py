@@ -156,8 +156,8 @@ def _encode(
     }
 
     def call(x: Any, length: Any, *, train: bool) -> Tokens:
-        tokens: Tokens = encoder.apply(cast_params(own, dtype), x, length, train=train)
-        return tokens
+        tokens: Any = encoder.apply(cast_params(own, dtype), x, length, train=train)
+        return Tokens(*tokens)
 
     x, present = cast_floats(batch.inputs[name], dtype), batch.present[name]
     with (
