@@ -33,7 +33,7 @@ class LoRA:
       alpha: strength; None is `rank`, so that the update is A B.
 
     Example:
-      >>> LoRA(rank=8, alpha=16).scale
+      >>> LoRA(rank=8, alpha=16.0).scale
       2.0
     """
 
