@@ -174,7 +174,7 @@ def test_a_run_resumes_evaluates_loads_teaches_and_starts_another(toy, tmp_path)
 
     params = dict(one_seed)
     teacher = Teacher(experiment.model, params.pop("params"), experiment.data.modalities, params)
-    student = toy.model(auxiliary={"soft": Distillation(teacher)})
+    student = toy.model(auxiliary={"soft": Distillation(teacher, features=False, tasks=("kind",))})
     fit(toy.experiment(epochs=1, model=student), tmp_path / "student", devices=one)
 
     (tmp_path / "all" / "frozen").rename(tmp_path / "moved")
@@ -189,8 +189,6 @@ def test_patterns_are_checked_and_the_summary_counts(toy):
         check_experiment(toy.experiment(trainable=("heads_*", "encoder_vector/*")), 1)
     with pytest.raises(ValueError, match="trainable is empty"):
         check_experiment(toy.experiment(trainable=()), 1)
-    with pytest.raises(ValueError, match="give a tuple"):
-        toy.experiment(trainable="heads_*")
     summary = summarize_experiment(toy.experiment(trainable=TRAINABLE))
     trained = 3 * 20 + 5 * 20 + 20 + 13 * 8 + 8 + 8 * 4 + 4 + 8 + 1
     assert summary.rows[-1].parameters == trained
