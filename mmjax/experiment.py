@@ -12,6 +12,7 @@ from mmjax.data.samplers import Sampler
 from mmjax.encoders.input_facts import apply_input_facts
 from mmjax.heads.label_facts import apply_label_facts
 from mmjax.model import Model
+from mmjax.pretrained import LoRA, Weights
 from mmjax.types import Optimizer
 
 _MAX_INT32 = 2**31 - 1  # steps are counted in 32 bits
@@ -36,6 +37,15 @@ class Experiment:
       optimizer: any optax transformation that works with gradients, parameters and `value`, the
         loss; it includes schedules and clipping. `optax.MultiSteps` needs all labels.
       balancer: combines the tasks' losses and gradients into one gradient.
+      init: {path of a part of the parameters: `mmjax.pretrained.weights` of a file}, such as
+        `{"encoders_text": weights("minilm", bert_names())}`; "" is the whole model. They take the
+        place of random parameters, for every seed, and of stored batch statistics.
+      trainable: patterns of the paths of the parameters that train, such as ("fusion/*",
+        "heads_*"), as of `fnmatch`; None is all. What is frozen has neither a gradient nor a state
+        of the optimizer, and all seeds share one copy of it.
+      lora: {pattern of the paths of kernels: `mmjax.pretrained.LoRA`}, such as
+        `{"encoders_text/*/kernel": LoRA(rank=8)}`. These kernels are frozen, and the factors of
+        their updates train, whatever `trainable` says.
       epochs: passes over the training split.
       batch_size: examples per step, over all devices.
       eval_batch_size: examples per step of evaluation, over all devices.
@@ -53,6 +63,9 @@ class Experiment:
         for all or {modality: rate}; the last one is never dropped.
       sampler: gives the batches shares of classes or of tasks; see `mmjax.data.samplers`. None:
         every epoch visits the examples in a random order.
+      cache_frozen: whether to compute the tokens of encoders that are entirely frozen once per
+        split, instead of in every step. The results are the same; the tokens must fit in memory,
+        and those encoders must have no augmentation and no dropout.
       stream: whether to load batches during training instead of keeping whole splits on the
         device. The batches are the same.
       workers: with `stream`, number of processes that load data, for data that must be decoded; 0
@@ -81,6 +94,9 @@ class Experiment:
     model: Model
     optimizer: Optimizer
     balancer: Balancer = dataclasses.field(default_factory=equal)
+    init: Mapping[str, Weights] = dataclasses.field(default_factory=dict)
+    trainable: tuple[str, ...] | None = None
+    lora: Mapping[str, LoRA] = dataclasses.field(default_factory=dict)
     epochs: int = 10
     batch_size: int = 64
     eval_batch_size: int = 256
@@ -90,6 +106,7 @@ class Experiment:
     steps_per_dispatch: int = 64
     augment: Mapping[str, Augment] = dataclasses.field(default_factory=dict)
     modality_dropout: float | Mapping[str, float] = 0.0
+    cache_frozen: bool = False
     stream: bool = False
     workers: int = 0
     diagnostics: bool = False
@@ -105,6 +122,8 @@ class Experiment:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
             if value > _MAX_INT32:
                 raise ValueError(f"{name} is {value}; it must be at most {_MAX_INT32}.")
+        if isinstance(self.trainable, str):
+            raise ValueError(f"trainable is {self.trainable!r}; give a tuple of patterns.")
         if self.workers < 0:
             raise ValueError(f"workers is {self.workers}; it must be 0 or more.")
         _check_optimizer_type(self.optimizer)
@@ -118,6 +137,11 @@ class Experiment:
             )
         model = apply_label_facts(apply_input_facts(self.model, self.data), self.data)
         object.__setattr__(self, "model", model)
+
+    @property
+    def has_frozen(self) -> bool:
+        """Whether some parameters do not train."""
+        return self.trainable is not None or bool(self.lora)
 
 
 def _check_optimizer_type(optimizer: Any) -> None:

@@ -26,8 +26,9 @@ from mmjax.model_parts import (
     replace_arrays_by_shapes,
     wrap_model_parts,
 )
+from mmjax.pretrained.lora import drop_lora_factors
 from mmjax.train.splits import Splits
-from mmjax.train.steps.state import init_state
+from mmjax.train.steps.state import init_frozen_variables, init_state
 from mmjax.train.steps.train_step import make_train_step
 from mmjax.types import Batch, Variables
 
@@ -78,7 +79,8 @@ def summarize_experiment(experiment: Experiment) -> Summary:
     """
     e = experiment
     batch = make_batch_shapes(Splits(e, ()).example(), e.batch_size)
-    start = functools.partial(init_state, e.model, e.optimizer, e.balancer)
+    parts: Any = {"trainable": e.trainable, "lora": e.lora}
+    start = functools.partial(init_state, e.model, e.optimizer, e.balancer, **parts)
     step = make_train_step(
         e.model,
         e.optimizer,
@@ -92,10 +94,16 @@ def summarize_experiment(experiment: Experiment) -> Summary:
         rows, notes = summarize_model(e.model, batch)
         # Only shapes: neither parameters nor optimizer state are allocated.
         state = jax.eval_shape(start, batch, make_key_shape())
-        operations = count_flops(step, state, batch)
-    training = _make_total_row(
-        "training step", _count_parameters(state.params), operations / e.batch_size
-    )
+        frozen = None
+        if e.has_frozen:
+            freeze = functools.partial(init_frozen_variables, e.model, **parts)
+            frozen = jax.eval_shape(freeze, batch)
+        operations = count_flops(step, state, batch, frozen)
+    trained = _count_parameters(state.params)
+    training = _make_total_row("training step", trained, operations / e.batch_size)
+    if frozen is not None:
+        count = _count_parameters(drop_lora_factors(frozen.get("params", {})))
+        notes += (f"{trained:,} parameters train, and {count:,} are frozen.",)
     notes += (
         "FLOPs of the training step include forward and backward passes, balancer and optimizer, "
         f"divided by its {e.batch_size} examples.",

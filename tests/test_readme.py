@@ -169,3 +169,14 @@ def test_the_page_on_predicting_runs(tmp_path, monkeypatch):
     page = runpy.run_path(str(path))
     assert page["predictions"]["kind"].names == ["cat", "dog"]
     assert page["predictions"].keys == {"id": [7, 8]}
+
+
+@pytest.mark.slow
+def test_the_page_on_freezing_runs(tmp_path):
+    from mmjax.train.experiment_check import check_experiment
+
+    path = tmp_path / "freezing.py"
+    path.write_text("\n\n".join(find_blocks(ROOT / "docs" / "freezing.md", "python")))
+    page = runpy.run_path(str(path))
+    check_experiment(page["experiment"], 1)
+    assert page["lora"].popitem()[1].scale == 2

@@ -40,8 +40,18 @@ def _make_arm_per_module(config: fdl.Buildable, part: str, unit: str) -> dict[st
 
 
 def _replace_modules(config: fdl.Buildable, part: str, modules: dict) -> fdl.Buildable:
-    """Copies a configuration with other modules; the rest is shared, so data are built once."""
+    """Copies a configuration with other modules; the rest is shared, so data are built once.
+
+    Weights and patterns that name a module which is left out are left out, too.
+    """
     new, model = copy.copy(config), copy.copy(config.model)
+    removed = {f"{part}_{name}" for name in set(getattr(model, part)) - set(modules)}
     setattr(model, part, modules)
     new.model = model
+    for field in ("init", "lora"):
+        if paths := config.__arguments__.get(field):
+            kept = {path: x for path, x in paths.items() if path.split("/")[0] not in removed}
+            setattr(new, field, kept)
+    if patterns := config.__arguments__.get("trainable"):
+        new.trainable = tuple(x for x in patterns if x.split("/")[0] not in removed)
     return new

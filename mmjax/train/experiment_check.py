@@ -11,11 +11,13 @@ from mmjax.data.normalize import make_validity_mask
 from mmjax.data.validate import validate_split
 from mmjax.data.value_ranges import check_same_scale, measure_value_range
 from mmjax.experiment import Experiment
+from mmjax.freezing import check_lora, check_trainable, trace_trained_params
 from mmjax.metrics.direction import check_extra_metrics
 from mmjax.model import Model
 from mmjax.model_check import Trace, check_model_fits_batch
 from mmjax.model_parts import make_batch_shapes
 from mmjax.train.evaluation import is_higher_better
+from mmjax.train.frozen_tokens import check_cache_frozen
 from mmjax.train.hardware.parallel import check_divisible_by_devices
 from mmjax.train.monitor_check import check_monitor
 from mmjax.train.optimizer_check import (
@@ -24,6 +26,7 @@ from mmjax.train.optimizer_check import (
     check_optimizer,
 )
 from mmjax.train.splits import Splits
+from mmjax.train.steps.initial_variables import check_initial_weights, trace_variables
 
 
 def check_experiment(experiment: Experiment, devices: int) -> None:
@@ -55,11 +58,19 @@ def check_experiment(experiment: Experiment, devices: int) -> None:
     check_divisible_by_devices("eval_batch_size", experiment.eval_batch_size, devices)
     is_higher_better(model, experiment.monitor)
     # Last, since tracing the model takes the longest.
-    trace = check_model_fits_batch(
-        model, make_batch_shapes(Splits(experiment, ()).example(), experiment.batch_size)
-    )
+    batch = make_batch_shapes(Splits(experiment, ()).example(), experiment.batch_size)
+    trace = check_model_fits_batch(model, batch)
     check_monitor(experiment, _get_predictions(trace))
     params = trace.variables["params"]
+    if experiment.init or experiment.has_frozen:
+        shapes = trace_variables(model, batch)
+        check_initial_weights(experiment.init, shapes)
+        if experiment.trainable is not None:
+            check_trainable(experiment.trainable, params)
+        check_lora(experiment.lora, params)
+        params = trace_trained_params(shapes, experiment.trainable, experiment.lora)
+    if experiment.cache_frozen:
+        check_cache_frozen(experiment, trace_variables(model, batch), batch)
     check_optimizer(experiment.optimizer, params)
     train = data.splits["train"]
     if isinstance(train, Arrays) and accumulates_gradients(experiment.optimizer, params):

@@ -9,8 +9,9 @@ from pathlib import Path
 import jax
 
 from mmjax.experiment import Experiment
+from mmjax.freezing import complete_replicas
 from mmjax.interrupts import StopRequest
-from mmjax.train.checkpoint import Checkpoints
+from mmjax.train.checkpoint import Checkpoints, load_frozen, save_frozen
 from mmjax.train.divergence import MetricTotals, NonFiniteError, ReplicaHealth
 from mmjax.train.hardware.device_memory import check_memory, translate_memory_errors
 from mmjax.train.optimizer_check import check_label_counts
@@ -22,6 +23,7 @@ from mmjax.train.schedule import Schedule
 from mmjax.train.steps.state import LoopState
 from mmjax.train.timing import CheckpointTimer, TrainingClock
 from mmjax.train.traced_hparams import Sweep
+from mmjax.types import Variables
 
 TEN_MINUTES = datetime.timedelta(minutes=10)
 
@@ -32,6 +34,7 @@ class FitResult:
 
     Attributes:
       state: the final loop state.
+      frozen: the variables that did not train; None if all did.
       validation: {metric: value} of each replica's best parameters on the validation split.
       test: the same on the test split; empty if `fit` did not test.
       test_classes: what `write_class_reports` needs of each replica's statistics of the test split.
@@ -48,6 +51,7 @@ class FitResult:
     """
 
     state: LoopState
+    frozen: Variables | None
     validation: list[dict[str, float]]
     test: list[dict[str, float]]
     test_classes: list[ClassStatistics]
@@ -58,6 +62,11 @@ class FitResult:
     step_seconds: float
     peak_bytes: int
     flops: int
+
+    @property
+    def best(self) -> Variables:
+        """The best variables of every replica, with frozen ones, as `Model.apply` takes them."""
+        return complete_replicas(self.state.best, self.frozen, len(self.validation))
 
 
 def fit(
@@ -120,6 +129,7 @@ def fit(
     replicas, peak = ReplicaHealth(programs, homes or [directory] * len(programs.seeds)), 0
     checkpoints = Checkpoints(directory / "checkpoints")
     state: LoopState | None = checkpoints.restore(programs.abstract_state)
+    _restore_or_save_frozen(programs, directory)
     if state:
         replicas.check_state(state, checkpoints)
     done = state.steps_done if state else 0
@@ -182,6 +192,7 @@ def fit(
         tested = programs.collect_statistics(state.best, "test") if test else []
         return FitResult(
             state=state,
+            frozen=programs.frozen,
             validation=programs.evaluate(state.best, "validation"),
             test=programs.summarize(state.best, tested) if test else [],
             test_classes=[select_class_statistics(statistics) for statistics in tested],
@@ -193,6 +204,18 @@ def fit(
             peak_bytes=peak // programs.concurrent_replicas,
             flops=programs.flops(),
         )
+
+
+def _restore_or_save_frozen(programs: Programs, directory: Path) -> None:
+    """Gives the programs what the run stored of frozen variables, or stores it."""
+    if (like := programs.abstract_frozen) is None:
+        return
+    stored = load_frozen(directory, like)
+    if stored is not None:
+        programs.frozen = stored
+    else:
+        assert programs.frozen is not None
+        save_frozen(directory, programs.frozen)
 
 
 def _open_writers(

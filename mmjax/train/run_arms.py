@@ -13,7 +13,8 @@ from mmjax import files
 from mmjax.data.spec import write_spec
 from mmjax.experiment import Experiment
 from mmjax.files.run_files import read_result_file
-from mmjax.train.checkpoint import Checkpoints, hash_arrays
+from mmjax.freezing import complete_replicas, complete_variables
+from mmjax.train.checkpoint import Checkpoints, hash_arrays, load_frozen
 from mmjax.train.hardware.devices import choose_devices
 from mmjax.train.loop import TEN_MINUTES, FitResult, fit
 from mmjax.train.programs import Programs
@@ -152,7 +153,12 @@ def make_arm_result(
             }
             for seed, i in zip(seeds, replicas, strict=True)
         },
-        "parameters": run_report.count_parameters(jax.tree.map(lambda x: x[0], best)),
+        **_digest_variables("frozen", fitted.frozen or {}),
+        "parameters": run_report.count_parameters(
+            complete_variables({"params": jax.tree.map(lambda x: x[0], best)}, fitted.frozen)[
+                "params"
+            ]
+        ),
         "cost": {
             "seconds": fitted.seconds * len(replicas) / total,
             "first_dispatch_seconds": fitted.first_dispatch_seconds,
@@ -165,7 +171,7 @@ def make_arm_result(
 
 
 def _digest_variables(name: str, variables: Variables) -> dict[str, str]:
-    """Returns the digest of variables beside the best parameters, if there are any."""
+    """Returns the digest of variables, if there are any."""
     return {f"{name}_sha256": hash_arrays(variables)} if variables else {}
 
 
@@ -214,7 +220,8 @@ def load_best_variables(
     """
     programs = Programs(experiment, seeds, choose_devices(experiment, 1))
     state = _load_state(programs, Path(directory).expanduser())
-    return state.best if averaged else state.best_raw or state.best
+    variables = state.best if averaged else state.best_raw or state.best
+    return complete_replicas(variables, programs.frozen, len(seeds))
 
 
 def evaluate_best(
@@ -242,11 +249,20 @@ def evaluate_best(
 
 
 def _load_state(programs: Programs, directory: Path) -> LoopState:
-    """Reads the newest undamaged state of a run, and changes nothing in its directory."""
+    """Reads the newest undamaged state of a run, and changes nothing in its directory.
+
+    The programs get the run's frozen variables.
+    """
     state = None
     if (directory / "checkpoints").is_dir():
         checkpoints = Checkpoints(directory / "checkpoints")
         state = checkpoints.restore(programs.abstract_state, set_aside=False)
     if state is None:
         raise ValueError(f"{directory} has no checkpoint; train first, or name another run.")
+    if (like := programs.abstract_frozen) is not None:
+        programs.frozen = load_frozen(directory, like)
+        if programs.frozen is None:
+            raise ValueError(
+                f"{directory} lacks its frozen parameters; restore {directory}/frozen."
+            )
     return state

@@ -5,6 +5,7 @@ from typing import Any
 import fiddle as fdl
 import pytest
 
+import mmjax
 from mmjax import encoders, fusion, heads
 from mmjax.config import (
     ConfigError,
@@ -44,6 +45,24 @@ def test_the_function_still_makes_the_objects() -> None:
     made = experiment()
     assert isinstance(made, Experiment) and list(made.model.encoders) == ["a", "b"]
     assert build_config(experiment.as_buildable()).model == made.model
+
+
+def test_arms_have_the_weights_and_patterns_of_their_parts() -> None:
+    parts = {"image": fdl.Config(encoders.MLPEncoder), "sound": fdl.Config(encoders.MLPEncoder)}
+    config = fdl.Config(
+        mmjax.Experiment,
+        model=fdl.Config(Model, encoders=parts),
+        init={"encoders_image": "a.npz", "encoders_sound/dense": "b.npz"},
+        lora={"encoders_image/*": 1},
+        trainable=("encoders_image/*", "heads_*"),
+    )
+    arms = single_modality(config)
+    assert arms["sound"].init == {"encoders_sound/dense": "b.npz"}
+    assert arms["sound"].lora == {} and arms["sound"].trainable == ("heads_*",)
+    assert arms["image"].trainable == config.trainable and arms["image"].lora == config.lora
+    assert arms["all"].init == config.init
+    plain = fdl.Config(mmjax.Experiment, model=config.model)
+    assert "init" not in single_modality(plain)["sound"].__arguments__
 
 
 def test_each_arm_differs_in_its_encoders_alone() -> None:

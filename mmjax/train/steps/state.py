@@ -1,5 +1,7 @@
 """The states of training: what a step carries, and what the loop carries besides."""
 
+import types
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -7,16 +9,21 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from mmjax.balance import Balancer
+from mmjax.freezing import split_variables
 from mmjax.masks import expand_mask
 from mmjax.model import Model
-from mmjax.parameters import mark_shared_parameters, partition_params
+from mmjax.parameters import mark_shared_parameters, overlay_tree, partition_params
+from mmjax.pretrained.lora import LoRA, add_lora
 from mmjax.train.steps.averages import (
     compute_replicas_eval_variables,
     has_eval_variables,
     init_averages,
 )
 from mmjax.train.steps.forward import get_loss_names
+from mmjax.train.steps.initial_variables import init_variables
 from mmjax.types import Batch, Optimizer, Params, TrainState, Variables
+
+_NO_UPDATES: Mapping[str, LoRA] = types.MappingProxyType({})
 
 
 def init_state(
@@ -27,30 +34,68 @@ def init_state(
     key: Key[Array, ""],
     *,
     ema: float | None = None,
+    given: Variables | None = None,
+    trainable: Sequence[str] | None = None,
+    lora: Mapping[str, LoRA] = _NO_UPDATES,
 ) -> TrainState:
     """Returns the state before the first step.
 
     Args:
       model: the model.
       optimizer: any optax transformation.
-      balancer: combines the tasks' losses and gradients.
-      batch: a batch of any size; only its shapes are used.
-      key: of the initial parameters and of all random draws of training.
+      balancer: combines the tasks' gradients.
+      batch: examples, of which only the shapes are used.
+      key: random key of the run.
+      given: variables that are not drawn, such as pretrained ones, by collection.
+      trainable: patterns of the paths of parameters that train, and that the state has; None is
+        all. `init_frozen_variables` returns the others.
+      lora: {pattern of the paths of kernels: low-rank update}.
       ema: the decay of `make_train_step`, if the variables are averaged.
     """
     init_key, run_key = jax.random.split(key)
-    variables = model.init(init_key, batch, method="call_all_parts", mutable=True)
+    variables = _init_and_overlay(model, batch, init_key, given, lora)
+    if trainable is not None or lora:
+        variables, _ = split_variables(variables, trainable)
     params = variables["params"]
     shared = partition_params(params, mark_shared_parameters(model, params))[0]
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        variables={c: variables[c] for c in sorted(set(variables) - {"params", "intermediates"})},
+        variables={name: tree for name, tree in variables.items() if name != "params"},
         opt_state=optimizer.init(params),
         balancer_state=balancer.init(get_loss_names(model), shared),
         key=run_key,
     )
     return state if ema is None else state._replace(averages=init_averages(state.all_variables))
+
+
+def _init_and_overlay(
+    model: Model,
+    batch: Batch,
+    key: Key[Array, ""],
+    given: Variables | None,
+    lora: Mapping[str, LoRA],
+) -> Variables:
+    """Returns given variables, random ones for the others, and random low-rank updates."""
+    variables: Variables = overlay_tree(init_variables(model, batch, key), given or {})
+    return variables | {"params": add_lora(variables["params"], lora, key)} if lora else variables
+
+
+def init_frozen_variables(
+    model: Model,
+    batch: Batch,
+    *,
+    given: Variables | None = None,
+    trainable: Sequence[str] | None = None,
+    lora: Mapping[str, LoRA] = _NO_UPDATES,
+) -> Variables:
+    """Returns the variables that do not train, by collection.
+
+    All seeds have the same: what is not given is drawn as for seed 0. See `init_state`.
+    """
+    init_key, _ = jax.random.split(jax.random.key(0))
+    variables = _init_and_overlay(model, batch, init_key, given, lora)
+    return split_variables(variables, trainable)[1]
 
 
 class LoopState(NamedTuple):
