@@ -9,15 +9,17 @@ from mmjax.data.kinds import (
     INPUT_KINDS,
     TARGET_KINDS,
     Input,
+    Label,
     Target,
     Text,
+    Value,
     get_columns,
     list_columns,
 )
 from mmjax.data.limits import MAX_BYTES, MAX_CELL
 from mmjax.data.load.assemble import build_dataset, check_sizes, check_standardize_names
 from mmjax.data.load.split_rows import Split, assign_rows
-from mmjax.data.load.table_files import Table, read_table
+from mmjax.data.load.table_files import Table, is_number, read_table
 from mmjax.data.load.table_rows import Reader, TableRows
 
 _MAX_ODD_CELLS = 0.1  # share of cells of another kind that are taken for errors
@@ -185,7 +187,29 @@ def _check_no_odd_cells(modality: str, column: str, train: _Part) -> None:
 
 def _infer_target_kind(column: str, train: _Part) -> Target:
     cells = _list_filled_cells(column, train)
-    return next(kind(column) for kind in TARGET_KINDS if kind.matches_cells(cells))
+    kind = next(kind for kind in TARGET_KINDS if kind.matches_cells(cells))
+    if kind is Label:
+        _check_no_odd_target(column, train)
+    return kind(column)
+
+
+def _check_no_odd_target(column: str, train: _Part) -> None:
+    """Refuses to take numbers for the names of classes because of a few other cells.
+
+    Raises:
+      ValueError: naming the first cell that is not a number.
+    """
+    table, rows = train
+    cells = table.columns[column]
+    filled = [row for row in rows if cells[row] is not None]
+    odd = [row for row in filled if not is_number(cells[row])]
+    numbers = [cells[row] for row in filled if is_number(cells[row])]
+    if odd and len(odd) <= _MAX_ODD_CELLS * len(filled) and Value.matches_cells(numbers):
+        raise ValueError(
+            f"{table.place(odd[0])}, column {column!r}: {cells[odd[0]]!r} is not a number, as "
+            f"{len(numbers)} of {len(filled)} cells are. Leave it empty if it is missing, correct "
+            f"it, or name the kind of the target, such as Value({column!r}) or Label({column!r})."
+        )
 
 
 def _make_reader(spec: Input, train: _Part) -> Reader:

@@ -16,6 +16,7 @@ from mmjax.data.load.list_targets import (
     infer_list_task,
     make_list_encoder,
 )
+from mmjax.escapes import escape_control_characters
 
 PlaceFormatter = Callable[[int], str]
 _WHOLE_NUMBER = re.compile(r"(-?[0-9]+)\.0+")  # as tables write whole numbers beside empty cells
@@ -129,7 +130,7 @@ def format_class_name(value: Any) -> str:
     """
     if isinstance(value, bytes):
         try:
-            return value.decode()
+            value = value.decode()
         except UnicodeDecodeError:
             raise ValueError(f"{value!r}, which is not UTF-8; give names as text.") from None
     if not isinstance(value, _CLASS_TYPES):
@@ -200,7 +201,12 @@ def _make_class_encoder(task: Task) -> Callable[[Any], int]:
             return int(value)
         if number is None:
             names = ", ".join(task.classes[:20]) + (", ..." if len(index) > 20 else "")
-            raise LabelError(f"{value!r}, which is none of its {len(index)} classes: {names}.")
+            names = escape_control_characters(names)
+            raise LabelError(
+                f"{value!r}, which is none of its {len(index)} classes: {names}. Correct it, name "
+                "all classes in the target, such as Label(column, classes=...), or stratify the "
+                "splits by it."
+            )
         return number
 
     return encode_class

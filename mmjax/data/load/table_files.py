@@ -301,13 +301,15 @@ def parse_number(cell: Any) -> float:
       1000.0
     """
     try:
+        if isinstance(cell, str) and "_" in cell:  # which `float` takes
+            raise ValueError
         value = float(cell)
     except (TypeError, ValueError):
         raise ValueError(
             f"{cell!r} is not a number; leave the cell empty if it is missing."
         ) from None
     if not math.isfinite(value):
-        raise ValueError(f"{cell!r} is not a finite number.")
+        raise ValueError(f"{cell!r} is not a finite number; leave the cell empty if it is missing.")
     return value
 
 
