@@ -8,7 +8,8 @@ eight devices give those of one.
 
 import contextlib
 import contextvars
-from collections.abc import Callable, Iterator, Sequence
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -39,6 +40,9 @@ class _Scope(NamedTuple):
 
 
 _scope: contextvars.ContextVar[_Scope | None] = contextvars.ContextVar("scope", default=None)
+_frozen: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar(
+    "frozen", default=types.MappingProxyType({})
+)
 
 
 @contextlib.contextmanager
@@ -102,6 +106,28 @@ def restrict_batch_statistics(rows: Rows) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def freeze_batch_statistics(frozen: Mapping[str, Any]) -> Iterator[None]:
+    """Lets batch norms use their running averages in training too, and leave them as they are.
+
+    Args:
+      frozen: the running averages that are frozen, a part of the collection "batch_stats".
+    """
+    token = _frozen.set(frozen)
+    try:
+        yield
+    finally:
+        _frozen.reset(token)
+
+
+def _is_frozen(norm: nn.BatchNorm) -> bool:
+    """Returns whether the running averages of a batch norm are frozen."""
+    tree: Any = _frozen.get()
+    for name in norm.path:
+        tree = tree.get(name, {})
+    return bool(tree)
+
+
+@contextlib.contextmanager
 def _set_scope(scope: _Scope | None) -> Iterator[None]:
     token = _scope.set(scope)
     try:
@@ -131,7 +157,7 @@ def _normalize(
             "not depend on the others of its batch; leave the argument out, and the model supplies "
             "it."
         )
-    if requested or not scope.train:
+    if requested or not scope.train or _is_frozen(norm):
         return _call_with_averages(norm, call, x)
     axis = (norm.axis,) if isinstance(norm.axis, int) else tuple(norm.axis)
     features = {a % x.ndim for a in axis}

@@ -11,6 +11,7 @@ from mmjax.data.modality_dropout import check_rates
 from mmjax.encoders.input_facts import apply_input_facts
 from mmjax.heads.label_facts import apply_label_facts
 from mmjax.model import Model
+from mmjax.pretrained import Weights
 from mmjax.types import Optimizer
 
 _MAX_INT32 = 2**31 - 1  # steps are counted in 32 bits
@@ -34,6 +35,12 @@ class Experiment:
         training labels, such as the mean and scale of a `Regression()` without them.
       optimizer: any optax transformation; it includes schedules, clipping and accumulation.
       balancer: combines the tasks' losses and gradients into one gradient.
+      init: {path of a part of the parameters: `mmjax.pretrained.weights` of a file}, such as
+        `{"encoders_text": weights("minilm", bert_names())}`; "" is the whole model. They take the
+        place of random parameters, for every seed, and of stored batch statistics.
+      trainable: patterns of the paths of the parameters that train, such as ("fusion/*",
+        "heads_*"), as of `fnmatch`; None is all. What is frozen has neither a gradient nor a state
+        of the optimizer, and all seeds share one copy of it.
       epochs: passes over the training split.
       batch_size: examples per step, over all devices.
       eval_batch_size: examples per step of evaluation, over all devices.
@@ -75,6 +82,8 @@ class Experiment:
     model: Model
     optimizer: Optimizer
     balancer: Balancer = dataclasses.field(default_factory=equal)
+    init: Mapping[str, Weights] = dataclasses.field(default_factory=dict)
+    trainable: tuple[str, ...] | None = None
     epochs: int = 10
     batch_size: int = 64
     eval_batch_size: int = 256
@@ -97,8 +106,15 @@ class Experiment:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
             if value > _MAX_INT32:
                 raise ValueError(f"{name} is {value}; it must be at most {_MAX_INT32}.")
+        if isinstance(self.trainable, str):
+            raise ValueError(f"trainable is {self.trainable!r}; give a tuple of patterns.")
         if self.workers < 0:
             raise ValueError(f"workers is {self.workers}; it must be 0 or more.")
         check_rates("modality_dropout", self.modality_dropout)
         model = apply_label_facts(apply_input_facts(self.model, self.data), self.data)
         object.__setattr__(self, "model", model)
+
+    @property
+    def has_frozen(self) -> bool:
+        """Whether some parameters do not train."""
+        return self.trainable is not None

@@ -1,7 +1,7 @@
 """Parts of a tree of parameters: those that tasks share, those whose paths match a pattern."""
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -69,6 +69,23 @@ def _is_task_specific(path: tuple[Any, ...]) -> bool:
     if part.startswith(("sharing", "branch_sharing_")):
         return any(name.startswith("own_") for name in names)
     return bool(part.startswith(("heads_", "branch_heads_", "own_", "auxiliary_")))
+
+
+def overlay_tree(tree: Any, other: Any) -> Any:
+    """Returns nested dictionaries with the leaves of both; where both have one, that of `other`.
+
+    Example:
+      >>> overlay_tree({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}, "b": {"z": 4}})
+      {'a': {'x': 1, 'y': 3}, 'b': {'z': 4}}
+    """
+    if not isinstance(tree, Mapping) or not isinstance(other, Mapping):
+        return other
+    return {
+        key: overlay_tree(tree[key], other[key])
+        if key in tree and key in other
+        else {**tree, **other}[key]
+        for key in sorted({*tree, *other})
+    }
 
 
 def format_path(path: tuple[Any, ...]) -> str:

@@ -25,6 +25,7 @@ def make_record(
     *,
     code: Mapping[str, str] | None = None,
     data: Mapping[str, str] | None = None,
+    weights: Mapping[str, str] | None = None,
     devices_used: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Makes a record of this process, ready for JSON.
@@ -34,6 +35,7 @@ def make_record(
       source: the experiment's file; the git repository around it is the one recorded.
       code: `digest_code` of the experiment.
       data: `digest_data` of its data.
+      weights: `digest_weights` of the files that its parameters come from.
       devices_used: {arm: number of devices that train it}.
     """
     return {
@@ -45,6 +47,7 @@ def make_record(
         "devices": describe_devices() | {"used": dict(devices_used or {})},
         "code": dict(code or {}),
         "data": dict(data or {}),
+        "weights": dict(weights or {}),
     }
 
 
@@ -84,10 +87,27 @@ def digest_data(data: Mapping[str, Any]) -> dict[str, str]:
     return digests
 
 
+def digest_weights(inits: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Computes {"ARM/PART": SHA-256} of weight files; those that are gone are left out.
+
+    Args:
+      inits: {arm: `Experiment.init`}.
+    """
+    digests: dict[str, str] = {}
+    known: dict[str, str] = {}  # arms often share a large file
+    for arm, init in inits.items():
+        for part, weights in init.items():
+            path = str(weights.path)
+            if Path(path).exists():
+                known[path] = known.get(path) or weights.compute_digest()
+                digests[f"{arm}/{part}"] = known[path]
+    return digests
+
+
 def check_unchanged(
     directory: Path, new: Mapping[str, Any], module: ModuleType | None, *, allow: bool
 ) -> None:
-    """Compares code, data and devices with those that the run or study last used.
+    """Compares code, data, weights and devices with those that the run or study last used.
 
     Damaged or older provenance, which has no digests, has nothing to compare with.
 
@@ -95,10 +115,10 @@ def check_unchanged(
       directory: of the run or study.
       new: `make_record` of this start.
       module: of the experiment's file.
-      allow: whether changes of code and data cause a warning instead of an error.
+      allow: whether changes of code, data and weights cause a warning instead of an error.
 
     Raises:
-      ConfigError: code or data changed, and `allow` is False.
+      ConfigError: code, data or weights changed, and `allow` is False.
     """
     try:
         past = read_records(directory)
@@ -113,6 +133,11 @@ def check_unchanged(
             f"the data of {split!r}"
             for split, digest in known.get("data", {}).items()
             if new["data"].get(split, digest) != digest
+        ]
+        lines += [
+            f"the weights of {part!r}"
+            for part, digest in known.get("weights", {}).items()
+            if new["weights"].get(part, digest) != digest
         ]
     changed_devices = [
         f"{arm} on {count} instead of {used[arm]}"

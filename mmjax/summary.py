@@ -27,7 +27,7 @@ from mmjax.model_parts import (
     wrap_model_parts,
 )
 from mmjax.train.splits import Splits
-from mmjax.train.steps.state import init_state
+from mmjax.train.steps.state import init_frozen_variables, init_state
 from mmjax.train.steps.train_step import make_train_step
 from mmjax.types import Batch, Variables
 
@@ -78,7 +78,7 @@ def summarize_experiment(experiment: Experiment) -> Summary:
     """
     e = experiment
     batch = make_batch_shapes(Splits(e, ()).example(), e.batch_size)
-    start = functools.partial(init_state, e.model, e.optimizer, e.balancer)
+    start = functools.partial(init_state, e.model, e.optimizer, e.balancer, trainable=e.trainable)
     step = make_train_step(
         e.model,
         e.optimizer,
@@ -91,10 +91,16 @@ def summarize_experiment(experiment: Experiment) -> Summary:
         warnings.simplefilter("always")
         rows, notes = summarize_model(e.model, batch)
         state = jax.eval_shape(start, batch, make_key_shape())
-        operations = count_flops(step, state, batch)
-    training = _make_total_row(
-        "training step", _count_parameters(state.params), operations / e.batch_size
-    )
+        frozen = None
+        if e.has_frozen:
+            freeze = functools.partial(init_frozen_variables, given=None, trainable=e.trainable)
+            frozen = jax.eval_shape(functools.partial(freeze, e.model), batch)
+        operations = count_flops(step, state, batch, frozen)
+    trained = _count_parameters(state.params)
+    training = _make_total_row("training step", trained, operations / e.batch_size)
+    if frozen is not None:
+        count = _count_parameters(frozen.get("params", {}))
+        notes += (f"{trained:,} parameters train, and {count:,} are frozen.",)
     notes += (
         "FLOPs of the training step include forward and backward passes, balancer and optimizer, "
         f"divided by its {e.batch_size} examples.",

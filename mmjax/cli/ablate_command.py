@@ -63,12 +63,14 @@ def ablate_study(arguments: argparse.Namespace) -> None:
     directory = arguments.workdir or workdirs.choose_new_directory(plan.name)
     directories.check_study_directory(plan, directory, resume=arguments.resume)
     devices = arguments.devices and jax.devices()[: arguments.devices]
-    device_counts, data = plans.check_plan(plan, devices)
+    device_counts, data, weights = plans.check_plan(plan, devices)
     if arguments.dry_run:
         return cost_estimate.print_cost_estimate(plan, devices, arguments.lanes)
     command = shlex.join(["mmjax", *sys.argv[1:]])
     code = provenance.digest_code(module)
-    record = provenance.make_record(command, file, code=code, data=data, devices_used=device_counts)
+    record = provenance.make_record(
+        command, file, code=code, data=data, weights=weights, devices_used=device_counts
+    )
     directory.mkdir(parents=True, exist_ok=True)
     with workdirs.lock_run_directory(directory):
         provenance.check_unchanged(directory, record, module, allow=arguments.allow_changes)

@@ -42,6 +42,11 @@ def _make_arm_per_module(config: fdl.Buildable, part: str, unit: str) -> dict[st
 def _replace_modules(config: fdl.Buildable, part: str, modules: dict) -> fdl.Buildable:
     """Copies a configuration with other modules; the rest is shared, so data are built once."""
     new, model = copy.copy(config), copy.copy(config.model)
+    removed = {f"{part}_{name}" for name in set(getattr(model, part)) - set(modules)}
     setattr(model, part, modules)
     new.model = model
+    if isinstance(init := getattr(config, "init", None), dict):
+        new.init = {path: x for path, x in init.items() if path.split("/")[0] not in removed}
+    if patterns := getattr(config, "trainable", None):
+        new.trainable = tuple(x for x in patterns if x.split("/")[0] not in removed)
     return new

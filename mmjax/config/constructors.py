@@ -38,6 +38,8 @@ CONSTRUCTOR_NAMES = {
     "mmjax.experiment": "Experiment",
     "mmjax.model": "Model",
     "mmjax.optim": "per_path scale_by_depth unfreeze_at",
+    "mmjax.pretrained": "Rename weights",
+    "mmjax.pretrained.renaming": "recurrent_names",
     "mmjax.losses": """cross_entropy binary_cross_entropy cumulative_link coral squared_error
         absolute_error huber""",
     "mmjax.metrics": """auroc average_precision balanced_accuracy brier_score calibration_error

@@ -21,6 +21,7 @@ from mmjax.old_names import find_current_name
 _BLOCKS = (
     "encoders",
     "pretrained.backbones",
+    "pretrained",
     "fusion",
     "sharing",
     "heads",

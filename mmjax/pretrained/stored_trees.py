@@ -103,11 +103,25 @@ def list_run_arrays(path: Path, seed: int | None = None) -> StoredArrays:
         # The first axis is that of seeds.
         places[short], leaves[short] = keys, jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)
 
-    def load(chosen: Sequence[Keys]) -> dict[Keys, Any]:
-        loaded = _load_orbax(checkpoint, metadata, [places[short] for short in chosen])
-        return {short: loaded[places[short]][replica] for short in chosen}
+    frozen = _find_frozen(path)
+    frozen_metadata = _read_orbax_metadata(frozen) if frozen else {}
+    frozen_leaves = flatten_keys(frozen_metadata)
 
-    return list_tree_arrays(leaves, load)
+    def load(chosen: Sequence[Keys]) -> dict[Keys, Any]:
+        loaded = _load_orbax(checkpoint, metadata, [places[k] for k in chosen if k in places])
+        arrays = {k: loaded[places[k]][replica] for k in chosen if k in places}
+        if frozen:
+            constant = [k for k in chosen if k in frozen_leaves]
+            arrays |= _load_orbax(frozen, frozen_metadata, constant)
+        return arrays
+
+    return list_tree_arrays(leaves | frozen_leaves, load)
+
+
+def _find_frozen(path: Path) -> Path | None:
+    """Finds the frozen variables of an arm, which are stored once."""
+    frozen = path / "frozen" / "0"
+    return frozen if frozen.is_dir() else None
 
 
 def find_newest_checkpoint(path: Path) -> Path:

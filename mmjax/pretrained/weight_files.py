@@ -99,8 +99,8 @@ def list_weight_files(path: Path) -> list[Path]:
         return [path / _SAFETENSORS]
     if (path / _INDEX).is_file():
         return [path / _INDEX, *sorted(set(_read_index(path / _INDEX).values()))]
-    root = find_newest_checkpoint(path) if _is_run(path) else path
-    return sorted(p for p in root.rglob("*") if p.is_file())
+    roots = [find_newest_checkpoint(path), path / "frozen"] if _is_run(path) else [path]
+    return sorted(p for root in roots for p in root.rglob("*") if p.is_file())
 
 
 def compute_weights_digest(path: Path) -> str:

@@ -16,12 +16,13 @@ import numpy as np
 
 from mmjax.parameters import format_path
 from mmjax.pretrained.renaming import Rename, check_rules
+from mmjax.pretrained.stored_trees import StoredArrays
 from mmjax.pretrained.weight_files import (
     check_weight_path,
     compute_weights_digest,
     list_stored_arrays,
 )
-from mmjax.pretrained.weight_plan import fit_array, plan_sources
+from mmjax.pretrained.weight_plan import Source, fit_array, plan_sources
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +72,30 @@ class Weights:
           ValueError: naming the file and everything that does not fit.
           FileNotFoundError: if there is no such file.
         """
+        stored, plan = self.plan(tree, collection)
+        leaves = {format_path(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+        sources = {source.array: source for source in plan}
+        loaded: dict[str, np.ndarray] = {}
+        for array, values in stored.read(list(sources)):
+            source = sources[array]
+            path, leaf = source.path, leaves[source.path]
+            try:
+                values = fit_array(values, source, leaf)
+            except ValueError as error:
+                raise ValueError(f"{self.path}: {error}.") from None
+            if source.layer is not None:
+                loaded.setdefault(path, np.empty(leaf.shape, leaf.dtype))[source.layer] = values
+            else:
+                loaded[path] = loaded[path] + values if path in loaded else values
+        return loaded
+
+    def plan(self, tree: Any, collection: str = "params") -> tuple[StoredArrays, list[Source]]:
+        """Plans which arrays of the file fill a tree, without reading them.
+
+        Raises:
+          ValueError: naming the file and everything that does not fit.
+          FileNotFoundError: if there is no such file.
+        """
         stored = list_stored_arrays(Path(self.path), self.seed)
         leaves = {format_path(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
         plan, problems = plan_sources(
@@ -88,20 +113,7 @@ class Weights:
                 "Correct `names` or `prefix`, or list in `allow` the names of arrays that may stay "
                 "unused and the paths of parameters that may stay as initialized."
             )
-        sources = {source.array: source for source in plan}
-        loaded: dict[str, np.ndarray] = {}
-        for array, values in stored.read(list(sources)):
-            source = sources[array]
-            path, leaf = source.path, leaves[source.path]
-            try:
-                values = fit_array(values, source, leaf)
-            except ValueError as error:
-                raise ValueError(f"{self.path}: {error}.") from None
-            if source.layer is not None:
-                loaded.setdefault(path, np.empty(leaf.shape, leaf.dtype))[source.layer] = values
-            else:
-                loaded[path] = loaded[path] + values if path in loaded else values
-        return loaded
+        return stored, plan
 
     def compute_digest(self) -> str:
         """Computes the SHA-256 of the file; of a folder, that of its files' names and digests."""
@@ -119,7 +131,7 @@ def weights(
 ) -> Weights:
     """Describes weights in a file, to initialize a part of a model with them.
 
-    Nothing is read until they are applied: by `Experiment(init={"encoders.text": weights(...)})`,
+    Nothing is read until they are applied: by `Experiment(init={"encoders_text": weights(...)})`,
     or by `weights(...).apply(params)`. Floating-point arrays take the type of the parameters.
 
     Args:

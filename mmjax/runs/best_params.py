@@ -8,7 +8,8 @@ import numpy as np
 
 from mmjax import files
 from mmjax.files.run_files import read_result_file
-from mmjax.train.checkpoint import hash_arrays
+from mmjax.freezing import complete_replicas
+from mmjax.train.checkpoint import hash_arrays, load_frozen
 from mmjax.types import Variables
 
 
@@ -66,9 +67,27 @@ def read_best_variables(directory: Path, seeds: Sequence[int]) -> Variables:
         except Exception as error:  # Orbax raises errors of many types for damaged files
             damaged.append(f"{path.name}: {(str(error).splitlines() or [type(error).__name__])[0]}")
             continue
-        return jax.tree.map(lambda *x: np.stack(x), *chosen)
+        stacked = jax.tree.map(lambda *x: np.stack(x), *chosen)
+        frozen = _read_frozen(directory, result.get("frozen_sha256"))
+        return jax.device_get(complete_replicas(stacked, frozen, len(seeds)))
     reasons = f" ({'; '.join(damaged)[:300]})" if damaged else ""
     raise ValueError(f"{directory} has no checkpoint that can be read{reasons}.")
+
+
+def _read_frozen(directory: Path, digest: str | None) -> Variables | None:
+    """Reads the frozen variables of an arm, if its result has the digest of some.
+
+    Raises:
+      ValueError: they are not there, damaged, or those of another run.
+    """
+    if digest is None:
+        return None
+    frozen = load_frozen(directory)
+    if frozen is None or hash_arrays(frozen) != digest:
+        raise ValueError(
+            f"{directory / 'frozen'} does not hold the frozen parameters of the result; restore it."
+        )
+    return frozen
 
 
 def _list_checkpoints(directory: Path) -> list[Path]:

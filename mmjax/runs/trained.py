@@ -225,7 +225,7 @@ def make_trained(experiment: Experiment, variables: Variables, seeds: Sequence[i
 
     Example:
       >>> result = mmjax.fit(experiment, Path("runs/digits"))  # doctest: +SKIP
-      >>> trained = make_trained(experiment, result.state.best, seeds=[0])  # doctest: +SKIP
+      >>> trained = make_trained(experiment, result.best, seeds=[0])  # doctest: +SKIP
     """
     variables = jax.device_get(variables)
     if len(seeds) == 1:

@@ -12,7 +12,7 @@ import jax
 
 from mmjax import config as configs
 from mmjax.config import ConfigError
-from mmjax.provenance import digest_data
+from mmjax.provenance import digest_data, digest_weights
 from mmjax.study.arms import Arm, choose_primary_metric, find_baseline, make_study_arms
 from mmjax.study.packing import (
     ExperimentBuilder,
@@ -131,22 +131,24 @@ def _tuning_to_json(tuning: Tuning) -> dict[str, Any]:
 
 def check_plan(
     plan: StudyPlan, devices: Sequence[jax.Device] | None
-) -> tuple[dict[str, int], dict[str, str]]:
+) -> tuple[dict[str, int], dict[str, str], dict[str, str]]:
     """Builds every arm and checks every program, before anything is compiled.
 
     Returns:
-      {arm: number of devices that will train it}, and `provenance.digest_data` of all arms.
+      {arm: number of devices that will train it}, and `provenance.digest_data` and
+      `provenance.digest_weights` of all arms.
 
     Raises:
       ConfigError: an arm is invalid; the message names it.
     """
     base = plan.build(plan.base).data
-    device_counts, data = {}, digest_data({"": base})
+    device_counts, data, weights = {}, digest_data({"": base}), {}
     for name, arm in plan.arms.items():
         try:
             experiment = plan.build(arm.config)
             device_counts[name] = len(devices or choose_devices(experiment))
             check_experiment(experiment, device_counts[name])
+            weights[name] = experiment.init
             if experiment.data is not base:
                 digests = digest_data({name: experiment.data})
                 data |= {f"{name}/{split}": digest for split, digest in digests.items()}
@@ -158,4 +160,4 @@ def check_plan(
             experiment = plan.build(replicas[0].unit.config)
             seeds = [replica.seed for replica in replicas]
             Programs(experiment, seeds, devices, make_sweep(replicas, experiment), checked=True)
-    return device_counts, data
+    return device_counts, data, digest_weights(weights)

@@ -24,8 +24,10 @@ from mmjax.train.hardware.multihost import (
     to_global_arrays,
     to_local_arrays,
 )
+from mmjax.types import Variables
 
 _CHECKPOINTS_TO_KEEP = 2
+_FROZEN = "frozen"  # directory of an arm's frozen variables
 _DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DISK_FULL_MESSAGES = ("No space left", "File too large", "RESOURCE_EXHAUSTED")
 
@@ -164,6 +166,41 @@ class Checkpoints:
         shutil.rmtree(aside, ignore_errors=True)
         shutil.move(self.path(step), aside)
         return aside
+
+
+def save_frozen(directory: Path, frozen: Variables) -> None:
+    """Stores the frozen variables of an arm, once for all seeds and steps."""
+    checkpoints = Checkpoints(directory / _FROZEN)
+    checkpoints.save(0, frozen)
+    checkpoints.close()
+
+
+def load_frozen(directory: Path, like: Variables | None = None) -> Variables | None:
+    """Loads the frozen variables of an arm; None if it has none.
+
+    Args:
+      directory: the arm's directory.
+      like: types, shapes and placement; None loads them as NumPy arrays, as they are stored.
+
+    Raises:
+      ValueError: if they are damaged.
+    """
+    from orbax.checkpoint import v1 as ocp
+
+    path = directory / _FROZEN
+    if not (path / "0").is_dir():
+        return None
+    if like is not None:
+        stored: Variables | None = Checkpoints(path).restore(like, set_aside=False)
+        return stored
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    try:
+        metadata = ocp.metadata((path / "0").absolute()).metadata
+    except Exception as error:  # Orbax raises errors of many kinds
+        raise ValueError(f"{path} is damaged: {_format_root_cause(error)}.") from error
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), metadata)
+    loaded: Variables | None = jax.device_get(Checkpoints(path).restore(like, set_aside=False))
+    return loaded
 
 
 def _make_shape(x: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:

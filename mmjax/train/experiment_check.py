@@ -9,6 +9,7 @@ from mmjax.data.normalize import make_validity_mask
 from mmjax.data.validate import validate_split
 from mmjax.data.value_ranges import check_same_scale, measure_value_range
 from mmjax.experiment import Experiment
+from mmjax.freezing import check_trainable
 from mmjax.metrics.direction import check_extra_metrics
 from mmjax.model import Model
 from mmjax.model_check import check_model_fits_batch
@@ -16,6 +17,7 @@ from mmjax.model_parts import make_batch_shapes
 from mmjax.train.evaluation import is_higher_better
 from mmjax.train.hardware.parallel import check_divisible_by_devices
 from mmjax.train.splits import Splits
+from mmjax.train.steps.initial_variables import check_initial_weights, trace_variables
 
 
 def check_experiment(experiment: Experiment, devices: int) -> None:
@@ -46,9 +48,13 @@ def check_experiment(experiment: Experiment, devices: int) -> None:
     check_divisible_by_devices("eval_batch_size", experiment.eval_batch_size, devices)
     is_higher_better(model, experiment.monitor)
     # Last, since tracing the model takes the longest.
-    check_model_fits_batch(
-        model, make_batch_shapes(Splits(experiment, ()).example(), experiment.batch_size)
-    )
+    batch = make_batch_shapes(Splits(experiment, ()).example(), experiment.batch_size)
+    check_model_fits_batch(model, batch)
+    if experiment.init or experiment.has_frozen:
+        shapes = trace_variables(model, batch)
+        check_initial_weights(experiment.init, shapes)
+        if experiment.trainable is not None:
+            check_trainable(experiment.trainable, shapes["params"])
 
 
 def _check_names(data: Dataset, model: Model) -> None:

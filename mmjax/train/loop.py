@@ -9,8 +9,9 @@ from pathlib import Path
 import jax
 
 from mmjax.experiment import Experiment
+from mmjax.freezing import complete_replicas
 from mmjax.interrupts import StopRequest
-from mmjax.train.checkpoint import Checkpoints
+from mmjax.train.checkpoint import Checkpoints, load_frozen, save_frozen
 from mmjax.train.divergence import MetricTotals, NonFiniteError, ReplicaHealth
 from mmjax.train.hardware.device_memory import check_memory, translate_memory_errors
 from mmjax.train.programs import Programs
@@ -20,6 +21,7 @@ from mmjax.train.schedule import Schedule
 from mmjax.train.steps.state import LoopState
 from mmjax.train.timing import CheckpointTimer, TrainingClock
 from mmjax.train.traced_hparams import Sweep
+from mmjax.types import Variables
 
 TEN_MINUTES = datetime.timedelta(minutes=10)
 
@@ -30,6 +32,7 @@ class FitResult:
 
     Attributes:
       state: the final loop state.
+      frozen: the variables that did not train; None if all did.
       validation: {metric: value} of each replica's best parameters on the validation split.
       test: the same on the test split; empty if `fit` did not test.
       failed: {replica: error} of replicas that are no longer finite.
@@ -45,6 +48,7 @@ class FitResult:
     """
 
     state: LoopState
+    frozen: Variables | None
     validation: list[dict[str, float]]
     test: list[dict[str, float]]
     failed: dict[int, NonFiniteError]
@@ -54,6 +58,11 @@ class FitResult:
     step_seconds: float
     peak_bytes: int
     flops: int
+
+    @property
+    def best(self) -> Variables:
+        """The best variables of every replica, frozen ones included, as `Model.apply` takes them."""
+        return complete_replicas(self.state.best, self.frozen, len(self.validation))
 
 
 def fit(
@@ -116,6 +125,7 @@ def fit(
     replicas, peak = ReplicaHealth(programs, homes or [directory] * len(programs.seeds)), 0
     checkpoints = Checkpoints(directory / "checkpoints")
     state: LoopState | None = checkpoints.restore(programs.abstract_state)
+    _restore_or_save_frozen(programs, directory)
     if state:
         replicas.check_state(state, checkpoints)
     done = state.steps_done if state else 0
@@ -175,6 +185,7 @@ def fit(
             report(state.steps_done, _format_early_stop(state), last=True)
         return FitResult(
             state=state,
+            frozen=programs.frozen,
             validation=programs.evaluate(state.best, "validation"),
             test=programs.evaluate(state.best, "test") if test else [],
             failed=replicas.failed,
@@ -185,6 +196,18 @@ def fit(
             peak_bytes=peak // programs.concurrent_replicas,
             flops=programs.flops(),
         )
+
+
+def _restore_or_save_frozen(programs: Programs, directory: Path) -> None:
+    """Gives the programs what the run stored of frozen variables, or stores it."""
+    if (like := programs.abstract_frozen) is None:
+        return
+    stored = load_frozen(directory, like)
+    if stored is not None:
+        programs.frozen = stored
+    else:
+        assert programs.frozen is not None
+        save_frozen(directory, programs.frozen)
 
 
 def _open_writers(

@@ -35,15 +35,24 @@ from mmjax.train.hardware.compilation import (
 )
 from mmjax.train.hardware.devices import choose_devices
 from mmjax.train.hardware.parallel import (
+    EvalProgram,
     count_concurrent_replicas,
+    make_constant_sharding,
     make_eval_program,
     make_state_sharding,
     make_train_program,
     map_over_replicas,
 )
 from mmjax.train.splits import Splits
+from mmjax.train.steps.initial_variables import load_initial_weights, trace_variables
 from mmjax.train.steps.replica_steps import make_replica_eval_step, make_replica_train_step
-from mmjax.train.steps.state import LoopState, init_loop_state, init_state, update_best_params
+from mmjax.train.steps.state import (
+    LoopState,
+    init_frozen_variables,
+    init_loop_state,
+    init_state,
+    update_best_params,
+)
 from mmjax.train.traced_hparams import HparamValues, Sweep, check_traceable, make_constant_sweep
 from mmjax.types import Batch, TrainState, Variables
 
@@ -87,11 +96,13 @@ class Programs:
             "sharded": experiment.stream,
         }
         self.placement = make_state_sharding(**layout)
+        self.constant_placement = make_constant_sharding(**layout)
         self.concurrent_replicas = count_concurrent_replicas(**layout)
         self.values = self.place(self.sweep.arrays())
-        self.train_program = make_train_program(make_replica_train_step(self.sweep), **layout)
+        options = layout | {"constants": int(experiment.has_frozen)}
+        self.train_program = make_train_program(make_replica_train_step(self.sweep), **options)
         self.compiled: dict[Any, Any] = {}
-        self.eval_program = make_eval_program(make_replica_eval_step(self.sweep), **layout)
+        self.eval_program = make_eval_program(make_replica_eval_step(self.sweep), **options)
 
     @property
     def models(self) -> list[Model]:
@@ -106,29 +117,71 @@ class Programs:
     @functools.cached_property
     def init_program(self) -> jax.stages.Traced:
         """The program that makes the state before the first step, traced."""
+        return self._trace_init(self.given)
+
+    def _trace_init(self, given: Variables) -> jax.stages.Traced:
         init = map_over_replicas(
-            self.make_init(self.sweep), len(self.seeds), (0, 0), self.devices[0].platform
+            self.make_init(self.sweep), len(self.seeds), (0, 0, None), self.devices[0].platform
         )
         # It runs once: optimizing its many random draws would take longer than all other programs.
         return jax.jit(init, compiler_options=keep_known_options(RUN_ONCE_OPTIONS)).trace(
-            *self.init_args()
+            *self.init_args(given)
         )
 
-    def init_args(self) -> tuple[HparamValues, Array]:
-        """Returns the arguments of `init_program`: hyperparameters and key of every replica."""
-        return self.sweep.arrays(), jnp.stack([jax.random.key(seed) for seed in self.seeds])
+    def init_args(self, given: Variables) -> tuple[HparamValues, Array, Variables]:
+        """Returns the arguments of `init_program`: hyperparameters, keys and given variables."""
+        keys = jnp.stack([jax.random.key(seed) for seed in self.seeds])
+        return self.sweep.arrays(), keys, given
+
+    @functools.cached_property
+    def given(self) -> Variables:
+        """The variables that `Experiment.init` reads from files, the same for every replica."""
+        e = self.experiment
+        shapes = trace_variables(e.model, self.example) if e.init else {}
+        return load_initial_weights(e.init, shapes)
 
     @functools.cached_property
     def abstract_state(self) -> LoopState:
-        """Types, shapes and placement of a state."""
+        """Types, shapes and placement of a state; no weight file is read for them."""
+        traced = self._trace_init({}) if self.experiment.init else self.init_program
         return jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.placement),
-            self.init_program.out_info,
+            traced.out_info,
         )
+
+    @functools.cached_property
+    def frozen(self) -> Variables | None:
+        """What does not train, one copy for all replicas; None if everything does.
+
+        `fit` and `evaluate_best` replace it by what the run stored.
+        """
+        if not self.experiment.has_frozen:
+            return None
+        make = jax.jit(self._make_frozen, compiler_options=keep_known_options(RUN_ONCE_OPTIONS))
+        return jax.device_put(make(self.given), self.constant_placement)
+
+    @functools.cached_property
+    def abstract_frozen(self) -> Variables | None:
+        """Types, shapes and placement of `frozen`; no weight file is read for them."""
+        if not self.experiment.has_frozen:
+            return None
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.constant_placement),
+            jax.eval_shape(self._make_frozen, {}),
+        )
+
+    def _make_frozen(self, given: Variables) -> Variables:
+        e = self.experiment
+        return init_frozen_variables(e.model, self.example, given=given, trainable=e.trainable)
+
+    @property
+    def constants(self) -> tuple[Variables, ...]:
+        """The programs' last arguments."""
+        return () if self.frozen is None else (self.frozen,)
 
     def init(self) -> LoopState:
         """Returns the state before the first step, on all devices."""
-        return self.place(self.init_program.lower().compile()(*self.init_args()))
+        return self.place(self.init_program.lower().compile()(*self.init_args(self.given)))
 
     def compile_and_init(self, data: Batch, indices: Any) -> LoopState:
         """Returns the state before the first step; meanwhile the training program compiles.
@@ -139,7 +192,7 @@ class Programs:
         """
         init = start_in_thread(self.init_program.lower().compile)
         self.compile(data, indices)
-        return self.place(init.result()(*self.init_args()))
+        return self.place(init.result()(*self.init_args(self.given)))
 
     def train(
         self, state: TrainState, data: Batch, indices: Any
@@ -147,7 +200,9 @@ class Programs:
         """Runs many steps in one dispatch; the state is donated, metrics are [replicas, steps]."""
         alone = jax.process_count() == 1
         program = self.compile(data, indices) if alone else self.train_program
-        (self.values, state), metrics = program((self.values, state), data, indices)
+        (self.values, state), metrics = program(
+            (self.values, state), data, indices, *self.constants
+        )
         return state, metrics
 
     def compile(self, data: Batch, indices: Any) -> Any:
@@ -166,7 +221,9 @@ class Programs:
                 options = keep_known_options(COMPILER_OPTIONS.get(platform, {}))
             else:
                 state = self.init()
-            lowered = self.train_program.lower((self.values, state.train), data, indices)
+            lowered = self.train_program.lower(
+                (self.values, state.train), data, indices, *self.constants
+            )
             self.compiled[key] = start_in_thread(lambda: lowered.compile(options)).result()
         return self.compiled[key]
 
@@ -178,25 +235,28 @@ class Programs:
         # Donated arguments and outputs are the same memory.
         return total - getattr(analysis, "alias_size_in_bytes", 0)
 
-    def make_init(self, sweep: Sweep) -> Callable[[HparamValues, Array], LoopState]:
-        """Makes the function (hyperparameters, key) -> one replica's first state."""
+    def make_init(self, sweep: Sweep) -> Callable[[HparamValues, Array, Variables], LoopState]:
+        """Makes the function (hyperparameters, key, given variables) -> a replica's first state."""
         example = jax.device_put(self.example)
         # `init` must not hold `self`, which holds its program: the cycle would outlive `fit`.
         worst_value = -math.inf if self.maximize else math.inf
 
-        def init(values: HparamValues, key: Array) -> LoopState:
+        def init(values: HparamValues, key: Array, given: Variables) -> LoopState:
             e = sweep.traced(values)
-            train = init_state(e.model, e.optimizer, e.balancer, example, key)
+            options: Any = {"given": given, "trainable": e.trainable}
+            train = init_state(e.model, e.optimizer, e.balancer, example, key, **options)
             return init_loop_state(train, worst_value)
 
         return init
 
-    def trace_step(self, sweep: Sweep) -> tuple[Any, Any, Batch]:
+    def trace_step(self, sweep: Sweep) -> tuple[Any, ...]:
         """Traces a replica's training step; returns it with the shapes of its arguments."""
         values = {path: jnp.zeros(()) for path in sweep.values}
-        state = jax.eval_shape(self.make_init(sweep), values, jax.random.key(0)).train
+        state = jax.eval_shape(self.make_init(sweep), values, jax.random.key(0), {}).train
         step = make_replica_train_step(sweep, axis_name=None)
-        arguments = (values, state), make_batch_shapes(self.example, self.experiment.batch_size)
+        batch = make_batch_shapes(self.example, self.experiment.batch_size)
+        frozen = jax.eval_shape(self._make_frozen, {}) if self.experiment.has_frozen else None
+        arguments = (values, state), batch, frozen
         jax.eval_shape(step, *arguments)
         return step, *arguments
 
@@ -216,7 +276,7 @@ class Programs:
     def collect_statistics(self, variables: Variables, split: str) -> list[SplitStatistics]:
         """Returns the statistics of every replica's variables on a split."""
         return collect_statistics(
-            self.eval_program,
+            functools.partial(_call_with_constants, self.eval_program, self.constants),
             self.splits.feed(split),
             (self.values, variables),
             replicas=len(self.seeds),
@@ -263,6 +323,10 @@ class Programs:
         value = jnp.array(values, jnp.float32)
         better = value > state.best_value if self.maximize else value < state.best_value
         return update_best_params(state, value, better & ~self.has_stopped(state))
+
+
+def _call_with_constants(program: EvalProgram, constants: Sequence[Any], *args: Any) -> Any:
+    return program(*args, *constants)
 
 
 def _get_shapes(data: Batch, indices: Any) -> tuple[tuple[int, ...], ...]:

@@ -13,7 +13,8 @@ from mmjax import files
 from mmjax.data.spec import write_spec
 from mmjax.experiment import Experiment
 from mmjax.files.run_files import read_result_file
-from mmjax.train.checkpoint import Checkpoints, hash_arrays
+from mmjax.freezing import complete_replicas, complete_variables
+from mmjax.train.checkpoint import Checkpoints, hash_arrays, load_frozen
 from mmjax.train.hardware.devices import choose_devices
 from mmjax.train.loop import TEN_MINUTES, FitResult, fit
 from mmjax.train.programs import Programs
@@ -143,11 +144,16 @@ def make_arm_result(
                 "steps": fitted.state.steps_done,
                 "best_params_sha256": hash_arrays(jax.tree.map(lambda x, i=i: x[i], best)),
                 "last_params_sha256": hash_arrays(jax.tree.map(lambda x, i=i: x[i], last)),
-                **_digest_variables(jax.tree.map(lambda x, i=i: x[i], others)),
+                **_digest_variables("best_variables", jax.tree.map(lambda x, i=i: x[i], others)),
             }
             for seed, i in zip(seeds, replicas, strict=True)
         },
-        "parameters": run_report.count_parameters(jax.tree.map(lambda x: x[0], best)),
+        **_digest_variables("frozen", fitted.frozen or {}),
+        "parameters": run_report.count_parameters(
+            complete_variables({"params": jax.tree.map(lambda x: x[0], best)}, fitted.frozen)[
+                "params"
+            ]
+        ),
         "cost": {
             "seconds": fitted.seconds * len(replicas) / total,
             "first_dispatch_seconds": fitted.first_dispatch_seconds,
@@ -159,9 +165,9 @@ def make_arm_result(
     }
 
 
-def _digest_variables(variables: Variables) -> dict[str, str]:
-    """Returns the digest of the variables beside the best parameters, if there are any."""
-    return {"best_variables_sha256": hash_arrays(variables)} if variables else {}
+def _digest_variables(name: str, variables: Variables) -> dict[str, str]:
+    """Returns the digest of variables, if there are any."""
+    return {f"{name}_sha256": hash_arrays(variables)} if variables else {}
 
 
 def load_best(
@@ -198,7 +204,8 @@ def load_best_variables(
       ValueError: if the directory has no checkpoint.
     """
     programs = Programs(experiment, seeds, choose_devices(experiment, 1))
-    return _load_state(programs, Path(directory).expanduser()).best
+    best = _load_state(programs, Path(directory).expanduser()).best
+    return complete_replicas(best, programs.frozen, len(seeds))
 
 
 def evaluate_best(
@@ -226,11 +233,20 @@ def evaluate_best(
 
 
 def _load_state(programs: Programs, directory: Path) -> LoopState:
-    """Reads the newest undamaged state of a run, and changes nothing in its directory."""
+    """Reads the newest undamaged state of a run, and changes nothing in its directory.
+
+    The programs get the run's frozen variables.
+    """
     state = None
     if (directory / "checkpoints").is_dir():
         checkpoints = Checkpoints(directory / "checkpoints")
         state = checkpoints.restore(programs.abstract_state, set_aside=False)
     if state is None:
         raise ValueError(f"{directory} has no checkpoint; train first, or name another run.")
+    if (like := programs.abstract_frozen) is not None:
+        programs.frozen = load_frozen(directory, like)
+        if programs.frozen is None:
+            raise ValueError(
+                f"{directory} lacks its frozen parameters; restore {directory}/frozen."
+            )
     return state

@@ -2,7 +2,8 @@
 
 Every program takes a leading axis of replicas, and examples by index: `indices` has the shape
 [devices, replicas, steps, batch / devices] and points into `data`, a Batch that is either the same
-for all devices or, with `sharded=True`, one per device with a leading device axis.
+for all devices or, with `sharded=True`, one per device with a leading device axis. Constants, which
+all steps, replicas and devices share, are optional last arguments.
 
 If replicas can be divided among groups of devices, each group trains replicas of its own and does
 not communicate with the others; within a group the devices share each batch.
@@ -31,7 +32,7 @@ SEQUENTIAL_PLATFORMS = {"cpu"}
 arrays of a single one stay in its cache."""
 
 TrainProgram = Any  # a compiled (state, data, indices) -> (state, metrics), with `lower`
-EvalProgram = Callable[[Any, Batch, Any, Any], Statistics]
+EvalProgram = Callable[..., Statistics]
 
 
 def _take_examples(data: Batch, indices: Int[Array, " b"]) -> Batch:
@@ -78,6 +79,16 @@ def count_concurrent_replicas(
     return 1 if in_turn else replicas // _count_groups(replicas, devices, sharded=sharded)
 
 
+def make_constant_sharding(
+    replicas: int, devices: Sequence[jax.Device], *, sharded: bool
+) -> NamedSharding:
+    """Returns the sharding of arrays that all replicas and this process's devices share."""
+    count = _count_groups(replicas, devices, sharded=sharded)
+    if count == 1:
+        return make_replicated_sharding(devices)
+    return NamedSharding(_make_mesh(devices, count), P())
+
+
 def make_state_sharding(
     replicas: int, devices: Sequence[jax.Device], *, sharded: bool
 ) -> NamedSharding:
@@ -102,8 +113,9 @@ def _map_over_devices(
     sharded: bool,
     indexed: int,
     donate: bool,
+    constants: int,
 ) -> Any:
-    """Maps `function(state, data, *indices)` over replicas and devices.
+    """Maps `function(state, data, *indices, *constants)` over replicas and devices.
 
     Args:
       function: one replica's, on one device.
@@ -112,15 +124,16 @@ def _map_over_devices(
       sharded: whether `data` has a leading axis of devices.
       indexed: number of arguments that follow `data`.
       donate: whether the memory of the state may be reused.
+      constants: number of arguments that follow those.
     """
     count = _count_groups(replicas, devices, sharded=sharded)
-    axes = (0, None, *[0] * indexed)
+    axes = (0, None, *[0] * indexed, *[None] * constants)
     mapped = map_over_replicas(function, replicas // count, axes, devices[0].platform)
     if count == 1:
         pmapped = jax.pmap(
             mapped,
             axis_name=DEVICE_AXIS,
-            in_axes=(None, 0 if sharded else None, *[0] * indexed),
+            in_axes=(None, 0 if sharded else None, *[0] * indexed, *[None] * constants),
             out_axes=None,
             devices=devices,
             donate_argnums=(0,) if donate else (),
@@ -130,13 +143,19 @@ def _map_over_devices(
     on_each_group = jax.shard_map(
         mapped,
         mesh=_make_mesh(devices, count),
-        in_specs=(P(_GROUP_AXIS), P(), *[P(_GROUP_AXIS, None, DEVICE_AXIS)] * indexed),
+        in_specs=(
+            P(_GROUP_AXIS),
+            P(),
+            *[P(_GROUP_AXIS, None, DEVICE_AXIS)] * indexed,
+            *[P()] * constants,
+        ),
         out_specs=P(_GROUP_AXIS),
         check_vma=False,  # the step reduces gradients itself, as under pmap
     )
 
-    def program(state: Any, data: Batch, *indices: Any) -> Any:
-        return on_each_group(state, data, *map(_join_device_batches, indices))
+    def program(state: Any, data: Batch, *rest: Any) -> Any:
+        indices = map(_join_device_batches, rest[:indexed])
+        return on_each_group(state, data, *indices, *rest[indexed:])
 
     return jax.jit(program, donate_argnums=(0,) if donate else ())
 
@@ -164,52 +183,71 @@ def _join_device_batches(indices: Array) -> Array:
 
 
 def make_train_program(
-    step: Callable[[Any, Batch], tuple[Any, Metrics]],
+    step: Callable[..., tuple[Any, Metrics]],
     *,
     replicas: int,
     devices: Sequence[jax.Device],
     sharded: bool = False,
+    constants: int = 0,
 ) -> TrainProgram:
     """Makes the program that runs many steps of many replicas on many devices in one dispatch.
 
     Returns:
-      (states, data, indices) -> (states, metrics). The metrics have the axes [replicas, steps]; the
+      (states, data, indices, *constants) -> (states, metrics). The metrics have the axes [replicas, steps]; the
       states are donated.
     """
 
-    def many_steps(state: Any, data: Batch, indices: Array) -> tuple[Any, Metrics]:
-        return jax.lax.scan(lambda s, i: step(s, _take_examples(data, i)), state, indices)
+    def many_steps(state: Any, data: Batch, indices: Array, *constants: Any) -> tuple[Any, Metrics]:
+        def take_step(state: Any, index: Array) -> tuple[Any, Metrics]:
+            return step(state, _take_examples(data, index), *constants)
+
+        return jax.lax.scan(take_step, state, indices)
 
     return _map_over_devices(
-        many_steps, replicas=replicas, devices=devices, sharded=sharded, indexed=1, donate=True
+        many_steps,
+        replicas=replicas,
+        devices=devices,
+        sharded=sharded,
+        indexed=1,
+        donate=True,
+        constants=constants,
     )
 
 
 def make_eval_program(
-    step: Callable[[Any, Batch], Statistics],
+    step: Callable[..., Statistics],
     *,
     replicas: int,
     devices: Sequence[jax.Device],
     sharded: bool = False,
+    constants: int = 0,
 ) -> EvalProgram:
     """Makes the program that sums the statistics of many batches and replicas in one dispatch.
 
     Returns:
-      (variables, data, indices, valid) -> statistics with a leading axis of replicas. An index
+      (variables, data, indices, valid, *constants) -> statistics with a leading axis of replicas. An index
       whose `valid` is False only fills up the batch, and its example does not count.
     """
 
-    def many_batches(variables: Any, data: Batch, indices: Array, valid: Array) -> Statistics:
+    def many_batches(
+        variables: Any, data: Batch, indices: Array, valid: Array, *constants: Any
+    ) -> Statistics:
         def evaluate_batch(index: Array, is_valid: Array) -> Statistics:
             batch = _take_examples(data, index)
             labeled = {t: mask & is_valid for t, mask in batch.labeled.items()}
-            return step(variables, batch._replace(labeled=labeled))
+            return step(variables, batch._replace(labeled=labeled), *constants)
 
         sums = jax.lax.map(lambda pair: evaluate_batch(*pair), (indices, valid))
         return merge_batches(sums)
 
     return _map_over_devices(
-        many_batches, replicas=replicas, devices=devices, sharded=sharded, indexed=2, donate=False
+        many_batches,
+        replicas=replicas,
+        devices=devices,
+        sharded=sharded,
+        indexed=2,
+        donate=False,
+        constants=constants,
     )
 
 

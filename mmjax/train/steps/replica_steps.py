@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from mmjax.data.augment import make_example_augmentation
+from mmjax.freezing import complete_variables
 from mmjax.train.hardware.parallel import DEVICE_AXIS
 from mmjax.train.steps.eval_step import Statistics, make_eval_step
 from mmjax.train.steps.train_step import Metrics, make_train_step
@@ -14,13 +15,15 @@ Replica = tuple[HparamValues, TrainState]
 
 def make_replica_train_step(
     sweep: Sweep, axis_name: str | None = DEVICE_AXIS
-) -> Callable[[Replica, Batch], tuple[Replica, Metrics]]:
-    """Makes ((hyperparameters, state), batch) -> ((hyperparameters, state), metrics).
+) -> Callable[..., tuple[Replica, Metrics]]:
+    """Makes ((hyperparameters, state), batch, frozen) -> ((hyperparameters, state), metrics).
 
     See `make_train_step`.
     """
 
-    def step(replica: Replica, batch: Batch) -> tuple[Replica, Metrics]:
+    def step(
+        replica: Replica, batch: Batch, frozen: Variables | None = None
+    ) -> tuple[Replica, Metrics]:
         values, state = replica
         e = sweep.traced(values)
         train_step = make_train_step(
@@ -32,7 +35,7 @@ def make_replica_train_step(
             compute_dtype=e.compute_dtype,
             axis_name=axis_name,
         )
-        state, metrics = train_step(state, batch)
+        state, metrics = train_step(state, batch, frozen)
         return (values, state), metrics
 
     return step
@@ -40,13 +43,15 @@ def make_replica_train_step(
 
 def make_replica_eval_step(
     sweep: Sweep, axis_name: str | None = DEVICE_AXIS
-) -> Callable[[tuple[HparamValues, Variables], Batch], Statistics]:
-    """Makes ((hyperparameters, variables), batch) -> statistics; see `make_eval_step`."""
+) -> Callable[..., Statistics]:
+    """Makes ((hyperparameters, variables), batch, frozen) -> statistics; see `make_eval_step`."""
 
-    def step(replica: tuple[HparamValues, Variables], batch: Batch) -> Statistics:
+    def step(
+        replica: tuple[HparamValues, Variables], batch: Batch, frozen: Variables | None = None
+    ) -> Statistics:
         values, variables = replica
         e = sweep.traced(values)
         eval_step = make_eval_step(e.model, compute_dtype=e.compute_dtype, axis_name=axis_name)
-        return eval_step(variables, batch)
+        return eval_step(complete_variables(variables, frozen), batch)
 
     return step

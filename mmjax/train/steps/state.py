@@ -1,5 +1,6 @@
 """The states of training: what a step carries, and what the loop carries besides."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -7,10 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from mmjax.balance import Balancer
+from mmjax.freezing import split_variables
 from mmjax.masks import expand_mask
 from mmjax.model import Model
-from mmjax.parameters import mark_shared_parameters, partition_params
+from mmjax.parameters import mark_shared_parameters, overlay_tree, partition_params
 from mmjax.train.steps.forward import get_loss_names
+from mmjax.train.steps.initial_variables import init_variables
 from mmjax.types import Batch, Optimizer, Params, TrainState, Variables
 
 
@@ -20,20 +23,48 @@ def init_state(
     balancer: Balancer,
     batch: Batch,
     key: Key[Array, ""],
+    *,
+    given: Variables | None = None,
+    trainable: Sequence[str] | None = None,
 ) -> TrainState:
-    """Returns the state before the first step; only the shapes of `batch` are used."""
+    """Returns the state before the first step.
+
+    Args:
+      model: the model.
+      optimizer: any optax transformation.
+      balancer: combines the tasks' gradients.
+      batch: examples, of which only the shapes are used.
+      key: random key of the run.
+      given: variables that are not drawn, such as pretrained ones, by collection.
+      trainable: patterns of the paths of parameters that train, and that the state has; None is
+        all. `init_frozen_variables` returns the others.
+    """
     init_key, run_key = jax.random.split(key)
-    variables = model.init(init_key, batch, method="call_all_parts", mutable=True)
+    variables = overlay_tree(init_variables(model, batch, init_key), given or {})
+    if trainable is not None:
+        variables, _ = split_variables(variables, trainable)
     params = variables["params"]
     shared = partition_params(params, mark_shared_parameters(model, params))[0]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        variables={c: variables[c] for c in sorted(set(variables) - {"params", "intermediates"})},
+        variables={name: tree for name, tree in variables.items() if name != "params"},
         opt_state=optimizer.init(params),
         balancer_state=balancer.init(get_loss_names(model), shared),
         key=run_key,
     )
+
+
+def init_frozen_variables(
+    model: Model, batch: Batch, *, given: Variables | None, trainable: Sequence[str] | None
+) -> Variables:
+    """Returns the variables that do not train, by collection.
+
+    All seeds have the same: what is not given is drawn as for seed 0. See `init_state`.
+    """
+    init_key, _ = jax.random.split(jax.random.key(0))
+    variables = overlay_tree(init_variables(model, batch, init_key), given or {})
+    return split_variables(variables, trainable)[1]
 
 
 class LoopState(NamedTuple):

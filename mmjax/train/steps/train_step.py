@@ -13,7 +13,9 @@ from jaxtyping import Array, Float, Key
 from mmjax.balance import Balancer
 from mmjax.balance.diagnostics import diagnose_gradients
 from mmjax.balance.pullback import Pullback, differentiate_losses, gramian
+from mmjax.batch_norm import freeze_batch_statistics
 from mmjax.data.augment import AugmentExample
+from mmjax.freezing import complete_variables, select_same_keys
 from mmjax.model import Model
 from mmjax.parameters import mark_shared_parameters
 from mmjax.train.steps.forward import (
@@ -29,7 +31,7 @@ from mmjax.train.steps.forward import (
 from mmjax.types import Batch, Optimizer, Params, TrainState, Variables
 
 Metrics = dict[str, tuple[Array, Array]]
-TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+TrainStep = Callable[..., tuple[TrainState, Metrics]]
 
 
 def make_train_step(
@@ -42,9 +44,10 @@ def make_train_step(
     compute_dtype: str = "float32",
     axis_name: str | None = None,
 ) -> TrainStep:
-    """Makes the pure function (state, batch) -> (state, metrics).
+    """Makes the pure function (state, batch, frozen variables) -> (state, metrics).
 
-    It runs unchanged under `jit`, `scan` and `vmap`, and under `pmap` if `axis_name` is given.
+    The last argument is what does not train, as `mmjax.freezing.split_variables` separates it from
+    the state's parameters and variables; it may be left out if everything trains. The function runs unchanged under `jit`, `scan` and `vmap`, and under `pmap` if `axis_name` is given.
     A task's loss is the mean over its labeled examples on ALL devices, and the balancer gets losses
     and gradients that are reduced over devices already, so that the update does not depend on the
     number of devices. The model's auxiliary objectives are losses like the tasks'.
@@ -92,17 +95,22 @@ def make_train_step(
         return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
 
     def losses_of(
-        params: Params, variables: Variables, batch: Batch, key: Key[Array, ""]
+        params: Params,
+        variables: Variables,
+        batch: Batch,
+        key: Key[Array, ""],
+        frozen: Variables | None,
     ) -> tuple[Float[Array, " t"], Pullback, Float[Array, " t"], Variables]:
         """Returns mean losses over all devices, their pullback, counts, and updated variables."""
         shared_options: Any = {"rngs": {"dropout": key}, "axis_name": axis_name}
         options = shared_options | {"compute_dtype": compute_dtype, "train": True}
 
         def represent(params: Params) -> tuple[dict[str, Any], Variables]:
-            return compute_features(model, {"params": params, **variables}, batch, **options)
+            every = complete_variables({"params": params, **variables}, frozen)
+            return compute_features(model, every, batch, **options)
 
         def head_losses(params: Params, features: dict[str, Any]) -> tuple[Array, Any]:
-            every = {"params": params, **variables}
+            every = complete_variables({"params": params, **variables}, frozen)
             predictions, of_heads = compute_predictions(model, every, features, **options)
             of_tasks = sum_losses(model, predictions, batch, tasks), count_labels(batch, tasks)
             *of_others, of_objectives = sum_objectives(
@@ -113,18 +121,23 @@ def make_train_step(
             # A loss without any label is 0, not 0 / 0.
             return totals / jnp.maximum(counts, 1.0), (counts, of_heads, of_objectives)
 
-        losses, pullback, (of_features, (counts, of_heads, of_objectives)) = differentiate_losses(
-            represent,
-            head_losses,
-            params,
-            tasks=names,
-            shared=mark_shared_parameters(model, params),
-            reduce=reduce,
-        )
-        updated = join_variables(variables, of_features, of_heads, of_objectives)
-        return losses, pullback, counts, updated
+        with freeze_batch_statistics((frozen or {}).get("batch_stats", {})):
+            losses, pullback, auxiliary = differentiate_losses(
+                represent,
+                head_losses,
+                params,
+                tasks=names,
+                shared=mark_shared_parameters(model, params),
+                reduce=reduce,
+            )
+        of_features, (counts, of_heads, of_objectives) = auxiliary
+        old = complete_variables(variables, frozen and _drop_params(frozen))
+        updated = join_variables(old, of_features, of_heads, of_objectives)
+        return losses, pullback, counts, select_same_keys(updated, variables)
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def train_step(
+        state: TrainState, batch: Batch, frozen: Variables | None = None
+    ) -> tuple[TrainState, Metrics]:
         # All draws follow from (key, step), so that a resumed run repeats the uninterrupted one.
         step_key = jax.random.fold_in(state.key, state.step)
         balancer_key, model_key, augment_key = jax.random.split(step_key, 3)
@@ -133,11 +146,13 @@ def make_train_step(
         if axis_name is not None:
             model_key = jax.random.fold_in(model_key, jax.lax.axis_index(axis_name))
         old = state.variables
-        losses, pullback, counts, variables = losses_of(state.params, old, batch, model_key)
+        losses, pullback, counts, variables = losses_of(state.params, old, batch, model_key, frozen)
         if balancer.parts > 1:
             parts = _split_batch(batch, balancer.parts)
             pullback = pullback._replace(
-                parts=tuple(losses_of(state.params, old, part, model_key)[1] for part in parts)
+                parts=tuple(
+                    losses_of(state.params, old, part, model_key, frozen)[1] for part in parts
+                )
             )
         gradient_metrics: Metrics = {}
         if diagnostics:
@@ -152,7 +167,7 @@ def make_train_step(
         updates, opt_state = update(gradient, state.opt_state, state.params, **extra)
         params = optax.apply_updates(state.params, updates)
         if balancer.after is not None:
-            new_losses = losses_of(params, old, batch, model_key)[0]
+            new_losses = losses_of(params, old, batch, model_key, frozen)[0]
             balancer_state = balancer.after(balancer_state, losses, new_losses, labeled=counts > 0)
         metrics = (
             _summarize_losses(names, losses, counts, weights)
@@ -169,6 +184,11 @@ def make_train_step(
         return new, metrics
 
     return train_step
+
+
+def _drop_params(variables: Variables) -> Variables:
+    """Returns the collections that are not parameters."""
+    return {name: tree for name, tree in variables.items() if name != "params"}
 
 
 def _takes_value(update: Callable[..., Any]) -> bool:
