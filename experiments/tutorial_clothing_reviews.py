@@ -34,7 +34,7 @@ def experiment() -> Experiment:
     targets = {"rating": Label("Rating", ordered=True), **CLASSES}
     heads = {"recommended": Classification(2), "department": Classification(6)}
     return Experiment(
-        data=from_table(TABLE, TEXTS | NUMBERS, targets, split=Split(stratify="Rating")),
+        data=from_table(str(TABLE), TEXTS | NUMBERS, targets, split=Split(stratify="Rating")),
         model=Model(
             encoders={"title": title, "review": review, "numbers": Features()},
             fusion=Concat(),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import mmjax
+from mmjax.study.arms import make_study_arms
 
 FOLDER = Path(__file__).parents[1] / "experiments"
 NAMES = ("tutorial_clothing_reviews", "tutorial_japanese_vowels")
@@ -130,3 +131,25 @@ def test_a_missing_file_is_named(load, tmp_path, monkeypatch):
     monkeypatch.setenv("CLOTHING_REVIEWS", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"WomensClothing\*\.parquet"):
         load("tutorial_clothing_reviews")["experiment"]()
+
+
+def test_weighted_f1_is_that_of_scikit_learn(load):
+    sklearn = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    prediction, target = rng.normal(size=(50, 3)), rng.choice(3, 50, p=[0.7, 0.2, 0.1])
+    wanted = sklearn.f1_score(target, prediction.argmax(1), average="weighted")
+    assert load("clothing_reviews")["weighted_f1"](prediction, target) == pytest.approx(wanted)
+
+
+def test_a_share_of_the_reviews_is_split_as_all_are(load, reviews):
+    sizes = {s: len(x) for s, x in load("clothing_reviews")["reviews"](share=0.5).splits.items()}
+    assert sizes == {"train": 80, "validation": 10, "test": 10, "unused": 100}
+
+
+@pytest.mark.parametrize(("name", "arms"), [("clothing_reviews", 5), ("speaker_transfer", 8)])
+def test_the_arms_of_a_study_are_settings_of_its_experiment(load, name, arms):
+    study = load(name)["STUDY"]
+    made = make_study_arms(study, study.base.as_buildable())
+    assert len(made) == arms
+    frozen = [arm for arm in made if "frozen" in arm]
+    assert frozen and all(made[arm].config.trainable == ("heads_*",) for arm in frozen)
