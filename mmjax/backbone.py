@@ -5,7 +5,7 @@ modality; a sharing may ask for `Copies` of the backbone.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -40,7 +40,7 @@ class BackbonePass(NamedTuple):
 
 
 def encode_modality(
-    encoder: nn.Module,
+    encoder: Callable[..., Tokens],
     x: Any,
     present: Bool[Array, " b"],
     length: Any | None,

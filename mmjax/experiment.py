@@ -11,7 +11,7 @@ from mmjax.data.modality_dropout import check_rates
 from mmjax.encoders.input_facts import apply_input_facts
 from mmjax.heads.label_facts import apply_label_facts
 from mmjax.model import Model
-from mmjax.pretrained import Weights
+from mmjax.pretrained import LoRA, Weights
 from mmjax.types import Optimizer
 
 _MAX_INT32 = 2**31 - 1  # steps are counted in 32 bits
@@ -41,6 +41,9 @@ class Experiment:
       trainable: patterns of the paths of the parameters that train, such as ("fusion/*",
         "heads_*"), as of `fnmatch`; None is all. What is frozen has neither a gradient nor a state
         of the optimizer, and all seeds share one copy of it.
+      lora: {pattern of the paths of kernels: `mmjax.pretrained.LoRA`}, such as
+        `{"encoders_text/*/kernel": LoRA(rank=8)}`. These kernels are frozen, and the factors of
+        their updates train, whatever `trainable` says.
       epochs: passes over the training split.
       batch_size: examples per step, over all devices.
       eval_batch_size: examples per step of evaluation, over all devices.
@@ -56,6 +59,9 @@ class Experiment:
         `{"image": shift_and_crop(2)}`; see `mmjax.data.augment`. It runs on the device.
       modality_dropout: rate at which each present modality of a training example is dropped, one
         for all or {modality: rate}; the last one is never dropped.
+      cache_frozen: whether to compute the tokens of encoders that are entirely frozen once per
+        split, instead of in every step. The results are the same; the tokens must fit in memory,
+        and those encoders must have no augmentation and no dropout.
       stream: whether to load batches during training instead of keeping whole splits on the
         device. The batches are the same.
       workers: with `stream`, number of processes that load data, for data that must be decoded; 0
@@ -84,6 +90,7 @@ class Experiment:
     balancer: Balancer = dataclasses.field(default_factory=equal)
     init: Mapping[str, Weights] = dataclasses.field(default_factory=dict)
     trainable: tuple[str, ...] | None = None
+    lora: Mapping[str, LoRA] = dataclasses.field(default_factory=dict)
     epochs: int = 10
     batch_size: int = 64
     eval_batch_size: int = 256
@@ -93,6 +100,7 @@ class Experiment:
     steps_per_dispatch: int = 64
     augment: Mapping[str, Augment] = dataclasses.field(default_factory=dict)
     modality_dropout: float | Mapping[str, float] = 0.0
+    cache_frozen: bool = False
     stream: bool = False
     workers: int = 0
     diagnostics: bool = False
@@ -117,4 +125,4 @@ class Experiment:
     @property
     def has_frozen(self) -> bool:
         """Whether some parameters do not train."""
-        return self.trainable is not None
+        return self.trainable is not None or bool(self.lora)

@@ -1,7 +1,7 @@
 """Trained and frozen parts of a model's variables.
 
-Both are nested dictionaries without the leaves of the other, so that gradients, states of optimizers
-and balancers, and copies per seed exist for the trained part only.
+Both are nested dictionaries without the leaves of the other, so that gradients, states of the
+optimizer and the balancer, and copies per seed exist for the trained part only.
 """
 
 import fnmatch
@@ -14,6 +14,14 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from mmjax.config.public_names import did_you_mean
 from mmjax.parameters import overlay_tree
+from mmjax.pretrained.lora import (
+    LoRA,
+    find_kernels,
+    is_lora_factor,
+    is_lora_scale,
+    is_updated_kernel,
+    merge_lora,
+)
 from mmjax.types import Variables
 
 Keys = tuple[str, ...]
@@ -29,7 +37,8 @@ def split_variables(
 
     Args:
       variables: {"params": parameters, and other collections}.
-      trainable: patterns of paths of the parameters that train; None is all.
+      trainable: patterns of paths of the parameters that train; None is all. Factors of low-rank
+        updates always train, and their kernels and scales never do.
 
     Example:
       >>> variables = {"params": {"a": {"w": 1}, "b": {"w": 2}}, "batch_stats": {"a": {"mean": 3}}}
@@ -37,7 +46,7 @@ def split_variables(
       ({'params': {'b': {'w': 2}}}, {'params': {'a': {'w': 1}}, 'batch_stats': {'a': {'mean': 3}}})
     """
     params = flatten_dict(variables["params"])
-    trained = {keys for keys in params if _is_trained(keys, trainable)}
+    trained = {keys for keys in params if _is_trained(keys, params, trainable)}
     parts: tuple[dict[Keys, Any], dict[Keys, Any]] = {}, {}
     for collection, tree in variables.items():
         for keys, leaf in flatten_dict(tree).items():
@@ -48,7 +57,11 @@ def split_variables(
     return {"params": {}, **first}, second
 
 
-def _is_trained(keys: Keys, trainable: Sequence[str] | None) -> bool:
+def _is_trained(keys: Keys, params: Mapping[Keys, Any], trainable: Sequence[str] | None) -> bool:
+    if is_lora_scale(keys) or is_updated_kernel(keys, params):
+        return False
+    if is_lora_factor(keys):
+        return True
     path = "/".join(keys)
     return trainable is None or any(fnmatch.fnmatchcase(path, p) for p in trainable)
 
@@ -63,7 +76,7 @@ def _has_trained_owner(keys: Keys, params: Iterable[Keys], trained: Collection[K
 
 
 def complete_variables(trained: Variables, frozen: Variables | None) -> Variables:
-    """Joins what `split_variables` returns, as `Model.apply` takes it.
+    """Joins what `split_variables` returns, and merges low-rank updates, for `Model.apply`.
 
     Args:
       trained: the trained part.
@@ -72,7 +85,7 @@ def complete_variables(trained: Variables, frozen: Variables | None) -> Variable
     if frozen is None:
         return trained
     whole: Variables = overlay_tree(trained, frozen)
-    return whole
+    return whole | {"params": merge_lora(whole["params"])} if "params" in whole else whole
 
 
 def complete_replicas(trained: Variables, frozen: Variables | None, replicas: int) -> Variables:
@@ -116,10 +129,22 @@ def check_trainable(trainable: Sequence[str], params: Any) -> None:
         raise ValueError("trainable is empty, so nothing would train; name some parameters.")
     paths = ["/".join(keys) for keys in flatten_dict(params)]
     for pattern in trainable:
-        check_pattern("trainable", pattern, paths)
+        _check_pattern("trainable", pattern, paths)
 
 
-def check_pattern(field: str, pattern: str, paths: Sequence[str]) -> None:
+def check_lora(lora: Mapping[str, LoRA], params: Any) -> None:
+    """Refuses patterns of low-rank updates that match no kernel, and ranks that are too large.
+
+    Raises:
+      ValueError: naming the pattern and what would fit.
+    """
+    flat = flatten_dict(params)
+    for pattern in lora:
+        _check_pattern("lora", pattern, ["/".join(keys) for keys in flat])
+    find_kernels(flat, lora)
+
+
+def _check_pattern(field: str, pattern: str, paths: Sequence[str]) -> None:
     """Refuses a pattern of a field of the experiment that matches none of the paths.
 
     Raises:

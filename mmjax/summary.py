@@ -26,6 +26,7 @@ from mmjax.model_parts import (
     replace_arrays_by_shapes,
     wrap_model_parts,
 )
+from mmjax.pretrained.lora import drop_lora_factors
 from mmjax.train.splits import Splits
 from mmjax.train.steps.state import init_frozen_variables, init_state
 from mmjax.train.steps.train_step import make_train_step
@@ -93,13 +94,14 @@ def summarize_experiment(experiment: Experiment) -> Summary:
         state = jax.eval_shape(start, batch, make_key_shape())
         frozen = None
         if e.has_frozen:
-            freeze = functools.partial(init_frozen_variables, given=None, trainable=e.trainable)
-            frozen = jax.eval_shape(functools.partial(freeze, e.model), batch)
+            options: Any = {"trainable": e.trainable, "lora": e.lora}
+            freeze = functools.partial(init_frozen_variables, e.model, **options)
+            frozen = jax.eval_shape(freeze, batch)
         operations = count_flops(step, state, batch, frozen)
     trained = _count_parameters(state.params)
     training = _make_total_row("training step", trained, operations / e.batch_size)
     if frozen is not None:
-        count = _count_parameters(frozen.get("params", {}))
+        count = _count_parameters(drop_lora_factors(frozen.get("params", {})))
         notes += (f"{trained:,} parameters train, and {count:,} are frozen.",)
     notes += (
         "FLOPs of the training step include forward and backward passes, balancer and optimizer, "

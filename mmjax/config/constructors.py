@@ -38,7 +38,7 @@ CONSTRUCTOR_NAMES = {
     "mmjax.experiment": "Experiment",
     "mmjax.model": "Model",
     "mmjax.optim": "per_path scale_by_depth unfreeze_at",
-    "mmjax.pretrained": "Rename weights",
+    "mmjax.pretrained": "LoRA Rename weights",
     "mmjax.pretrained.renaming": "recurrent_names",
     "mmjax.losses": """cross_entropy binary_cross_entropy cumulative_link coral squared_error
         absolute_error huber""",

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax.traverse_util import unflatten_dict
 
 from mmjax import files
+from mmjax.pretrained.lora import is_lora_factor, list_update_keys, merge_lora
 
 Keys = tuple[str, ...]
 
@@ -106,16 +108,18 @@ def list_run_arrays(path: Path, seed: int | None = None) -> StoredArrays:
     frozen = _find_frozen(path)
     frozen_metadata = _read_orbax_metadata(frozen) if frozen else {}
     frozen_leaves = flatten_keys(frozen_metadata)
+    every = leaves | frozen_leaves
 
     def load(chosen: Sequence[Keys]) -> dict[Keys, Any]:
-        loaded = _load_orbax(checkpoint, metadata, [places[k] for k in chosen if k in places])
-        arrays = {k: loaded[places[k]][replica] for k in chosen if k in places}
+        wanted = [k for keys in chosen for k in list_update_keys(keys) if k in every]
+        loaded = _load_orbax(checkpoint, metadata, [places[k] for k in wanted if k in places])
+        arrays = {k: loaded[places[k]][replica] for k in wanted if k in places}
         if frozen:
-            constant = [k for k in chosen if k in frozen_leaves]
+            constant = [k for k in wanted if k in frozen_leaves]
             arrays |= _load_orbax(frozen, frozen_metadata, constant)
-        return arrays
+        return flatten_keys(merge_lora(unflatten_dict(arrays)))
 
-    return list_tree_arrays(leaves | frozen_leaves, load)
+    return list_tree_arrays({k: x for k, x in every.items() if not is_lora_factor(k)}, load)
 
 
 def _find_frozen(path: Path) -> Path | None:

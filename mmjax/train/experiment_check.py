@@ -9,12 +9,13 @@ from mmjax.data.normalize import make_validity_mask
 from mmjax.data.validate import validate_split
 from mmjax.data.value_ranges import check_same_scale, measure_value_range
 from mmjax.experiment import Experiment
-from mmjax.freezing import check_trainable
+from mmjax.freezing import check_lora, check_trainable
 from mmjax.metrics.direction import check_extra_metrics
 from mmjax.model import Model
 from mmjax.model_check import check_model_fits_batch
 from mmjax.model_parts import make_batch_shapes
 from mmjax.train.evaluation import is_higher_better
+from mmjax.train.frozen_tokens import check_cache_frozen
 from mmjax.train.hardware.parallel import check_divisible_by_devices
 from mmjax.train.splits import Splits
 from mmjax.train.steps.initial_variables import check_initial_weights, trace_variables
@@ -55,6 +56,9 @@ def check_experiment(experiment: Experiment, devices: int) -> None:
         check_initial_weights(experiment.init, shapes)
         if experiment.trainable is not None:
             check_trainable(experiment.trainable, shapes["params"])
+        check_lora(experiment.lora, shapes["params"])
+    if experiment.cache_frozen:
+        check_cache_frozen(experiment, trace_variables(model, batch), batch)
 
 
 def _check_names(data: Dataset, model: Model) -> None:

@@ -61,7 +61,7 @@ class FitResult:
 
     @property
     def best(self) -> Variables:
-        """The best variables of every replica, frozen ones included, as `Model.apply` takes them."""
+        """The best variables of every replica, with frozen ones, as `Model.apply` takes them."""
         return complete_replicas(self.state.best, self.frozen, len(self.validation))
 
 

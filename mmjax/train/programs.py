@@ -27,6 +27,13 @@ from mmjax.train.evaluation import (
     summarize_replicas,
 )
 from mmjax.train.experiment_check import check_experiment
+from mmjax.train.frozen_tokens import (
+    drop_encoders,
+    encode_batch,
+    encode_split,
+    find_frozen_encoders,
+    replace_encoders,
+)
 from mmjax.train.hardware.compilation import (
     COMPILER_OPTIONS,
     RUN_ONCE_OPTIONS,
@@ -89,6 +96,10 @@ class Programs:
         self.experiments = self.sweep.experiments(len(self.seeds))
         self.maximize = is_higher_better(experiment.model, experiment.monitor)
         self.example = self.splits.example()
+        self.cached = self._find_cached()
+        self.step_sweep = self._replace_cached(self.sweep)
+        if self.cached:
+            self.splits.encode = self._encode_split
         check_traceable(self.sweep, self.trace_step)
         layout: dict[str, Any] = {
             "replicas": len(self.seeds),
@@ -100,9 +111,9 @@ class Programs:
         self.concurrent_replicas = count_concurrent_replicas(**layout)
         self.values = self.place(self.sweep.arrays())
         options = layout | {"constants": int(experiment.has_frozen)}
-        self.train_program = make_train_program(make_replica_train_step(self.sweep), **options)
+        self.train_program = make_train_program(make_replica_train_step(self.step_sweep), **options)
         self.compiled: dict[Any, Any] = {}
-        self.eval_program = make_eval_program(make_replica_eval_step(self.sweep), **options)
+        self.eval_program = make_eval_program(make_replica_eval_step(self.step_sweep), **options)
 
     @property
     def models(self) -> list[Model]:
@@ -172,12 +183,33 @@ class Programs:
 
     def _make_frozen(self, given: Variables) -> Variables:
         e = self.experiment
-        return init_frozen_variables(e.model, self.example, given=given, trainable=e.trainable)
+        options: Any = {"given": given, "trainable": e.trainable, "lora": e.lora}
+        return init_frozen_variables(e.model, self.example, **options)
 
     @property
     def constants(self) -> tuple[Variables, ...]:
         """The programs' last arguments."""
-        return () if self.frozen is None else (self.frozen,)
+        return () if self.frozen is None else (drop_encoders(self.frozen, self.cached),)
+
+    def _find_cached(self) -> list[str]:
+        """Lists the modalities whose tokens are computed once."""
+        e = self.experiment
+        if not e.cache_frozen:
+            return []
+        return find_frozen_encoders(e, trace_variables(e.model, self.example))
+
+    def _replace_cached(self, sweep: Sweep) -> Sweep:
+        """Returns a sweep of experiments whose cached encoders take tokens."""
+        cached = self.cached
+        if not cached:
+            return sweep
+        return sweep._replace(build=lambda numbers: replace_encoders(sweep.build(numbers), cached))
+
+    def _encode_split(self, name: str, batch: Batch) -> Batch:
+        """Replaces the inputs of cached encoders by their tokens."""
+        assert self.frozen is not None
+        train = name == "train"
+        return encode_split(self.experiment, self.cached, self.frozen, batch, train=train)
 
     def init(self) -> LoopState:
         """Returns the state before the first step, on all devices."""
@@ -243,7 +275,7 @@ class Programs:
 
         def init(values: HparamValues, key: Array, given: Variables) -> LoopState:
             e = sweep.traced(values)
-            options: Any = {"given": given, "trainable": e.trainable}
+            options: Any = {"given": given, "trainable": e.trainable, "lora": e.lora}
             train = init_state(e.model, e.optimizer, e.balancer, example, key, **options)
             return init_loop_state(train, worst_value)
 
@@ -253,9 +285,14 @@ class Programs:
         """Traces a replica's training step; returns it with the shapes of its arguments."""
         values = {path: jnp.zeros(()) for path in sweep.values}
         state = jax.eval_shape(self.make_init(sweep), values, jax.random.key(0), {}).train
-        step = make_replica_train_step(sweep, axis_name=None)
+        step = make_replica_train_step(self._replace_cached(sweep), axis_name=None)
         batch = make_batch_shapes(self.example, self.experiment.batch_size)
         frozen = jax.eval_shape(self._make_frozen, {}) if self.experiment.has_frozen else None
+        if self.cached:
+            assert frozen is not None
+            encode = functools.partial(encode_batch, self.experiment, self.cached, train=True)
+            batch = jax.eval_shape(encode, frozen, batch)
+            frozen = drop_encoders(frozen, self.cached)
         arguments = (values, state), batch, frozen
         jax.eval_shape(step, *arguments)
         return step, *arguments

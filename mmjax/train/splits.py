@@ -1,7 +1,7 @@
 """The splits of an experiment, and their transfer to the devices."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -20,6 +20,8 @@ class Splits:
     def __init__(self, experiment: Experiment, devices: Sequence[jax.Device]) -> None:
         self.experiment, self.devices = experiment, devices
         self.feeds: dict[str, Feed] = {}
+        self.encode: Callable[[str, Batch], Batch] | None = None
+        """Replaces inputs of a split, which is then read as a whole."""
 
     def prepare(self, name: str) -> "Prepare":
         """Makes the function that prepares every part of a split after it is read."""
@@ -40,7 +42,11 @@ class Splits:
 
     def _open(self, name: str) -> Feed:
         source: Source = self.experiment.data.splits[name]
-        prepare, workers = self.prepare(name), self.experiment.workers
+        prepare: Callable[[Batch], Batch] = self.prepare(name)
+        workers = self.experiment.workers
+        if self.encode is not None:
+            source = Arrays(self.encode(name, prepare(source.take(np.arange(len(source))))))
+            prepare, workers = _return_batch, 0
         if self.experiment.stream:
             return make_streaming_feed(source, self.devices, prepare, workers=workers)
         return make_on_device_feed(prepare(source.take(np.arange(len(source)))), self.devices)
@@ -52,6 +58,10 @@ class Splits:
     def example(self) -> Batch:
         """Returns a batch of one example, for its shapes."""
         return self.prepare("train")(self.experiment.data.splits["train"].take(np.arange(1)))
+
+
+def _return_batch(batch: Batch) -> Batch:
+    return batch
 
 
 @dataclasses.dataclass(frozen=True)

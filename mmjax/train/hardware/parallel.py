@@ -193,8 +193,8 @@ def make_train_program(
     """Makes the program that runs many steps of many replicas on many devices in one dispatch.
 
     Returns:
-      (states, data, indices, *constants) -> (states, metrics). The metrics have the axes [replicas, steps]; the
-      states are donated.
+      (states, data, indices, *constants) -> (states, metrics). The metrics have the axes
+      [replicas, steps]; the states are donated.
     """
 
     def many_steps(state: Any, data: Batch, indices: Array, *constants: Any) -> tuple[Any, Metrics]:
@@ -225,8 +225,8 @@ def make_eval_program(
     """Makes the program that sums the statistics of many batches and replicas in one dispatch.
 
     Returns:
-      (variables, data, indices, valid, *constants) -> statistics with a leading axis of replicas. An index
-      whose `valid` is False only fills up the batch, and its example does not count.
+      (variables, data, indices, valid, *constants) -> statistics with a leading axis of replicas.
+      An index whose `valid` is False only fills up the batch, and its example does not count.
     """
 
     def many_batches(

@@ -25,16 +25,16 @@ def get_loss_names(model: Model) -> tuple[str, ...]:
     return (*get_task_names(model), *sorted(model.auxiliary))
 
 
-def _cast_floats(tree: Any, dtype: Any) -> Any:
+def cast_floats(tree: Any, dtype: Any) -> Any:
     """Casts the floating-point arrays of a tree and leaves the others unchanged."""
     return jax.tree.map(
         lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree
     )
 
 
-def _cast_params(variables: Variables, dtype: Any) -> Variables:
+def cast_params(variables: Variables, dtype: Any) -> Variables:
     """Casts the parameters and leaves the other variables, such as batch statistics, unchanged."""
-    return variables | {"params": _cast_floats(variables["params"], dtype)}
+    return variables | {"params": cast_floats(variables["params"], dtype)}
 
 
 def _list_mutable(variables: Variables) -> list[str]:
@@ -59,8 +59,8 @@ def compute_features(
     """
     mutable = _list_mutable(variables) if train else []
     (features, seen), updates = model.apply(
-        _cast_params(variables, compute_dtype),
-        _cast_floats(batch.inputs, compute_dtype),
+        cast_params(variables, compute_dtype),
+        cast_floats(batch.inputs, compute_dtype),
         batch.present,
         batch.lengths,
         train=train,
@@ -89,7 +89,7 @@ def compute_predictions(
       The predictions, and the variables that are not parameters, as `compute_features` does.
     """
     predictions, updates = model.apply(
-        _cast_params(variables, compute_dtype),
+        cast_params(variables, compute_dtype),
         {t: features[t] for t in get_task_names(model)},
         train=train,
         rngs=rngs,
@@ -98,7 +98,7 @@ def compute_predictions(
         mutable=_list_mutable(variables) if train else [],
     )
     # Losses are float32: sums over a batch lose too much in bfloat16.
-    return _cast_floats(predictions, jnp.float32), dict(updates)
+    return cast_floats(predictions, jnp.float32), dict(updates)
 
 
 def sum_losses(
@@ -141,7 +141,7 @@ def sum_objectives(
         return jnp.zeros(0), jnp.zeros(0), {name: variables[name] for name in mutable}
     sums, updates = model.apply(
         variables,
-        {name: _cast_floats(features[name], jnp.float32) for name in model.auxiliary},
+        {name: cast_floats(features[name], jnp.float32) for name in model.auxiliary},
         batch._replace(inputs=zero_missing_inputs(batch), targets=zero_missing_targets(batch)),
         train=True,
         rngs=rngs,

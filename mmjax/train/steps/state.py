@@ -1,6 +1,7 @@
 """The states of training: what a step carries, and what the loop carries besides."""
 
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -12,9 +13,12 @@ from mmjax.freezing import split_variables
 from mmjax.masks import expand_mask
 from mmjax.model import Model
 from mmjax.parameters import mark_shared_parameters, overlay_tree, partition_params
+from mmjax.pretrained.lora import LoRA, add_lora
 from mmjax.train.steps.forward import get_loss_names
 from mmjax.train.steps.initial_variables import init_variables
 from mmjax.types import Batch, Optimizer, Params, TrainState, Variables
+
+_NO_UPDATES: Mapping[str, LoRA] = types.MappingProxyType({})
 
 
 def init_state(
@@ -26,6 +30,7 @@ def init_state(
     *,
     given: Variables | None = None,
     trainable: Sequence[str] | None = None,
+    lora: Mapping[str, LoRA] = _NO_UPDATES,
 ) -> TrainState:
     """Returns the state before the first step.
 
@@ -38,10 +43,11 @@ def init_state(
       given: variables that are not drawn, such as pretrained ones, by collection.
       trainable: patterns of the paths of parameters that train, and that the state has; None is
         all. `init_frozen_variables` returns the others.
+      lora: {pattern of the paths of kernels: low-rank update}.
     """
     init_key, run_key = jax.random.split(key)
-    variables = overlay_tree(init_variables(model, batch, init_key), given or {})
-    if trainable is not None:
+    variables = _init_and_overlay(model, batch, init_key, given, lora)
+    if trainable is not None or lora:
         variables, _ = split_variables(variables, trainable)
     params = variables["params"]
     shared = partition_params(params, mark_shared_parameters(model, params))[0]
@@ -55,15 +61,32 @@ def init_state(
     )
 
 
+def _init_and_overlay(
+    model: Model,
+    batch: Batch,
+    key: Key[Array, ""],
+    given: Variables | None,
+    lora: Mapping[str, LoRA],
+) -> Variables:
+    """Returns given variables, random ones for the others, and random low-rank updates."""
+    variables: Variables = overlay_tree(init_variables(model, batch, key), given or {})
+    return variables | {"params": add_lora(variables["params"], lora, key)} if lora else variables
+
+
 def init_frozen_variables(
-    model: Model, batch: Batch, *, given: Variables | None, trainable: Sequence[str] | None
+    model: Model,
+    batch: Batch,
+    *,
+    given: Variables | None = None,
+    trainable: Sequence[str] | None = None,
+    lora: Mapping[str, LoRA] = _NO_UPDATES,
 ) -> Variables:
     """Returns the variables that do not train, by collection.
 
     All seeds have the same: what is not given is drawn as for seed 0. See `init_state`.
     """
     init_key, _ = jax.random.split(jax.random.key(0))
-    variables = overlay_tree(init_variables(model, batch, init_key), given or {})
+    variables = _init_and_overlay(model, batch, init_key, given, lora)
     return split_variables(variables, trainable)[1]
 
 

@@ -47,9 +47,10 @@ def make_train_step(
     """Makes the pure function (state, batch, frozen variables) -> (state, metrics).
 
     The last argument is what does not train, as `mmjax.freezing.split_variables` separates it from
-    the state's parameters and variables; it may be left out if everything trains. The function runs unchanged under `jit`, `scan` and `vmap`, and under `pmap` if `axis_name` is given.
-    A task's loss is the mean over its labeled examples on ALL devices, and the balancer gets losses
-    and gradients that are reduced over devices already, so that the update does not depend on the
+    the state's parameters and variables; it may be left out if everything trains. The function runs
+    unchanged under `jit`, `scan` and `vmap`, and under `pmap` if `axis_name` is given. A task's
+    loss is the mean over its labeled examples on ALL devices, and the balancer gets losses and
+    gradients that are reduced over devices already, so that the update does not depend on the
     number of devices. The model's auxiliary objectives are losses like the tasks'.
 
     Args:
