@@ -177,7 +177,7 @@ STUDY = Study(
     base=experiment,
     axes={
         "encoder": {
-            "frozen": {"trainable": "('heads_*',)"},
+            "frozen": {"trainable": "('heads_*',)", "cache_frozen": "True"},
             "tuned": {},
             "scratch": {"init.start": "'scratch'"},
             "scratch, logarithms": {

@@ -146,7 +146,7 @@ def test_a_share_of_the_reviews_is_split_as_all_are(load, reviews):
     assert sizes == {"train": 80, "validation": 10, "test": 10, "unused": 100}
 
 
-@pytest.mark.parametrize(("name", "arms"), [("clothing_reviews", 5), ("speaker_transfer", 8)])
+@pytest.mark.parametrize(("name", "arms"), [("clothing_reviews", 6), ("speaker_transfer", 8)])
 def test_the_arms_of_a_study_are_settings_of_its_experiment(load, name, arms):
     study = load(name)["STUDY"]
     made = make_study_arms(study, study.base.as_buildable())
