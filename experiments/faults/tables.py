@@ -404,7 +404,7 @@ def names_cell(
     parts = {**case.inputs, **case.targets}
     users = [repr(user) for user, spec in parts.items() if name in get_columns(spec)]
     place = f"line {lines[row]}" if lines else f"row {row}"
-    places = [f"{place},", f"{place}:"]
+    places = [f"{place},", f"{place}:", f"{place};"]
     places += [f"row {r.index(row)} of '{s}'" for s, r in rows_of.items() if row in r]
     shown = text.strip()[:20]
     values = {repr(text)[1:21].rstrip("'\""), shown, repr(shown)[1:-1]}
