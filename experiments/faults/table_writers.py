@@ -84,7 +84,7 @@ def write_csv(rng: random.Random, rows: Rows, folder: Path) -> Written:
     if rng.random() < 0.04:
         damage.append("cut off")
         content = content[: rng.randrange(len(content) // 2, len(content))]
-    if rng.random() < 0.03:
+    if content and rng.random() < 0.03:
         damage.append("damaged bytes")
         place = rng.randrange(len(content))
         content = content[:place] + bytes([rng.randrange(128, 256)]) + content[place + 1 :]

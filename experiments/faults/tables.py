@@ -465,7 +465,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--cases", type=int, default=5_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", type=int, help="the number of one case, with its traceback")
+    parser.add_argument("--start", type=int, default=0, help="number of the first case")
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     watch = Watch((Path(mmjax.__file__).parent, Path(__file__).parent))
@@ -474,9 +474,8 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
 
-        def run_case(number: int) -> None:
-            if options.only not in (None, number):
-                return
+        def run_case(index: int) -> None:
+            number = options.start + index
             rng = random.Random(f"{options.seed} {number}")  # a case can be run alone
             case = draw_case(rng)
             kind = rng.choice(["csv"] * 5 + ["parquet", "parquet", "frames"])
