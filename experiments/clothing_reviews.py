@@ -16,7 +16,10 @@ WORDLLAMA and MINILM name.
 Expected: pretrained encoders beat the LSTM from scratch where labels are few, tuned ones most, and
 the published F1 of recommendation, 0.88 of a bidirectional LSTM, is reached by all.
 
-The whole study has not been run yet. `--set data.share=0.085 --set epochs=1` is a small version.
+The whole study has not been run yet. A trial of one arm, WordLlama, frozen, with
+`--set data.share=0.085 --set epochs=1` (1,597 training examples, 24 steps, seed 0; 199 test
+examples): weighted F1 of recommendation 0.755, of which the accuracy is 0.819, mean error of the
+rating 0.78 stars, accuracy of the department 0.543. It shows that the arm runs, no more.
 """
 
 import json
