@@ -352,7 +352,7 @@ BAD = [
     (
         put(40, kind="ash"),
         r"table\.csv, line \d+: target 'kind' is 'ash', which is none of its 3 classes: elm, fir"
-        r".*name all classes in the target",
+        r".*name all classes",
     ),
     (put(9, height="tall"), r"line \d+, 'body': 'tall' is not a number; leave the cell empty"),
     (put(9, height="nan"), r"'body': 'nan' is not a finite number"),
