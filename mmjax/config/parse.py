@@ -10,7 +10,7 @@ from typing import Any
 import fiddle as fdl
 from fiddle.experimental import auto_config as fiddle_auto_config
 
-from mmjax.config import public_names, type_checks, type_hints
+from mmjax.config import constructors, public_names, type_checks, type_hints
 from mmjax.config.errors import ConfigError
 from mmjax.config.literal_limits import MAX_DEPTH, MAX_LENGTH, check_literal, shorten_for_message
 
@@ -21,6 +21,7 @@ _STRING = r"""('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")"""
 _STRING_OR_MODULE = re.compile(_STRING + r"|(\b[A-Za-z_][\w.]*):(?=[A-Za-z_])")
 # The colon of module:name is not Python, so it is parsed as an attribute of this name.
 _COLON = "__colon__"
+_PARTIAL = ("partial", "functools.partial")
 
 
 def parse_candidates(text: str, annotation: Any = Any) -> list[Any]:
@@ -157,6 +158,10 @@ def _resolve_nested_name(name: str, annotation: Any) -> Any:
 def _make_call(node: ast.Call, depth: int) -> fdl.Buildable:
     """Converts a call to a configuration, and checks its arguments by name and type."""
     name = _join_dotted_name(node.func)
+    # The arguments of a partial after the function are those of a call of it.
+    make: type[fdl.Buildable] = fdl.Config
+    if name in _PARTIAL:
+        make, node, name = fdl.Partial, *_unwrap_partial(node)
     function = resolve_checked_name(name)
     if any(isinstance(a, ast.Starred) for a in node.args) or any(not k.arg for k in node.keywords):
         raise ConfigError(
@@ -178,20 +183,37 @@ def _make_call(node: ast.Call, depth: int) -> fdl.Buildable:
         kind = known[keyword].annotation if keyword in known else Any
         keywords[keyword] = _convert_node(given.value, kind, depth + 1)
     # A function under `auto_config` is replaced by its own calls, so that their paths can be set.
-    if isinstance(function, fiddle_auto_config.AutoConfig):
+    if isinstance(function, fiddle_auto_config.AutoConfig) and make is fdl.Config:
         try:
             return function.as_buildable(*arguments, **keywords)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{name}: {error}") from error
     _check_parameter_names(name, function, keywords)
     try:
-        config = fdl.Config(function, *arguments, **keywords)
+        config = make(function, *arguments, **keywords)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{name}: {str(error).rpartition(': ')[2]}.") from error
     # Again, since fiddle gives positional arguments their names.
     _check_parameter_names(name, function, [k for k in config.__arguments__ if isinstance(k, str)])
     _check_argument_types(name, config)
     return config
+
+
+def _unwrap_partial(node: ast.Call) -> tuple[ast.Call, str]:
+    """Returns the call of the function of `partial(function, ...)`, and its name."""
+    if not node.args:
+        raise ConfigError(
+            f"cannot read {_format_source(node)!r}: write partial(function, argument=value)."
+        )
+    name = _join_dotted_name(node.args[0])
+    function = resolve_checked_name(name)
+    is_experiment = isinstance(function, fiddle_auto_config.AutoConfig)
+    if is_experiment or constructors.is_data_constructor(function):
+        raise ConfigError(
+            f"cannot read {_format_source(node)!r}: a partial of a function that makes data or an "
+            "experiment cannot be stored; call it."
+        )
+    return ast.Call(node.args[0], node.args[1:], node.keywords), name
 
 
 def _list_parameters(name: str, function: Any) -> dict[str, type_hints.Parameter]:

@@ -99,6 +99,8 @@ def _accepts_result(annotation: Any, config: fdl.Buildable) -> bool:
     wanted = typing.get_origin(annotation) or annotation
     if wanted is typing.Literal:
         return False
+    if isinstance(config, fdl.Partial):  # which makes a function
+        return wanted is collections.abc.Callable or not _is_plain_class(wanted)
     return result is None or not _is_plain_class(wanted) or issubclass(result, wanted)
 
 

@@ -26,6 +26,7 @@ from mmjax.data.kinds import (
     TokenLabels,
     Value,
 )
+from mmjax.data.load.dialect import Dialect
 from mmjax.data.load.from_arrays import from_arrays
 from mmjax.data.load.from_table import from_table
 from mmjax.data.load.from_tfds import from_tfds
@@ -37,6 +38,7 @@ __all__ = [
     "Category",
     "DateTime",
     "DepthMap",
+    "Dialect",
     "Image",
     "ImageBag",
     "Label",

@@ -116,6 +116,9 @@ class Arrays:
         """Returns the examples at `indices`, in that order."""
         return jax.tree.map(lambda array: array[indices], self.batch)
 
+    def __repr__(self) -> str:
+        return f"<Arrays: {len(self):,} examples>"
+
 
 class Preparation(NamedTuple):
     """How values of one modality became the arrays that the model takes.
@@ -159,6 +162,11 @@ class Dataset:
     splits: Mapping[str, Source]
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     preparations: Mapping[str, Preparation] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{len(source):,} {split}" for split, source in self.splits.items())
+        inputs, targets = ", ".join(self.modalities), ", ".join(self.tasks)
+        return f"<Dataset {self.name!r}: {sizes}; inputs {inputs}; targets {targets}>"
 
 
 def split_parts(

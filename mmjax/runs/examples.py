@@ -9,10 +9,12 @@ import numpy as np
 
 from mmjax.data.array_checks import InvalidDataError
 from mmjax.data.dataset import Dataset, Source
+from mmjax.data.kinds import list_columns
+from mmjax.data.load.dialect import Dialect
+from mmjax.data.load.dialect_cells import blank_missing_cells, normalize_kinds
 from mmjax.data.load.new_rows import choose_columns, prepare_rows
 from mmjax.data.load.npz import read_npz
-from mmjax.data.load.table_chunks import iterate_table
-from mmjax.data.load.table_files import Table
+from mmjax.data.load.table_files import Table, iterate_table
 from mmjax.data.spec import Spec
 from mmjax.data.validate_inputs import check_input
 from mmjax.types import Batch
@@ -121,7 +123,7 @@ def _iterate_parts(spec: Spec, examples: Any, size: int) -> Iterator[Table]:
     else:
         path = Path(examples).expanduser()
         if path.suffix in TABLE_ENDINGS:
-            yield from iterate_table(path, size, **spec.table_options)
+            yield from _iterate_file(spec, path, size)
             return
         if path.suffix != ".npz":
             known = ", ".join([*TABLE_ENDINGS, ".npz"])
@@ -130,6 +132,20 @@ def _iterate_parts(spec: Spec, examples: Any, size: int) -> Iterator[Table]:
     for start in range(0, _count_rows(columns), size):
         part = {name: values[start : start + size] for name, values in columns.items()}
         yield Table(path, part, None, start)
+
+
+def _iterate_file(spec: Spec, path: Path, size: int) -> Iterator[Table]:
+    """Yields the rows of a table, whose CSV is in the dialect of the training data."""
+    dialect = Dialect(**spec.table_options)
+    kinds = [p.kind for p in spec.preparations.values() if p.kind is not None]
+    used = set(list_columns(kinds))
+    for rows in iterate_table(path, size, dialect=dialect):
+        # A table is a tuple with a length of its own, so that `_replace` does not work.
+        columns = {name: cells for name, cells in rows.columns.items() if name in used}
+        known = Table(rows.path, columns, rows.lines, rows.start)
+        blank_missing_cells(known, dialect)
+        normalize_kinds(known, kinds, dialect)
+        yield Table(rows.path, rows.columns | columns, rows.lines, rows.start)
 
 
 def convert_to_columns(examples: Any) -> Mapping[str, Any]:

@@ -43,13 +43,15 @@ class Numbers(NamedTuple):
     @staticmethod
     def matches_cells(cells: Sequence[Any]) -> bool:
         """Checks whether all cells are numbers or vectors."""
-        return all(isinstance(c, list) or is_number(c) or is_vector_text(c) for c in cells)
+        return all(isinstance(c, list) or _is_plain_number(c) or is_vector_text(c) for c in cells)
 
     def learn(self, columns: Sequence[Iterable[Any]], source: Any) -> dict[str, Any]:
-        """Computes the fills of gaps; nothing for a single column, vectors, or TFDS features."""
-        if len(columns) == 1 or not isinstance(source, Path | None):
+        """Computes the fills of gaps; nothing for a column without, vectors, or TFDS features."""
+        if not isinstance(source, Path | None):
             return {}
         cells = [list(column) for column in columns]
+        if len(columns) == 1 and None not in cells[0]:
+            return {}
         if any(_is_vector(cell) for column in cells for cell in column):
             return {}  # a vector has no one length to fill
         # A cell that is not a number is refused when its row is read, with the row's place.
@@ -97,6 +99,11 @@ class Numbers(NamedTuple):
 def is_vector_text(cell: Any) -> bool:
     """Checks whether a cell is a text in brackets, such as "[1, 2]"."""
     return isinstance(cell, str) and cell.strip()[:1] == "[" and cell.strip()[-1:] == "]"
+
+
+def _is_plain_number(cell: Any) -> bool:
+    """Checks whether a cell is a number that is not a truth value of Parquet or a DataFrame."""
+    return not isinstance(cell, bool) and is_number(cell)
 
 
 def _parse_or_nan(cell: Any) -> float | None:

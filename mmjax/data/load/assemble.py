@@ -1,6 +1,7 @@
 """Assembly of a data set from examples that are read one by one."""
 
 import dataclasses
+import types
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -90,6 +91,8 @@ def build_dataset(
     in_memory: bool,
     standardise: Sequence[str] | None,
     skip_unreadable: bool,
+    drop_blank_rows: bool = False,
+    facts: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> Dataset:
     """Reads every example once, infers what was not given, and prints a summary.
 
@@ -103,6 +106,8 @@ def build_dataset(
       standardise: modalities that get mean 0 and standard deviation 1 over the training split;
         None: all whose numbers are floating-point.
       skip_unreadable: whether unreadable examples are left out, with a warning.
+      drop_blank_rows: whether examples without a modality are left out, with a note.
+      facts: what else the data set tells about itself.
 
     Raises:
       ValueError: naming the place, if an example cannot be read or does not fit.
@@ -115,6 +120,7 @@ def build_dataset(
             sequences=sequences,
             keep=in_memory,
             skip_unreadable=skip_unreadable,
+            drop_blank=drop_blank_rows,
             measured=make_standardize_filter(standardise)
             if split == "train"
             else make_standardize_filter(()),
@@ -122,7 +128,7 @@ def build_dataset(
         )
         for split, examples in splits.items()
     }
-    skipped = _warn_of_skipped_examples(name, scans)
+    skipped, blank = _warn_of_skipped_examples(name, scans), _note_blank_examples(name, scans)
     check_sizes(name, {split: len(result.rows) for split, result in scans.items()})
     # Shapes come from all splits, everything else that is learned from the training split.
     stats, train_stats = _merge_splits(scans, sequences), scans["train"].stats
@@ -158,7 +164,8 @@ def build_dataset(
         )
         for m in modalities
     }
-    facts = {"skipped": skipped} if skipped else {}
+    counted = {"skipped": skipped, "blank_rows": blank}
+    facts = dict(facts) | {what: counts for what, counts in counted.items() if counts}
     data = Dataset(name, modalities, all_tasks, sources, facts, preparations)
 
     def place(split: str, row: int) -> str:
@@ -239,6 +246,15 @@ def _warn_of_skipped_examples(name: str, scans: Mapping[str, SplitScan]) -> dict
                 f"cannot be read, first: {result.skipped[0]}",
                 stacklevel=2,
             )
+    return counts
+
+
+def _note_blank_examples(name: str, scans: Mapping[str, SplitScan]) -> dict[str, int]:
+    """Counts the examples of each split that are left out as they have no modality."""
+    counts = {split: len(scan.blank) for split, scan in scans.items() if scan.blank}
+    if counts:
+        listed = ", ".join(f"{count} of {split!r}" for split, count in counts.items())
+        announce_once(f"{name}: dropped rows without any input: {listed}")
     return counts
 
 

@@ -2,31 +2,40 @@
 
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mmjax.data.dataset import Dataset
-from mmjax.data.kinds import (
-    INPUT_KINDS,
-    TARGET_KINDS,
-    Input,
-    Label,
-    Target,
-    Text,
-    Value,
-    get_columns,
-    list_columns,
-)
+from mmjax.data.kinds import Input, Target, get_columns, list_columns
 from mmjax.data.limits import MAX_BYTES, MAX_CELL
 from mmjax.data.load.assemble import build_dataset, check_sizes, check_standardize_names
+from mmjax.data.load.blank_rows import (
+    BlankRows,
+    check_blank_rows,
+    check_no_blank_rows,
+    learn_blank_rows,
+)
+from mmjax.data.load.dialect import DEFAULT_DIALECT, Dialect
+from mmjax.data.load.dialect_cells import (
+    Gaps,
+    blank_missing_cells,
+    normalize_kinds,
+    normalize_numbers,
+)
+from mmjax.data.load.hints import note_columns
+from mmjax.data.load.infer_kinds import Part, infer_input_kind, infer_target_kind
 from mmjax.data.load.split_rows import Split, assign_rows
-from mmjax.data.load.table_files import Table, is_number, read_table
+from mmjax.data.load.table_files import read_table
 from mmjax.data.load.table_rows import Reader, TableRows
+from mmjax.data.load.table_sources import read_sources
 
-_MAX_ODD_CELLS = 0.1  # share of cells of another kind that are taken for errors
+# Relative paths of a configuration become absolute where an annotation names `os.PathLike`. Lists
+# in a dictionary do not: they may be cells.
+_Paths = str | os.PathLike[str]
 
 
 def from_table(
-    table: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]],
+    table: _Paths | Sequence[_Paths] | Mapping[str, _Paths | Any] | Any,
     inputs: Mapping[str, str | Input],
     targets: Mapping[str, str | Target],
     *,
@@ -36,10 +45,12 @@ def from_table(
     in_memory: bool = True,
     standardise: Sequence[str] | None = None,
     skip_unreadable: bool = False,
+    blank_rows: BlankRows = "refuse",
+    dialect: Dialect = DEFAULT_DIALECT,
     max_bytes: int = MAX_BYTES,
     max_cell: int = MAX_CELL,
 ) -> Dataset:
-    """Makes a data set from CSV or Parquet files.
+    """Makes a data set from CSV or Parquet files, DataFrames or columns of cells.
 
     An empty cell is a missing modality or label, or a gap if other columns of the same modality are
     filled. Whatever is inferred (kinds of columns, classes,
@@ -48,14 +59,16 @@ def from_table(
     error stream.
 
     Args:
-      table: one file, or {split: file}.
+      table: a CSV or Parquet file; several as a list, a folder or a pattern with "*", in the order
+        of their names; a DataFrame of pandas, polars or PyArrow; {column: cells}; or {split: any of
+        these}. Paths in the cells are relative to the folder of the file, or to the current folder.
       inputs: {modality: column}. The name of a column alone stands for `Numbers` if its cells are
         numbers or vectors, for `PointCloud` if they are lists of lists, for `Boolean` if they are
         true or false, for `DateTime` if they are ISO 8601 dates, for `Image`, `ImageBag` or `Audio`
         if they end as such files do, otherwise for `Text`.
       targets: {task: column}. The name of a column alone stands for `Value` if its cells are
         numbers and not all whole, otherwise for `Label`.
-      split: for one file: the column that names the split of each row, {split: share}, drawn by
+      split: for one table: the column that names the split of each row, {split: share}, drawn by
         `seed`, or a `Split` that is stratified, by group, by time or one of several folds; None:
         0.8 train, 0.1 validation and 0.1 test.
       seed: seed of the shares.
@@ -66,6 +79,10 @@ def from_table(
         None: numbers and recordings, not pixels (which encoders divide by 255).
       skip_unreadable: whether examples with missing or damaged files are left out with a warning
         instead of refused.
+      blank_rows: what to do with rows in which all inputs are empty: "refuse" them, "drop" them, or
+        "keep" them as gaps of the only modality, which must be `Numbers`, `Boolean` or `Category`.
+        Their number is printed.
+      dialect: how CSV files are written: their separator, decimal sign, gaps and encoding.
       max_bytes: the largest size of the file of a table, and of its cells after unpacking. `Image`
         and `Audio` have limits of their own.
       max_cell: the largest cell, in bytes.
@@ -89,133 +106,76 @@ def from_table(
     if not inputs or not targets:
         raise ValueError("inputs and targets each need at least one column.")
     check_standardize_names(standardise, inputs)
+    check_blank_rows(blank_rows)
+    dialect.check()
     columns = set(list_columns([*inputs.values(), *targets.values()]))
-    read = functools.partial(read_table, max_bytes=max_bytes, max_cell=max_cell)
-    parts = _split_rows(table, columns, split, seed, read)
-    check_sizes(name or "The table", {s: len(rows) for s, (_, rows) in parts.items()})
+    read = functools.partial(read_table, dialect=dialect, max_bytes=max_bytes, max_cell=max_cell)
+    parts, gaps = _read_parts(table, columns, split, seed, dialect, read)
+    name = name or parts["train" if "train" in parts else next(iter(parts))][0].path.stem
+    check_sizes(name, {s: len(rows) for s, (_, rows) in parts.items()})
+    if blank_rows == "refuse":
+        check_no_blank_rows(parts.values(), list_columns(inputs.values()), gaps)
     train = parts["train"]
-    specs = {
-        m: s if not isinstance(s, str) else _infer_input_kind(m, s, train)
-        for m, s in inputs.items()
-    }
-    labels = {
-        t: s if not isinstance(s, str) else _infer_target_kind(s, train) for t, s in targets.items()
-    }
-    readers = {m: _make_reader(spec, train) for m, spec in specs.items()}
-    return build_dataset(
-        name or train[0].path.stem,
-        {s: TableRows(part, rows, readers, labels) for s, (part, rows) in parts.items()},
+    specs: dict[str, Input] = {}
+    for m, s in inputs.items():
+        specs[m] = infer_input_kind(m, s, train, dialect) if isinstance(s, str) else s
+    goals: dict[str, Target] = {}
+    for t, g in targets.items():
+        goals[t] = infer_target_kind(g, train, dialect) if isinstance(g, str) else g
+    for part in {id(part): part for part, _ in parts.values()}.values():
+        normalize_kinds(part, [*specs.values(), *goals.values()], dialect)
+    readers = {m: _make_reader(spec, train, blank_rows, len(specs)) for m, spec in specs.items()}
+    data = build_dataset(
+        name,
+        {s: TableRows(part, rows, readers, goals) for s, (part, rows) in parts.items()},
         modalities={m: r.spec.declare_modality(r.learned) for m, r in readers.items()},
         kinds={m: (r.spec, r.learned) for m, r in readers.items()},
-        tasks={t: spec.declare_task() for t, spec in labels.items()},
+        tasks={t: spec.declare_task() for t, spec in goals.items()},
         in_memory=in_memory,
         standardise=standardise,
         skip_unreadable=skip_unreadable,
+        drop_blank_rows=blank_rows == "drop",
+        facts={} if dialect == DEFAULT_DIALECT else {"table_options": dialect._asdict()},
     )
+    given = [(m, s, specs[m]) for m, s in inputs.items()]
+    note_columns(name, [*given, *((t, g, goals[t]) for t, g in targets.items())], train, gaps)
+    return data
 
 
-_Part = tuple[Table, list[int]]
-
-
-def _split_rows(
-    table: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]],
+def _read_parts(
+    table: Any,
     columns: set[str],
     split: str | Mapping[str, float] | Split | None,
     seed: int,
-    read: Callable[..., Table],
-) -> dict[str, _Part]:
-    if isinstance(table, Mapping):
-        if split is not None:
-            raise ValueError(
-                "split is given, but the table is already one file per split; leave it out."
-            )
-        tables = {s: read(path, columns) for s, path in table.items()}
-        return {s: (part, list(range(len(part)))) for s, part in tables.items()}
+    dialect: Dialect,
+    read: Any,
+) -> tuple[dict[str, Part], list[Gaps]]:
+    """Reads the rows of each split, and lists the cells that are spellings of a gap."""
     if isinstance(split, str):
         split = Split(column=split)
-    elif not isinstance(split, Split):
-        split = Split() if split is None else Split(tuple(split.items()))
-    whole = read(table, columns | set(split.list_columns()))
-    rows_of = assign_rows(split, whole.columns, len(whole), seed, whole.place)
-    return {s: (whole, rows) for s, rows in rows_of.items()}
+    elif not isinstance(split, Split | None):
+        split = Split(tuple(split.items()))
+    needed = columns | set(split.list_columns() if split else ())
+    tables = read_sources(table, needed, read)
+    if isinstance(tables, dict) and split is not None:
+        raise ValueError("split is given, but the table is already one per split; leave it out.")
+    wholes = list(tables.values()) if isinstance(tables, dict) else [tables]
+    gaps = [Gaps(part, blank_missing_cells(part, dialect)) for part in wholes]
+    if isinstance(tables, dict):
+        return {s: (part, list(range(len(part)))) for s, part in tables.items()}, gaps
+    split = split or Split()
+    if split.time is not None:
+        normalize_numbers(tables, [split.time], dialect, strict=False)
+    rows_of = assign_rows(split, tables.columns, len(tables), seed, tables.place)
+    return {s: (tables, rows) for s, rows in rows_of.items()}, gaps
 
 
-def _list_filled_cells(column: str, part: _Part) -> list[object]:
-    """Lists the cells of a column that are not empty."""
-    table, rows = part
-    return [c for row in rows if (c := table.columns[column][row]) is not None]
-
-
-def _infer_input_kind(modality: str, column: str, train: _Part) -> Input:
-    cells = _list_filled_cells(column, train)
-    if not cells:
-        raise ValueError(
-            f"{train[0].path}: column {column!r} of modality {modality!r} is empty in the training "
-            "split."
-        )
-    kind = next(kind for kind in INPUT_KINDS if kind.matches_cells(cells))
-    if kind is Text:
-        _check_no_odd_cells(modality, column, train)
-    return kind(column)
-
-
-def _check_no_odd_cells(modality: str, column: str, train: _Part) -> None:
-    """Refuses to read a column as text if most of its cells are of another kind.
-
-    Raises:
-      ValueError: naming the first cell that is not of that kind.
-    """
-    table, rows = train
-    filled = [row for row in rows if table.columns[column][row] is not None]
-    for kind in INPUT_KINDS:
-        if kind is Text:
-            continue
-        odd: list[int] = []
-        for row in filled:
-            if not kind.matches_cells([table.columns[column][row]]):
-                odd.append(row)
-            if len(odd) > _MAX_ODD_CELLS * len(filled):
-                break
-        else:
-            raise ValueError(
-                f"{table.place(odd[0])}, column {column!r}: {table.columns[column][odd[0]]!r} is "
-                f"not of the kind {kind.__name__}, as {len(filled) - len(odd)} of "
-                f"{len(filled)} cells are. Leave it empty if it is missing, correct it, or name "
-                f"the kind of {modality!r}, such as Text({column!r})."
-            )
-
-
-def _infer_target_kind(column: str, train: _Part) -> Target:
-    cells = _list_filled_cells(column, train)
-    kind = next(kind for kind in TARGET_KINDS if kind.matches_cells(cells))
-    if kind is Label:
-        _check_no_odd_target(column, train)
-    return kind(column)
-
-
-def _check_no_odd_target(column: str, train: _Part) -> None:
-    """Refuses to take numbers for the names of classes because of a few other cells.
-
-    Raises:
-      ValueError: naming the first cell that is not a number.
-    """
-    table, rows = train
-    cells = table.columns[column]
-    filled = [row for row in rows if cells[row] is not None]
-    odd = [row for row in filled if not is_number(cells[row])]
-    numbers = [cells[row] for row in filled if is_number(cells[row])]
-    if odd and len(odd) <= _MAX_ODD_CELLS * len(filled) and Value.matches_cells(numbers):
-        raise ValueError(
-            f"{table.place(odd[0])}, column {column!r}: {cells[odd[0]]!r} is not a number, as "
-            f"{len(numbers)} of {len(filled)} cells are. Leave it empty if it is missing, correct "
-            f"it, or name the kind of the target, such as Value({column!r}) or Label({column!r})."
-        )
-
-
-def _make_reader(spec: Input, train: _Part) -> Reader:
+def _make_reader(spec: Input, train: Part, blank_rows: BlankRows, modalities: int) -> Reader:
     """Makes the reader of a modality, with what the training split says about it."""
     table, rows = train
     columns = [[table.columns[name][row] for row in rows] for name in get_columns(spec)]
+    if blank_rows == "keep":
+        return Reader(spec, learn_blank_rows(spec, columns, modalities))
     filled = [cells for cells in zip(*columns, strict=True) if any(c is not None for c in cells)]
     columns = [[cells[i] for cells in filled] for i in range(len(columns))]
-    return Reader(spec, spec.learn(columns, train[0].path.parent))
+    return Reader(spec, spec.learn(columns, table.path.parent))

@@ -1,14 +1,20 @@
 """Hints at what a user probably meant, where data of another form were given."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mmjax.data.dataset import Task
 from mmjax.data.describe.announce import announce_once
+from mmjax.data.kinds import Category, Input, Label, Target, get_columns
+from mmjax.data.load.dialect_cells import Gaps
 from mmjax.data.load.foreign_types import is_frame
+from mmjax.data.load.infer_kinds import Part
+from mmjax.data.load.labels import simplify_name
+from mmjax.data.load.table_files import is_number
 from mmjax.types import Batch
 
 _MANY_CLASSES = 30  # whole numbers: below it, they are likely names
@@ -24,8 +30,8 @@ def check_splits(splits: Any, names: Sequence[str]) -> None:
     """
     if is_frame(splits):
         raise ValueError(
-            f"from_arrays got a {type(splits).__name__}; it needs {{split: arrays}}. Store one "
-            "table as Parquet for mmjax.data.from_table, which also draws the splits."
+            f"from_arrays got a {type(splits).__name__}; it needs {{split: arrays}}. "
+            "mmjax.data.from_table takes one table, and also draws the splits."
         )
     if not isinstance(splits, Mapping):
         raise ValueError(
@@ -36,7 +42,7 @@ def check_splits(splits: Any, names: Sequence[str]) -> None:
         raise ValueError(
             f"from_arrays got the arrays {sorted(map(str, splits))} without a split; it needs "
             "{split: arrays}, such as {'train': {'x': x, 'y': y}, 'validation': {...}, 'test': "
-            "{...}}. mmjax.data.from_table reads one file, and draws the splits."
+            "{...}}. mmjax.data.from_table takes one table, and draws the splits."
         )
 
 
@@ -89,3 +95,74 @@ def _are_counts(spec: Task, labels: int) -> bool:
     are_numbers = all(c.lstrip("-").isdecimal() for c in spec.classes)
     few = labels < _MIN_EXAMPLES_PER_CLASS * len(spec.classes)
     return are_numbers and few and len(spec.classes) > _MANY_CLASSES
+
+
+def note_columns(
+    name: str,
+    columns: Sequence[tuple[str, str | Input | Target, Input | Target]],
+    train: Part,
+    gaps: Sequence[Gaps],
+) -> None:
+    """Prints what was inferred of a table's columns, and what looks wrong in them.
+
+    Args:
+      name: name of the data set.
+      columns: of each modality and task its name, what was given for it, and its kind.
+      train: the training split.
+      gaps: the cells of each table that are spellings of a gap.
+    """
+    inferred = [f"{n} is {type(kind).__name__}" for n, s, kind in columns if isinstance(s, str)]
+    if inferred:
+        announce_once(f"{name}: inferred from the cells: {', '.join(inferred)}")
+    counts_of: dict[str, Counter[str]] = {}
+    for gap in gaps:
+        for column, spelled in gap.cells.items():
+            counts_of.setdefault(column, Counter()).update(spelled.values())
+    for column, counts in counts_of.items():
+        listed = ", ".join(f"{count} {spelling!r}" for spelling, count in counts.items())
+        announce_once(
+            f"{name}: cells of column {column!r} count as empty: {listed}; "
+            "dialect=Dialect(missing=()) keeps them"
+        )
+    table, rows = train
+    for n, _, kind in columns:
+        for column in get_columns(kind) if isinstance(kind, Label | Category) else ():
+            cells = [c for row in rows if (c := table.columns[column][row]) is not None]
+            note_similar_names(f"{name}: column {column!r}", map(str, cells))
+            if isinstance(kind, Label) and not kind.ordered and not kind.classes:
+                _note_numbers_as_classes(name, n, column, cells)
+
+
+def note_similar_names(what: str, names: Iterable[str]) -> None:
+    """Warns if names differ only in blanks, case or the form of their characters.
+
+    Example:
+      >>> with warnings.catch_warnings(record=True) as caught:
+      ...     warnings.simplefilter("always")
+      ...     note_similar_names("pets", ["cat", "dog", "cat "])
+      >>> str(caught[0].message)
+      "pets has names that differ in blanks or case only: 'cat', 'cat '. Write them alike."
+    """
+    groups: dict[str, list[str]] = {}
+    for name in sorted(set(names)):
+        groups.setdefault(simplify_name(name), []).append(name)
+    alike = [group for group in groups.values() if len(group) > 1]
+    if alike:
+        listed = "; ".join(", ".join(map(repr, group)) for group in alike[:5])
+        more = f", and {len(alike) - 5} more" if len(alike) > 5 else ""
+        warnings.warn(
+            f"{what} has names that differ in blanks or case only: {listed}{more}. Write them "
+            "alike.",
+            stacklevel=3,
+        )
+
+
+def _note_numbers_as_classes(name: str, task: str, column: str, cells: Sequence[Any]) -> None:
+    """Prints a note if the names of many classes are numbers."""
+    classes = {str(cell) for cell in cells}
+    many = len(classes) > _MANY_CLASSES and len(cells) < _MIN_EXAMPLES_PER_CLASS * len(classes)
+    if many and all(map(is_number, classes)):
+        announce_once(
+            f"{name}: target {task!r} has {len(classes)} numbers for classes; if it is a count or "
+            f"an amount, give Value({column!r}) for a regression"
+        )

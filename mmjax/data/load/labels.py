@@ -2,6 +2,7 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -203,13 +204,34 @@ def _make_class_encoder(task: Task) -> Callable[[Any], int]:
             names = ", ".join(task.classes[:20]) + (", ..." if len(index) > 20 else "")
             names = escape_control_characters(names)
             raise LabelError(
-                f"{value!r}, which is none of its {len(index)} classes: {names}. Correct it, name "
-                "all classes in the target, such as Label(column, classes=...), or stratify the "
-                "splits by it."
+                f"{value!r}, which is none of its {len(index)} classes: {names}."
+                f"{_suggest_class(value, task.classes)}"
             )
         return number
 
     return encode_class
+
+
+def _suggest_class(value: Any, classes: Sequence[str]) -> str:
+    """Says what to do about a name that is no class of the training split."""
+    simple = simplify_name(str(value))
+    for name in classes:
+        if simplify_name(name) == simple:
+            return f" It differs from {name!r} in blanks or case only; write them alike."
+    return (
+        " If no training example has it, name all classes, as in Label(..., classes=...) or a Task "
+        "of tasks=, leave the row out, or draw splits with Split(stratify=...)."
+    )
+
+
+def simplify_name(name: str) -> str:
+    """Returns a name in lower case, with single blanks and one form of each character.
+
+    Example:
+      >>> simplify_name(" New  York")
+      'new york'
+    """
+    return " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
 
 
 def _encode_number(value: Any) -> float:

@@ -1,7 +1,7 @@
 """New rows as the inputs of a trained model: prepared as the training split was."""
 
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from mmjax.data.array_checks import InvalidDataError
 from mmjax.data.dataset import Modality, Preparation
 from mmjax.data.kinds import get_columns
 from mmjax.data.load.array_columns import read_column
+from mmjax.data.load.blank_rows import keeps_blank_rows
 from mmjax.data.load.table_files import Table
 from mmjax.data.load.table_rows import Reader
 from mmjax.data.normalize import standardize_batch
@@ -120,15 +121,22 @@ def _read_cells(
     for row in range(len(rows)):
         row_cells = [cells[name][row] for name in columns]
         try:
-            if all(cell is None for cell in row_cells):
+            is_blank = all(cell is None for cell in row_cells)
+            if is_blank and not keeps_blank_rows(preparation.learned):
                 values.append(None)
-            elif direct or any(isinstance(cell, np.ndarray) for cell in row_cells):
+            elif not is_blank and (
+                direct or any(isinstance(cell, np.ndarray) for cell in row_cells)
+            ):
                 values.append(preparation.kind.read_feature(row_cells, preparation.learned))
             else:
                 values.append(read(table, row))
         except ValueError as error:
             raise ValueError(f"{rows.place(row)}, {modality!r}: {error}") from None
     return values
+
+
+def _has_array(cells: Sequence[Any]) -> bool:
+    return any(isinstance(cell, np.ndarray) for cell in cells)
 
 
 def _get_cell(value: Any) -> Any:

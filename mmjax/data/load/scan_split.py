@@ -68,6 +68,7 @@ class SplitScan:
     Attributes:
       rows: the rows that can be read.
       skipped: for each other row, why it cannot be read.
+      blank: the rows that are left out as they have no modality.
       inputs: the inputs of each example, if they are kept.
       targets: {task: all targets before encoding}.
       stats: {modality: its statistics}.
@@ -76,6 +77,7 @@ class SplitScan:
 
     rows: list[int] = dataclasses.field(default_factory=list)
     skipped: list[str] = dataclasses.field(default_factory=list)
+    blank: list[int] = dataclasses.field(default_factory=list)
     inputs: list[dict[str, np.ndarray | None]] = dataclasses.field(default_factory=list)
     targets: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
     stats: dict[str, ModalityStats] = dataclasses.field(default_factory=dict)
@@ -88,6 +90,7 @@ def scan_split(
     sequences: Collection[str],
     keep: bool,
     skip_unreadable: bool,
+    drop_blank: bool = False,
     measured: Callable[[str, np.dtype], bool],
     title: str,
 ) -> SplitScan:
@@ -98,6 +101,7 @@ def scan_split(
       sequences: the modalities whose first axis is padded.
       keep: whether the decoded inputs stay in memory.
       skip_unreadable: whether unreadable examples are left out and counted.
+      drop_blank: whether examples without a modality are left out and counted.
       measured: decides by the name and the dtype of a modality whether its moments are computed.
       title: title of the progress bar.
 
@@ -114,10 +118,17 @@ def scan_split(
         chunk = list(
             _read_readable_rows(examples, rows, result.skipped if skip_unreadable else None)
         )
+        if drop_blank:
+            result.blank += [row for row, example in chunk if _is_blank(example)]
+            chunk = [(row, example) for row, example in chunk if not _is_blank(example)]
         for row, example in chunk:
             _record_example(result, row, example, sequences, examples.place, keep)
         _update_moments(result, [example for _, example in chunk], sequences, measured)
     return result
+
+
+def _is_blank(example: Example) -> bool:
+    return all(value is None for value in example.inputs.values())
 
 
 def hash_inputs(inputs: Mapping[str, np.ndarray | None]) -> bytes:
@@ -156,10 +167,10 @@ def _record_example(
     place: Callable[[int], str],
     keep: bool,
 ) -> None:
-    if all(value is None for value in example.inputs.values()):
+    if _is_blank(example):
         raise ValueError(
             f"{place(row)} has none of the modalities {', '.join(sorted(example.inputs))}; every "
-            "example needs at least one."
+            "example needs at least one. Leave the row out; blank_rows='drop' does so."
         )
     result.rows.append(row)
     result.digests.append(hash_inputs(example.inputs))

@@ -9,6 +9,7 @@ import numpy as np
 
 from mmjax.data.kinds import FILE_KINDS, GAP_KINDS, Input, Spans, Target, TokenLabels, get_columns
 from mmjax.data.kinds.protocols import Learned
+from mmjax.data.load.blank_rows import keeps_blank_rows
 from mmjax.data.load.complete_task import check_step_labels
 from mmjax.data.load.decode import UnreadableError
 from mmjax.data.load.scan_split import Example
@@ -28,11 +29,13 @@ class Reader:
     learned: Learned = dataclasses.field(default_factory=dict)
 
     def __call__(self, table: Table, row: int) -> np.ndarray | None:
-        """Returns the array of a row; None if its cells are empty."""
+        """Returns the array of a row; None if its cells are empty, unless that is a gap."""
         cells = _get_cells(self.spec, table, row)
-        return (
-            None if cells is None else self.spec.read_cells(cells, table.path.parent, self.learned)
-        )
+        if cells is None:
+            if not keeps_blank_rows(self.learned):
+                return None
+            cells = [None] * len(get_columns(self.spec))
+        return self.spec.read_cells(cells, table.path.parent, self.learned)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -293,13 +293,16 @@ def test_columns_are_told_by_their_cells(tmp_path):
         for i in range(2)
     ]
     write(tmp_path / "t.csv", rows)
-    from mmjax.data.load.from_table import _infer_input_kind, _infer_target_kind
+    from mmjax.data.load.dialect import DEFAULT_DIALECT
+    from mmjax.data.load.infer_kinds import infer_input_kind, infer_target_kind
     from mmjax.data.load.table_files import read_table
 
     part = (read_table(tmp_path / "t.csv", rows[0]), [0, 1])
-    found = [_infer_input_kind(c, c, part) for c in ("number", "text", "image", "sound")]
+    found = [
+        infer_input_kind(c, c, part, DEFAULT_DIALECT) for c in ("number", "text", "image", "sound")
+    ]
     assert found == [Numbers("number"), Text("text"), Image("image"), Audio("sound")]
-    assert [_infer_target_kind(c, part) for c in ("class", "real")] == [
+    assert [infer_target_kind(c, part, DEFAULT_DIALECT) for c in ("class", "real")] == [
         Label("class"),
         Value("real"),
     ]
@@ -355,13 +358,13 @@ BAD = [
         r".*name all classes",
     ),
     (put(9, height="tall"), r"line \d+, 'body': 'tall' is not a number; leave the cell empty"),
-    (put(9, height="nan"), r"'body': 'nan' is not a finite number"),
+    (put(9, height="inf"), r"'body': 'inf' is not a finite number"),
     (put(9, age="old"), r"line \d+, 'age': 'old' is not a number"),
     (put(9, hot="2"), r"line \d+, 'signs': '2' is neither 0 nor 1"),
     (put(9, part=""), r"line \d+: column 'part' names no split"),
     (
         put(9, height="", weight="", note="", photo="", voice=""),
-        r"line \d+ has none of the modalities body, note, photo, voice",
+        r"line \d+ has none of the inputs height, note, photo, voice, weight",
     ),
     (
         raw("Größe".encode(), b"Gr\xf6\xdfe"),
@@ -428,7 +431,7 @@ def test_bad_arguments_and_splits_are_refused(folder, tmp_path):
         ({"standardise": ("note", "nose")}, "standardise names 'nose'"),
         (
             {"table": {"train": table}},
-            "split is given, but the table is already one file per",
+            "split is given, but the table is already one per",
         ),
         ({"split": "kind"}, "names no split|has no split 'train'"),
         ({"split": {"train": 0.999, "test": 0.001}}, "the split 'test' gets none of 47 rows"),
