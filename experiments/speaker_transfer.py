@@ -13,11 +13,9 @@ import math
 import os
 from pathlib import Path
 
-import flax.linen as nn
-import jax
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Float
 from scipy.signal import resample_poly
 
 from mmjax.config import auto_config
@@ -29,10 +27,10 @@ from mmjax.fusion import Concat
 from mmjax.heads import Classification
 from mmjax.masks import pad_ragged
 from mmjax.model import Model
-from mmjax.pretrained import weights
+from mmjax.pretrained import Weights, weights
 from mmjax.pretrained.renaming import recurrent_names
 from mmjax.study import Study
-from mmjax.types import Batch, Tokens
+from mmjax.types import Batch
 
 RECORDINGS = os.environ.get("FSDD", "recordings.zip")
 WEIGHTS = Path("runs/speaker.safetensors")
@@ -41,44 +39,18 @@ TAKES = {"train": range(5, 10), "validation": range(45, 50), "test": range(5)}
 RATE, SIZE, HOP, MELS, FRAMES = 16_000, 400, 160, 40, 64  # of the spectrogram
 
 
-class SpeakerEncoder(nn.Module):
-    """The LSTM of the speaker encoder; its output is the last state of its last layer.
-
-    Attributes:
-      start: "pretrained" or "scratch".
-      frozen: whether the parameters stay as they are.
-    """
-
-    start: str = "pretrained"
-    frozen: bool = False
-
-    @nn.compact
-    def __call__(
-        self, x: Num[Array, "b ..."], length: Int[Array, " b"] | None = None, *, train: bool
-    ) -> Tokens:
-        """Maps spectrograms [b time 40] to one token [b 1 256]."""
-        encoder = RecurrentEncoder(width=256, layers=3, parent=None)
-
-        def make_parameters(key: Array) -> dict[str, Array]:
-            params = encoder.init(key, x[:1, :1], train=False)["params"]
-            return load_speaker_weights(params) if self.start == "pretrained" else params
-
-        params = self.param("lstm", make_parameters)
-        if self.frozen:
-            params = jax.lax.stop_gradient(params)
-        return encoder.apply({"params": params}, x, length, train=train)
-
-
-def load_speaker_weights(params: dict[str, Array]) -> dict[str, Array]:
-    """Fills the parameters of the LSTM from `WEIGHTS`.
+def initial_weights(start: str = "pretrained") -> dict[str, Weights]:
+    """Names the weights that the encoder starts from: `WEIGHTS`, or none if from scratch.
 
     If there is no such file, it is made of the installed package Resemblyzer, for which PyTorch is
     needed once.
     """
+    if start == "scratch":
+        return {}
     if not WEIGHTS.exists():
         convert_speaker_weights(WEIGHTS)
     unused = ("linear.*", "similarity_*")
-    return weights(WEIGHTS, recurrent_names(), unused, prefix="lstm.").apply(params)
+    return {"encoders_speech": weights(WEIGHTS, recurrent_names(), unused, prefix="lstm.")}
 
 
 def convert_speaker_weights(path: Path) -> None:
@@ -188,11 +160,12 @@ def experiment() -> Experiment:
     return Experiment(
         data=spoken_digits(),
         model=Model(
-            encoders={"speech": SpeakerEncoder()},
+            encoders={"speech": RecurrentEncoder(width=256, layers=3)},
             fusion=Concat(),
             heads={"digit": Classification(10), "speaker": Classification(6)},
         ),
         optimizer=optax.adam(1e-3),
+        init=initial_weights(),
         epochs=20,
         batch_size=25,
         eval_batch_size=300,
@@ -204,11 +177,11 @@ STUDY = Study(
     base=experiment,
     axes={
         "encoder": {
-            "frozen": {"model.encoders.speech.frozen": "True"},
+            "frozen": {"trainable": "('heads_*',)", "cache_frozen": "True"},
             "tuned": {},
-            "scratch": {"model.encoders.speech.start": "'scratch'"},
+            "scratch": {"init.start": "'scratch'"},
             "scratch, logarithms": {
-                "model.encoders.speech.start": "'scratch'",
+                "init.start": "'scratch'",
                 "data.log": "True",
             },
         },

@@ -16,8 +16,8 @@ def test_no_case_fails():
     """Runs in a process of its own, without the type checks that the tests enable."""
     code = """
 import sys
-import arrays, settings, stored_configs
-fuzzers = (arrays, settings, stored_configs)
+import arrays, settings, stored_configs, tables
+fuzzers = (arrays, settings, stored_configs, tables)
 sys.exit(max(fuzzer.main(["--cases", "40", "--seed", "1"]) for fuzzer in fuzzers))
 """
     paths = [str(FOLDER), str(FOLDER.parents[1]), os.environ.get("PYTHONPATH", "")]
@@ -29,7 +29,7 @@ sys.exit(max(fuzzer.main(["--cases", "40", "--seed", "1"]) for fuzzer in fuzzers
         timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("| failures | 0 |") == 3
+    assert done.stdout.count("| failures | 0 |") == 4
 
 
 def test_a_watch_counts_forbidden_effects(tmp_path, capsys, monkeypatch):

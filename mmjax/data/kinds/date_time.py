@@ -137,6 +137,9 @@ def parse_moment(cell: Any, format: str | None, timezone: str) -> datetime.datet
         text = cell.strip()
         try:
             if format is None:
+                # Python takes milliseconds since 1970, such as "1712011512345", for a time of 1712.
+                if text.isdigit() and len(text) != len("20240501"):
+                    raise ValueError
                 cell = datetime.datetime.fromisoformat(text)
             else:
                 cell = datetime.datetime.strptime(text, format)

@@ -29,7 +29,9 @@ class Labels(NamedTuple):
         values: list[int | None] = []
         for cell in cells:
             if cell is not None and str(cell).lower() not in _TRUTH_VALUES:
-                raise ValueError(f"{cell!r} is neither 0 nor 1.")
+                raise ValueError(
+                    f"{cell!r} is neither 0 nor 1; leave the cell empty if it is unknown."
+                )
             values.append(None if cell is None else _TRUTH_VALUES[str(cell).lower()])
         return values
 

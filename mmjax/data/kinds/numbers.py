@@ -67,11 +67,7 @@ class Numbers(NamedTuple):
         for cell, name in zip(cells, names, strict=True):
             if cell is None:
                 raise ValueError(f"column {name!r} is empty; a missing vector cannot be filled.")
-            numbers += (
-                [parse_number(v) for v in parse_vector(cell)]
-                if _is_vector(cell)
-                else [parse_number(cell)]
-            )
+            numbers += parse_number_vector(cell) if _is_vector(cell) else [parse_number(cell)]
         return np.array(numbers, np.float64)
 
     def read_feature(self, values: Sequence[Any], learned: Learned) -> np.ndarray | None:
@@ -133,7 +129,26 @@ def parse_vector(cell: Any) -> list[Any]:
     try:
         elements = json.loads(cell)
     except ValueError:
-        elements = cell.strip().strip("[]").replace(",", " ").split()
-    if not isinstance(elements, list) or not elements:
-        raise ValueError(f"{cell!r} is not a vector such as '[1, 2]'.")
+        text = cell.strip()[1:-1]
+        # An empty element, as of "[1,, 2]", is not left out.
+        elements = [e.strip() for e in text.split(",")] if "," in text else text.split()
+    if not isinstance(elements, list) or not elements or "" in elements:
+        raise ValueError(f"{cell!r} is not a vector such as '[1, 2]'; correct it.")
     return elements
+
+
+def parse_number_vector(cell: Any) -> list[float]:
+    """Returns the numbers of a list, or of a text.
+
+    Raises:
+      ValueError: naming the cell and the element that is not a number.
+
+    Example:
+      >>> parse_number_vector("[1, 2.5]")
+      [1.0, 2.5]
+    """
+    elements = parse_vector(cell)
+    try:
+        return [parse_number(element) for element in elements]
+    except ValueError as error:
+        raise ValueError(f"{str(cell)[:80]!r}: {error}") from None

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmjax.data.dataset import Task
-from mmjax.data.kinds.numbers import is_vector_text, parse_vector
+from mmjax.data.kinds.numbers import is_vector_text, parse_number_vector
 from mmjax.data.load.labels import feature_to_python
 from mmjax.data.load.table_files import is_number, parse_number
 
@@ -42,7 +42,7 @@ class Value(NamedTuple):
         if not isinstance(self.column, str):
             return [parse_number(cell) for cell in cells]
         if isinstance(cells[0], list) or is_vector_text(cells[0]):
-            return [parse_number(number) for number in parse_vector(cells[0])]
+            return parse_number_vector(cells[0])
         return parse_number(cells[0])
 
     def read_feature(self, values: Sequence[Any]) -> Any:

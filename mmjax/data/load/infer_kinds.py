@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from mmjax.data.kinds import INPUT_KINDS, TARGET_KINDS, Input, Label, Target, Text
+from mmjax.data.kinds import INPUT_KINDS, TARGET_KINDS, Input, Label, Target, Text, Value
 from mmjax.data.load.dialect import Dialect
 from mmjax.data.load.table_files import Table, is_number
 
@@ -48,13 +48,34 @@ def infer_target_kind(column: str, train: TablePart, dialect: Dialect) -> Target
     """Infers the kind of a target by its cells in the training split.
 
     Raises:
-      ValueError: if they look like numbers of another dialect.
+      ValueError: if they look like numbers of another dialect, or all but a few are numbers.
     """
     cells = [c for c in _list_cells(column, train, dialect) if c is not None]
     kind = next(kind for kind in TARGET_KINDS if kind.matches_cells(cells))
     if kind is Label and cells:
         _check_numbers(column, train, f"Label({column!r})")
+        _check_no_odd_target(column, train, dialect)
     return kind(column)
+
+
+def _check_no_odd_target(column: str, train: TablePart, dialect: Dialect) -> None:
+    """Refuses to take numbers for the names of classes because of a few other cells.
+
+    Raises:
+      ValueError: naming the first cell that is not a number.
+    """
+    table, rows = train
+    cells = dict(zip(rows, _list_cells(column, train, dialect), strict=True))
+    filled = [row for row in rows if cells[row] is not None]
+    odd = [row for row in filled if not is_number(cells[row])]
+    numbers = [cells[row] for row in filled if is_number(cells[row])]
+    if odd and len(odd) <= _MAX_ODD_CELLS * len(filled) and Value.matches_cells(numbers):
+        raise ValueError(
+            f"{table.place(odd[0])}, column {column!r}: {table.columns[column][odd[0]]!r} is not a "
+            f"number, as {len(numbers)} of {len(filled)} cells are. Leave it empty if it is "
+            f"missing, correct it, or name the kind of the target, such as Value({column!r}) or "
+            f"Label({column!r})."
+        )
 
 
 def _list_cells(column: str, train: TablePart, dialect: Dialect) -> list[Any]:

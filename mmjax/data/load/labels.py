@@ -17,6 +17,7 @@ from mmjax.data.load.list_targets import (
     infer_list_task,
     make_list_encoder,
 )
+from mmjax.escapes import escape_control_characters
 
 PlaceFormatter = Callable[[int], str]
 _WHOLE_NUMBER = re.compile(r"(-?[0-9]+)\.0+")  # as tables write whole numbers beside empty cells
@@ -130,7 +131,7 @@ def format_class_name(value: Any) -> str:
     """
     if isinstance(value, bytes):
         try:
-            return value.decode()
+            value = value.decode()
         except UnicodeDecodeError:
             raise ValueError(f"{value!r}, which is not UTF-8; give names as text.") from None
     if not isinstance(value, _CLASS_TYPES):
@@ -201,6 +202,7 @@ def _make_class_encoder(task: Task) -> Callable[[Any], int]:
             return int(value)
         if number is None:
             names = ", ".join(task.classes[:20]) + (", ..." if len(index) > 20 else "")
+            names = escape_control_characters(names)
             raise LabelError(
                 f"{value!r}, which is none of its {len(index)} classes: {names}."
                 f"{_suggest_class(value, task.classes)}"

@@ -109,7 +109,10 @@ def _encode_multilabel(task: Task, value: Any) -> list[int]:
     if isinstance(value, set | frozenset):
         unknown = sorted({str(name) for name in value} - set(task.classes))
         if unknown:
-            raise LabelError(f"{unknown[0]!r}, which is none of its {len(task.classes)} classes.")
+            raise LabelError(
+                f"{unknown[0]!r}, which is none of its {len(task.classes)} classes. Correct it, or "
+                "name all classes in the target, such as LabelSet(column, classes=...)."
+            )
         return [int(name in {str(v) for v in value}) for name in task.classes]
     if not isinstance(value, list | tuple | np.ndarray) or len(value) != len(task.classes):
         raise LabelError(f"{value!r}; it must be {len(task.classes)} numbers, each 0 or 1.")

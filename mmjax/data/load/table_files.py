@@ -173,7 +173,7 @@ def parse_number(cell: Any) -> float:
             f"{cell!r} is not a number; leave the cell empty if it is missing.{hint}"
         ) from None
     if not math.isfinite(value):
-        raise ValueError(f"{cell!r} is not a finite number.")
+        raise ValueError(f"{cell!r} is not a finite number; leave the cell empty if it is missing.")
     return value
 
 

@@ -85,6 +85,14 @@ def test_cells_and_settings_that_are_not_understood_are_named(load):
     assert encode("01.05.2024", DateTime("t", format="%d.%m.%Y"), "01.01.2024")[0] == 121
 
 
+@pytest.mark.parametrize("cell", ["1712011512345", "17120115012"])
+def test_milliseconds_are_no_dates_of_the_eighteenth_century(cell):
+    assert datetime.datetime.fromisoformat(cell).year == 1712  # so Python reads them
+    with pytest.raises(ValueError, match=f"'{cell}' is not an ISO 8601 date or time"):
+        encode(cell, DateTime("t"))
+    assert encode("20240102", DateTime("t", parts=("linear",))).tolist() == [1]
+
+
 def test_dates_are_inferred_but_numbers_and_years_are_not(load):
     cells = ["2024-05-01", "2024-05-02", "", "2024-06-01"]
     data = load({"t": cells}, {"t": "t"})

@@ -38,7 +38,13 @@ def test_vectors_are_lists_or_text(load):
     data = load({"v": cells}, {"v": "v"}, standardise=())  # inferred
     assert data.splits["train"].batch.inputs["v"].tolist() == [[1, 2.5], [3.5, 4]]
     assert data.splits["test"].batch.inputs["v"].tolist() == [[5, 6], [70, -8]]
-    for cell, message in (("[1, a]", "'a' is not a number"), ("[]", "is not a vector such as")):
+    for cell, message in (
+        ("[1, a]", r"'\[1, a\]': 'a' is not a number"),
+        ("[1, null]", r"'\[1, null\]': None is not a number"),
+        ("[1,, 2]", r"'\[1,, 2\]' is not a vector such as"),  # nothing is left out
+        ('[1, "2_0"]', "'2_0' is not a number"),  # which Python reads as 20
+        ("[]", "is not a vector such as"),
+    ):
         with pytest.raises(ValueError, match=message):
             Numbers("v").read_cells([cell], Path(), {})
 

@@ -7,9 +7,10 @@ import lzma
 import numpy as np
 import pytest
 
-from mmjax.data import Numbers, Text, from_table
+from mmjax.data import Label, Numbers, Text, from_table
 from mmjax.data.kinds import Category
 from mmjax.data.limits import LimitError
+from mmjax.data.load.labels import format_class_name
 
 ROWS = [f"{150 + i / 7:.2f},{i % 2}" for i in range(300)]
 
@@ -29,6 +30,32 @@ def test_an_odd_cell_among_numbers_is_named(tmp_path):
         from_table(split, {"height": "height"}, {"y": "y"})
     data = from_table(split, {"height": Text("height")}, {"y": "y"})
     assert data.modalities["height"].sequence
+
+
+def test_an_odd_cell_among_the_numbers_of_a_target_is_named(tmp_path):
+    rows = [f"{i},{i / 7:.2f}" for i in range(1, 100)]
+    path = write(tmp_path / "t.csv", [*rows, "100,n.a."])
+    message = r"line 101, column 'y': 'n.a.' is not a number, as 99 of 100 cells are"
+    with pytest.raises(ValueError, match=message):
+        from_table({"train": path}, {"x": "height"}, {"y": "y"})
+    rows = from_table({"train": path}, {"x": "height"}, {"y": Label("y")}).tasks["y"].classes
+    assert "n.a." in rows and "0.14" in rows
+
+
+def test_a_refused_class_is_told_on_one_line(tmp_path):
+    train, test = ['1,"a\nb"', "2,c"], ["3,d"]
+    tables = {
+        split: write(tmp_path / f"{split}.csv", rows, "x,y")
+        for split, rows in (("train", train), ("test", test))
+    }
+    message = r"line 2: target 'y' is 'd', which is none of its 2 classes: a\\nb, c"
+    with pytest.raises(ValueError, match=message):
+        from_table(tables, {"x": "x"}, {"y": "y"})
+
+
+def test_classes_are_the_same_as_text_and_as_bytes():
+    for name in ("1", "1.0", "01", "1.5", "oak"):
+        assert format_class_name(name.encode()) == format_class_name(name)
 
 
 def test_a_column_of_names_is_text_though_some_are_numbers(tmp_path):
