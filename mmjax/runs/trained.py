@@ -103,7 +103,7 @@ class Trained:
         """
         count = batch.size
         inputs = _pad_batch(batch, size or count)[:3]
-        outputs = jax.device_get(self._predict_step(self._stacked, *inputs))
+        outputs = jax.device_get(self._predict_step(self.stacked_variables, *inputs))
         return {task: values[:count] for task, values in outputs.items()}
 
     def interpret_batch(self, batch: Batch, size: int | None = None) -> Predictions:
@@ -173,34 +173,41 @@ class Trained:
         return jax.tree.map(lambda x: x[:count], embeddings)
 
     @property
-    def _stacked(self) -> Mapping[str, Any]:
-        """Returns the variables with a leading axis of the seeds."""
+    def stacked_variables(self) -> Mapping[str, Any]:
+        """Returns the variables with a leading axis of the seeds, be it of one."""
         if len(self.seeds) > 1:
             return self.variables
         return jax.tree.map(lambda x: x[None], dict(self.variables))
 
+    def compute_mean_outputs(
+        self, stacked: Any, inputs: Any, present: Any, lengths: Any
+    ) -> dict[str, Any]:
+        """Computes the outputs of the heads, averaged over an ensemble: a pure function.
+
+        Args:
+          stacked: the variables with a leading axis of the seeds.
+          inputs: the inputs of a `Batch` of the model's modalities.
+          present: as in the `Batch`.
+          lengths: as in the `Batch`.
+        """
+        batch = Batch(inputs, present, lengths, {}, {})
+
+        def predict_member(variables: Any) -> dict[str, Any]:
+            options: Any = {"compute_dtype": self.compute_dtype, "train": False}
+            features, _ = compute_features(self.model, variables, batch, **options)
+            return compute_predictions(self.model, variables, features, **options)[0]
+
+        if len(self.seeds) == 1:
+            return predict_member(jax.tree.map(lambda x: x[0], stacked))
+        outputs = jax.vmap(predict_member)(stacked)
+        averages = {}
+        for task, values in outputs.items():
+            averages[task] = PREDICTION_OF_KIND[self.spec.tasks[task].kind].average(values)
+        return averages
+
     @functools.cached_property
     def _predict_step(self) -> Callable[..., dict[str, Any]]:
-        model, dtype = self.model, self.compute_dtype
-
-        @jax.jit
-        def predict(variables: Any, inputs: Any, present: Any, lengths: Any) -> dict[str, Any]:
-            batch = Batch(inputs, present, lengths, {}, {})
-
-            def predict_member(variables: Any) -> dict[str, Any]:
-                options: Any = {"compute_dtype": dtype, "train": False}
-                features, _ = compute_features(model, variables, batch, **options)
-                return compute_predictions(model, variables, features, **options)[0]
-
-            if len(self.seeds) == 1:
-                return predict_member(jax.tree.map(lambda x: x[0], variables))
-            outputs = jax.vmap(predict_member)(variables)
-            averages = {}
-            for task, values in outputs.items():
-                averages[task] = PREDICTION_OF_KIND[self.spec.tasks[task].kind].average(values)
-            return averages
-
-        return predict
+        return jax.jit(self.compute_mean_outputs)
 
     @functools.cached_property
     def _embed_step(self) -> Callable[..., Embeddings]:
