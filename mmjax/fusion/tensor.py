@@ -39,7 +39,7 @@ class Tensor(nn.Module):
         product = _prepend_one(first.values)
         for x in others:
             factor = _prepend_one(x.values)
-            product = (product[:, :, None] * factor[:, None, :]).reshape(len(factor), -1)
+            product = (product[:, :, None] * factor[:, None, :]).reshape(factor.shape[0], -1)
         return product
 
 

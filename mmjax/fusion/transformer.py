@@ -183,7 +183,7 @@ class Bottleneck(nn.Module):
         x = _embed_modalities(tokens, self.width)
         init = nn.initializers.normal(0.02)
         learned = self.param("bottlenecks", init, (self.bottlenecks, self.width))
-        shared = jnp.broadcast_to(learned, (len(next(iter(x.values())).mask), *learned.shape))
+        shared = jnp.broadcast_to(learned, (next(iter(x.values())).mask.shape[0], *learned.shape))
         shared = shared.astype(next(iter(x.values())).values.dtype)
         for i in range(self.layers):
             x, shared = self.exchange(i, x, shared, train=train)
@@ -257,7 +257,7 @@ class Perceiver(nn.Module):
         """Maps {m: [b n d_m]} to [b width]; zeros if no modality is present."""
         context = concatenate_tokens(list(_embed_modalities(tokens, self.width).values()))
         learned = self.param("latents", nn.initializers.normal(1.0), (self.latents, self.width))
-        size = len(context.mask)
+        size = context.mask.shape[0]
         values = jnp.broadcast_to(learned, (size, *learned.shape)).astype(context.values.dtype)
         x = Tokens(values, jnp.ones((size, self.latents), bool))
         for i in range(self.rounds):

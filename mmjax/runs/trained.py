@@ -54,6 +54,11 @@ class Trained:
         """Returns the parameters; with a leading axis of the seeds if there are several."""
         return self.variables["params"]
 
+    def describe_seeds(self) -> str:
+        """Describes the seeds: "seed 3", or "the ensemble of seeds 0, 1"."""
+        seeds = ", ".join(map(str, self.seeds))
+        return f"the ensemble of seeds {seeds}" if len(self.seeds) > 1 else f"seed {seeds}"
+
     @functools.cached_property
     def experiment(self) -> Experiment:
         """Builds the whole experiment when it is asked for, which needs the data."""

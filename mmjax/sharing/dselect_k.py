@@ -98,7 +98,7 @@ class DSelectK(nn.Module):
         layer = nn.Dense(
             self.k * bits, kernel_init=near_zero, bias_init=near_zero, name="own_selectors"
         )
-        z = apply_linear_copies(layer, tasks, x).reshape(tasks, len(x), self.k, 1, bits)
+        z = apply_linear_copies(layer, tasks, x).reshape(tasks, x.shape[0], self.k, 1, bits)
         S = _smooth_step(z, self.width)
         return jnp.where(table, S, 1 - S).prod(axis=-1)
 
