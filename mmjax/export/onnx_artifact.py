@@ -57,8 +57,10 @@ def run_onnx(content: bytes, arrays: Arrays) -> dict[str, np.ndarray]:
         import onnxruntime
     except ImportError as error:
         raise ImportError("onnxruntime is missing: pip install 'mmjax[onnx]'.") from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; its warnings are about what it optimizes
     try:
-        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         results = session.run(None, arrays)
     except Exception as error:  # ONNX Runtime raises errors of many types
         raise ValueError(f"ONNX Runtime cannot run the model: {get_first_line(error)}") from error
