@@ -1,7 +1,7 @@
 """Rewrites a jaxpr into one that jax2onnx converts, with the same results.
 
-jax2onnx 0.13 converts no scan in reverse, convolutions of the common layouts only, and some calls
-of functions not at all. All other equations stay as they are.
+jax2onnx 0.13 converts no scan in reverse, no stack, convolutions of the common layouts only, and
+some calls of functions not at all. All other equations stay as they are.
 """
 
 from collections.abc import Callable, Sequence
@@ -91,7 +91,21 @@ def _apply_convolution(eqn: JaxprEqn, arguments: list[Any]) -> list[Any]:
     return [y.transpose(np.argsort(out))]
 
 
+def _apply_stack(eqn: JaxprEqn, arguments: list[Any]) -> list[Any]:
+    """Concatenates arrays with a new axis."""
+    axis = eqn.params["axis"]
+    return [lax.concatenate([lax.expand_dims(x, (axis,)) for x in arguments], axis)]
+
+
+def _apply_unstack(eqn: JaxprEqn, arguments: list[Any]) -> list[Any]:
+    """Slices an array along an axis, which it removes."""
+    (x,), axis = arguments, eqn.params["axis"]
+    return [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])]
+
+
 _RULES: dict[str, Callable[[JaxprEqn, list[Any]], list[Any]]] = {
     "scan": _apply_scan,
     "conv_general_dilated": _apply_convolution,
+    "stack": _apply_stack,
+    "unstack": _apply_unstack,
 }

@@ -5,6 +5,7 @@ A modality is an input of its own name, `MODALITY.present` says which examples h
 `TASK.values`, in the terms of `mmjax predict`.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -141,7 +142,7 @@ def make_exported_function(trained: Trained) -> Callable[[Arrays], Arrays]:
         outputs = trained.compute_mean_outputs(
             variables, batch.inputs, batch.present, batch.lengths
         )
-        is_valid = jnp.stack([jnp.asarray(x) for x in batch.present.values()]).any(axis=0)
+        is_valid = functools.reduce(jnp.logical_or, batch.present.values())
         named = {}
         for task in spec.tasks:
             quantity, convert = QUANTITIES[spec.tasks[task].kind]
