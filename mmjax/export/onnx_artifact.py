@@ -84,15 +84,17 @@ def import_jax2onnx() -> Any:
 @contextlib.contextmanager
 def _silence_jax2onnx() -> Iterator[None]:
     """Hides what jax2onnx says about its own plugins and types."""
-    logger = logging.getLogger("jax2onnx")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    loggers = [logging.getLogger(name) for name in ("jax2onnx", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _describe_refusal(error: Exception) -> str:

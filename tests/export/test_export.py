@@ -1,8 +1,10 @@
 """An exported model computes what the model predicts, with JAX alone, for any batch size."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -15,7 +17,14 @@ from mmjax.cli import script
 from mmjax.data.dataset import Modality, Task
 from mmjax.export import export_run, prepare_arrays, read_export_spec
 from mmjax.export.jax_artifact import serialize_for_jax
-from mmjax.export.signature import QUANTITIES, flatten_batch, make_input_arrays, make_random_arrays
+from mmjax.export.signature import (
+    QUANTITIES,
+    flatten_batch,
+    make_exported_function,
+    make_input_arrays,
+    make_random_arrays,
+)
+from mmjax.runs.load import load
 from mmjax.runs.prediction_table import PREDICTION_OF_KIND
 from mmjax.runs.predictions import Outputs
 from mmjax.runs.trained import make_trained
@@ -151,10 +160,8 @@ def exported(toy, tmp_path_factory):
     root = tmp_path_factory.mktemp("exported")
     experiment = toy.experiment(epochs=1)
     run({"all": lambda: experiment}, workdir=root / "run", seeds=(0, 1), devices=1)
-    from mmjax.runs.load import load
-
     model = load(root / "run", seed=1, experiment=experiment)
-    return export_run(root / "run", root / "out", trained=model), root
+    return export_run(root / "run", root / "exported", trained=model), root
 
 
 PROGRAM = """
@@ -177,18 +184,58 @@ np.savez(folder + "-results.npz", **jax.device_get(call(arrays)))
 def test_an_export_runs_with_jax_alone(exported):
     trained, root = exported
     columns = {"vector": [np.zeros(6), None], "sequence": [None, np.ones((3, 3))]}
-    arrays = prepare_arrays(read_export_spec(root / "out"), columns)
-    np.savez(root / "out.npz", **arrays)
-    subprocess.run([sys.executable, "-c", PROGRAM, str(root / "out")], check=True, timeout=300)
-    expected, results = trained.predict(columns), np.load(root / "out-results.npz")
+    arrays = prepare_arrays(read_export_spec(root / "exported"), columns)
+    np.savez(root / "exported.npz", **arrays)
+    subprocess.run([sys.executable, "-c", PROGRAM, str(root / "exported")], check=True, timeout=300)
+    expected, results = trained.predict(columns), np.load(root / "exported-results.npz")
     np.testing.assert_allclose(
         results["kind.probabilities"], expected["kind"].probabilities, atol=1e-5
     )
     np.testing.assert_allclose(results["size.values"], expected["size"].values, atol=1e-5)
 
 
+def find_block(kind):
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
+    (block,) = re.findall(rf"^```python {kind}\n(.*?)^```$", page, re.M | re.S)
+    return block
+
+
+def test_the_page_on_exports_runs(exported, monkeypatch):
+    monkeypatch.chdir(exported[1])
+    names = {}
+    exec(find_block("jax"), names)
+    assert np.isnan(names["outputs"]["kind.probabilities"]).all()
+    np.savez("new.npz", vector=np.ones((3, 6)), sequence=np.ones((3, 7, 3)))
+    exec(find_block("prepare").replace(".csv", ".npz"), names)
+    assert names["model"].call(names["arrays"])["size.values"].shape == (3,)
+
+
+@pytest.mark.reference
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_server_of_the_page_answers(exported, monkeypatch):
+    from fastapi.testclient import TestClient
+
+    trained, root = exported
+    monkeypatch.chdir(root)
+    names = {}
+    exec(find_block("serve"), names)
+    client = TestClient(names["app"])
+    arrays = make_random_arrays(trained.spec, 3)
+    arrays["vector.present"][2] = arrays["sequence.present"][2] = False
+    body = {name: array.tolist() for name, array in arrays.items()}
+    reply = client.post("/predict", json=body)
+    assert reply.status_code == 200, reply.text
+    expected = make_exported_function(trained)(arrays)["size.values"]
+    values = np.array(reply.json()["size.values"], float)
+    np.testing.assert_allclose(values, expected, atol=1e-5)
+    assert reply.json()["size.values"][2] is None
+    assert client.get("/health").json() == {"status": "ok"}
+    for broken in ({}, body | {"vector": [[1.0]] * 3}, body | {"vector": "x"}):
+        assert client.post("/predict", json=broken).status_code == 422
+
+
 def test_the_spec_describes_inputs_and_outputs(exported):
-    stored = json.loads((exported[1] / "out" / "spec.json").read_text())
+    stored = json.loads((exported[1] / "exported" / "spec.json").read_text())
     assert stored["inputs"]["sequence"] == {
         "modality": "sequence",
         "role": "values",
@@ -212,7 +259,7 @@ def test_the_spec_describes_inputs_and_outputs(exported):
 
 def test_the_card_tells_data_metrics_parameters_and_provenance(exported):
     root = exported[1]
-    card = (root / "out" / "MODEL_CARD.md").read_text()
+    card = (root / "exported" / "MODEL_CARD.md").read_text()
     result = json.loads((root / "run" / "all" / "result.json").read_text())
     scores = [result["seeds"][seed]["test"]["kind/accuracy"] for seed in "01"]
     # Student's t with one degree of freedom: 12.706 times the standard error.
@@ -226,10 +273,10 @@ def test_the_card_tells_data_metrics_parameters_and_provenance(exported):
 
 def test_an_export_overwrites_nothing_and_leaves_nothing_behind(exported, tmp_path, monkeypatch):
     trained, root = exported
-    before = (root / "out" / "spec.json").read_bytes()
+    before = (root / "exported" / "spec.json").read_bytes()
     with pytest.raises(FileExistsError, match="overwrites nothing"):
-        export_run(root / "run", root / "out", trained=trained)
-    assert (root / "out" / "spec.json").read_bytes() == before
+        export_run(root / "run", root / "exported", trained=trained)
+    assert (root / "exported" / "spec.json").read_bytes() == before
     with pytest.raises(ValueError, match="the format 'pt' is unknown; use jax or onnx"):
         export_run(root / "run", tmp_path / "new", "pt", trained=trained)
     with pytest.raises(ValueError, match=r"the folder of .* does not exist"):
