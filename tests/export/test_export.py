@@ -124,7 +124,9 @@ def test_every_kind_of_task_is_exported_as_it_is_predicted():
         logits = np.sort(rng.normal(size=shape).astype(np.float32), axis=-1)[..., ::-1].copy()
         task = Task(kind, tuple("abcde" if kind == "ordinal" else "abcd"))
         expected = PREDICTION_OF_KIND[kind].interpret(task, Outputs(logits, np.ones(5, bool)))
-        np.testing.assert_allclose(convert(logits), getattr(expected, quantity), atol=1e-6)
+        np.testing.assert_allclose(
+            convert(jnp.asarray(logits)), getattr(expected, quantity), atol=1e-6
+        )
 
 
 class Chatty(nn.Module):
