@@ -25,7 +25,7 @@ def export_stored_run(arguments: argparse.Namespace) -> None:
     """Exports as the command says; refuses invalid input before anything is written."""
     from mmjax.cli.jax_setup import set_compilation_cache
     from mmjax.config import trust
-    from mmjax.export.export_run import check_export_arguments, export_run
+    from mmjax.export.export_directory import check_export_arguments, export_run
 
     out = arguments.out.expanduser()
     check_export_arguments(out, arguments.format)

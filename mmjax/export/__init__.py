@@ -3,7 +3,7 @@
 `mmjax export RUN --format jax|onnx --out DIR` is `export_run`.
 """
 
-from mmjax.export.export_run import (
+from mmjax.export.export_directory import (
     EXPORT_FORMATS,
     export_run,
     prepare_arrays,

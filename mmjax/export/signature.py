@@ -135,7 +135,7 @@ def make_exported_function(trained: Trained) -> Callable[[Arrays], Arrays]:
 
     An example without any modality gets NaN. The parameters are constants of the function.
     """
-    spec, variables = trained.spec, trained.stacked_variables
+    spec, variables = trained.spec, jax.tree.map(jnp.asarray, dict(trained.variables))
 
     def predict(arrays: Arrays) -> Arrays:
         batch = unflatten_batch(spec, arrays)

@@ -108,7 +108,7 @@ class Trained:
         """
         count = batch.size
         inputs = _pad_batch(batch, size or count)[:3]
-        outputs = jax.device_get(self._predict_step(self.stacked_variables, *inputs))
+        outputs = jax.device_get(self._predict_step(dict(self.variables), *inputs))
         return {task: values[:count] for task, values in outputs.items()}
 
     def interpret_batch(self, batch: Batch, size: int | None = None) -> Predictions:
@@ -177,20 +177,13 @@ class Trained:
         embeddings = jax.device_get(self._embed_step(self.variables, *inputs))
         return jax.tree.map(lambda x: x[:count], embeddings)
 
-    @property
-    def stacked_variables(self) -> Mapping[str, Any]:
-        """Returns the variables with a leading axis of the seeds, be it of one."""
-        if len(self.seeds) > 1:
-            return self.variables
-        return jax.tree.map(lambda x: x[None], dict(self.variables))
-
     def compute_mean_outputs(
-        self, stacked: Any, inputs: Any, present: Any, lengths: Any
+        self, variables: Any, inputs: Any, present: Any, lengths: Any
     ) -> dict[str, Any]:
         """Computes the outputs of the heads, averaged over an ensemble: a pure function.
 
         Args:
-          stacked: the variables with a leading axis of the seeds.
+          variables: those of the attribute `variables`.
           inputs: the inputs of a `Batch` of the model's modalities.
           present: as in the `Batch`.
           lengths: as in the `Batch`.
@@ -203,8 +196,8 @@ class Trained:
             return compute_predictions(self.model, variables, features, **options)[0]
 
         if len(self.seeds) == 1:
-            return predict_member(jax.tree.map(lambda x: x[0], stacked))
-        outputs = jax.vmap(predict_member)(stacked)
+            return predict_member(variables)
+        outputs = jax.vmap(predict_member)(variables)
         averages = {}
         for task, values in outputs.items():
             averages[task] = PREDICTION_OF_KIND[self.spec.tasks[task].kind].average(values)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
@@ -183,6 +184,7 @@ np.savez(folder + "-results.npz", **jax.device_get(call(arrays)))
 """
 
 
+@pytest.mark.slow
 def test_an_export_runs_with_jax_alone(exported):
     trained, root = exported
     columns = {"vector": [np.zeros(6), None], "sequence": [None, np.ones((3, 3))]}
@@ -202,6 +204,7 @@ def find_block(kind):
     return block
 
 
+@pytest.mark.slow
 def test_the_page_on_exports_runs(exported, monkeypatch):
     monkeypatch.chdir(exported[1])
     names = {}
@@ -236,6 +239,7 @@ def test_the_server_of_the_page_answers(exported, monkeypatch):
         assert client.post("/predict", json=broken).status_code == 422
 
 
+@pytest.mark.slow
 def test_the_spec_describes_inputs_and_outputs(exported):
     stored = json.loads((exported[1] / "exported" / "spec.json").read_text())
     assert stored["inputs"]["sequence"] == {
@@ -259,6 +263,7 @@ def test_the_spec_describes_inputs_and_outputs(exported):
     }
 
 
+@pytest.mark.slow
 def test_the_card_tells_data_metrics_parameters_and_provenance(exported):
     root = exported[1]
     card = (root / "exported" / "MODEL_CARD.md").read_text()
@@ -273,6 +278,7 @@ def test_the_card_tells_data_metrics_parameters_and_provenance(exported):
     assert "sequence: sequences have at most 7 steps" in card
 
 
+@pytest.mark.slow
 def test_an_export_overwrites_nothing_and_leaves_nothing_behind(exported, tmp_path, monkeypatch):
     trained, root = exported
     before = (root / "exported" / "spec.json").read_bytes()
@@ -293,6 +299,7 @@ def test_an_export_overwrites_nothing_and_leaves_nothing_behind(exported, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_artifact_that_computes_something_else_is_refused(exported, tmp_path, monkeypatch):
     trained, root = exported
 
@@ -301,7 +308,7 @@ def test_an_artifact_that_computes_something_else_is_refused(exported, tmp_path,
             n: np.asarray(x) + 0.01 for n, x in export.deserialize(content).call(arrays).items()
         }
 
-    from mmjax.export import export_run as module
+    from mmjax.export import export_directory as module
 
     formats = {"jax": module.EXPORT_FORMATS["jax"]._replace(run=shift)}
     monkeypatch.setattr(module, "EXPORT_FORMATS", formats)
