@@ -101,7 +101,7 @@ def _describe_refusal(error: Exception) -> str:
     """Names the primitive that the converter worked on, which its frames hold as `eqn`."""
     reason = f"{get_first_line(error)} Export with --format jax instead."
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
-        eqn = frame.f_locals.get("eqn")
+        eqn: Any = frame.f_locals.get("eqn")
         if hasattr(eqn, "primitive"):
             return (
                 f"ONNX cannot express the primitive {eqn.primitive.name!r} of "

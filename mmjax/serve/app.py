@@ -4,7 +4,7 @@ import math
 import tempfile
 import threading
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +168,7 @@ async def _parse_form(request: Any, body: bytes) -> list[tuple[str, str | bytes]
     """Parses multipart/form-data into (name, text or content of a file)."""
     from starlette.formparsers import MultiPartException, MultiPartParser
 
-    async def stream() -> AsyncIterator[bytes]:
+    async def stream() -> AsyncGenerator[bytes, None]:
         yield body
 
     limits = {"max_files": _MAX_FIELDS, "max_fields": _MAX_FIELDS, "max_part_size": len(body) + 1}

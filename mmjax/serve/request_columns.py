@@ -57,7 +57,8 @@ def list_accepted_columns(spec: Spec) -> AcceptedColumns:
       ['file']
     """
     modalities: dict[str, str] = {}
-    files, several = set(), set()
+    files: set[str] = set()
+    several: set[str] = set()
     for m, preparation in spec.preparations.items():
         if isinstance(preparation.kind, FILE_KINDS):
             columns = get_columns(preparation.kind)
