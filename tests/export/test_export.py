@@ -102,7 +102,8 @@ def test_an_artifact_is_for_all_platforms_and_has_no_kernel_of_one(toy):
     convolutional = train(experiment)
     exported = export.deserialize(bytearray(serialize_for_jax(convolutional)))
     assert exported.platforms == ("cpu", "cuda", "tpu")
-    assert "custom_call" not in exported.mlir_module()
+    targets = set(re.findall(r"custom_call @(\w+)", exported.mlir_module()))
+    assert targets <= {"shape_assertion"}  # which JAX makes of the symbolic batch size
     equations = iterate_equations(trace_for_export(convolutional).jaxpr)
     names = {eqn.primitive.name for eqn in equations}
     assert "conv_general_dilated" in names
