@@ -19,6 +19,7 @@ def rewrite_for_onnx(jaxpr: ClosedJaxpr) -> ClosedJaxpr:
     """Returns the jaxpr with calls inlined, scans forward and convolutions of channels first.
 
     Example:
+      >>> from jax.extend.core import jaxpr_as_fun
       >>> total = lambda x: lax.scan(lambda c, x: (c + x, c), 0.0, x, reverse=True)[1]
       >>> backward = jax.make_jaxpr(total)(np.arange(3.0, dtype=np.float32))
       >>> forward = rewrite_for_onnx(backward)
