@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 Params = PyTree[Array | np.ndarray]
 Variables = dict[str, Any]  # Flax's collections by name: "params" and others
+Shape = tuple[Any, ...]  # of an array; the batch size is symbolic while a model is exported
 Optimizer = optax.GradientTransformation | optax.MultiSteps
 
 

@@ -6,6 +6,8 @@
     mmjax run --from-run DIR
     mmjax evaluate DIR
     mmjax predict DIR --data new.csv --out predictions.csv
+    mmjax export DIR --format onnx --out exported
+    mmjax serve DIR
     mmjax ablate experiments/study.py
     mmjax report DIR
     mmjax show DIR
@@ -25,7 +27,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmjax.cli import ablate_command, predict_command, report_commands
+from mmjax.cli import (
+    ablate_command,
+    export_command,
+    predict_command,
+    report_commands,
+    serve_command,
+)
 from mmjax.cli.failures import EPILOG, run_and_report_errors
 from mmjax.cli.options import (
     add_data_options,
@@ -57,6 +65,8 @@ def script(argv: Sequence[str] | None = None) -> None:
     add_trust_options(evaluate)
     add_device_and_cache_options(evaluate)
     predict_command.add_predict_command(commands)
+    export_command.add_export_command(commands)
+    serve_command.add_serve_command(commands)
     ablate_command.add_ablate_command(commands)
     report_commands.add_report_commands(commands)
     _add_data_commands(commands.add_parser("data", help="make a data set, or describe it"))
@@ -68,6 +78,10 @@ def script(argv: Sequence[str] | None = None) -> None:
                 ablate_command.ablate_study(options)
             case "predict":
                 predict_command.predict_on_file(options)
+            case "export":
+                export_command.export_stored_run(options)
+            case "serve":
+                serve_command.serve_stored_run(options)
             case "report":
                 report_commands.report_study(options)
             case "show":

@@ -54,6 +54,15 @@ def add_trust_options(parser: argparse.ArgumentParser) -> None:
     add("--allow-writes", action="store_true", help=writes)
 
 
+def add_trained_model_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what names a trained model: the run, its arm and its seeds."""
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN_DIR", help="directory of a run, a study, or one arm")
+    add("--arm", metavar="NAME", help="arm of the run (default: the only one, or all)")
+    seeds = "seeds; several are an ensemble, the mean of their probabilities (default: all)"
+    add("--seed", nargs="+", type=parse_natural_number, metavar="N", help=seeds)
+
+
 def add_predictions_option(parser: argparse.ArgumentParser) -> None:
     """Adds the option to store predictions on the test split."""
     text = "store the test predictions of every arm and seed in predictions-seedN.parquet"

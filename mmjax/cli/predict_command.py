@@ -12,15 +12,12 @@ def add_predict_command(commands: Any) -> None:
     """Adds the command to those of `mmjax`."""
     summary = "predict on the rows of a file with a trained model; no training data are needed"
     parser = commands.add_parser("predict", help=summary, allow_abbrev=False)
+    options.add_trained_model_options(parser)
     add = parser.add_argument
-    add("run", type=Path, metavar="RUN_DIR", help="directory of a run, a study, or one arm")
     data = "the examples: .csv, .parquet or .npz; columns are named as in training"
     add("--data", type=Path, metavar="FILE", required=True, help=data)
     out = "the predictions: .csv, .parquet or .jsonl; columns that the model does not read are kept"
     add("--out", type=Path, metavar="FILE", required=True, help=out)
-    add("--arm", metavar="NAME", help="arm of the run (default: the only one, or all)")
-    seeds = "seeds; several are an ensemble, the mean of their probabilities (default: all)"
-    add("--seed", nargs="+", type=options.parse_natural_number, metavar="N", help=seeds)
     embeddings = "add the representation of each task's input, as a list; with one seed"
     add("--embeddings", action="store_true", help=embeddings)
     size = "rows in memory at once (default: the run's eval_batch_size)"
@@ -53,6 +50,4 @@ def predict_on_file(arguments: argparse.Namespace) -> None:
             overwrite=arguments.overwrite,
             advance=advance,
         )
-    seeds = ", ".join(map(str, trained.seeds))
-    kind = f"the ensemble of seeds {seeds}" if len(trained.seeds) > 1 else f"seed {seeds}"
-    print_text(f"Predictions of {kind} for {rows:,} rows: {out}")
+    print_text(f"Predictions of {trained.describe_seeds()} for {rows:,} rows: {out}")

@@ -35,6 +35,7 @@ class Spec(NamedTuple):
       table_options: options with which its tables were read, such as the separator.
       heads: {task: {field: number}} of the trained heads, some of which come from the labels.
       encoders: {modality: {field: numbers}} of the encoders that learn from the inputs.
+      examples: {split: number of its examples}; {} in runs of an older mmjax.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Spec(NamedTuple):
     table_options: Mapping[str, Any] = types.MappingProxyType({})
     heads: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({})
     encoders: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({})
+    examples: Mapping[str, int] = types.MappingProxyType({})
 
 
 def make_spec(
@@ -74,7 +76,16 @@ def make_spec(
     learners = {m: e for m, e in encoders.items() if hasattr(e, "learn_from_inputs")}
     encoder_numbers = {m: _list_numbers(encoder) for m, encoder in learners.items()}
     modalities, tasks = dict(data.modalities), dict(data.tasks)
-    return Spec(data.name, modalities, tasks, preparations, options, head_numbers, encoder_numbers)
+    return Spec(
+        name=data.name,
+        modalities=modalities,
+        tasks=tasks,
+        preparations=preparations,
+        table_options=options,
+        heads=head_numbers,
+        encoders=encoder_numbers,
+        examples={split: len(source) for split, source in data.splits.items()},
+    )
 
 
 def select_spec(spec: Spec, modalities: Collection[str], tasks: Collection[str]) -> Spec:
@@ -163,6 +174,7 @@ def convert_spec_to_json(spec: Spec) -> dict[str, Any]:
         "table_options": dict(spec.table_options),
         "heads": {task: dict(numbers) for task, numbers in spec.heads.items()},
         "encoders": {m: dict(numbers) for m, numbers in spec.encoders.items()},
+        "examples": dict(spec.examples),
     }
 
 
@@ -192,7 +204,8 @@ def parse_spec(stored: Mapping[str, Any]) -> Spec:
     tasks = {t: Task(**_convert_to_tuples(fields)) for t, fields in stored["tasks"].items()}
     options, heads = dict(stored["table_options"]), _convert_to_tuples(stored["heads"])
     encoders = _convert_to_tuples(stored.get("encoders", {}))
-    return Spec(stored["name"], modalities, tasks, preparations, options, heads, encoders)
+    examples = {split: int(number) for split, number in stored.get("examples", {}).items()}
+    return Spec(stored["name"], modalities, tasks, preparations, options, heads, encoders, examples)
 
 
 def _convert_preparation(preparation: Preparation) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from mmjax.encoders.mlp import as_one_token, to_float
 from mmjax.kernels.conv2d import Padding, conv2d, count_lost_pixels
 from mmjax.kernels.conv_layers import ConvLayer, apply_conv_layers
 from mmjax.kernels.group_norm import NormParameters, group_norm
-from mmjax.types import Tokens
+from mmjax.types import Shape, Tokens
 
 
 class ConvEncoder(nn.Module):
@@ -131,9 +131,7 @@ class GroupNorm(nn.Module):
         return group_norm(x, NormParameters(*norm))
 
 
-def check_image_shape(
-    shape: tuple[int, ...], lost: Sequence[int], encoder: str = "ConvEncoder"
-) -> None:
+def check_image_shape(shape: Shape, lost: Sequence[int], encoder: str = "ConvEncoder") -> None:
     """Raises ValueError unless the shape is [b h w c] and large enough for all poolings.
 
     Args:

@@ -5,7 +5,7 @@ from jaxtyping import Array, Bool, Float, Int, Num
 
 from mmjax.encoders.mlp import to_float
 from mmjax.masks import make_length_mask
-from mmjax.types import Tokens
+from mmjax.types import Shape, Tokens
 
 
 def mask_padding(x: Num[Array, "b t ..."], length: Int[Array, " b"] | None) -> Tokens:
@@ -30,7 +30,7 @@ def mean_over_time(x: Float[Array, "b t d"], mask: Bool[Array, "b t"]) -> Float[
     return jnp.where(mask[:, :, None], x, 0).sum(axis=1) / count[:, None]
 
 
-def check_sequence_shape(shape: tuple[int, ...], encoder: str) -> None:
+def check_sequence_shape(shape: Shape, encoder: str) -> None:
     """Raises ValueError unless the shape is [b time d]."""
     if len(shape) != 3:
         raise ValueError(

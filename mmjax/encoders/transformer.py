@@ -121,7 +121,7 @@ class TransformerEncoder(nn.Module):
     def prepend_class_token(self, tokens: Tokens) -> Tokens:
         """Puts a learned token before the others; it is masked if all others are."""
         start = self.param("class", nn.initializers.normal(0.02), (self.width,))
-        b = len(tokens.values)
+        b = tokens.values.shape[0]
         first = jnp.broadcast_to(start.astype(tokens.values.dtype)[None, None], (b, 1, self.width))
         not_empty = tokens.mask.any(axis=1, keepdims=True)
         return Tokens(

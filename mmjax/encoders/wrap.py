@@ -9,7 +9,7 @@ from jaxtyping import Array, Int, Num
 
 from mmjax.encoders.mlp import as_one_token
 from mmjax.encoders.sequence import make_time_mask
-from mmjax.types import Tokens
+from mmjax.types import Shape, Tokens
 
 
 class Wrap(nn.Module):
@@ -57,7 +57,7 @@ def _as_tokens(
     y: Any, x: Num[Array, "b ..."], length: Int[Array, " b"] | None, name: str
 ) -> Tokens:
     """Returns the output y of a module `name` as tokens; zeros for an example of length 0."""
-    shape: tuple[int, ...] = getattr(y, "shape", ())
+    shape: Shape = getattr(y, "shape", ())
     if len(shape) not in (2, 3) or shape[0] != x.shape[0]:
         raise ValueError(
             f"{name} made {shape or type(y).__name__} of {x.shape}; an encoder returns vectors "

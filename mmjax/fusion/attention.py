@@ -50,6 +50,6 @@ class AttentionPool(nn.Module):
         values = nn.tanh(context.values)
         query = self.param("query", nn.initializers.normal(1.0), (1, 1, self.width))
         # One query for all examples; its single output token is the fused vector.
-        queries = jnp.broadcast_to(query, (len(values), 1, self.width)).astype(values.dtype)
+        queries = jnp.broadcast_to(query, (values.shape[0], 1, self.width)).astype(values.dtype)
         attend = Attention(self.heads, name="attention")
         return attend(queries, Tokens(values, context.mask))[:, 0]

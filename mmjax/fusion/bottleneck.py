@@ -74,7 +74,7 @@ class Bottleneck(nn.Module):
         x = embed_modalities(tokens, self.width)
         init = nn.initializers.normal(0.02)
         learned = self.param("bottlenecks", init, (self.bottlenecks, self.width))
-        shared = jnp.broadcast_to(learned, (len(next(iter(x.values())).mask), *learned.shape))
+        shared = jnp.broadcast_to(learned, (next(iter(x.values())).mask.shape[0], *learned.shape))
         shared = shared.astype(next(iter(x.values())).values.dtype)
         for i in range(self.layers):
             x, shared = self.exchange(i, x, shared, train=train)

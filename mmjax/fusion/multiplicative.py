@@ -68,7 +68,7 @@ class Multiplicative(nn.Module):
             tensor = self.param(f"tensor_{name}", init, (z.shape[1], x.shape[1], self.width))
             # zᵀ𝐖 first: it is smaller than the outer product of x and z.
             matrix = z @ tensor.reshape(z.shape[1], -1).astype(z.dtype)
-            of_x = x[:, :, None] * matrix.reshape(len(x), x.shape[1], self.width)
+            of_x = x[:, :, None] * matrix.reshape(*x.shape, self.width)
             return of_x.sum(axis=1) + linear + shift
         size = self.width if self.form == "vector" else 1
         # z^T W x with a diagonal matrix (one factor per entry) or a multiple of the identity (one

@@ -57,7 +57,7 @@ class Perceiver(nn.Module):
         """Maps {m: [b n d_m]} to [b width]; zeros if no modality is present."""
         context = concatenate_tokens(list(embed_modalities(tokens, self.width).values()))
         learned = self.param("latents", nn.initializers.normal(1.0), (self.latents, self.width))
-        size = len(context.mask)
+        size = context.mask.shape[0]
         values = jnp.broadcast_to(learned, (size, *learned.shape)).astype(context.values.dtype)
         x = Tokens(values, jnp.ones((size, self.latents), bool))
         for i in range(self.rounds):

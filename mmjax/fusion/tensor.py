@@ -41,7 +41,7 @@ class Tensor(nn.Module):
             factor = _prepend_one(x.values)
             # The outer product of [1; x_1] and [1; x_2], example by example, then with the next
             # modality.
-            product = (product[:, :, None] * factor[:, None, :]).reshape(len(factor), -1)
+            product = (product[:, :, None] * factor[:, None, :]).reshape(factor.shape[0], -1)
         return product
 
 

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mmjax.kernels.portable import choose_by_platform
+
 
 def conv1d(
     x: Float[Array, "b t c"],
@@ -33,7 +35,7 @@ def conv1d(
     x = jnp.pad(x, [(0, 0), around, (0, 0)])
     on_cpu = functools.partial(conv1d_by_slices, dilation=dilation, stride=stride)
     elsewhere = functools.partial(plain_conv1d, dilation=dilation, stride=stride)
-    return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
+    return choose_by_platform(x, kernel, cpu=on_cpu, plain=elsewhere)
 
 
 def plain_conv1d(

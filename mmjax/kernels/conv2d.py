@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mmjax.kernels.portable import choose_by_platform
 from mmjax.kernels.shifts import concatenate_shifts
 
 Padding = Literal["SAME", "VALID"]
@@ -34,7 +35,7 @@ def conv2d(
     """
     on_cpu = functools.partial(conv2d_by_patches, padding=padding)
     elsewhere = functools.partial(plain_conv2d, padding=padding)
-    return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
+    return choose_by_platform(x, kernel, cpu=on_cpu, plain=elsewhere)
 
 
 def plain_conv2d(

@@ -25,6 +25,7 @@ from mmjax.kernels.conv2d_in_blocks import (
 )
 from mmjax.kernels.group_norm import NormParameters, group_norm
 from mmjax.kernels.max import max_over_axis, max_pool_2x2
+from mmjax.kernels.portable import choose_by_platform
 
 MIN_CHUNK = 16  # images at a time: as many floats as the widest registers hold
 
@@ -48,7 +49,7 @@ def apply_conv_layers(
     """
     on_cpu = functools.partial(_apply_in_chunks, padding=padding)
     elsewhere = functools.partial(_apply_to_batch, padding=padding, conv=plain_conv2d)
-    return jax.lax.platform_dependent(x, layers, cpu=on_cpu, default=elsewhere)
+    return choose_by_platform(x, layers, cpu=on_cpu, plain=elsewhere)
 
 
 def _apply_to_batch(

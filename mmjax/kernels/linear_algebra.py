@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mmjax.kernels.portable import choose_by_platform
+
 # Devices may round the factors of a matrix product to fewer bits otherwise.
 precise_dot = partial(jnp.dot, precision=jax.lax.Precision.HIGHEST)
 
@@ -38,7 +40,7 @@ def loop_over_batch_on_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
         del size
         axes = [0 if is_batched else None for is_batched in batched]
         loop, batch = jax.vmap(one_by_one, axes), jax.vmap(function, axes)
-        results = jax.lax.platform_dependent(*arrays, cpu=loop, default=batch)
+        results = choose_by_platform(*arrays, cpu=loop, plain=batch)
         return results, jax.tree.map(lambda _: True, results)
 
     return either

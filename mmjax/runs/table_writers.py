@@ -58,9 +58,7 @@ def _write_json_lines(path: Path) -> Iterator[WriteRows]:
     with path.open("w", encoding="utf-8") as file:
 
         def write_rows(columns: Sequence[Column]) -> None:
-            names = [column.name for column in columns]
-            for row in zip(*map(_list_values, columns), strict=True):
-                record = dict(zip(names, row, strict=True))
+            for record in iterate_records(columns):
                 file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
 
         yield write_rows
@@ -91,6 +89,18 @@ def _write_parquet(path: Path) -> Iterator[WriteRows]:
 
 
 TABLE_WRITERS = {".csv": _write_csv, ".parquet": _write_parquet, ".jsonl": _write_json_lines}
+
+
+def iterate_records(columns: Sequence[Column]) -> Iterator[dict[str, Any]]:
+    """Yields {name of a column: cell} of each row, of Python values; the cell of NaN is None.
+
+    Example:
+      >>> list(iterate_records([Column("size", np.array([1.5, np.nan], np.float32), "float")]))
+      [{'size': 1.5}, {'size': None}]
+    """
+    names = [column.name for column in columns]
+    for row in zip(*map(_list_values, columns), strict=True):
+        yield dict(zip(names, row, strict=True))
 
 
 def import_pyarrow() -> Any:

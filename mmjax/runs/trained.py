@@ -54,6 +54,11 @@ class Trained:
         """Returns the parameters; with a leading axis of the seeds if there are several."""
         return self.variables["params"]
 
+    def describe_seeds(self) -> str:
+        """Describes the seeds: "seed 3", or "the ensemble of seeds 0, 1"."""
+        seeds = ", ".join(map(str, self.seeds))
+        return f"the ensemble of seeds {seeds}" if len(self.seeds) > 1 else f"seed {seeds}"
+
     @functools.cached_property
     def experiment(self) -> Experiment:
         """Builds the whole experiment when it is asked for, which needs the data."""
@@ -103,7 +108,7 @@ class Trained:
         """
         count = batch.size
         inputs = _pad_batch(batch, size or count)[:3]
-        outputs = jax.device_get(self._predict_step(self._stacked, *inputs))
+        outputs = jax.device_get(self._predict_step(dict(self.variables), *inputs))
         return {task: values[:count] for task, values in outputs.items()}
 
     def interpret_batch(self, batch: Batch, size: int | None = None) -> Predictions:
@@ -172,35 +177,35 @@ class Trained:
         embeddings = jax.device_get(self._embed_step(self.variables, *inputs))
         return jax.tree.map(lambda x: x[:count], embeddings)
 
-    @property
-    def _stacked(self) -> Mapping[str, Any]:
-        """Returns the variables with a leading axis of the seeds."""
-        if len(self.seeds) > 1:
-            return self.variables
-        return jax.tree.map(lambda x: x[None], dict(self.variables))
+    def compute_mean_outputs(
+        self, variables: Any, inputs: Any, present: Any, lengths: Any
+    ) -> dict[str, Any]:
+        """Computes the outputs of the heads, averaged over an ensemble: a pure function.
+
+        Args:
+          variables: those of the attribute `variables`.
+          inputs: the inputs of a `Batch` of the model's modalities.
+          present: as in the `Batch`.
+          lengths: as in the `Batch`.
+        """
+        batch = Batch(inputs, present, lengths, {}, {})
+
+        def predict_member(variables: Any) -> dict[str, Any]:
+            options: Any = {"compute_dtype": self.compute_dtype, "train": False}
+            features, _ = compute_features(self.model, variables, batch, **options)
+            return compute_predictions(self.model, variables, features, **options)[0]
+
+        if len(self.seeds) == 1:
+            return predict_member(variables)
+        outputs = jax.vmap(predict_member)(variables)
+        averages = {}
+        for task, values in outputs.items():
+            averages[task] = PREDICTION_OF_KIND[self.spec.tasks[task].kind].average(values)
+        return averages
 
     @functools.cached_property
     def _predict_step(self) -> Callable[..., dict[str, Any]]:
-        model, dtype = self.model, self.compute_dtype
-
-        @jax.jit
-        def predict(variables: Any, inputs: Any, present: Any, lengths: Any) -> dict[str, Any]:
-            batch = Batch(inputs, present, lengths, {}, {})
-
-            def predict_member(variables: Any) -> dict[str, Any]:
-                options: Any = {"compute_dtype": dtype, "train": False}
-                features, _ = compute_features(model, variables, batch, **options)
-                return compute_predictions(model, variables, features, **options)[0]
-
-            if len(self.seeds) == 1:
-                return predict_member(jax.tree.map(lambda x: x[0], variables))
-            outputs = jax.vmap(predict_member)(variables)
-            averages = {}
-            for task, values in outputs.items():
-                averages[task] = PREDICTION_OF_KIND[self.spec.tasks[task].kind].average(values)
-            return averages
-
-        return predict
+        return jax.jit(self.compute_mean_outputs)
 
     @functools.cached_property
     def _embed_step(self) -> Callable[..., Embeddings]:

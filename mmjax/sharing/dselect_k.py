@@ -100,7 +100,7 @@ class DSelectK(nn.Module):
         layer = nn.Dense(
             self.k * bits, kernel_init=near_zero, bias_init=near_zero, name="own_selectors"
         )
-        z = apply_linear_copies(layer, tasks, x).reshape(tasks, len(x), self.k, 1, bits)
+        z = apply_linear_copies(layer, tasks, x).reshape(tasks, x.shape[0], self.k, 1, bits)
         S = _smooth_step(z, self.width)
         # r_n = prod_b S(z_b) if bit b of n is 1, else 1 - S(z_b): a distribution over all experts
         # that becomes one-hot as the bits become 0 or 1.

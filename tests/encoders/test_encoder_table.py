@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax import export
 
 from mmjax import balance, encoders
 from mmjax.encoders import (
@@ -32,6 +33,7 @@ from mmjax.encoders import (
 )
 from mmjax.fusion import Concat
 from mmjax.heads import Regression
+from mmjax.kernels.portable import use_plain_kernels
 from mmjax.model import Model
 from mmjax.pretrained import backbones
 from mmjax.pretrained.backbones import (
@@ -373,3 +375,20 @@ def test_garbage_in_what_is_missing_changes_no_training_step(encoder, x, length,
             assert np.isfinite(a).all()
     moved = zip(jax.tree.leaves(good[0].params), jax.tree.leaves(state.params), strict=True)
     assert any(bool((a != b).any()) for a, b in moved)
+
+
+@pytest.mark.slow
+@cases(TABLE)
+def test_an_encoder_is_traced_for_any_number_of_examples(encoder, x, length, shape):
+    """Exports need it: nothing asks for the number of examples as a Python integer."""
+    arguments = (x,) if length is None else (x, length)
+    variables = jax.eval_shape(
+        functools.partial(encoder.init, train=False), jax.random.key(0), *arguments
+    )
+    (batch,) = export.symbolic_shape("batch")
+    structs = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct((batch, *a.shape[1:]), jnp.asarray(a).dtype), arguments
+    )
+    with use_plain_kernels():
+        tokens = jax.eval_shape(functools.partial(encoder.apply, train=False), variables, *structs)
+    assert tokens.values.shape == (batch, *shape)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
 from mmjax import fusion as fusions
 from mmjax.fusion import (
@@ -300,3 +301,15 @@ def test_pool_by_hand():
 def test_every_fusion_is_in_the_table():
     public = {getattr(fusions, name) for name in fusions.__all__} - {pool}
     assert public == {type(fusion) for fusion in TABLE.values()}
+
+
+@pytest.mark.slow
+@CASES
+def test_a_fusion_is_traced_for_any_number_of_examples(fusion):
+    tokens = make_tokens()
+    init = functools.partial(fusion.init, train=False)
+    variables = jax.eval_shape(init, jax.random.key(0), tokens)
+    (batch,) = export.symbolic_shape("batch")
+    structs = jax.tree.map(lambda a: jax.ShapeDtypeStruct((batch, *a.shape[1:]), a.dtype), tokens)
+    fused = jax.eval_shape(functools.partial(fusion.apply, train=False), variables, structs)
+    assert all(leaf.shape[0] == batch for leaf in jax.tree.leaves(fused))

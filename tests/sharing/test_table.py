@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax import export
 
 from mmjax import balance
 from mmjax import sharing as sharings
@@ -310,3 +311,18 @@ def test_eight_devices_train_as_one(name):
 def test_every_sharing_is_in_the_table():
     public = {getattr(sharings, name) for name in sharings.__all__} - {Copies, copied}
     assert public == {type(sharing) for sharing in TABLE.values()}
+
+
+@pytest.mark.slow
+@CASES
+def test_a_sharing_is_traced_for_any_number_of_examples(sharing):
+    model = make_model(sharing)
+    arguments = ({"x": jnp.ones((2, 5))}, {"x": jnp.ones(2, bool)}, {})
+    init = functools.partial(model.init, train=False)
+    variables = jax.eval_shape(init, jax.random.key(0), *arguments)
+    (batch,) = export.symbolic_shape("batch")
+    structs = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct((batch, *a.shape[1:]), a.dtype), arguments
+    )
+    outputs = jax.eval_shape(functools.partial(model.apply, train=False), variables, *structs)
+    assert {x.shape for x in outputs.values()} == {(batch,)}

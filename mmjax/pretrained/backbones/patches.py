@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Num
 from mmjax.encoders.mlp import to_float
 from mmjax.kernels.attention import dot_general_2d
 from mmjax.pretrained.positions import make_cubic_matrix
+from mmjax.types import Shape
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
@@ -48,7 +49,7 @@ def cast_to_kernel(*arrays: Any, dtype: Any = None, inexact: bool = True) -> lis
     return [x.astype(kernel.dtype), kernel, bias]
 
 
-def check_image(shape: tuple[int, ...], patch: int, channels: int, encoder: str) -> None:
+def check_image(shape: Shape, patch: int, channels: int, encoder: str) -> None:
     """Raises ValueError unless the shape is [b h w channels] with at least one whole patch."""
     if len(shape) != 4 or shape[3] != channels or min(shape[1:3]) < patch:
         raise ValueError(

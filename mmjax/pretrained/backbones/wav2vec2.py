@@ -30,7 +30,7 @@ from mmjax.pretrained.backbones.waveform_layers import (
     standardize_waveforms,
 )
 from mmjax.pretrained.renaming import Rename
-from mmjax.types import Tokens
+from mmjax.types import Shape, Tokens
 
 _KERNELS = (10, 3, 3, 3, 3, 2, 2)
 _STRIDES = (5, 2, 2, 2, 2, 2, 2)
@@ -131,7 +131,7 @@ class Wav2Vec2(nn.Module):
         tokens = zero_masked_tokens(self.transform(Tokens(values, mask), train=train))
         return tokens if self.output == "all" else as_one_token(mean_over_time(*tokens))
 
-    def check_shape(self, shape: tuple[int, ...]) -> None:
+    def check_shape(self, shape: Shape) -> None:
         """Raises ValueError unless the shape is that of waveforms which give at least one token."""
         if len(shape) not in (2, 3) or shape[2:] not in ((), (1,)):
             raise ValueError(

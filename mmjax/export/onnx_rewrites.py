@@ -1,0 +1,112 @@
+"""Rewrites a jaxpr into one that jax2onnx converts, with the same results.
+
+jax2onnx 0.13 converts no scan in reverse, no stack, convolutions of the common layouts only, and
+some calls of functions not at all. All other equations stay as they are.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+
+_INLINED = {"call_jaxpr", "fun_jaxpr", "jaxpr"}
+
+
+def rewrite_for_onnx(jaxpr: ClosedJaxpr) -> ClosedJaxpr:
+    """Returns the jaxpr with calls inlined, scans forward and convolutions of channels first.
+
+    Example:
+      >>> from jax.extend.core import jaxpr_as_fun
+      >>> total = lambda x: lax.scan(lambda c, x: (c + x, c), 0.0, x, reverse=True)[1]
+      >>> backward = jax.make_jaxpr(total)(np.arange(3.0, dtype=np.float32))
+      >>> forward = rewrite_for_onnx(backward)
+      >>> "reverse=True" in str(forward)
+      False
+      >>> jaxpr_as_fun(forward)(np.arange(3.0, dtype=np.float32))[0].tolist()
+      [3.0, 2.0, 0.0]
+    """
+    structs = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in jaxpr.jaxpr.invars]
+    return jax.make_jaxpr(lambda *arrays: _evaluate(jaxpr, arrays))(*structs)
+
+
+def _evaluate(jaxpr: ClosedJaxpr, arguments: Sequence[Any]) -> list[Any]:
+    """Evaluates a jaxpr equation by equation, by the rules of this module."""
+    values: dict[Any, Any] = dict(zip(jaxpr.jaxpr.constvars, jaxpr.consts, strict=True))
+    values |= zip(jaxpr.jaxpr.invars, arguments, strict=True)
+
+    def read(atom: Any) -> Any:
+        return atom.val if isinstance(atom, Literal) else values[atom]
+
+    for eqn in jaxpr.jaxpr.eqns:
+        scope = str(eqn.source_info.name_stack) or "model"
+        with jax.named_scope(scope):  # errors of the converter name it
+            results = _apply_equation(eqn, [read(atom) for atom in eqn.invars])
+        values |= zip(eqn.outvars, results, strict=True)
+    return [read(atom) for atom in jaxpr.jaxpr.outvars]
+
+
+def _apply_equation(eqn: JaxprEqn, arguments: list[Any]) -> list[Any]:
+    if rule := _RULES.get(eqn.primitive.name):
+        return rule(eqn, arguments)
+    if eqn.primitive.name not in ("while", "cond"):
+        for name in _INLINED & eqn.params.keys():
+            return _evaluate(_close(eqn.params[name]), arguments)
+    result = eqn.primitive.bind(*arguments, **eqn.params)
+    return result if eqn.primitive.multiple_results else [result]
+
+
+def _close(jaxpr: Jaxpr | ClosedJaxpr) -> ClosedJaxpr:
+    return jaxpr if isinstance(jaxpr, ClosedJaxpr) else ClosedJaxpr(jaxpr, ())
+
+
+def _apply_scan(eqn: JaxprEqn, arguments: list[Any]) -> list[Any]:
+    """Scans forward over reversed arrays where a scan is in reverse."""
+    params = eqn.params
+    start, stop = params["num_consts"], params["num_consts"] + params["num_carry"]
+    constants, carry, arrays = arguments[:start], arguments[start:stop], arguments[stop:]
+    reverse = (lambda x: lax.rev(x, (0,))) if params["reverse"] else lambda x: x
+
+    def step(carry: list[Any], elements: list[Any]) -> tuple[list[Any], list[Any]]:
+        results = _evaluate(params["jaxpr"], [*constants, *carry, *elements])
+        return results[: stop - start], results[stop - start :]
+
+    carry, stacked = lax.scan(step, carry, [reverse(x) for x in arrays], params["length"])
+    return [*carry, *map(reverse, stacked)]
+
+
+def _apply_convolution(eqn: JaxprEqn, arguments: list[Any]) -> list[Any]:
+    """Convolves in the layout of ONNX: examples, channels, places."""
+    params = dict(eqn.params)
+    image, kernel, out = params.pop("dimension_numbers")
+    places = "DHW"[-(len(image) - 2) :]
+    x, weights = (a.transpose(axes) for a, axes in zip(arguments, (image, kernel), strict=True))
+    y = lax.conv_general_dilated(
+        x,
+        weights,
+        dimension_numbers=(f"NC{places}", f"OI{places}", f"NC{places}"),
+        **params,
+    )
+    return [y.transpose(np.argsort(out))]
+
+
+def _apply_stack(eqn: JaxprEqn, arguments: list[Any]) -> list[Any]:
+    """Concatenates arrays with a new axis."""
+    axis = eqn.params["axis"]
+    return [lax.concatenate([lax.expand_dims(x, (axis,)) for x in arguments], axis)]
+
+
+def _apply_unstack(eqn: JaxprEqn, arguments: list[Any]) -> list[Any]:
+    """Slices an array along an axis, which it removes."""
+    (x,), axis = arguments, eqn.params["axis"]
+    return [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])]
+
+
+_RULES: dict[str, Callable[[JaxprEqn, list[Any]], list[Any]]] = {
+    "scan": _apply_scan,
+    "conv_general_dilated": _apply_convolution,
+    "stack": _apply_stack,
+    "unstack": _apply_unstack,
+}
