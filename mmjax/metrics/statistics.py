@@ -24,9 +24,19 @@ class PerExample(NamedTuple):
     labeled: Any = True
 
     def select(self) -> Shaped[np.ndarray, "n ..."]:
-        """Returns the values of the labeled examples as a NumPy array."""
-        values = np.asarray(self.values)
-        return values[np.broadcast_to(self.labeled, values.shape[:1])]
+        """Returns the values of the labeled examples as a NumPy array.
+
+        Raises:
+          ValueError: if the values or the marks were summed over the examples.
+        """
+        values, labeled = np.asarray(self.values), np.asarray(self.labeled)
+        if labeled.dtype != bool:
+            raise ValueError(
+                "The statistics were summed over the examples; this one is kept for every example, "
+                "since sums of large values lose their differences. Pass the statistics of all "
+                "examples, with a leading axis."
+            )
+        return values[np.broadcast_to(labeled, values.shape[:1])]
 
 
 Statistics = dict[str, Array | PerExample]

@@ -166,3 +166,10 @@ def test_the_number_of_classes_must_fit(head, kind):
 def test_a_scale_must_be_positive(scale):
     with pytest.raises(ValueError, match=r"Regression\.scale"):
         Regression(scale=scale)
+
+
+def test_statistics_that_were_summed_over_examples_are_refused():
+    x = jnp.arange(3.0)
+    rows = jax.vmap(Regression(mean=0.0, scale=1.0).statistics)(x, x)
+    with pytest.raises(ValueError, match="summed over the examples"):
+        Regression().summary(jax.tree.map(lambda v: v.sum(axis=0), rows))
