@@ -3,7 +3,13 @@
 import csv
 import io
 
-from mmjax.escapes import escape_html, escape_latex, escape_markdown, format_markdown_table
+from mmjax.escapes import (
+    escape_control_characters,
+    escape_html,
+    escape_latex,
+    escape_markdown,
+    format_markdown_table,
+)
 from mmjax.report.table_cells import Cell
 from mmjax.report.tables import Table
 
@@ -42,7 +48,7 @@ def render_latex(table: Table) -> str:
 
 
 def render_csv(table: Table) -> str:
-    """Renders the texts of a table's cells as CSV, the header first.
+    """Renders the texts of a table's cells as CSV, the header first; control characters show.
 
     Example:
       >>> table = Table("t", "Test", ["arm", "acc ↑"], [[Cell("a, b"), Cell("0.9", 0.9, True)]], 1)
@@ -52,7 +58,8 @@ def render_csv(table: Table) -> str:
     """
     text = io.StringIO()
     rows = [table.header, *([cell.text for cell in row] for row in table.rows)]
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([escape_control_characters(cell) for cell in row] for row in rows)
     return text.getvalue()
 
 

@@ -102,7 +102,11 @@ def test_a_file_keeps_its_other_columns_and_has_a_group_per_task(trained, tmp_pa
         ("x,y\n1,2\n", "new.csv", "is the file of the examples"),
         ("x,y\n1,2\n", "none/out.csv", "the folder of .* does not exist"),
         ("x,y\n1,2\n", "old.csv", "exists; add --overwrite"),
-        ("x,y,kind/prediction\n1,2,3\n", "out.csv", "'kind/prediction', which is that of a pred"),
+        (
+            "x,y,kind/prediction\n1,2,3\n",
+            "out.csv",
+            "'kind/prediction' of the examples has the name of a prediction's column",
+        ),
     ],
 )
 def test_a_refusal_writes_nothing(trained, tmp_path, text, out, message):
