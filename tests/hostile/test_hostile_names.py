@@ -249,8 +249,8 @@ def test_the_report(tmp_path):
     markdown, latex, page = (
         (directory / f"report.{kind}").read_text() for kind in ("md", "tex", "html")
     )
-    tables = [path.read_text() for path in (directory / "tables").iterdir()]
-    for text in (markdown, latex, page, *tables):
+    tables = {path: path.read_text() for path in (directory / "tables").iterdir()}
+    for text in (markdown, latex, page, *tables.values()):
         assert not set("\x1b\x07\u202e") & set(text)
     assert not re.search(r"<[a-z!/]|(?<!\\)`", markdown)
     reader = Reader()
@@ -259,7 +259,7 @@ def test_the_report(tmp_path):
     assert not {"b"} & reader.tags
     for name in NAMES:
         assert squeeze(escape_control_characters(name.replace("\n", " "))) in squeeze(reader.words)
-    for text in tables:
+    for text in (text for path, text in tables.items() if path.suffix == ".tex"):
         rows = [line for line in text.splitlines() if line.endswith(r"\\")]
         assert len({line.replace(r"\&", "").count("&") for line in rows}) == 1
         assert r"\input{y}" not in text

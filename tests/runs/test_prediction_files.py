@@ -105,7 +105,7 @@ def test_a_file_keeps_its_other_columns_and_has_a_group_per_task(trained, tmp_pa
         (
             "x,y,kind/prediction\n1,2,3\n",
             "out.csv",
-            "'kind/prediction' of the examples has the name of a prediction's column",
+            "'kind/prediction' of the examples has the name",
         ),
     ],
 )
