@@ -24,7 +24,7 @@ class SampleGroups:
 def draw_grouped_order(
     groups: SampleGroups, rng: np.random.Generator, steps: int, batch_size: int
 ) -> Int[np.ndarray, " m"]:
-    """Draws the examples of an epoch, batch after batch.
+    """Draws one epoch's examples, batch by batch.
 
     Every batch has a group's share of its examples, rounded up or down, and so has the whole epoch.
     No example of a group comes again before all others of the group have come.

@@ -65,7 +65,7 @@ def export_run(
     seed: int | Sequence[int] | None = None,
     trained: Trained | None = None,
 ) -> Trained:
-    """Exports the trained model of a run into a new directory.
+    """Exports a trained model into a new directory.
 
     It holds the artifact (model.jax or model.onnx), spec.json and MODEL_CARD.md, and appears when
     it is complete. Before, the artifact is run on random examples and compared with the model.
@@ -152,7 +152,7 @@ def prepare_arrays(spec: Spec, examples: Any) -> Arrays:
     """
     batches = [flatten_batch(spec, batch) for batch, _ in iterate_examples(spec, examples, 1024)]
     if not batches:
-        raise ValueError("there are no examples.")
+        raise ValueError("no examples were given.")
     return {name: np.concatenate([arrays[name] for arrays in batches]) for name in batches[0]}
 
 

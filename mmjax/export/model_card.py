@@ -137,7 +137,7 @@ def _explain_metrics(trained: Trained, result: Mapping[str, Any]) -> str:
         f"Mean and 95% interval (Student's t) over {count} training seeds on the same test split: "
         "the interval covers the chance of training, not that of the data."
         if count > 1
-        else "The arm was trained with one seed, so that there is no interval over seeds."
+        else "The arm was trained with one seed, so an interval over seeds cannot be computed."
     )
     if len(trained.seeds) > 1:
         text += (

@@ -95,13 +95,15 @@ def parse_json_request(body: bytes, accepted: AcceptedColumns, max_examples: int
     if not isinstance(examples, list) or not all(isinstance(x, dict) for x in examples):
         raise RequestError(422, '"examples" must be a list of objects {column: value, ...}.')
     if not examples:
-        raise RequestError(422, "there are no examples.")
+        raise RequestError(422, "no examples were given.")
     if len(examples) > max_examples:
         raise RequestError(413, f"{len(examples)} examples; at most {max_examples} per request.")
     names = dict.fromkeys(name for example in examples for name in example)
     _check_names(names, accepted)
     if not names:
-        raise RequestError(422, f"no example has a column ({', '.join(accepted.modalities)}).")
+        raise RequestError(
+            422, f"every example is empty; the columns are {', '.join(accepted.modalities)}."
+        )
     for name in accepted.files & names.keys():
         if any(example.get(name) is not None for example in examples):
             raise RequestError(
@@ -141,7 +143,7 @@ def parse_form_request(
         else:
             columns[name] = [str(path)]
     if not columns:
-        raise RequestError(422, "there are no fields.")
+        raise RequestError(422, "the form has no fields; send one per column.")
     return columns
 
 
@@ -149,7 +151,7 @@ def _check_names(names: Any, accepted: AcceptedColumns) -> None:
     for name in names:
         if name not in accepted.modalities:
             known = ", ".join(accepted.modalities)
-            raise RequestError(422, f"there is no column {name[:100]!r}, only {known}.")
+            raise RequestError(422, f"column {name[:100]!r} is unknown; the columns are {known}.")
 
 
 def _parse_field(name: str, value: str | bytes) -> Any:

@@ -64,8 +64,8 @@ class Dialect(NamedTuple):
             is_text = False
         if not is_text:
             raise ValueError(
-                f"there is no encoding {self.encoding!r}; give one of Python's names, such as "
-                "'cp1252', 'latin-1' or 'utf-16'."
+                f"the encoding of a dialect is {self.encoding!r}, which Python does not know as a "
+                "text encoding; give one such as 'cp1252', 'latin-1' or 'utf-16'."
             )
 
     def writes_other_numbers(self) -> bool:

@@ -150,11 +150,11 @@ def _check_numbers(column: str, train: TablePart, other: str) -> None:
         fix = (
             "convert the column to numbers"
             if table.lines is None
-            else "give dialect=Dialect(decimal=',') or Dialect(thousands=','), whichever is right"
+            else "give dialect=Dialect(decimal=',') or Dialect(thousands=',') to say which"
         )
         raise ValueError(
             f"{table.place(row)}, column {column!r}: {table.columns[column][row]!r} looks "
-            f"like a number, but with signs that may be decimal or thousands ones; {fix}, or name "
+            f"like a number, but its signs may be decimal or thousands separators; {fix}, or name "
             f"the kind, such as {other}."
         )
 

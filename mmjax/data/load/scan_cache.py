@@ -1,4 +1,4 @@
-"""Cache of the first pass over a split: it is not repeated, and continues where it was stopped."""
+"""Cache of the first pass over each split: it is not repeated, and resumes where it stopped."""
 
 import hashlib
 import os

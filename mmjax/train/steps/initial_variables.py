@@ -82,7 +82,7 @@ def find_collections(path: str, shapes: Variables) -> list[str]:
     """Lists the collections that have variables at a path, parameters among them.
 
     Raises:
-      ValueError: if there are no parameters; the message lists the nearest paths.
+      ValueError: if the path has no parameters; the message lists the nearest paths.
     """
     collections = [c for c in shapes if get_subtree(shapes[c], path) is not None]
     if "params" not in collections:
