@@ -96,6 +96,7 @@ def export_run(
         trained = load(run, arm, seed)
     home = find_arm(Path(run).expanduser(), arm)
     content = EXPORT_FORMATS[format].serialize(trained)
+    # A converter may change results without an error, so nothing is written before this check.
     _check_artifact(trained, format, content)
     spec = _make_export_spec(trained, format)
     card = format_model_card(trained, home, spec, content)
@@ -189,11 +190,13 @@ def _check_artifact(trained: Trained, format: str, content: bytes) -> None:
     """
     predict = make_exported_function(trained)
     tolerance = _TOLERANCES[trained.compute_dtype]
+    # An artifact in which a batch size is fixed fails for at least one of two sizes.
     for count in (5, 1):
         arrays = make_random_arrays(trained.spec, count)
         results = EXPORT_FORMATS[format].run(content, arrays)
         for name, expected in predict(arrays).items():
             reference = np.asarray(expected)
+            # Errors relative to the largest output, and absolute where all outputs are small.
             scale = 1 + np.nanmax(np.abs(reference), initial=0)
             if not np.allclose(
                 results[name] / scale, reference / scale, rtol=0, atol=tolerance, equal_nan=True
@@ -207,6 +210,7 @@ def _check_artifact(trained: Trained, format: str, content: bytes) -> None:
 
 def _write_directory(out: Path, file: str, content: bytes, spec: dict[str, Any], card: str) -> None:
     """Writes the files beside `out`, and renames their directory at the end."""
+    # In the same folder, since a rename is atomic only within one file system.
     draft = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     with files.name_file_in_errors(out):
         draft.mkdir()

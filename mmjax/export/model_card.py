@@ -83,6 +83,7 @@ def _list_model_facts(trained: Trained, home: ArmHome, result: Mapping[str, Any]
 
 
 def _join_by_seed(result: Mapping[str, Any], trained: Trained, field: str) -> str:
+    # A value that all seeds share is listed once.
     values = dict.fromkeys(str(result["seeds"][str(seed)][field]) for seed in trained.seeds)
     return ", ".join(values)
 
@@ -150,6 +151,7 @@ def _explain_metrics(trained: Trained, result: Mapping[str, Any]) -> str:
 def _list_metrics(trained: Trained, result: Mapping[str, Any]) -> _Rows:
     """Tabulates the metrics over all seeds of the arm, and those of an exported single seed."""
     tests = {int(seed): values["test"] for seed, values in result["seeds"].items()}
+    # With a single seed, the first column already holds its values.
     shown = trained.seeds if len(tests) > 1 else ()
     rows = [["metric", "all seeds" if shown else f"seed {next(iter(tests))}"]]
     rows[0] += [f"seed {seed}" for seed in shown]

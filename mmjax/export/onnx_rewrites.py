@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
+# Parameters in which calls, such as those of jit and custom_jvp, hold the function they call.
 _INLINED = {"call_jaxpr", "fun_jaxpr", "jaxpr"}
 
 
@@ -65,6 +66,7 @@ def _close(jaxpr: Jaxpr | ClosedJaxpr) -> ClosedJaxpr:
 def _apply_scan(eqn: JaxprEqn, arguments: list[Any]) -> list[Any]:
     """Scans forward over reversed arrays where a scan is in reverse."""
     params = eqn.params
+    # A scan's arguments are its constants, its initial carry and the arrays it scans over.
     start, stop = params["num_consts"], params["num_consts"] + params["num_carry"]
     constants, carry, arrays = arguments[:start], arguments[start:stop], arguments[stop:]
     reverse = (lambda x: lax.rev(x, (0,))) if params["reverse"] else lambda x: x
@@ -80,6 +82,8 @@ def _apply_scan(eqn: JaxprEqn, arguments: list[Any]) -> list[Any]:
 def _apply_convolution(eqn: JaxprEqn, arguments: list[Any]) -> list[Any]:
     """Convolves in the layout of ONNX: examples, channels, places."""
     params = dict(eqn.params)
+    # Each lists an operand's axes in the order of the target layout, hence is the permutation for
+    # `transpose`; `argsort` below inverts that of the output.
     image, kernel, out = params.pop("dimension_numbers")
     places = "DHW"[-(len(image) - 2) :]
     x, weights = (a.transpose(axes) for a, axes in zip(arguments, (image, kernel), strict=True))

@@ -65,6 +65,7 @@ def declare_metric(
 
 def _find_attribute(metric: Metric, name: str) -> Any:
     """Returns what a metric declares, also through `functools.partial`; None if it does not."""
+    # A partial does not inherit the attributes of its function, but may have its own.
     while isinstance(metric, functools.partial) and not hasattr(metric, name):
         metric = metric.func
     return getattr(metric, name, None)

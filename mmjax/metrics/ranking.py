@@ -116,7 +116,7 @@ def _compute_average_precision(
     # A threshold can only lie between different scores: at the last example of each group of ties.
     ends = np.flatnonzero(np.append(score[1:] != score[:-1], True))
     tp = np.cumsum(positive)[ends]
-    # sum_n (R_n - R_{n-1}) P_n, with the recall R = tp / positives and precision P = tp /
-    # predicted.
+    # sum_n (R_n - R_{n-1}) P_n, where the recall is R_n = tp_n / positives and the precision is
+    # P_n = tp_n / predicted_n.
     gains = np.diff(tp, prepend=0) / tp[-1]
     return float((gains * tp / (ends + 1)).sum())

@@ -31,6 +31,7 @@ def tune_thresholds(
         ends = np.flatnonzero(np.append(score[1:] != score[:-1], True))
         tp = np.cumsum(positive)[ends]
         fp, fn = ends + 1 - tp, positive.sum() - tp
+        # Scores descend, and argmax takes the first of equal values: the highest threshold.
         thresholds[i] = score[ends[f1(tp, fp, fn).argmax()]]
     return thresholds
 

@@ -57,8 +57,10 @@ def compute_mcnemar(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"
       >>> compute_mcnemar(first, second)
       McNemar(only_first=6, only_second=1, p=0.125)
     """
+    # Examples on which both are right, or both wrong, say nothing about the difference.
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     total = only_first + only_second
+    # Under the null hypothesis, only_first is binomial with probability 1/2.
     p = float(stats.binomtest(only_first, total).pvalue) if total else 1.0
     return McNemar(only_first, only_second, p)
 
@@ -94,6 +96,7 @@ def bootstrap_difference(
     rng = np.random.default_rng(seed)
 
     def compute(rows: Any) -> float:
+        # The same rows for both models: what makes examples easy or hard for both cancels.
         values = [
             [metric(prediction[rows], target[rows]) for prediction in model]
             for model in (first, second)

@@ -37,6 +37,8 @@ def explain_refusal(stored: fdl.Buildable, asked: fdl.Buildable) -> str:
         return ""
     if asked.epochs < stored.epochs:
         return " (a run can only be continued for more epochs)"
+    # The last epoch of a run is always validated. If the longer run does not validate it as well,
+    # the two may select different steps.
     if stored.epochs % stored.eval_every:
         return (
             f" (the stored run validates after epoch {stored.epochs}, its last one; a longer run "
@@ -86,4 +88,5 @@ def _has_other_epochs(stored: fdl.Buildable, asked: fdl.Buildable) -> bool:
 
 
 def _read_epochs(text: str) -> Any:
+    # A stored configuration lists only the settings that were given.
     return ast.literal_eval(parse_settings(text).get("epochs", repr(_DEFAULT_EPOCHS)))

@@ -86,6 +86,7 @@ def parse_json_request(body: bytes, accepted: AcceptedColumns, max_examples: int
       {'text': ['two', None]}
     """
     try:
+        # Deeply nested JSON raises RecursionError, which is not a ValueError.
         request = json.loads(body)
     except (ValueError, RecursionError):
         raise RequestError(400, "the body is not JSON.") from None
@@ -136,6 +137,7 @@ def parse_form_request(
             continue
         if isinstance(value, str):
             raise RequestError(422, f"column {name!r} holds files; send it as one.")
+        # Not the client's file name, which could lead out of the folder.
         path = folder / str(number)
         path.write_bytes(value)
         if name in accepted.several:
@@ -163,6 +165,7 @@ def _parse_field(name: str, value: str | bytes) -> Any:
             raise RequestError(
                 422, f"the file of column {name!r} is not a .npy array of numbers."
             ) from None
+    # A number stays text here; it is converted by its column, as a cell of a CSV file is.
     if not value.lstrip().startswith("["):
         return value
     try:

@@ -48,6 +48,7 @@ class Dialect(NamedTuple):
                 f"a dialect has the decimal sign {self.decimal!r} and the thousands sign "
                 f"{self.thousands!r}; give '.' or ',' for the first and another for the second."
             )
+        # A digit, a letter or the sign of a number could not be told from the number itself.
         if len(self.thousands) > 1 or self.thousands.isalnum() or self.thousands in ("-", "+"):
             raise ValueError(
                 f"the thousands sign of a dialect is {self.thousands!r}; give one character, or '' "
@@ -58,6 +59,7 @@ class Dialect(NamedTuple):
                 f"missing of a dialect is {self.missing!r}; give a tuple, such as "
                 f"({self.missing!r},)."
             )
+        # Codecs such as "base64" exist, but convert bytes to bytes.
         try:
             is_text = codecs.lookup(self.encoding)._is_text_encoding
         except LookupError:
@@ -78,6 +80,7 @@ class Dialect(NamedTuple):
         if not match:
             return None
         whole, fraction = match["whole"] or "", match["fraction"]
+        # Both parts are optional in the pattern, so a lone "-" or "." matches it.
         if not whole and not fraction:
             return None
         signs = _SPACES if self.thousands == " " else self.thousands
@@ -88,6 +91,7 @@ class Dialect(NamedTuple):
     def _compile_number(self) -> re.Pattern[str]:
         # In groups of three, or two as in India, so that "1,5" is not 15 with thousands=",".
         signs = f"[{_SPACES}]" if self.thousands == " " else re.escape(self.thousands)
+        # The last group has three digits, or else "1,50" would be 150.
         grouped = rf"[0-9]{{1,3}}(?:{signs}[0-9]{{2,3}})*{signs}[0-9]{{3}}|" if signs else ""
         return re.compile(  # which keeps what it compiled
             rf"(?P<sign>[+-]?)(?P<whole>{grouped}[0-9]+)?"
