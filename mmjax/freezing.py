@@ -1,6 +1,6 @@
 """Trained and frozen parts of a model's variables.
 
-Both are nested dictionaries without the leaves of the other, so that gradients, states of the
+Each is a nested dictionary without the leaves of the other, so that gradients, states of the
 optimizer and the balancer, and copies per seed exist for the trained part only.
 """
 
@@ -129,7 +129,7 @@ def complete_replicas(trained: Variables, frozen: Variables | None, replicas: in
 
 
 def select_same_keys(tree: Any, like: Any) -> Any:
-    """Returns the part of nested dictionaries that another one has.
+    """Returns the part of a nested dictionary whose keys another one has.
 
     Example:
       >>> select_same_keys({"a": {"x": 1, "y": 2}, "b": 3}, {"a": {"y": 0}})

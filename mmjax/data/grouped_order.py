@@ -14,7 +14,7 @@ class SampleGroups:
 
     Attributes:
       of_row: each example's group; -1 for examples that are never drawn.
-      shares: expected share of each group, which has examples, in a batch; they sum to 1.
+      shares: expected share of each group, none of which is empty, in a batch; they sum to 1.
     """
 
     of_row: Int[np.ndarray, " n"]
@@ -27,11 +27,11 @@ def draw_grouped_order(
     """Draws one epoch's examples, batch by batch.
 
     Every batch has a group's share of its examples, rounded up or down, and so has the whole epoch.
-    No example of a group comes again before all others of the group have come.
+    No example of a group is repeated before all others of the group have been drawn.
 
     Args:
       groups: the groups.
-      rng: the source of everything random.
+      rng: the random generator.
       steps: number of batches.
       batch_size: examples per batch.
 
@@ -55,7 +55,7 @@ def draw_grouped_order(
 def _allot_places(
     shares: Float[np.ndarray, " g"], rng: np.random.Generator, steps: int, batch_size: int
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-    """Returns the group and the batch of every place of an epoch, in no order of the batches.
+    """Returns the group and the batch of every place of an epoch, in no particular order.
 
     A group gets its share of every batch, rounded down, and some batches one more. These are given
     out in turn, group after group: so a batch gets at most one of each group, and all batches get
@@ -88,7 +88,7 @@ def _round_to_sum(values: Float[np.ndarray, " g"], total: int) -> Int[np.ndarray
 def _draw_rows(
     of_row: Int[np.ndarray, " n"], counts: Int[np.ndarray, " g"], rng: np.random.Generator
 ) -> Int[np.ndarray, " m"]:
-    """Draws so many rows of each group: as many random orders of it as are needed, one by one.
+    """Draws `counts` rows of each group: its random orders one after another, the last one cut.
 
     Returns:
       The rows of the first group, then those of the second, and so on.

@@ -67,13 +67,14 @@ def export_run(
 ) -> Trained:
     """Exports a trained model into a new directory.
 
-    It holds the artifact (model.jax or model.onnx), spec.json and MODEL_CARD.md, and appears when
-    it is complete. Before, the artifact is run on random examples and compared with the model.
+    It holds the artifact (model.jax or model.onnx), spec.json and MODEL_CARD.md, and appears only
+    when it is complete. Before that, the artifact is run on random examples and compared with the
+    model.
 
     Args:
       run: the directory of a run, of a study, or of one of their arms.
       out: the directory to make.
-      format: "jax", which JAX alone runs, or "onnx", which ONNX Runtime and others run.
+      format: "jax", which only needs JAX, or "onnx", which ONNX Runtime and others run.
       arm: name of the arm; None: the only one, or "all".
       seed: one seed, or several for an ensemble; None: all seeds of the arm.
       trained: the model, if it is loaded already.

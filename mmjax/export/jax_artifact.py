@@ -1,4 +1,4 @@
-"""A trained model as a `jax.export` artifact, which JAX alone loads and runs."""
+"""A trained model as a `jax.export` artifact, which needs only JAX to load and run."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -39,8 +39,8 @@ class Traced(NamedTuple):
 def serialize_for_jax(trained: Trained) -> bytes:
     """Serializes a trained model for CPU, CUDA and TPU, with a symbolic batch size.
 
-    `jax.export.deserialize(content).call(arrays)` runs it, with the parameters inside. It holds
-    none of the kernels for CPU: the plain version of each runs anywhere.
+    `jax.export.deserialize(content).call(arrays)` runs it, with the parameters inside. It
+    contains the plain version of each kernel, which runs anywhere, not the one for CPU.
 
     Raises:
       ValueError: naming the operation that cannot leave Python, or what XLA cannot serialize.

@@ -197,7 +197,7 @@ def _read_starts(home: ArmHome) -> list[dict[str, Any]]:
 
 
 def _list_limits(trained: Trained) -> Iterator[str]:
-    """Yields what follows from the facts of the model; nobody's judgment is in it."""
+    """Yields the limits that follow from the recorded facts alone, without any judgment."""
     spec = trained.spec
     yield "The metrics hold for data like the test split; on other data they are unknown."
     yield "Metrics of groups of examples were not computed, and the probabilities not calibrated."

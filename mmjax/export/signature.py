@@ -1,8 +1,8 @@
-"""The inputs and outputs of an exported model: one dictionary of named arrays each.
+"""The inputs and outputs of an exported model, each a dictionary of named arrays.
 
 A modality is an input of its own name, `MODALITY.present` says which examples have it, and
 `MODALITY.length` gives the true lengths of sequences. A task is an output `TASK.probabilities` or
-`TASK.values`, in the terms of `mmjax predict`.
+`TASK.values`, with the same meaning as in `mmjax predict`.
 """
 
 import functools
@@ -133,7 +133,7 @@ def make_input_structs(inputs: Mapping[str, InputArray], batch: Any) -> Arrays:
 
 
 def make_exported_function(trained: Trained) -> Callable[[Arrays], Arrays]:
-    """Makes the pure function that is exported: a dictionary of arrays to one.
+    """Makes the pure function that is exported, from a dictionary of arrays to another one.
 
     An example without any modality gets NaN. The parameters are constants of the function.
     """

@@ -1,6 +1,6 @@
-"""Metrics of real numbers, in float64 from the values themselves: no sum of squares cancels.
+"""Regression metrics, in float64 from the values themselves, so that no sum of squares cancels.
 
-Targets of several numbers per example give the mean over these numbers of each one's metric.
+If targets have several numbers per example, a metric is the mean of its values for each number.
 """
 
 import math

@@ -51,7 +51,7 @@ class LoRA:
 
 
 def add_lora(params: Params, lora: Mapping[str, LoRA], key: Key[Array, ""]) -> Params:
-    """Adds the factors of low-rank updates, beside the kernels, which keep their values.
+    """Adds the factors of low-rank updates next to the kernels, which are unchanged.
 
     B is zero at first, so that the model's outputs are those without the update.
 
@@ -141,7 +141,7 @@ def merge_lora(params: Params) -> Params:
 
 
 def drop_lora_factors(params: Any) -> Any:
-    """Returns parameters, or their shapes, without low-rank updates; the kernels are as before."""
+    """Returns parameters, or their shapes, without low-rank updates; the kernels are unchanged."""
     flat = flatten_dict(params)
     return unflatten_dict({k: leaf for k, leaf in flat.items() if not is_lora_factor(k)})
 
@@ -162,5 +162,5 @@ def is_updated_kernel(keys: Keys, flat: Mapping[Keys, Any]) -> bool:
 
 
 def list_update_keys(keys: Keys) -> list[Keys]:
-    """Lists the path of a kernel, and those that a low-rank update of it has."""
+    """Lists the paths of a kernel and of its low-rank update."""
     return [keys, *((*keys[:-1], keys[-1] + suffix) for suffix in (_A, _B, _SCALE))]

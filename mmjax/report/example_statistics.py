@@ -1,8 +1,8 @@
 """Comparison of two models on the same test examples: McNemar's test and the paired bootstrap.
 
-They are conditional on the trained models: they tell whether these models would differ on other
-examples of the same distribution. Another training, by its seed, and other training data are not
-accounted for; for those see `mmjax.report.statistics`.
+They are conditional on the trained models: they test whether these models would differ on other
+examples of the same distribution. The variation between seeds and between training sets is not
+included; for that, see `mmjax.report.statistics`.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,8 @@
-"""More epochs for a run that is stored, finished or not: the same bits as of one longer run.
+"""Continues a stored run, finished or not, for more epochs, bit-identical to one longer run.
 
 Nothing in a configuration depends on its number of epochs, except for the validation after the last
-one. What a user derives from it, such as the steps of a decay, is a setting of its own: if it
-changes too, the run is another one.
+one. A value that a user derives from it, such as the steps of a decay, is a separate setting: if
+it changes as well, the run is a different one.
 """
 
 import ast

@@ -23,7 +23,7 @@ _MAX_FIELDS = 1000  # fields of a form, files included
 
 
 def make_app(trained: Trained, *, max_examples: int = 64, max_bytes: int = 16_000_000) -> Any:
-    """Makes the FastAPI application that predicts by a trained model.
+    """Makes a FastAPI application that predicts with a trained model.
 
     - `GET /health` answers {"status": "ok"}.
     - `GET /spec` describes the columns and the tasks.
@@ -32,7 +32,7 @@ def make_app(trained: Trained, *, max_examples: int = 64, max_bytes: int = 16_00
       {"predictions": [{"TASK/prediction": ..., ...}, ...], "warnings": [...]}, with the columns of
       `mmjax predict`.
 
-    Requests that do not fit get a status 4xx and {"detail": the message}. No request can name a
+    Invalid requests get a status 4xx and {"detail": the message}. No request can name a
     path, and nothing is unpickled.
 
     Args:
@@ -87,7 +87,7 @@ def make_app(trained: Trained, *, max_examples: int = 64, max_bytes: int = 16_00
 
 
 def import_fastapi() -> Any:
-    """Imports FastAPI and what it needs for forms.
+    """Imports FastAPI and the packages that it needs for forms.
 
     Raises:
       ImportError: one is not installed; the message names the extra.
@@ -157,7 +157,7 @@ def _describe_interface(trained: Trained) -> dict[str, Any]:
 
 
 async def _read_body(request: Any, max_bytes: int) -> bytes:
-    """Reads the body of a request, and no more than is allowed."""
+    """Reads the body of a request up to the size limit."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk

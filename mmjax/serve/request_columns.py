@@ -1,7 +1,7 @@
-"""Requests as columns of examples. What a client sends is never a path, and never unpickled.
+"""Converts requests to columns. What a client sends is never used as a path nor unpickled.
 
-Files go into a temporary folder under names that the server chooses, and are read by the code that
-read the training split's files.
+Files go into a temporary folder under names that the server chooses, and are read by the same
+code as the files of the training split.
 """
 
 import io
@@ -77,7 +77,7 @@ def parse_json_request(body: bytes, accepted: AcceptedColumns, max_examples: int
     """Parses {"examples": [{column: value, ...}, ...]}; columns that an example lacks are None.
 
     Raises:
-      RequestError: it is something else, has too many examples or an unknown column, or a value in
+      RequestError: the body has another form, too many examples or an unknown column, or a value in
         a column of files.
 
     Example:
@@ -157,7 +157,7 @@ def _check_names(names: Any, accepted: AcceptedColumns) -> None:
 
 
 def _parse_field(name: str, value: str | bytes) -> Any:
-    """Parses a field: a list as JSON, another text as it is, a file as an array."""
+    """Parses a field: a list as JSON, other text unchanged, a file as an array."""
     if isinstance(value, bytes):
         try:
             return np.lib.format.read_array(io.BytesIO(value), allow_pickle=False)

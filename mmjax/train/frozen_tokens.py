@@ -1,7 +1,7 @@
 """`Experiment.cache_frozen`: tokens of frozen encoders, computed once per split.
 
-Training and evaluation then run a model whose frozen encoders return these tokens. Everything else
-of it, checkpoints included, is the same.
+Training and evaluation then run a model whose frozen encoders return these tokens. Everything
+else, including checkpoints, is unchanged.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ class CachedTokens(nn.Module):
 
 
 def find_frozen_encoders(experiment: Experiment, shapes: Variables) -> list[str]:
-    """Lists the modalities of which no parameter of the encoder trains.
+    """Lists the modalities whose encoders have parameters, none of which train.
 
     Args:
       experiment: the experiment.
@@ -118,7 +118,7 @@ def drop_encoders(variables: Variables, names: Sequence[str]) -> Variables:
 def encode_split(
     experiment: Experiment, names: Sequence[str], frozen: Variables, batch: Batch, *, train: bool
 ) -> Batch:
-    """Replaces inputs by the tokens that frozen encoders make of them.
+    """Replaces inputs by the tokens that frozen encoders compute from them.
 
     Args:
       experiment: the experiment.
@@ -155,7 +155,7 @@ def encode_batch(
 def _encode(
     experiment: Experiment, name: str, variables: Variables, batch: Batch, train: bool
 ) -> Tokens:
-    """Computes the tokens of one modality as a training step, or an evaluation step, does."""
+    """Computes the tokens of one modality as a training or evaluation step does."""
     encoder, dtype = experiment.model.encoders[name], experiment.compute_dtype
     own = {
         c: tree[f"encoders_{name}"] for c, tree in variables.items() if f"encoders_{name}" in tree

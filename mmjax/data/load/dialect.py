@@ -1,4 +1,4 @@
-"""How a CSV file writes its cells: separators, gaps, decimal and thousands signs, encoding."""
+"""The format of a CSV file: separators, gaps, decimal and thousands signs, encoding."""
 
 import codecs
 import re
@@ -14,14 +14,14 @@ _SPACES = " \N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}"
 
 
 class Dialect(NamedTuple):
-    r"""How the cells of a CSV file are written; a Parquet file or a DataFrame has no need of it.
+    r"""How the cells of a CSV file are written. Parquet files and DataFrames do not need it.
 
     Attributes:
       separator: one character between cells, such as ";" or "\t".
       decimal: one character before the fraction of a number: "." or ",".
       thousands: one character between groups of digits, such as "," or " "; "" if there is none.
-      missing: cells that count as empty ones, whatever their column; those that pandas knows.
-        `()` keeps all of them as they are. Their number is printed.
+      missing: cells that count as empty in every column; by default, those that pandas knows.
+        `()` keeps all cells as they are. Their number is printed.
       encoding: name of the encoding as Python knows it, such as "cp1252" or "utf-16".
 
     Example:
@@ -71,7 +71,7 @@ class Dialect(NamedTuple):
             )
 
     def writes_other_numbers(self) -> bool:
-        """Checks whether numbers are written otherwise than Python does."""
+        """Checks whether the dialect writes numbers differently from Python."""
         return (self.decimal, self.thousands) != (".", "")
 
     def format_number(self, cell: str) -> str | None:

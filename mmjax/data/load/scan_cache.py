@@ -21,11 +21,11 @@ _SECONDS_BETWEEN_WRITES = 60.0
 
 
 class ScanCache:
-    """Keeps the result of the pass over one split, and how far it has come, in a file.
+    """Stores the result and the progress of the pass over one split in a file.
 
     The name of the file is a digest of all that the result depends on: cells, kinds, settings, and
-    the size and the time of change of every file that the cells name. A damaged file is set aside,
-    and the pass begins again. If targets are arrays, such as masks, nothing is kept.
+    the size and modification time of every file that the cells name. A damaged file is set aside,
+    and the pass starts over. If targets are arrays, such as masks, nothing is stored.
     """
 
     def __init__(self, folder: str | os.PathLike[str], title: str, examples: Any, settings: Any):

@@ -35,7 +35,7 @@ def read_sources(table: Any, columns: Collection[str], read: _ReadFile) -> Table
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: naming what is given, and what is needed.
+      ValueError: naming what was given and what is needed.
 
     Example:
       >>> from mmjax.data.load.table_files import read_table
@@ -120,7 +120,7 @@ def _read_partition(root: Path, path: Path, columns: Collection[str], read: _Rea
 
 
 def _concatenate(tables: Sequence[Table]) -> Table:
-    """Makes one table of several files, which keeps the places of all rows."""
+    """Concatenates the tables of several files; each row keeps its file and line for messages."""
     first = tables[0]
     columns: dict[str, list[Any]] = {name: [] for name in first.columns}
     lines: list[int] | None = None if first.lines is None else []
@@ -155,7 +155,7 @@ def _convert_columns(name: str, given: Mapping[str, Any], columns: Collection[st
 
 
 def _convert_cells(values: Any, what: str) -> list[Any]:
-    """Converts a column to Python values; what is missing, and an empty text, is None."""
+    """Converts a column to Python values; missing values and empty texts become None."""
     if (
         hasattr(values, "dtype")
         and str(values.dtype).startswith("datetime64")

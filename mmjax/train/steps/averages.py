@@ -1,7 +1,7 @@
-"""The variables to evaluate: averages over the steps, an optimizer's evaluation parameters, or raw.
+"""The variables to evaluate: averages, an optimizer's evaluation parameters, or the trained ones.
 
-`compute_eval_variables` is the only function that knows which. All others evaluate, select and
-store what it returns.
+Only `compute_eval_variables` decides which. All other code evaluates, selects and stores what it
+returns.
 """
 
 from typing import Any, NamedTuple
@@ -108,7 +108,7 @@ def compute_replicas_eval_variables(state: TrainState) -> Variables:
 
 
 def compute_eval_params(opt_state: Any, params: Params) -> Params:
-    """Computes the parameters at which an optimizer is to be evaluated.
+    """Computes the parameters to evaluate for an optimizer.
 
     With a schedule-free optimizer, anywhere in a chain or for some of the parameters only, they are
     those of `optax.contrib.schedule_free_eval_params`; otherwise the parameters themselves.
@@ -133,7 +133,7 @@ def compute_eval_params(opt_state: Any, params: Params) -> Params:
 
 
 def find_states(opt_state: PyTree, kind: type[Any]) -> list[Any]:
-    """Finds the states of one kind of transformation inside of an optimizer's state.
+    """Finds the states of one kind of transformation inside an optimizer's state.
 
     Example:
       >>> state = optax.chain(optax.clip(1.0), optax.adam(0.1)).init({"w": jnp.ones(1)})
@@ -165,5 +165,5 @@ def _is_floating(x: Any) -> bool:
 
 
 def _widen(x: Array) -> Array:
-    """Casts floats of low precision to float32, in which small changes do not get lost."""
+    """Casts low-precision floats to float32, so that small changes are not rounded away."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32)) if _is_floating(x) else x
