@@ -2,8 +2,8 @@
 
 The parts of a model use `flax.linen.BatchNorm` as it is, without any argument. The model supplies
 what only it knows: whether this is training, which examples and time steps are real, and the device
-axis. So absent modalities and padding do not enter the statistics, and eight devices compute the
-same statistics as one.
+axis. As a result, absent modalities and padding do not enter the statistics, and eight devices
+compute the same statistics as one.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ class Moments(NamedTuple):
 
 
 class _Scope(NamedTuple):
-    """What a batch norm must know; `owner` is unique to a call of `supply_batch_statistics`."""
+    """Context of a batch norm; `owner` identifies the call of `supply_batch_statistics`."""
 
     owner: object
     train: bool
@@ -107,7 +107,7 @@ def restrict_batch_statistics(rows: Rows) -> Iterator[None]:
 
 @contextlib.contextmanager
 def freeze_batch_statistics(frozen: Mapping[str, Any]) -> Iterator[None]:
-    """Lets batch norms use their running averages in training too, and leave them as they are.
+    """Makes batch norms use their running averages in training, too, without updating them.
 
     Args:
       frozen: the running averages that are frozen, a part of the collection "batch_stats".
@@ -179,7 +179,7 @@ def _normalize(
 
 
 def _call_with_averages(norm: nn.BatchNorm, call: Callable[..., Array], x: Array) -> Array:
-    """Normalizes by what the collection holds, whatever `use_running_average` says."""
+    """Normalizes by the stored running averages, regardless of `use_running_average`."""
     # Flax refuses the argument beside the attribute, and freezes the attribute.
     attribute = norm.use_running_average
     object.__setattr__(norm, "use_running_average", True)

@@ -1,6 +1,6 @@
 """Trained and frozen parts of a model's variables.
 
-Both are nested dictionaries without the leaves of the other, so that gradients, states of the
+Each is a nested dictionary without the leaves of the other, so that gradients, states of the
 optimizer and the balancer, and copies per seed exist for the trained part only.
 """
 
@@ -56,6 +56,7 @@ def split_variables(
             trains = keys in trained if own else _has_trained_owner(keys, params, trained)
             parts[not trains][collection, *keys] = leaf
     first, second = map(unflatten_dict, parts)
+    # Callers read "params" of the trained part even if no parameter trains.
     return {"params": {}, **first}, second
 
 
@@ -71,6 +72,7 @@ def trace_trained_params(
     """
     params = shapes["params"]
     if lora:
+        # Only shapes are needed, so A and B are traced and not drawn.
         params = jax.eval_shape(
             lambda params, key: add_lora(params, lora, key), params, make_key_shape()
         )
@@ -78,6 +80,7 @@ def trace_trained_params(
 
 
 def _is_trained(keys: Keys, params: Mapping[Keys, Any], trainable: Sequence[str] | None) -> bool:
+    # Of W + scale A B, only A and B train: training W as well would make them redundant.
     if is_lora_scale(keys) or is_updated_kernel(keys, params):
         return False
     if is_lora_factor(keys):
@@ -88,6 +91,7 @@ def _is_trained(keys: Keys, params: Mapping[Keys, Any], trainable: Sequence[str]
 
 def _has_trained_owner(keys: Keys, params: Iterable[Keys], trained: Collection[Keys]) -> bool:
     """Returns whether the module of a variable has parameters that train."""
+    # From the variable's own module outward; depth 0 is the whole model.
     for depth in reversed(range(len(keys))):
         inside = [other for other in params if other[:depth] == keys[:depth]]
         if inside:
@@ -105,6 +109,7 @@ def complete_variables(trained: Variables, frozen: Variables | None) -> Variable
     if frozen is None:
         return trained
     whole: Variables = overlay_tree(trained, frozen)
+    # Merged on every application, so that gradients with respect to A and B pass through it.
     return whole | {"params": merge_lora(whole["params"])} if "params" in whole else whole
 
 
@@ -124,7 +129,7 @@ def complete_replicas(trained: Variables, frozen: Variables | None, replicas: in
 
 
 def select_same_keys(tree: Any, like: Any) -> Any:
-    """Returns the part of nested dictionaries that another one has.
+    """Returns the part of a nested dictionary whose keys another one has.
 
     Example:
       >>> select_same_keys({"a": {"x": 1, "y": 2}, "b": 3}, {"a": {"y": 0}})
@@ -161,6 +166,7 @@ def check_lora(lora: Mapping[str, LoRA], params: Any) -> None:
     flat = flatten_dict(params)
     for pattern in lora:
         _check_pattern("lora", pattern, ["/".join(keys) for keys in flat])
+    # Raises for parameters that are not kernels and for ranks that are too large.
     find_kernels(flat, lora)
 
 

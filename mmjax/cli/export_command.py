@@ -22,7 +22,7 @@ def add_export_command(commands: Any) -> None:
 
 
 def export_stored_run(arguments: argparse.Namespace) -> None:
-    """Exports as the command says; refuses invalid input before anything is written."""
+    """Runs `mmjax export`; refuses invalid input before anything is written."""
     from mmjax.cli.jax_setup import set_compilation_cache
     from mmjax.config import trust
     from mmjax.export.export_directory import check_export_arguments, export_run

@@ -28,7 +28,7 @@ def add_predict_command(commands: Any) -> None:
 
 
 def predict_on_file(arguments: argparse.Namespace) -> None:
-    """Predicts as the command says; refuses invalid input before anything is written."""
+    """Runs `mmjax predict`; refuses invalid input before anything is written."""
     from mmjax.cli.jax_setup import set_compilation_cache
     from mmjax.config import trust
     from mmjax.data.progress_bars import show_row_progress

@@ -26,7 +26,7 @@ def add_serve_command(commands: Any) -> None:
 
 
 def serve_stored_run(arguments: argparse.Namespace) -> None:
-    """Serves as the command says, until it is interrupted."""
+    """Runs `mmjax serve` until it is interrupted."""
     from mmjax.cli.jax_setup import set_compilation_cache
     from mmjax.config import trust
     from mmjax.runs import load

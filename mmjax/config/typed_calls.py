@@ -62,7 +62,7 @@ def check_value_type(path: str, annotation: Any, value: Any) -> None:
 
 
 def _suggest_optimizer(expected: str, value: Any) -> str:
-    """Suggests the optimizer that has a learning rate, if a number is in its place."""
+    """Suggests an optimizer if the user gave a number, probably the learning rate, instead."""
     if isinstance(value, int | float) and "GradientTransformation" in expected:
         return f", such as optax.adam({value})"
     return ""

@@ -53,7 +53,7 @@ def read_weight_cells(
 
 
 def read_weight_array(split: str, name: str, raw: Any) -> Float[np.ndarray, " n"]:
-    """Reads an array or a list of numbers in float64; what is masked or None becomes NaN.
+    """Reads an array or a list of numbers in float64; masked entries and None become NaN.
 
     Raises:
       ValueError: naming the split and the array, if it is not one number per row.
@@ -79,7 +79,7 @@ def encode_weights(
     labeled: Bool[np.ndarray, " n"],
     place: PlaceFormatter,
 ) -> Float[np.ndarray, " n"]:
-    """Returns the weights in float32, with 0 for rows without a label, which may have any.
+    """Returns the weights in float32; rows without a label get 0, whatever their weight is.
 
     Args:
       task: name of the task, for messages.
@@ -102,7 +102,7 @@ def encode_weights(
 
 
 def check_weights(batch: Batch, task: str) -> None:
-    """Checks one task's weights in a batch, if it has any; those without label may be anything.
+    """Checks one task's weights in a batch, if it has any; unlabeled examples are not checked.
 
     Raises:
       InvalidDataError: naming the first bad row and its weight.
@@ -118,7 +118,7 @@ def check_weights(batch: Batch, task: str) -> None:
 
 
 def has_only_zero_weights(batch: Batch, task: str) -> bool:
-    """Checks whether a task has weights, and all of its labels weigh nothing."""
+    """Checks whether a task has weights, all of which are 0 at its labeled examples."""
     if task not in batch.weights:
         return False
     return not np.asarray(batch.weights[task])[np.asarray(batch.labeled[task])].any()

@@ -1,4 +1,4 @@
-"""Warnings about inputs that give a label away, and about groups that several splits share."""
+"""Warnings about inputs that reveal a label, and about groups that several splits share."""
 
 import itertools
 import warnings

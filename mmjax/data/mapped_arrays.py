@@ -1,4 +1,4 @@
-"""The source of examples whose arrays lie on disk as memory maps."""
+"""A source of examples whose arrays are memory-mapped files."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -66,5 +66,5 @@ def convert_inputs(
 
 
 def is_memory_map(x: np.ndarray) -> bool:
-    """Checks whether an array lies on disk; results of computing with memory maps do not."""
+    """Checks whether an array is memory-mapped; results computed from memory maps are not."""
     return isinstance(x, np.memmap) and getattr(x, "_mmap", None) is not None

@@ -1,8 +1,8 @@
-"""Samplers: which shares of classes or of tasks the batches of training have.
+"""Samplers: the shares of classes or tasks in the training batches.
 
 The batches are a pure function of (seed, epoch), as they are without a sampler: any step's batch is
-known from its number, in every process. An epoch keeps its number of steps. What a sampler groups
-by are the labels of the training split.
+known from its number, in every process. An epoch keeps its number of steps. Samplers
+group examples by the labels of the training split.
 """
 
 import dataclasses

@@ -1,8 +1,8 @@
 """What a data set learned from its training split, as plain JSON that is stored with a run.
 
-A `Spec` has all that new examples need to become a model's input, and predictions to become names
-of classes: no training data, and no code. It is written as `spec.json` beside the checkpoints of
-every arm.
+A `Spec` holds all that is needed to turn new examples into a model's inputs, and outputs into names
+of classes. It contains no training data and no code. It is written as `spec.json` beside the
+checkpoints of every arm.
 """
 
 import dataclasses
@@ -53,7 +53,7 @@ def make_spec(
     heads: Mapping[str, Any] = types.MappingProxyType({}),
     encoders: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> Spec:
-    """Collects what a data set learned; one training example tells the types of plain arrays.
+    """Collects what a data set learned; plain arrays get the types of one training example.
 
     Args:
       data: the data set.
@@ -147,7 +147,7 @@ def _holds_numbers(value: Any) -> bool:
 
 
 def read_spec(directory: Path) -> Spec | None:
-    """Reads the spec of an arm; None if the run is older than specs.
+    """Reads the spec of an arm; None if an older version stored the run.
 
     Raises:
       DamagedFileError: it is damaged, or of a later version of mmjax.

@@ -1,7 +1,7 @@
 """What encoders learn from the inputs of the training split before training, such as bins.
 
 An encoder with the methods `needs_inputs` and `learn_from_inputs` gets the training examples of its
-modality when an `Experiment` is made. The result is a pure function of the data, so that it is not
+modality when an `Experiment` is made. The result is a pure function of the data, so it is not
 stored in the configuration: the same experiment always has the same encoders.
 """
 
@@ -36,7 +36,7 @@ def _spread(rows: np.ndarray) -> np.ndarray:
 
 
 def apply_input_facts(model: Any, data: Dataset) -> Any:
-    """Returns the model with encoders that know the training inputs; the same one if none needs it.
+    """Returns the model with encoders fitted to the training inputs; unchanged if none needs it.
 
     Example:
       >>> from mmjax import Batch, Model

@@ -1,4 +1,4 @@
-"""A linear layer of its own for every feature of a vector."""
+"""A separate linear layer for every feature of a vector."""
 
 import flax.linen as nn
 import jax.numpy as jnp

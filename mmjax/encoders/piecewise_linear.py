@@ -1,4 +1,4 @@
-"""An encoder of numeric features by the bins that they have passed."""
+"""A piecewise-linear encoder of numeric features."""
 
 from typing import Any
 

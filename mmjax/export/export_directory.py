@@ -65,15 +65,16 @@ def export_run(
     seed: int | Sequence[int] | None = None,
     trained: Trained | None = None,
 ) -> Trained:
-    """Exports the trained model of a run into a new directory.
+    """Exports a trained model into a new directory.
 
-    It holds the artifact (model.jax or model.onnx), spec.json and MODEL_CARD.md, and appears when
-    it is complete. Before, the artifact is run on random examples and compared with the model.
+    It holds the artifact (model.jax or model.onnx), spec.json and MODEL_CARD.md, and appears only
+    when it is complete. Before that, the artifact is run on random examples and compared with the
+    model.
 
     Args:
       run: the directory of a run, of a study, or of one of their arms.
       out: the directory to make.
-      format: "jax", which JAX alone runs, or "onnx", which ONNX Runtime and others run.
+      format: "jax", which only needs JAX, or "onnx", which ONNX Runtime and others run.
       arm: name of the arm; None: the only one, or "all".
       seed: one seed, or several for an ensemble; None: all seeds of the arm.
       trained: the model, if it is loaded already.
@@ -96,6 +97,7 @@ def export_run(
         trained = load(run, arm, seed)
     home = find_arm(Path(run).expanduser(), arm)
     content = EXPORT_FORMATS[format].serialize(trained)
+    # A converter may change results without an error, so nothing is written before this check.
     _check_artifact(trained, format, content)
     spec = _make_export_spec(trained, format)
     card = format_model_card(trained, home, spec, content)
@@ -152,7 +154,7 @@ def prepare_arrays(spec: Spec, examples: Any) -> Arrays:
     """
     batches = [flatten_batch(spec, batch) for batch, _ in iterate_examples(spec, examples, 1024)]
     if not batches:
-        raise ValueError("there are no examples.")
+        raise ValueError("no examples were given.")
     return {name: np.concatenate([arrays[name] for arrays in batches]) for name in batches[0]}
 
 
@@ -189,11 +191,13 @@ def _check_artifact(trained: Trained, format: str, content: bytes) -> None:
     """
     predict = make_exported_function(trained)
     tolerance = _TOLERANCES[trained.compute_dtype]
+    # An artifact in which a batch size is fixed fails for at least one of two sizes.
     for count in (5, 1):
         arrays = make_random_arrays(trained.spec, count)
         results = EXPORT_FORMATS[format].run(content, arrays)
         for name, expected in predict(arrays).items():
             reference = np.asarray(expected)
+            # Errors relative to the largest output, and absolute where all outputs are small.
             scale = 1 + np.nanmax(np.abs(reference), initial=0)
             if not np.allclose(
                 results[name] / scale, reference / scale, rtol=0, atol=tolerance, equal_nan=True
@@ -207,6 +211,7 @@ def _check_artifact(trained: Trained, format: str, content: bytes) -> None:
 
 def _write_directory(out: Path, file: str, content: bytes, spec: dict[str, Any], card: str) -> None:
     """Writes the files beside `out`, and renames their directory at the end."""
+    # In the same folder, since a rename is atomic only within one file system.
     draft = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     with files.name_file_in_errors(out):
         draft.mkdir()

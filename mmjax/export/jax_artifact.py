@@ -1,4 +1,4 @@
-"""A trained model as a `jax.export` artifact, which JAX alone loads and runs."""
+"""A trained model as a `jax.export` artifact, which needs only JAX to load and run."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from mmjax.kernels.portable import use_plain_kernels
 from mmjax.runs.trained import Trained
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+# Primitives that call Python functions, which cannot be serialized.
 _CALLBACKS = frozenset({"pure_callback", "io_callback", "debug_callback", "debug_print"})
 
 
@@ -38,8 +39,8 @@ class Traced(NamedTuple):
 def serialize_for_jax(trained: Trained) -> bytes:
     """Serializes a trained model for CPU, CUDA and TPU, with a symbolic batch size.
 
-    `jax.export.deserialize(content).call(arrays)` runs it, with the parameters inside. It holds
-    none of the kernels for CPU: the plain version of each runs anywhere.
+    `jax.export.deserialize(content).call(arrays)` runs it, with the parameters inside. It
+    contains the plain version of each kernel, which runs anywhere, not the one for CPU.
 
     Raises:
       ValueError: naming the operation that cannot leave Python, or what XLA cannot serialize.
@@ -47,6 +48,7 @@ def serialize_for_jax(trained: Trained) -> bytes:
     traced = trace_for_export(trained)
 
     def predict(arrays: Arrays) -> Arrays:
+        # The traced jaxpr, not the model: tracing that again here would use the kernels for CPU.
         values = jaxpr_as_fun(traced.jaxpr)(*(arrays[name] for name in traced.inputs))
         return dict(zip(traced.outputs, values, strict=True))
 
@@ -98,6 +100,7 @@ def iterate_equations(jaxpr: Any) -> Iterator[JaxprEqn]:
     """Yields the equations of a jaxpr, and those of the jaxprs inside of them."""
     for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns:
         yield eqn
+        # Scans, branches and calls hold jaxprs as parameters, alone or in tuples.
         for value in jax.tree.leaves(eqn.params, is_leaf=_is_jaxpr):
             if _is_jaxpr(value):
                 yield from iterate_equations(value)

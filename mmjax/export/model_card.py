@@ -83,6 +83,7 @@ def _list_model_facts(trained: Trained, home: ArmHome, result: Mapping[str, Any]
 
 
 def _join_by_seed(result: Mapping[str, Any], trained: Trained, field: str) -> str:
+    # A value that all seeds share is listed once.
     values = dict.fromkeys(str(result["seeds"][str(seed)][field]) for seed in trained.seeds)
     return ", ".join(values)
 
@@ -137,7 +138,7 @@ def _explain_metrics(trained: Trained, result: Mapping[str, Any]) -> str:
         f"Mean and 95% interval (Student's t) over {count} training seeds on the same test split: "
         "the interval covers the chance of training, not that of the data."
         if count > 1
-        else "The arm was trained with one seed, so that there is no interval over seeds."
+        else "The arm was trained with one seed, so an interval over seeds cannot be computed."
     )
     if len(trained.seeds) > 1:
         text += (
@@ -150,6 +151,7 @@ def _explain_metrics(trained: Trained, result: Mapping[str, Any]) -> str:
 def _list_metrics(trained: Trained, result: Mapping[str, Any]) -> _Rows:
     """Tabulates the metrics over all seeds of the arm, and those of an exported single seed."""
     tests = {int(seed): values["test"] for seed, values in result["seeds"].items()}
+    # With a single seed, the first column already holds its values.
     shown = trained.seeds if len(tests) > 1 else ()
     rows = [["metric", "all seeds" if shown else f"seed {next(iter(tests))}"]]
     rows[0] += [f"seed {seed}" for seed in shown]
@@ -195,7 +197,7 @@ def _read_starts(home: ArmHome) -> list[dict[str, Any]]:
 
 
 def _list_limits(trained: Trained) -> Iterator[str]:
-    """Yields what follows from the facts of the model; nobody's judgment is in it."""
+    """Yields the limits that follow from the recorded facts alone, without any judgment."""
     spec = trained.spec
     yield "The metrics hold for data like the test split; on other data they are unknown."
     yield "Metrics of groups of examples were not computed, and the probabilities not calibrated."

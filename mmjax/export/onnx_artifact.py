@@ -100,6 +100,7 @@ def _silence_jax2onnx() -> Iterator[None]:
 def _describe_refusal(error: Exception) -> str:
     """Names the primitive that the converter worked on, which its frames hold as `eqn`."""
     reason = f"{get_first_line(error)} Export with --format jax instead."
+    # From the innermost frame outward: its equation is the one that failed.
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
         eqn: Any = frame.f_locals.get("eqn")
         if hasattr(eqn, "primitive"):

@@ -1,7 +1,7 @@
 """Rewrites a jaxpr into one that jax2onnx converts, with the same results.
 
-jax2onnx 0.13 converts no scan in reverse, no stack, convolutions of the common layouts only, and
-some calls of functions not at all. All other equations stay as they are.
+jax2onnx 0.13 cannot convert reverse scans, stacks, convolutions in less common layouts, and some
+function calls. All other equations are unchanged.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,11 +12,12 @@ import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
+# Parameters in which calls, such as those of jit and custom_jvp, hold the function they call.
 _INLINED = {"call_jaxpr", "fun_jaxpr", "jaxpr"}
 
 
 def rewrite_for_onnx(jaxpr: ClosedJaxpr) -> ClosedJaxpr:
-    """Returns the jaxpr with calls inlined, scans forward and convolutions of channels first.
+    """Returns the jaxpr with calls inlined, forward scans and channels-first convolutions.
 
     Example:
       >>> from jax.extend.core import jaxpr_as_fun
@@ -33,7 +34,7 @@ def rewrite_for_onnx(jaxpr: ClosedJaxpr) -> ClosedJaxpr:
 
 
 def _evaluate(jaxpr: ClosedJaxpr, arguments: Sequence[Any]) -> list[Any]:
-    """Evaluates a jaxpr equation by equation, by the rules of this module."""
+    """Evaluates a jaxpr equation by equation, with the rules of this module."""
     values: dict[Any, Any] = dict(zip(jaxpr.jaxpr.constvars, jaxpr.consts, strict=True))
     values |= zip(jaxpr.jaxpr.invars, arguments, strict=True)
 
@@ -63,8 +64,9 @@ def _close(jaxpr: Jaxpr | ClosedJaxpr) -> ClosedJaxpr:
 
 
 def _apply_scan(eqn: JaxprEqn, arguments: list[Any]) -> list[Any]:
-    """Scans forward over reversed arrays where a scan is in reverse."""
+    """Replaces a reverse scan by a forward scan over reversed arrays."""
     params = eqn.params
+    # A scan's arguments are its constants, its initial carry and the arrays it scans over.
     start, stop = params["num_consts"], params["num_consts"] + params["num_carry"]
     constants, carry, arrays = arguments[:start], arguments[start:stop], arguments[stop:]
     reverse = (lambda x: lax.rev(x, (0,))) if params["reverse"] else lambda x: x
@@ -78,8 +80,10 @@ def _apply_scan(eqn: JaxprEqn, arguments: list[Any]) -> list[Any]:
 
 
 def _apply_convolution(eqn: JaxprEqn, arguments: list[Any]) -> list[Any]:
-    """Convolves in the layout of ONNX: examples, channels, places."""
+    """Convolves in the layout of ONNX: examples, channels, spatial axes."""
     params = dict(eqn.params)
+    # Each lists an operand's axes in the order of the target layout, hence is the permutation for
+    # `transpose`; `argsort` below inverts that of the output.
     image, kernel, out = params.pop("dimension_numbers")
     places = "DHW"[-(len(image) - 2) :]
     x, weights = (a.transpose(axes) for a, axes in zip(arguments, (image, kernel), strict=True))

@@ -1,8 +1,8 @@
-"""The inputs and outputs of an exported model: one dictionary of named arrays each.
+"""The inputs and outputs of an exported model, each a dictionary of named arrays.
 
 A modality is an input of its own name, `MODALITY.present` says which examples have it, and
 `MODALITY.length` gives the true lengths of sequences. A task is an output `TASK.probabilities` or
-`TASK.values`, in the terms of `mmjax predict`.
+`TASK.values`, with the same meaning as in `mmjax predict`.
 """
 
 import functools
@@ -55,6 +55,7 @@ class OutputArray(NamedTuple):
 
 def _compute_ordinal_probabilities(logits: Float[Array, "b k"]) -> Float[Array, "b c"]:
     """Computes the probability of each class from the logits of y > k."""
+    # P(y = k) = P(y > k - 1) - P(y > k), where P(y > -1) = 1 and P(y > c - 1) = 0.
     above = jax.nn.sigmoid(logits)
     ones = jnp.ones_like(above[:, :1])
     return jnp.concatenate([ones, above], axis=1) - jnp.concatenate([above, 0 * ones], axis=1)
@@ -113,6 +114,7 @@ def make_output_arrays(trained: Trained) -> dict[str, OutputArray]:
     Raises:
       ValueError: as `make_input_arrays`.
     """
+    # Any batch size will do; 2 does not broadcast, as 1 would.
     structs = make_input_structs(make_input_arrays(trained.spec), 2)
     shapes = jax.eval_shape(make_exported_function(trained), structs)
     arrays = {}
@@ -131,7 +133,7 @@ def make_input_structs(inputs: Mapping[str, InputArray], batch: Any) -> Arrays:
 
 
 def make_exported_function(trained: Trained) -> Callable[[Arrays], Arrays]:
-    """Makes the pure function that is exported: a dictionary of arrays to one.
+    """Makes the pure function that is exported, from a dictionary of arrays to another one.
 
     An example without any modality gets NaN. The parameters are constants of the function.
     """
@@ -146,6 +148,7 @@ def make_exported_function(trained: Trained) -> Callable[[Arrays], Arrays]:
         named = {}
         for task in spec.tasks:
             quantity, convert = QUANTITIES[spec.tasks[task].kind]
+            # In bfloat16, probabilities would have only two or three digits.
             values = convert(outputs[task].astype(jnp.float32))
             valid = is_valid.reshape(-1, *(1,) * (values.ndim - 1))
             named[f"{task}.{quantity}"] = jnp.where(valid, values, jnp.nan)
@@ -184,6 +187,7 @@ def make_random_arrays(spec: Spec, count: int) -> Arrays:
         elif kind == "f":
             arrays[name] = rng.normal(size=size).astype(dtype)
         else:
+            # Without a vocabulary, 0 and 1 are valid for every integer input.
             limit = len(spec.modalities[m].vocabulary) or 2
             arrays[name] = rng.integers(0, limit, size).astype(dtype)
     return arrays

@@ -13,7 +13,7 @@ DAMAGE_ERRORS = (LookupError, TypeError, ValueError, AttributeError, RecursionEr
 
 
 class DamagedFileError(ValueError):
-    """A file of a run's directory is damaged. The message names the file, and the line if any."""
+    """Damaged data in a run directory. The message names the file and, if known, the line."""
 
 
 @contextlib.contextmanager

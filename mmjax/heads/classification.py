@@ -36,8 +36,8 @@ class Classification(nn.Module):
       classes: number of classes.
       hidden: widths of Dense + ReLU layers before the last.
       loss: (logits [c], class index) -> scalar; for soft labels (logits [c], shares [c]) -> scalar.
-      class_weights: weight of an example in the training loss by its class (of soft labels, the
-        mean under the shares): one number per class, or "balanced" or an `EffectiveNumber`, which
+      class_weights: weights in the training loss by class (for soft labels, an example gets the
+        mean under its shares): one number per class, or "balanced" or an `EffectiveNumber`, which
         an `Experiment` computes from its training labels. The loss is divided by the sum of the
         weights. Evaluation is not weighted.
       extra_metrics: {name: function}, computed besides `metrics`; see `mmjax.metrics`.

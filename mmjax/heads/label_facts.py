@@ -1,7 +1,7 @@
 """What heads learn from the labels of the training split before training.
 
 A head with the methods `needs_labels` and `learn_from_labels` gets all labeled training targets of
-its task when an `Experiment` is made. The result is a pure function of the data, so that it is not
+its task when an `Experiment` is made. The result is a pure function of the data, so it is not
 stored in the configuration: the same experiment always has the same heads.
 """
 
@@ -77,7 +77,7 @@ def read_training_targets(source: Source, task: str) -> Shaped[np.ndarray, "n ..
 
 
 def _select_labeled(batch: Batch, task: str) -> Shaped[np.ndarray, "n ..."]:
-    """Returns the targets of the labeled examples; none of a batch that a check will refuse."""
+    """Returns the targets of the labeled examples; none if a later check will refuse the batch."""
     y, labeled = (np.asarray(part.get(task)) for part in (batch.targets, batch.labeled))
     if labeled.dtype != bool or y.shape[:1] != labeled.shape or y.dtype.kind not in "iuf":
         return np.zeros(0, np.float32)
@@ -112,6 +112,6 @@ def learn_from_training_labels(heads: Mapping[str, nn.Module], data: Dataset) ->
 
 
 def apply_label_facts(model: Any, data: Dataset) -> Any:
-    """Returns the model with heads that know the training labels; the same one if none needs it."""
+    """Returns the model with heads fitted to the training labels; unchanged if none needs it."""
     learned = learn_from_training_labels(model.heads, data)
     return dataclasses.replace(model, heads={**model.heads, **learned}) if learned else model

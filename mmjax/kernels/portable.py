@@ -1,4 +1,4 @@
-"""The choice between a version that is fast on CPU and the plain one, which runs anywhere."""
+"""Chooses between a version that is fast on CPU and the plain one, which runs anywhere."""
 
 import contextlib
 from collections.abc import Callable, Iterator

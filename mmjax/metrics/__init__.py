@@ -6,8 +6,8 @@ where formulas work in float64, so that no sum of squares cancels and no matrix 
 needed.
 
 A metric is one function (prediction [n ...], target [n ...]) -> float of the labeled examples, in
-NumPy, that says which direction is better. A head computes those of its `extra_metrics` besides its
-own; see `mmjax.metrics.direction`. A metric of zero examples is NaN.
+NumPy, that declares which direction is better. A head computes its `extra_metrics` in addition to
+its own; see `mmjax.metrics.direction`. A metric of zero examples is NaN.
 
 Example:
   >>> import functools

@@ -1,4 +1,4 @@
-"""Metrics of chosen classes: agreement beyond chance, recall per class, overlap, ranks."""
+"""Metrics of predicted classes: agreement beyond chance, recall per class, overlap, ranks."""
 
 import numpy as np
 from jaxtyping import Float, Integer, Shaped

@@ -86,6 +86,7 @@ def compute_calibration_curve(
       ([0.75], [0.5], [2.0])
     """
     # Bin i holds the confidences in (i / bins, (i + 1) / bins].
+    # A confidence of 0, which no bin contains, is counted in the first one.
     index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     examples = np.bincount(index, minlength=bins).astype(np.float64)
     occurs = examples > 0

@@ -21,6 +21,7 @@ def count_per_class(
       >>> {name: value.tolist() for name, value in counts.items()}
       {'tp': [1, 1, 0], 'fp': [0, 1, 0], 'fn': [1, 0, 0]}
     """
+    # Predicted as k = tp_k + fp_k, and labeled as k = tp_k + fn_k.
     tp = np.bincount(target[target == predicted], minlength=classes)
     return {
         "tp": tp,
@@ -47,6 +48,7 @@ def f1(tp: Counts, fp: Counts, fn: Counts) -> Float[np.ndarray, " c"]:
       [0.75, 0.0]
     """
     # F1 = 2 tp / (2 tp + fp + fn), the harmonic mean of tp / (tp + fp) and tp / (tp + fn).
+    # The denominator is a whole number, so the bound of 1 only avoids 0 / 0.
     twice_tp = 2 * np.asarray(tp, np.float64)
     return twice_tp / np.maximum(twice_tp + fp + fn, 1)
 

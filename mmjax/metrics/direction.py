@@ -1,4 +1,4 @@
-"""Metrics of a user's own: functions that say whether higher or lower values are better."""
+"""User-defined metrics: functions that declare whether higher or lower values are better."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ Metric = Callable[..., float]
 
 
 def higher_is_better(function: Metric) -> Metric:
-    """Marks a metric of which higher values are better.
+    """Marks a metric whose higher values are better.
 
     Example:
       >>> @higher_is_better
@@ -25,7 +25,7 @@ def higher_is_better(function: Metric) -> Metric:
 
 
 def lower_is_better(function: Metric) -> Metric:
-    """Marks a metric of which lower values are better, such as an error.
+    """Marks a metric whose lower values are better, such as an error.
 
     Example:
       >>> @lower_is_better
@@ -65,13 +65,14 @@ def declare_metric(
 
 def _find_attribute(metric: Metric, name: str) -> Any:
     """Returns what a metric declares, also through `functools.partial`; None if it does not."""
+    # A partial does not inherit the attributes of its function, but may have its own.
     while isinstance(metric, functools.partial) and not hasattr(metric, name):
         metric = metric.func
     return getattr(metric, name, None)
 
 
 def get_direction(metric: Metric) -> Better | None:
-    """Returns whether the maximum or the minimum of a metric is best; None if it does not say."""
+    """Returns whether the maximum or the minimum of a metric is best; None if undeclared."""
     better: Better | None = _find_attribute(metric, "better")
     return better
 
@@ -151,7 +152,7 @@ def compute_extra_metrics(
 def tune_extra_metrics(
     metrics: Mapping[str, Metric], prediction: np.ndarray, target: np.ndarray
 ) -> dict[str, Any]:
-    """Tunes those of the metrics that are tuned, on the validation split's labeled examples."""
+    """Tunes the metrics that need it on the validation split's labeled examples."""
     return {
         name: tune(prediction, target)
         for name, metric in metrics.items()

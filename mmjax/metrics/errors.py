@@ -1,6 +1,6 @@
-"""Metrics of real numbers, in float64 from the values themselves: no sum of squares cancels.
+"""Regression metrics, in float64 from the values themselves, so that no sum of squares cancels.
 
-Targets of several numbers per example give the mean over these numbers of each one's metric.
+If targets have several numbers per example, a metric is the mean of its values for each number.
 """
 
 import math
@@ -89,6 +89,7 @@ def pearson(prediction: Values, target: Values) -> float:
             return float("nan")
         a, b = p - p.mean(), y - y.mean()
         # Each is scaled first: products of very large or small numbers would leave the range.
+        # Rounding can exceed 1 by an ulp, hence the clip.
         return float(np.dot(a / np.linalg.norm(a), b / np.linalg.norm(b)).clip(-1, 1))
 
     return _average_columns(compute, prediction, target)
@@ -121,8 +122,7 @@ def mean_absolute_percentage_error(prediction: Values, target: Values) -> float:
     eps = np.finfo(np.float64).eps
 
     def compute(p: np.ndarray, y: np.ndarray) -> float:
-        # A target of 0 has no relative error; the bound makes it huge but finite, as in scikit-
-        # learn.
+        # A target of 0 has no relative error; the bound of scikit-learn makes it huge but finite.
         return float((np.abs(p - y) / np.maximum(np.abs(y), eps)).mean())
 
     return _average_columns(compute, prediction, target)

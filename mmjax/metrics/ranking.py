@@ -1,7 +1,6 @@
-"""Metrics of the order of scores: areas under curves, and the true class among the first k.
+"""Ranking metrics: areas under curves, and top-k accuracy.
 
-Classes without an example inside or without one outside have no such area; they are left out of
-means over classes.
+An area is undefined for a class that has all examples or none; means over classes leave it out.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,8 +19,8 @@ Classes = Shaped[np.ndarray, "..."]
 def auroc(prediction: Logits, target: Classes) -> float:
     """Computes the area under the ROC curve.
 
-    Of two classes it is that of the second one; of more classes the mean over one class against the
-    rest, by softmax probabilities; of several labels the mean over labels, without unknown entries.
+    For two classes it is that of the second; for more, the mean over one class against the rest, by
+    softmax probabilities; for several labels, the mean over labels, without unknown entries.
 
     Example:
       >>> auroc(np.array([[0.0, -1.0], [0.0, 2.0], [0.0, 1.0], [0.0, 3.0]]), np.array([0, 0, 1, 1]))
@@ -116,7 +115,7 @@ def _compute_average_precision(
     # A threshold can only lie between different scores: at the last example of each group of ties.
     ends = np.flatnonzero(np.append(score[1:] != score[:-1], True))
     tp = np.cumsum(positive)[ends]
-    # sum_n (R_n - R_{n-1}) P_n, with the recall R = tp / positives and precision P = tp /
-    # predicted.
+    # sum_n (R_n - R_{n-1}) P_n, where the recall is R_n = tp_n / positives and the precision is
+    # P_n = tp_n / predicted_n.
     gains = np.diff(tp, prepend=0) / tp[-1]
     return float((gains * tp / (ends + 1)).sum())

@@ -10,9 +10,9 @@ from mmjax.metrics.direction import declare_metric
 def tune_thresholds(
     prediction: Float[np.ndarray, "n c"], target: Shaped[np.ndarray, "n c"]
 ) -> Float[np.ndarray, " c"]:
-    """Returns each class's logit from which on predicting it gives the highest F1.
+    """Returns the logit threshold of each class that gives the highest F1.
 
-    Of equally good thresholds it is the highest; 0 for a class without a positive example.
+    Of equally good thresholds, it is the highest; 0 for a class without a positive example.
 
     Example:
       >>> logits = np.array([[-3.0], [-2.0], [-1.0]])
@@ -31,6 +31,7 @@ def tune_thresholds(
         ends = np.flatnonzero(np.append(score[1:] != score[:-1], True))
         tp = np.cumsum(positive)[ends]
         fp, fn = ends + 1 - tp, positive.sum() - tp
+        # Scores descend, and argmax takes the first of equal values: the highest threshold.
         thresholds[i] = score[ends[f1(tp, fp, fn).argmax()]]
     return thresholds
 

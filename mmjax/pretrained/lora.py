@@ -51,7 +51,7 @@ class LoRA:
 
 
 def add_lora(params: Params, lora: Mapping[str, LoRA], key: Key[Array, ""]) -> Params:
-    """Adds the factors of low-rank updates, beside the kernels, which keep their values.
+    """Adds the factors of low-rank updates next to the kernels, which are unchanged.
 
     B is zero at first, so that the model's outputs are those without the update.
 
@@ -73,10 +73,15 @@ def add_lora(params: Params, lora: Mapping[str, LoRA], key: Key[Array, ""]) -> P
     for keys, update in find_kernels(flat, lora).items():
         kernel, (*parents, name) = flat[keys], keys
         *outer, size, out = kernel.shape
+        # One key per path: A does not change when other kernels are added or removed. CRC-32 is the
+        # same in every process, unlike `hash`.
         own = jax.random.fold_in(key, zlib.crc32("/".join(keys).encode()) & 0x7FFFFFFF)
+        # Variance 1 / in keeps x A at the scale of x. With B = 0 the update is 0, but not the
+        # gradient of B.
         a = jax.random.normal(own, (*outer, size, update.rank), kernel.dtype) / size**0.5
         added[*parents, name + _A] = a
         added[*parents, name + _B] = jnp.zeros((*outer, update.rank, out), kernel.dtype)
+        # Stored with the parameters: merging them then needs no configuration.
         added[*parents, name + _SCALE] = jnp.asarray(update.scale, kernel.dtype)
     return unflatten_dict(added)
 
@@ -101,6 +106,7 @@ def find_kernels(flat: Mapping[Keys, Any], lora: Mapping[str, LoRA]) -> dict[Key
                     f"lora has the pattern {pattern!r}, which matches {path} of shape {shape}; "
                     "only kernels, with two axes or more, have low-rank updates. End it in /kernel."
                 )
+            # From this rank on, A B can express any matrix and saves no parameters.
             if update.rank >= min(shape[-2:]):
                 raise ValueError(
                     f"lora has rank {update.rank} for {path} of shape {shape}; it must be less "
@@ -127,13 +133,15 @@ def merge_lora(params: Params) -> Params:
     for keys, leaf in merged.items():
         if is_updated_kernel(keys, flat):
             a, b, scale = (flat[*keys[:-1], keys[-1] + suffix] for suffix in (_A, _B, _SCALE))
+            # The scale has leading axes only, such as replicas; new axes broadcast it.
             scale = scale.reshape(scale.shape + (1,) * (leaf.ndim - scale.ndim))
+            # Full precision: a TF32 or bfloat16 product would round more coarsely than the kernel.
             merged[keys] = leaf + scale * jnp.matmul(a, b, precision="highest")
     return unflatten_dict(merged)
 
 
 def drop_lora_factors(params: Any) -> Any:
-    """Returns parameters, or their shapes, without low-rank updates; the kernels are as before."""
+    """Returns parameters, or their shapes, without low-rank updates; the kernels are unchanged."""
     flat = flatten_dict(params)
     return unflatten_dict({k: leaf for k, leaf in flat.items() if not is_lora_factor(k)})
 
@@ -154,5 +162,5 @@ def is_updated_kernel(keys: Keys, flat: Mapping[Keys, Any]) -> bool:
 
 
 def list_update_keys(keys: Keys) -> list[Keys]:
-    """Lists the path of a kernel, and those that a low-rank update of it has."""
+    """Lists the paths of a kernel and of its low-rank update."""
     return [keys, *((*keys[:-1], keys[-1] + suffix) for suffix in (_A, _B, _SCALE))]

@@ -167,7 +167,7 @@ _GAP = r"\*|\{[a-zA-Z]\w*\}"
 
 @functools.cache
 def _compile_pattern(pattern: str) -> re.Pattern[str]:
-    """Turns a pattern into a regular expression, whose groups are called by the gaps."""
+    """Turns a pattern into a regular expression, whose groups are named after the gaps."""
     parts = re.split(f"({_GAP})", pattern)
     for i in range(1, len(parts), 2):
         parts[i] = f"(?P<_{i}>.*)" if parts[i] == "*" else f"(?P<{parts[i][1:-1]}>[0-9]{{1,9}})"

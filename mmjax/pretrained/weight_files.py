@@ -61,7 +61,7 @@ def check_weight_path(path: Path) -> None:
 
 
 def list_stored_arrays(path: Path, seed: int | None = None) -> StoredArrays:
-    """Lists the arrays of a weight file without reading them, if its kind allows.
+    """Lists the arrays of a weight file without reading them, if its format allows.
 
     Args:
       path: a file .safetensors, .npz or .msgpack (Flax); a folder with `model.safetensors`, or with

@@ -1,4 +1,4 @@
-"""`weights`: arrays of a file become parameters, checked before they are read.
+"""`weights`: initializes parameters from the arrays of a file, checked before they are read.
 
 A mismatch is never silent: arrays that nothing uses, parameters that nothing fills, and shapes that
 differ are listed together and refused, unless a pattern allows them.

@@ -1,8 +1,8 @@
 """Comparison of two models on the same test examples: McNemar's test and the paired bootstrap.
 
-They are conditional on the trained models: they tell whether these models would differ on other
-examples of the same distribution. Another training, by its seed, and other training data are not
-accounted for; for those see `mmjax.report.statistics`.
+They are conditional on the trained models: they test whether these models would differ on other
+examples of the same distribution. The variation between seeds and between training sets is not
+included; for that, see `mmjax.report.statistics`.
 """
 
 from collections.abc import Callable
@@ -57,8 +57,10 @@ def compute_mcnemar(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"
       >>> compute_mcnemar(first, second)
       McNemar(only_first=6, only_second=1, p=0.125)
     """
+    # Examples on which both are right, or both wrong, say nothing about the difference.
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     total = only_first + only_second
+    # Under the null hypothesis, only_first is binomial with probability 1/2.
     p = float(stats.binomtest(only_first, total).pvalue) if total else 1.0
     return McNemar(only_first, only_second, p)
 
@@ -94,6 +96,7 @@ def bootstrap_difference(
     rng = np.random.default_rng(seed)
 
     def compute(rows: Any) -> float:
+        # The same rows for both models: what makes examples easy or hard for both cancels.
         values = [
             [metric(prediction[rows], target[rows]) for prediction in model]
             for model in (first, second)

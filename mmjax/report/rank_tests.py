@@ -52,6 +52,8 @@ def compute_ranks(values: Float[np.ndarray, "a s"], *, maximize: bool) -> Ranks:
     seed_ranks = rank_within_seeds(common, maximize=maximize)
     all_tied = (seed_ranks == seed_ranks[0]).all()  # Friedman's statistic would be 0 / 0
     p = 1.0 if all_tied else float(stats.friedmanchisquare(*seed_ranks).pvalue)
+    # Nemenyi: q (k (k + 1) / (6 N))^(1/2) for k arms and N blocks, where q is the quantile of the
+    # studentized range over 2^(1/2).
     studentized = stats.studentized_range.isf(SIGNIFICANCE_LEVEL, arms, np.inf) / np.sqrt(2)
     critical = studentized * np.sqrt(arms * (arms + 1) / (6 * blocks))
     return Ranks(seed_ranks.mean(axis=1), p, float(critical), blocks)
@@ -72,7 +74,9 @@ def find_cliques(mean: Float[np.ndarray, " a"], critical: float) -> list[tuple[f
       [(1.2, 1.9)]
     """
     ordered = np.sort(mean)
+    # The worst arm that is still within the critical difference of each arm.
     last = np.searchsorted(ordered, ordered + critical, side="right") - 1
+    # A range that ends where an earlier one ends lies inside of it.
     widest = [(i, j) for i, j in enumerate(last) if j > i and (i == 0 or j > last[i - 1])]
     return [(float(ordered[i]), float(ordered[j])) for i, j in widest]
 

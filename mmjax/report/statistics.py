@@ -97,6 +97,7 @@ def compute_intervals(
     at_least_one, at_least_two = np.maximum(n, 1), np.maximum(n, 2)
     means = np.where(n > 0, np.nansum(values, axis=-1) / at_least_one, np.nan)
     squares = np.nansum((values - means[:, None]) ** 2, axis=-1)
+    # Standard error of the mean, s (1 / n + overlap)^(1/2); with overlap 0, Student's s / n^(1/2).
     errors = np.sqrt(squares / (at_least_two - 1) * (1 / at_least_two + overlap))
     halves = stats.t.ppf(1 - SIGNIFICANCE_LEVEL / 2, at_least_two - 1) * errors
     return means, np.where(n > 1, halves, np.nan)
@@ -143,6 +144,7 @@ def paired_t_test(
     if varies.any():
         test = stats.ttest_1samp(known[varies], 0.0, axis=-1, nan_policy="omit")
         # The variance 1 / n + overlap, in place of 1 / n, and the same degrees of freedom.
+        # t = mean / (s (1 / n + overlap)^(1/2)) is Student's t over (1 + n overlap)^(1/2).
         t = test.statistic / np.sqrt(1 + overlap * _count_values(known[varies]))
         tail = stats.t.sf(t if alternative == "greater" else np.abs(t), test.df)
         p_known[varies] = tail if alternative == "greater" else 2 * tail
@@ -163,6 +165,8 @@ def holm(p: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
     order = np.argsort(p)[: _count_values(p)]  # NaN comes last
     tests_left = np.arange(len(order), 0, -1)
     corrected = np.full(len(p), np.nan)
+    # The i-th smallest of m p-values times m - i + 1; the running maximum keeps their order, since
+    # a hypothesis is rejected only if all with smaller p-values are.
     corrected[order] = np.minimum(np.maximum.accumulate(tests_left * p[order]), 1)
     return corrected
 
@@ -188,6 +192,7 @@ def find_best_arms(
     top = np.argmax(np.where(candidates, means, -np.inf))
     p = paired_t_test(signed[top] - signed, "greater", overlap)
     p[top] = np.nan  # not a test
+    # NaN compares as False: an arm that cannot be tested, such as the top one, stays selected.
     return candidates & ~(holm(p) <= SIGNIFICANCE_LEVEL)
 
 

@@ -20,7 +20,7 @@ def read_study(directory: str | Path) -> StudyRecord:
     """Reads the study in a directory.
 
     Raises:
-      ValueError: there is no study, or it is damaged.
+      ValueError: the directory does not hold a study, or the study is damaged.
     """
     directory = Path(directory).expanduser()
     path = directory / "study.json"

@@ -1,4 +1,4 @@
-"""New examples in any of the forms that a trained model takes, as batches."""
+"""Converts new examples, in any form that a trained model accepts, to batches."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""`mmjax.load`: a run as a trained model, without its training data."""
+"""`mmjax.load`: loads a run as a trained model, without its training data."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -112,7 +112,7 @@ class ArmHome(NamedTuple):
 
 
 def find_arm(directory: Path, arm: str | None) -> ArmHome:
-    """Finds an arm in the directory of a run or a study, or the arm that a directory is.
+    """Finds an arm in the directory of a run or a study; the directory may be that of the arm.
 
     Raises:
       ValueError: there is none, or several and none is named.

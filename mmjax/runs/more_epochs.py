@@ -1,8 +1,8 @@
-"""More epochs for a run that is stored, finished or not: the same bits as of one longer run.
+"""Continues a stored run, finished or not, for more epochs, bit-identical to one longer run.
 
 Nothing in a configuration depends on its number of epochs, except for the validation after the last
-one. What a user derives from it, such as the steps of a decay, is a setting of its own: if it
-changes too, the run is another one.
+one. A value that a user derives from it, such as the steps of a decay, is a separate setting: if
+it changes as well, the run is a different one.
 """
 
 import ast
@@ -21,7 +21,7 @@ _DEFAULT_EPOCHS = Experiment.epochs
 
 
 def has_more_epochs(stored: fdl.Buildable, asked: fdl.Buildable) -> bool:
-    """Checks whether an experiment is a stored one that goes on for more epochs.
+    """Checks whether an experiment continues a stored one for more epochs.
 
     Example:
       >>> stored = fdl.Config(Experiment, epochs=4, eval_every=2)
@@ -32,11 +32,13 @@ def has_more_epochs(stored: fdl.Buildable, asked: fdl.Buildable) -> bool:
 
 
 def explain_refusal(stored: fdl.Buildable, asked: fdl.Buildable) -> str:
-    """Explains why a stored run cannot go on for other epochs; "" if it can."""
+    """Explains why a stored run cannot continue to another number of epochs; "" if it can."""
     if not _has_other_epochs(stored, asked):
         return ""
     if asked.epochs < stored.epochs:
-        return " (a run can only go on for more epochs)"
+        return " (a run can only be continued for more epochs)"
+    # The last epoch of a run is always validated. If the longer run does not validate it as well,
+    # the two may select different steps.
     if stored.epochs % stored.eval_every:
         return (
             f" (the stored run validates after epoch {stored.epochs}, its last one; a longer run "
@@ -52,9 +54,9 @@ def store_more_epochs(
     table: str,
     stored_arms: Mapping[str, str],
 ) -> None:
-    """Stores the configurations of a run that goes on for more epochs.
+    """Stores the configurations of a run that continues for more epochs.
 
-    The results of the arms that do are kept under other names, such as
+    The results of the continued arms are kept under other names, such as
     "result-after-10-epochs.json": without them the arms are not finished.
 
     Args:
@@ -69,7 +71,7 @@ def store_more_epochs(
         epochs = _read_epochs(stored_arms[arm])
         if epochs != _read_epochs(text):
             longer[arm] = epochs
-    # In this order a kill leaves a run that is asked to go on once more.
+    # In this order, a run that is killed here can be asked to continue once more.
     for arm, epochs in longer.items():
         for pattern in ("result.json", "predictions-seed*.parquet"):
             for path in sorted((directory / arm).glob(pattern)):
@@ -86,4 +88,5 @@ def _has_other_epochs(stored: fdl.Buildable, asked: fdl.Buildable) -> bool:
 
 
 def _read_epochs(text: str) -> Any:
+    # A stored configuration lists only the settings that were given.
     return ast.literal_eval(parse_settings(text).get("epochs", repr(_DEFAULT_EPOCHS)))

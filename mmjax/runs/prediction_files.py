@@ -130,7 +130,7 @@ def _read_key_types(data: Path) -> dict[str, Any]:
 
 
 def count_rows(data: Path) -> int | None:
-    """Returns the number of rows of a Parquet file; None if only reading it would tell."""
+    """Returns the number of rows of a Parquet file; None if counting would require reading it."""
     if data.suffix not in (".parquet", ".pq") or not data.is_file():
         return None
     pyarrow = import_pyarrow()

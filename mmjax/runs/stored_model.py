@@ -1,8 +1,8 @@
 """The model of a stored experiment, without its data, optimizer, balancer and objectives.
 
 What predictions do not need is removed from the stored configuration before anything is looked up
-in it. So a run whose data come from a function of its experiment's own file needs no trust, and no
-data, to predict.
+in it. So a run whose data come from a function of its experiment's own file can predict without
+trust in that file and without the data.
 """
 
 import ast

@@ -92,7 +92,7 @@ def read_test_predictions(
 
 
 def _read_columns(path: Path, task: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Reads labels and predictions of the labeled examples; None if there are no such columns."""
+    """Reads labels and predictions of the labeled examples; None if the columns are missing."""
     pyarrow = import_pyarrow()
     names = [f"{task}/label", f"{task}/prediction"]
     with files.name_damaged_file(path):

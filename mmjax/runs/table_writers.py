@@ -92,7 +92,7 @@ TABLE_WRITERS = {".csv": _write_csv, ".parquet": _write_parquet, ".jsonl": _writ
 
 
 def iterate_records(columns: Sequence[Column]) -> Iterator[dict[str, Any]]:
-    """Yields {name of a column: cell} of each row, of Python values; the cell of NaN is None.
+    """Yields each row as {column: Python value}; NaN becomes None.
 
     Example:
       >>> list(iterate_records([Column("size", np.array([1.5, np.nan], np.float32), "float")]))
@@ -118,7 +118,7 @@ def import_pyarrow() -> Any:
 
 
 def _make_arrow_type(kind: Any) -> Any:
-    """Converts the kind of a column to an Arrow type, which it may be already."""
+    """Converts the kind of a column to an Arrow type; an Arrow type is returned unchanged."""
     pyarrow = import_pyarrow()
     plain = {"string": pyarrow.string(), "float": pyarrow.float32(), "integer": pyarrow.int64()}
     if isinstance(kind, str):

@@ -61,7 +61,7 @@ class Trained:
 
     @functools.cached_property
     def experiment(self) -> Experiment:
-        """Builds the whole experiment when it is asked for, which needs the data."""
+        """Builds the whole experiment on access, which requires the data."""
         return self.make_experiment()
 
     def predict(self, examples: Any, *, batch_size: int | None = None) -> Predictions:

@@ -1,4 +1,4 @@
-"""Predictions over HTTP: `mmjax serve RUN`, or `make_app` for a server of your own."""
+"""Predictions over HTTP: `mmjax serve RUN`, or `make_app` for use in another server."""
 
 from mmjax.serve.app import make_app
 

@@ -23,7 +23,7 @@ _MAX_FIELDS = 1000  # fields of a form, files included
 
 
 def make_app(trained: Trained, *, max_examples: int = 64, max_bytes: int = 16_000_000) -> Any:
-    """Makes the FastAPI application that predicts by a trained model.
+    """Makes a FastAPI application that predicts with a trained model.
 
     - `GET /health` answers {"status": "ok"}.
     - `GET /spec` describes the columns and the tasks.
@@ -32,7 +32,7 @@ def make_app(trained: Trained, *, max_examples: int = 64, max_bytes: int = 16_00
       {"predictions": [{"TASK/prediction": ..., ...}, ...], "warnings": [...]}, with the columns of
       `mmjax predict`.
 
-    Requests that do not fit get a status 4xx and {"detail": the message}. No request can name a
+    Invalid requests get a status 4xx and {"detail": the message}. No request can name a
     path, and nothing is unpickled.
 
     Args:
@@ -46,6 +46,7 @@ def make_app(trained: Trained, *, max_examples: int = 64, max_bytes: int = 16_00
     fastapi = import_fastapi()
     from fastapi.concurrency import run_in_threadpool
 
+    # The interactive documentation would load scripts from another host.
     app = fastapi.FastAPI(title=trained.spec.name, docs_url=None, redoc_url=None)
     accepted = list_accepted_columns(trained.spec)
     server = _Predictor(trained)
@@ -86,7 +87,7 @@ def make_app(trained: Trained, *, max_examples: int = 64, max_bytes: int = 16_00
 
 
 def import_fastapi() -> Any:
-    """Imports FastAPI and what it needs for forms.
+    """Imports FastAPI and the packages that it needs for forms.
 
     Raises:
       ImportError: one is not installed; the message names the extra.
@@ -125,6 +126,7 @@ class _Predictor:
             try:
                 ((batch, _),) = iterate_examples(self.trained.spec, columns, count)
             except (ValueError, OverflowError) as error:
+                # Clients must not learn where the server stores their files.
                 message = str(error).replace(f"{folder}/", "file ") if folder else str(error)
                 raise RequestError(422, message) from None
             predictions = self.trained.interpret_batch(batch, size)
@@ -155,10 +157,11 @@ def _describe_interface(trained: Trained) -> dict[str, Any]:
 
 
 async def _read_body(request: Any, max_bytes: int) -> bytes:
-    """Reads the body of a request, and no more than is allowed."""
+    """Reads the body of a request up to the size limit."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
+        # Counted on arrival, since the Content-Length of a request may be missing or wrong.
         if len(body) > max_bytes:
             raise RequestError(413, f"the request is larger than {max_bytes:,} bytes.")
     return bytes(body)
@@ -171,6 +174,7 @@ async def _parse_form(request: Any, body: bytes) -> list[tuple[str, str | bytes]
     async def stream() -> AsyncGenerator[bytes, None]:
         yield body
 
+    # The body is bounded already, so a single part needs no tighter limit.
     limits = {"max_files": _MAX_FIELDS, "max_fields": _MAX_FIELDS, "max_part_size": len(body) + 1}
     try:
         form = await MultiPartParser(request.headers, stream(), **limits).parse()

@@ -1,7 +1,7 @@
-"""Requests as columns of examples. What a client sends is never a path, and never unpickled.
+"""Converts requests to columns. What a client sends is never used as a path nor unpickled.
 
-Files go into a temporary folder under names that the server chooses, and are read by the code that
-read the training split's files.
+Files go into a temporary folder under names that the server chooses, and are read by the same
+code as the files of the training split.
 """
 
 import io
@@ -77,7 +77,7 @@ def parse_json_request(body: bytes, accepted: AcceptedColumns, max_examples: int
     """Parses {"examples": [{column: value, ...}, ...]}; columns that an example lacks are None.
 
     Raises:
-      RequestError: it is something else, has too many examples or an unknown column, or a value in
+      RequestError: the body has another form, too many examples or an unknown column, or a value in
         a column of files.
 
     Example:
@@ -86,6 +86,7 @@ def parse_json_request(body: bytes, accepted: AcceptedColumns, max_examples: int
       {'text': ['two', None]}
     """
     try:
+        # Deeply nested JSON raises RecursionError, which is not a ValueError.
         request = json.loads(body)
     except (ValueError, RecursionError):
         raise RequestError(400, "the body is not JSON.") from None
@@ -95,13 +96,15 @@ def parse_json_request(body: bytes, accepted: AcceptedColumns, max_examples: int
     if not isinstance(examples, list) or not all(isinstance(x, dict) for x in examples):
         raise RequestError(422, '"examples" must be a list of objects {column: value, ...}.')
     if not examples:
-        raise RequestError(422, "there are no examples.")
+        raise RequestError(422, "no examples were given.")
     if len(examples) > max_examples:
         raise RequestError(413, f"{len(examples)} examples; at most {max_examples} per request.")
     names = dict.fromkeys(name for example in examples for name in example)
     _check_names(names, accepted)
     if not names:
-        raise RequestError(422, f"no example has a column ({', '.join(accepted.modalities)}).")
+        raise RequestError(
+            422, f"every example is empty; the columns are {', '.join(accepted.modalities)}."
+        )
     for name in accepted.files & names.keys():
         if any(example.get(name) is not None for example in examples):
             raise RequestError(
@@ -134,6 +137,7 @@ def parse_form_request(
             continue
         if isinstance(value, str):
             raise RequestError(422, f"column {name!r} holds files; send it as one.")
+        # Not the client's file name, which could lead out of the folder.
         path = folder / str(number)
         path.write_bytes(value)
         if name in accepted.several:
@@ -141,7 +145,7 @@ def parse_form_request(
         else:
             columns[name] = [str(path)]
     if not columns:
-        raise RequestError(422, "there are no fields.")
+        raise RequestError(422, "the form has no fields; send one per column.")
     return columns
 
 
@@ -149,11 +153,11 @@ def _check_names(names: Any, accepted: AcceptedColumns) -> None:
     for name in names:
         if name not in accepted.modalities:
             known = ", ".join(accepted.modalities)
-            raise RequestError(422, f"there is no column {name[:100]!r}, only {known}.")
+            raise RequestError(422, f"column {name[:100]!r} is unknown; the columns are {known}.")
 
 
 def _parse_field(name: str, value: str | bytes) -> Any:
-    """Parses a field: a list as JSON, another text as it is, a file as an array."""
+    """Parses a field: a list as JSON, other text unchanged, a file as an array."""
     if isinstance(value, bytes):
         try:
             return np.lib.format.read_array(io.BytesIO(value), allow_pickle=False)
@@ -161,6 +165,7 @@ def _parse_field(name: str, value: str | bytes) -> Any:
             raise RequestError(
                 422, f"the file of column {name!r} is not a .npy array of numbers."
             ) from None
+    # A number stays text here; it is converted by its column, as a cell of a CSV file is.
     if not value.lstrip().startswith("["):
         return value
     try:

@@ -14,7 +14,7 @@ from mmjax.study.arms import Arm
 
 
 def name_fold(arm: str, fold: int) -> str:
-    """Returns the name, also of the directory, of one fold of an arm.
+    """Returns the name of one fold of an arm, which is also that of its directory.
 
     Example:
       >>> name_fold("fusion=concat", 3)

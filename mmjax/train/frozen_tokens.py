@@ -1,7 +1,7 @@
 """`Experiment.cache_frozen`: tokens of frozen encoders, computed once per split.
 
-Training and evaluation then run a model whose frozen encoders return these tokens. Everything else
-of it, checkpoints included, is the same.
+Training and evaluation then run a model whose frozen encoders return these tokens. Everything
+else, including checkpoints, is unchanged.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ class CachedTokens(nn.Module):
 
 
 def find_frozen_encoders(experiment: Experiment, shapes: Variables) -> list[str]:
-    """Lists the modalities of which no parameter of the encoder trains.
+    """Lists the modalities whose encoders have parameters, none of which train.
 
     Args:
       experiment: the experiment.
@@ -41,6 +41,7 @@ def find_frozen_encoders(experiment: Experiment, shapes: Variables) -> list[str]
     # Here a kernel with a low-rank update counts as one that trains.
     trainable = (*(experiment.trainable or ("*",)), *experiment.lora)
     trained, frozen = split_variables(shapes, trainable)
+    # Encoders without parameters are in neither part: they have nothing to freeze.
     return [
         m
         for m in sorted(experiment.model.encoders)
@@ -60,6 +61,7 @@ def check_cache_frozen(experiment: Experiment, shapes: Variables, batch: Batch) 
       ValueError: naming the encoder and the reason.
     """
     model, names = experiment.model, find_frozen_encoders(experiment, shapes)
+    # With several copies of the encoders, a modality has several sets of tokens.
     if hasattr(model.sharing, "copies") and model.sharing.copies(tuple(sorted(model.heads))):
         raise ValueError(
             f"cache_frozen is True, but {type(model.sharing).__name__} copies the encoders; leave "
@@ -81,6 +83,8 @@ def check_cache_frozen(experiment: Experiment, shapes: Variables, batch: Batch) 
                 f"cache_frozen is True, but augment changes the inputs of the frozen encoder "
                 f"{name!r} in every step; leave one of them out."
             )
+        # Traced without random keys, an encoder raises exactly if it draws from one; nothing is
+        # computed.
         try:
             jax.eval_shape(
                 lambda variables, batch, name=name: _encode(
@@ -114,7 +118,7 @@ def drop_encoders(variables: Variables, names: Sequence[str]) -> Variables:
 def encode_split(
     experiment: Experiment, names: Sequence[str], frozen: Variables, batch: Batch, *, train: bool
 ) -> Batch:
-    """Replaces inputs by the tokens that frozen encoders make of them.
+    """Replaces inputs by the tokens that frozen encoders compute from them.
 
     Args:
       experiment: the experiment.
@@ -124,6 +128,7 @@ def encode_split(
       train: whether the tokens are for training.
     """
     encode = jax.jit(functools.partial(encode_batch, experiment, names, train=train))
+    # One batch at a time bounds the activations on the device; the tokens go to the host.
     size, parts = experiment.eval_batch_size, []
     for start in range(0, batch.size, size):
         # The last part is filled up, so that one program serves all.
@@ -142,6 +147,7 @@ def encode_batch(
     """Replaces inputs of a batch by their tokens; see `encode_split`."""
     tokens = {name: _encode(experiment, name, frozen, batch, train) for name in names}
     inputs = {name: {"values": t.values, "mask": t.mask} for name, t in tokens.items()}
+    # The tokens' masks take the place of the lengths, which counted steps of the raw sequences.
     lengths = {name: length for name, length in batch.lengths.items() if name not in inputs}
     return batch._replace(inputs=batch.inputs | inputs, lengths=lengths)
 
@@ -149,7 +155,7 @@ def encode_batch(
 def _encode(
     experiment: Experiment, name: str, variables: Variables, batch: Batch, train: bool
 ) -> Tokens:
-    """Computes the tokens of one modality as a training step, or an evaluation step, does."""
+    """Computes the tokens of one modality as a training or evaluation step does."""
     encoder, dtype = experiment.model.encoders[name], experiment.compute_dtype
     own = {
         c: tree[f"encoders_{name}"] for c, tree in variables.items() if f"encoders_{name}" in tree
@@ -160,6 +166,7 @@ def _encode(
         return Tokens(*tokens)
 
     x, present = cast_floats(batch.inputs[name], dtype), batch.present[name]
+    # A frozen batch norm uses its running averages in training too, so the cached tokens must.
     with (
         supply_batch_statistics(train=train),
         freeze_batch_statistics(own.get("batch_stats", {})),

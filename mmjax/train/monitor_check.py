@@ -1,4 +1,4 @@
-"""The check that the monitored metric can be computed from the labels of the validation split."""
+"""Checks that the monitored metric can be computed from the labels of the validation split."""
 
 import math
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
-"""The check that an optimizer works with what a training step gives it, before compilation.
+"""Checks before compilation that an optimizer works with the arguments of a training step.
 
-A step gives the gradients, the state, the parameters, and the weighted loss as `value`.
+A step passes the gradients, the state, the parameters, and the weighted loss as `value`.
 """
 
 import contextlib

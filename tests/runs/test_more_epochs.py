@@ -58,7 +58,7 @@ def test_more_epochs_are_one_longer_run_bit_for_bit(tmp_path, monkeypatch, capsy
     [
         ({"epochs": 4}, {"epochs": 5}, ""),
         ({}, {"epochs": 11}, ""),
-        ({"epochs": 4}, {"epochs": 3}, "only go on for more"),
+        ({"epochs": 4}, {"epochs": 3}, "only be continued for more"),
         ({"epochs": 3, "eval_every": 2}, {"epochs": 4, "eval_every": 2}, "validates after epoch 3"),
     ],
 )

@@ -89,7 +89,7 @@ def test_health_and_interface(client):
     assert interface["max_examples"] == 3
 
 
-@pytest.mark.filterwarnings("ignore:there is no column")
+@pytest.mark.filterwarnings("ignore:column .* is missing")
 def test_examples_in_json_are_predicted(client, trained):
     examples = [
         {"weight": 3, "height": 0.5, "note": "purrs"},
@@ -108,7 +108,7 @@ def test_examples_in_json_are_predicted(client, trained):
     assert "without modality 'photo'" in reply.json()["warnings"][0]
 
 
-@pytest.mark.filterwarnings("ignore:there is no column")
+@pytest.mark.filterwarnings("ignore:column .* is missing")
 def test_a_form_with_a_file_is_one_example(client, trained, tmp_path):
     (tmp_path / "pet.png").write_bytes(make_png())
     reply = client.post(
@@ -126,11 +126,15 @@ REQUESTS = {
     "a list": ([1], 422, "must be"),
     "another key": ({"examples": [{}], "path": "x"}, 422, "must be"),
     "no examples": ({"examples": []}, 422, "no examples"),
-    "no columns": ({"examples": [{}]}, 422, "no example has a column"),
+    "no columns": ({"examples": [{}]}, 422, "every example is empty"),
     "no objects": ({"examples": [1]}, 422, "list of objects"),
     "too many": ({"examples": [{"note": "x"}] * 4}, 413, "at most 3"),
     "too large": (b"x" * (MAX_BYTES + 1), 413, "larger than"),
-    "an unknown column": ({"examples": [{"nose": 1}]}, 422, "no column 'nose', only body"),
+    "an unknown column": (
+        {"examples": [{"nose": 1}]},
+        422,
+        "'nose' is unknown; the columns are body",
+    ),
     "some columns": ({"examples": [{"weight": 1}]}, 422, "column 'height'"),
     "a text as a number": ({"examples": [{"weight": "big", "height": 1}]}, 422, "row 0"),
     "an object as a number": ({"examples": [{"weight": {"a": 1}, "height": 1}]}, 422, "row 0"),
@@ -141,7 +145,7 @@ REQUESTS = {
     ),
     "a path": ({"examples": [{"file": "/etc/passwd"}]}, 422, "multipart/form-data"),
     "paths": ({"examples": [{"file": ["/etc/passwd"]}]}, 422, "multipart/form-data"),
-    "the modality of a path": ({"examples": [{"photo": "/etc/passwd"}]}, 422, "no column 'photo'"),
+    "the modality of a path": ({"examples": [{"photo": "/etc/passwd"}]}, 422, "'photo' is unknown"),
 }
 
 
@@ -164,7 +168,7 @@ def test_other_forms_are_refused_with_a_message(client):
     np.save(pickled := io.BytesIO(), np.array([{}], object), allow_pickle=True)
     refuse(422, "not a .npy array", files={"weight": ("x.npy", pickled.getvalue())})
     refuse(422, "not a whole image", files={"file": ("x.png", make_png()[:45])})
-    refuse(422, "no column 'files'", files={"files": ("x.png", make_png())})
+    refuse(422, "column 'files' is unknown", files={"files": ("x.png", make_png())})
     refuse(422, "holds files", data={"file": "/etc/passwd"}, files={"note": ("x", b"")})
     refuse(400, "multipart", content=b"x", headers={"content-type": "multipart/form-data"})
     refuse(415, "send application/json", content=b"x", headers={"content-type": "text/plain"})

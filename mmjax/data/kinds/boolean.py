@@ -40,7 +40,7 @@ class Boolean(NamedTuple):
         return all(str(cell).lower() in ("true", "false") for cell in cells)
 
     def learn(self, columns: Sequence[Iterable[Any]], source: Any) -> dict[str, Any]:
-        """Computes the fills of gaps; nothing for TFDS features."""
+        """Computes the values that fill gaps; nothing for TFDS features."""
         if not isinstance(source, Path | None):
             return {}
         return learn_fills([map(_parse_or_nan, column) for column in columns], "mean")

@@ -1,4 +1,4 @@
-"""Allocation of rows to parts of given shares: within strata, by whole groups, or by time."""
+"""Allocates rows to splits of given shares: within strata, by whole groups, or by time."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -47,7 +47,7 @@ def allocate_groups(
     shares: Sequence[float],
     rng: np.random.Generator,
 ) -> list[np.ndarray]:
-    """Gives whole groups, the largest first, to the split that lacks their classes most."""
+    """Assigns whole groups, the largest first, to the split that lacks their classes most."""
     counts = np.zeros((groups.max() + 1, strata.max() + 1))
     np.add.at(counts, (groups, strata), 1)
     totals = counts.sum(axis=0)

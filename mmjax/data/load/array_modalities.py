@@ -1,4 +1,4 @@
-"""The modalities that arrays or lists of arrays are, and their rows as one padded array."""
+"""Infers the modalities of arrays or lists of arrays, and pads their rows to one array."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -31,7 +31,7 @@ class Column(NamedTuple):
 
 
 def choose_32_bit_dtype(dtype: np.dtype) -> np.dtype:
-    """Chooses the type that numbers get: uint8 stays, others become float32 or int32.
+    """Chooses the type to which numbers are converted: uint8 stays, others become float32 or int32.
 
     Example:
       >>> choose_32_bit_dtype(np.dtype(np.float64))
@@ -95,14 +95,14 @@ def _check_given_modality(name: str, inferred: Modality, given: Modality) -> Mod
 
 
 def _list_row_shapes(column: Column) -> list[tuple[int, tuple[int, ...]]]:
-    """Lists the present rows and their shapes; of an array one row stands for all."""
+    """Lists the present rows and their shapes; for an array, one row represents all."""
     if isinstance(column.rows, np.ndarray):
         return [(0, column.rows.shape[1:])]
     return [(int(row), column.rows[row].shape) for row in np.flatnonzero(column.present)]
 
 
 def pad_rows(column: Column, spec: Modality) -> tuple[np.ndarray, Int[np.ndarray, " n"]]:
-    """Pads the rows with zeros to one array; an array that has the shape already is not copied.
+    """Pads the rows with zeros to one array; an array that already has the shape is not copied.
 
     Returns:
       The array [n, *shape], which keeps double precision, and the lengths of the rows before

@@ -112,7 +112,7 @@ def build_dataset(
         None: all whose numbers are floating-point.
       skip_unreadable: whether unreadable examples are left out, with a warning.
       weights: {split: {task: weights of its examples}}; see `mmjax.data.example_weights`.
-      drop_blank_rows: whether examples without a modality are left out, with a note.
+      drop_blank_rows: whether examples without any modality are left out, with a note.
       facts: what else the data set tells about itself.
       scan_cache: folder that keeps what the pass finds; not for examples in memory.
 

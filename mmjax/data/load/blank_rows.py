@@ -14,7 +14,7 @@ _KINDS = (Numbers, Boolean, Category)
 
 
 def check_blank_rows(blank_rows: str) -> None:
-    """Raises ValueError if there is no such way."""
+    """Raises ValueError if `blank_rows` is not one of its options."""
     if blank_rows not in ("refuse", "drop", "keep"):
         raise ValueError(f"blank_rows is {blank_rows!r}; it must be 'refuse', 'drop' or 'keep'.")
 
@@ -48,7 +48,7 @@ def check_no_blank_rows(
 def learn_blank_rows(
     spec: Input, columns: Sequence[Iterable[Any]], modalities: int
 ) -> dict[str, Any]:
-    """Learns from all rows, blank ones too, which are gaps then.
+    """Learns from all rows, including blank ones, which count as gaps.
 
     Raises:
       ValueError: if the kind has no place for gaps, or there are other modalities.

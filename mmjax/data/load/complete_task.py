@@ -1,4 +1,4 @@
-"""Completion of a task by the data: classes, the shape of a target, unknown labels."""
+"""Completes a task from the data: classes, the shape of a target, unknown labels."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -96,7 +96,7 @@ def _choose_padding(name: str, longest: int, modalities: Mapping[str, Modality])
 
 
 def check_step_labels(labels: Any, inputs: Mapping[str, np.ndarray | None]) -> None:
-    """Refuses labels of steps whose number is that of no input of the example.
+    """Refuses step labels if no input of the example has as many steps.
 
     Raises:
       ValueError: with the number of labels and of steps.

@@ -1,4 +1,4 @@
-"""Reading of CSV files, some rows at a time; they may be compressed."""
+"""Reads CSV files, which may be compressed, a block of rows at a time."""
 
 import contextlib
 import csv
@@ -119,7 +119,7 @@ def _field_size_limit(limit: int) -> Iterator[None]:
 
 
 def open_csv(path: Path) -> Any:
-    """Opens a file that may be compressed by gzip, bzip2 or xz, which its first bytes tell."""
+    """Opens a file that may be compressed by gzip, bzip2 or xz, as its first bytes show."""
     with path.open("rb") as file:
         start = file.read(6)
     for magic, module in (

@@ -1,4 +1,4 @@
-"""How a CSV file writes its cells: separators, gaps, decimal and thousands signs, encoding."""
+"""The format of a CSV file: separators, gaps, decimal and thousands signs, encoding."""
 
 import codecs
 import re
@@ -14,14 +14,14 @@ _SPACES = " \N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}"
 
 
 class Dialect(NamedTuple):
-    r"""How the cells of a CSV file are written; a Parquet file or a DataFrame has no need of it.
+    r"""How the cells of a CSV file are written. Parquet files and DataFrames do not need it.
 
     Attributes:
       separator: one character between cells, such as ";" or "\t".
       decimal: one character before the fraction of a number: "." or ",".
       thousands: one character between groups of digits, such as "," or " "; "" if there is none.
-      missing: cells that count as empty ones, whatever their column; those that pandas knows.
-        `()` keeps all of them as they are. Their number is printed.
+      missing: cells that count as empty in every column; by default, those that pandas knows.
+        `()` keeps all cells as they are. Their number is printed.
       encoding: name of the encoding as Python knows it, such as "cp1252" or "utf-16".
 
     Example:
@@ -48,6 +48,7 @@ class Dialect(NamedTuple):
                 f"a dialect has the decimal sign {self.decimal!r} and the thousands sign "
                 f"{self.thousands!r}; give '.' or ',' for the first and another for the second."
             )
+        # A digit, a letter or the sign of a number could not be told from the number itself.
         if len(self.thousands) > 1 or self.thousands.isalnum() or self.thousands in ("-", "+"):
             raise ValueError(
                 f"the thousands sign of a dialect is {self.thousands!r}; give one character, or '' "
@@ -58,18 +59,19 @@ class Dialect(NamedTuple):
                 f"missing of a dialect is {self.missing!r}; give a tuple, such as "
                 f"({self.missing!r},)."
             )
+        # Codecs such as "base64" exist, but convert bytes to bytes.
         try:
             is_text = codecs.lookup(self.encoding)._is_text_encoding
         except LookupError:
             is_text = False
         if not is_text:
             raise ValueError(
-                f"there is no encoding {self.encoding!r}; give one of Python's names, such as "
-                "'cp1252', 'latin-1' or 'utf-16'."
+                f"the encoding of a dialect is {self.encoding!r}, which Python does not know as a "
+                "text encoding; give one such as 'cp1252', 'latin-1' or 'utf-16'."
             )
 
     def writes_other_numbers(self) -> bool:
-        """Checks whether numbers are written otherwise than Python does."""
+        """Checks whether the dialect writes numbers differently from Python."""
         return (self.decimal, self.thousands) != (".", "")
 
     def format_number(self, cell: str) -> str | None:
@@ -78,6 +80,7 @@ class Dialect(NamedTuple):
         if not match:
             return None
         whole, fraction = match["whole"] or "", match["fraction"]
+        # Both parts are optional in the pattern, so a lone "-" or "." matches it.
         if not whole and not fraction:
             return None
         signs = _SPACES if self.thousands == " " else self.thousands
@@ -88,6 +91,7 @@ class Dialect(NamedTuple):
     def _compile_number(self) -> re.Pattern[str]:
         # In groups of three, or two as in India, so that "1,5" is not 15 with thousands=",".
         signs = f"[{_SPACES}]" if self.thousands == " " else re.escape(self.thousands)
+        # The last group has three digits, or else "1,50" would be 150.
         grouped = rf"[0-9]{{1,3}}(?:{signs}[0-9]{{2,3}})*{signs}[0-9]{{3}}|" if signs else ""
         return re.compile(  # which keeps what it compiled
             rf"(?P<sign>[+-]?)(?P<whole>{grouped}[0-9]+)?"

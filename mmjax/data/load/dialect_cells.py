@@ -1,4 +1,4 @@
-"""Conversion of the cells of a CSV file as its dialect says: gaps and numbers."""
+"""Converts the cells of a CSV file according to its dialect: gaps and numbers."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple

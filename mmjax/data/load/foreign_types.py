@@ -1,6 +1,6 @@
-"""Conversion of arrays and tables of JAX, pandas, polars, PyArrow and PyTorch to NumPy's types.
+"""Converts arrays and tables of JAX, pandas, polars, PyArrow and PyTorch to NumPy's types.
 
-None of these packages is imported but where one of its objects has come in already.
+A package is imported only after one of its objects has been passed in.
 """
 
 import datetime
@@ -55,7 +55,7 @@ def convert_to_numpy(value: Any, what: str) -> Any:
 
 
 def convert_cell(value: Any, what: str) -> Any:
-    """Converts one cell: a missing one of pandas becomes None, an array of no axes a number.
+    """Converts one cell: a missing one of pandas becomes None, a zero-dimensional array a number.
 
     Example:
       >>> import pandas
@@ -72,7 +72,7 @@ def convert_cell(value: Any, what: str) -> Any:
 
 
 def is_frame(value: Any) -> bool:
-    """Checks whether it is a table with named columns, of pandas, polars or PyArrow.
+    """Checks whether an object is a table with named columns, of pandas, polars or PyArrow.
 
     Example:
       >>> import pandas

@@ -1,4 +1,4 @@
-"""Hints at what a user probably meant, where data of another form were given."""
+"""Hints about what the user probably meant when data have an unexpected form."""
 
 import warnings
 from collections import Counter

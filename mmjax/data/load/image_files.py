@@ -1,4 +1,4 @@
-"""Reading of image files by Pillow: formats, orientation, channels, bits, sizes."""
+"""Reads image files with Pillow: formats, orientation, channels, bits, sizes."""
 
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -29,7 +29,7 @@ _READERS = (
 
 
 class OpenedImage(NamedTuple):
-    """A picture of Pillow, and its bits per channel."""
+    """A Pillow image and its bits per channel."""
 
     picture: Any
     bits: Literal[8, 16]
@@ -108,7 +108,7 @@ def _count_bits(picture: Any, path: Path, reduce: bool) -> Literal[8, 16]:
 
 
 def _count_jpeg2000_bits(path: Path) -> int:
-    """Returns the bits of the first channel of a JPEG 2000 file, which Pillow does not tell; or 0.
+    """Returns the bits of a JPEG 2000 file's first channel, which Pillow does not report; or 0.
 
     They stand in the SIZ marker of the codestream (ISO/IEC 15444-1, A.5.1).
     """
@@ -121,7 +121,7 @@ def _count_jpeg2000_bits(path: Path) -> int:
 
 
 def convert_picture(picture: Any, channels: Literal[1, 3, 4] | None) -> Any:
-    """Converts a picture to gray, color, or color with opacity; None: to what it is nearest to.
+    """Converts a picture to gray, color, or color with opacity; None: the closest one.
 
     Gray of 16 bits stays as it is. Without a channel of opacity, it is laid over white.
     """

@@ -1,4 +1,4 @@
-"""Inference of the kind of a column that is given by its name alone."""
+"""Infers the kind of a column that is given by name only."""
 
 import re
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _CHECKED_FILES = 3
 
 
 def infer_input_kind(modality: str, column: str, train: TablePart, dialect: Dialect) -> Input:
-    """Infers the kind of an input by its cells in the training split.
+    """Infers the kind of an input from its cells in the training split.
 
     Raises:
       ValueError: if there are none, most of them are of one kind and others are not, or a kind is
@@ -45,7 +45,7 @@ def infer_input_kind(modality: str, column: str, train: TablePart, dialect: Dial
 
 
 def infer_target_kind(column: str, train: TablePart, dialect: Dialect) -> Target:
-    """Infers the kind of a target by its cells in the training split.
+    """Infers the kind of a target from its cells in the training split.
 
     Raises:
       ValueError: if they look like numbers of another dialect, or all but a few are numbers.
@@ -120,7 +120,7 @@ def _check_no_odd_cells(modality: str, column: str, train: TablePart, dialect: D
 
 
 def _check_likely_kinds(column: str, train: TablePart, other: str) -> None:
-    """Refuses a column whose cells look like numbers, dates or files in a form not known.
+    """Refuses a column whose cells look like numbers, dates or files in an unknown form.
 
     Raises:
       ValueError: naming one of the cells, and what to write.
@@ -150,11 +150,11 @@ def _check_numbers(column: str, train: TablePart, other: str) -> None:
         fix = (
             "convert the column to numbers"
             if table.lines is None
-            else "give dialect=Dialect(decimal=',') or Dialect(thousands=','), whichever is right"
+            else "give dialect=Dialect(decimal=',') or Dialect(thousands=',') to say which"
         )
         raise ValueError(
             f"{table.place(row)}, column {column!r}: {table.columns[column][row]!r} looks "
-            f"like a number, but with signs that may be decimal or thousands ones; {fix}, or name "
+            f"like a number, but its signs may be decimal or thousands separators; {fix}, or name "
             f"the kind, such as {other}."
         )
 

@@ -213,7 +213,7 @@ def _make_class_encoder(task: Task) -> Callable[[Any], int]:
 
 
 def _suggest_class(value: Any, classes: Sequence[str]) -> str:
-    """Says what to do about a name that is no class of the training split."""
+    """Suggests how to fix a name that is not a class of the training split."""
     simple = simplify_name(str(value))
     for name in classes:
         if simplify_name(name) == simple:

@@ -1,4 +1,4 @@
-"""Reading of Parquet files, some rows at a time."""
+"""Reads Parquet files, a block of rows at a time."""
 
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -74,7 +74,7 @@ def _is_string_type(kind: Any) -> bool:
 
 
 def _check_parquet_size(metadata: Any, path: Path, columns: Sequence[str], max_bytes: int) -> None:
-    """Refuses a file by what it declares of its columns, before any is read.
+    """Refuses a file whose declared column sizes exceed the limit, before any column is read.
 
     Numbers count too: encoded runs of one value are small in the file but not in memory.
     """

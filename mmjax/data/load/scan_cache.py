@@ -1,4 +1,4 @@
-"""Cache of the first pass over a split: it is not repeated, and continues where it was stopped."""
+"""Cache of the first pass over each split: it is not repeated, and resumes where it stopped."""
 
 import hashlib
 import os
@@ -21,16 +21,18 @@ _SECONDS_BETWEEN_WRITES = 60.0
 
 
 class ScanCache:
-    """Keeps the result of the pass over one split, and how far it has come, in a file.
+    """Stores the result and the progress of the pass over one split in a file.
 
     The name of the file is a digest of all that the result depends on: cells, kinds, settings, and
-    the size and the time of change of every file that the cells name. A damaged file is set aside,
-    and the pass begins again. If targets are arrays, such as masks, nothing is kept.
+    the size and modification time of every file that the cells name. A damaged file is set aside,
+    and the pass starts over. If targets are arrays, such as masks, nothing is stored.
     """
 
     def __init__(self, folder: str | os.PathLike[str], title: str, examples: Any, settings: Any):
+        # All that the result depends on changes the file name, so no stale result is ever read.
         state = hashlib.sha256(f"{_VERSION} {settings!r} ".encode())
         state.update(compute_fingerprint(examples).encode())
+        # Sizes and times rather than contents: hashing the files would take as long as the pass.
         for path in examples.files() if hasattr(examples, "files") else ():
             state.update(_describe_file(path))
         self._path = Path(folder).expanduser() / f"scan-{state.hexdigest()[:32]}.json"
@@ -74,6 +76,7 @@ def _describe_file(path: Path) -> bytes:
     try:
         status = os.stat(path)
     except OSError:
+        # A file that appears later must change the digest.
         return b"missing;"
     return f"{status.st_size} {status.st_mtime_ns};".encode()
 
@@ -108,6 +111,7 @@ def _convert_target(value: Any) -> Any:
         return {"set": sorted(value)}
     if isinstance(value, list):
         return [_convert_target(item) for item in value]
+    # Only types that JSON restores; `np.float64`, a subclass of float, would come back as one.
     if value is not None and type(value) not in (str, int, float, bool):
         raise TypeError(f"a target is a {type(value).__name__}")
     return value
@@ -127,6 +131,7 @@ def _parse_scan(stored: Mapping[str, Any]) -> SplitScan:
             )
         shape, dtype = tuple(s["shape"]), np.dtype(s["dtype"])
         stats[name] = ModalityStats(shape, dtype, s["place"], s["examples"], moments)
+    # Digests of 16 bytes each, without separators.
     digests = bytes.fromhex(stored["digests"])
     scan = SplitScan(
         rows=stored["rows"],
@@ -136,6 +141,7 @@ def _parse_scan(stored: Mapping[str, Any]) -> SplitScan:
         stats=stats,
         digests=[digests[i : i + 16] for i in range(0, len(digests), 16)],
     )
+    # Every list has one entry per example that was read.
     sizes = {len(scan.rows), len(scan.digests), *map(len, scan.targets.values())}
     if len(sizes) > 1:
         raise ValueError(f"its lists have several lengths: {sorted(sizes)}")

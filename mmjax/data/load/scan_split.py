@@ -119,7 +119,7 @@ def scan_split(
       sequences: the modalities whose first axis is padded.
       keep: whether the decoded inputs stay in memory.
       skip_unreadable: whether unreadable examples are left out and counted.
-      drop_blank: whether examples without a modality are left out and counted.
+      drop_blank: whether examples without any modality are left out and counted.
       measured: decides by the name and the dtype of a modality whether its moments are computed.
       title: title of the progress bar.
       cache: what an earlier pass has found, and where this one is kept.

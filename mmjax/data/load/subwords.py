@@ -1,6 +1,6 @@
 """Subword tokens: text through the tokenizer.json of a pretrained model.
 
-The file's text is what is passed around and stored, so that whoever has it needs no file.
+The text of the file, not its path, is passed around and stored, so that the file can be deleted.
 """
 
 import functools

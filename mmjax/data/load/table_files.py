@@ -25,7 +25,7 @@ class Table(NamedTuple):
       columns: {name: cells}; an empty cell is None.
       lines: the line of the file on which each row ends, from 1; None if it has no lines, as
         Parquet has none.
-      start: number of the first row in the file, if the table is a part of it.
+      start: number of the first row in the file; 0 unless the table holds only a part of it.
       parts: (number of its first row, path) of each file, if there are several.
     """
 
@@ -109,8 +109,8 @@ def iterate_table(
 ) -> Iterator[Table]:
     """Yields a CSV or Parquet file as tables of `rows` rows each, which need not fit into memory.
 
-    The cells are those that `read_table` reads. The number of a row of a Parquet file counts from
-    the start of the file.
+    The cells are those that `read_table` reads. Rows of a Parquet file are numbered from the
+    start of the file.
 
     Args:
       path: the file.
@@ -123,7 +123,7 @@ def iterate_table(
     Raises:
       FileNotFoundError: there is no such file.
       ImportError: a Parquet file needs a package that is not installed.
-      ValueError: naming the file and the line of what is wrong; also if there are no rows.
+      ValueError: naming the file and the line of the problem; also if the file has no rows.
 
     Example:
       >>> import tempfile

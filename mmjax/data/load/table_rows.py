@@ -29,7 +29,7 @@ class Reader:
     learned: Learned = dataclasses.field(default_factory=dict)
 
     def __call__(self, table: Table, row: int) -> np.ndarray | None:
-        """Returns the array of a row; None if its cells are empty, unless that is a gap."""
+        """Reads one row as an array; None if its cells are empty and do not count as gaps."""
         cells = _get_cells(self.spec, table, row)
         if cells is None:
             if not keeps_blank_rows(self.learned):

@@ -35,13 +35,14 @@ def read_sources(table: Any, columns: Collection[str], read: _ReadFile) -> Table
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: naming what is given, and what is needed.
+      ValueError: naming what was given and what is needed.
 
     Example:
       >>> from mmjax.data.load.table_files import read_table
       >>> read_sources({"age": [3, None], "pet": ["cat", "dog"]}, ["pet"], read_table).columns
       {'pet': ['cat', 'dog']}
     """
+    # A dictionary that has all columns is {column: cells}; any other must be {split: table}.
     if not isinstance(table, Mapping) or set(columns) <= set(table):
         return _read_source(table, columns, read, "")
     if not all(map(_is_source, table.values())):
@@ -79,6 +80,7 @@ def _read_source(table: Any, columns: Collection[str], read: _ReadFile, split: s
 def _list_files(path: Path) -> list[tuple[Path, Path]]:
     """Lists the files of a path, a folder or a pattern, each with the folder that was searched."""
     if path.is_dir():
+        # Hidden files, and those that Hive and Spark add, such as _SUCCESS, are not data.
         found = [
             file
             for file in sorted(path.rglob("*"))
@@ -90,6 +92,7 @@ def _list_files(path: Path) -> list[tuple[Path, Path]]:
                 f"The folder {path} has no table; its name must end in {', '.join(_TABLE_ENDINGS)}."
             )
         return [(path, file) for file in found]
+    # A file whose own name contains a wildcard is read as that file.
     if path.exists() or not glob.has_magic(str(path)):
         return [(path.parent, path)]
     matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))
@@ -106,6 +109,7 @@ def _read_partition(root: Path, path: Path, columns: Collection[str], read: _Rea
         if equals:
             keys[key] = None if value == _EMPTY_PARTITION else urllib.parse.unquote(value)
     keys = {key: value for key, value in keys.items() if key in columns}
+    # Partitioned files do not repeat the columns that their folders name.
     rest = set(columns) - set(keys)
     if not rest:
         raise ValueError(f"{path} has none of the columns; all are names of its folders.")
@@ -116,7 +120,7 @@ def _read_partition(root: Path, path: Path, columns: Collection[str], read: _Rea
 
 
 def _concatenate(tables: Sequence[Table]) -> Table:
-    """Makes one table of several files, which keeps the places of all rows."""
+    """Concatenates the tables of several files; each row keeps its file and line for messages."""
     first = tables[0]
     columns: dict[str, list[Any]] = {name: [] for name in first.columns}
     lines: list[int] | None = None if first.lines is None else []
@@ -124,6 +128,7 @@ def _concatenate(tables: Sequence[Table]) -> Table:
     for table in tables:
         if (table.lines is None) != (first.lines is None):
             raise ValueError(f"{first.path} and {table.path} must both be CSV, or both Parquet.")
+        # Number of rows before this file, which maps a row back to its file.
         starts.append((sum(map(len, tables[: len(starts)])), table.path))
         for name, cells in table.columns.items():
             columns[name].extend(cells)
@@ -150,7 +155,7 @@ def _convert_columns(name: str, given: Mapping[str, Any], columns: Collection[st
 
 
 def _convert_cells(values: Any, what: str) -> list[Any]:
-    """Converts a column to Python values; what is missing, and an empty text, is None."""
+    """Converts a column to Python values; missing values and empty texts become None."""
     if (
         hasattr(values, "dtype")
         and str(values.dtype).startswith("datetime64")
@@ -159,6 +164,7 @@ def _convert_cells(values: Any, what: str) -> list[Any]:
         return [None if t != t else t.to_pydatetime(warn=False) for t in values]
     converted = convert_to_numpy(values, what)
     if isinstance(converted, np.ndarray) and converted.ndim in (1, 2):
+        # NumPy converts nanoseconds to integers, but microseconds to `datetime` objects.
         if converted.dtype.kind == "M":
             converted = converted.astype("datetime64[us]")
         converted = convert_to_python(converted)
@@ -181,6 +187,7 @@ def _convert_cell(cell: Any, what: str) -> Any:
             raise ValueError(
                 f"{what}: not UTF-8, byte {cell[error.start]:#04x} at offset {error.start}."
             ) from None
+    # NaN and NaT differ from themselves.
     if cell is None or cell != cell or (isinstance(cell, str) and not cell):
         return None
     if isinstance(cell, tuple):

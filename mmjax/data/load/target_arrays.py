@@ -95,7 +95,7 @@ def _needs_classes(task: Task) -> bool:
 def encode_target_array(
     name: str, task: Task, targets: Targets, place: PlaceFormatter
 ) -> tuple[Num[np.ndarray, "n *classes"], Bool[np.ndarray, " n"]]:
-    """Encodes targets as `encode_targets` does; of an array, every distinct value once."""
+    """Encodes targets as `encode_targets` does; for an array, each distinct value once."""
     if isinstance(targets, list):
         return encode_targets(name, task, targets, place)
     values, labeled = targets

@@ -40,7 +40,7 @@ def rename_conv(source: str, path: str) -> tuple[Rename, ...]:
 
 
 def rename_norm(source: str, path: str) -> tuple[Rename, ...]:
-    """Returns the rules of one layer norm; files made from TensorFlow's say gamma and beta.
+    """Returns the rules of one layer norm; files converted from TensorFlow use gamma and beta.
 
     Args:
       source: its name in the file, a pattern of `Rename`.

@@ -4,7 +4,7 @@
 `ARM/test/TASK-confusion.png`    of tasks with one class per example, up to 1,000 classes
 `ARM/test/TASK-calibration.png`  of classifications: accuracy and confidence
 
-All seeds count together: counts are sums over the seeds' predictions. Tasks whose statistics have
+Seeds are pooled: counts are sums over the seeds' predictions. Tasks whose statistics have
 no classes get no files, and tasks with several labels or places per example only the table.
 """
 
@@ -32,7 +32,7 @@ ClassStatistics = dict[str, dict[str, np.ndarray]]  # {task: {name: values}}
 
 
 def select_class_statistics(statistics: Mapping[str, Mapping[str, Any]]) -> ClassStatistics:
-    """Selects what this module needs of the statistics of a split, without the unlabeled examples.
+    """Selects the statistics of a split that class reports need, without unlabeled examples.
 
     Args:
       statistics: {task: {name: counts per class, or values `PerExample`}}.

@@ -1,7 +1,7 @@
-"""The variables to evaluate: averages over the steps, an optimizer's evaluation parameters, or raw.
+"""The variables to evaluate: averages, an optimizer's evaluation parameters, or the trained ones.
 
-`compute_eval_variables` is the only function that knows which. All others evaluate, select and
-store what it returns.
+Only `compute_eval_variables` decides which. All other code evaluates, selects and stores what it
+returns.
 """
 
 from typing import Any, NamedTuple
@@ -29,6 +29,7 @@ class Averages(NamedTuple):
 
 def init_averages(variables: Variables) -> Averages:
     """Returns the averages before the first update, which do not count the initial variables."""
+    # Weight 0: the first update replaces these values, since its share is then 1.
     return Averages(jax.tree.map(_widen, variables), jnp.zeros(()))
 
 
@@ -55,6 +56,8 @@ def update_averages(state: TrainState, decay: float) -> TrainState:
       [3.3333335]
     """
     rate = jnp.asarray(decay, jnp.float32)  # a number that is traced, too
+    # With W_t = decay W_{t-1} + (1 - decay) = 1 - decay^t, the debiased average moves toward x_t by
+    # the share (1 - decay) / W_t, which falls from 1 at t = 1 to 1 - decay.
     weight = rate * state.averages.weight + (1 - rate)
     share = (1 - rate) / weight
 
@@ -66,6 +69,7 @@ def update_averages(state: TrainState, decay: float) -> TrainState:
     newest = _compute_unaveraged_variables(state)
     averages = Averages(jax.tree.map(average, state.averages.variables, newest), weight)
     updated = _has_emitted_update(state.opt_state)
+    # An accumulating step leaves the parameters as they are; counting it would weight them twice.
     if updated is not None:
         averages = jax.tree.map(lambda n, o: jnp.where(updated, n, o), averages, state.averages)
     return state._replace(averages=averages)
@@ -89,6 +93,7 @@ def compute_eval_variables(state: TrainState) -> Variables:
     """
     if state.averages is None:
         return _compute_unaveraged_variables(state)
+    # The model computes in the types of its own variables, not in those of the averages.
     return jax.tree.map(
         lambda average, raw: average.astype(raw.dtype),
         state.averages.variables,
@@ -103,7 +108,7 @@ def compute_replicas_eval_variables(state: TrainState) -> Variables:
 
 
 def compute_eval_params(opt_state: Any, params: Params) -> Params:
-    """Computes the parameters at which an optimizer is to be evaluated.
+    """Computes the parameters to evaluate for an optimizer.
 
     With a schedule-free optimizer, anywhere in a chain or for some of the parameters only, they are
     those of `optax.contrib.schedule_free_eval_params`; otherwise the parameters themselves.
@@ -119,6 +124,7 @@ def compute_eval_params(opt_state: Any, params: Params) -> Params:
     for state in find_states(opt_state, _SCHEDULE_FREE):
 
         def evaluate(y: Array, z: Any, b1: Any = state.b1) -> Array:
+            # Gradients are taken at y = b1 x + (1 - b1) z; solved for the averaged iterate x.
             # Where the optimizer is masked, as in `per_path`, there is no z.
             return (y - (1 - b1) * z) / b1 if jax.tree.leaves(z) else y
 
@@ -127,13 +133,14 @@ def compute_eval_params(opt_state: Any, params: Params) -> Params:
 
 
 def find_states(opt_state: PyTree, kind: type[Any]) -> list[Any]:
-    """Finds the states of one kind of transformation inside of an optimizer's state.
+    """Finds the states of one kind of transformation inside an optimizer's state.
 
     Example:
       >>> state = optax.chain(optax.clip(1.0), optax.adam(0.1)).init({"w": jnp.ones(1)})
       >>> len(find_states(state, optax.ScaleByAdamState))
       1
     """
+    # `is_leaf` keeps each state whole instead of flattening it to its arrays.
     leaves = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, kind))
     return [leaf for leaf in leaves if isinstance(leaf, kind)]
 
@@ -148,6 +155,7 @@ def _compute_unaveraged_variables(state: TrainState) -> Variables:
 
 def _has_emitted_update(opt_state: PyTree) -> Array | None:
     """Returns whether the last step ended an accumulation; None if the optimizer has none."""
+    # `mini_step` counts accumulated gradients and returns to 0 when an update is emitted.
     states = find_states(opt_state, optax.MultiStepsState)
     return jnp.stack([state.mini_step == 0 for state in states]).any() if states else None
 
@@ -157,5 +165,5 @@ def _is_floating(x: Any) -> bool:
 
 
 def _widen(x: Array) -> Array:
-    """Casts floats of low precision to float32, in which small changes do not get lost."""
+    """Casts low-precision floats to float32, so that small changes are not rounded away."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32)) if _is_floating(x) else x

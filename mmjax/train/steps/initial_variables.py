@@ -58,7 +58,7 @@ def load_initial_weights(init: Mapping[str, Weights], shapes: Variables) -> Vari
 
 
 def check_initial_weights(init: Mapping[str, Weights], shapes: Variables) -> None:
-    """Refuses weights that do not fit; a file that is gone is missed when it is read.
+    """Refuses weights that do not fit; a missing file is reported when it is read.
 
     Raises:
       ValueError: as `load_initial_weights` does.
@@ -82,7 +82,7 @@ def find_collections(path: str, shapes: Variables) -> list[str]:
     """Lists the collections that have variables at a path, parameters among them.
 
     Raises:
-      ValueError: if there are no parameters; the message lists the nearest paths.
+      ValueError: if the path has no parameters; the message lists the nearest paths.
     """
     collections = [c for c in shapes if get_subtree(shapes[c], path) is not None]
     if "params" not in collections:
@@ -95,7 +95,7 @@ def find_collections(path: str, shapes: Variables) -> list[str]:
 
 
 def get_subtree(tree: Any, path: str) -> Any:
-    """Returns what a path with slashes leads to in nested dictionaries; None if nothing."""
+    """Looks up a path with slashes in nested dictionaries; None if it does not exist."""
     for key in path.split("/") * bool(path):
         if not isinstance(tree, Mapping) or key not in tree:
             return None

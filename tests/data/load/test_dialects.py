@@ -112,8 +112,8 @@ REFUSED = [
     (["x,y", "1,a"], {"dialect": Dialect(decimal=",", thousands=",")}, r"decimal sign ','"),
     (["x,y", "1,a"], {"dialect": Dialect(thousands="ab")}, r"the thousands sign of a dialect is"),
     (["x,y", "1,a"], {"dialect": Dialect(missing="NA")}, r"give a tuple, such as \('NA',\)"),
-    (["x,y", "1,a"], {"dialect": Dialect(encoding="utf-99")}, r"no encoding 'utf-99'"),
-    (["x,y", "1,a"], {"dialect": Dialect(encoding="base64")}, r"no encoding 'base64'"),
+    (["x,y", "1,a"], {"dialect": Dialect(encoding="utf-99")}, r"encoding of a dialect is 'utf-99'"),
+    (["x,y", "1,a"], {"dialect": Dialect(encoding="base64")}, r"encoding of a dialect is 'base64'"),
     (["x,y", "1,a", "NA,b"], {}, r"line 3 has none .* x; 'NA' of 'x' counts .*blank_rows='drop'"),
     (["x,y", "1,a"], {"blank_rows": "keep", "inputs": {"x": Text("x")}}, r"there is one of Text"),
 ]  # fmt: skip
