@@ -24,7 +24,7 @@ from mmjax.pretrained.lora import (
     is_updated_kernel,
     merge_lora,
 )
-from mmjax.types import Params, Variables
+from mmjax.types import Variables
 
 Keys = tuple[str, ...]
 
@@ -62,7 +62,7 @@ def split_variables(
 
 def trace_trained_params(
     shapes: Variables, trainable: Sequence[str] | None, lora: Mapping[str, LoRA]
-) -> Params:
+) -> Any:
     """Returns the shapes of the parameters that train, factors of low-rank updates included.
 
     Args:
