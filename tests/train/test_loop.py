@@ -374,19 +374,19 @@ def test_a_signal_while_data_are_waited_for_saves_a_checkpoint_at_once(toy, tmp_
 
 def test_a_signal_after_the_last_step_is_not_lost(toy, tmp_path, monkeypatch):
     """While the best parameters are evaluated, when all is saved, and just before."""
-    evaluate, close = Programs.evaluate, Checkpoints.close
+    collect, close = Programs.collect_statistics, Checkpoints.close
 
     def interrupted(self, params, split):
         if split == "test":
             os.kill(os.getpid(), signal.SIGTERM)
-        return evaluate(self, params, split)
+        return collect(self, params, split)
 
     def closed(self):
         os.kill(os.getpid(), signal.SIGTERM)
         close(self)
 
     for owner, name, change in (
-        (Programs, "evaluate", interrupted),
+        (Programs, "collect_statistics", interrupted),
         (Checkpoints, "close", closed),
     ):
         with monkeypatch.context() as patch, raise_on_signals(), pytest.raises(Interrupted):
