@@ -108,6 +108,7 @@ def example(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_the_extending_example_trains(example, tmp_path):
     """The model distinguishes three tones far better than by chance."""
     script(["run", str(example), "--workdir", str(tmp_path / "run")])

@@ -281,6 +281,7 @@ def test_eight_devices_train_as_one(name):
     np.testing.assert_allclose(*means, rtol=1e-4, atol=bound_difference(100))
 
 
+@pytest.mark.slow
 @SOME
 def test_a_gradient_balancer_weighs_it_over_several_backbones(name):
     """A step under pcgrad of a sharing with two backbones: finite, and it moves."""

@@ -605,6 +605,7 @@ def test_programs_are_kept_between_starts() -> None:
             jax.config.update(name, value)
 
 
+@pytest.mark.slow
 def test_the_file_itself_is_a_command(tmp_path: Path) -> None:
     source = str(Path(experiment_commands.__file__).parents[2])
     env = os.environ | {"PYTHONPATH": source, "JAX_PLATFORMS": "cpu"}

@@ -175,6 +175,7 @@ def test_output_that_found_no_room_is_said() -> None:
     assert done.returncode == 1 and Path("done").exists()
 
 
+@pytest.mark.slow
 def test_resume_refuses_other_code_and_other_data(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

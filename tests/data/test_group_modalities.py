@@ -51,6 +51,7 @@ def test_a_group_holds_what_its_modalities_held(graphs):
     assert set(graphs.modalities) == {"molecule", "noise"}
 
 
+@pytest.mark.slow
 def test_a_model_of_graphs_and_vectors_learns(graphs, tmp_path):
     experiment = mmjax.Experiment(
         data=graphs,

@@ -58,6 +58,7 @@ def summary(head, prediction, target):
     return head.summary(test_heads.merge_examples([each]))
 
 
+@pytest.mark.slow
 @CASES
 def test_zeros_and_bfloat16_are_fine_and_every_parameter_learns(kind):
     head, prediction, target, params = ready(kind)

@@ -53,6 +53,7 @@ def apply(encoder, variables, x, length=None):
 SLOW_LAYER = pytest.param("layer", marks=pytest.mark.slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["group", SLOW_LAYER])
 def test_tokens_are_those_of_whole_windows_before_the_end(name):
     """By strides over the whole file; windows that reach into the padding give no token."""

@@ -56,6 +56,7 @@ class Stack(nn.Module):
         return scan_layers(block, 2, x, mask, remat=self.remat, train=train)
 
 
+@pytest.mark.slow
 def test_a_scan_over_layers_is_the_layers_in_turn_and_remat_changes_nothing():
     x, key = jax.random.normal(jax.random.key(0), (3, 4, 8)), jax.random.key(1)
     mask = jnp.arange(4)[None, None, None] < jnp.array([4, 1, 2])[:, None, None, None]

@@ -20,6 +20,7 @@ from mmjax.train.steps.train_step import make_train_step
 KERNEL = "encoders_vector/Dense_0/kernel"
 
 
+@pytest.mark.slow
 def test_gradients_of_the_factors_follow_from_that_of_the_kernel(toy):
     """With kernel W + s A B and the gradient G of W, that of A is s G B', and that of B s A' G."""
     batch = jax.tree.map(jnp.asarray, toy.batch(16, 1))

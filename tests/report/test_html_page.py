@@ -5,7 +5,10 @@ import pytest
 from mmjax.report import html_page as pages
 from tests.report import browser
 
-pytestmark = pytest.mark.skipif(browser.find() is None, reason="no Chromium is installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(browser.find() is None, reason="no Chromium is installed"),
+]
 
 COLUMN = """
 [...document.querySelectorAll("#arms tbody")].map(

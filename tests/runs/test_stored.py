@@ -84,6 +84,7 @@ def test_report_is_written() -> None:
     assert "config" in report and "random" in report
 
 
+@pytest.mark.slow
 def test_a_stored_run_runs_again_with_the_same_results() -> None:
     cli.script(["run", "--from-run", "run", "--workdir", "again", "--devices", "1"])
     old, new = (json.loads(Path(d, "all/result.json").read_text()) for d in ("run", "again"))

@@ -271,6 +271,7 @@ def test_a_program_that_needs_too_much_memory_is_refused(tmp_path):
     assert get_usable_memory(jax.devices()[:2]) == get_usable_memory(ONE) // 2
 
 
+@pytest.mark.slow
 def test_the_test_split_is_left_alone_if_asked(tmp_path):
     assert together(tmp_path, [(0,)], (), test=False).test == []
 
@@ -314,6 +315,7 @@ def test_dropout_is_flaxs(rate):
     np.testing.assert_array_equal(Dropout(rate).apply({}, x, train=False), x)
 
 
+@pytest.mark.slow
 def test_optax_numbers_can_be_traced():
     """Those that sweeps set most: the result is that of the plain number."""
     params = {"w": jnp.ones(3)}

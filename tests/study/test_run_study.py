@@ -77,6 +77,7 @@ def check_same(first, second, **tolerances):
     np.testing.assert_allclose(one.value, other.value, **tolerances)
 
 
+@pytest.mark.slow
 def test_the_table_has_every_arm_seed_and_split(done):
     plan, directory = done
     frame = load(directory)
@@ -149,6 +150,7 @@ def test_smaller_programs_give_the_same(done, tmp_path, capsys):
     assert "A program of 4 replicas needs" in said and "in programs of 2 at most" in said
 
 
+@pytest.mark.slow
 def test_what_is_done_is_kept_and_the_rest_is_made(done, tmp_path):
     plan, directory = done
     shutil.copytree(directory, tmp_path / "half")
@@ -183,6 +185,7 @@ def test_a_failed_arm_is_recorded_and_the_rest_go_on(tmp_path):
     assert start_and_run(plan, tmp_path) == ["rate=wild", "rate=alone"]
 
 
+@pytest.mark.slow
 def test_another_study_is_not_taken_for_this_one(done, tmp_path):
     plan, directory = done
     with pytest.raises(ConfigError, match="add --resume to continue it"):
@@ -206,6 +209,7 @@ def test_an_arm_that_does_not_fit_is_named_before_anything_runs():
         plans.check_plan(made, jax.devices()[:1])
 
 
+@pytest.mark.slow
 def test_a_study_from_before_the_plan_knew_its_data_is_resumed(done, tmp_path):
     plan, directory = done
     shutil.copytree(directory, tmp_path, dirs_exist_ok=True)

@@ -61,6 +61,7 @@ def told(directory, arm):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_every_arm_has_as_many_trials_and_the_same_rates(done):
     """An arm without a width is tuned in the rate alone."""
     _, directory = done
@@ -73,6 +74,7 @@ def test_every_arm_has_as_many_trials_and_the_same_rates(done):
     assert all(1e-4 <= float(t["values"][rate]) <= 1e-1 for t in concat)
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_the_best_on_validation_is_trained_for_the_report_with_fresh_seeds(done):
     plan, directory = done
@@ -87,6 +89,7 @@ def test_the_best_on_validation_is_trained_for_the_report_with_fresh_seeds(done)
     assert set(load(directory).seed) == {0}
 
 
+@pytest.mark.slow
 def test_no_trial_sees_the_test_split(done):
     _, directory = done
     results = list(directory.glob("arms/*/trials/*/result.json"))

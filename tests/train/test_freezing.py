@@ -62,6 +62,7 @@ def take_step(model, batch, balancer, optimizer, trainable=None, given=None):
     return state, new, frozen, metrics
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["pcgrad", *(pytest.param(n, marks=SLOW) for n in BALANCERS if n != "pcgrad")]
 )

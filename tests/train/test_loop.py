@@ -291,6 +291,7 @@ def stop_after(dispatches, signum=signal.SIGTERM):
     return show
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dispatches", "signum"), [(3, signal.SIGTERM), (4, signal.SIGINT)])
 def test_a_run_stopped_by_a_signal_goes_on_to_the_same_bits(toy, tmp_path, dispatches, signum):
     """Inside an epoch and at its end, with two seeds of which one stops early."""
@@ -314,6 +315,7 @@ def test_a_run_stopped_by_a_signal_goes_on_to_the_same_bits(toy, tmp_path, dispa
         assert logs[0].read_bytes() == logs[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_a_stream_that_was_stopped_inside_an_epoch_goes_on_to_the_same_bits(toy, tmp_path):
     data = toy.dataset()
     sources = {name: Counted(source) for name, source in data.splits.items()}

@@ -73,6 +73,7 @@ def test_augmented_training_on_incomplete_data_streams_and_resumes_to_the_same_b
     assert found == pytest.approx(whole.test[0], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_an_examples_draws_are_those_of_its_place_in_the_whole_batch(toy):
     """On one device and on four: the same bits, and no two examples alike."""
     batch = jax.tree.map(jnp.asarray, toy.batch(16, 0))

@@ -91,6 +91,7 @@ def nearest(values, known):
     return np.abs(values[:, None] - np.asarray(known)[None]).argmin(axis=1)
 
 
+@pytest.mark.slow
 def test_it_keeps_what_it_promises(made):
     data = made()
     for split, batch in batches(data).items():
@@ -172,6 +173,7 @@ def test_speakers_can_be_kept_apart(made):
     assert len(set.union(*speakers.values())) == 6
 
 
+@pytest.mark.slow
 def test_the_same_arguments_give_the_same_bytes(made, originals, tmp_path):
     def records(folder):
         paths = sorted(folder.rglob("*.array_record*"))
@@ -230,6 +232,7 @@ def test_bad_originals_are_refused_by_name(made, originals, tmp_path):
     assert not list((tmp_path / "data").rglob("*record*"))
 
 
+@pytest.mark.slow
 def test_damaged_recordings_are_skipped_only_if_so_wished_and_then_counted(
     made, originals, tmp_path, capfd
 ):

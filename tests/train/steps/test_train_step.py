@@ -232,6 +232,7 @@ def test_scan_over_steps_equals_a_loop(toy):
     assert int(scanned.step[0]) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("seeds_run")
 def test_a_program_of_seeds_equals_each_alone(toy):
     """Initial parameters, batches and dropout differ by seed, and are those of the seed alone."""
