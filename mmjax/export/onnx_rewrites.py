@@ -66,17 +66,23 @@ def _close(jaxpr: Jaxpr | ClosedJaxpr) -> ClosedJaxpr:
 def _apply_scan(eqn: JaxprEqn, arguments: list[Any]) -> list[Any]:
     """Replaces a reverse scan by a forward scan over reversed arrays."""
     params = eqn.params
-    # A scan's arguments are its constants, its initial carry and the arrays it scans over.
-    start, stop = params["num_consts"], params["num_consts"] + params["num_carry"]
-    constants, carry, arrays = arguments[:start], arguments[start:stop], arguments[stop:]
+    constants, carry, arrays = _split_scan_arguments(params, arguments)
     reverse = (lambda x: lax.rev(x, (0,))) if params["reverse"] else lambda x: x
 
     def step(carry: list[Any], elements: list[Any]) -> tuple[list[Any], list[Any]]:
         results = _evaluate(params["jaxpr"], [*constants, *carry, *elements])
-        return results[: stop - start], results[stop - start :]
+        return results[: len(carry)], results[len(carry) :]
 
     carry, stacked = lax.scan(step, carry, [reverse(x) for x in arrays], params["length"])
     return [*carry, *map(reverse, stacked)]
+
+
+def _split_scan_arguments(params: dict[str, Any], arguments: list[Any]) -> list[list[Any]]:
+    """Splits the arguments of a scan: its constants, its initial carry, what it scans over."""
+    if "ft_in" in params:  # JAX 0.12
+        return [list(part) for part in params["ft_in"].update(arguments).unpack()]
+    start, stop = params["num_consts"], params["num_consts"] + params["num_carry"]
+    return [arguments[:start], arguments[start:stop], arguments[stop:]]
 
 
 def _apply_convolution(eqn: JaxprEqn, arguments: list[Any]) -> list[Any]:
