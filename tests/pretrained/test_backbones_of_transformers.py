@@ -332,11 +332,13 @@ def minilm(tmp_path_factory):
 
 def test_the_examples_of_the_documentation(minilm, monkeypatch):
     page = Path(__file__).parents[2] / "docs" / "pretrained.md"
-    of_released, of_npz = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.M | re.S)
+    of_released, of_init, of_npz = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.M | re.S)
     monkeypatch.chdir(minilm.parent)
     names = {}
     exec(of_npz, names)
     np.testing.assert_array_equal(names["params"]["layers"]["kernel"][1], np.ones((3, 4)))
+    exec(of_init, names)
+    assert names["init"]["encoders_text"].path == "minilm"
     exec(of_released, names)
     similarity = np.asarray(names["vectors"] @ names["vectors"].T)
     assert similarity[0, 1] > 0.5 and max(similarity[0, 2], similarity[1, 2]) < 0.2
