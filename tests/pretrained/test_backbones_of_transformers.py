@@ -332,7 +332,9 @@ def minilm(tmp_path_factory):
 
 def test_the_examples_of_the_documentation(minilm, monkeypatch):
     page = Path(__file__).parents[2] / "docs" / "pretrained.md"
-    of_released, of_init, of_npz = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.M | re.S)
+    of_released, of_init, of_npz = re.findall(
+        r"^```python\n(.*?)^```$", page.read_text(), re.M | re.S
+    )
     monkeypatch.chdir(minilm.parent)
     names = {}
     exec(of_npz, names)
