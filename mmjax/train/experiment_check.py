@@ -26,7 +26,7 @@ from mmjax.train.optimizer_check import (
     check_optimizer,
 )
 from mmjax.train.splits import Splits
-from mmjax.train.steps.initial_variables import check_initial_weights, trace_variables
+from mmjax.train.steps.initial_variables import check_initial_weights
 
 
 def check_experiment(experiment: Experiment, devices: int) -> None:
@@ -61,19 +61,19 @@ def check_experiment(experiment: Experiment, devices: int) -> None:
     batch = make_batch_shapes(Splits(experiment, ()).example(), experiment.batch_size)
     trace = check_model_fits_batch(model, batch)
     check_monitor(experiment, _get_predictions(trace))
-    params = trace.variables["params"]
-    if experiment.init or experiment.has_frozen:
-        shapes = trace_variables(model, batch)
-        check_initial_weights(experiment.init, shapes)
-        if experiment.trainable is not None:
-            check_trainable(experiment.trainable, params)
-        check_lora(experiment.lora, params)
-        params = trace_trained_params(shapes, experiment.trainable, experiment.lora)
+    shapes = trace.variables
+    check_initial_weights(experiment.init, shapes)
+    if experiment.trainable is not None:
+        check_trainable(experiment.trainable, shapes["params"])
+    check_lora(experiment.lora, shapes["params"])
     if experiment.cache_frozen:
-        check_cache_frozen(experiment, trace_variables(model, batch), batch)
-    check_optimizer(experiment.optimizer, params)
+        check_cache_frozen(experiment, shapes, batch)
+    params = shapes["params"]
+    if experiment.has_frozen:
+        params = trace_trained_params(shapes, experiment.trainable, experiment.lora)
+    opt_state = check_optimizer(experiment.optimizer, params)
     train = data.splits["train"]
-    if isinstance(train, Arrays) and accumulates_gradients(experiment.optimizer, params):
+    if isinstance(train, Arrays) and accumulates_gradients(opt_state):
         check_all_labeled({task: train.batch.labeled[task] for task in model.heads})
 
 

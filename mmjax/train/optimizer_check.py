@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Bool
+from jaxtyping import Bool, PyTree
 
 from mmjax.experiment import Experiment
 from mmjax.train.steps.averages import find_states
@@ -41,18 +41,23 @@ _REFUSED_STATES: dict[type[Any], str] = {
 }
 
 
-def check_optimizer(optimizer: Optimizer, params: Any) -> None:
+def check_optimizer(optimizer: Optimizer, params: Any) -> PyTree:
     """Refuses an optimizer that cannot update the parameters of a model in a training step.
 
     Args:
       optimizer: the optimizer.
       params: the parameters, or their shapes.
 
+    Returns:
+      The shapes of the optimizer's state.
+
     Raises:
       ValueError: naming what the optimizer needs, and what to use instead.
 
     Example:
-      >>> check_optimizer(optax.lbfgs(1e-2, linesearch=None), {"w": jnp.ones(2)})
+      >>> state = check_optimizer(optax.sgd(1e-2, momentum=0.9), {"w": jnp.ones(2)})
+      >>> [x.shape for x in jax.tree.leaves(state)]
+      [(2,)]
     """
     update = make_optimizer_update(optimizer)
     with _name_optimizer("it cannot be initialized with the model's parameters"):
@@ -66,6 +71,7 @@ def check_optimizer(optimizer: Optimizer, params: Any) -> None:
     before, after = (jax.tree.map(lambda x: (x.shape, x.dtype), x) for x in (params, updated))
     if before != after:
         raise ValueError("optimizer: its updates change the structure or shapes of the parameters.")
+    return state
 
 
 @contextlib.contextmanager
@@ -78,14 +84,17 @@ def _name_optimizer(problem: str) -> Iterator[None]:
         raise ValueError(f"optimizer: {problem}: {reason}") from error
 
 
-def accumulates_gradients(optimizer: Optimizer, params: Any) -> bool:
+def accumulates_gradients(opt_state: PyTree) -> bool:
     """Checks whether an optimizer averages the gradients of several steps by `optax.MultiSteps`.
 
+    Args:
+      opt_state: the optimizer's state, or its shapes.
+
     Example:
-      >>> accumulates_gradients(optax.MultiSteps(optax.sgd(0.1), 4), {"w": jnp.ones(2)})
+      >>> accumulates_gradients(optax.MultiSteps(optax.sgd(0.1), 4).init({"w": jnp.ones(2)}))
       True
     """
-    return bool(find_states(jax.eval_shape(optimizer.init, params), optax.MultiStepsState))
+    return bool(find_states(opt_state, optax.MultiStepsState))
 
 
 def check_all_labeled(labeled: Mapping[str, Bool[np.ndarray, " n"]]) -> None:
@@ -126,7 +135,7 @@ def check_label_counts(
     Raises:
       ValueError: see `check_all_labeled`.
     """
-    if find_states(opt_state, optax.MultiStepsState):
+    if accumulates_gradients(opt_state):
         for task in experiment.model.heads:
             for count in np.ravel(metrics[f"loss/{task}"][1]):
                 check_all_labeled({task: np.arange(experiment.batch_size) < count})
