@@ -42,7 +42,6 @@ from mmjax.train.hardware.compilation import (
 )
 from mmjax.train.hardware.devices import choose_devices
 from mmjax.train.hardware.parallel import (
-    EvalProgram,
     count_concurrent_replicas,
     make_constant_sharding,
     make_eval_program,
@@ -147,9 +146,13 @@ class Programs:
     @functools.cached_property
     def given(self) -> Variables:
         """The variables that `Experiment.init` reads from files, the same for every replica."""
-        e = self.experiment
-        shapes = trace_variables(e.model, self.example) if e.init else {}
-        return load_initial_weights(e.init, shapes)
+        init = self.experiment.init
+        return load_initial_weights(init, self.variable_shapes) if init else {}
+
+    @functools.cached_property
+    def variable_shapes(self) -> Variables:
+        """The shapes of the model's variables."""
+        return trace_variables(self.experiment.model, self.example)
 
     @functools.cached_property
     def abstract_state(self) -> LoopState:
@@ -194,9 +197,7 @@ class Programs:
     def _find_cached(self) -> list[str]:
         """Lists the modalities whose tokens are computed once."""
         e = self.experiment
-        if not e.cache_frozen:
-            return []
-        return find_frozen_encoders(e, trace_variables(e.model, self.example))
+        return find_frozen_encoders(e, self.variable_shapes) if e.cache_frozen else []
 
     def _replace_cached(self, sweep: Sweep) -> Sweep:
         """Returns a sweep of experiments whose cached encoders take tokens."""
@@ -312,8 +313,9 @@ class Programs:
 
     def collect_statistics(self, variables: Variables, split: str) -> list[SplitStatistics]:
         """Returns the statistics of every replica's variables on a split."""
+        constants = self.constants
         return collect_statistics(
-            functools.partial(_call_with_constants, self.eval_program, self.constants),
+            lambda *arguments: self.eval_program(*arguments, *constants),
             self.splits.feed(split),
             (self.values, variables),
             replicas=len(self.seeds),
@@ -366,10 +368,6 @@ class Programs:
         value = jnp.array(values, jnp.float32)
         better = value > state.best_value if self.maximize else value < state.best_value
         return update_best_params(state, value, better & ~self.has_stopped(state))
-
-
-def _call_with_constants(program: EvalProgram, constants: Sequence[Any], *args: Any) -> Any:
-    return program(*args, *constants)
 
 
 def _get_shapes(data: Batch, indices: Any) -> tuple[tuple[int, ...], ...]:

@@ -83,10 +83,7 @@ def make_constant_sharding(
     replicas: int, devices: Sequence[jax.Device], *, sharded: bool
 ) -> NamedSharding:
     """Returns the sharding of arrays that all replicas and this process's devices share."""
-    count = _count_groups(replicas, devices, sharded=sharded)
-    if count == 1:
-        return make_replicated_sharding(devices)
-    return NamedSharding(_make_mesh(devices, count), P())
+    return _shard_over_groups(_count_groups(replicas, devices, sharded=sharded), devices, P())
 
 
 def make_state_sharding(
@@ -94,9 +91,14 @@ def make_state_sharding(
 ) -> NamedSharding:
     """Returns the sharding of arrays with a leading axis of replicas on this process's devices."""
     count = _count_groups(replicas, devices, sharded=sharded)
+    return _shard_over_groups(count, devices, P(_GROUP_AXIS))
+
+
+def _shard_over_groups(count: int, devices: Sequence[jax.Device], spec: P) -> NamedSharding:
+    """Returns a sharding over groups of devices; a single group has whole arrays everywhere."""
     if count == 1:
         return make_replicated_sharding(devices)
-    return NamedSharding(_make_mesh(devices, count), P(_GROUP_AXIS))
+    return NamedSharding(_make_mesh(devices, count), spec)
 
 
 def _make_mesh(devices: Sequence[jax.Device], count: int) -> Mesh:
