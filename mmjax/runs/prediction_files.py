@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from mmjax.data.dataset import Task
+from mmjax.data.load.parquet_files import import_pyarrow
 from mmjax.experiment import Experiment
 from mmjax.runs.best_params import read_best_variables
 from mmjax.runs.examples import iterate_examples
 from mmjax.runs.predictions import Column
-from mmjax.runs.table_writers import TABLE_WRITERS, import_pyarrow, open_table_writer
+from mmjax.runs.table_writers import TABLE_WRITERS, open_table_writer
 from mmjax.runs.trained import Trained, make_trained
 from mmjax.types import Batch
 

@@ -8,13 +8,13 @@ import numpy as np
 from jaxtyping import Shaped
 
 from mmjax import files, metrics
+from mmjax.data.load.parquet_files import import_pyarrow
 from mmjax.report.example_statistics import (
     Bootstrap,
     McNemar,
     bootstrap_difference,
     compute_mcnemar,
 )
-from mmjax.runs.table_writers import import_pyarrow
 
 
 def _compute_accuracy(predicted: np.ndarray, target: np.ndarray) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mmjax import files
+from mmjax.data.load.parquet_files import import_pyarrow
 from mmjax.runs.predictions import Column
 
 WriteRows = Callable[[Sequence[Column]], None]
@@ -101,20 +102,6 @@ def iterate_records(columns: Sequence[Column]) -> Iterator[dict[str, Any]]:
     names = [column.name for column in columns]
     for row in zip(*map(_list_values, columns), strict=True):
         yield dict(zip(names, row, strict=True))
-
-
-def import_pyarrow() -> Any:
-    """Imports pyarrow with its Parquet part.
-
-    Raises:
-      ImportError: it is not installed; the message names the extra.
-    """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ImportError("Parquet needs pyarrow: pip install 'mmjax[table]'.") from error
-    return pyarrow
 
 
 def _make_arrow_type(kind: Any) -> Any:

@@ -10,6 +10,20 @@ from mmjax.data.load.csv_files import check_header
 _BYTES_PER_OBJECT = 32  # size of a number in a Python list
 
 
+def import_pyarrow() -> Any:
+    """Imports pyarrow with its Parquet part.
+
+    Raises:
+      ImportError: it is not installed; the message names the extra.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ImportError("Parquet needs pyarrow: pip install 'mmjax[table]'.") from error
+    return pyarrow
+
+
 def is_parquet(path: Path) -> bool:
     """Checks whether a file begins as Parquet files do, or has their ending."""
     with path.open("rb") as file:
@@ -37,11 +51,8 @@ def iterate_parquet(
       ImportError: if pyarrow is not installed.
       ValueError: naming the file, the row and the column of what is wrong.
     """
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise ImportError("Parquet needs pyarrow: pip install 'mmjax[table]'.") from error
+    pyarrow = import_pyarrow()
+    parquet = pyarrow.parquet
     start, size = 0, 0
     try:
         schema = parquet.read_schema(path)
