@@ -57,7 +57,12 @@ def encode_modality(
         tokens = encoder(zero_missing_values(x, present, length), length, train=train)
     # Encoders may turn zeros into other values, by biases for one; these must not leave the
     # encoder.
-    mask = tokens.mask & present[:, None]
+    return hide_tokens(tokens, present)
+
+
+def hide_tokens(tokens: Tokens, visible: Bool[Array, "#b"]) -> Tokens:
+    """Masks the tokens of the other examples, and sets masked tokens to zero."""
+    mask = tokens.mask & visible[:, None]
     return Tokens(jnp.where(mask[..., None], tokens.values, 0), mask)
 
 
@@ -73,12 +78,26 @@ class BackboneParts(nn.Module):
     stand_ins: Mapping[str, nn.Module]
 
     @nn.nowrap
-    def run(self, inputs: Any, present: Any, lengths: Any, *, missing: str, train: bool) -> Any:
-        """Returns the fused features and the tokens that every encoder makes."""
+    def run(
+        self,
+        inputs: Any,
+        present: Any,
+        lengths: Any,
+        *,
+        missing: str,
+        train: bool,
+        visible: Mapping[str, Bool[Array, "#b"]] | None = None,
+    ) -> Any:
+        """Returns the fused features and the tokens that every encoder makes.
+
+        `visible` says which modalities the fusion sees; it takes the others as missing.
+        """
         encoded = {
             m: encode_modality(encoder, inputs[m], present[m], lengths.get(m), train=train)
             for m, encoder in sorted(self.encoders.items())
         }
+        if visible is not None:
+            encoded = {m: hide_tokens(tokens, visible[m]) for m, tokens in encoded.items()}
         tokens = encoded
         # The fusion then gets a token for every modality; objectives still see what was encoded.
         if missing != "mask":

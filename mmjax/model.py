@@ -7,7 +7,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from mmjax.backbone import (
     BackboneParts,
@@ -138,17 +138,21 @@ class Model(nn.Module):
         *,
         train: bool,
         axis_name: str | None = None,
+        visible: Mapping[str, Bool[Array, "#b"]] | None = None,
     ) -> tuple[Features, tuple[Intermediates, ...]]:
         """Returns the input of each task's head, and the intermediate values of every backbone.
 
         Sown values are included if the collection "intermediates" is mutable. `axis_name` names the
-        device axis, over which batch norms reduce their statistics.
+        device axis, over which batch norms reduce their statistics. `visible`, with one value per
+        example or one for all, hides modalities after their encoders, as if they were missing: a
+        map over it encodes once; see `mmjax.modalities.subsets`.
         """
         inputs, present, lengths = jax.tree.map(jnp.asarray, (inputs, present, lengths))
         tasks = tuple(sorted(self.heads))
 
         def run_backbone(parts: BackboneParts) -> Any:
-            return parts.run(inputs, present, lengths, missing=self.missing, train=train)
+            options: Any = {"missing": self.missing, "train": train, "visible": visible}
+            return parts.run(inputs, present, lengths, **options)
 
         with supply_batch_statistics(train=train, axis_name=axis_name):
             fused, passes = self._run_backbones(run_backbone, tasks)
