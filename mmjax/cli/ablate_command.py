@@ -34,6 +34,27 @@ def add_ablate_command(commands: Any) -> None:
     options.add_checkpoint_option(parser)
     options.add_predictions_option(parser)
     options.add_device_and_cache_options(parser)
+    _add_launcher_options(parser)
+
+
+def _add_launcher_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of where programs train, which change no result."""
+    add = parser.add_argument
+    launcher = (
+        "where programs train: one after the other in this process (default), or each in a process "
+        "of its own that ends, so that memory does not grow and several train at the same time"
+    )
+    choices = ("in-process", "local", "ray", "slurm")
+    add("--launcher", choices=choices, default="in-process", help=launcher)
+    workers = "programs that train at the same time (default: local 1, ray: CPUs, slurm: its limit)"
+    add("--workers", type=options.parse_positive_number, metavar="N", help=workers)
+    address = "join this Ray cluster, such as auto (default: start one on this machine)"
+    add("--ray-address", metavar="ADDRESS", help=address)
+    needs = (
+        "what a worker needs, in the words of ray.remote (num_gpus=1) or of submitit "
+        "(slurm_partition=gpu); repeatable"
+    )
+    add("--worker", action="append", default=[], metavar="KEY=VALUE", dest="needs", help=needs)
 
 
 def ablate_study(arguments: argparse.Namespace) -> None:
@@ -62,9 +83,13 @@ def ablate_study(arguments: argparse.Namespace) -> None:
     if arguments.resume and arguments.workdir is None:
         raise ConfigError("--resume needs --workdir DIR, the study to continue.")
     module = sys.modules.get(study.base.func.__module__)
+    directory = arguments.workdir or workdirs.choose_new_directory(file.stem)
+    launcher = _make_launcher(arguments, directory)
+    if launcher is not None:
+        # The workers train; on the CPU, this process leaves accelerators and their memory to them.
+        jax.config.update("jax_platforms", "cpu")
     set_up_jax(arguments)
     plan = plans.make_study_plan(file.stem, study, arguments.settings, module=module)
-    directory = arguments.workdir or workdirs.choose_new_directory(plan.name)
     directories.check_study_directory(plan, directory, resume=arguments.resume)
     devices = arguments.devices and jax.devices()[: arguments.devices]
     device_counts, data, weights = plans.check_plan(plan, devices)
@@ -88,6 +113,8 @@ def ablate_study(arguments: argparse.Namespace) -> None:
                 max_replicas=arguments.lanes,
                 checkpoint_every=arguments.checkpoint_every,
                 predictions=arguments.predictions,
+                launcher=launcher,
+                target=arguments.target,
             )
         print_arm_results(directory)
     print_text(f"\nResults: {directory}\nReport: {shlex.join(['mmjax', 'report', str(directory)])}")
@@ -97,6 +124,19 @@ def ablate_study(arguments: argparse.Namespace) -> None:
             f"error: {len(failed)} of {len(plan.arms)} {what} failed: {', '.join(failed)}. Each "
             f"has an error.txt in {directory / 'arms'}; --resume tries them again."
         )
+
+
+def _make_launcher(arguments: argparse.Namespace, directory: Path) -> Any:
+    """Makes the launcher that the options name; None trains in this process."""
+    from mmjax.study.launchers import make_launcher, parse_worker_option
+
+    return make_launcher(
+        arguments.launcher,
+        workers=arguments.workers,
+        ray_address=arguments.ray_address,
+        options=dict(map(parse_worker_option, arguments.needs)),
+        folder=str(directory.resolve() / "slurm"),
+    )
 
 
 def print_arm_results(directory: Path) -> None:
@@ -133,10 +173,7 @@ def _find_study(target: str) -> tuple[Any, Path]:
     from mmjax.study.study import Study
 
     file_or_module, _, name = target.partition(":")
-    if file_or_module.endswith(".py"):
-        module = experiment_source.import_file(Path(file_or_module))
-    else:
-        module = experiment_source.import_module(file_or_module)
+    module = experiment_source.import_target(target)
     study = getattr(module, name or "STUDY", None)
     if not isinstance(study, Study):
         known = [n for n, value in vars(module).items() if isinstance(value, Study)]

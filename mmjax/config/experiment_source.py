@@ -77,10 +77,7 @@ def load_source(target: str) -> ExperimentSource:
       ConfigError: no such file, module or function.
     """
     file_or_module, _, name = target.partition(":")
-    if file_or_module.endswith(".py"):
-        module = import_file(Path(file_or_module))
-    else:
-        module = import_module(file_or_module)
+    module = import_target(target)
     function = getattr(module, name or "experiment", None)
     if function is None:
         kind = fiddle_auto_config.AutoConfig
@@ -88,6 +85,14 @@ def load_source(target: str) -> ExperimentSource:
         near = public_names.did_you_mean(name or "experiment", known)
         raise ConfigError(f"{file_or_module} defines no function '{name or 'experiment'}'.{near}")
     return make_source(function, getattr(module, "ARMS", None))
+
+
+def import_target(target: str) -> ModuleType:
+    """Imports the file or the module of FILE_OR_MODULE[:NAME]."""
+    file_or_module = target.partition(":")[0]
+    if file_or_module.endswith(".py"):
+        return import_file(Path(file_or_module))
+    return import_module(file_or_module)
 
 
 def import_file(path: Path) -> ModuleType:

@@ -1,7 +1,7 @@
 """Live display of a study: number of completed, running and failed arms, and time left."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +11,8 @@ from mmjax.console import make_progress
 from mmjax.escapes import escape_control_characters
 from mmjax.study.packing import count_steps
 from mmjax.train.reporting.progress_bar import ReportProgress
+
+_MAX_SHOWN_JOBS = 4
 
 
 class StudyDisplay:
@@ -33,15 +35,16 @@ class StudyDisplay:
         for name in plan.arms:
             if not (homes[name] / "result.json").exists():
                 self.total_steps += steps_of[name] * (seeds + trials)
-        self.completed_steps, self.running_arm = 0.0, ""
+        self.completed_steps, self.running = 0.0, ""
+        self.completed, self.failed = 0, 0
         self.units = "folds of arms" if plan.study.folds else "arms"
         self.bar = make_progress("{task.fields[status]}")
         self.study_task = self.bar.add_task("study", total=max(self.total_steps, 1), status="")
         self.program_task = self.bar.add_task("", total=1, status="", visible=False)
 
-    def __enter__(self) -> "Display":
+    def __enter__(self) -> "StudyDisplay":
         self.bar.start()
-        self.refresh()
+        self.count_arms()
         return self
 
     def __exit__(
@@ -52,14 +55,33 @@ class StudyDisplay:
     ) -> None:
         self.bar.stop()
 
-    def refresh(self, new_steps: float | int = 0.0) -> None:
-        """Counts the arms again, after `new_steps` more training steps summed over replicas."""
-        self.completed_steps += new_steps
-        completed = sum((home / "result.json").exists() for home in self.homes.values())
-        failed = sum((home / "error.txt").exists() for home in self.homes.values())
-        status = f"{completed} of {len(self.homes)} {self.units} done, {failed} failed"
-        if self.running_arm:
-            status += f"; running {self.running_arm}"
+    def count_arms(self) -> None:
+        """Counts the completed and the failed arms again."""
+        self.completed = sum((home / "result.json").exists() for home in self.homes.values())
+        self.failed = sum((home / "error.txt").exists() for home in self.homes.values())
+        self._refresh()
+
+    def count_steps(self, trained: float, skipped: float = 0.0) -> None:
+        """Counts more training steps, summed over replicas; an earlier start trained the skipped.
+
+        The time left is that of the others.
+        """
+        self.completed_steps += trained
+        self.total_steps -= skipped
+        self._refresh()
+
+    def show_running_jobs(self, texts: Sequence[str]) -> None:
+        """Shows the jobs that run at the same time, each by its name and progress."""
+        self.running = escape_control_characters(", ".join(texts[:_MAX_SHOWN_JOBS]))
+        if len(texts) > _MAX_SHOWN_JOBS:
+            self.running += f" and {len(texts) - _MAX_SHOWN_JOBS} more"
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """Updates the line of the study."""
+        status = f"{self.completed} of {len(self.homes)} {self.units} done, {self.failed} failed"
+        if self.running:
+            status += f"; running {self.running}"
         if self.completed_steps:
             seconds = time.perf_counter() - self.begin
             steps_left = max(self.total_steps - self.completed_steps, 0)
@@ -71,7 +93,7 @@ class StudyDisplay:
         self, title: str, total: int, start: int, examples_per_step: int, *, replicas: int
     ) -> Iterator[ReportProgress]:
         """Shows the steps of a program of `replicas` replicas; a `show` of `mmjax.fit`."""
-        self.running_arm, last_step = escape_control_characters(title), start
+        self.running, last_step = escape_control_characters(title), start
         self.total_steps -= replicas * start  # trained by an earlier start
         self.bar.update(self.program_task, visible=True, total=total, completed=start, status="")
 
@@ -80,15 +102,15 @@ class StudyDisplay:
             end = step if last else total
             status = escape_control_characters(f"step {step}/{total} {text}")
             self.bar.update(self.program_task, completed=step, total=end, status=status)
-            self.refresh(replicas * (step - last_step))
+            self.count_steps(replicas * (step - last_step))
             last_step = step
 
         try:
             yield report
         finally:
-            self.running_arm = ""
+            self.running = ""
             self.bar.update(self.program_task, visible=False)
-            self.refresh()
+            self._refresh()
 
 
 def format_duration(seconds: float) -> str:

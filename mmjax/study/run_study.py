@@ -8,20 +8,25 @@ results.parquet  every number; see `mmjax.study.results`
 arms/ARM/        config.json, result.json, metrics-seedN.jsonl, checkpoints, tuning.json;
                  error.txt if the arm failed; with folds ARM,fold=0/ and so on
 programs/        checkpoints of programs that are being trained
+jobs/            under a launcher: what its workers train and print; see `mmjax.study.launchers`
 """
 
+import contextlib
 import datetime
+import functools
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
 
 from mmjax import config as configs
 from mmjax.files.run_files import write_config_file
-from mmjax.runs.prediction_files import write_test_predictions
 from mmjax.study import write_results
 from mmjax.study.arms import Arm, get_monitored_metric
+from mmjax.study.launchers import Launcher
+from mmjax.study.launchers.jobs import WorkerSetup, write_unit_predictions
+from mmjax.study.launchers.run_jobs import remove_jobs, run_jobs
 from mmjax.study.live_display import StudyDisplay
 from mmjax.study.packing import Unit
 from mmjax.study.study_plan import StudyPlan
@@ -30,6 +35,8 @@ from mmjax.study.tuning import tune_arms
 from mmjax.train.evaluation import get_metric_directions
 from mmjax.train.loop import TEN_MINUTES
 from mmjax.train.run_arms import read_or_set_aside_result
+
+TrainUnits = Callable[..., None]  # (units, *, test) -> None, as `train_units` with its trainer
 
 
 def run_study(
@@ -41,6 +48,8 @@ def run_study(
     memory: int | None = None,
     checkpoint_every: int | datetime.timedelta | None = TEN_MINUTES,
     predictions: bool = False,
+    launcher: Launcher | None = None,
+    target: str = "",
 ) -> list[str]:
     """Trains all arms that are not completed, and writes the results after each.
 
@@ -54,6 +63,9 @@ def run_study(
       memory: bytes available on each device; None for what the device reports.
       checkpoint_every: steps or time between checkpoints; see `mmjax.fit`.
       predictions: whether to store predictions on the test split with every arm.
+      launcher: starts a process per program, on the first `len(devices)` devices that it finds;
+        None trains in this process.
+      target: the study's FILE_OR_MODULE[:STUDY], which the launcher's processes import.
 
     Returns:
       The names of the arms that failed.
@@ -64,12 +76,15 @@ def run_study(
     labels = {name: arm["labels"] for name, arm in plan.facts["arms"].items()}
     axes, folds = plan.facts["axes"], plan.study.folds
 
-    with StudyDisplay(plan, homes) as display:
+    results = write_results.ThrottledWriter(
+        functools.partial(write_results.write_results, directory, labels, axes, folds)
+    )
+    with StudyDisplay(plan, homes) as display, launcher or contextlib.nullcontext():
 
         def record_end(unit: Unit) -> None:
-            display.refresh()
+            display.count_arms()
             if unit.home.parent == directory / "arms":  # not a trial
-                write_results.write_results(directory, labels, axes, folds)
+                results.write_if_due()
 
         trainer = Trainer(
             programs=directory / "programs",
@@ -82,23 +97,54 @@ def run_study(
             show=display.show,
             record_end=record_end,
         )
+        if launcher is None:
+            train: TrainUnits = functools.partial(train_units, trainer)
+        else:
+            setup = _make_worker_setup(plan, directory, trainer, target, predictions=predictions)
+            train = functools.partial(run_jobs, launcher, setup, display, trainer)
         waiting_homes = {name: homes[name] for name in plan.arms if name not in completed}
-        units |= _tune_and_store_arms(plan, trainer, waiting_homes)
-        train_units(trainer, list(units.values()), test=True)
-    write_results.write_results(directory, labels, axes, folds)
+        units |= _tune_and_store_arms(plan, train, waiting_homes)
+        train(list(units.values()), test=True)
+    results.write()
     if predictions:
-        for name, home in homes.items():
-            # The tuned configuration of an arm that was completed earlier is not in the plan.
-            is_known = name in waiting_homes or plan.study.tuning is None
-            if is_known and (home / "result.json").exists():
-                write_test_predictions(plan.build(units[name].config), home, units[name].seeds)
-    if not any((directory / "programs").glob("*")):
-        shutil.rmtree(directory / "programs", ignore_errors=True)
+        # The tuned configuration of an arm that was completed earlier is not in the plan, and
+        # workers have stored the predictions of what they trained.
+        names = set(plan.arms) if plan.study.tuning is None else set(waiting_homes)
+        names -= set() if launcher is None else set(waiting_homes)
+        write_unit_predictions(plan.build, [units[name] for name in plan.arms if name in names])
+    _remove_working_files(directory)
     return [name for name, home in homes.items() if not (home / "result.json").exists()]
 
 
+def _make_worker_setup(
+    plan: StudyPlan, directory: Path, trainer: Trainer, target: str, *, predictions: bool
+) -> WorkerSetup:
+    """Returns what the workers of a launcher need to train as this process would."""
+    cache = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    return WorkerSetup(
+        directory=directory,
+        working_directory=str(Path.cwd()),
+        target=target,
+        module=None if plan.module is None else plan.module.__name__,
+        base=configs.dump_config(plan.base, plan.module),
+        folds=plan.study.folds,
+        devices=None if trainer.devices is None else len(trainer.devices),
+        max_replicas=trainer.max_replicas,
+        checkpoint_every=trainer.checkpoint_every,
+        compilation_cache=cache and Path(cache),
+        predictions=predictions,
+    )
+
+
+def _remove_working_files(directory: Path) -> None:
+    """Removes what only training needs: files of jobs, and locks, unless programs are left."""
+    remove_jobs(directory)
+    if not any(path.is_dir() for path in (directory / "programs").glob("*")):
+        shutil.rmtree(directory / "programs", ignore_errors=True)
+
+
 def _tune_and_store_arms(
-    plan: StudyPlan, trainer: Trainer, homes: Mapping[str, Path]
+    plan: StudyPlan, train: TrainUnits, homes: Mapping[str, Path]
 ) -> dict[str, Unit]:
     """Tunes the arms {name: directory}, if the study asks for it, and writes their configurations.
 
@@ -110,7 +156,10 @@ def _tune_and_store_arms(
             home: _choose_trial_metric(plan, plan.arms[name]) for name, home in homes.items()
         }
         vmapped = plan.study.vmapped
-        configurations = tune_arms(trainer, plan.study.tuning, configurations, vmapped, metrics)
+        train_trials = functools.partial(train, test=False)
+        configurations = tune_arms(
+            train_trials, plan.study.tuning, configurations, vmapped, metrics
+        )
     units = {}
     for name, home in homes.items():
         units[name] = plan.unit(home, configurations[home])

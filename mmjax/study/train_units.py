@@ -80,28 +80,47 @@ def train_units(trainer: Trainer, units: Sequence[Unit], *, test: bool) -> None:
     Raises:
       DiskFullError: nothing more can be recorded.
     """
+    for replicas in _group_waiting_replicas(trainer, units):
+        name = replicas[0].unit.home.name
+        # A worker of an earlier start may still run, if its coordinator was killed.
+        with files.lock_file(trainer.programs / f"{name}.lock", waiting=f"it trains {name}"):
+            _train_waiting(trainer, replicas, test=test)
+
+
+def list_waiting_groups(trainer: Trainer, units: Sequence[Unit]) -> list[list[Unit]]:
+    """Returns the units of each group that share their programs, if one of them has no result."""
+    return [_unique_units(replicas) for replicas in _group_waiting_replicas(trainer, units)]
+
+
+def _group_waiting_replicas(trainer: Trainer, units: Sequence[Unit]) -> list[list[StudyReplica]]:
+    """Returns the replicas of each group that share their programs, if one of them waits."""
     for unit in units:
         unit.home.mkdir(parents=True, exist_ok=True)
         read_or_set_aside_result(unit.home)  # a damaged result is set aside and trained again
-    for replicas in group_replicas(units, trainer.module):
-        waiting = [unit for unit in _unique_units(replicas) if not _is_done(unit)]
-        if not waiting:
-            continue
-        # A program that an earlier start began continues with the same replicas.
-        if not _get_group_directory(trainer, replicas).exists():
-            replicas = [replica for replica in replicas if not _is_done(replica.unit)]
-        directory = _get_group_directory(trainer, replicas)
+    groups = group_replicas(units, trainer.module)
+    return [g for g in groups if not all(has_result(replica.unit) for replica in g)]
+
+
+def _train_waiting(trainer: Trainer, replicas: list[StudyReplica], *, test: bool) -> None:
+    """Trains the units of a group that have no result yet, or records why they fail."""
+    waiting = [unit for unit in _unique_units(replicas) if not has_result(unit)]
+    if not waiting:
+        return
+    # A program that an earlier start began continues with the same replicas.
+    if not _get_group_directory(trainer, replicas).exists():
+        replicas = [replica for replica in replicas if not has_result(replica.unit)]
+    directory = _get_group_directory(trainer, replicas)
+    for unit in waiting:
+        (unit.home / "error.txt").unlink(missing_ok=True)
+    try:
+        _train_group(trainer, replicas, directory, test=test)
+        shutil.rmtree(directory, ignore_errors=True)
+    except DiskFullError:
+        raise
+    except Exception as error:
         for unit in waiting:
-            (unit.home / "error.txt").unlink(missing_ok=True)
-        try:
-            _train_group(trainer, replicas, directory, test=test)
-            shutil.rmtree(directory, ignore_errors=True)
-        except DiskFullError:
-            raise
-        except Exception as error:
-            for unit in waiting:
-                if not _is_done(unit):
-                    _record_failure(trainer, unit, error)
+            if not has_result(unit):
+                record_failure(trainer, unit, error)
 
 
 def _get_group_directory(trainer: Trainer, replicas: Sequence[StudyReplica]) -> Path:
@@ -110,8 +129,8 @@ def _get_group_directory(trainer: Trainer, replicas: Sequence[StudyReplica]) -> 
     return trainer.programs / f"{replicas[0].unit.home.name}-{len(replicas)}-lanes"
 
 
-def _is_done(unit: Unit) -> bool:
-    """Returns whether a unit has its result."""
+def has_result(unit: Unit) -> bool:
+    """Checks whether a unit has its result."""
     return (unit.home / "result.json").exists()
 
 
@@ -130,7 +149,7 @@ def _train_group(
     trained: dict[tuple[Path, int], _TrainedReplica] = {}
     while waiting:
         chunk = waiting.pop(0)
-        if all(_is_done(replica.unit) for replica in chunk):
+        if all(has_result(replica.unit) for replica in chunk):
             continue
         first = chunk[0]
         workdir = directory / f"{first.unit.home.name}-seed{first.seed}-{len(chunk)}-lanes"
@@ -167,7 +186,7 @@ def _train_group(
             trained[_get_replica_key(replica)] = _TrainedReplica(fitted, index)
         for unit in _unique_units(chunk):
             keys = [_get_replica_key(StudyReplica(unit, seed)) for seed in unit.seeds]
-            if all(key in trained for key in keys) and not _is_done(unit):
+            if all(key in trained for key in keys) and not has_result(unit):
                 _finish_unit(trainer, unit, [trained[key] for key in keys], test=test)
 
 
@@ -187,7 +206,7 @@ def _finish_unit(
     """Writes the result, or the failure, of a unit whose replicas have all ended."""
     for fitted, position in pieces:
         if position in fitted.failed:
-            return _record_failure(trainer, unit, fitted.failed[position])
+            return record_failure(trainer, unit, fitted.failed[position])
     experiment = trainer.build(unit.config)
     parts = [
         make_arm_result(experiment, fitted, [seed], [position])
@@ -219,7 +238,7 @@ def _merge_results(parts: Sequence[ArmResult]) -> ArmResult:
     return {**parts[0], "seeds": seeds, "cost": means | sums}
 
 
-def _record_failure(trainer: Trainer, unit: Unit, error: Exception) -> None:
+def record_failure(trainer: Trainer, unit: Unit, error: Exception) -> None:
     """Records why a unit has no result."""
     text = "".join(traceback.format_exception(error))
     files.write_text(unit.home / "error.txt", text)

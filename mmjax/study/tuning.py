@@ -2,7 +2,7 @@
 
 import functools
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from mmjax.config import ConfigError, public_names
 from mmjax.study.packing import Unit, get_vmapped_numbers
 from mmjax.study.search_space import Choice, Distribution, draw_value, make_optuna_distributions
 from mmjax.study.study import Tuning
-from mmjax.study.train_units import Trainer, train_units
 
 
 def check_search_space(tuning: Tuning, configurations: Sequence[fdl.Buildable]) -> None:
@@ -42,7 +41,7 @@ def _select_space(tuning: Tuning, config: fdl.Buildable) -> dict[str, Distributi
 
 
 def tune_arms(
-    trainer: Trainer,
+    train: Callable[[Sequence[Unit]], None],
     tuning: Tuning,
     homes: Mapping[Path, fdl.Buildable],
     vmapped: Sequence[str],
@@ -51,7 +50,7 @@ def tune_arms(
     """Returns every arm's configuration with the values of its best trial; writes `tuning.json`.
 
     Args:
-      trainer: trains the trials.
+      train: trains units, which have a result or an error afterwards.
       tuning: the search.
       homes: {directory of an arm: its configuration}.
       vmapped: paths whose numbers may differ within a program.
@@ -64,7 +63,7 @@ def tune_arms(
             for home, config in homes.items()
             for number in range(tuning.trials)
         ]
-        train_units(trainer, units, test=False)
+        train(units)
     else:  # one round per trial, because each sampler uses the results of earlier trials
         for number in range(tuning.trials):
             units = []
@@ -73,7 +72,7 @@ def tune_arms(
                 space = _select_space(tuning, config)
                 values = suggest_values(tuning, space, number, earlier, metrics[home][1])
                 units.append(make_unit(home, config, number, values))
-            train_units(trainer, units, test=False)
+            train(units)
     return {
         home: choose_best_trial(home, config, tuning, metrics[home])
         for home, config in homes.items()

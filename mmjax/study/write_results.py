@@ -1,7 +1,8 @@
 """Writes `results.parquet`, which `mmjax.study.results` reads."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,6 +71,29 @@ def write_results(
         pyarrow.parquet.write_table(pyarrow.table(columns), draft)
         checksum = files.compute_sha256(draft)
     files.write_text(directory / CHECKSUM_FILE, f"{checksum}  {RESULTS_FILE}\n")
+
+
+class ThrottledWriter:
+    """Calls a function again and again, but for at most a twentieth of the time.
+
+    Args:
+      write: the function.
+    """
+
+    def __init__(self, write: Callable[[], None]) -> None:
+        self._write, self._due = write, 0.0
+
+    def write_if_due(self) -> None:
+        """Calls the function unless its last call was too short a time ago."""
+        if time.monotonic() >= self._due:
+            self.write()
+
+    def write(self) -> None:
+        """Calls the function."""
+        begin = time.monotonic()
+        self._write()
+        end = time.monotonic()
+        self._due = end + 19 * (end - begin)
 
 
 def _read_arm_rows(arm: str, fold: int, home: Path) -> Iterator[_Row]:

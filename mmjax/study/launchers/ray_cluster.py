@@ -1,0 +1,68 @@
+"""Runs jobs as tasks of a Ray cluster."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from mmjax.config import ConfigError
+from mmjax.study.launchers.handles import FutureHandle, JobHandle, run_worker_process
+
+
+class RayLauncher:
+    """Runs each job as a task of Ray, in a process of the task's node.
+
+    All nodes must see the study's directory and the study's file under the same paths.
+
+    Args:
+      workers: largest number of jobs at the same time; None for as many as the cluster has CPUs.
+      address: the address of a cluster, such as "auto" or "ray://head:10001"; None starts one on
+        this machine, which ends with the study.
+      options: the resources of a job, in the words of `ray.remote`.
+
+    Raises:
+      ConfigError: Ray is not installed, or an option is not one of a task's.
+    """
+
+    def __init__(self, workers: int | None, address: str | None, options: Mapping[str, Any]):
+        try:
+            import ray
+        except ImportError as error:
+            raise ConfigError("--launcher ray needs Ray: pip install 'mmjax[ray]'.") from error
+        try:
+            # Ray does not retry: the study does, in the same way under every launcher.
+            task = ray.remote(run_worker_process)
+            self.task = task.options(**{"max_calls": 1, "max_retries": 0, **options})
+        except ValueError as error:
+            raise ConfigError(f"--worker: {error}") from error
+        self.ray, self.workers, self.address = ray, workers, address
+        self.references: dict[str, Any] = {}
+
+    def submit(self, jobs: list[str]) -> list[JobHandle]:
+        """Submits jobs; Ray starts them when their resources are free."""
+        return [FutureHandle(self.pool.submit(self._run, job)) for job in jobs]
+
+    def __enter__(self) -> "RayLauncher":
+        """Starts a cluster or joins one."""
+        own = {} if self.address else {"num_cpus": self.workers, "include_dashboard": False}
+        self.ray.init(address=self.address or "local", log_to_driver=False, **own)
+        self.pool = ThreadPoolExecutor(
+            self.workers or max(1, int(self.ray.cluster_resources().get("CPU", 1)))
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Asks the jobs that run to end after a checkpoint, and leaves the cluster."""
+        # Ray interrupts the task, which then closes the input of its process and waits for it.
+        for reference in list(self.references.values()):
+            self.ray.cancel(reference)
+        self.pool.shutdown(cancel_futures=True)
+        self.ray.shutdown()
+
+    def _run(self, job: str) -> int:
+        """Runs a job and returns the exit code of its process."""
+        self.references[job] = reference = self.task.remote(job)
+        try:
+            code: int = self.ray.get(reference)
+            return code
+        finally:
+            del self.references[job]
