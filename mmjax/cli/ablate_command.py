@@ -1,6 +1,7 @@
 """`mmjax ablate FILE`: runs a study."""
 
 import argparse
+import contextlib
 import dataclasses
 import inspect
 import shlex
@@ -64,16 +65,8 @@ def ablate_study(arguments: argparse.Namespace) -> None:
       ConfigError: invalid input, before anything runs.
       SystemExit: some arms failed; the others have their results.
     """
-    import jax
-
-    from mmjax import provenance
-    from mmjax.cli.jax_setup import set_up_jax
     from mmjax.config import ConfigError
     from mmjax.runs import workdir as workdirs
-    from mmjax.study import cost_estimate
-    from mmjax.study import run_study as studies
-    from mmjax.study import study_directory as directories
-    from mmjax.study import study_plan as plans
 
     study, file = _find_study(arguments.target)
     if arguments.seeds:
@@ -82,12 +75,32 @@ def ablate_study(arguments: argparse.Namespace) -> None:
         study = dataclasses.replace(study, folds=arguments.folds)
     if arguments.resume and arguments.workdir is None:
         raise ConfigError("--resume needs --workdir DIR, the study to continue.")
-    module = sys.modules.get(study.base.func.__module__)
     directory = arguments.workdir or workdirs.choose_new_directory(file.stem)
-    launcher = _make_launcher(arguments, directory)
+    launcher = None if arguments.dry_run else _make_launcher(arguments, directory)
+    with launcher or contextlib.nullcontext():
+        _plan_and_run(arguments, study, file, directory, launcher)
+
+
+def _plan_and_run(
+    arguments: argparse.Namespace, study: Any, file: Path, directory: Path, launcher: Any
+) -> None:
+    """Plans a study, checks it, and trains it in a directory by a launcher, if there is one."""
+    import jax
+
+    from mmjax import provenance
+    from mmjax.cli.jax_setup import set_up_jax
+    from mmjax.runs import workdir as workdirs
+    from mmjax.study import cost_estimate
+    from mmjax.study import run_study as studies
+    from mmjax.study import study_directory as directories
+    from mmjax.study import study_plan as plans
+    from mmjax.train.hardware.devices import count_usable_cores
+
     if launcher is not None:
         # The workers train; on the CPU, this process leaves accelerators and their memory to them.
         jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", arguments.devices or count_usable_cores())
+    module = sys.modules.get(study.base.func.__module__)
     set_up_jax(arguments)
     plan = plans.make_study_plan(file.stem, study, arguments.settings, module=module)
     directories.check_study_directory(plan, directory, resume=arguments.resume)

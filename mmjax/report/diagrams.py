@@ -17,10 +17,11 @@ from mmjax.report.study_results import StudyRecord
 def plot_critical_difference(record: StudyRecord) -> Figure | None:
     """Plots the mean ranks, one row per arm; bars join arms that do not differ significantly.
 
-    It is Demšar's diagram (JMLR 2006), rotated so that long names and many arms fit.
+    It is Demšar's diagram (JMLR 2006), rotated so that long names and many arms fit. There is none
+    for more arms than figures show: the critical difference would be most of the ranks.
     """
     ranked = data_frames.compute_rank_tests(record)
-    if ranked is None:
+    if ranked is None or len(ranked[0]) > records.MAX_SHOWN_ARMS:
         return None
     arms, ranks = ranked
     order = np.argsort(-ranks.mean, kind="stable")

@@ -119,6 +119,7 @@ def _plot_dots(
       line: where a vertical line is drawn, if anywhere.
       bounds: smallest and largest possible value, at which intervals are cut.
     """
+    summary = summary.loc[records.select_shown_arms(record, summary.index)]
     summary = summary.sort_values("mean", ascending=up)
     figure, axes = make_figure(0.45 + LINE_HEIGHT * len(summary))
     axis = axes[0, 0]

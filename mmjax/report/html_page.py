@@ -1,5 +1,7 @@
 """Self-contained HTML page with embedded figures and tables that sort by click or key.
 
+Tables of many rows show the first ones, and have filters by words and by the labels of each axis.
+
 Its security policy forbids every request, so that the page can be sent and opened anywhere.
 """
 
@@ -33,6 +35,9 @@ th button:hover { text-decoration: underline; }
 th[aria-sort] button::after { content: " \\25B2"; }
 th[aria-sort=descending] button::after { content: " \\25BC"; }
 :focus-visible { outline: 2px solid #0072b2; outline-offset: 2px; }
+.filters { display: flex; flex-wrap: wrap; gap: .4rem 1rem; align-items: baseline;
+  margin: 0 0 .5rem; font-size: .85rem; }
+.filters select, .filters input { font: inherit; max-width: 14rem; }
 .figures { columns: 20rem; column-gap: 1.5rem; }
 figure { margin: 0 0 1.5rem; break-inside: avoid; } figure img { width: 100%; height: auto; }
 """
@@ -55,9 +60,55 @@ const sort = (head) => {
     known.sort(([a], [b]) => descending ? compare(b, a) : compare(a, b));
     body.append(...[...known, ...rows.filter(([k]) => k === null)].map(([, row]) => row));
   }
+  table.dispatchEvent(new Event("sorted"));
 };
 for (const button of document.querySelectorAll("th button"))
   button.addEventListener("click", () => sort(button.closest("th")));
+
+const addChoice = (bar, name, choices) => {
+  const label = document.createElement("label"), select = document.createElement("select");
+  label.textContent = `${name} `;
+  select.append(...choices.map(([text, value]) => new Option(text, value)));
+  label.append(select);
+  bar.append(label);
+  return select;
+};
+const addFilters = (table) => {
+  const bar = document.createElement("div"), search = document.createElement("input");
+  const state = document.createElement("output");
+  const rows = () => [...table.tBodies].flatMap((body) => [...body.rows]);
+  bar.className = "filters";
+  search.type = "search";
+  search.placeholder = "words in a row";
+  search.ariaLabel = "show rows with these words";
+  bar.append(search);
+  const facets = [...table.tHead.rows[0].cells].slice(0, table.dataset.filters).map((head, i) => {
+    const texts = [...new Set(rows().map((row) => row.cells[i].textContent))].filter(Boolean);
+    const choices = [["all", ""], ...texts.sort().map((text) => [text, text])];
+    return addChoice(bar, head.textContent, choices);
+  });
+  const few = table.dataset.few;
+  const limit = addChoice(bar, "rows", [[`first ${few}`, few], ["first 200", 200], ["all", ""]]);
+  bar.append(state);
+  const apply = () => {
+    const words = search.value.toLowerCase().split(/\\s+/).filter(Boolean);
+    let fitting = 0, shown = 0;
+    for (const row of rows()) {
+      const text = row.textContent.toLowerCase();
+      const fits = words.every((word) => text.includes(word)) && facets.every(
+        (facet, i) => !facet.value || row.cells[i].textContent === facet.value);
+      fitting += fits;
+      row.hidden = !fits || (limit.value && shown >= Number(limit.value));
+      shown += !row.hidden;
+    }
+    state.textContent = `${shown} of ${fitting} rows`;
+  };
+  for (const control of [search, ...facets, limit]) control.addEventListener("input", apply);
+  table.addEventListener("sorted", apply);
+  table.parentNode.before(bar);
+  apply();
+};
+for (const table of document.querySelectorAll("table[data-filters]")) addFilters(table);
 """
 
 

@@ -10,6 +10,7 @@ from mmjax.escapes import (
     escape_markdown,
     format_markdown_table,
 )
+from mmjax.report.study_results import MAX_SHOWN_ARMS
 from mmjax.report.table_cells import Cell
 from mmjax.report.tables import Table
 
@@ -64,7 +65,10 @@ def render_csv(table: Table) -> str:
 
 
 def render_html(table: Table) -> str:
-    """Renders a table in HTML; each column header is a button that sorts by the column."""
+    """Renders a table in HTML; each column header is a button that sorts by the column.
+
+    A table of many rows is marked for the filters of `html_page`.
+    """
     heads = "".join(_html_head(i, table) for i in range(len(table.header)))
     end = table.rule or len(table.rows)
     bodies = "".join(
@@ -74,7 +78,7 @@ def render_html(table: Table) -> str:
     title = escape_html(table.title)
     return (
         f'<div class="wide" tabindex="0" role="region" aria-label="{title}">'
-        f'<table id="{table.name}"{_html_table_class(table)}>\n'
+        f'<table id="{table.name}"{_html_table_class(table)}{_html_filters(table)}>\n'
         f"<thead><tr>{heads}</tr></thead>\n{bodies}</table></div>\n"
         f"{note}"
     )
@@ -111,6 +115,14 @@ def _html_head(column: int, table: Table) -> str:
 def _html_table_class(table: Table) -> str:
     """Returns the class of tables that hold text only, whose cells break into lines."""
     return ' class="prose"' if table.texts == len(table.header) else ""
+
+
+def _html_filters(table: Table) -> str:
+    """Returns the number of columns to filter by, and of rows to show, if the table is long."""
+    if len(table.rows) <= MAX_SHOWN_ARMS:
+        return ""
+    columns = 0 if table.texts == len(table.header) else table.texts
+    return f' data-filters="{columns}" data-few="{MAX_SHOWN_ARMS}"'
 
 
 def _html_body(rows: list[list[Cell]], table: Table) -> str:

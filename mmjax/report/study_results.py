@@ -2,11 +2,15 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import pandas as pd
+
+MAX_SHOWN_ARMS = 40
+"""Rows of a table, and arms of a figure, beyond which only the best ones are shown."""
 
 _Direction = Literal["max", "min"]
 
@@ -120,19 +124,48 @@ def find_undefined_arms(record: StudyRecord, metric: str, split: str = "test") -
     """Returns the arms whose metric is NaN for some seed that was run."""
     frame = record.frame
     rows = frame[(frame.split == split) & (frame.metric == metric) & frame.value.isna()]
-    return [arm for arm in record.arms if (rows.arm == arm).any()]
+    undefined = set(rows.arm)
+    return [arm for arm in record.arms if arm in undefined]
 
 
-def select_curve(record: StudyRecord, arm: str, metric: str, split: str) -> pd.DataFrame:
-    """Selects a metric of one arm over training, steps × seeds, at steps that all seeds have.
+def select_curves(
+    record: StudyRecord, arms: Collection[str], metric: str, split: str
+) -> dict[str, pd.DataFrame]:
+    """Selects {arm: a metric over training, steps × seeds}, at steps that all its seeds have.
 
-    If the study has folds it is steps × folds: the mean over the seeds.
+    If the study has folds they are steps × folds: the means over the seeds.
     """
-    frame = record.frame
-    rows = frame[(frame.arm == arm) & (frame.split == split) & (frame.metric == metric)]
+    frame = record.frame[(record.frame.split == split) & (record.frame.metric == metric)]
     columns = ["fold", "seed"] if record.folds else "seed"
-    curves = rows.pivot_table(index="step", columns=columns, values="value").dropna()
-    return average_seeds(record, curves) if len(curves) else curves
+    curves = {}
+    for arm, rows in frame[frame.arm.isin(arms)].groupby("arm"):
+        curve = rows.pivot_table(index="step", columns=columns, values="value").dropna()
+        curves[str(arm)] = average_seeds(record, curve) if len(curve) else curve
+    return {arm: curves[arm] for arm in arms if arm in curves}
+
+
+def sort_best_first(record: StudyRecord) -> list[str]:
+    """Returns the arms by their means of the primary metric, the best first; NaN comes last."""
+    means = select_values(record, record.metric).mean(axis=1)
+    signed = -means if is_larger_better(record, record.metric) else means
+    order = np.argsort(signed.to_numpy(), kind="stable")  # NaN comes last
+    return [str(means.index[i]) for i in order]
+
+
+def select_shown_arms(record: StudyRecord, names: Iterable[str]) -> list[str]:
+    """Selects the arms that figures show: all, or of too many the best and the baselines.
+
+    Args:
+      record: the study.
+      names: the arms to select from.
+    """
+    names = list(names)
+    if len(names) <= MAX_SHOWN_ARMS:
+        return names
+    rank = {arm: i for i, arm in enumerate(sort_best_first(record))}
+    best = set(sorted(names, key=rank.__getitem__)[:MAX_SHOWN_ARMS])
+    always = {record.baseline, *(a for a, plan in record.arms.items() if plan.role != "arm")}
+    return [arm for arm in names if arm in best | always]
 
 
 def select_cost(record: StudyRecord, metric: str) -> pd.Series:

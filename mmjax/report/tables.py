@@ -220,7 +220,11 @@ def _make_table_by_arm(
 
     The arms are sorted by the mean of the primary metric, the best one first.
     """
-    known = [a for a in _sort_best_first(record) if any(a in column for column in columns.values())]
+    known = [
+        a
+        for a in records.sort_best_first(record)
+        if any(a in column for column in columns.values())
+    ]
     arms = [arm for arm in known if record.arms[arm].role == "arm"]
     baselines = [arm for arm in known if record.arms[arm].role != "arm"]
     rows = [
@@ -238,9 +242,20 @@ def _make_table_by_arm(
     return Table(name, what, header, rows, len(label_header), note, rule, order)
 
 
-def _sort_best_first(record: StudyRecord) -> list[str]:
-    """Returns the arms by their means of the primary metric, the best first; NaN comes last."""
-    means = records.select_values(record, record.metric).mean(axis=1)
-    signed = -means if records.is_larger_better(record, record.metric) else means
-    order = np.argsort(signed.to_numpy(), kind="stable")  # NaN comes last
-    return [str(means.index[i]) for i in order]
+def shorten_table(table: Table) -> Table:
+    """Returns a table with its first rows, the baseline and those below its rule; for print.
+
+    A table of few rows is returned as it is. The note says where all rows are.
+    """
+    limit = records.MAX_SHOWN_ARMS
+    if len(table.rows) <= limit:
+        return table
+    end = table.rule or len(table.rows)
+    middle = [row for row in table.rows[limit:end] if any(cell.mark == "°" for cell in row)]
+    first = [*table.rows[: min(limit, end)], *middle]
+    note = (
+        f"The {'best' if table.order else 'first'} {min(limit, end)} of {end} rows; all of them "
+        f"are in tables/{table.name}.csv and report.html. {table.note}"
+    )
+    rule = len(first) if table.rule else 0
+    return table._replace(rows=[*first, *table.rows[end:]], note=note.strip(), rule=rule)

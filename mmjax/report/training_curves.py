@@ -29,11 +29,9 @@ def plot_learning_curves(record: StudyRecord) -> Figure | None:
 
     The vertical scale is that of the second half of training.
     """
-    curve_of = {}
-    for arm in record.arms:
-        curve = records.select_curve(record, arm, record.metric, "validation")
-        if len(curve) > 1:
-            curve_of[arm] = curve
+    shown = records.select_shown_arms(record, record.arms)
+    curves = records.select_curves(record, shown, record.metric, "validation")
+    curve_of = {arm: curve for arm, curve in curves.items() if len(curve) > 1}
     if not curve_of:
         return None
     bounds = records.get_metric_bounds(record.metric)
@@ -159,8 +157,12 @@ def _plot_traces(
     """
     bounds = {text: records.get_metric_bounds(metric) for metric, text in names.items()}
     curves_of: dict[str, dict[str, pd.DataFrame]] = {}
-    for arm in records.select_arms_by_role(record, "arm"):
-        logged = {text: records.select_curve(record, arm, m, "train") for m, text in names.items()}
+    arms = records.select_shown_arms(record, records.select_arms_by_role(record, "arm"))
+    traces = {
+        text: records.select_curves(record, arms, metric, "train") for metric, text in names.items()
+    }
+    for arm in arms:
+        logged = {text: curves[arm] for text, curves in traces.items() if arm in curves}
         logged = {text: curve for text, curve in logged.items() if len(curve) > 1}
         if logged and (constant or not all(map(_is_constant, logged.values()))):
             curves_of[arm] = logged

@@ -55,7 +55,8 @@ def write_report(directory: str | Path) -> None:
     files.write_text(directory / "report.md", _format_markdown_report(parts))
     (directory / "tables").mkdir(exist_ok=True)
     for table in (*parts.results, *parts.setup):
-        files.write_text(directory / "tables" / f"{table.name}.tex", render.render_latex(table))
+        latex = render.render_latex(tables.shorten_table(table))
+        files.write_text(directory / "tables" / f"{table.name}.tex", latex)
         files.write_text(directory / "tables" / f"{table.name}.csv", render.render_csv(table))
     files.write_text(directory / "report.tex", _format_latex_report(parts))
     files.write_text(directory / "report.html", _format_html_report(directory, parts))
@@ -71,8 +72,17 @@ def _draw_figures(record: StudyRecord, directory: Path) -> list[FigureText]:
             if figure is not None:
                 figures.save_figure(figure, directory / drawing.name)
                 note = drawing.note.replace("the seeds", f"the {record.unit}s")
+                note += _describe_selection(record, drawing)
                 written.append(drawing._replace(note=note))
     return written
+
+
+def _describe_selection(record: StudyRecord, drawing: FigureText) -> str:
+    """Describes which arms a figure shows, unless it shows all of them."""
+    count, most = len(record.arms), records.MAX_SHOWN_ARMS
+    if count <= most or drawing.name.startswith("front"):
+        return ""
+    return f" Shown are the best {most} of {count:,} arms, and the baselines."
 
 
 def _write_introduction(record: StudyRecord) -> str:
@@ -82,7 +92,10 @@ def _write_introduction(record: StudyRecord) -> str:
     axes = []
     for axis in record.axes:
         labels = [arm.labels[axis] for arm in record.arms.values() if axis in arm.labels]
-        axes.append(f"{axis}: {', '.join(dict.fromkeys(labels))}")
+        texts = list(dict.fromkeys(labels))
+        if len(texts) > records.MAX_SHOWN_ARMS:
+            texts = [*texts[:3], f"and {len(texts) - 3} more"]
+        axes.append(f"{axis}: {', '.join(texts)}")
     seeds = f"seed{'s' * (len(record.seeds) > 1)} {', '.join(map(str, record.seeds))}"
     seeds += f" on each of {record.folds} folds" if record.folds else ""
     text = _describe_run(record) + (
@@ -168,10 +181,12 @@ def _format_html_report(directory: Path, report: _ReportParts) -> str:
 
 
 def _markdown_section(table: Table) -> str:
+    table = tables.shorten_table(table)
     return f"## {escape_markdown(table.title)}\n\n{render.render_markdown(table)}"
 
 
 def _latex_section(table: Table) -> list[str]:
+    table = tables.shorten_table(table)
     shrink = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
     return [
         rf"\subsection*{{{escape_latex(table.title)}}}",

@@ -11,7 +11,6 @@ programs/        checkpoints of programs that are being trained
 jobs/            under a launcher: what its workers train and print; see `mmjax.study.launchers`
 """
 
-import contextlib
 import datetime
 import functools
 import shutil
@@ -64,7 +63,7 @@ def run_study(
       checkpoint_every: steps or time between checkpoints; see `mmjax.fit`.
       predictions: whether to store predictions on the test split with every arm.
       launcher: starts a process per program, on the first `len(devices)` devices that it finds;
-        None trains in this process.
+        its context has been entered. None trains in this process.
       target: the study's FILE_OR_MODULE[:STUDY], which the launcher's processes import.
 
     Returns:
@@ -79,7 +78,7 @@ def run_study(
     results = write_results.ThrottledWriter(
         functools.partial(write_results.write_results, directory, labels, axes, folds)
     )
-    with StudyDisplay(plan, homes) as display, launcher or contextlib.nullcontext():
+    with StudyDisplay(plan, homes) as display:
 
         def record_end(unit: Unit) -> None:
             display.count_arms()

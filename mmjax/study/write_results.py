@@ -1,16 +1,20 @@
 """Writes `results.parquet`, which `mmjax.study.results` reads."""
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from mmjax import files
 from mmjax.files.run_files import read_result_file
 from mmjax.study.folds import list_fold_homes
 from mmjax.study.results import CHECKSUM_FILE, RESULT_COLUMNS, RESULTS_FILE
 
+_DIGESTS_KEY = "mmjax_results"  # of the file's metadata: {arm: digest of its results}
 _LOGGER = logging.getLogger("mmjax")
 
 
@@ -34,6 +38,8 @@ def write_results(
 ) -> None:
     """Writes the numbers of all completed arms atomically.
 
+    The file tells from which results it was made, and only those that changed are read again.
+
     Costs are those of one replica: its share of the costs of its program.
 
     Args:
@@ -48,10 +54,77 @@ def write_results(
     import pyarrow
     import pyarrow.parquet
 
-    rows: list[_Row] = []
+    for axis in axes:
+        if axis in RESULT_COLUMNS or (folds and axis == "fold"):
+            raise ValueError(
+                f"the axis {axis!r} has the name of a column of {RESULTS_FILE}; rename it."
+            )
+    digests = _digest_results(directory, labels, folds)
+    stored, known = _read_known_rows(directory / RESULTS_FILE, digests, axes, folds)
+    tables = [stored]
     for arm in labels:
-        for fold, home in list_fold_homes(directory, arm, folds):
-            rows += _read_arm_rows(arm, fold, home)
+        if arm in digests and arm not in known:
+            rows = [
+                row
+                for fold, home in list_fold_homes(directory, arm, folds)
+                for row in _read_arm_rows(arm, fold, home)
+            ]
+            tables.append(_make_table(rows, labels[arm], axes, folds))
+    table = _sort_by_arm(pyarrow.concat_tables(tables), list(labels))
+    metadata = {_DIGESTS_KEY: json.dumps(digests)}
+    with files.replace_atomically(directory / RESULTS_FILE) as draft:
+        pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), draft)
+        checksum = files.compute_sha256(draft)
+    files.write_text(directory / CHECKSUM_FILE, f"{checksum}  {RESULTS_FILE}\n")
+
+
+def _digest_results(
+    directory: Path, labels: Mapping[str, Mapping[str, str]], folds: int
+) -> dict[str, str]:
+    """Returns {completed arm: digest of the files `result.json` of its folds}."""
+    digests = {}
+    for arm in labels:
+        paths = [home / "result.json" for _, home in list_fold_homes(directory, arm, folds)]
+        done = [files.compute_sha256(path) for path in paths if path.exists()]
+        if done:
+            digests[arm] = " ".join(done)
+    return digests
+
+
+def _read_known_rows(
+    path: Path, digests: Mapping[str, str], axes: Sequence[str], folds: int
+) -> tuple[Any, set[str]]:
+    """Reads the rows of arms whose results have not changed since the file was written.
+
+    Returns:
+      The rows, and the names of those arms; none if there is no such file, or it is damaged.
+    """
+    import pyarrow
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    empty = _make_table([], {}, axes, folds)
+    checksum = path.with_name(CHECKSUM_FILE)
+    if not path.is_file() or not checksum.is_file():
+        return empty, set()
+    if files.read_text(checksum).split()[:1] != [files.compute_sha256(path)]:
+        return empty, set()
+    table = pyarrow.parquet.read_table(path)
+    old = json.loads((table.schema.metadata or {}).get(_DIGESTS_KEY.encode(), b"{}"))
+    known = {arm for arm, digest in digests.items() if old.get(arm) == digest}
+    if table.schema.remove_metadata() != empty.schema:
+        return empty, set()
+    names = pyarrow.array(sorted(known), pyarrow.string())
+    rows = table.filter(pyarrow.compute.is_in(table["arm"], names))
+    return rows.replace_schema_metadata(None), known
+
+
+def _make_table(
+    rows: Sequence[_Row], labels: Mapping[str, str], axes: Sequence[str], folds: int
+) -> Any:
+    """Makes the Arrow table of one arm's rows."""
+    import pyarrow
+
     types = [pyarrow.string(), pyarrow.int64(), pyarrow.string(), pyarrow.int64()]
     types += [pyarrow.string(), pyarrow.float64()]
     columns: dict[str, Any] = {
@@ -61,16 +134,17 @@ def write_results(
     if folds:
         columns["fold"] = pyarrow.array([row.fold for row in rows], pyarrow.int64())
     for axis in axes:
-        if axis in columns:
-            raise ValueError(
-                f"the axis {axis!r} has the name of a column of {RESULTS_FILE}; rename it."
-            )
-        axis_labels = [labels[row.arm].get(axis, "") for row in rows]
-        columns[axis] = pyarrow.array(axis_labels, pyarrow.string())
-    with files.replace_atomically(directory / RESULTS_FILE) as draft:
-        pyarrow.parquet.write_table(pyarrow.table(columns), draft)
-        checksum = files.compute_sha256(draft)
-    files.write_text(directory / CHECKSUM_FILE, f"{checksum}  {RESULTS_FILE}\n")
+        columns[axis] = pyarrow.array([labels.get(axis, "")] * len(rows), pyarrow.string())
+    return pyarrow.table(columns)
+
+
+def _sort_by_arm(table: Any, arms: Sequence[str]) -> Any:
+    """Sorts rows by their arms, in the given order, and keeps the order within each arm."""
+    import pyarrow
+    import pyarrow.compute
+
+    position = pyarrow.compute.index_in(table["arm"], pyarrow.array(arms, pyarrow.string()))
+    return table.take(np.argsort(position.to_numpy(), kind="stable"))
 
 
 class ThrottledWriter:

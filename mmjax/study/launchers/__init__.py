@@ -14,7 +14,7 @@ same bit for bit on the same kind of devices.
 
 import argparse
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from mmjax.config import ConfigError
 from mmjax.study.launchers.handles import JobHandle
@@ -22,8 +22,12 @@ from mmjax.study.launchers.handles import JobHandle
 LAUNCHERS = ("in-process", "local", "ray", "slurm")
 
 
+@runtime_checkable
 class Launcher(Protocol):
-    """Starts jobs in processes that end; a context manager that ends those that still run."""
+    """Starts jobs in processes that end; a context manager that ends those that still run.
+
+    Enter it before JAX opens its devices: Ray forks processes.
+    """
 
     def submit(self, jobs: list[str]) -> list[JobHandle]:
         """Submits jobs, given by the paths of their files, and returns a handle of each."""

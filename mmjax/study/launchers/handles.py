@@ -9,11 +9,12 @@ import subprocess
 import sys
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 WORKER_MODULE = "mmjax.cli.job_worker"
 
 
+@runtime_checkable
 class JobHandle(Protocol):
     """A submitted job."""
 

@@ -1,5 +1,6 @@
 """Runs jobs as tasks of a Ray cluster."""
 
+import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -30,8 +31,7 @@ class RayLauncher:
             raise ConfigError("--launcher ray needs Ray: pip install 'mmjax[ray]'.") from error
         try:
             # Ray does not retry: the study does, in the same way under every launcher.
-            task = ray.remote(run_worker_process)
-            self.task = task.options(**{"max_calls": 1, "max_retries": 0, **options})
+            self.task = ray.remote(max_calls=1, max_retries=0, **options)(run_worker_process)
         except ValueError as error:
             raise ConfigError(f"--worker: {error}") from error
         self.ray, self.workers, self.address = ray, workers, address
@@ -44,7 +44,8 @@ class RayLauncher:
     def __enter__(self) -> "RayLauncher":
         """Starts a cluster or joins one."""
         own = {} if self.address else {"num_cpus": self.workers, "include_dashboard": False}
-        self.ray.init(address=self.address or "local", log_to_driver=False, **own)
+        address, level = self.address or "local", logging.ERROR
+        self.ray.init(address=address, log_to_driver=False, logging_level=level, **own)
         self.pool = ThreadPoolExecutor(
             self.workers or max(1, int(self.ray.cluster_resources().get("CPU", 1)))
         )

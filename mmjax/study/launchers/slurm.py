@@ -1,5 +1,7 @@
 """Runs jobs as arrays of SLURM jobs, by submitit."""
 
+import importlib.util
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,28 +45,33 @@ class SlurmLauncher:
     """
 
     def __init__(self, workers: int | None, folder: str, options: Mapping[str, Any]) -> None:
-        try:
-            import submitit
-        except ImportError as error:
-            raise ConfigError(
-                "--launcher slurm needs submitit: pip install 'mmjax[slurm]'."
-            ) from error
+        if importlib.util.find_spec("submitit") is None:
+            raise ConfigError("--launcher slurm needs submitit: pip install 'mmjax[slurm]'.")
         options = {"timeout_min": 24 * 60, **options}
         cluster = options.pop("cluster", "slurm")
         if workers is not None and cluster == "slurm":
             options.setdefault("slurm_array_parallelism", workers)
-        self.folder = Path(folder)
+        self.folder, self.cluster, self.options = Path(folder), cluster, options
+        with tempfile.TemporaryDirectory() as unused:
+            self._make_executor(Path(unused))  # checks the options
+        self.submitted: list[Any] = []
+
+    def _make_executor(self, folder: Path) -> Any:
+        """Makes the executor, and with it its folder."""
+        import submitit
+
         try:
-            self.executor = submitit.AutoExecutor(folder=self.folder, cluster=cluster)
-            self.executor.update_parameters(**options)
+            executor = submitit.AutoExecutor(folder=folder, cluster=self.cluster)
+            executor.update_parameters(**self.options)
         except (ValueError, TypeError, NameError, RuntimeError) as error:
             raise ConfigError(f"--launcher slurm: {error}") from error
-        self.submitted: list[Any] = []
+        return executor
 
     def submit(self, jobs: list[str]) -> list[JobHandle]:
         """Submits jobs as one array."""
-        with self.executor.batch():
-            submitted = [self.executor.submit(run_worker_process, job) for job in jobs]
+        executor = self._make_executor(self.folder)
+        with executor.batch():
+            submitted = [executor.submit(run_worker_process, job) for job in jobs]
         self.submitted += submitted
         return [_SlurmHandle(job) for job in submitted]
 
