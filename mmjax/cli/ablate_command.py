@@ -89,6 +89,7 @@ def _plan_and_run(
 
     from mmjax import provenance
     from mmjax.cli.jax_setup import set_up_jax
+    from mmjax.config import ConfigError
     from mmjax.runs import workdir as workdirs
     from mmjax.study import cost_estimate
     from mmjax.study import run_study as studies
@@ -102,6 +103,11 @@ def _plan_and_run(
         jax.config.update("jax_num_cpu_devices", arguments.devices or count_usable_cores())
     module = sys.modules.get(study.base.func.__module__)
     set_up_jax(arguments)
+    if jax.process_count() > 1:
+        raise ConfigError(
+            f"a study runs in one process, but this is one of {jax.process_count()} that JAX has "
+            "joined; start mmjax ablate once, and let --launcher local, ray or slurm start more."
+        )
     plan = plans.make_study_plan(file.stem, study, arguments.settings, module=module)
     directories.check_study_directory(plan, directory, resume=arguments.resume)
     devices = arguments.devices and jax.devices()[: arguments.devices]

@@ -13,7 +13,7 @@ from mmjax import config as configs
 from mmjax import loaded_code, provenance
 from mmjax.cli import request as requests
 from mmjax.cli.failures import EPILOG, run_and_report_errors
-from mmjax.cli.jax_setup import set_up_jax
+from mmjax.cli.jax_setup import check_process_options, set_up_jax
 from mmjax.cli.options import add_run_options
 from mmjax.cli.request import RunRequest
 from mmjax.cli.resume_hints import add_resume_hint, end_process
@@ -70,6 +70,7 @@ def run_experiment(
                 )
             if options.resume and options.workdir is None:
                 raise ConfigError("--resume needs --workdir DIR, the run to continue.")
+            check_process_options(options)
             directory = options.workdir or workdirs.choose_new_directory(plan.source.name)
             resuming = workdirs.may_resume(directory, stored, source.module, resume=options.resume)
             set_up_jax(options)

@@ -27,8 +27,44 @@ def set_up_jax(options: argparse.Namespace) -> None:
     gc.set_threshold(50_000)
     set_compilation_cache(options.compilation_cache)
     expose_cpu_cores()
+    _join_processes_of_options(options)
     if options.devices is not None and options.devices > jax.device_count():
         raise ConfigError(f"--devices {options.devices}: there is only {jax.device_count()}.")
+
+
+def check_process_options(options: argparse.Namespace) -> None:
+    """Refuses options of several processes that do not belong together.
+
+    Raises:
+      ConfigError: naming the option to add or to drop.
+    """
+    numbers = (options.process_id, options.num_processes)
+    if options.coordinator is None:
+        if numbers != (None, None):
+            raise ConfigError("--process-id and --num-processes need --coordinator HOST:PORT.")
+        if not options.distributed:
+            return
+    elif options.distributed:
+        raise ConfigError("--distributed finds the processes itself; drop it, or --coordinator.")
+    elif None in numbers:
+        raise ConfigError("--coordinator needs --process-id I and --num-processes N.")
+    elif options.process_id >= options.num_processes:
+        raise ConfigError(
+            f"--process-id {options.process_id}: of {options.num_processes} processes the last is "
+            f"number {options.num_processes - 1}."
+        )
+    if options.workdir is None:
+        raise ConfigError("a run in several processes needs --workdir DIR, the same for all.")
+
+
+def _join_processes_of_options(options: argparse.Namespace) -> None:
+    """Joins the other processes of the run, if the options say that there are some."""
+    coordinator = getattr(options, "coordinator", None)
+    if coordinator is None and not getattr(options, "distributed", False):
+        return
+    from mmjax.train.hardware.multihost import join_processes
+
+    join_processes(coordinator, options.process_id, options.num_processes)
 
 
 def set_compilation_cache(directory: Path | None) -> None:

@@ -34,6 +34,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add("--from-run", type=Path, metavar="DIR", help="use the configuration of that run")
     add_trust_options(parser)
     add_device_and_cache_options(parser)
+    add_process_options(parser)
     add("-h", "--help", action="store_true", help="show this help and the experiment's paths")
 
 
@@ -91,6 +92,19 @@ def add_device_and_cache_options(parser: argparse.ArgumentParser) -> None:
     devices = "number of devices (default: all; on CPU, as many cores as a batch can keep busy)"
     add("--devices", type=parse_positive_number, metavar="N", help=devices)
     add_cache_options(parser)
+
+
+def add_process_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of a run in several processes, each of which is started with them."""
+    add = parser.add_argument
+    found = "train together with the other processes of this SLURM step, Open MPI job or TPU pod"
+    add("--distributed", action="store_true", help=found)
+    address = "train together with processes that meet at this address, which is that of the first"
+    add("--coordinator", metavar="HOST:PORT", help=address)
+    number = "number of this process, from 0, with --coordinator"
+    add("--process-id", type=parse_natural_number, metavar="I", help=number)
+    count = "number of processes, with --coordinator"
+    add("--num-processes", type=parse_positive_number, metavar="N", help=count)
 
 
 def add_cache_options(parser: argparse.ArgumentParser) -> None:

@@ -4,11 +4,45 @@ The arrays of a state are the same on every device. `pmap` returns arrays on the
 process; Orbax saves arrays that are on the devices of all processes.
 """
 
+import logging
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from mmjax.config.errors import ConfigError
+
+
+def join_processes(
+    coordinator: str | None = None, process_id: int | None = None, num_processes: int | None = None
+) -> None:
+    """Joins the processes of a distributed run; call it before JAX opens its devices.
+
+    If one process gets SIGTERM, all of them save a checkpoint of the same step and end. If one
+    dies, the others end too, and `--resume` continues from the last checkpoint.
+
+    Args:
+      coordinator: HOST:PORT of the first process; None finds the processes of a SLURM step, an
+        Open MPI job or a TPU pod by the environment.
+      process_id: the number of this process, from 0.
+      num_processes: the number of processes.
+
+    Raises:
+      ConfigError: no environment of several processes is found, or the processes do not meet.
+    """
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.config.update("jax_enable_preemption_service", True)
+    try:
+        jax.distributed.initialize(coordinator, num_processes, process_id)
+    except (ValueError, RuntimeError) as error:
+        where = f"at {coordinator}" if coordinator else "by the environment"
+        raise ConfigError(
+            f"the processes of the run do not meet {where}: {str(error).splitlines()[0]} Give each "
+            "--coordinator HOST:PORT --process-id I --num-processes N."
+        ) from error
+    if jax.process_index():
+        logging.getLogger("mmjax").setLevel(logging.ERROR)  # the first process warns for all
 
 
 def make_global_sharding() -> NamedSharding:
