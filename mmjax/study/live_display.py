@@ -61,7 +61,7 @@ class StudyDisplay:
         self.failed = sum((home / "error.txt").exists() for home in self.homes.values())
         self._refresh()
 
-    def count_steps(self, trained: float, skipped: float = 0.0) -> None:
+    def count_steps(self, trained: int, skipped: int = 0) -> None:
         """Counts more training steps, summed over replicas; an earlier start trained the skipped.
 
         The time left is that of the others.

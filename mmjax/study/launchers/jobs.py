@@ -66,8 +66,8 @@ class JobProgress(NamedTuple):
     """
 
     text: str = ""
-    trained: float = 0
-    skipped: float = 0
+    trained: int = 0
+    skipped: int = 0
 
 
 def write_job(
