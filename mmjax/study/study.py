@@ -43,6 +43,8 @@ class Tuning:
         of earlier trials.
       seeds: the seeds of every trial, distinct from those of the study.
       seed: the seed of the sampler.
+      parallel: trials of an arm that train at the same time under one of Optuna's samplers, from
+        the results of those before them; random trials all can. More are less well informed.
 
     Example:
       >>> from mmjax.study import LogUniform, Tuning
@@ -55,10 +57,12 @@ class Tuning:
     sampler: str = "random"
     seeds: Sequence[int] = (1000,)
     seed: int = 0
+    parallel: int = 1
 
     def __post_init__(self) -> None:
-        if self.trials < 1:
-            raise ValueError(f"Tuning: trials is {self.trials}; it must be at least 1.")
+        for name in ("trials", "parallel"):
+            if (count := getattr(self, name)) < 1:
+                raise ValueError(f"Tuning: {name} is {count}; it must be at least 1.")
         if self.sampler not in (known := ("random", "tpe", "cmaes", "gp")):
             raise ValueError(f"Tuning: sampler is {self.sampler!r}; it must be one of {known}.")
         if not self.space or not self.seeds:

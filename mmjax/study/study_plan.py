@@ -132,6 +132,8 @@ def make_study_plan(
 def _tuning_to_json(tuning: Tuning) -> dict[str, Any]:
     """Converts a search to what JSON can hold."""
     facts = dataclasses.asdict(tuning)
+    if tuning.parallel == 1:
+        del facts["parallel"]  # which the plans of older versions lack
     space = {p: [type(d).__name__, *d] for p, d in tuning.space.items()}
     return json.loads(json.dumps(facts | {"space": space}))  # type: ignore[no-any-return]
 

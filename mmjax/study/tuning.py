@@ -64,14 +64,19 @@ def tune_arms(
             for number in range(tuning.trials)
         ]
         train(units)
-    else:  # one round per trial, because each sampler uses the results of earlier trials
-        for number in range(tuning.trials):
+    else:  # in rounds, because each sampler uses the results of earlier trials
+        for start in range(0, tuning.trials, tuning.parallel):
             units = []
             for home, config in homes.items():
-                earlier = [_read_trial(home, i, metrics[home]) for i in range(number)]
+                earlier = [_read_trial(home, i, metrics[home]) for i in range(start)]
                 space = _select_space(tuning, config)
-                values = suggest_values(tuning, space, number, earlier, metrics[home][1])
-                units.append(make_unit(home, config, number, values))
+                values_of_round: list[dict[str, str]] = []
+                for number in range(start, min(start + tuning.parallel, tuning.trials)):
+                    values = suggest_values(
+                        tuning, space, number, earlier, metrics[home][1], values_of_round
+                    )
+                    values_of_round.append(values)
+                    units.append(make_unit(home, config, number, values))
             train(units)
     return {
         home: choose_best_trial(home, config, tuning, metrics[home])
@@ -118,6 +123,7 @@ def suggest_values(
     number: int,
     earlier: Sequence[Mapping[str, Any]],
     direction: str,
+    running: Sequence[Mapping[str, str]] = (),
 ) -> dict[str, str]:
     """Returns the next values of Optuna's sampler, a function of the trials before.
 
@@ -127,6 +133,7 @@ def suggest_values(
       number: the number of the trial, from 0.
       earlier: the trials before, as `tuning.json` holds them.
       direction: "max" or "min".
+      running: values of trials without a result yet, from which these should differ.
     """
     import optuna
 
@@ -134,18 +141,22 @@ def suggest_values(
     samplers: Any = optuna.samplers
     kinds = {"tpe": samplers.TPESampler, "cmaes": samplers.CmaEsSampler, "gp": samplers.GPSampler}
     distributions = make_optuna_distributions(space)
+    options: dict[str, Any] = {"seed": 1000 * tuning.seed + number}
+    if running and tuning.sampler == "tpe":
+        options["constant_liar"] = True  # takes running trials for bad ones
     # A new sampler per trial, with its own seed, suggests the same values after a resume.
     study = optuna.create_study(
         direction="maximize" if direction == "max" else "minimize",
-        sampler=kinds[tuning.sampler](seed=1000 * tuning.seed + number),
+        sampler=kinds[tuning.sampler](**options),
     )
     states = optuna.trial.TrialState
-    for trial in earlier:
+    trials = [(t, states.FAIL if t["value"] is None else states.COMPLETE) for t in earlier]
+    trials += [({"values": values, "value": None}, states.RUNNING) for values in running]
+    for trial, state in trials:
         params = {
             path: value if isinstance(space[path], Choice) else float(value)
             for path, value in trial["values"].items()
         }
-        state = states.FAIL if trial["value"] is None else states.COMPLETE
         study.add_trial(
             optuna.trial.create_trial(
                 params=params, distributions=distributions, value=trial["value"], state=state

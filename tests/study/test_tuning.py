@@ -1,6 +1,7 @@
 """Tuning: equal budgets, choice on validation alone, the same when resumed."""
 
 import dataclasses
+import itertools
 import json
 
 import jax
@@ -128,6 +129,25 @@ def test_optuna_learns_from_trials_and_repeats_itself():
     late = [abs(float(t["values"]["x"]) - 0.8) for t in trials[20:]]
     early = [abs(float(t["values"]["x"]) - 0.8) for t in trials[:10]]
     assert sum(late) < 0.5 * sum(early)
+
+
+def test_trials_of_a_round_differ_and_repeat_themselves():
+    """Each knows the values of those that run beside it, but not their results."""
+    pytest.importorskip("optuna")
+    tuning = Tuning(16, {"x": Uniform(0.0, 1.0)}, sampler="tpe", parallel=4)
+    earlier = [
+        {"values": {"x": str(x)}, "value": -abs(x - 0.8)} for x in (0.1, 0.4, 0.7, 0.75, 0.9) * 2
+    ]
+    rounds = []
+    for _ in range(2):
+        running = []
+        for number in range(10, 14):
+            args = (tuning, tuning.space, number, earlier, "max", running)
+            running.append(suggest_values(*args))
+        rounds.append(running)
+    assert rounds[0] == rounds[1]
+    values = sorted(float(trial["x"]) for trial in rounds[0])
+    assert min(b - a for a, b in itertools.pairwise(values)) > 1e-6
 
 
 @pytest.mark.slow
