@@ -16,6 +16,7 @@ from mmjax.files.run_files import read_result_file
 from mmjax.freezing import complete_replicas, complete_variables
 from mmjax.train.checkpoint import Checkpoints, hash_arrays, load_frozen
 from mmjax.train.hardware.devices import choose_devices
+from mmjax.train.hardware.multihost import wait_for_all_processes
 from mmjax.train.loop import TEN_MINUTES, FitResult, fit
 from mmjax.train.programs import Programs
 from mmjax.train.reporting import run_report
@@ -62,6 +63,8 @@ def run(
             f"{used[0]} already holds a run; pass resume=True to continue it, or choose another "
             "workdir."
         )
+    # Else the others could find the checkpoints of one that has begun to train.
+    wait_for_all_processes("the arms are checked")
     is_first = not jax.process_index()
     with contextlib.ExitStack() as stack:
         if is_first:  # one lock for all processes of a distributed run

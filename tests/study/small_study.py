@@ -102,3 +102,5 @@ STUDY = Study(
     single_modality=True,
     vmapped=("optimizer.learning_rate",),
 )
+
+TWO_PROGRAMS = Study(base=experiment, axes={"fusion": STUDY.axes["fusion"]}, seeds=(0,))

@@ -24,8 +24,8 @@ from tests.study.test_run_study import small
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = "from mmjax.cli import script; script()"
-STUDY = str(Path(small_study.__file__))
-SHORT = ("--seeds", "0", "--devices", "1", "--set", "epochs=30", "--lanes", "1")
+STUDY = f"{small_study.__file__}:TWO_PROGRAMS"
+OPTIONS = ("--devices", "1", "--set", "epochs=60")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def start(root, *arguments, python=sys.executable, **settings):
     path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
     with (root / "out.txt").open("a") as output:
         return subprocess.Popen(
-            [python, "-c", COMMAND, "ablate", STUDY, *SHORT, *arguments],
+            [python, "-c", COMMAND, "ablate", STUDY, *OPTIONS, *arguments],
             env=os.environ | given | {"PYTHONPATH": path} | settings,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -192,7 +192,7 @@ def test_a_study_that_ray_begins_and_is_interrupted_is_ended_by_another_launcher
 
 SBATCH = """#!/bin/sh
 cp "$1" "{record}"
-for i in $(seq 0 5); do
+for i in $(seq 0 1); do
   SLURM_JOB_ID=$((70 + i)) SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=$i SLURM_LOCALID=0 \
   SLURM_PROCID=0 SLURM_NTASKS=1 SLURM_NODEID=0 SLURM_JOB_NODELIST=here sh "$1" > /dev/null 2>&1 &
 done
@@ -218,12 +218,12 @@ def test_slurm_gets_one_array_and_ends_with_the_same_bits(whole, tmp_path):
         (commands / name).chmod(stat.S_IRWXU)
     needs = ("slurm_partition=gpu", "timeout_min=90", "slurm_gpus_per_node=1")
     options = [word for need in needs for word in ("--worker", need)]
-    options += ["--launcher", "slurm", "--workers", "3", "--workdir", str(study)]
+    options += ["--launcher", "slurm", "--workers", "1", "--workdir", str(study)]
     path = f"{commands}:{os.environ['PATH']}"
     assert start(tmp_path, *options, PATH=path).wait(600) == 0, (tmp_path / "out.txt").read_text()
     script = record.read_text()
     for line in (
-        "#SBATCH --array=0-5%3",
+        "#SBATCH --array=0-1%1",
         "#SBATCH --partition=gpu",
         "#SBATCH --time=90",
         "#SBATCH --gpus-per-node=1",
