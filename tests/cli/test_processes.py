@@ -81,7 +81,7 @@ def read_log(directory):
 def test_two_processes_killed_at_random_end_as_one_process_does(tmp_path):
     """Two processes of two devices against one of four; SGD, so that round-off stays small."""
     one, two = tmp_path / "one", tmp_path / "two"
-    options = ("epochs=60", "--checkpoint-every", "20", "--devices", "4")
+    options = ("epochs=30", "--checkpoint-every", "20", "--devices", "4")
     wait(tmp_path, start(tmp_path, 1, 4, *options, "--workdir", str(one)))
     rng = random.Random(0)
     for victim in (1, 0):
