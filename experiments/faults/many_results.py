@@ -3,8 +3,9 @@
     python experiments/faults/many_results.py --arms 1000
 
 Nothing is trained: every arm has the logs and the result that a training would leave, of 5 seeds,
-two tasks and 20 validations. Measured for 1,000 arms (540,000 numbers): the results of all arms are
-collected in 3.3 s of a processor, and after one more arm in 0.4 s; the report takes 5.8 s and 580 MB.
+two tasks and 20 validations. Measured for 1,000 arms (540,000 numbers): the results of all arms
+are collected in 3.3 s of a processor, and after one more arm in 0.4 s; the report takes 5.8 s and
+580 MB.
 """
 
 import argparse
