@@ -1,11 +1,14 @@
 """Runs jobs as tasks of a Ray cluster."""
 
 import logging
+import signal
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from mmjax.config import ConfigError
+from mmjax.interrupts import SIGNALS
 from mmjax.study.launchers.handles import FutureHandle, JobHandle, run_worker_process
 
 
@@ -45,7 +48,11 @@ class RayLauncher:
         """Starts a cluster or joins one."""
         own = {} if self.address else {"num_cpus": self.workers, "include_dashboard": False}
         address, level = self.address or "local", logging.ERROR
+        handlers = {signum: signal.getsignal(signum) for signum in SIGNALS}
         self.ray.init(address=address, log_to_driver=False, logging_level=level, **own)
+        if threading.current_thread() is threading.main_thread():
+            for signum, handler in handlers.items():  # which Ray has replaced by its own
+                signal.signal(signum, handler)
         self.pool = ThreadPoolExecutor(
             self.workers or max(1, int(self.ray.cluster_resources().get("CPU", 1)))
         )
