@@ -18,6 +18,25 @@ _DIRECTION_WORDS = {"↑": "higher is better", "↓": "lower is better"}
 _SUPERSCRIPTS = {"⁺": "+", "⁻": "−", "°": "°"}
 
 
+def shorten_table(table: Table) -> Table:
+    """Returns a table with its first rows, the baseline and those below its rule; for print.
+
+    A table of few rows is returned as it is. The note says where all rows are.
+    """
+    limit = MAX_SHOWN_ARMS
+    if len(table.rows) <= limit:
+        return table
+    end = table.rule or len(table.rows)
+    middle = [row for row in table.rows[limit:end] if any(cell.mark == "°" for cell in row)]
+    first = [*table.rows[: min(limit, end)], *middle]
+    note = (
+        f"The {'best' if table.order else 'first'} {min(limit, end)} of {end} rows; all of them "
+        f"are in tables/{table.name}.csv and report.html. {table.note}"
+    )
+    rule = len(first) if table.rule else 0
+    return table._replace(rows=[*first, *table.rows[end:]], note=note.strip(), rule=rule)
+
+
 def render_markdown(table: Table) -> str:
     """Renders a table in GitHub's Markdown, followed by its note.
 

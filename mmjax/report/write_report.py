@@ -55,7 +55,7 @@ def write_report(directory: str | Path) -> None:
     files.write_text(directory / "report.md", _format_markdown_report(parts))
     (directory / "tables").mkdir(exist_ok=True)
     for table in (*parts.results, *parts.setup):
-        latex = render.render_latex(tables.shorten_table(table))
+        latex = render.render_latex(render.shorten_table(table))
         files.write_text(directory / "tables" / f"{table.name}.tex", latex)
         files.write_text(directory / "tables" / f"{table.name}.csv", render.render_csv(table))
     files.write_text(directory / "report.tex", _format_latex_report(parts))
@@ -181,12 +181,12 @@ def _format_html_report(directory: Path, report: _ReportParts) -> str:
 
 
 def _markdown_section(table: Table) -> str:
-    table = tables.shorten_table(table)
+    table = render.shorten_table(table)
     return f"## {escape_markdown(table.title)}\n\n{render.render_markdown(table)}"
 
 
 def _latex_section(table: Table) -> list[str]:
-    table = tables.shorten_table(table)
+    table = render.shorten_table(table)
     shrink = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
     return [
         rf"\subsection*{{{escape_latex(table.title)}}}",

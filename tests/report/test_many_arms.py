@@ -29,7 +29,7 @@ def record(tmp_path_factory):
 
 def test_a_long_table_is_cut_to_its_best_rows_the_baseline_and_the_single_arms(record):
     table = tables.make_arms_table(record)
-    short = tables.shorten_table(table)
+    short = render.shorten_table(table)
     frame = record.frame[(record.frame.split == "test") & (record.frame.metric == record.metric)]
     means = frame.groupby("arm").value.mean()
     grid = [arm for arm, plan in record.arms.items() if plan.role == "arm"]
@@ -40,7 +40,7 @@ def test_a_long_table_is_cut_to_its_best_rows_the_baseline_and_the_single_arms(r
     assert shown[LIMIT] == ",".join(record.arms[record.baseline].labels.values())
     assert len(shown) == LIMIT + 1 + 4 and short.rule == LIMIT + 1
     assert short.note.startswith("The best 40 of 64 rows; all of them are in tables/arms.csv")
-    assert tables.shorten_table(short._replace(rows=short.rows[:LIMIT])).rows == short.rows[:LIMIT]
+    assert render.shorten_table(short._replace(rows=short.rows[:LIMIT])).rows == short.rows[:LIMIT]
 
 
 def test_figures_show_the_best_arms_and_the_baselines(record):

@@ -27,7 +27,9 @@ class RayLauncher:
       ConfigError: Ray is not installed, or an option is not one of a task's.
     """
 
-    def __init__(self, workers: int | None, address: str | None, options: Mapping[str, Any]):
+    def __init__(
+        self, workers: int | None, address: str | None, options: Mapping[str, Any]
+    ) -> None:
         try:
             import ray
         except ImportError as error:
