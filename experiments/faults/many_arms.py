@@ -1,11 +1,14 @@
 """Runs a study of many tiny arms and measures the memory that the process retains per arm.
 
     python experiments/faults/many_arms.py --arms 300
+    python experiments/faults/many_arms.py --arms 300 --launcher local
 
 Every arm is a program of its own. A program that is never released costs some 600 memory maps and
 50 MB; a process may hold `vm.max_map_count` (65,530) maps, and is ended by SIGSEGV beyond that. The
 maps and the resident memory are read from /proc while the study runs, so this needs Linux.
-Expected: both stay flat after the first arms; 300 arms take about 15 minutes on one core.
+Expected: both stay flat after the first arms; 300 arms take about 15 minutes on one core. With a
+launcher it is the memory of the coordinator that is measured; with workers that only write made-up
+results of 5 seeds it was 375 MB after 10 arms, 434 after 300, and 505 after 1,000.
 """
 
 import argparse
@@ -93,7 +96,9 @@ class Sample(NamedTuple):
     seconds: float
 
 
-def run_study(directory: Path, arms: int, *, devices: int = 1) -> tuple[int, list[Sample]]:
+def run_study(
+    directory: Path, arms: int, *, devices: int = 1, launcher: str = "in-process"
+) -> tuple[int, list[Sample]]:
     """Runs the study in a process of its own.
 
     Returns:
@@ -104,7 +109,7 @@ def run_study(directory: Path, arms: int, *, devices: int = 1) -> tuple[int, lis
     workdir = directory / "study"
     code = "from mmjax.cli import script; script()"
     command = [sys.executable, "-c", code, "ablate", str(file), "--workdir", str(workdir)]
-    command += ["--devices", str(devices), "--no-compilation-cache"]
+    command += ["--devices", str(devices), "--no-compilation-cache", "--launcher", launcher]
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAXTYPING_DISABLE": "1"}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     begin = time.monotonic()
@@ -136,9 +141,11 @@ def main() -> None:
     """Prints a table of maps and memory over the arms."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--arms", type=int, default=300)
+    launchers = ("in-process", "local", "ray")
+    parser.add_argument("--launcher", choices=launchers, default="in-process")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        code, samples = run_study(Path(directory), options.arms)
+        code, samples = run_study(Path(directory), options.arms, launcher=options.launcher)
         if code:
             print((Path(directory) / "output.txt").read_text()[-3000:])
     print("| arms | memory maps | resident MB | seconds per arm |")
