@@ -186,6 +186,7 @@ def test_a_study_that_ray_begins_and_is_interrupted_is_ended_by_another_launcher
     process.send_signal(signal.SIGTERM)
     assert process.wait(120) == 128 + signal.SIGTERM
     assert not find_workers(study)
+    assert not all((home / "result.json").exists() for home in (study / "arms").iterdir())
     assert start(tmp_path, *arguments, "--launcher", "local", "--workers", "2").wait(600) == 0
     check_same_bits(whole, study)
 

@@ -7,6 +7,7 @@ last thing that it does.
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -60,7 +61,9 @@ def run_worker_process(job: str, environment: dict[str, str] | None = None) -> i
     """
     with start_worker_process(job, environment) as process:
         try:
-            return process.wait()
+            while process.poll() is None:  # Ray's cancellation would not interrupt a `wait`
+                time.sleep(0.1)
+            return int(process.returncode)
         finally:
             assert process.stdin is not None
             process.stdin.close()
