@@ -4,8 +4,9 @@ A backbone is the encoders and the fusion. Late fusion makes `Branches`, one rep
 modality; a sharing may ask for `Copies` of the backbone.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmjax.batch_norm import restrict_batch_statistics
+from mmjax.batch_norm import restrict_batch_statistics, supply_batch_statistics
 from mmjax.masks import expand_mask, make_length_mask, zero_missing_values
 from mmjax.sharing import Copies
 from mmjax.types import Branches, Tokens
@@ -37,6 +38,24 @@ class BackbonePass(NamedTuple):
     def is_used_by(self, task: int) -> bool:
         """Returns whether the backbone serves that task."""
         return self.task in (None, task)
+
+
+class SubsetPass(NamedTuple):
+    """Another pass through what follows the encoders, from the tokens of some modalities.
+
+    Attributes:
+      modalities: the modalities; the others are as if they were missing.
+      train: whether it is a pass of training; otherwise as at test: no dropout, and batch norms use
+        and keep their running averages.
+    """
+
+    modalities: tuple[str, ...]
+    train: bool
+
+    @property
+    def name(self) -> str:
+        """The subset's name, as of `mmjax.modalities.subsets.name_subset`."""
+        return "+".join(sorted(self.modalities)) or "none"
 
 
 def encode_modality(
@@ -66,6 +85,11 @@ def hide_tokens(tokens: Tokens, visible: Bool[Array, "#b"]) -> Tokens:
     return Tokens(jnp.where(mask[..., None], tokens.values, 0), mask)
 
 
+def as_at_test(subset: SubsetPass) -> contextlib.AbstractContextManager[None]:
+    """Lets batch norms keep their running averages in a pass that is not of training."""
+    return contextlib.nullcontext() if subset.train else supply_batch_statistics(train=False)
+
+
 class BackboneParts(nn.Module):
     """Parts of a backbone that are called together; it has no variables of its own.
 
@@ -87,22 +111,36 @@ class BackboneParts(nn.Module):
         missing: str,
         train: bool,
         visible: Mapping[str, Bool[Array, "#b"]] | None = None,
+        subsets: Sequence[SubsetPass] = (),
     ) -> Any:
-        """Returns the fused features and the tokens that every encoder makes.
+        """Returns the fused features, the tokens that every encoder makes, and further passes.
 
-        `visible` says which modalities the fusion sees; it takes the others as missing.
+        `visible` says which modalities the fusion sees; it takes the others as missing. `subsets`
+        are further passes through the fusion, of the same tokens before they are hidden: their
+        fused features are a list.
         """
         encoded = {
             m: encode_modality(encoder, inputs[m], present[m], lengths.get(m), train=train)
             for m, encoder in sorted(self.encoders.items())
         }
+        seen = encoded
         if visible is not None:
-            encoded = {m: hide_tokens(tokens, visible[m]) for m, tokens in encoded.items()}
-        tokens = encoded
+            seen = {m: hide_tokens(tokens, visible[m]) for m, tokens in encoded.items()}
+        fused = self._fuse(seen, missing, train=train)
+        return fused, seen, [self._fuse_subset(encoded, missing, subset) for subset in subsets]
+
+    def _fuse(self, tokens: dict[str, Tokens], missing: str, *, train: bool) -> Any:
+        """Returns the fused features of tokens, with stand-ins for missing ones if requested."""
         # The fusion then gets a token for every modality; objectives still see what was encoded.
         if missing != "mask":
             tokens = {m: self.stand_ins[m](t) for m, t in tokens.items()}
-        return self.fusion(tokens, train=train), encoded
+        return self.fusion(tokens, train=train)
+
+    def _fuse_subset(self, tokens: dict[str, Tokens], missing: str, subset: SubsetPass) -> Any:
+        """Returns the fused features of the tokens of some modalities."""
+        part = {m: hide_tokens(t, jnp.array([m in subset.modalities])) for m, t in tokens.items()}
+        with as_at_test(subset):
+            return self._fuse(part, missing, train=subset.train)
 
 
 def copy_module(module: nn.Module) -> Any:

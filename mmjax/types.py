@@ -83,12 +83,17 @@ class Intermediates(NamedTuple):
       fused: output of the fusion: Float[b d], or `Branches`.
       features: {task: Float[b d]}, inputs of the heads.
       sown: {"fusion" or "sharing": {name: value}}, values that they sow as "intermediates".
+      subsets: {subset of modalities, such as "image+text": {task: prediction from it alone}}, for
+        the objectives that request subsets; before the heads are called, the heads' inputs.
+      scored: the same, as at test, for balancers that request scores.
     """
 
     tokens: dict[str, Tokens]
     fused: Any
     features: dict[str, Any]
     sown: dict[str, dict[str, Any]]
+    subsets: Mapping[str, Mapping[str, Any]] = {}
+    scored: Mapping[str, Mapping[str, Any]] = {}
 
 
 Seen = Intermediates  # former name, kept for one release

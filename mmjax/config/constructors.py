@@ -26,6 +26,7 @@ CONSTRUCTOR_PACKAGES = (
     "mmjax.heads",
     "mmjax.auxiliary",
     "mmjax.balance",
+    "mmjax.modalities.imbalance",
     "mmjax.data",
 )
 _INITIALIZERS = """constant delta_orthogonal glorot_normal glorot_uniform he_normal he_uniform

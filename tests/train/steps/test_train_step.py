@@ -16,9 +16,10 @@ from mmjax.heads import Classification, Regression
 from mmjax.model import Model
 from mmjax.sharing import HardSharing
 from mmjax.train.hardware.parallel import DEVICE_AXIS, make_eval_program, make_train_program
+from mmjax.train.steps.device_sums import sum_over_devices
 from mmjax.train.steps.eval_step import make_eval_step
 from mmjax.train.steps.state import init_state
-from mmjax.train.steps.train_step import make_train_step, sum_over_devices
+from mmjax.train.steps.train_step import make_train_step
 from mmjax.types import Batch, Tokens
 from tests.tolerance import bound_difference
 
