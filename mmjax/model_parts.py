@@ -89,7 +89,13 @@ def wrap_model_parts(model: Model, around: PartWrapper) -> Iterator[Model]:
     def wrap_objective(name: str, objective: Any) -> Any:
         if isinstance(objective, nn.Module):
             return objective  # Flax intercepts it
-        return lambda *args, **kwargs: call_part(f"auxiliary_{name}", objective, args, kwargs)
+
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            return call_part(f"auxiliary_{name}", objective, args, kwargs)
+
+        if hasattr(objective, "subsets"):
+            wrapped.subsets = objective.subsets  # type: ignore[attr-defined]
+        return wrapped
 
     with nn.intercept_methods(intercept):
         wrapped = {name: wrap_objective(name, o) for name, o in model.auxiliary.items()}

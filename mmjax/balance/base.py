@@ -61,6 +61,9 @@ class Balancer(NamedTuple):
       hide: (state, {modality: Bool[b] of present examples}, *, key, indices [b]) -> {modality:
         Bool[b]}, which modalities each example shows to the fusion, for methods that drop features
         of modalities; the indices are those in the batch of all devices.
+      validate: (state, losses [t] on the training split, losses [t] on the validation split) ->
+        state, called by the loop after every validation, for methods that compare the two; it
+        costs an evaluation of all losses on both splits.
 
     Example:
       With the identity as the Jacobian, the gradient equals the weights.
@@ -87,6 +90,7 @@ class Balancer(NamedTuple):
     parts: int = 1
     scores: Literal["unimodal", "shapley"] | None = None
     hide: Callable[..., dict[str, Bool[Array, " b"]]] | None = None
+    validate: Callable[..., State] | None = None
 
 
 def init_empty_state(tasks: Sequence[str], params: Params) -> State:

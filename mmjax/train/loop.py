@@ -175,6 +175,7 @@ def fit(
             if validates:
                 validation = programs.evaluate(state.eval_variables, "validation")
                 state = programs.select_best(state, validation, replicas.failed)
+                state = programs.validate_balancer(state)
                 for i in running:
                     writes[i](stop, {f"validation/{k}": v for k, v in validation[i].items()})
             stops = stop_request.has_arrived()

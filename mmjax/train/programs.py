@@ -50,8 +50,14 @@ from mmjax.train.hardware.parallel import (
     map_over_replicas,
 )
 from mmjax.train.splits import Splits
+from mmjax.train.steps.forward import get_loss_names
 from mmjax.train.steps.initial_variables import load_initial_weights, trace_variables
-from mmjax.train.steps.replica_steps import make_replica_eval_step, make_replica_train_step
+from mmjax.train.steps.replica_steps import (
+    make_replica_eval_step,
+    make_replica_loss_step,
+    make_replica_train_step,
+    make_replica_validation,
+)
 from mmjax.train.steps.state import (
     LoopState,
     init_frozen_variables,
@@ -113,6 +119,10 @@ class Programs:
         self.train_program = make_train_program(make_replica_train_step(self.step_sweep), **options)
         self.compiled: dict[Any, Any] = {}
         self.eval_program = make_eval_program(make_replica_eval_step(self.step_sweep), **options)
+        self.loss_program: Any = None
+        if experiment.balancer.validate is not None:
+            loss_step = make_replica_loss_step(self.step_sweep)
+            self.loss_program = make_eval_program(loss_step, **options)
 
     @property
     def models(self) -> list[Model]:
@@ -313,9 +323,28 @@ class Programs:
 
     def collect_statistics(self, variables: Variables, split: str) -> list[SplitStatistics]:
         """Returns the statistics of every replica's variables on a split."""
+        return self._run_on_split(self.eval_program, variables, split)
+
+    def validate_balancer(self, state: LoopState) -> LoopState:
+        """Lets the balancer compare the losses on the training and the validation split."""
+        if self.loss_program is None:
+            return state
+        names, losses = get_loss_names(self.experiment.model), []
+        for split in ("train", "validation"):
+            sums = self._run_on_split(self.loss_program, state.eval_variables, split)
+            rows = [[(s[n]["loss"], s[n]["examples"]) for n in names] for s in sums]
+            totals, counts = np.moveaxis(np.array(rows, np.float64), -1, 0)
+            means = np.divide(totals, counts, where=counts > 0, out=np.full_like(totals, np.nan))
+            losses.append(self.place(jnp.asarray(means, jnp.float32)))
+        validate = jax.jit(jax.vmap(make_replica_validation(self.step_sweep)))
+        updated = self.place(validate(self.values, state.train.balancer_state, *losses))
+        return state._replace(train=state.train._replace(balancer_state=updated))
+
+    def _run_on_split(self, program: Any, variables: Variables, split: str) -> Any:
+        """Returns what an evaluation program computes on a split, by replica."""
         constants = self.constants
         return collect_statistics(
-            lambda *arguments: self.eval_program(*arguments, *constants),
+            lambda *arguments: program(*arguments, *constants),
             self.splits.feed(split),
             (self.values, variables),
             replicas=len(self.seeds),

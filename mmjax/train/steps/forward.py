@@ -76,6 +76,7 @@ def compute_scored_features(
     visible: Mapping[str, Bool[Array, "#b"]] | None,
     rngs: Any = None,
     axis_name: str | None = None,
+    record: bool | None = None,
 ) -> tuple[dict[str, Any], Variables, dict[str, dict[str, Any]]]:
     """Computes features as `compute_features` does, and those of subsets of the modalities.
 
@@ -89,6 +90,7 @@ def compute_scored_features(
       visible: which modalities each example shows; see `Model.represent_and_record`.
       rngs: random keys.
       axis_name: name of the device axis.
+      record: whether the features include each objective's input; None: in training.
 
     Returns:
       Features, variables, and {subset: features from it, as at test and without a gradient}.
@@ -108,7 +110,7 @@ def compute_scored_features(
         mutable=["intermediates", *mutable],
     )
     of_subsets = jax.lax.stop_gradient(seen[0].scored)
-    if train:
+    if train if record is None else record:
         seen = tuple(x._replace(scored={}) for x in seen)
         features = features | dict.fromkeys(model.auxiliary, seen)
     return features, {name: updates[name] for name in mutable}, of_subsets

@@ -101,9 +101,10 @@ def modulated(balancer: Balancer, method: Modulation, *, steps: int | None = Non
         gradient = scale_encoder_gradients(gradient, by_modality, noise=noise, key=noise_key)
         return gradient, weights, ModulatedState(inner, method_state, state.step + 1, factors)
 
-    after = balancer.after and _lift_after(balancer.after)
-    hide = balancer.hide and _lift_hide(balancer.hide)
-    return Balancer(init, update, after, balancer.parts, method.scores, hide)
+    after = balancer.after and lift_after(balancer.after)
+    hide = balancer.hide and lift_hide(balancer.hide)
+    validate = balancer.validate and lift_validate(balancer.validate)
+    return Balancer(init, update, after, balancer.parts, method.scores, hide, validate)
 
 
 def find_encoder_modality(path: tuple[Any, ...], modalities: Sequence[str]) -> str | None:
@@ -155,8 +156,8 @@ def scale_encoder_gradients(
     return jax.tree.unflatten(treedef, scaled)
 
 
-def _lift_after(after: Callable[..., Any]) -> Callable[..., ModulatedState]:
-    """Lifts `Balancer.after` to the state of `modulated`."""
+def lift_after(after: Callable[..., Any]) -> Callable[..., Any]:
+    """Lifts `Balancer.after` to the state of a wrapper with a field `balancer`."""
 
     def lifted(state, losses, new_losses, *, labeled):
         return state._replace(balancer=after(state.balancer, losses, new_losses, labeled=labeled))
@@ -164,10 +165,19 @@ def _lift_after(after: Callable[..., Any]) -> Callable[..., ModulatedState]:
     return lifted
 
 
-def _lift_hide(hide: Callable[..., Any]) -> Callable[..., Any]:
-    """Lifts `Balancer.hide` to the state of `modulated`."""
+def lift_hide(hide: Callable[..., Any]) -> Callable[..., Any]:
+    """Lifts `Balancer.hide` to the state of a wrapper with a field `balancer`."""
 
     def lifted(state, present, *, key, indices):
         return hide(state.balancer, present, key=key, indices=indices)
+
+    return lifted
+
+
+def lift_validate(validate: Callable[..., Any]) -> Callable[..., Any]:
+    """Lifts `Balancer.validate` to the state of a wrapper with a field `balancer`."""
+
+    def lifted(state, train, validation):
+        return state._replace(balancer=validate(state.balancer, train, validation))
 
     return lifted

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mmjax.balance import Balancer
+from mmjax.modalities.imbalance.modulation.modulated import lift_after, lift_validate
 from mmjax.modalities.imbalance.modulation.score_ratios import (
     average_over_tasks,
     compare_with_others,
@@ -96,12 +97,6 @@ def opm(
         any_left = jnp.stack(list(visible.values())).any(axis=0)
         return {m: jnp.where(any_left, visible[m], present[m]) for m in names}
 
-    after = balancer.after
-    if after is not None:
-        inner_after = after
-
-        def after(state, losses, new_losses, *, labeled):
-            inner = inner_after(state.balancer, losses, new_losses, labeled=labeled)
-            return state._replace(balancer=inner)
-
-    return Balancer(init, update, after, balancer.parts, "unimodal", hide)
+    after = balancer.after and lift_after(balancer.after)
+    validate = balancer.validate and lift_validate(balancer.validate)
+    return Balancer(init, update, after, balancer.parts, "unimodal", hide, validate)
