@@ -249,7 +249,9 @@ class Model(nn.Module):
             for backbone in seen[name]:
                 predictions = self.predict(backbone.features, **options)
                 if hasattr(self.auxiliary[name], "subsets"):
-                    subsets = {s: self.predict(x, **options) for s, x in backbone.subsets.items()}
+                    subsets = {
+                        s: self.predict(dict(x), **options) for s, x in backbone.subsets.items()
+                    }
                     backbone = backbone._replace(subsets=subsets)
                 with supply_batch_statistics(train=train, axis_name=axis_name):
                     total, count = self.auxiliary[name](

@@ -14,6 +14,7 @@ Those that take tokens have an attribute `tokens`, the modality of these tokens.
 from mmjax.heads.base import Better, Loss
 from mmjax.heads.class_weights import EffectiveNumber
 from mmjax.heads.classification import Classification
+from mmjax.heads.cosine_classification import CosineClassification
 from mmjax.heads.depth import Depth
 from mmjax.heads.multilabel import MultiLabel
 from mmjax.heads.ordinal import Ordinal
@@ -24,6 +25,7 @@ from mmjax.heads.sequence_labeling import SequenceLabeling
 __all__ = [
     "Better",
     "Classification",
+    "CosineClassification",
     "Depth",
     "EffectiveNumber",
     "Loss",

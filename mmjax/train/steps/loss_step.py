@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jaxtyping import Array
 
 from mmjax.masks import zero_missing_targets
 from mmjax.model import Model
 from mmjax.train.steps.device_sums import sum_over_devices
+from mmjax.train.steps.eval_step import Statistics
 from mmjax.train.steps.forward import (
     compute_predictions,
     compute_scored_features,
@@ -20,12 +20,10 @@ from mmjax.train.steps.forward import (
 )
 from mmjax.types import Batch, Variables
 
-LossSums = dict[str, dict[str, Array]]
-
 
 def make_loss_step(
     model: Model, *, compute_dtype: str = "float32", axis_name: str | None = None
-) -> Callable[[Variables, Batch], LossSums]:
+) -> Callable[[Variables, Batch], Statistics]:
     """Makes the pure function (variables, batch) -> {loss: {"loss": total, "examples": count}}.
 
     Args:
@@ -37,7 +35,7 @@ def make_loss_step(
     def gather(x: Any) -> Any:
         return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
 
-    def loss_step(variables: Variables, batch: Batch) -> LossSums:
+    def loss_step(variables: Variables, batch: Batch) -> Statistics:
         options: Any = {"compute_dtype": compute_dtype, "train": False}
         features, _, _ = compute_scored_features(
             model, variables, batch, scored=(), visible=None, record=True, **options
@@ -51,7 +49,7 @@ def make_loss_step(
             model, variables, features, batch, rngs=None, gather=gather, train=False
         )
         totals, counts = [*totals, *of_objectives[0]], [*counts, *of_objectives[1]]
-        sums = {
+        sums: Statistics = {
             name: {"loss": totals[i], "examples": counts[i]}
             for i, name in enumerate(get_loss_names(model))
         }

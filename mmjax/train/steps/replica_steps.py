@@ -9,7 +9,7 @@ from mmjax.data.augment import make_example_augmentation
 from mmjax.freezing import complete_variables
 from mmjax.train.hardware.parallel import DEVICE_AXIS
 from mmjax.train.steps.eval_step import Statistics, make_eval_step
-from mmjax.train.steps.loss_step import LossSums, make_loss_step
+from mmjax.train.steps.loss_step import make_loss_step
 from mmjax.train.steps.train_step import Metrics, make_train_step
 from mmjax.train.traced_hparams import HparamValues, Sweep
 from mmjax.types import Batch, TrainState, Variables
@@ -64,7 +64,7 @@ def make_replica_eval_step(
 
 def make_replica_loss_step(
     sweep: Sweep, axis_name: str | None = DEVICE_AXIS
-) -> Callable[..., LossSums]:
+) -> Callable[..., Statistics]:
     """Makes ((hyperparameters, variables), batch, frozen) -> sums of all losses.
 
     See `make_loss_step`.
@@ -72,7 +72,7 @@ def make_replica_loss_step(
 
     def step(
         replica: tuple[HparamValues, Variables], batch: Batch, frozen: Variables | None = None
-    ) -> LossSums:
+    ) -> Statistics:
         values, variables = replica
         e = sweep.traced(values)
         loss_step = make_loss_step(e.model, compute_dtype=e.compute_dtype, axis_name=axis_name)

@@ -20,8 +20,8 @@ def residual_cross_entropy(
     logits: Float[Array, " c"],
     others: Float[Array, " c"],
     target: Int[Array, ""],
-    boost: float,
-    agreement: float,
+    boost: float | Array,
+    agreement: float | Array,
 ) -> Float[Array, ""]:
     """Computes -Σ_c (y_c - boost q_c) log p_c + agreement KL(q ‖ p), with constant q.
 

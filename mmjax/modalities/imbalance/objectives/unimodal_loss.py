@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmjax.auxiliary.base import Sums, select_modalities
+from mmjax.backbone import copy_module
 from mmjax.fusion.pooling import pool
 from mmjax.types import Batch, Intermediates
 
@@ -59,7 +60,9 @@ class UnimodalLoss(nn.Module):
         select_modalities(self, seen, [self.modality])
         check_task(self, self.task, predictions)
         if self.own_head:
-            prediction = self.head(pool(seen.tokens[self.modality]).values, train=train)
+            # A copy: the same object may be the model's head, or another objective's.
+            own_head = copy_module(self.head)
+            prediction = own_head(pool(seen.tokens[self.modality]).values, train=train)
         else:
             prediction = seen.subsets[self.modality][self.task]
         losses = jax.vmap(self.head.example_loss)(prediction, batch.targets[self.task])
