@@ -8,7 +8,7 @@ from sklearn import metrics as sk
 
 from mmjax import losses
 from mmjax.data.dataset import Task
-from mmjax.heads import Classification, MultiLabel, Regression
+from mmjax.heads import Classification, CosineClassification, MultiLabel, Regression
 from mmjax.metrics.statistics import is_per_example
 from tests.tolerance import bound_difference
 
@@ -173,3 +173,18 @@ def test_statistics_that_were_summed_over_examples_are_refused():
     rows = jax.vmap(Regression(mean=0.0, scale=1.0).statistics)(x, x)
     with pytest.raises(ValueError, match="summed over the examples"):
         Regression().summary(jax.tree.map(lambda v: v.sum(axis=0), rows))
+
+
+def test_cosine_logits_ignore_lengths():
+    """Against float64 cosines; features of zeros give logits of zeros."""
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(5, 4)), rng.normal(size=(4, 3))
+    x[0] = 0
+    head = CosineClassification(3, sharpness=7.0)
+    params = {"params": {"directions": jnp.asarray(w, jnp.float32)}}
+    lengths = np.linalg.norm(x, axis=1, keepdims=True) * np.linalg.norm(w, axis=0)
+    expected = 7 * (x @ w) / np.where(lengths > 0, lengths, 1)
+    got = head.apply(params, jnp.asarray(50 * x, jnp.float32))
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="sharpness is 0"):
+        CosineClassification(3, sharpness=0.0)

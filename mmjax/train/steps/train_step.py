@@ -11,13 +11,13 @@ from jaxtyping import Array, Float, Int, Key
 
 from mmjax.balance import Balancer
 from mmjax.balance.diagnostics import diagnose_gradients
-from mmjax.balance.pullback import ModalityScores, Pullback, gramian
+from mmjax.balance.pullback import ModalityScores, gramian
 from mmjax.data.augment import AugmentExample
 from mmjax.model import Model
 from mmjax.train.steps.averages import update_averages
 from mmjax.train.steps.device_sums import average_over_devices
 from mmjax.train.steps.forward import get_loss_names
-from mmjax.train.steps.step_losses import StepSettings, differentiate_batch
+from mmjax.train.steps.step_losses import StepSettings, add_parts, differentiate_batch
 from mmjax.types import Batch, Optimizer, Params, TrainState, Variables
 
 Metrics = dict[str, tuple[Array, Array]]
@@ -125,7 +125,7 @@ def _take_step(
         settings, state.params, old, batch, *pass_options
     )
     if balancer.parts > 1:
-        pullback = _add_parts(settings, balancer.parts, pullback, state, batch, pass_options)
+        pullback = add_parts(settings, balancer.parts, pullback, state, batch, pass_options)
     gradient_metrics: Metrics = {}
     if options.diagnostics:
         rows = pullback.jacobian()
@@ -161,29 +161,6 @@ def _index_examples(batch: Batch, axis_name: str | None) -> Int[Array, " b"]:
     return first + jnp.arange(batch.size)
 
 
-def _add_parts(
-    settings: StepSettings,
-    count: int,
-    pullback: Pullback,
-    state: TrainState,
-    batch: Batch,
-    pass_options: tuple[Any, ...],
-) -> Pullback:
-    """Adds the pullbacks of independent parts of the batch."""
-    key, frozen, visible = pass_options
-    # The parts estimate gradients only.
-    unscored = settings._replace(scores=None)
-    pullbacks = []
-    for i, part in enumerate(_split_batch(batch, count)):
-        shown = jax.tree.map(lambda x, i=i: x[i::count], visible)
-        pullbacks.append(
-            differentiate_batch(
-                unscored, state.params, state.variables, part, key, frozen, shown
-            ).pullback
-        )
-    return pullback._replace(parts=tuple(pullbacks))
-
-
 def make_optimizer_update(optimizer: Optimizer) -> Callable[..., tuple[Params, Any]]:
     """Makes the function (gradient, state, params, loss) -> (updates, state).
 
@@ -213,20 +190,6 @@ def augment_batch(
     indices = _index_examples(batch, axis_name)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
     return jax.vmap(augment)(keys, batch)
-
-
-def _split_batch(batch: Batch, parts: int) -> list[Batch]:
-    """Returns every `parts`-th example, so that the parts are the same on any number of devices.
-
-    Raises:
-      ValueError: if the batch of one device cannot be split evenly.
-    """
-    if batch.size % parts:
-        raise ValueError(
-            f"This balancer splits a batch into {parts} parts, but a device's batch has "
-            f"{batch.size} examples; choose another batch_size."
-        )
-    return [jax.tree.map(lambda x, i=i: x[i::parts], batch) for i in range(parts)]
 
 
 def _summarize_losses(
