@@ -50,9 +50,10 @@ def compute_blend_weights(
     Example:
       The first fell by 1 and its gap grew by 1; the second fell by 1 and its gap grew by 0.5.
 
+      >>> import numpy as np
       >>> train = jnp.array([[3.0, 3.0], [1.0, 1.5]])
       >>> validation = jnp.array([[3.0, 3.0], [2.0, 2.0]])
-      >>> print(compute_blend_weights(train, validation).round(2))
+      >>> print(np.asarray(compute_blend_weights(train, validation)).round(2))
       [0.2 0.8]
     """
     gain = jnp.maximum(validation[0] - validation[1], 0.0)
@@ -86,9 +87,10 @@ def gradient_blend(unimodal: Mapping[str, str]) -> Balancer:
       ValueError: if the dictionary is empty.
 
     Example:
+      >>> import numpy as np
       >>> balancer = gradient_blend({"only_a": "digit", "only_b": "digit"})
       >>> state = balancer.init(("digit", "rate", "only_a", "only_b"), {})
-      >>> print(state.weights.round(2))
+      >>> print(np.asarray(state.weights).round(2))
       [0.33 1.   0.33 0.33]
     """
     if not unimodal:

@@ -55,7 +55,8 @@ def agm(alpha: float = 1.0, *, limit: float = 7.0) -> Modulation:
       ... )
       >>> method = agm(alpha=1.0)
       >>> factors, state = method.choose_factors(scores, method.init(("a", "b")))
-      >>> print(factors.round(3))  # exp(1 - exp(0.5)) and exp(1 - exp(-0.5))
+      >>> import numpy as np
+      >>> print(np.asarray(factors).round(3))  # exp(1 - exp(0.5)) and exp(1 - exp(-0.5))
       [0.523 1.482]
     """
     if not isinstance(alpha, jax.Array) and alpha < 0:

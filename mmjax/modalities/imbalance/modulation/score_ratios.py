@@ -34,7 +34,8 @@ def compare_with_others(scores: Float[Array, " m"], has_score: Bool[Array, " m"]
 
     Example:
       >>> scores, everywhere = jnp.array([0.75, 0.25]), jnp.array([True, True])
-      >>> print(compare_with_others(scores, everywhere).round(3))
+      >>> import numpy as np
+      >>> print(np.asarray(compare_with_others(scores, everywhere)).round(3))
       [3.    0.333]
       >>> compare_with_others(scores, jnp.array([True, False])).tolist()
       [1.0, 1.0]
