@@ -16,6 +16,10 @@ modality alone. Every arm tunes its learning rate by 6 trials on the validation 
 
 Expected, if the claim holds: joint training has a lower accuracy than `a` alone, and gradient
 blending a higher one than joint training.
+
+Measured without tuning, at the learning rate 3e-3, test accuracy, mean and 95% interval over seeds
+0 to 4: joint 0.826 ± 0.008, `a` alone 0.845 ± 0.003. So joint training does lose to the best single
+modality. The tuned study, gradient blending included, is not measured yet.
 """
 
 import optax
