@@ -85,11 +85,11 @@ def summarize_replicas(
     settings: list[MetricSettings] = [{} for _ in models]
     extra = [m for h in models[0].heads.values() for m in getattr(h, "extra_metrics", {}).values()]
     if any(get_tuning(metric) is not None for metric in extra):
-        settings = list(map(_tune_metrics, models, collect_validation()))
+        settings = list(map(tune_metrics, models, collect_validation()))
     return list(map(summarize_statistics, models, statistics, settings))
 
 
-def _tune_metrics(model: Model, validation: SplitStatistics) -> MetricSettings:
+def tune_metrics(model: Model, validation: SplitStatistics) -> MetricSettings:
     """Returns what the tasks' extra metrics learn from the statistics of the validation split."""
     settings = {}
     for task, head in model.heads.items():
