@@ -6,6 +6,7 @@
     mmjax run --from-run DIR
     mmjax evaluate DIR
     mmjax predict DIR --data new.csv --out predictions.csv
+    mmjax contribution DIR
     mmjax export DIR --format onnx --out exported
     mmjax serve DIR
     mmjax ablate experiments/study.py
@@ -29,6 +30,7 @@ from pathlib import Path
 
 from mmjax.cli import (
     ablate_command,
+    contribution_command,
     export_command,
     predict_command,
     report_commands,
@@ -65,6 +67,7 @@ def script(argv: Sequence[str] | None = None) -> None:
     add_trust_options(evaluate)
     add_device_and_cache_options(evaluate)
     predict_command.add_predict_command(commands)
+    contribution_command.add_contribution_command(commands)
     export_command.add_export_command(commands)
     serve_command.add_serve_command(commands)
     ablate_command.add_ablate_command(commands)
@@ -78,6 +81,8 @@ def script(argv: Sequence[str] | None = None) -> None:
                 ablate_command.ablate_study(options)
             case "predict":
                 predict_command.predict_on_file(options)
+            case "contribution":
+                contribution_command.measure_stored_run(options)
             case "export":
                 export_command.export_stored_run(options)
             case "serve":

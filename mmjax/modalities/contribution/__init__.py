@@ -5,7 +5,7 @@ docs/contribution.md, which says when each measure can be trusted.
 """
 
 from mmjax.modalities.contribution.exchanged_inputs import (
-    draw_partners,
+    draw_partner_rows,
     permute_modality,
     project_additively,
 )
@@ -27,7 +27,7 @@ __all__ = [
     "compute_intershap",
     "compute_shapley_values",
     "decompose_information",
-    "draw_partners",
+    "draw_partner_rows",
     "permute_modality",
     "project_additively",
 ]

@@ -42,6 +42,26 @@ class ExchangedModality:
         return _replace_modality(batch, other, self.modality)
 
 
+@dataclasses.dataclass(frozen=True)
+class SampledRows:
+    """Some examples of a split, as a split.
+
+    Attributes:
+      source: the split.
+      rows: numbers of the examples.
+    """
+
+    source: Source
+    rows: Int[np.ndarray, " n"]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, indices: np.ndarray) -> Batch:
+        """Returns the examples at `indices` of the sample."""
+        return self.source.take(self.rows[indices])
+
+
 def _replace_modality(batch: Batch, other: Batch, modality: str) -> Batch:
     """Takes one modality, its presence and its lengths from another batch."""
     parts = {}
@@ -83,15 +103,15 @@ def _read_presence(source: Source, modality: str) -> Bool[np.ndarray, " n"]:
     return np.concatenate([np.asarray(source.take(r).present[modality]) for r in rows])
 
 
-def draw_partners(examples: int, others: int, rounds: int, seed: int) -> Int[np.ndarray, "k o"]:
+def draw_partner_rows(examples: int, others: int, rounds: int, seed: int) -> Int[np.ndarray, "k o"]:
     """Draws the examples whose other modalities are combined with one modality of all examples.
 
     In each round every example takes part once in every column, in independent random orders: with
     one column, a round holds all pairs.
 
     Example:
-      >>> draw_partners(3, others=2, rounds=1, seed=0).tolist()
-      [[2, 0], [0, 2], [1, 1]]
+      >>> draw_partner_rows(3, others=2, rounds=1, seed=0).tolist()
+      [[2, 2], [0, 1], [1, 0]]
     """
     rng = np.random.default_rng(seed)
     orders = np.array([rng.permutation(examples) for _ in range(rounds * others)], np.int32)
@@ -121,7 +141,7 @@ def project_additively(
       predict: batch -> outputs, a tree of arrays [n ...], such as logits.
       batch: the examples, all at once.
       modalities: names of the model's M modalities.
-      partners: those of `draw_partners` with M - 1 others.
+      partners: those of `draw_partner_rows` with M - 1 others.
 
     Returns:
       f̃ of every example, as `predict` returns f.
@@ -131,7 +151,7 @@ def project_additively(
       ...     return batch.inputs["a"] * batch.inputs["b"]
       >>> bits = {"a": jnp.array([1.0, 1.0, -1.0, -1.0]), "b": jnp.array([1.0, -1.0, 1.0, -1.0])}
       >>> batch = Batch(bits, {m: jnp.ones(4, bool) for m in bits}, {}, {}, {})
-      >>> project_additively(predict, batch, ["a", "b"], draw_partners(4, 1, 1, 0)).tolist()
+      >>> project_additively(predict, batch, ["a", "b"], draw_partner_rows(4, 1, 1, 0)).tolist()
       [0.0, 0.0, 0.0, 0.0]
     """
     batch, drawn = jax.tree.map(jnp.asarray, batch), jnp.asarray(partners)

@@ -59,7 +59,7 @@ def summarize_records(
       settings: {task: {tuned metric: what it learned from the validation split}}.
     """
     chosen = slice(None) if rows is None else rows
-    return summarize_statistics(model, _join_rows(records, chosen), settings)
+    return summarize_statistics(model, join_records(records, chosen), settings)
 
 
 def stack_seeds(trained: Trained) -> Variables:
@@ -153,10 +153,10 @@ def tune_on_validation(
         return [{} for _ in trained.seeds]
     whole = make_all_subsets(len(trained.model.encoders))[-1:]
     records = evaluate(get_split(data, "validation"), whole)
-    return [tune_metrics(trained.model, _join_rows(seed[0])) for seed in records]
+    return [tune_metrics(trained.model, join_records(seed[0])) for seed in records]
 
 
-def _join_rows(records: ExampleRecords, rows: Any = slice(None)) -> Any:
+def join_records(records: ExampleRecords, rows: Any = slice(None)) -> Any:
     """Sums the statistics of some examples, and joins those that are kept per example."""
 
     def join(x: Any) -> Any:

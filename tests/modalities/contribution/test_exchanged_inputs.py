@@ -9,7 +9,7 @@ import pytest
 
 from mmjax.data.dataset import Arrays
 from mmjax.modalities.contribution import (
-    draw_partners,
+    draw_partner_rows,
     permute_modality,
     project_additively,
 )
@@ -65,7 +65,7 @@ def project_by_all_combinations(predict, batch, modalities):
 
 def test_emap_of_two_modalities_is_that_of_all_combinations():
     batch, modalities = make_batch(7, "ab", missing=0.3), ["a", "b"]
-    found = project(interact, batch, modalities, draw_partners(7, 1, 1, seed=3))
+    found = project(interact, batch, modalities, draw_partner_rows(7, 1, 1, seed=3))
     expected = project_by_all_combinations(interact, batch, modalities)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
 
@@ -74,7 +74,7 @@ def test_emap_of_three_modalities_tends_to_that_of_all_combinations():
     batch, modalities = make_batch(6, "abc"), ["a", "b", "c"]
     expected = project_by_all_combinations(interact, batch, modalities)["y"]
     few, many = (
-        project(interact, batch, modalities, draw_partners(6, 2, rounds, seed=0))["y"]
+        project(interact, batch, modalities, draw_partner_rows(6, 2, rounds, seed=0))["y"]
         for rounds in (2, 2000)
     )
     # 12,000 draws of values of at most 1: a standard error of at most 0.01 per mean.
@@ -85,13 +85,13 @@ def test_emap_of_three_modalities_tends_to_that_of_all_combinations():
 @pytest.mark.parametrize("modalities", ["a", "ab", "abcd"])
 def test_a_sum_of_modalities_is_its_own_projection(modalities):
     batch = make_batch(9, modalities)
-    partners = draw_partners(9, len(modalities) - 1, 1, seed=1)
+    partners = draw_partner_rows(9, len(modalities) - 1, 1, seed=1)
     found = project(add, batch, modalities, partners)
     np.testing.assert_allclose(found, add(batch), atol=1e-4)
 
 
 def test_partners_hold_every_example_once_per_round_and_column():
-    partners = draw_partners(5, 3, 4, seed=0)
+    partners = draw_partner_rows(5, 3, 4, seed=0)
     assert partners.shape == (20, 3)
     for part in np.split(partners, 4):
         assert (np.sort(part, axis=0) == np.arange(5)[:, None]).all()
