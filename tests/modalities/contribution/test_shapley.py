@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,3 +126,10 @@ def test_conditional_utilization_is_the_share_lost():
 def test_a_game_of_three_values_is_refused():
     with pytest.raises(ValueError, match="3 values"):
         compute_shapley_values(np.zeros(3))
+
+
+def test_the_example_of_the_documentation_runs(capsys):
+    page = Path(__file__).parents[3] / "docs" / "contribution.md"
+    code = page.read_text().split("```python\n")[1].split("```")[0]
+    exec(code, {})
+    assert capsys.readouterr().out.startswith("[0.25 0.25]\n")
