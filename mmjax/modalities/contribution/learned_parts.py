@@ -20,10 +20,9 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from mmjax.modalities.contribution.information_parts import InformationParts
+from mmjax.modalities.contribution.sinkhorn import couple, match_class_frequencies
 
-_ITERATIONS = 20  # of Sinkhorn, per step
 _EMBEDDING = 16  # size of the vectors whose products are the log couplings
-_SMALLEST = 1e-6  # of a predicted probability: the logarithm of 0 has no gradient
 
 
 class PairedExamples(NamedTuple):
@@ -158,14 +157,14 @@ class _Networks(NamedTuple):
     def classify(self, params: Any, batch: PairedExamples) -> list[Float[Array, "b c"]]:
         """Computes the log-probabilities of the three classifiers."""
         inputs = (*batch[:2], jnp.concatenate(batch[:2], axis=1))
-        return [
-            nn.log_softmax(self.classifier.apply(p, x)) for p, x in zip(params, inputs, strict=True)
-        ]
+        outputs: Any = [self.classifier.apply(p, x) for p, x in zip(params, inputs, strict=True)]
+        return [nn.log_softmax(x) for x in outputs]
 
     def compute_cross_entropies(self, params: Any, batch: PairedExamples) -> Float[Array, ""]:
         """Computes the sum of the mean cross-entropies of the three classifiers."""
         rows = jnp.arange(len(batch.target))
-        return -sum(log_p[rows, batch.target].mean() for log_p in self.classify(params, batch))
+        log_p = jnp.stack(self.classify(params, batch))
+        return -log_p[:, rows, batch.target].mean(axis=1).sum()
 
     def compute_parts(
         self, classifiers: Any, coupling: Any, batch: PairedExamples
@@ -177,10 +176,8 @@ class _Networks(NamedTuple):
         first, second = (
             match_class_frequencies(jnp.exp(x), prior) for x in (log_first, log_second)
         )
-        embeddings = [
-            self.side.apply(p, x).reshape(count, self.classes, _EMBEDDING)
-            for p, x in zip(coupling, batch[:2], strict=True)
-        ]
+        sides: Any = [self.side.apply(p, x) for p, x in zip(coupling, batch[:2], strict=True)]
+        embeddings = [x.reshape(count, self.classes, _EMBEDDING) for x in sides]
         logits = jnp.einsum("iye,jye->ijy", *embeddings) / math.sqrt(_EMBEDDING)
         log_q = couple(logits, jnp.log(first), jnp.log(second))
         entropy = jax.scipy.special.entr(prior).sum()
@@ -190,48 +187,6 @@ class _Networks(NamedTuple):
         # I(X; Y) of the marginals that the coupling has, so that the parts belong together.
         singles = [entropy + (p * jnp.log(p * count)).sum() for p in (first, second)]
         return singles[0], singles[1], least, whole
-
-
-def match_class_frequencies(
-    probabilities: Float[Array, "b c"], prior: Float[Array, " c"]
-) -> Float[Array, "b c"]:
-    """Scales a batch of predictions to a joint table with uniform rows and the given class shares.
-
-    Rows sum to 1 / b up to the last of 20 iterations; columns sum to the prior exactly.
-
-    Example:
-      >>> table = match_class_frequencies(jnp.array([[0.9, 0.1], [0.6, 0.4]]), jnp.full(2, 0.5))
-      >>> table.sum(axis=0).round(4).tolist(), table.sum(axis=1).round(4).tolist()
-      ([0.5, 0.5], [0.5, 0.5])
-    """
-    count = len(probabilities)
-    table = jnp.maximum(probabilities, _SMALLEST) / count
-    for _ in range(20):
-        table = table / table.sum(axis=1, keepdims=True) / count
-        table = table * (jnp.maximum(prior, _SMALLEST) / table.sum(axis=0))[None]
-    return table
-
-
-def couple(
-    logits: Float[Array, "i j c"], log_rows: Float[Array, "i c"], log_columns: Float[Array, "j c"]
-) -> Float[Array, "i j c"]:
-    """Scales exp(logits) to the marginals of each class by Sinkhorn's iterations, in logarithms.
-
-    Example:
-      >>> half = jnp.log(jnp.full((2, 1), 0.5))
-      >>> jnp.exp(couple(jnp.zeros((2, 2, 1)), half, half))[..., 0].round(4).tolist()
-      [[0.25, 0.25], [0.25, 0.25]]
-    """
-
-    def iterate(_: Any, scales: Any) -> Any:
-        _, columns = scales
-        rows = log_rows - jax.nn.logsumexp(logits + columns[None], axis=1)
-        columns = log_columns - jax.nn.logsumexp(logits + rows[:, None], axis=0)
-        return rows, columns
-
-    start = jnp.zeros_like(log_rows), jnp.zeros_like(log_columns)
-    rows, columns = jax.lax.fori_loop(0, _ITERATIONS, iterate, start)
-    return logits + rows[:, None] + columns[None]
 
 
 def _fit(

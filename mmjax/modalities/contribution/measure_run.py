@@ -129,32 +129,28 @@ def measure_contribution(
         )
     directions, source = choose_metrics(trained, metrics), get_split(data, split)
     evaluate = make_subset_evaluation(trained)
-    by_subset = evaluate(source)
-    permuted = _evaluate_permuted(evaluate, source, modalities, permutations, seed)
     rng = np.random.default_rng([seed, 1])
     rows = np.sort(rng.choice(len(source), min(sample, len(source)), replace=False))
-    projected = _project_sample(trained, source, rows, seed) if len(rows) else None
+    permuted = _evaluate_permuted(evaluate, source, modalities, permutations, seed)
     probed = probe_encoders(trained, data, split) if probes else [{} for _ in trained.seeds]
-    records = []
-    for i in range(len(trained.seeds)):
-        subset_of_rows = jax.tree.map(lambda x: x[rows], by_subset[i][-1]) if len(rows) else None
-        of_seed = {m: [p[i][0] for p in parts] for m, parts in permuted.items()}
+    projected = _project_sample(trained, source, rows, seed) if len(rows) else None
+    by_subset, records = evaluate(source), []
+    for i, of_seed in enumerate(by_subset):
+        whole = jax.tree.map(lambda x: x[rows], of_seed[-1]) if len(rows) else None
+        of_permutations = {m: [p[i][0] for p in parts] for m, parts in permuted.items()}
         additive = projected[i] if projected is not None else None
-        records.append(_SeedRecords(by_subset[i], of_seed, subset_of_rows, additive, probed[i]))
+        records.append(_SeedRecords(of_seed, of_permutations, whole, additive, probed[i]))
     settings = tune_on_validation(trained, data, evaluate)
-    draws = [
-        (rng.integers(0, len(source), len(source)), rng.integers(0, len(rows), len(rows)))
-        for _ in range(resamples if len(source) else 0)
-    ]
+    draws = [(_resample(rng, len(source)), _resample(rng, len(rows))) for _ in range(resamples)]
 
     def measure(drawn: Any = (None, None)) -> list[dict[str, dict[Key, float]]]:
         pairs = zip(records, settings, strict=True)
         return [_measure_seed(trained, r, directions, modalities, s, *drawn) for r, s in pairs]
 
-    whole, resampled = measure(), [measure(drawn) for drawn in draws]
+    measured, resampled = measure(), [measure(drawn) for drawn in draws]
     estimates = {
         name: estimate_measures(
-            [of_seed[name] for of_seed in whole],
+            [of_seed[name] for of_seed in measured],
             [[of_seed[name] for of_seed in drawn] for drawn in resampled],
         )
         for name in directions
@@ -162,6 +158,11 @@ def measure_contribution(
     information = decompose_predictions(trained.model, by_subset, modalities)
     parts = modalities, trained.seeds, split, len(source), directions, estimates, information
     return Contribution(*parts)
+
+
+def _resample(rng: np.random.Generator, count: int) -> Int[np.ndarray, " n"]:
+    """Draws as many numbers below a count, with repetition; none of 0."""
+    return (count * rng.random(count)).astype(np.int64)
 
 
 def _evaluate_permuted(

@@ -55,8 +55,8 @@ def decompose_predictions(
                 continue
             target = first[task]["target"].select()
             if len(target):
-                predicted = (x[task]["predicted"].select() for x in (first, second))
-                joint = count_joint(*predicted, target)
+                of_first, of_second = (x[task]["predicted"].select() for x in (first, second))
+                joint = count_joint(of_first, of_second, target)
                 parts.setdefault(task, []).append(decompose_information(joint))
     return parts
 

@@ -4,12 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.modalities.contribution.learned_parts import (
-    PairedExamples,
-    couple,
-    learn_information_parts,
-    match_class_frequencies,
-)
+from mmjax.modalities.contribution.learned_parts import PairedExamples, learn_information_parts
+from mmjax.modalities.contribution.sinkhorn import couple, match_class_frequencies
 
 GATES = {
     "and": (lambda a, b: (a, b, a & b), (0.311, 0, 0, 0.5)),
