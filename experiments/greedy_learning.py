@@ -12,7 +12,7 @@ after 1, 4 and 12 epochs: u_a - u_b, which is 0 if both are used alike.
 
 Expected by the claim: above 0 with the sequence, and largest early; about 0 with two vectors.
 
-MEASURED
+Not measured yet.
 """
 
 import argparse

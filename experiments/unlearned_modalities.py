@@ -14,7 +14,7 @@ test split.
 Expected by the claim: the probe of `b` is worse after joint training than after training alone, and
 that of `a` is not.
 
-MEASURED
+Not measured yet.
 """
 
 import argparse
