@@ -37,8 +37,8 @@ interval over seeds 0 to 4, with the exact value in parentheses:
 `mixed`: redundancy 0.815 bits (0.8), unique 0.721 and 0.710 (0.7), synergy 0.127 (0.6).
 
 BATCH on the inputs, the last table, has not been run to its end. On gates of 4,096 examples
-(`tests/modalities/contribution/test_learned_parts.py`) it gives AND 0.291, 0.010, -0.005, 0.490 bits
-(exact: 0.311, 0, 0, 0.5), and 0.975, 0.971 and 0.969 of the one bit of XOR, unique and redundant.
+(`tests/modalities/contribution/test_learned_parts.py`) it gives AND 0.291, 0.010, -0.005 and 0.490
+bits (exact: 0.311, 0, 0, 0.5), and 0.975, 0.971, 0.969 of the one bit of XOR, unique and redundant.
 
 The expectation is half met. With modality dropout all measures are right but three: the additive
 gap is too low, since every example is among its own partners; the perceptual score of copies

@@ -55,11 +55,11 @@ def _name_worker(ranked: list[str], shapley: Mapping[str, Estimate], gain: float
 def _describe_losses(groups: Mapping[str, Mapping[str, Estimate]]) -> str:
     """Says what is lost without a modality, and if its values are those of other examples."""
     lost = groups["utilization"]
-    parts = [f"{value.mean:.1%} without {m}" for m, value in lost.items()]
-    text = f"Hiding one modality loses {' and '.join(parts)} of it"
+    text = ", ".join(f"hiding {m} loses {value.mean:.1%} of it" for m, value in lost.items())
+    text = text[:1].upper() + text[1:]
     if permuted := groups.get("permutation"):
-        parts = [f"{_format(value)} for {m}" for m, value in permuted.items()]
-        text += f"; exchanging it between examples loses {' and '.join(parts)}"
+        parts = [f"{m} {_format(value)}" for m, value in permuted.items()]
+        text += f"; exchanging a modality between examples loses: {', '.join(parts)}"
     idle = [m for m, value in lost.items() if value.low <= 0 <= value.high]
     return text + (f"; {' and '.join(idle)} could be spared." if idle else ".")
 
@@ -75,8 +75,7 @@ def _describe_interactions(groups: Mapping[str, Mapping[str, Estimate]], gain: f
             parts.append(f"{names} tell more together than apart (synergy, {_format(value)})")
         else:
             parts.append(f"{names} tell much of the same (redundancy, {_format(value)})")
-    text = f"{'; '.join(parts)}."
-    text = text[:1].upper() + text[1:]
+    text = f"Pairs: {'; '.join(parts)}."
     gap = groups.get("additive gap", {}).get("")
     if gap is None:
         return text
