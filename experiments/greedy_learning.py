@@ -12,7 +12,21 @@ after 1, 4 and 12 epochs: u_a - u_b, which is 0 if both are used alike.
 
 Expected by the claim: above 0 with the sequence, and largest early; about 0 with two vectors.
 
-Not measured yet.
+Measured over seeds 0 to 4 (mean and 95% interval, test split, paired t-tests; a minute of processor
+time):
+
+    b is a    epochs  accuracy       u_a            u_b            u_a - u_b        p
+    vector         1  0.988 ± 0.000  0.055 ± 0.122  0.044 ± 0.085   0.010 ± 0.051  0.601
+    vector         4  0.989 ± 0.000  0.000 ± 0.001  0.007 ± 0.018  -0.007 ± 0.017  0.334
+    vector        12  0.989 ± 0.000  0.001 ± 0.002  0.010 ± 0.017  -0.009 ± 0.016  0.203
+    sequence       1  0.976 ± 0.015  0.231 ± 0.120  0.019 ± 0.021   0.212 ± 0.126  0.010
+    sequence       4  0.989 ± 0.000  0.028 ± 0.070  0.001 ± 0.002   0.027 ± 0.071  0.349
+    sequence      12  0.988 ± 0.000  0.034 ± 0.075  0.003 ± 0.006   0.031 ± 0.078  0.328
+
+Verdict: as claimed early, not later. After one epoch the models predict by the vector, and their
+branch of the sequence is worth little (p 0.010; 0.060 with Holm's correction for the six rows).
+From four epochs on, both branches predict alone about as well as together, and no imbalance is
+left, unlike in the claim, in which it stays. Two vectors are used alike throughout.
 """
 
 import argparse
