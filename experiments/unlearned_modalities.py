@@ -14,7 +14,17 @@ test split.
 Expected by the claim: the probe of `b` is worse after joint training than after training alone, and
 that of `a` is not.
 
-Not measured yet.
+Measured over seeds 0 to 4 (mean and 95% interval, test split; a minute of processor time); the best
+possible expected accuracy is 0.987:
+
+    probe of   trained alone   trained jointly   difference      p
+    a          0.989 ± 0.000   0.989 ± 0.000     0.000 ± 0.000   1.000
+    b          0.989 ± 0.000   0.989 ± 0.000     0.000 ± 0.000   1.000
+
+Verdict: not seen. After six epochs every probe is as good as can be, jointly trained or not. The
+test is weak, and refutes nothing: the bit is linearly decodable from the sum over the steps, and a
+probe may read it off an encoder that has learned little; probes of untrained encoders, and data
+that need learned features, would tell.
 """
 
 import argparse
