@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from mmjax import files
 from mmjax.modalities.contribution.describe_contribution import describe_contribution
 from mmjax.modalities.contribution.measure_run import choose_metrics, measure_contribution
 from mmjax.modalities.contribution.measures import group_by_measure
@@ -84,7 +85,7 @@ def test_an_unknown_metric_and_a_split_are_refused(trained):
 @pytest.mark.slow
 def test_files_and_words(measured, tmp_path):
     write_contribution(tmp_path / "new", measured)
-    stored = json.loads((tmp_path / "new" / "contribution.json").read_text())
+    stored = files.read_json(tmp_path / "new" / "contribution.json")
     assert stored == json.loads(json.dumps(convert_to_json(measured)))
     value = measured.metrics["size/rmse"]["shapley", "vector"].mean
     assert stored["metrics"]["size/rmse"]["shapley"]["vector"]["mean"] == value
