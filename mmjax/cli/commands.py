@@ -8,6 +8,8 @@
     mmjax predict DIR --data new.csv --out predictions.csv
     mmjax export DIR --format onnx --out exported
     mmjax serve DIR
+    mmjax robustness DIR
+    mmjax calibration DIR
     mmjax ablate experiments/study.py
     mmjax report DIR
     mmjax show DIR
@@ -29,9 +31,11 @@ from pathlib import Path
 
 from mmjax.cli import (
     ablate_command,
+    calibration_command,
     export_command,
     predict_command,
     report_commands,
+    robustness_command,
     serve_command,
 )
 from mmjax.cli.failures import EPILOG, run_and_report_errors
@@ -67,6 +71,8 @@ def script(argv: Sequence[str] | None = None) -> None:
     predict_command.add_predict_command(commands)
     export_command.add_export_command(commands)
     serve_command.add_serve_command(commands)
+    robustness_command.add_robustness_command(commands)
+    calibration_command.add_calibration_command(commands)
     ablate_command.add_ablate_command(commands)
     report_commands.add_report_commands(commands)
     _add_data_commands(commands.add_parser("data", help="make a data set, or describe it"))
@@ -82,6 +88,10 @@ def script(argv: Sequence[str] | None = None) -> None:
                 export_command.export_stored_run(options)
             case "serve":
                 serve_command.serve_stored_run(options)
+            case "calibration":
+                calibration_command.calibrate_stored_run(options)
+            case "robustness":
+                robustness_command.measure_stored_run(options)
             case "report":
                 report_commands.report_study(options)
             case "show":

@@ -1,0 +1,290 @@
+"""Measures the metrics of a trained model under corruptions of its inputs."""
+
+import functools
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from mmjax.data.batch_order import make_eval_indices
+from mmjax.data.dataset import Dataset, Source, select_modalities_and_tasks
+from mmjax.metrics.statistics import is_per_example
+from mmjax.modalities.robustness.conditions import Condition, get_split, list_conditions
+from mmjax.modalities.robustness.corruption import corrupt_batch
+from mmjax.runs.examples import complete_batch
+from mmjax.runs.trained import Trained
+from mmjax.train.evaluation import get_metric_directions, merge_dispatches, summarize_replicas
+from mmjax.train.steps.eval_step import make_eval_step
+from mmjax.types import Batch, Variables
+
+DEFAULT_LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+class RobustnessCurve(NamedTuple):
+    """Metrics under one corruption.
+
+    Attributes:
+      modality: the corrupted one, or "all".
+      corruption: its name.
+      values: {metric: [levels seeds]}, means over the draws of the corruption.
+    """
+
+    modality: str
+    corruption: str
+    values: Mapping[str, Float[np.ndarray, "l s"]]
+
+
+class Robustness(NamedTuple):
+    """Metrics of a trained model under all corruptions.
+
+    Attributes:
+      split: name of the split.
+      levels: from 0 on, rising.
+      draws: number of draws of every corruption.
+      seeds: training seeds.
+      directions: {metric: "max" or "min"}.
+      main_metrics: the first metric of every task.
+      curves: one per condition.
+    """
+
+    split: str
+    levels: tuple[float, ...]
+    draws: int
+    seeds: tuple[int, ...]
+    directions: Mapping[str, str]
+    main_metrics: tuple[str, ...]
+    curves: tuple[RobustnessCurve, ...]
+
+
+def measure_robustness(
+    trained: Trained,
+    data: Dataset | None = None,
+    *,
+    split: str = "test",
+    levels: Sequence[float] = DEFAULT_LEVELS,
+    corruptions: Collection[str] | None = None,
+    modalities: Collection[str] | None = None,
+    kinds: Mapping[str, str] | None = None,
+    draws: int = 1,
+    conditions: Sequence[Condition] | None = None,
+    advance: Callable[[], None] = lambda: None,
+) -> Robustness:
+    """Measures every metric of every seed under every corruption at every level.
+
+    The examples and levels of a corruption are evaluated by one compiled program; encoders of the
+    modalities that it leaves alone run once for all levels. The split is kept in memory.
+
+    Args:
+      trained: one seed or several, each of which is evaluated by itself.
+      data: the data set; None: that of the run. Its training split gives the units.
+      split: the split to corrupt.
+      levels: rising from 0, at most 1.
+      corruptions: see `list_conditions`.
+      modalities: see `list_conditions`.
+      kinds: see `list_conditions`.
+      draws: how often each corruption is drawn, with the seeds 0, 1, ...
+      conditions: those of another model, to compare it with; they replace the last three choices.
+      advance: is called after every condition.
+
+    Raises:
+      ValueError: an argument is unknown or out of range, or the data do not fit the model.
+
+    Example:
+      >>> trained = mmjax.load("runs/digits")  # doctest: +SKIP
+      >>> measure_robustness(trained, corruptions=["noise"]).curves[0].modality  # doctest: +SKIP
+      'image'
+    """
+    levels = check_levels(levels)
+    if draws < 1:
+        raise ValueError(f"draws is {draws}; it must be at least 1.")
+    data = trained.experiment.data if data is None else data
+    source = get_split(data, split)
+    if conditions is None:
+        conditions = list_conditions(
+            trained.spec,
+            get_split(data, "train"),
+            modalities=modalities,
+            corruptions=corruptions,
+            kinds=kinds,
+        )
+    batches = list(iterate_padded_batches(trained, source))
+    evaluate = _make_level_program(trained)
+    collect_validation = _make_validation_collector(trained, data, evaluate, len(levels))
+    curves = []
+    for condition in conditions:
+        drawn = []
+        for draw in range(draws):
+            corrupted = _corrupt_batches(condition, batches, levels, draw)
+            drawn.append(
+                _compute_metrics(trained, evaluate, corrupted, len(levels), collect_validation)
+            )
+        values = {metric: np.mean([one[metric] for one in drawn], axis=0) for metric in drawn[0]}
+        curves.append(RobustnessCurve(condition.modality, condition.corruption, values))
+        advance()
+    return Robustness(
+        split,
+        levels,
+        draws,
+        trained.seeds,
+        get_metric_directions(trained.model),
+        list_main_metrics(trained),
+        tuple(curves),
+    )
+
+
+def check_levels(levels: Sequence[float]) -> tuple[float, ...]:
+    """Returns the levels as a tuple.
+
+    Raises:
+      ValueError: they do not rise from 0 to at most 1.
+    """
+    levels = tuple(map(float, levels))
+    rises = all(a < b for a, b in itertools.pairwise(levels))
+    if len(levels) < 2 or levels[0] != 0 or levels[-1] > 1 or not rises:
+        raise ValueError(f"levels are {list(levels)}; they must rise from 0 to at most 1.")
+    return levels
+
+
+def list_main_metrics(trained: Trained) -> tuple[str, ...]:
+    """Lists the first metric of the head of each task."""
+    heads = trained.model.heads
+    return tuple(f"{task}/{next(iter(heads[task].metrics), 'loss')}" for task in sorted(heads))
+
+
+class _PaddedBatch(NamedTuple):
+    """A batch of full size, and the indices of its examples; what fills it up has no labels."""
+
+    batch: Batch
+    indices: Int[np.ndarray, " b"]
+
+
+def iterate_padded_batches(trained: Trained, source: Source) -> Iterator[_PaddedBatch]:
+    """Yields the model's inputs and targets of a split, in batches of one size.
+
+    Raises:
+      ValueError: the split lacks a task, or an example does not fit the model.
+    """
+    size = min(trained.batch_size, max(len(source), 1))
+    for chunk_indices, chunk_valid in make_eval_indices(len(source), size, 1):
+        indices, valid = chunk_indices[0], chunk_valid[0]
+        batch = complete_batch(trained.spec, source.take(indices), f"examples {indices[0]} on")
+        missing = [task for task in trained.spec.tasks if task not in batch.targets]
+        if missing:
+            raise ValueError(f"the examples have no targets of task {missing[0]!r}.")
+        batch = select_modalities_and_tasks(batch, trained.spec.modalities, trained.spec.tasks)
+        labeled = {task: labels & valid for task, labels in batch.labeled.items()}
+        yield _PaddedBatch(batch._replace(labeled=labeled, weights={}), indices)
+
+
+def get_member_variables(trained: Trained, index: int) -> Variables:
+    """Returns the variables of one of the seeds."""
+    variables = dict(trained.variables)
+    return variables if len(trained.seeds) == 1 else jax.tree.map(lambda x: x[index], variables)
+
+
+class _Corrupted(NamedTuple):
+    """A batch, and what is different at every level: inputs [l b ...] and presence [l b]."""
+
+    batch: Batch
+    inputs: dict[str, Any]
+    present: dict[str, Any]
+
+
+def _corrupt_batches(
+    condition: Condition, batches: Sequence[_PaddedBatch], levels: Sequence[float], draw: int
+) -> Iterator[_Corrupted]:
+    """Corrupts every batch at every level, by one compiled program."""
+
+    @jax.jit
+    def corrupt(batch: Batch, indices: Any, key: Any, levels: Any) -> tuple[Any, Any]:
+        def corrupt_at(level: Any) -> tuple[Any, Any]:
+            changed = corrupt_batch(
+                condition.corruptions, batch, level, key, indices, missing=condition.missing
+            )
+            inputs = {m: changed.inputs[m] for m in condition.corruptions if m in batch.inputs}
+            return inputs, changed.present if condition.missing else {}
+
+        return jax.vmap(corrupt_at)(levels)
+
+    for batch, indices in batches:
+        inputs, present = corrupt(
+            batch._replace(targets={}, labeled={}),
+            jnp.asarray(indices),
+            jax.random.key(draw),
+            jnp.asarray(levels, jnp.float32),
+        )
+        yield _Corrupted(batch, inputs, present)
+
+
+_Evaluate = Callable[[Variables, Batch, dict[str, Any], dict[str, Any]], Any]
+
+
+def _make_level_program(trained: Trained) -> _Evaluate:
+    """Makes the program (variables, batch, inputs, present) -> statistics [l ...]."""
+    step = make_eval_step(trained.model, compute_dtype=trained.compute_dtype)
+
+    @jax.jit
+    def evaluate(variables: Variables, batch: Batch, inputs: Any, present: Any) -> Any:
+        def evaluate_level(inputs: dict[str, Any], present: dict[str, Any]) -> Any:
+            changed = {"inputs": batch.inputs | inputs, "present": batch.present | present}
+            return step(variables, batch._replace(**changed))
+
+        if not inputs and not present:  # a model without the corrupted modality
+            return jax.tree.map(lambda x: x[None], evaluate_level({}, {}))
+        return jax.vmap(evaluate_level)(inputs, present)
+
+    return evaluate
+
+
+def _collect_statistics(
+    trained: Trained, evaluate: _Evaluate, corrupted: Sequence[_Corrupted], member: int
+) -> Any:
+    """Returns one seed's statistics of a whole split [l ...], on the host."""
+    variables = get_member_variables(trained, member)
+    parts = [jax.device_get(evaluate(variables, *one)) for one in corrupted]
+    return jax.tree.map(merge_dispatches, *parts, is_leaf=is_per_example)
+
+
+def _compute_metrics(
+    trained: Trained,
+    evaluate: _Evaluate,
+    corrupted: Iterator[_Corrupted],
+    levels: int,
+    collect_validation: Callable[[int], Any],
+) -> dict[str, Float[np.ndarray, "l s"]]:
+    """Computes every metric at every level of every seed."""
+    batches = list(corrupted)
+    rows: list[list[dict[str, float]]] = []
+    for member in range(len(trained.seeds)):
+        whole = _collect_statistics(trained, evaluate, batches, member)
+        # A model without the corrupted modality was evaluated once.
+        known = len(jax.tree.leaves(whole)[0])
+        of_level = []
+        for i in range(levels):
+            row = min(i, known - 1)
+            of_level.append(jax.tree.map(lambda x, row=row: x[row], whole))
+        validation = functools.partial(collect_validation, member)
+        rows.append(summarize_replicas([trained.model] * levels, of_level, validation))
+    return {
+        metric: np.array([[row[i][metric] for row in rows] for i in range(levels)])
+        for metric in rows[0][0]
+    }
+
+
+def _make_validation_collector(
+    trained: Trained, data: Dataset, evaluate: _Evaluate, levels: int
+) -> Callable[[int], Any]:
+    """Makes the function that returns a seed's statistics of validation, once per level."""
+
+    @functools.cache
+    def collect(member: int) -> Any:
+        batches = iterate_padded_batches(trained, get_split(data, "validation"))
+        clean = [_Corrupted(batch, {}, {}) for batch, _ in batches]
+        whole = _collect_statistics(trained, evaluate, clean, member)
+        return [jax.tree.map(lambda x: x[0], whole)] * levels
+
+    return collect
