@@ -110,7 +110,17 @@ def corrupt(name):
     return jax.device_get(at_levels(jnp.array(LEVELS)))
 
 
-@pytest.mark.parametrize("name", [name for name in INPUTS if name not in ("gray", "ramp")])
+_SLOW = ("image", "pixels", "series")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in _SLOW))
+        for name in INPUTS
+        if name not in ("gray", "ramp")
+    ],
+)
 def test_corruptions_start_at_the_input_and_grow(name):
     """Padding, even NaN, and absent examples stay as they are."""
     x = make_input(name)
@@ -174,6 +184,7 @@ def test_pixel_noise_has_half_the_range_and_is_clipped():
     assert (strong.min(), strong.max()) == (0, 255)
 
 
+@pytest.mark.slow
 def test_salt_and_pepper_is_a_share_of_the_pixels_in_all_channels():
     x, found = given("image"), at_level("image", "salt_and_pepper", 0.3)
     changed = (found != x).any(axis=-1)
@@ -184,6 +195,7 @@ def test_salt_and_pepper_is_a_share_of_the_pixels_in_all_channels():
     check_mean(salt[:, 0], 0.5, 0.5)
 
 
+@pytest.mark.slow
 def test_blur_is_a_normalized_convolution():
     x, sigma = given("image"), 0.5 * 10 / 8
     options = {"sigma": (0, sigma, sigma, 0), "mode": "constant", "truncate": 40.0}
@@ -192,6 +204,7 @@ def test_blur_is_a_normalized_convolution():
     np.testing.assert_allclose(at_level("image", "blur", 0.5), expected, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_contrast_and_inversion_are_mixtures():
     x, pixels = given("image"), given("pixels")
     mean = x.mean(axis=(1, 2), keepdims=True)
@@ -202,6 +215,7 @@ def test_contrast_and_inversion_are_mixtures():
     assert np.abs(at_level("pixels", "inversion", 0.25) - mixed).max() <= 0.5
 
 
+@pytest.mark.slow
 def test_an_occlusion_is_a_rectangle_of_its_share():
     x, found = given("image"), at_level("image", "occlusion", 0.25)
     corners = set()
@@ -214,6 +228,7 @@ def test_an_occlusion_is_a_rectangle_of_its_share():
     assert {i for i, _ in corners} == set(range(7)) and {j for _, j in corners} == set(range(6))
 
 
+@pytest.mark.slow
 def test_a_rotation_is_that_of_scipy():
     """Of 45 degrees in either direction, in float64; zeros surround the image."""
     directions = set()
@@ -298,7 +313,7 @@ def test_omissions_keep_the_order_and_sticky_keys_double():
     check_mean(doubles, 0.3, 0.46)
 
 
-@pytest.mark.parametrize("name", ["series", "wave"])
+@pytest.mark.parametrize("name", [pytest.param("series", marks=pytest.mark.slow), "wave"])
 def test_noise_has_its_ratio_of_signal_to_noise(name):
     """20 dB at level 0.1: measured per feature over all real steps."""
     x = given(name)
@@ -310,6 +325,7 @@ def test_noise_has_its_ratio_of_signal_to_noise(name):
     np.testing.assert_allclose(ratio, 20, atol=1.8)
 
 
+@pytest.mark.slow
 def test_steps_are_dropped_one_by_one_or_as_a_block():
     mean = given("series")[REAL].mean(axis=0)
     single, block = (
@@ -323,6 +339,7 @@ def test_steps_are_dropped_one_by_one_or_as_a_block():
         assert np.ptp(places) == len(places) - 1
 
 
+@pytest.mark.slow
 def test_clipping_and_shifts_are_those_of_numpy():
     x, mean = given("series"), given("series")[REAL].mean(axis=0)
     clipped, shifted = (at_level("series", c, 0.5) for c in ("clipping", "shift"))
