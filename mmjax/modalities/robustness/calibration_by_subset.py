@@ -11,7 +11,10 @@ from mmjax import metrics
 from mmjax.data.dataset import Dataset, Task
 from mmjax.metrics.flatten import CLASS_KINDS, compute_probabilities, flatten_labeled
 from mmjax.modalities.robustness.conditions import get_split
-from mmjax.modalities.robustness.measure import get_member_variables, iterate_padded_batches
+from mmjax.modalities.robustness.padded_batches import (
+    get_member_variables,
+    iterate_padded_batches,
+)
 from mmjax.modalities.subsets import make_all_subsets, name_subset, predict_from_subsets
 from mmjax.runs.trained import Trained
 

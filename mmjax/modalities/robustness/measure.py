@@ -8,14 +8,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from mmjax.data.batch_order import make_eval_indices
-from mmjax.data.dataset import Dataset, Source, select_modalities_and_tasks
+from mmjax.data.dataset import Dataset
 from mmjax.metrics.statistics import is_per_example
 from mmjax.modalities.robustness.conditions import Condition, get_split, list_conditions
 from mmjax.modalities.robustness.corruption import corrupt_batch
-from mmjax.runs.examples import complete_batch
+from mmjax.modalities.robustness.padded_batches import (
+    PaddedBatch,
+    get_member_variables,
+    iterate_padded_batches,
+)
 from mmjax.runs.trained import Trained
 from mmjax.train.evaluation import get_metric_directions, merge_dispatches, summarize_replicas
 from mmjax.train.steps.eval_step import make_eval_step
@@ -155,37 +158,6 @@ def list_main_metrics(trained: Trained) -> tuple[str, ...]:
     return tuple(f"{task}/{next(iter(heads[task].metrics), 'loss')}" for task in sorted(heads))
 
 
-class _PaddedBatch(NamedTuple):
-    """A batch of full size, and the indices of its examples; what fills it up has no labels."""
-
-    batch: Batch
-    indices: Int[np.ndarray, " b"]
-
-
-def iterate_padded_batches(trained: Trained, source: Source) -> Iterator[_PaddedBatch]:
-    """Yields the model's inputs and targets of a split, in batches of one size.
-
-    Raises:
-      ValueError: the split lacks a task, or an example does not fit the model.
-    """
-    size = min(trained.batch_size, max(len(source), 1))
-    for chunk_indices, chunk_valid in make_eval_indices(len(source), size, 1):
-        indices, valid = chunk_indices[0], chunk_valid[0]
-        batch = complete_batch(trained.spec, source.take(indices), f"examples {indices[0]} on")
-        missing = [task for task in trained.spec.tasks if task not in batch.targets]
-        if missing:
-            raise ValueError(f"the examples have no targets of task {missing[0]!r}.")
-        batch = select_modalities_and_tasks(batch, trained.spec.modalities, trained.spec.tasks)
-        labeled = {task: labels & valid for task, labels in batch.labeled.items()}
-        yield _PaddedBatch(batch._replace(labeled=labeled, weights={}), indices)
-
-
-def get_member_variables(trained: Trained, index: int) -> Variables:
-    """Returns the variables of one of the seeds."""
-    variables = dict(trained.variables)
-    return variables if len(trained.seeds) == 1 else jax.tree.map(lambda x: x[index], variables)
-
-
 class _Corrupted(NamedTuple):
     """A batch, and what is different at every level: inputs [l b ...] and presence [l b]."""
 
@@ -195,7 +167,7 @@ class _Corrupted(NamedTuple):
 
 
 def _corrupt_batches(
-    condition: Condition, batches: Sequence[_PaddedBatch], levels: Sequence[float], draw: int
+    condition: Condition, batches: Sequence[PaddedBatch], levels: Sequence[float], draw: int
 ) -> Iterator[_Corrupted]:
     """Corrupts every batch at every level, by one compiled program."""
 

@@ -160,7 +160,7 @@ def _plot_by_task(
         for row, (task, of_task) in zip(axes, groups.items(), strict=True):
             # Of more than 28 subsets the smallest have no line.
             for calibration, style in zip(of_task, make_line_styles(), strict=False):
-                draw(row, calibration, style | {"label": calibration.subset})
+                draw(list(row), calibration, style | {"label": calibration.subset})
             for axis, column in zip(row, columns, strict=True):
                 axis.set_title(f"{task}, {column}" if column else task)
             row[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

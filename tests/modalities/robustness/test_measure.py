@@ -176,7 +176,8 @@ def test_the_batch_size_and_a_baseline_without_the_modality(toy, trained):
         ({"kinds": {"vector": "picture"}}, "kind is 'picture'; it must be one of"),
     ],
 )
-def test_wrong_arguments_are_refused(trained, options, message):
+def test_wrong_arguments_are_refused(toy, options, message):
+    trained = make_trained(toy.experiment(), {"params": np.zeros((1, 1))}, [0])
     with pytest.raises(ValueError, match=message):
         measure_robustness(trained, **options)
 
@@ -223,6 +224,14 @@ def test_effective_robustness_is_the_difference_of_the_losses(maximize):
     assert mean == pytest.approx(0.1)
     error = np.sqrt(second.var(ddof=1) / 3 + first.var(ddof=1) / 2)
     assert half == pytest.approx(stats.t.ppf(0.975, 2) * error)  # all spread is the second's
+    rng = np.random.default_rng(0)
+    values, other = sign * rng.normal(size=(3, 4)), sign * rng.normal(size=(3, 6))
+    mean, half = compute_effective_robustness(
+        LEVELS, values, other, maximize=maximize, paired=False
+    )
+    first, second = (sign * (compute_area(LEVELS, v) - v[0]) for v in (values, other))
+    low, high = stats.ttest_ind(first, second, equal_var=False).confidence_interval()
+    assert (mean - half, mean + half) == pytest.approx((low, high), rel=1e-9)
     with pytest.raises(ValueError, match="other levels or under other conditions"):
         summarize_robustness(make_curves(values), make_curves(baseline)._replace(curves=()))
 
@@ -242,6 +251,7 @@ def test_the_results_are_written(measured, tmp_path):
     assert (tmp_path / "robustness.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.slow
 def test_calibration_by_subset_is_that_of_batches_without_the_others(trained, tmp_path):
     """Temperatures come from validation; examples without the subset are left out."""
     calibrations = measure_calibration(trained)
