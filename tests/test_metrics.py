@@ -249,7 +249,7 @@ def test_a_temperature_recovers_the_one_that_the_logits_were_multiplied_by():
     assert metrics.fit_temperature(padded, with_gaps) == pytest.approx(alone, rel=1e-9)
     assert metrics.fit_temperature(np.eye(3), np.arange(3)) == 0.01  # all right: T falls
     assert metrics.fit_temperature(np.eye(3), np.array([1, 2, 0])) == 100  # all wrong
-    with pytest.raises(ValueError, match="no label"):
+    with pytest.raises(ValueError, match="at least one label"):
         metrics.fit_temperature(np.zeros((2, 3)), np.array([-1, -1]))
 
 

@@ -39,8 +39,8 @@ def measure_stored_run(arguments: argparse.Namespace) -> None:
     from mmjax.cli.jax_setup import set_compilation_cache
     from mmjax.config import trust
     from mmjax.data.progress_bars import show_row_progress
-    from mmjax.modalities.robustness.conditions import get_split, list_conditions
-    from mmjax.modalities.robustness.measure import check_levels, measure_robustness
+    from mmjax.modalities.robustness.conditions import check_levels, get_split, list_conditions
+    from mmjax.modalities.robustness.measure import measure_robustness
     from mmjax.modalities.robustness.write_robustness import write_robustness
     from mmjax.runs import load
 
@@ -66,10 +66,10 @@ def measure_stored_run(arguments: argparse.Namespace) -> None:
             robustness = measure_robustness(
                 model,
                 data,
+                conditions,
                 split=arguments.split,
                 levels=arguments.levels,
                 draws=arguments.seeds_of_corruption,
-                conditions=conditions,
                 advance=lambda: advance(1),
             )
             measured.append(robustness)

@@ -17,7 +17,7 @@ def fit_temperature(prediction: Logits, target: Classes) -> float:
     (arXiv:1706.04599), section 4.2.
 
     Raises:
-      ValueError: there is no label.
+      ValueError: none of the examples has a label.
 
     Example:
       >>> logits = np.log([[0.9, 0.1]] * 4)  # sure by 0.9, right by 0.75: T = ln 9 / ln 3
@@ -26,7 +26,7 @@ def fit_temperature(prediction: Logits, target: Classes) -> float:
     """
     logits, classes = flatten_labeled(prediction, target)
     if not len(classes):
-        raise ValueError("there is no label to fit a temperature to.")
+        raise ValueError("a temperature needs at least one label.")
     from scipy import optimize
 
     of_target = logits[np.arange(len(classes)), classes]

@@ -1,6 +1,7 @@
 """Conditions of a robustness suite: which modalities are corrupted together, and how."""
 
-from collections.abc import Collection, Mapping
+import itertools
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from mmjax.data.dataset import Dataset, Source
@@ -10,7 +11,7 @@ from mmjax.modalities.robustness.corruption_table import (
     MISSING,
     check_corruption_names,
     check_kind,
-    infer_input_kind,
+    infer_corruption_kind,
     make_corruptions,
 )
 from mmjax.modalities.robustness.input_statistics import measure_input
@@ -77,7 +78,7 @@ def list_conditions(
     conditions, main = [], {}
     for m in chosen:
         modality, dtype = spec.modalities[m], spec.preparations[m].dtype
-        kind = kinds.get(m) or infer_input_kind(modality, dtype)
+        kind = kinds.get(m) or infer_corruption_kind(modality, dtype)
         made = {}
         if kind != "parts":
             made = make_corruptions(kind, measure_input(train, m, modality), corruptions)
@@ -107,3 +108,16 @@ def get_split(data: Dataset, split: str) -> Source:
     if split not in data.splits:
         raise ValueError(f"{data.name} has no split {split!r}, only {sorted(data.splits)}.")
     return data.splits[split]
+
+
+def check_levels(levels: Sequence[float]) -> tuple[float, ...]:
+    """Returns the levels as a tuple.
+
+    Raises:
+      ValueError: they do not rise from 0 to at most 1.
+    """
+    levels = tuple(map(float, levels))
+    rises = all(a < b for a, b in itertools.pairwise(levels))
+    if len(levels) < 2 or levels[0] != 0 or levels[-1] > 1 or not rises:
+        raise ValueError(f"levels are {list(levels)}; they must rise from 0 to at most 1.")
+    return levels

@@ -56,15 +56,15 @@ CORRUPTIONS_OF_KIND: Mapping[str, Mapping[str, _Factory]] = {
 corrupted together. Every kind can also be missing."""
 
 
-def infer_input_kind(modality: Modality, dtype: Any) -> str:
+def infer_corruption_kind(modality: Modality, dtype: Any) -> str:
     """Infers the kind of a modality's input: a key of `CORRUPTIONS_OF_KIND`.
 
     Spectrograms without a time axis of their own, [frames bands 1], look like images.
 
     Example:
-      >>> infer_input_kind(Modality((28, 28, 1)), "uint8")
+      >>> infer_corruption_kind(Modality((28, 28, 1)), "uint8")
       'image'
-      >>> infer_input_kind(Modality((9, 4), sequence=True), "float32")
+      >>> infer_corruption_kind(Modality((9, 4), sequence=True), "float32")
       'series'
     """
     if modality.parts:

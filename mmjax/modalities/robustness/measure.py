@@ -1,8 +1,7 @@
 """Measures the metrics of a trained model under corruptions of its inputs."""
 
 import functools
-import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +11,12 @@ from jaxtyping import Float
 
 from mmjax.data.dataset import Dataset
 from mmjax.metrics.statistics import is_per_example
-from mmjax.modalities.robustness.conditions import Condition, get_split, list_conditions
+from mmjax.modalities.robustness.conditions import (
+    Condition,
+    check_levels,
+    get_split,
+    list_conditions,
+)
 from mmjax.modalities.robustness.corruption import corrupt_batch
 from mmjax.modalities.robustness.padded_batches import (
     PaddedBatch,
@@ -66,31 +70,26 @@ class Robustness(NamedTuple):
 def measure_robustness(
     trained: Trained,
     data: Dataset | None = None,
+    conditions: Sequence[Condition] | None = None,
     *,
     split: str = "test",
     levels: Sequence[float] = DEFAULT_LEVELS,
-    corruptions: Collection[str] | None = None,
-    modalities: Collection[str] | None = None,
-    kinds: Mapping[str, str] | None = None,
     draws: int = 1,
-    conditions: Sequence[Condition] | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> Robustness:
     """Measures every metric of every seed under every corruption at every level.
 
-    The examples and levels of a corruption are evaluated by one compiled program; encoders of the
-    modalities that it leaves alone run once for all levels. The split is kept in memory.
+    One compiled program evaluates all levels of a batch; encoders of the modalities that a
+    corruption leaves alone run once for all levels. The split is kept in memory.
 
     Args:
       trained: one seed or several, each of which is evaluated by itself.
-      data: the data set; None: that of the run. Its training split gives the units.
+      data: the data set; None: that of the run.
+      conditions: of `list_conditions`, which chooses corruptions and modalities; None: all. Two
+        models are compared under the same ones.
       split: the split to corrupt.
       levels: rising from 0, at most 1.
-      corruptions: see `list_conditions`.
-      modalities: see `list_conditions`.
-      kinds: see `list_conditions`.
       draws: how often each corruption is drawn, with the seeds 0, 1, ...
-      conditions: those of another model, to compare it with; they replace the last three choices.
       advance: is called after every condition.
 
     Raises:
@@ -98,8 +97,8 @@ def measure_robustness(
 
     Example:
       >>> trained = mmjax.load("runs/digits")  # doctest: +SKIP
-      >>> measure_robustness(trained, corruptions=["noise"]).curves[0].modality  # doctest: +SKIP
-      'image'
+      >>> measure_robustness(trained).curves[0].corruption  # doctest: +SKIP
+      'noise'
     """
     levels = check_levels(levels)
     if draws < 1:
@@ -107,49 +106,26 @@ def measure_robustness(
     data = trained.experiment.data if data is None else data
     source = get_split(data, split)
     if conditions is None:
-        conditions = list_conditions(
-            trained.spec,
-            get_split(data, "train"),
-            modalities=modalities,
-            corruptions=corruptions,
-            kinds=kinds,
-        )
+        conditions = list_conditions(trained.spec, get_split(data, "train"))
     batches = list(iterate_padded_batches(trained, source))
     evaluate = _make_level_program(trained)
     collect_validation = _make_validation_collector(trained, data, evaluate, len(levels))
     curves = []
     for condition in conditions:
+        corrupt = _make_corruption_program(condition, levels)
         drawn = []
         for draw in range(draws):
-            corrupted = _corrupt_batches(condition, batches, levels, draw)
-            drawn.append(
-                _compute_metrics(trained, evaluate, corrupted, len(levels), collect_validation)
+            corrupted = [_corrupt(corrupt, batch, jax.random.key(draw)) for batch in batches]
+            metrics = _compute_metrics(
+                trained, evaluate, corrupted, len(levels), collect_validation
             )
+            drawn.append(metrics)
         values = {metric: np.mean([one[metric] for one in drawn], axis=0) for metric in drawn[0]}
         curves.append(RobustnessCurve(condition.modality, condition.corruption, values))
         advance()
-    return Robustness(
-        split,
-        levels,
-        draws,
-        trained.seeds,
-        get_metric_directions(trained.model),
-        list_main_metrics(trained),
-        tuple(curves),
-    )
-
-
-def check_levels(levels: Sequence[float]) -> tuple[float, ...]:
-    """Returns the levels as a tuple.
-
-    Raises:
-      ValueError: they do not rise from 0 to at most 1.
-    """
-    levels = tuple(map(float, levels))
-    rises = all(a < b for a, b in itertools.pairwise(levels))
-    if len(levels) < 2 or levels[0] != 0 or levels[-1] > 1 or not rises:
-        raise ValueError(f"levels are {list(levels)}; they must rise from 0 to at most 1.")
-    return levels
+    directions = get_metric_directions(trained.model)
+    main_metrics = list_main_metrics(trained)
+    return Robustness(split, levels, draws, trained.seeds, directions, main_metrics, tuple(curves))
 
 
 def list_main_metrics(trained: Trained) -> tuple[str, ...]:
@@ -166,30 +142,29 @@ class _Corrupted(NamedTuple):
     present: dict[str, Any]
 
 
-def _corrupt_batches(
-    condition: Condition, batches: Sequence[PaddedBatch], levels: Sequence[float], draw: int
-) -> Iterator[_Corrupted]:
-    """Corrupts every batch at every level, by one compiled program."""
+_Corrupt = Callable[[Batch, Any, Any], tuple[dict[str, Any], dict[str, Any]]]
+
+
+def _make_corruption_program(condition: Condition, levels: Sequence[float]) -> _Corrupt:
+    """Makes the program (batch, indices, key) -> inputs [l b ...], presence [l b]."""
 
     @jax.jit
-    def corrupt(batch: Batch, indices: Any, key: Any, levels: Any) -> tuple[Any, Any]:
-        def corrupt_at(level: Any) -> tuple[Any, Any]:
+    def corrupt(batch: Batch, indices: Any, key: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        def corrupt_at(level: Any) -> tuple[dict[str, Any], dict[str, Any]]:
             changed = corrupt_batch(
                 condition.corruptions, batch, level, key, indices, missing=condition.missing
             )
             inputs = {m: changed.inputs[m] for m in condition.corruptions if m in batch.inputs}
             return inputs, changed.present if condition.missing else {}
 
-        return jax.vmap(corrupt_at)(levels)
+        return jax.vmap(corrupt_at)(jnp.asarray(levels, jnp.float32))
 
-    for batch, indices in batches:
-        inputs, present = corrupt(
-            batch._replace(targets={}, labeled={}),
-            jnp.asarray(indices),
-            jax.random.key(draw),
-            jnp.asarray(levels, jnp.float32),
-        )
-        yield _Corrupted(batch, inputs, present)
+    return corrupt
+
+
+def _corrupt(corrupt: _Corrupt, padded: PaddedBatch, key: Any) -> _Corrupted:
+    batch = padded.batch._replace(targets={}, labeled={})
+    return _Corrupted(padded.batch, *corrupt(batch, padded.indices, key))
 
 
 _Evaluate = Callable[[Variables, Batch, dict[str, Any], dict[str, Any]], Any]
@@ -224,15 +199,14 @@ def _collect_statistics(
 def _compute_metrics(
     trained: Trained,
     evaluate: _Evaluate,
-    corrupted: Iterator[_Corrupted],
+    corrupted: Sequence[_Corrupted],
     levels: int,
     collect_validation: Callable[[int], Any],
 ) -> dict[str, Float[np.ndarray, "l s"]]:
     """Computes every metric at every level of every seed."""
-    batches = list(corrupted)
     rows: list[list[dict[str, float]]] = []
     for member in range(len(trained.seeds)):
-        whole = _collect_statistics(trained, evaluate, batches, member)
+        whole = _collect_statistics(trained, evaluate, corrupted, member)
         # A model without the corrupted modality was evaluated once.
         known = len(jax.tree.leaves(whole)[0])
         of_level = []

@@ -14,7 +14,7 @@ from mmjax.data.load.decode import BYTE_TOKEN_NAMES
 from mmjax.modalities.robustness.corruption import corrupt_batch
 from mmjax.modalities.robustness.corruption_table import (
     CORRUPTIONS_OF_KIND,
-    infer_input_kind,
+    infer_corruption_kind,
     make_corruptions,
 )
 from mmjax.modalities.robustness.input_statistics import measure_values
@@ -386,4 +386,4 @@ def test_features_get_noise_of_their_deviation_or_values_of_others():
     ],
 )
 def test_kinds_are_inferred(modality, dtype, kind):
-    assert infer_input_kind(modality, dtype) == kind
+    assert infer_corruption_kind(modality, dtype) == kind

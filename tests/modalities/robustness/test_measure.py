@@ -52,6 +52,11 @@ def make_untrained(toy, model, seeds=(4, 2), **options):
     return make_trained(experiment, jax.vmap(init)(jnp.array(seeds)), seeds)
 
 
+def list_of(trained, **options):
+    """Lists conditions with the units of the toy's training split."""
+    return list_conditions(trained.spec, trained.experiment.data.splits["train"], **options)
+
+
 @pytest.fixture(scope="module")
 def trained(toy):
     return make_untrained(toy, toy.model())
@@ -59,7 +64,8 @@ def trained(toy):
 
 @pytest.fixture(scope="module")
 def measured(trained):
-    return measure_robustness(trained, levels=LEVELS, corruptions=["noise", "missing"], draws=2)
+    conditions = list_of(trained, corruptions=["noise", "missing"])
+    return measure_robustness(trained, None, conditions, levels=LEVELS, draws=2)
 
 
 def select(measured, modality, corruption):
@@ -102,9 +108,7 @@ def test_every_condition_is_measured_and_starts_at_the_evaluation(trained, measu
 def test_a_curve_is_the_evaluation_of_corrupted_batches(trained, measured, modality, corruption):
     """The mean over two draws, of the second seed alone."""
     data = trained.experiment.data
-    conditions = list_conditions(
-        trained.spec, data.splits["train"], corruptions=["noise", "missing"]
-    )
+    conditions = list_of(trained, corruptions=["noise", "missing"])
     [condition] = [c for c in conditions if (c.modality, c.corruption) == (modality, corruption)]
     second = jax.tree.map(lambda x: x[1:], trained.variables)
     one = make_trained(trained.experiment, second, [trained.seeds[1]])
@@ -138,9 +142,11 @@ def test_the_batch_size_and_a_baseline_without_the_modality(toy, trained):
     """A model of the vector alone does not see the noise of the sequence; tuned metrics work."""
     head = Classification(4, extra_metrics={"tuned": tuned})
     model = toy.model().clone(heads={"kind": head, "size": Regression(mean=1.5, scale=1.1)})
-    options = {"levels": LEVELS, "corruptions": ["noise"], "modalities": ["sequence"]}
-    whole = measure_robustness(trained, **options)
-    parts = measure_robustness(make_untrained(toy, model, eval_batch_size=7), **options)
+    conditions = list_of(trained, corruptions=["noise"], modalities=["sequence"])
+    whole = measure_robustness(trained, None, conditions, levels=LEVELS)
+    parts = measure_robustness(
+        make_untrained(toy, model, eval_batch_size=7), None, conditions, levels=LEVELS
+    )
     for metric, values in select(whole, "sequence", "noise").items():
         np.testing.assert_allclose(
             select(parts, "sequence", "noise")[metric], values, rtol=1e-5, atol=1e-6
@@ -149,15 +155,12 @@ def test_the_batch_size_and_a_baseline_without_the_modality(toy, trained):
     validation = data.splits["validation"].batch
     expected = validation.targets["kind"][validation.labeled["kind"]].mean()
     assert (select(parts, "sequence", "noise")["kind/tuned"] == expected).all()
-    conditions = list_conditions(trained.spec, data.splits["train"], corruptions=["noise"])
     alone = Model(
         {"vector": MLPEncoder((8,))},
         Concat(),
         {"kind": Classification(4), "size": Regression(mean=1.5, scale=1.1)},
     )
-    baseline = measure_robustness(
-        make_untrained(toy, alone), data, levels=LEVELS, conditions=conditions
-    )
+    baseline = measure_robustness(make_untrained(toy, alone), data, conditions, levels=LEVELS)
     for values in select(baseline, "sequence", "noise").values():
         np.testing.assert_array_equal(values, np.broadcast_to(values[:1], values.shape))
 
@@ -179,7 +182,10 @@ def test_the_batch_size_and_a_baseline_without_the_modality(toy, trained):
 def test_wrong_arguments_are_refused(toy, options, message):
     trained = make_trained(toy.experiment(), {"params": np.zeros((1, 1))}, [0])
     with pytest.raises(ValueError, match=message):
-        measure_robustness(trained, **options)
+        if options.keys() & {"corruptions", "modalities", "kinds"}:
+            list_of(trained, **options)
+        else:
+            measure_robustness(trained, **options)
 
 
 def make_curves(values, seeds=(0, 1), maximize=True):
