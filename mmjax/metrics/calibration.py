@@ -89,7 +89,7 @@ def adaptive_calibration_error(prediction: Logits, target: Classes, bins: int = 
     order = np.argsort(confidence, kind="stable")
     total = 0.0
     for part in np.array_split(order, min(bins, len(order))):
-        total += abs((correct[part] - confidence[part]).sum())
+        total += abs(float((correct[part] - confidence[part]).sum()))
     return total / len(classes)
 
 
