@@ -110,7 +110,7 @@ def corrupt(name):
     return jax.device_get(at_levels(jnp.array(LEVELS)))
 
 
-_SLOW = ("image", "pixels", "series")
+_SLOW = ("image", "pixels", "bytes", "series")
 
 
 @pytest.mark.parametrize(
@@ -250,6 +250,7 @@ def test_a_crop_of_a_ramp_is_a_flatter_ramp():
     np.testing.assert_allclose(rows, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_tokens_are_dropped_and_typed_at_their_rate():
     text = given("bytes")
     dropped = at_level("bytes", "token_drop", 0.3)
