@@ -13,9 +13,9 @@ averages the predictions of the present modalities, and so should lose least (Mu
 Expected: a fusion that lets the modalities work together is better on clean data and loses more
 when one is corrupted: its effective robustness is negative.
 
-Measured, five seeds, test split: the mean at level 0, 0.5 and 1, then the effective robustness (what
-concat loses less on average over the levels, in the metric's unit) with its 95% interval, paired by
-seed; * where it excludes 0, without correction for the 24 comparisons. Training took 1.7 minutes of
+Measured, five seeds, test split: the mean at level 0, 0.5 and 1, then the effective robustness
+(what concat loses less on average over the levels, in the metric's unit) with its 95% interval,
+paired by seed; * where it excludes 0, without correction for the 24 comparisons. Training took 1.7 minutes of
 one core per fusion, the second command 1.4:
 
     digit/accuracy          late                  concat                effective
@@ -46,8 +46,8 @@ one core per fusion, the second command 1.4:
     all main corruption     21.1 27.3 41.6        17.8 25.9 43.7        -2.3 ± 0.9 *
     all missing             21.1 42.5 57.8        17.8 32.5 40.4        +6.9 ± 0.8 *
 
-The expectation is met in part. Concat is better on clean data and still loses less of the digit under
-six of eight conditions, and less of the language where the text is damaged. It loses more where the
+The expectation is met in part. Concat is better on clean data and still loses less of the digit
+under six of eight conditions, and less of the language where the text is damaged. It loses more where the
 input that tells the task is the one that suffers: the rate under noisy or missing speech, and the
 language without speech; there both fusions end at about the same value, and concat comes from a
 better one. Late fusion, whose branches were trained as parts of an average, predicts a worse rate
