@@ -15,8 +15,8 @@ when one is corrupted: its effective robustness is negative.
 
 Measured, five seeds, test split: the mean at level 0, 0.5 and 1, then the effective robustness
 (what concat loses less on average over the levels, in the metric's unit) with its 95% interval,
-paired by seed; * where it excludes 0, without correction for the 24 comparisons. Training took 1.7 minutes of
-one core per fusion, the second command 1.4:
+paired by seed; * where it excludes 0, without correction for the 24 comparisons. Training took 1.7
+minutes of one core per fusion, the second command 1.4:
 
     digit/accuracy          late                  concat                effective
     image noise             0.977 0.955 0.893     0.987 0.974 0.945     +0.014 ± 0.007 *
@@ -47,11 +47,11 @@ one core per fusion, the second command 1.4:
     all missing             21.1 42.5 57.8        17.8 32.5 40.4        +6.9 ± 0.8 *
 
 The expectation is met in part. Concat is better on clean data and still loses less of the digit
-under six of eight conditions, and less of the language where the text is damaged. It loses more where the
-input that tells the task is the one that suffers: the rate under noisy or missing speech, and the
-language without speech; there both fusions end at about the same value, and concat comes from a
-better one. Late fusion, whose branches were trained as parts of an average, predicts a worse rate
-if only one modality is left (all missing). Typing errors in every letter harm both more than a
+under six of eight conditions, and less of the language where the text is damaged. It loses more
+where the input that tells the task is the one that suffers: the rate under noisy or missing speech,
+and the language without speech; there both fusions end at about the same value, and concat comes
+from a better one. Late fusion, whose branches were trained as parts of an average, predicts a worse
+rate if only one modality is left (all missing). Typing errors in every letter harm both more than a
 missing text does: neither notices that the text is damaged.
 """
 
