@@ -21,24 +21,24 @@ minutes of one core per fusion, the second command 1.4:
     digit/accuracy          late                  concat                effective
     image noise             0.977 0.955 0.893     0.987 0.974 0.945     +0.014 ± 0.007 *
     image missing           0.977 0.934 0.886     0.987 0.959 0.926     +0.015 ± 0.009 *
-    speech noise            0.977 0.975 0.968     0.987 0.986 0.980     +0.001 ± 0.003  
-    speech missing          0.977 0.959 0.939     0.987 0.969 0.952     +0.000 ± 0.003  
+    speech noise            0.977 0.975 0.968     0.987 0.986 0.980     +0.001 ± 0.003
+    speech missing          0.977 0.959 0.939     0.987 0.969 0.952     +0.000 ± 0.003
     text typo               0.977 0.910 0.794     0.987 0.948 0.864     +0.029 ± 0.020 *
     text missing            0.977 0.938 0.908     0.987 0.961 0.941     +0.011 ± 0.004 *
     all main corruption     0.977 0.861 0.555     0.987 0.903 0.604     +0.025 ± 0.020 *
     all missing             0.977 0.811 0.680     0.987 0.837 0.716     +0.014 ± 0.006 *
     language/accuracy       late                  concat                effective
-    image noise             0.904 0.902 0.899     0.944 0.941 0.937     -0.001 ± 0.004  
-    image missing           0.904 0.900 0.896     0.944 0.939 0.937     -0.001 ± 0.002  
-    speech noise            0.904 0.891 0.858     0.944 0.930 0.887     -0.003 ± 0.010  
+    image noise             0.904 0.902 0.899     0.944 0.941 0.937     -0.001 ± 0.004
+    image missing           0.904 0.900 0.896     0.944 0.939 0.937     -0.001 ± 0.002
+    speech noise            0.904 0.891 0.858     0.944 0.930 0.887     -0.003 ± 0.010
     speech missing          0.904 0.831 0.763     0.944 0.847 0.753     -0.025 ± 0.008 *
     text typo               0.904 0.676 0.414     0.944 0.767 0.530     +0.044 ± 0.018 *
     text missing            0.904 0.730 0.528     0.944 0.816 0.667     +0.048 ± 0.022 *
     all main corruption     0.904 0.655 0.347     0.944 0.729 0.415     +0.023 ± 0.015 *
-    all missing             0.904 0.640 0.475     0.944 0.680 0.499     -0.005 ± 0.018  
+    all missing             0.904 0.640 0.475     0.944 0.680 0.499     -0.005 ± 0.018
     rate/mae                late                  concat                effective
     image noise             21.1 21.0 21.1        17.8 17.9 18.1        -0.1 ± 0.1 *
-    image missing           21.1 21.6 22.6        17.8 18.1 18.7        +0.3 ± 0.4  
+    image missing           21.1 21.6 22.6        17.8 18.1 18.7        +0.3 ± 0.4
     speech noise            21.1 26.9 41.4        17.8 24.9 42.0        -1.6 ± 0.5 *
     speech missing          21.1 35.3 50.8        17.8 33.7 50.7        -1.7 ± 0.5 *
     text typo               21.1 21.6 22.0        17.8 19.1 20.7        -0.9 ± 0.5 *
@@ -51,8 +51,8 @@ under six of eight conditions, and less of the language where the text is damage
 where the input that tells the task is the one that suffers: the rate under noisy or missing speech,
 and the language without speech; there both fusions end at about the same value, and concat comes
 from a better one. Late fusion, whose branches were trained as parts of an average, predicts a worse
-rate if only one modality is left (all missing). Typing errors in every letter harm both more than a
-missing text does: neither notices that the text is damaged.
+rate if only one modality is left (all missing). Typing errors in every letter harm digit and
+language of both more than a missing text does: neither model notices that the text is damaged.
 """
 
 import polyglot_digits as base
