@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
+from mmjax.backbone import list_branches
 from mmjax.formatting import is_array
 from mmjax.model import Model
 from mmjax.types import Batch
@@ -51,7 +52,7 @@ def list_model_parts(model: Model) -> dict[str, Part]:
             parts[f"{prefix}encoders_{m}"] = Part(f"encoders.{m}", encoder, count)
     for t, head in model.heads.items():
         parts[f"heads_{t}"] = Part(f"heads.{t}", head)
-    for m in model.encoders:
+    for m in list_branches(model.encoders, model.fusion):
         parts[f"branch_sharing_{m}"] = Part("sharing", model.sharing)
         for t, head in model.heads.items():
             parts[f"branch_heads_{m}_{t}"] = Part(f"heads.{t}", head)
@@ -89,11 +90,22 @@ def wrap_model_parts(model: Model, around: PartWrapper) -> Iterator[Model]:
     def wrap_objective(name: str, objective: Any) -> Any:
         if isinstance(objective, nn.Module):
             return objective  # Flax intercepts it
-        return lambda *args, **kwargs: call_part(f"auxiliary_{name}", objective, args, kwargs)
+        call = functools.partial(call_part, f"auxiliary_{name}", objective)
+        return _WrappedObjective(call, getattr(objective, "needs_branches", False))
 
     with nn.intercept_methods(intercept):
         wrapped = {name: wrap_objective(name, o) for name, o in model.auxiliary.items()}
         yield model.clone(auxiliary=wrapped)
+
+
+class _WrappedObjective(NamedTuple):
+    """A plain objective whose calls are recorded, with what `Model` reads of the objective."""
+
+    call: Callable[[Any, Any], Any]
+    needs_branches: bool
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.call(args, kwargs)
 
 
 def replace_arrays_by_shapes(tree: Any) -> Any:

@@ -41,7 +41,7 @@ CONSTRUCTOR_NAMES = {
     "mmjax.pretrained": "LoRA Rename weights",
     "mmjax.pretrained.renaming": "recurrent_names",
     "mmjax.losses": """cross_entropy binary_cross_entropy focal binary_focal cumulative_link coral
-        squared_error absolute_error huber""",
+        dirichlet_cross_entropy squared_error absolute_error huber""",
     "mmjax.metrics": """auroc average_precision balanced_accuracy brier_score calibration_error
         cohen_kappa dice matthews_correlation mean_absolute_error mean_absolute_percentage_error
         mean_pinball_loss negative_log_likelihood pearson r2 root_mean_squared_error span_f1

@@ -15,8 +15,11 @@ from mmjax.auxiliary import (
     ELBO,
     MFM,
     MMD,
+    BranchLosses,
+    ConfidenceRanking,
     Decoders,
     DeepCCA,
+    DirichletKL,
     Distillation,
     InfoNCE,
     MLPDecoder,
@@ -28,8 +31,8 @@ from mmjax.auxiliary import (
 from mmjax.data.dataset import Modality
 from mmjax.data.pipeline import split_over_devices
 from mmjax.encoders import MLPEncoder, RecurrentEncoder, elman
-from mmjax.fusion import Mean, ProductOfExperts
-from mmjax.heads import Classification, Regression
+from mmjax.fusion import Late, Mean, ProductOfExperts
+from mmjax.heads import Classification, Evidential, Regression
 from mmjax.model import Model
 from mmjax.sharing import CGC, DSelectK, HardSharing, MMoE
 from mmjax.train.hardware.parallel import DEVICE_AXIS, make_train_program
@@ -81,9 +84,8 @@ def make_model(auxiliary, modalities=("series", "vector"), fusion=None, **option
     return Model(
         encoders=make_encoders(modalities),
         fusion=fusion or Mean(4),
-        heads={"kind": Classification(3), "size": Regression()},
         auxiliary={"extra": auxiliary} if auxiliary else {},
-        **options,
+        **{"heads": {"kind": Classification(3), "size": Regression()}} | options,
     )
 
 
@@ -122,6 +124,12 @@ TABLE = {
     "coral": (CORAL(), {}),
     "mmd": (MMD(), {}),
     "distillation": (Distillation(make_teacher(), tasks=("kind",)), {}),
+    "branch losses": (BranchLosses(), {"fusion": Late(4)}),
+    "ranking": (ConfidenceRanking(("kind",)), {"fusion": Late(4)}),
+    "dirichlet kl": (
+        DirichletKL(("kind",), annealing_steps=0),
+        {"fusion": Late(4, joint=True), "heads": {"kind": Evidential(3), "size": Regression()}},
+    ),
     "sown": (Sown("sharing", "entropy"), {"sharing": DSelectK(2, 1, (3,))}),
 }
 CASES = pytest.mark.parametrize("name", TABLE)
@@ -206,7 +214,7 @@ def test_values_slopes_padding_seeds_and_half_precision(name):
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(half))
     np.testing.assert_allclose(half[0], value, rtol=0.1, atol=0.02)
     own = [s for part, s in slopes.items() if part.startswith("auxiliary_")]
-    assert bool(own) == (name not in ("coral", "mmd", "distillation", "sown"))
+    assert bool(own) == (type(TABLE[name][0]) not in WITHOUT_PARAMETERS)
     for path, slope in jax.tree.leaves_with_path([own, reached(name, slopes)]):
         assert np.abs(slope).max() > 0, jax.tree_util.keystr(path)
 
@@ -221,6 +229,7 @@ def reached(name, slopes):
     return [*parts, slopes["fusion"]] if TABLE[name][0].__class__ in FROM_FUSED else parts
 
 
+WITHOUT_PARAMETERS = (CORAL, MMD, Distillation, Sown, BranchLosses, ConfidenceRanking, DirichletKL)
 FROM_FUSED = (Reconstruction, MFM, ELBO, RefNet)
 
 

@@ -54,6 +54,7 @@ TABLE = {
     "product of experts": ProductOfExperts(4),
     "late": Late(4),
     "late learned": Late(4, learned=True),
+    "late joint": Late(4, joint=True),
 }
 DEEP = ("early", "cross modal", "bottleneck", "perceiver", "film of the text", "vector", "scalar")
 
