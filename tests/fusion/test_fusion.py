@@ -10,6 +10,7 @@ from jax import export
 
 from mmjax import fusion as fusions
 from mmjax.fusion import (
+    ActionMAE,
     AttentionPool,
     Bottleneck,
     Concat,
@@ -18,6 +19,7 @@ from mmjax.fusion import (
     Embrace,
     FiLM,
     Gated,
+    Hide,
     Late,
     LowRankTensor,
     Max,
@@ -25,6 +27,9 @@ from mmjax.fusion import (
     Multiplicative,
     Perceiver,
     ProductOfExperts,
+    Prompted,
+    Sequential,
+    ShaSpec,
     Sum,
     Tensor,
     pool,
@@ -55,8 +60,14 @@ TABLE = {
     "late": Late(4),
     "late learned": Late(4, learned=True),
     "late joint": Late(4, joint=True),
+    "sha spec": ShaSpec(4),
+    "sequential": Sequential(4),
+    "prompted": Prompted(4, prompts=2, layers=2, prompted_layers=1, heads=2),
+    "action mae": ActionMAE(4, memory=2, heads=2),
+    "hide": Hide(Mean(4)),
 }
 DEEP = ("early", "cross modal", "bottleneck", "perceiver", "film of the text", "vector", "scalar")
+DEEP += ("prompted", "action mae", "hide", "late joint")
 
 
 def marked(names):
