@@ -15,7 +15,7 @@ gradient balancers do not change their gradients.
 """
 
 from mmjax.auxiliary.branches import BranchLosses, ConfidenceRanking, rank_confidences
-from mmjax.auxiliary.contrastive import InfoNCE, info_nce
+from mmjax.auxiliary.contrastive import InfoNCE, info_nce, mix_neighbors
 from mmjax.auxiliary.correlation import DeepCCA, cca
 from mmjax.auxiliary.covariance import CORAL, coral_distance
 from mmjax.auxiliary.decoding import Decoders, MLPDecoder, negative_log_likelihood
@@ -55,6 +55,7 @@ __all__ = [
     "dirichlet_kl",
     "gaussian_kl",
     "info_nce",
+    "mix_neighbors",
     "mmd",
     "mmd_to_normal",
     "negative_log_likelihood",

@@ -97,9 +97,9 @@ class MarginDistillation:
         counted = gather(jnp.stack([batch.present[m] for m in modalities]).any(axis=0))
         features, backbones = distillation.run_teacher(batch)
         logits = distillation.predict_as_teacher(features)[self.task]
-        vectors = [gather(get_fused_vector(self, x)) for x in (seen, backbones[0])]
+        student, teacher = (gather(get_fused_vector(self, x)) for x in (seen, backbones[0]))
         enough = counted.sum() >= 2
-        loss = relation_distance(*vectors, gather(logits), counted)
+        loss = relation_distance(student, teacher, gather(logits), counted)
         return jnp.where(enough, loss, 0), enough.astype(jnp.float32)
 
     def _make_distillation(self) -> Distillation:

@@ -7,8 +7,10 @@ import pytest
 from scipy import special
 
 from mmjax.auxiliary import MarginDistillation, ShaSpecLosses, Sown, relation_distance
+from mmjax.auxiliary.contrastive import mix_neighbors
 from mmjax.encoders import Features
 from mmjax.fusion import ActionMAE, ShaSpec
+from mmjax.fusion.pooling import Pooled
 from mmjax.heads import Classification
 from mmjax.model import Model
 from mmjax.model_check import check_model_fits_batch
@@ -89,6 +91,32 @@ def test_the_check_of_a_model_sees_what_fusions_sow(fusion, objective):
     batch = Batch(inputs, present, {}, {"y": jnp.zeros(3, int)}, {"y": yes})
     trace = check_model_fits_batch(model, batch)
     assert "auxiliary_extra" in trace.calls and "intermediates" not in trace.variables
+
+
+def test_neighbors_are_mixed_by_one_share_for_all_modalities():
+    present = {"a": np.array([1, 1, 1, 1, 1], bool), "b": np.array([1, 1, 1, 0, 1], bool)}
+    values = {m: RNG.normal(size=(5, 3)) * present[m][:, None] for m in present}
+    vectors = {m: Pooled(jnp.float32(values[m]), jnp.asarray(present[m])) for m in present}
+    mixed = mix_neighbors(jax.random.key(0), vectors, 2.0)
+    neighbor = [1, 0, 3, 2, 4]
+    shares = []
+    for i, j in enumerate(neighbor):
+        if i in (2, 4):  # whose neighbor lacks b, and who has none
+            for m in present:
+                np.testing.assert_allclose(mixed[m].values[i], values[m][i], rtol=1e-6)
+            continue
+        of_modality = {
+            m: (mixed[m].values[i] - values[m][j]) / (values[m][i] - values[m][j])
+            for m in present
+            if present[m][i]
+        }
+        together = np.concatenate(list(of_modality.values()))
+        np.testing.assert_allclose(together, together[0], rtol=1e-4)
+        assert 0 < together[0] < 1
+        shares.append(float(together[0]))
+    assert len(set(shares)) == 3
+    for m in present:
+        np.testing.assert_array_equal(mixed[m].present, present[m])
 
 
 def test_a_teacher_without_the_task_is_refused():
