@@ -3,12 +3,18 @@
     mmjax ablate experiments/missing_methods.py --workdir runs/missing_methods
     mmjax report runs/missing_methods
 
-The methods of `docs/missing.md` in the model of `polyglot_digits.py`, for 2 epochs each, trained and
-selected on complete examples or on examples of which half of all modalities are missing at random,
-and tested with half missing.
+    python experiments/missing_methods.py runs/missing_methods    # the grid of test rates
+
+The methods of `docs/missing.md` in the model of `polyglot_digits.py`, for 2 epochs, trained and
+selected on complete examples or with half of all modalities missing at random, and tested with half
+missing; the last command tests the same models at four rates.
 """
 
+import sys
+from pathlib import Path
+
 import polyglot_digits as base
+from missing_views import print_grid
 
 from mmjax.config import auto_config
 from mmjax.experiment import Experiment
@@ -73,3 +79,7 @@ STUDY = Study(
     },
     metric="digit/accuracy",
 )
+
+if __name__ == "__main__":
+    complete = base.polyglot_digits(missing_modalities=0.0, missing_labels=0.0)
+    print_grid(Path(sys.argv[1]), complete, "digit/accuracy")

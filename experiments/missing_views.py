@@ -63,21 +63,18 @@ STUDY = Study(
 )
 
 
-def print_grid(directory: Path) -> None:
-    """Prints each arm's test accuracy at every test rate: mean and 95% interval over seeds."""
-    complete = uci_six_views.uci_six_views()
-    print("arm", *TEST_RATES, sep="  ")
+def print_grid(directory: Path, complete: Dataset, metric: str) -> None:
+    """Prints a metric of each arm at every test rate: its mean and 95% interval over seeds."""
+    tests = [at_random(complete, modalities=rate, splits=("test",), seed=1) for rate in TEST_RATES]
+    print("arm", *TEST_RATES, sep=" | ")
     for arm in sorted(path for path in (directory / "arms").iterdir() if path.is_dir()):
-        cells = []
-        for rate in TEST_RATES:
-            data = at_random(complete, modalities=rate, splits=("test",), seed=1)
-            scores = [
-                mmjax.load(arm, seed=seed, allow_code=True).evaluate(data)["digit/accuracy"]
-                for seed in STUDY.seeds
-            ]
-            cells.append(format_mean_interval(scores))
-        print(arm.name, *cells, sep="  ")
+        scores = []
+        for seed in STUDY.seeds:
+            trained = mmjax.load(arm, seed=seed, allow_code=True)
+            scores.append([trained.evaluate(data)[metric] for data in tests])
+        cells = [format_mean_interval(column) for column in zip(*scores, strict=True)]
+        print(arm.name, *cells, sep=" | ", flush=True)
 
 
 if __name__ == "__main__":
-    print_grid(Path(sys.argv[1]))
+    print_grid(Path(sys.argv[1]), uci_six_views.uci_six_views(), "digit/accuracy")

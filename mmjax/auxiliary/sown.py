@@ -60,7 +60,7 @@ class Sown:
                 f"Sown names {self.name!r}, but the model's {self.part} sows only {sorted(sown)}."
             )
         value = sown[self.name]
-        if isinstance(value, tuple) and len(value) == 2 and value[1].dtype == bool:
+        if _is_masked(value):
             value, mask = value
             return jnp.where(mask, value, 0).sum(), mask.sum().astype(jnp.float32)
         if not isinstance(value, Array):
@@ -69,3 +69,10 @@ class Sown:
                 f"{type(value).__name__}, not an array; write a custom objective for it."
             )
         return value.sum(), jnp.asarray(value.size, jnp.float32)
+
+
+def _is_masked(value: Any) -> bool:
+    """Returns whether a sown value is a pair of an array and the mask of what counts of it."""
+    if not (isinstance(value, tuple) and len(value) == 2):
+        return False
+    return isinstance(value[1], Array) and value[1].dtype.kind == "b"

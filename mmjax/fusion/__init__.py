@@ -16,6 +16,7 @@ from mmjax.fusion.gated import Gated
 from mmjax.fusion.hide import Hide
 from mmjax.fusion.late import Late
 from mmjax.fusion.multiplicative import Multiplicative
+from mmjax.fusion.pattern_experts import PatternExperts
 from mmjax.fusion.perceiver import Perceiver
 from mmjax.fusion.pooling import pool
 from mmjax.fusion.product_of_experts import ProductOfExperts
@@ -41,6 +42,7 @@ __all__ = [
     "Max",
     "Mean",
     "Multiplicative",
+    "PatternExperts",
     "Perceiver",
     "ProductOfExperts",
     "Prompted",

@@ -73,7 +73,7 @@ def test_of_a_sown_pair_only_the_marked_elements_count():
     pair = (jnp.array([[1.0, jnp.nan], [3.0, 5.0]]), jnp.array([[True, False], [True, False]]))
     seen = Intermediates({}, None, {}, {"fusion": {"reconstruction": pair}, "sharing": {}})
     objective = Sown("fusion", "reconstruction")
-    assert objective(seen, {}, EMPTY, train=True, gather=None) == (4.0, 2.0)
+    assert objective(seen, {}, EMPTY, train=True, gather=lambda x: x) == (4.0, 2.0)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from mmjax.fusion import (
     Max,
     Mean,
     Multiplicative,
+    PatternExperts,
     Perceiver,
     ProductOfExperts,
     Prompted,
@@ -63,11 +64,12 @@ TABLE = {
     "sha spec": ShaSpec(4),
     "sequential": Sequential(4),
     "prompted": Prompted(4, prompts=2, layers=2, prompted_layers=1, heads=2),
+    "pattern experts": PatternExperts(4, heads=2),
     "action mae": ActionMAE(4, memory=2, heads=2),
     "hide": Hide(Mean(4)),
 }
 DEEP = ("early", "cross modal", "bottleneck", "perceiver", "film of the text", "vector", "scalar")
-DEEP += ("prompted", "action mae", "hide", "late joint")
+DEEP += ("prompted", "action mae", "hide", "late joint", "pattern experts")
 
 
 def marked(names):

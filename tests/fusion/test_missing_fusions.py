@@ -2,12 +2,16 @@
 
 import functools
 import itertools
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from mmjax import balance
 from mmjax.fusion import (
     ActionMAE,
     Concat,
@@ -22,7 +26,9 @@ from mmjax.fusion import (
 from mmjax.fusion.hide import draw_hidden
 from mmjax.fusion.pooling import encode_patterns
 from mmjax.missing_token import MissingToken
-from mmjax.types import Tokens
+from mmjax.train.steps.state import init_state
+from mmjax.train.steps.train_step import make_train_step
+from mmjax.types import Batch, Tokens
 from tests.fusion.test_fusion import (
     PRESENT,
     SHAPES,
@@ -210,3 +216,24 @@ def test_reconstruction_fills_what_is_missing_and_does_not_see_what_is_hidden():
 def test_a_rate_is_a_share(make):
     with pytest.raises(ValueError, match=r"rate is 1\.5; it must be between 0 and 1"):
         make(rate=1.5)
+
+
+def test_the_recipes_of_the_page_train_on_any_pattern():
+    page = (Path(__file__).parents[2] / "docs" / "missing.md").read_text(encoding="utf-8")
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, names)
+    yes = jnp.ones(4, bool)
+    batch = Batch(
+        {"image": jnp.ones((4, 5)), "speech": jnp.ones((4, 7, 3))},
+        {"image": jnp.array([True, False, True, False]), "speech": jnp.array([1, 1, 0, 0], bool)},
+        {"speech": jnp.full(4, 7)},
+        {"digit": jnp.arange(4), "language": jnp.arange(4)},
+        {"digit": yes, "language": yes},
+    )
+    for model in names["RECIPES"].values():
+        parts = model, optax.sgd(0.1), balance.equal()
+        state = jax.eval_shape(lambda key, p=parts: init_state(*p, batch, key), jax.random.key(0))
+        new, metrics = jax.eval_shape(make_train_step(*parts), state, batch)
+        assert jax.tree.structure(new) == jax.tree.structure(state)
+        assert {f"loss/{name}" for name in model.auxiliary} < set(metrics)
