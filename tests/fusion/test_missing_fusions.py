@@ -5,11 +5,13 @@ import itertools
 import re
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy import special
 
 from mmjax import balance
 from mmjax.fusion import (
@@ -18,6 +20,7 @@ from mmjax.fusion import (
     EarlyTransformer,
     Hide,
     Mean,
+    PatternExperts,
     ProductOfExperts,
     Prompted,
     Sequential,
@@ -25,6 +28,7 @@ from mmjax.fusion import (
 )
 from mmjax.fusion.hide import draw_hidden
 from mmjax.fusion.pooling import encode_patterns
+from mmjax.kernels.attention import TransformerLayer
 from mmjax.missing_token import MissingToken
 from mmjax.train.steps.state import init_state
 from mmjax.train.steps.train_step import make_train_step
@@ -141,6 +145,39 @@ def test_the_bank_has_a_token_per_pattern():
     np.testing.assert_array_equal(fill(bank).values[:, 0], [[0, 1], [5, 6], [3, 4], [6, 7]])
     slope = jax.grad(lambda b: fill(b).values.sum())(bank)
     np.testing.assert_array_equal(slope, [[0, 0], [1, 1], [1, 1]])
+
+
+@pytest.mark.slow
+def test_experts_are_mixed_by_the_largest_logits_and_told_their_pattern():
+    fusion, tokens = PatternExperts(4, heads=2), make_tokens(np.nan)
+    params = random_params(fusion, tokens)
+    got, state = fusion.apply(params, tokens, train=False, mutable=["intermediates"])
+    p = params["params"]
+    pattern = np.asarray(encode_patterns(jnp.stack(list(PRESENT.values())))[0])
+    vectors = np.zeros((6, 3, 4))
+    for i, row in enumerate(rows(tokens)):
+        for j, m in enumerate(sorted(row)):
+            bank = p[f"bank_{m}"][pattern[i]]
+            vectors[i, j] = bank if row[m] is None else dense(params, f"project_{m}", row[m])
+    filled = Tokens(jnp.float32(vectors), jnp.ones((6, 3), bool))
+    mixed = TransformerLayer(2).apply({"params": p["mix"]}, filled, train=False).values
+    normed = np.float64(nn.LayerNorm().apply({"params": p["norm"]}, mixed))
+    cross_entropy, mask = state["intermediates"]["router"][0]
+    for i in range(6):
+        result = []
+        for j in range(3):
+            logits = normed[i, j] @ np.float64(p["router"]["kernel"])
+            best = np.argsort(logits)[-2:]
+            gates = special.softmax(logits[best])
+            hidden = [np.float64(jax.nn.gelu(normed[i, j] @ p["experts_in"][k])) for k in best]
+            terms = [h @ np.float64(p["experts_out"][k]) for h, k in zip(hidden, best, strict=True)]
+            result.append(mixed[i, j] + gates @ np.stack(terms))
+            assert mask[i, j] == (0 < pattern[i] < 7)
+            if mask[i, j]:  # the expert of pattern p is number p; that of all modalities is 0
+                expected = -special.log_softmax(logits)[pattern[i]]
+                assert float(cross_entropy[i, j]) == pytest.approx(expected, rel=1e-4)
+        expected = np.concatenate(result) if pattern[i] else np.zeros(12)
+        np.testing.assert_allclose(got[i], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_hidden_modalities_are_present_ones_at_the_rate_and_never_all():
