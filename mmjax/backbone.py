@@ -227,5 +227,15 @@ def evaluate_branches(
 
 
 def list_branches(encoders: Iterable[str], fusion: nn.Module) -> tuple[str, ...]:
-    """Lists the branches that late fusion may make: the modalities and the fusion's extra ones."""
-    return (*encoders, *getattr(fusion, "extra_branches", ()))
+    """Lists the branches that late fusion may make: the modalities and the fusion's extra ones.
+
+    Raises:
+      ValueError: if a modality has the name of an extra branch.
+    """
+    extra = getattr(fusion, "extra_branches", ())
+    for name in sorted(set(encoders) & set(extra)):
+        raise ValueError(
+            f"The modality name {name!r} is that of a branch that {type(fusion).__name__} adds; "
+            "rename the modality."
+        )
+    return (*encoders, *extra)

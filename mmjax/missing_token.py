@@ -42,15 +42,19 @@ class MissingToken(nn.Module):
         init = nn.initializers.normal(0.02)
         width = tokens.values.shape[-1:]
         if not self.learned:
-            token = jnp.zeros(width)[None]
+            token = jnp.zeros(width)
         elif self.patterns is None:
-            token = self.param("token", init, width)[None]
+            token = self.param("token", init, width)
         else:
             token = self.param("bank", init, (self.patterns, *width))[pattern]
         # The token takes the place of the first, masked one, so that shapes do not depend on the
         # data.
         missing = ~tokens.mask.any(axis=1)
-        first = jnp.where(missing[:, None], token.astype(tokens.values.dtype), tokens.values[:, 0])
+        first = jnp.where(
+            missing[:, None],
+            jnp.atleast_2d(token.astype(tokens.values.dtype)),
+            tokens.values[:, 0],
+        )
         return Tokens(
             jnp.concatenate([first[:, None], tokens.values[:, 1:]], axis=1),
             jnp.concatenate([(tokens.mask[:, 0] | missing)[:, None], tokens.mask[:, 1:]], axis=1),

@@ -82,11 +82,7 @@ class Model(nn.Module):
             raise ValueError(
                 f"{both[0]!r} is the name of a head and of an auxiliary objective; rename one."
             )
-        if extra := sorted(set(self.encoders) & set(getattr(self.fusion, "extra_branches", ()))):
-            raise ValueError(
-                f"The modality name {extra[0]!r} is that of a branch that "
-                f"{type(self.fusion).__name__} adds; rename the modality."
-            )
+        list_branches(self.encoders, self.fusion)  # which refuses equal names
         for task, head in self.heads.items():
             check_token_head(task, head, self.encoders)
         super().__post_init__()

@@ -78,7 +78,7 @@ class PatternExperts(nn.Module):
     ) -> Float[Array, "b m d"]:
         """Applies the chosen experts, and sows the router's loss."""
         experts = patterns - 1 if self.experts is None else self.experts
-        logits = nn.Dense(experts, use_bias=False, name="router")(x)
+        logits = nn.Dense(experts, use_bias=False, name="gate")(x)
         # Expert 0 is that of complete examples; the patterns between none and all share the others.
         special = 1 + jnp.maximum(pattern - 1, 0) % max(experts - 1, 1)
         is_incomplete = (pattern > 0) & (pattern < patterns - 1)

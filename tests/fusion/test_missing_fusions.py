@@ -166,7 +166,7 @@ def test_experts_are_mixed_by_the_largest_logits_and_told_their_pattern():
     for i in range(6):
         result = []
         for j in range(3):
-            logits = normed[i, j] @ np.float64(p["router"]["kernel"])
+            logits = normed[i, j] @ np.float64(p["gate"]["kernel"])
             best = np.argsort(logits)[-2:]
             gates = special.softmax(logits[best])
             hidden = [np.float64(jax.nn.gelu(normed[i, j] @ p["experts_in"][k])) for k in best]
