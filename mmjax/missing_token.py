@@ -50,9 +50,10 @@ class MissingToken(nn.Module):
         # The token takes the place of the first, masked one, so that shapes do not depend on the
         # data.
         missing = ~tokens.mask.any(axis=1)
+        dtype = tokens.values.dtype
         first = jnp.where(
             missing[:, None],
-            jnp.atleast_2d(token.astype(tokens.values.dtype)),
+            token.astype(dtype) if token.ndim == 2 else token.astype(dtype)[None],
             tokens.values[:, 0],
         )
         return Tokens(
