@@ -35,7 +35,8 @@ halves of the study ran as two processes, 20 minutes on two cores that were busy
 The expectation is not met. Late fusion whose branches also learn on their own is ahead in every
 column, and does not need missing views in training. Against zeros, at test rate 0.5 (paired t-tests
 with Holm's correction): trained on complete images late, TMC, ActionMAE and dropout are better and
-ShaSpec is worse; trained with half missing only late is better, and bank and MultiModN are worse.
+ShaSpec is worse; trained with half missing only late is better, and bank and MultiModN are worse
+(corrected within each half).
 The bank's 32 patterns per view have few examples each, 1,440 in all, and none if training is
 complete. The views are redundant; where modalities only tell something together, no branch can.
 """

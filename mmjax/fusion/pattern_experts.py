@@ -62,11 +62,12 @@ class PatternExperts(nn.Module):
         projected = project_modalities(pool_modalities(tokens), self.width)
         present = jnp.stack([x.present for x in projected.values()])
         pattern, count = encode_patterns(present)
-        filled = []
-        for m, x in projected.items():
-            bank = self.param(f"bank_{m}", nn.initializers.normal(0.02), (count, self.width))
-            row = bank[pattern].astype(x.values.dtype)
-            filled.append(jnp.where(x.present[:, None], x.values, row))
+        init, shape = nn.initializers.normal(0.02), (len(projected), count, self.width)
+        banks = self.param("banks", init, shape)[:, pattern]
+        filled = [
+            jnp.where(x.present[:, None], x.values, row.astype(x.values.dtype))
+            for x, row in zip(projected.values(), banks, strict=True)
+        ]
         z = Tokens(jnp.stack(filled, axis=1), jnp.ones(present.T.shape, bool))
         z = TransformerLayer(self.heads, name="mix")(z, train=train)
         values = z.values + self.apply_experts(nn.LayerNorm(name="norm")(z.values), pattern, count)

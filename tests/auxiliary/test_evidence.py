@@ -143,6 +143,7 @@ def make_tmc(**auxiliary):
     return Model(encoders, Late(4, joint=True), {"kind": Evidential(3)}, auxiliary=auxiliary)
 
 
+@pytest.mark.slow
 def test_the_objectives_of_tmc_are_its_loss():
     """Those of all views and of the combination, as in the paper, example by example."""
     batch = make_batch()
@@ -186,6 +187,7 @@ def test_the_objectives_of_tmc_are_its_loss():
     np.testing.assert_allclose(sums["kl"], (divergence, 3), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_divergence_is_annealed_by_the_step_and_only_in_training():
     batch, optimizer = make_batch(), optax.sgd(0.0)
     model = make_tmc(kl=DirichletKL(("kind",), annealing_steps=4))

@@ -138,7 +138,15 @@ TABLE = {
     "margin": (MarginDistillation(make_teacher(), "kind"), {}),
     "sown": (Sown("sharing", "entropy"), {"sharing": DSelectK(2, 1, (3,))}),
 }
-CASES = pytest.mark.parametrize("name", TABLE)
+DEEP = ("info_nce mixed", "ranking", "dirichlet kl", "sha spec", "reconstructed", "margin")
+
+
+def mark_slow(names):
+    """Marks the objectives whose programs take long to compile."""
+    return [pytest.param(n, marks=pytest.mark.slow) if n in DEEP else n for n in names]
+
+
+CASES = pytest.mark.parametrize("name", mark_slow(TABLE))
 # Each of these compiles a training step, or several programs.
 FEW = ("info_nce", "mmd", "elbo", "distillation")
 SOME = pytest.mark.parametrize(
@@ -250,7 +258,7 @@ def test_the_order_of_modalities_changes_nothing(name):
     np.testing.assert_array_equal(programs[0](params, batch), programs[1](params, backwards))
 
 
-@pytest.mark.parametrize("name", [n for n in TABLE if n != "sown"])
+@pytest.mark.parametrize("name", mark_slow(n for n in TABLE if n != "sown"))
 def test_a_batch_without_any_pair_has_no_loss(name):
     """Or without anything at all, for those objectives that need no pair."""
     model, batch, params = ready(name)

@@ -87,6 +87,7 @@ def test_formula(fusion, loop):
     )
 
 
+@pytest.mark.slow
 def test_the_order_of_a_sequence_is_random_in_training_only():
     fusion, tokens = Sequential(4), make_tokens()
     params = random_params(fusion, tokens)
@@ -157,7 +158,7 @@ def test_experts_are_mixed_by_the_largest_logits_and_told_their_pattern():
     vectors = np.zeros((6, 3, 4))
     for i, row in enumerate(rows(tokens)):
         for j, m in enumerate(sorted(row)):
-            bank = p[f"bank_{m}"][pattern[i]]
+            bank = p["banks"][j, pattern[i]]
             vectors[i, j] = bank if row[m] is None else dense(params, f"project_{m}", row[m])
     filled = Tokens(jnp.float32(vectors), jnp.ones((6, 3), bool))
     mixed = TransformerLayer(2).apply({"params": p["mix"]}, filled, train=False).values
@@ -255,6 +256,7 @@ def test_a_rate_is_a_share(make):
         make(rate=1.5)
 
 
+@pytest.mark.slow
 def test_the_recipes_of_the_page_train_on_any_pattern():
     page = (Path(__file__).parents[2] / "docs" / "missing.md").read_text(encoding="utf-8")
     names = {}
