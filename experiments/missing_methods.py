@@ -2,15 +2,14 @@
 
     mmjax ablate experiments/missing_methods.py --workdir runs/missing_methods
     mmjax report runs/missing_methods
-
     python experiments/missing_methods.py runs/missing_methods    # the grid of test rates
 
 The methods of `docs/missing.md` in the model of `polyglot_digits.py`, for 2 epochs, trained and
 selected on complete examples or with half of all modalities missing at random, and tested with half
 missing; the last command tests the same models at four rates.
 
-Expected: as in `missing_views.py`, late fusion with losses of its branches loses least on the digit,
-which every modality tells; the speaking rate, which only speech tells, cannot be saved by any.
+Expected: as in `missing_views.py`, late fusion with losses of its branches loses least on the
+digit, which every modality tells; the speaking rate, which only speech tells, no method can save.
 
 The study has not been run yet: its 20 arms pass the checks before training, and it is estimated to
 take 25 minutes on one core. `missing_views.py` holds the measured grid of the same methods.
