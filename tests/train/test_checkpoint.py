@@ -99,6 +99,7 @@ def test_an_empty_directory_has_nothing_to_restore(tmp_path):
     assert checkpoints.restore(state(0)) is None
 
 
+@pytest.mark.slow
 def test_the_newest_two_are_kept(copy):
     checkpoints = Checkpoints(copy)
     checkpoints.save(12, state(12))
@@ -148,7 +149,9 @@ def files(directory):
     return sorted(str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file())
 
 
-@pytest.mark.parametrize("damage", [truncate, flip, empty, remove])
+@pytest.mark.parametrize(
+    "damage", [flip, *(pytest.param(f, marks=pytest.mark.slow) for f in (truncate, empty, remove))]
+)
 def test_damage_to_any_file_is_harmless_or_found_out(pristine, tmp_path, caplog, damage):
     """Never is anything but the newest or, with a warning, the one before it restored."""
     verdicts = {}

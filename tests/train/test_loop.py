@@ -71,6 +71,7 @@ def test_streamed_again_and_resumed_are_one_run(toy, tmp_path):
     assert steps == [4, 8, 8, 12, 16, 16, 20, 24, 24]
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(toy, tmp_path, caplog):
     whole = fit(toy.experiment(), tmp_path)
     newest = tmp_path / "checkpoints" / "24"
@@ -344,6 +345,7 @@ class Stuck(Counted):
         return super().take(indices)
 
 
+@pytest.mark.slow
 def test_a_signal_while_data_are_waited_for_saves_a_checkpoint_at_once(toy, tmp_path):
     data = toy.dataset()
     wanted = make_train_indices((0,), len(data.splits["train"]), 16, 12, 16)
@@ -374,6 +376,7 @@ def test_a_signal_while_data_are_waited_for_saves_a_checkpoint_at_once(toy, tmp_
     assert final(again) == final(fit(toy.experiment(), tmp_path / "whole"))
 
 
+@pytest.mark.slow
 def test_a_signal_after_the_last_step_is_not_lost(toy, tmp_path, monkeypatch):
     """While the best parameters are evaluated, when all is saved, and just before."""
     collect, close = Programs.collect_statistics, Checkpoints.close
@@ -398,6 +401,7 @@ def test_a_signal_after_the_last_step_is_not_lost(toy, tmp_path, monkeypatch):
         assert fit(toy.experiment(), tmp_path / name).test
 
 
+@pytest.mark.slow
 def test_a_signal_while_the_last_checkpoint_is_saved_ends_the_run_after_it(
     toy, tmp_path, monkeypatch
 ):
@@ -432,7 +436,7 @@ def test_ignored_signals_stay_ignored_when_another_ends_the_command():
 @pytest.mark.parametrize(
     ("every", "expected"),
     [
-        (None, [8, 16, 24]),
+        pytest.param(None, [8, 16, 24], marks=pytest.mark.slow),
         (4, [4, 8, 12, 16, 20, 24]),
         (timedelta(microseconds=1), [4, 8, 12, 16, 20, 24]),
     ],

@@ -13,7 +13,7 @@ from mmjax.train.steps.state import init_state
 SEEDS = (3, 1)
 
 
-@pytest.fixture(scope="module", params=[1, 4])
+@pytest.fixture(scope="module", params=[pytest.param(1, marks=pytest.mark.slow), 4])
 def begun(toy, request):
     """The programs on some devices, the first dispatch and the state that training begins with."""
     programs = Programs(toy.experiment(), SEEDS, jax.devices()[: request.param])

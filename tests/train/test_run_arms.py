@@ -128,6 +128,7 @@ def test_a_directory_without_a_checkpoint_cannot_be_tested(toy, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_resuming_keeps_finished_arms_and_ends_the_others(toy, done):
     """The second arm lost its result, but not its checkpoints: nothing is trained anew."""
     workdir, results = done

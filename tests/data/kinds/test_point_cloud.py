@@ -80,6 +80,7 @@ def test_arrays_that_are_no_points_are_refused():
         from_arrays(make_splits(), [PointCloud("scan"), "scan"], ["shape"])
 
 
+@pytest.mark.slow
 def test_a_model_learns_the_shape_of_a_cloud(tmp_path):
     experiment = mmjax.Experiment(
         data=make(),

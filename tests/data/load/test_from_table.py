@@ -481,6 +481,7 @@ def experiment(folder: str = "") -> mmjax.Experiment:
     )
 
 
+@pytest.mark.slow
 def test_a_streamed_experiment_set_on_the_command_line_trains(folder, tmp_path):
     config = experiment.as_buildable(str(folder))
     for setting in (
