@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Shaped
 
 from mmjax.data.array_checks import InvalidDataError, check_numeric, check_shape
 from mmjax.data.load.labels import PlaceFormatter
-from mmjax.data.load.table_files import Table, parse_number
+from mmjax.data.load.tables.table_files import Table, parse_number
 from mmjax.types import Batch
 
 # Sums of weights, and weights times losses, stay far from the limits of float32.

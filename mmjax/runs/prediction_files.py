@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mmjax.data.dataset import Task
-from mmjax.data.load.parquet_files import import_pyarrow
+from mmjax.data.load.tables.parquet_files import import_pyarrow
 from mmjax.experiment import Experiment
 from mmjax.runs.best_params import read_best_variables
 from mmjax.runs.examples import iterate_examples

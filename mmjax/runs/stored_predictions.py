@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from mmjax import files, metrics
-from mmjax.data.load.parquet_files import import_pyarrow
+from mmjax.data.load.tables.parquet_files import import_pyarrow
 from mmjax.report.example_statistics import (
     Bootstrap,
     McNemar,

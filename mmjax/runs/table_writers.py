@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mmjax import files
-from mmjax.data.load.parquet_files import import_pyarrow
+from mmjax.data.load.tables.parquet_files import import_pyarrow
 from mmjax.runs.predictions import Column
 
 WriteRows = Callable[[Sequence[Column]], None]

@@ -19,7 +19,7 @@ from mmjax.data.kinds.image import decode_image
 from mmjax.data.limits import LimitError, format_size
 from mmjax.data.load.decode import UnreadableError
 from mmjax.data.load.npz import read_npz
-from mmjax.data.load.table_files import read_table
+from mmjax.data.load.tables.table_files import read_table
 
 
 @contextlib.contextmanager

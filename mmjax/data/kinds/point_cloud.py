@@ -9,7 +9,7 @@ import numpy as np
 from mmjax.data.dataset import Modality
 from mmjax.data.kinds.protocols import Learned, RowScale
 from mmjax.data.load.decode import convert_tensor
-from mmjax.data.load.table_files import parse_number
+from mmjax.data.load.tables.table_files import parse_number
 
 
 class PointCloudModality(Modality):

@@ -10,25 +10,25 @@ from mmjax.data.example_weights import check_weight_names, read_weight_cells
 from mmjax.data.kinds import Input, Target, Value, get_columns, list_columns
 from mmjax.data.limits import MAX_BYTES, MAX_CELL
 from mmjax.data.load.assemble import build_dataset, check_sizes, check_standardize_names
-from mmjax.data.load.blank_rows import (
+from mmjax.data.load.hints import note_columns
+from mmjax.data.load.infer_kinds import TablePart, infer_input_kind, infer_target_kind
+from mmjax.data.load.split_rows import Split, assign_rows
+from mmjax.data.load.tables.blank_rows import (
     BlankRows,
     check_blank_rows,
     check_no_blank_rows,
     learn_blank_rows,
 )
-from mmjax.data.load.dialect import DEFAULT_DIALECT, Dialect
-from mmjax.data.load.dialect_cells import (
+from mmjax.data.load.tables.dialect import DEFAULT_DIALECT, Dialect
+from mmjax.data.load.tables.dialect_cells import (
     Gaps,
     blank_missing_cells,
     normalize_kinds,
     normalize_numbers,
 )
-from mmjax.data.load.hints import note_columns
-from mmjax.data.load.infer_kinds import TablePart, infer_input_kind, infer_target_kind
-from mmjax.data.load.split_rows import Split, assign_rows
-from mmjax.data.load.table_files import read_table
-from mmjax.data.load.table_rows import Reader, TableRows
-from mmjax.data.load.table_sources import read_sources
+from mmjax.data.load.tables.rows import Reader, TableRows
+from mmjax.data.load.tables.sources import read_sources
+from mmjax.data.load.tables.table_files import read_table
 
 # Relative paths of a configuration become absolute where an annotation names `os.PathLike`. Lists
 # in a dictionary do not: they may be cells.

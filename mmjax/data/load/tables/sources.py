@@ -13,7 +13,7 @@ import numpy as np
 
 from mmjax.data.load.foreign_types import convert_to_numpy, is_frame, list_frame_columns
 from mmjax.data.load.labels import convert_to_python
-from mmjax.data.load.table_files import Table
+from mmjax.data.load.tables.table_files import Table
 
 _TABLE_ENDINGS = (".csv", ".csv.gz", ".csv.bz2", ".csv.xz", ".tsv", ".parquet", ".pq")
 _EMPTY_PARTITION = "__HIVE_DEFAULT_PARTITION__"
@@ -38,7 +38,7 @@ def read_sources(table: Any, columns: Collection[str], read: _ReadFile) -> Table
       ValueError: naming what was given and what is needed.
 
     Example:
-      >>> from mmjax.data.load.table_files import read_table
+      >>> from mmjax.data.load.tables.table_files import read_table
       >>> read_sources({"age": [3, None], "pet": ["cat", "dog"]}, ["pet"], read_table).columns
       {'pet': ['cat', 'dog']}
     """

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.data.limits import LimitError, format_size
-from mmjax.data.load.dialect import Dialect
+from mmjax.data.load.tables.dialect import Dialect
 
 _OTHER_SEPARATORS = (";", "\t", "|", ",")
 _BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")  # of UTF-16

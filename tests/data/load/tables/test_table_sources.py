@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mmjax.data import Boolean, Category, DateTime, Label, Numbers, Split, Text, from_table
-from mmjax.data.load.table_files import read_table
-from mmjax.data.load.table_sources import read_sources
+from mmjax.data.load.tables.sources import read_sources
+from mmjax.data.load.tables.table_files import read_table
 
 pandas = pytest.importorskip("pandas")
 polars = pytest.importorskip("polars")

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmjax.data.limits import MAX_BYTES, MAX_CELL, check_file_size
-from mmjax.data.load.csv_files import iterate_csv
-from mmjax.data.load.dialect import DEFAULT_DIALECT, Dialect
-from mmjax.data.load.parquet_files import is_parquet, iterate_parquet
+from mmjax.data.load.tables.csv_files import iterate_csv
+from mmjax.data.load.tables.dialect import DEFAULT_DIALECT, Dialect
+from mmjax.data.load.tables.parquet_files import is_parquet, iterate_parquet
 
 _READ_ROWS = 1024  # rows that are converted at once
 

@@ -9,9 +9,9 @@ import pytest
 import mmjax
 from mmjax.config import apply_setting, auto_config
 from mmjax.data import Category, DateTime, Dialect, Label, Numbers, Text, Value, from_table
-from mmjax.data.load.dialect import MISSING_SPELLINGS
-from mmjax.data.load.dialect_cells import blank_missing_cells, normalize_numbers
-from mmjax.data.load.table_files import read_table
+from mmjax.data.load.tables.dialect import MISSING_SPELLINGS
+from mmjax.data.load.tables.dialect_cells import blank_missing_cells, normalize_numbers
+from mmjax.data.load.tables.table_files import read_table
 from mmjax.data.spec import convert_spec_to_json, make_spec, parse_spec
 from mmjax.runs.examples import iterate_examples
 

@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 from mmjax.data.kinds import Boolean, Category, Input, Numbers
 from mmjax.data.kinds.protocols import Learned
-from mmjax.data.load.dialect_cells import Gaps
 from mmjax.data.load.infer_kinds import TablePart
+from mmjax.data.load.tables.dialect_cells import Gaps
 
 BlankRows = Literal["refuse", "drop", "keep"]
 _KEEP = "keep_blank_rows"  # a run stores it with what the training split says

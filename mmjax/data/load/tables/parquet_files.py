@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.data.limits import LimitError, check_declared_size, format_size
-from mmjax.data.load.csv_files import check_header
+from mmjax.data.load.tables.csv_files import check_header
 
 _BYTES_PER_OBJECT = 32  # size of a number in a Python list
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from mmjax.data.kinds import Category, Input, Label, Numbers, Shares, Target, Value, get_columns
-from mmjax.data.load.dialect import Dialect
-from mmjax.data.load.table_files import Table
+from mmjax.data.load.tables.dialect import Dialect
+from mmjax.data.load.tables.table_files import Table
 
 
 class Gaps(NamedTuple):
