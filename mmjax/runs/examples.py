@@ -10,8 +10,8 @@ import numpy as np
 from mmjax.data.array_checks import InvalidDataError
 from mmjax.data.dataset import Dataset, Source
 from mmjax.data.kinds import list_columns
+from mmjax.data.load.arrays.npz import read_npz
 from mmjax.data.load.new_rows import choose_columns, prepare_rows
-from mmjax.data.load.npz import read_npz
 from mmjax.data.load.tables.dialect import Dialect
 from mmjax.data.load.tables.dialect_cells import blank_missing_cells, normalize_kinds
 from mmjax.data.load.tables.table_files import Table, iterate_table

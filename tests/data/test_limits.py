@@ -17,8 +17,8 @@ from mmjax.data.builtin.originals.idx import read_idx
 from mmjax.data.kinds.audio import read_recording
 from mmjax.data.kinds.image import decode_image
 from mmjax.data.limits import LimitError, format_size
+from mmjax.data.load.arrays.npz import read_npz
 from mmjax.data.load.decode import UnreadableError
-from mmjax.data.load.npz import read_npz
 from mmjax.data.load.tables.table_files import read_table
 
 

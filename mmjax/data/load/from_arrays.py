@@ -12,17 +12,17 @@ from mmjax.data.duplicates import hash_examples
 from mmjax.data.example_weights import check_weight_names, encode_weights, read_weight_array
 from mmjax.data.kinds.point_cloud import PointCloud
 from mmjax.data.limits import MAX_BYTES
-from mmjax.data.load.array_columns import read_column, read_mask
-from mmjax.data.load.array_modalities import Column, choose_common_dtype, infer_modality, pad_rows
+from mmjax.data.load.arrays.columns import read_column, read_mask
+from mmjax.data.load.arrays.foreign_types import convert_to_numpy
+from mmjax.data.load.arrays.modalities import Column, choose_common_dtype, infer_modality, pad_rows
+from mmjax.data.load.arrays.npz import read_npz
 from mmjax.data.load.assemble import (
     check_and_announce,
     check_sizes,
     check_standardize_names,
     make_standardize_filter,
 )
-from mmjax.data.load.foreign_types import convert_to_numpy
 from mmjax.data.load.hints import check_splits, note_unusual_task, warn_about_inputs_as_targets
-from mmjax.data.load.npz import read_npz
 from mmjax.data.load.target_arrays import (
     Targets,
     encode_target_array,

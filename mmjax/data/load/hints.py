@@ -10,7 +10,7 @@ import numpy as np
 from mmjax.data.dataset import Task
 from mmjax.data.describe.announce import announce_once
 from mmjax.data.kinds import Category, Input, Label, Target, get_columns
-from mmjax.data.load.foreign_types import is_frame
+from mmjax.data.load.arrays.foreign_types import is_frame
 from mmjax.data.load.infer_kinds import TablePart
 from mmjax.data.load.labels import simplify_name
 from mmjax.data.load.tables.dialect_cells import Gaps

@@ -9,7 +9,7 @@ import numpy as np
 from mmjax.data.array_checks import InvalidDataError
 from mmjax.data.dataset import Modality, Preparation
 from mmjax.data.kinds import get_columns
-from mmjax.data.load.array_columns import read_column
+from mmjax.data.load.arrays.columns import read_column
 from mmjax.data.load.tables.blank_rows import keeps_blank_rows
 from mmjax.data.load.tables.rows import Reader
 from mmjax.data.load.tables.table_files import Table

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.data.load.foreign_types import convert_to_numpy, is_frame, list_frame_columns
+from mmjax.data.load.arrays.foreign_types import convert_to_numpy, is_frame, list_frame_columns
 from mmjax.data.load.labels import convert_to_python
 from mmjax.data.load.tables.table_files import Table
 

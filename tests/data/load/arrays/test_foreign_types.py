@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from mmjax.data.load.foreign_types import convert_to_numpy
+from mmjax.data.load.arrays.foreign_types import convert_to_numpy
 from mmjax.data.load.from_arrays import from_arrays
 from mmjax.data.load.hints import check_splits
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from mmjax.data.kinds.text import Text, tokenize
-from mmjax.data.load.array_modalities import Column, choose_32_bit_dtype, choose_common_dtype
+from mmjax.data.load.arrays.modalities import Column, choose_32_bit_dtype, choose_common_dtype
 from mmjax.data.load.decode import convert_to_32_bits
 from mmjax.data.normalize import iterate_chunks
 from mmjax.masks import make_length_mask

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from mmjax.data.load.array_columns import read_column
+from mmjax.data.load.arrays.columns import read_column
 from mmjax.data.load.from_arrays import from_arrays
 
 SIZES = {"train": 24, "validation": 8, "test": 8}
