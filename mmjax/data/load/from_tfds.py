@@ -54,8 +54,9 @@ def from_tfds(
     if not inputs or not targets:
         raise ValueError("inputs and targets each need at least one feature.")
     check_standardize_names(standardise, inputs)
-    from mmjax.data.load import tfds_features, tfds_sources
-    from mmjax.data.load import tfds_records as records
+    from mmjax.data.load.tfds import features as tfds_features
+    from mmjax.data.load.tfds import records as records
+    from mmjax.data.load.tfds import sources as tfds_sources
 
     ready = tfds_sources.prepare_builder(builder, data_dir)
     features = ready.info.features

@@ -12,8 +12,8 @@ from mmjax.data.kinds import INPUT_KINDS, Input, Label, LabelSet, Target, get_co
 from mmjax.data.kinds.protocols import Learned
 from mmjax.data.load.decode import UnreadableError, convert_tensor
 from mmjax.data.load.scan_split import Example
-from mmjax.data.load.tfds_features import get_feature, is_inside_sequence
-from mmjax.data.load.tfds_sources import Decoding
+from mmjax.data.load.tfds.features import get_feature, is_inside_sequence
+from mmjax.data.load.tfds.sources import Decoding
 
 
 @dataclasses.dataclass(frozen=True)
