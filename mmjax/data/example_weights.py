@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from mmjax.data.array_checks import InvalidDataError, check_numeric, check_shape
-from mmjax.data.load.labels import PlaceFormatter
 from mmjax.data.load.tables.table_files import Table, parse_number
+from mmjax.data.load.targets.labels import PlaceFormatter
 from mmjax.types import Batch
 
 # Sums of weights, and weights times losses, stay far from the limits of float32.

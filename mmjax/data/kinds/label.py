@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmjax.data.dataset import Task
-from mmjax.data.load.labels import feature_to_python, format_class_name
+from mmjax.data.load.targets.labels import feature_to_python, format_class_name
 
 
 class Label(NamedTuple):

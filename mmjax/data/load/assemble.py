@@ -15,8 +15,6 @@ from mmjax.data.describe.announce import announce_once, summarize_dataset
 from mmjax.data.duplicates import Digests, warn_about_duplicates
 from mmjax.data.example_weights import encode_weights
 from mmjax.data.leaks import warn_about_giveaways
-from mmjax.data.load.complete_task import infer_or_complete_task
-from mmjax.data.load.labels import encode_targets
 from mmjax.data.load.scan_cache import make_scan_cache
 from mmjax.data.load.scan_split import (
     Examples,
@@ -25,6 +23,8 @@ from mmjax.data.load.scan_split import (
     merge_modality_stats,
     scan_split,
 )
+from mmjax.data.load.targets.complete_task import infer_or_complete_task
+from mmjax.data.load.targets.labels import encode_targets
 from mmjax.data.normalize import (
     Scale,
     StandardizedSource,

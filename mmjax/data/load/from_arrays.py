@@ -23,7 +23,7 @@ from mmjax.data.load.assemble import (
     make_standardize_filter,
 )
 from mmjax.data.load.hints import check_splits, note_unusual_task, warn_about_inputs_as_targets
-from mmjax.data.load.target_arrays import (
+from mmjax.data.load.targets.target_arrays import (
     Targets,
     encode_target_array,
     infer_task_of_targets,

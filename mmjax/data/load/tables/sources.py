@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from mmjax.data.load.arrays.foreign_types import convert_to_numpy, is_frame, list_frame_columns
-from mmjax.data.load.labels import convert_to_python
 from mmjax.data.load.tables.table_files import Table
+from mmjax.data.load.targets.labels import convert_to_python
 
 _TABLE_ENDINGS = (".csv", ".csv.gz", ".csv.bz2", ".csv.xz", ".tsv", ".parquet", ".pq")
 _EMPTY_PARTITION = "__HIVE_DEFAULT_PARTITION__"

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Num
 
 from mmjax.data.dataset import Task
 from mmjax.data.load.decode import decode_utf8
-from mmjax.data.load.list_targets import (
+from mmjax.data.load.targets.list_targets import (
     LabelError,
     choose_target_dtype,
     infer_list_task,

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from mmjax.data.dataset import Modality, Task
-from mmjax.data.load.labels import format_class_name, infer_task, is_missing, sort_classes
-from mmjax.data.load.list_targets import is_unknown
+from mmjax.data.load.targets.labels import format_class_name, infer_task, is_missing, sort_classes
+from mmjax.data.load.targets.list_targets import is_unknown
 
 
 def infer_or_complete_task(

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Num
 
 from mmjax.data.dataset import Modality, Task
-from mmjax.data.load.complete_task import infer_or_complete_task
-from mmjax.data.load.labels import (
+from mmjax.data.load.targets.complete_task import infer_or_complete_task
+from mmjax.data.load.targets.labels import (
     PlaceFormatter,
     check_target_type,
     convert_to_python,
