@@ -10,7 +10,7 @@ from mmjax.data.dataset import Arrays, Dataset, Modality, Preparation, Source, T
 from mmjax.data.describe.announce import announce_once
 from mmjax.data.duplicates import hash_examples
 from mmjax.data.example_weights import check_weight_names, encode_weights, read_weight_array
-from mmjax.data.kinds.point_cloud import PointCloud
+from mmjax.data.kinds.media.point_cloud import PointCloud
 from mmjax.data.limits import MAX_BYTES
 from mmjax.data.load.arrays.columns import read_column, read_mask
 from mmjax.data.load.arrays.foreign_types import convert_to_numpy

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mmjax.data.dataset import Task
-from mmjax.data.kinds.mask import read_levels
+from mmjax.data.kinds.media.mask import read_levels
 from mmjax.data.limits import MAX_PIXELS, check_file_size
 from mmjax.data.load.decode import UnreadableError, check_file_exists
 

@@ -11,7 +11,7 @@ import mmjax
 from mmjax.data import PointCloud, from_arrays, from_table
 from mmjax.data.describe.plot_examples import draw_examples
 from mmjax.data.describe.tables import describe_dataset
-from mmjax.data.kinds.point_cloud import PointCloudModality
+from mmjax.data.kinds.media.point_cloud import PointCloudModality
 from mmjax.data.kinds.protocols import RowScale
 from mmjax.encoders import DeepSetsEncoder, MLPEncoder
 from mmjax.fusion import Concat

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from mmjax.data.dataset import Modality
-from mmjax.data.kinds.image import Image
+from mmjax.data.kinds.media.image import Image
 from mmjax.data.kinds.protocols import Learned, RowScale
 from mmjax.data.limits import MAX_PIXELS
 
