@@ -31,7 +31,7 @@ from mmjax.data.load.from_table import from_table
 from mmjax.data.load.from_tfds import from_tfds
 from mmjax.data.load.split_rows import Split, split_arrays
 from mmjax.data.load.tables.dialect import Dialect
-from mmjax.data.samplers import ClassBalanced, Stratified, TaskMixture
+from mmjax.data.sampling.samplers import ClassBalanced, Stratified, TaskMixture
 
 __all__ = [
     "Audio",

@@ -15,8 +15,8 @@ import optax
 import pytest
 
 from mmjax.cli.resume_hints import is_compiling
-from mmjax.data.batch_order import make_train_indices
 from mmjax.data.dataset import Arrays, Dataset
+from mmjax.data.sampling.batch_order import make_train_indices
 from mmjax.heads import Regression
 from mmjax.interrupts import Interrupted, raise_on_signals
 from mmjax.train import timing

@@ -13,7 +13,6 @@ from jaxtyping import Bool, Float, Int
 from mmjax.data.dataset import Arrays, Dataset, Modality, Preparation, Source, Task
 from mmjax.data.describe.announce import announce_once, summarize_dataset
 from mmjax.data.duplicates import Digests, warn_about_duplicates
-from mmjax.data.example_weights import encode_weights
 from mmjax.data.leaks import warn_about_giveaways
 from mmjax.data.load.scan_cache import make_scan_cache
 from mmjax.data.load.scan_split import (
@@ -32,6 +31,7 @@ from mmjax.data.normalize import (
     find_constants,
     standardize_batch,
 )
+from mmjax.data.sampling.example_weights import encode_weights
 from mmjax.data.unknown_tokens import describe_unknown_tokens
 from mmjax.data.validate import check_label_variety
 from mmjax.masks import pad_ragged
@@ -111,7 +111,7 @@ def build_dataset(
       standardise: modalities that get mean 0 and standard deviation 1 over the training split;
         None: all whose numbers are floating-point.
       skip_unreadable: whether unreadable examples are left out, with a warning.
-      weights: {split: {task: weights of its examples}}; see `mmjax.data.example_weights`.
+      weights: {split: {task: weights of its examples}}; see `mmjax.data.sampling.example_weights`.
       drop_blank_rows: whether examples without any modality are left out, with a note.
       facts: what else the data set tells about itself.
       scan_cache: folder that keeps what the pass finds; not for examples in memory.

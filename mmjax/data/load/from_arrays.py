@@ -9,7 +9,6 @@ import numpy as np
 from mmjax.data.dataset import Arrays, Dataset, Modality, Preparation, Source, Task
 from mmjax.data.describe.announce import announce_once
 from mmjax.data.duplicates import hash_examples
-from mmjax.data.example_weights import check_weight_names, encode_weights, read_weight_array
 from mmjax.data.kinds.media.point_cloud import PointCloud
 from mmjax.data.limits import MAX_BYTES
 from mmjax.data.load.arrays.columns import read_column, read_mask
@@ -33,6 +32,11 @@ from mmjax.data.load.targets.target_arrays import (
 )
 from mmjax.data.mapped_arrays import MappedArrays, convert_inputs, is_memory_map
 from mmjax.data.normalize import Scale, compute_scale_by_chunks, make_validity_mask
+from mmjax.data.sampling.example_weights import (
+    check_weight_names,
+    encode_weights,
+    read_weight_array,
+)
 from mmjax.data.validate import validate_split
 from mmjax.data.value_ranges import check_same_scale, measure_value_range
 from mmjax.types import Batch
@@ -71,7 +75,8 @@ def from_arrays(
       lengths: {modality: name of the array of its lengths}, for sequences that are padded already.
       present: {modality: name of the bool array that says which rows are present}.
       labeled: {task: name of the bool array that says which rows have a label}.
-      weights: {task: name of the array of its examples' weights}; see `mmjax.data.example_weights`.
+      weights: {task: name of the array of its examples' weights}; see
+        `mmjax.data.sampling.example_weights`.
       modalities: those that are not inferred; a sequence is padded to its given length.
       tasks: those that are not inferred.
       standardise: modalities that get mean 0 and standard deviation 1 over the training split;

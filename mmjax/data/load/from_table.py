@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmjax.data.dataset import Dataset
-from mmjax.data.example_weights import check_weight_names, read_weight_cells
 from mmjax.data.kinds import Input, Target, Value, get_columns, list_columns
 from mmjax.data.limits import MAX_BYTES, MAX_CELL
 from mmjax.data.load.assemble import build_dataset, check_sizes, check_standardize_names
@@ -29,6 +28,7 @@ from mmjax.data.load.tables.dialect_cells import (
 from mmjax.data.load.tables.rows import Reader, TableRows
 from mmjax.data.load.tables.sources import read_sources
 from mmjax.data.load.tables.table_files import read_table
+from mmjax.data.sampling.example_weights import check_weight_names, read_weight_cells
 
 # Relative paths of a configuration become absolute where an annotation names `os.PathLike`. Lists
 # in a dictionary do not: they may be cells.
@@ -71,7 +71,7 @@ def from_table(
         if they end as such files do, otherwise for `Text`.
       targets: {task: column}. The name of a column alone stands for `Value` if its cells are
         numbers and not all whole, otherwise for `Label`.
-      weights: {task: column of its examples' weights}; see `mmjax.data.example_weights`.
+      weights: {task: column of its examples' weights}; see `mmjax.data.sampling.example_weights`.
       split: for one table: the column that names the split of each row, {split: share}, drawn by
         `seed`, or a `Split` that is stratified, by group, by time or one of several folds; None:
         0.8 train, 0.1 validation and 0.1 test.

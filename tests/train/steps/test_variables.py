@@ -12,8 +12,8 @@ import pytest
 
 from mmjax import balance
 from mmjax.auxiliary import Distillation, Teacher
-from mmjax.data.batch_order import make_train_indices
 from mmjax.data.pipeline import split_over_devices
+from mmjax.data.sampling.batch_order import make_train_indices
 from mmjax.encoders import RecurrentEncoder, Wrap
 from mmjax.fusion import Concat, Late
 from mmjax.heads import Classification, Regression

@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from mmjax.data.batch_order import _draw_epoch_orders, make_train_indices
 from mmjax.data.kinds import Numbers
 from mmjax.data.load.from_arrays import from_arrays
 from mmjax.data.load.from_table import from_table
 from mmjax.data.mapped_arrays import MappedArrays
+from mmjax.data.sampling.batch_order import _draw_epoch_orders, make_train_indices
 
 
 def test_epoch_seconds_within_a_minute_stay_different(tmp_path, capsys):

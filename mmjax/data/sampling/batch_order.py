@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Int
 
-from mmjax.data.grouped_order import SampleGroups, draw_grouped_order
+from mmjax.data.sampling.grouped_order import SampleGroups, draw_grouped_order
 
 Indices = Int[np.ndarray, "s k b"]
 
@@ -53,7 +53,7 @@ def make_train_indices(
     """Returns the examples of the steps from `start` to `stop`, which lie in one epoch.
 
     Every epoch has another order. Its last batch is dropped if it is incomplete. With groups,
-    batches have shares of them; see `mmjax.data.grouped_order`.
+    batches have shares of them; see `mmjax.data.sampling.grouped_order`.
 
     Example:
       >>> make_train_indices(seeds=[0], examples=5, batch_size=2, start=0, stop=2).shape

@@ -13,8 +13,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from mmjax.data.dataset import Dataset, Task
-from mmjax.data.grouped_order import SampleGroups
-from mmjax.data.task_labels import TaskLabels, read_task_labels
+from mmjax.data.sampling.grouped_order import SampleGroups
+from mmjax.data.sampling.task_labels import TaskLabels, read_task_labels
 
 
 @runtime_checkable

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmjax.data import ClassBalanced, Stratified, TaskMixture
-from mmjax.data.batch_order import TrainIndexPlan, make_train_indices
 from mmjax.data.dataset import Dataset, Task
-from mmjax.data.grouped_order import SampleGroups
-from mmjax.data.samplers import form_training_groups
-from mmjax.data.task_labels import TaskLabels
+from mmjax.data.sampling.batch_order import TrainIndexPlan, make_train_indices
+from mmjax.data.sampling.grouped_order import SampleGroups
+from mmjax.data.sampling.samplers import form_training_groups
+from mmjax.data.sampling.task_labels import TaskLabels
 from mmjax.train.experiment_check import check_experiment
 from mmjax.train.splits import Splits
 
