@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmjax.data.array_checks import InvalidDataError
+from mmjax.data.checks.array_checks import InvalidDataError
+from mmjax.data.checks.validate_inputs import check_input
 from mmjax.data.dataset import Dataset, Source
 from mmjax.data.kinds import list_columns
 from mmjax.data.load.arrays.npz import read_npz
@@ -16,7 +17,6 @@ from mmjax.data.load.tables.dialect import Dialect
 from mmjax.data.load.tables.dialect_cells import blank_missing_cells, normalize_kinds
 from mmjax.data.load.tables.table_files import Table, iterate_table
 from mmjax.data.spec import Spec
-from mmjax.data.validate_inputs import check_input
 from mmjax.types import Batch
 
 TABLE_ENDINGS = (".csv", ".parquet", ".pq")

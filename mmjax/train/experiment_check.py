@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from mmjax.data.checks.validate import validate_split
+from mmjax.data.checks.value_ranges import check_same_scale, measure_value_range
 from mmjax.data.dataset import Arrays, Dataset, split_parts
 from mmjax.data.normalize import make_validity_mask
 from mmjax.data.sampling.example_weights import has_only_zero_weights
-from mmjax.data.validate import validate_split
-from mmjax.data.value_ranges import check_same_scale, measure_value_range
 from mmjax.experiment import Experiment
 from mmjax.freezing import check_lora, check_trainable, trace_trained_params
 from mmjax.metrics.direction import check_extra_metrics

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
+from mmjax.data.checks.validate import validate_split
 from mmjax.data.dataset import Arrays, Dataset, Source, select_modalities_and_tasks
 from mmjax.data.pipeline import Feed, make_on_device_feed
 from mmjax.data.sampling.grouped_order import SampleGroups
 from mmjax.data.sampling.samplers import form_training_groups
 from mmjax.data.streaming import make_streaming_feed
-from mmjax.data.validate import validate_split
 from mmjax.experiment import Experiment
 from mmjax.types import Batch
 

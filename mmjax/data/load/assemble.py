@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from mmjax.data.checks.duplicates import Digests, warn_about_duplicates
+from mmjax.data.checks.leaks import warn_about_giveaways
+from mmjax.data.checks.unknown_tokens import describe_unknown_tokens
+from mmjax.data.checks.validate import check_label_variety
 from mmjax.data.dataset import Arrays, Dataset, Modality, Preparation, Source, Task
 from mmjax.data.describe.announce import announce_once, summarize_dataset
-from mmjax.data.duplicates import Digests, warn_about_duplicates
-from mmjax.data.leaks import warn_about_giveaways
 from mmjax.data.load.scan_cache import make_scan_cache
 from mmjax.data.load.scan_split import (
     Examples,
@@ -32,8 +34,6 @@ from mmjax.data.normalize import (
     standardize_batch,
 )
 from mmjax.data.sampling.example_weights import encode_weights
-from mmjax.data.unknown_tokens import describe_unknown_tokens
-from mmjax.data.validate import check_label_variety
 from mmjax.masks import pad_ragged
 from mmjax.types import Batch
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from mmjax.data.checks.duplicates import hash_examples
+from mmjax.data.checks.validate import validate_split
+from mmjax.data.checks.value_ranges import check_same_scale, measure_value_range
 from mmjax.data.dataset import Arrays, Dataset, Modality, Preparation, Source, Task
 from mmjax.data.describe.announce import announce_once
-from mmjax.data.duplicates import hash_examples
 from mmjax.data.kinds.media.point_cloud import PointCloud
 from mmjax.data.limits import MAX_BYTES
 from mmjax.data.load.arrays.columns import read_column, read_mask
@@ -37,8 +39,6 @@ from mmjax.data.sampling.example_weights import (
     encode_weights,
     read_weight_array,
 )
-from mmjax.data.validate import validate_split
-from mmjax.data.value_ranges import check_same_scale, measure_value_range
 from mmjax.types import Batch
 
 

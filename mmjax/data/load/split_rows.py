@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from mmjax.data.leaks import warn_about_shared_groups
+from mmjax.data.checks.leaks import warn_about_shared_groups
 from mmjax.data.load.allocate_rows import (
     allocate_groups,
     allocate_within_strata,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from mmjax.data.array_checks import InvalidDataError, check_numeric, check_shape
+from mmjax.data.checks.array_checks import InvalidDataError, check_numeric, check_shape
 from mmjax.data.load.tables.table_files import Table, parse_number
 from mmjax.data.load.targets.labels import PlaceFormatter
 from mmjax.types import Batch

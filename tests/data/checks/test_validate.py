@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
+from mmjax.data.checks.validate import check_label_variety, validate_split
 from mmjax.data.dataset import Modality, Task
-from mmjax.data.validate import check_label_variety, validate_split
 from mmjax.types import Batch
 
 MODALITIES = {"picture": Modality((4, 3)), "words": Modality((5,), sequence=True)}

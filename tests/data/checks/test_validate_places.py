@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from mmjax.data.checks.validate import check_label_variety, validate_split
 from mmjax.data.dataset import Modality, Task
-from mmjax.data.validate import check_label_variety, validate_split
 from mmjax.types import Batch
 
 TASKS = {

@@ -6,8 +6,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from mmjax.data.checks.value_ranges import check_same_scale, measure_value_range
 from mmjax.data.load.from_arrays import from_arrays
-from mmjax.data.value_ranges import check_same_scale, measure_value_range
 
 SIZES = {"train": 30, "validation": 9, "test": 11}
 

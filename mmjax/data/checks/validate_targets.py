@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mmjax.data.array_checks import (
+from mmjax.data.checks.array_checks import (
     InvalidDataError,
     check_finite,
     check_fits_32_bits,

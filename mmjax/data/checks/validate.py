@@ -5,11 +5,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mmjax.data.array_checks import InvalidDataError
+from mmjax.data.checks.array_checks import InvalidDataError
+from mmjax.data.checks.validate_inputs import check_input, check_not_empty, check_some_modality
+from mmjax.data.checks.validate_targets import check_target
 from mmjax.data.dataset import Modality, Task, split_parts
 from mmjax.data.sampling.example_weights import check_weights, has_only_zero_weights
-from mmjax.data.validate_inputs import check_input, check_not_empty, check_some_modality
-from mmjax.data.validate_targets import check_target
 from mmjax.types import Batch
 
 # Kinds whose targets are indices of classes.
