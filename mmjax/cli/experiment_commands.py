@@ -106,7 +106,7 @@ def _write_predictions(
     """Stores the test predictions of every arm; of several processes only the first does."""
     import jax
 
-    from mmjax.runs.prediction_files import write_test_predictions
+    from mmjax.runs.prediction.prediction_files import write_test_predictions
 
     if not jax.process_index():
         for arm, make in experiments.items():

@@ -89,7 +89,7 @@ def _print_example_comparison(runs: Sequence[Any]) -> None:
         return
     _check_packages_installed("pyarrow")
     from mmjax.report.example_statistics import CONDITION_NOTE
-    from mmjax.runs.compare_predictions import make_example_rows
+    from mmjax.runs.prediction.compare_predictions import make_example_rows
 
     rows = make_example_rows(runs)
     if rows:

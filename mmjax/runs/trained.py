@@ -13,10 +13,10 @@ from mmjax.data.dataset import Dataset, select_modalities_and_tasks
 from mmjax.data.spec import Spec, make_spec, select_spec
 from mmjax.experiment import Experiment
 from mmjax.model import Model
-from mmjax.runs.embeddings import Embeddings, make_embed_step
 from mmjax.runs.examples import iterate_examples
-from mmjax.runs.prediction_table import PREDICTION_OF_KIND, Predictions
-from mmjax.runs.predictions import Outputs
+from mmjax.runs.prediction.embeddings import Embeddings, make_embed_step
+from mmjax.runs.prediction.prediction_table import PREDICTION_OF_KIND, Predictions
+from mmjax.runs.prediction.predictions import Outputs
 from mmjax.train.evaluation import summarize_statistics
 from mmjax.train.steps.eval_step import compute_statistics
 from mmjax.train.steps.forward import compute_features, compute_predictions, get_task_names

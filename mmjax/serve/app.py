@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.runs.examples import iterate_examples
-from mmjax.runs.table_writers import iterate_records
+from mmjax.runs.prediction.table_writers import iterate_records
 from mmjax.runs.trained import Trained
 from mmjax.serve.request_columns import (
     Columns,

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mmjax.data.dataset import Task
-from mmjax.runs.ensemble_averages import (
+from mmjax.runs.prediction.ensemble_averages import (
     average_log_odds,
     average_log_probabilities,
     average_values,

@@ -6,13 +6,13 @@ import numpy as np
 
 from mmjax.report import number_format, statistics
 from mmjax.report.example_statistics import McNemar
-from mmjax.runs.read import RunRecord, list_metrics
-from mmjax.runs.stored_predictions import (
+from mmjax.runs.prediction.stored_predictions import (
     ExampleComparison,
     StoredPredictions,
     compare_examples,
     read_test_predictions,
 )
+from mmjax.runs.read import RunRecord, list_metrics
 
 
 def make_example_rows(runs: Sequence[RunRecord]) -> list[list[str]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from mmjax import files
 from mmjax.data.load.tables.parquet_files import import_pyarrow
-from mmjax.runs.predictions import Column
+from mmjax.runs.prediction.predictions import Column
 
 WriteRows = Callable[[Sequence[Column]], None]
 

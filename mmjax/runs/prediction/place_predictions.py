@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mmjax.data.dataset import Task
-from mmjax.runs.ensemble_averages import average_log_probabilities
-from mmjax.runs.predictions import Column, Outputs, compute_softmax
+from mmjax.runs.prediction.ensemble_averages import average_log_probabilities
+from mmjax.runs.prediction.predictions import Column, Outputs, compute_softmax
 
 
 class Span(NamedTuple):

@@ -18,7 +18,7 @@ from mmjax.encoders import MLPEncoder
 from mmjax.fusion import Concat
 from mmjax.heads import Classification, MultiLabel, Regression
 from mmjax.model import Model
-from mmjax.runs.prediction_files import predict_file
+from mmjax.runs.prediction.prediction_files import predict_file
 from mmjax.runs.trained import Trained
 
 REPOSITORY = Path(__file__).parents[2]
@@ -202,7 +202,7 @@ def test_memory_does_not_grow_with_rows(tmp_path):
         "sys.path.insert(0, sys.argv[2])\n"
         "import test_prediction_files as t\n"
         "trained = t.trained.__wrapped__()\n"
-        "from mmjax.runs.prediction_files import predict_file\n"
+        "from mmjax.runs.prediction.prediction_files import predict_file\n"
         "path = pathlib.Path(sys.argv[1])\n"
         "predict_file(trained, path / 'small.csv', path / 'a.csv', batch_size=256)\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmjax.runs.place_predictions import PixelPrediction, TagPrediction
-from mmjax.runs.predictions import (
+from mmjax.runs.prediction.place_predictions import PixelPrediction, TagPrediction
+from mmjax.runs.prediction.predictions import (
     ClassPrediction,
     Column,
     DepthPrediction,

@@ -14,7 +14,7 @@ from mmjax.cli.report_commands import compare_runs
 from mmjax.report import study_files
 from mmjax.report.example_tables import make_example_tables
 from mmjax.report.render import render_markdown
-from mmjax.runs.stored_predictions import compare_examples, read_test_predictions
+from mmjax.runs.prediction.stored_predictions import compare_examples, read_test_predictions
 from tests.report import synthetic
 
 

@@ -12,8 +12,8 @@ from mmjax.data.load.tables.parquet_files import import_pyarrow
 from mmjax.experiment import Experiment
 from mmjax.runs.best_params import read_best_variables
 from mmjax.runs.examples import iterate_examples
-from mmjax.runs.predictions import Column
-from mmjax.runs.table_writers import TABLE_WRITERS, open_table_writer
+from mmjax.runs.prediction.predictions import Column
+from mmjax.runs.prediction.table_writers import TABLE_WRITERS, open_table_writer
 from mmjax.runs.trained import Trained, make_trained
 from mmjax.types import Batch
 

@@ -8,9 +8,9 @@ import pytest
 from scipy.special import expit, softmax
 
 from mmjax.data.dataset import Task
-from mmjax.runs.place_predictions import Span, find_spans
-from mmjax.runs.prediction_table import PREDICTION_OF_KIND, Predictions
-from mmjax.runs.predictions import Outputs
+from mmjax.runs.prediction.place_predictions import Span, find_spans
+from mmjax.runs.prediction.prediction_table import PREDICTION_OF_KIND, Predictions
+from mmjax.runs.prediction.predictions import Outputs
 
 RNG = np.random.default_rng(0)
 VALID = np.array([True, True, False, True])
