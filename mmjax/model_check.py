@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import jax
 from flax.errors import FlaxError
 
-from mmjax.formatting import format_batch_shapes, is_array
 from mmjax.model import Model
 from mmjax.model_parts import (
     Part,
@@ -20,6 +19,7 @@ from mmjax.model_parts import (
     replace_arrays_by_shapes,
     wrap_model_parts,
 )
+from mmjax.printing.formatting import format_batch_shapes, is_array
 from mmjax.types import Batch, Branches, Tokens, Variables
 
 # How to fix the model if JAX or Flax fails in a part: their errors do not say.

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
-from mmjax.formatting import is_array
 from mmjax.model import Model
+from mmjax.printing.formatting import is_array
 from mmjax.types import Batch
 
 

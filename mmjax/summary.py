@@ -10,12 +10,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from mmjax.console import NO_BREAK_SPACE, print_paragraph, print_table, print_text
 from mmjax.data.augment import make_example_augmentation
-from mmjax.escapes import escape_markdown, format_markdown_table
 from mmjax.experiment import Experiment
 from mmjax.flops import count_flops, count_flops_by_scope
-from mmjax.formatting import format_example_shapes, format_module, format_with_unit
 from mmjax.model import Model, identity
 from mmjax.model_check import Call, trace_model
 from mmjax.model_parts import (
@@ -27,6 +24,9 @@ from mmjax.model_parts import (
     wrap_model_parts,
 )
 from mmjax.pretrained.lora import drop_lora_factors
+from mmjax.printing.console import NO_BREAK_SPACE, print_paragraph, print_table, print_text
+from mmjax.printing.escapes import escape_markdown, format_markdown_table
+from mmjax.printing.formatting import format_example_shapes, format_module, format_with_unit
 from mmjax.train.splits import Splits
 from mmjax.train.steps.state import init_frozen_variables, init_state
 from mmjax.train.steps.train_step import make_train_step

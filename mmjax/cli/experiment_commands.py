@@ -20,7 +20,7 @@ from mmjax.cli.resume_hints import add_resume_hint, end_process
 from mmjax.cli.streams import protect_streams
 from mmjax.config import ConfigError, config_table, experiment_source
 from mmjax.config.experiment_source import ArmsFunction, ExperimentSource
-from mmjax.console import print_text
+from mmjax.printing.console import print_text
 from mmjax.runs import more_epochs
 from mmjax.runs import workdir as workdirs
 

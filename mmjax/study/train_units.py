@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from mmjax import files
-from mmjax.console import print_text
 from mmjax.data.spec import write_spec
+from mmjax.printing.console import print_text
 from mmjax.study.packing import (
     ExperimentBuilder,
     StudyReplica,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from mmjax.escapes import format_markdown_table
+from mmjax.printing.escapes import format_markdown_table
 
 Row = dict[str, Any]
 Column = tuple[str, Callable[[Row], str]]  # a title, and row -> cell

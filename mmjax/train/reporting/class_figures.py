@@ -12,8 +12,8 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from mmjax import files
-from mmjax.escapes import escape_control_characters
 from mmjax.metrics.calibration import compute_calibration_curve
+from mmjax.printing.escapes import escape_control_characters
 
 _MAX_WRITTEN = 15  # largest number of classes whose cells hold numbers
 _MAX_NAMED = 60  # largest number of classes that all have their names at the axes

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from mmjax import files
-from mmjax.escapes import escape_control_characters
 from mmjax.files.run_files import read_result_file
+from mmjax.printing.escapes import escape_control_characters
 
 _Series = list[tuple[int, float]]  # (step, value)
 

@@ -17,7 +17,7 @@ from mmjax.data.load.targets.list_targets import (
     infer_list_task,
     make_list_encoder,
 )
-from mmjax.escapes import escape_control_characters
+from mmjax.printing.escapes import escape_control_characters
 
 PlaceFormatter = Callable[[int], str]
 _WHOLE_NUMBER = re.compile(r"(-?[0-9]+)\.0+")  # as tables write whole numbers beside empty cells

@@ -4,7 +4,7 @@ import html.parser
 
 import pytest
 
-from mmjax import escapes
+from mmjax.printing import escapes
 
 HOSTILE = (
     "\x1b[2J\x1b]0;title\x07",

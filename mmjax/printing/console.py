@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mmjax.escapes import escape_control_characters
+from mmjax.printing.escapes import escape_control_characters
 
 _Rows = Sequence[Sequence[str]]
 

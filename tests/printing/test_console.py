@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from mmjax import console
+from mmjax.printing import console
 
 NAMES = {
     "short": lambda i: f"arm{i}",
