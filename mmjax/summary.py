@@ -12,10 +12,9 @@ import jax
 
 from mmjax.data.augment import make_example_augmentation
 from mmjax.experiment import Experiment
-from mmjax.flops import count_flops, count_flops_by_scope
-from mmjax.model import Model, identity
-from mmjax.model_check import Call, trace_model
-from mmjax.model_parts import (
+from mmjax.inspection.flops import count_flops, count_flops_by_scope
+from mmjax.inspection.model_check import Call, trace_model
+from mmjax.inspection.model_parts import (
     Part,
     list_model_parts,
     make_batch_shapes,
@@ -23,6 +22,7 @@ from mmjax.model_parts import (
     replace_arrays_by_shapes,
     wrap_model_parts,
 )
+from mmjax.model import Model, identity
 from mmjax.pretrained.lora import drop_lora_factors
 from mmjax.printing.console import NO_BREAK_SPACE, print_paragraph, print_table, print_text
 from mmjax.printing.escapes import escape_markdown, format_markdown_table

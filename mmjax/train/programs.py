@@ -17,9 +17,9 @@ from jaxtyping import Array, Bool
 
 from mmjax.data.pipeline import compute_process_share
 from mmjax.experiment import Experiment
-from mmjax.flops import count_flops
+from mmjax.inspection.flops import count_flops
+from mmjax.inspection.model_parts import make_batch_shapes
 from mmjax.model import Model
-from mmjax.model_parts import make_batch_shapes
 from mmjax.train.evaluation import (
     SplitStatistics,
     collect_statistics,
@@ -299,7 +299,7 @@ class Programs:
         return step, *arguments
 
     def flops(self) -> int:
-        """Returns the floating-point operations of one replica's step; see `mmjax.flops`.
+        """Returns the floating-point operations of one replica's step (`mmjax.inspection.flops`).
 
         Loops of unknown length, as solvers have them, count as if they ran once.
         """

@@ -9,9 +9,9 @@ import pytest
 from flax import linen as nn
 
 from mmjax import balance
-from mmjax import flops as counting
 from mmjax.encoders import RecurrentEncoder, gru, lstm
-from mmjax.flops import count_flops, count_flops_by_scope
+from mmjax.inspection import flops as counting
+from mmjax.inspection.flops import count_flops, count_flops_by_scope
 from mmjax.kernels.attention import Attention
 from mmjax.kernels.conv2d import conv2d
 from mmjax.train.steps.state import init_state

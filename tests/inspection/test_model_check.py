@@ -32,10 +32,10 @@ from mmjax.fusion import (
     Perceiver,
 )
 from mmjax.heads import Classification, Regression, Segmentation, SequenceLabeling
+from mmjax.inspection.model_check import check_model_fits_batch, trace_model
+from mmjax.inspection.model_parts import make_batch_shapes
 from mmjax.kernels.attention import Attention
 from mmjax.model import Model
-from mmjax.model_check import check_model_fits_batch, trace_model
-from mmjax.model_parts import make_batch_shapes
 from mmjax.sharing import CGC, HardSharing
 from mmjax.train.experiment_check import check_experiment
 from mmjax.types import Batch, Tokens

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 import jax
 from flax.errors import FlaxError
 
-from mmjax.model import Model
-from mmjax.model_parts import (
+from mmjax.inspection.model_parts import (
     Part,
     list_model_parts,
     make_key_shape,
     replace_arrays_by_shapes,
     wrap_model_parts,
 )
+from mmjax.model import Model
 from mmjax.printing.formatting import format_batch_shapes, is_array
 from mmjax.types import Batch, Branches, Tokens, Variables
 
