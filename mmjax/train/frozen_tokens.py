@@ -15,10 +15,10 @@ import numpy as np
 from flax.errors import InvalidRngError
 
 from mmjax.backbone import encode_modality
-from mmjax.batch_norm import freeze_batch_statistics, supply_batch_statistics
 from mmjax.experiment import Experiment
 from mmjax.freezing import split_variables
 from mmjax.inspection.model_parts import replace_arrays_by_shapes
+from mmjax.layers.batch_norm import freeze_batch_statistics, supply_batch_statistics
 from mmjax.train.steps.forward import cast_floats, cast_params
 from mmjax.types import Batch, Tokens, Variables
 

@@ -14,7 +14,7 @@ from flax import linen as nn
 
 from mmjax import files
 from mmjax.config import ConfigError, apply_setting, flatten_config
-from mmjax.dropout import Dropout
+from mmjax.layers.dropout import Dropout
 from mmjax.study.packing import (
     Unit,
     check_vmapped,
