@@ -10,7 +10,7 @@ import numpy as np
 from mmjax.data.kinds import FILE_KINDS, GAP_KINDS, Input, Spans, Target, TokenLabels, get_columns
 from mmjax.data.kinds.protocols import Learned
 from mmjax.data.load.decode import UnreadableError
-from mmjax.data.load.scan_split import Example
+from mmjax.data.load.examples import Example
 from mmjax.data.load.tables.blank_rows import keeps_blank_rows
 from mmjax.data.load.tables.table_files import Table
 from mmjax.data.load.targets.complete_task import check_step_labels

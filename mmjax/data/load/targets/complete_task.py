@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from mmjax.data.dataset import Modality, Task
-from mmjax.data.load.targets.labels import format_class_name, infer_task, is_missing, sort_classes
+from mmjax.data.load.targets.class_names import format_class_name, sort_classes
+from mmjax.data.load.targets.labels import infer_task, is_missing
 from mmjax.data.load.targets.list_targets import is_unknown
 
 

@@ -1,8 +1,6 @@
 """Encoding of targets (names, numbers, lists of 0 and 1) as the arrays that a task trains on."""
 
 import math
-import re
-import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,19 +9,20 @@ from jaxtyping import Bool, Num
 
 from mmjax.data.dataset import Task
 from mmjax.data.load.decode import decode_utf8
+from mmjax.data.load.targets.class_names import (
+    format_class_name,
+    make_class_encoder,
+    sort_classes,
+)
 from mmjax.data.load.targets.list_targets import (
     LabelError,
     choose_target_dtype,
     infer_list_task,
     make_list_encoder,
 )
-from mmjax.printing.escapes import escape_control_characters
 
 PlaceFormatter = Callable[[int], str]
-_WHOLE_NUMBER = re.compile(r"(-?[0-9]+)\.0+")  # as tables write whole numbers beside empty cells
 _MAX_FLOAT32 = float(np.finfo(np.float32).max)
-# A tuple, as `|` would make a new union for each of millions of labels.
-_CLASS_TYPES = (str, int, float, np.integer, np.floating, np.bool_)
 
 
 def convert_to_python(array: np.ndarray) -> list[Any]:
@@ -112,40 +111,6 @@ def infer_task(task: str, values: Sequence[Any]) -> Task:
     return Task("classification", sort_classes(names))
 
 
-def sort_classes(names: set[str]) -> tuple[str, ...]:
-    """Sorts the names of classes: by value if all are whole numbers, otherwise by name."""
-    if all(_is_integer_name(n) for n in names):  # ties such as "1" and "01" are sorted by name
-        return tuple(sorted(names, key=lambda n: (int(n), n)))
-    return tuple(sorted(names))
-
-
-def format_class_name(value: Any) -> str:
-    """Returns the name of a class that is given as a name or as a number.
-
-    Raises:
-      ValueError: if it is neither; the message begins with the value.
-
-    Example:
-      >>> format_class_name(2.0), format_class_name("2.0"), format_class_name("oak")
-      ('2', '2', 'oak')
-    """
-    if isinstance(value, bytes):
-        try:
-            value = value.decode()
-        except UnicodeDecodeError:
-            raise ValueError(f"{value!r}, which is not UTF-8; give names as text.") from None
-    if not isinstance(value, _CLASS_TYPES):
-        raise ValueError(
-            f"{value!r} of type {type(value).__name__}; a class must be a name or a whole number: "
-            "convert it to one, or to a number for a regression."
-        )
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if whole := isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value):
-        return whole.group(1)
-    return str(value)
-
-
 def encode_targets(
     name: str, task: Task, values: Sequence[Any], place: PlaceFormatter
 ) -> tuple[Num[np.ndarray, "n *classes"], Bool[np.ndarray, " n"]]:
@@ -171,7 +136,7 @@ def encode_targets(
       (array([1, 0], dtype=int32), array([ True, False]))
     """
     labeled = np.array([not is_missing(value) for value in values], bool)
-    encode_class = _make_class_encoder(task)
+    encode_class = make_class_encoder(task)
     if task.shape or task.kind == "multilabel":
         encode_one = make_list_encoder(task, encode_class)
     else:
@@ -184,54 +149,6 @@ def encode_targets(
         except (LabelError, TypeError, ValueError) as error:
             raise ValueError(f"{place(row)}: target {name!r} is {error}") from None
     return targets, labeled
-
-
-def _make_class_encoder(task: Task) -> Callable[[Any], int]:
-    index = {c: i for i, c in enumerate(task.classes)}
-    # If a class is named "3", the number 3 means that name and not an index.
-    by_index = not any(_is_integer_name(c) for c in task.classes)
-
-    def encode_class(value: Any) -> int:
-        number = index.get(format_class_name(value))
-        if (
-            number is None
-            and by_index
-            and _name_value_type(value) == "int"
-            and 0 <= value < len(index)
-        ):
-            return int(value)
-        if number is None:
-            names = ", ".join(task.classes[:20]) + (", ..." if len(index) > 20 else "")
-            names = escape_control_characters(names)
-            raise LabelError(
-                f"{value!r}, which is none of its {len(index)} classes: {names}."
-                f"{_suggest_class(value, task.classes)}"
-            )
-        return number
-
-    return encode_class
-
-
-def _suggest_class(value: Any, classes: Sequence[str]) -> str:
-    """Suggests how to fix a name that is not a class of the training split."""
-    simple = simplify_name(str(value))
-    for name in classes:
-        if simplify_name(name) == simple:
-            return f" It differs from {name!r} in blanks or case only; write them alike."
-    return (
-        " If no training example has it, name all classes, as in Label(..., classes=...) or a Task "
-        "of tasks=, leave the row out, or draw splits with Split(stratify=...)."
-    )
-
-
-def simplify_name(name: str) -> str:
-    """Returns a name in lower case, with single blanks and one form of each character.
-
-    Example:
-      >>> simplify_name(" New  York")
-      'new york'
-    """
-    return " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
 
 
 def _encode_number(value: Any) -> float:
@@ -250,7 +167,3 @@ def _name_value_type(value: Any) -> str:
     if isinstance(value, bytes | str):
         return "str"
     return "list" if isinstance(value, list | tuple | np.ndarray) else type(value).__name__
-
-
-def _is_integer_name(name: str) -> bool:
-    return name.lstrip("-").isdecimal() and name.isascii()

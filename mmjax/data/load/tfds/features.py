@@ -50,9 +50,14 @@ def _format_feature_names(features: Any, prefix: str = "") -> str:
 
 
 def select_features(features: Any, paths: list[str]) -> Any:
-    """Selects the features of those paths, so that no others are decoded."""
+    """Selects the features of those paths, so that no others are decoded.
+
+    Raises:
+      ValueError: if a path leads to none, or to several.
+    """
     tree: dict[str, Any] = {}
     for path in paths:
+        get_feature(features, path)
         *outer, last = path.split("/")
         node = tree
         for part in outer:

@@ -11,7 +11,7 @@ from mmjax.data.dataset import Modality, Task
 from mmjax.data.kinds import INPUT_KINDS, Input, Label, LabelSet, Target, get_columns
 from mmjax.data.kinds.protocols import Learned
 from mmjax.data.load.decode import UnreadableError, convert_tensor
-from mmjax.data.load.scan_split import Example
+from mmjax.data.load.examples import Example
 from mmjax.data.load.tfds.features import get_feature, is_inside_sequence
 from mmjax.data.load.tfds.sources import Decoding
 

@@ -10,7 +10,7 @@ import pytest
 from mmjax.data import Label, Numbers, Text, from_table
 from mmjax.data.kinds import Category
 from mmjax.data.limits import LimitError
-from mmjax.data.load.targets.labels import format_class_name
+from mmjax.data.load.targets.class_names import format_class_name
 
 ROWS = [f"{150 + i / 7:.2f},{i % 2}" for i in range(300)]
 
