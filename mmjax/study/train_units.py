@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from mmjax import files
 from mmjax.data.spec import write_spec
+from mmjax.files.disk_space import DiskFullError
 from mmjax.printing.console import print_text
 from mmjax.study.packing import (
     ExperimentBuilder,
@@ -27,7 +28,7 @@ from mmjax.study.packing import (
     make_sweep,
     split_replicas,
 )
-from mmjax.train.checkpoint import Checkpoints, DiskFullError
+from mmjax.train.checkpoint import Checkpoints
 from mmjax.train.hardware import device_memory
 from mmjax.train.hardware.devices import choose_devices
 from mmjax.train.loop import FitResult, fit
