@@ -131,12 +131,12 @@ def evaluate_run(
     devices: int | None,
 ) -> None:
     """Evaluates every arm's best parameters on the test split, and prints the metrics."""
-    from mmjax.train import run_arms
+    from mmjax.train.best_variables import evaluate_best
     from mmjax.train.reporting import run_report
 
     tests = {}
     for arm, make in experiments.items():
-        tests[arm] = run_arms.evaluate_best(
+        tests[arm] = evaluate_best(
             make(), directory / arm, seeds=seeds, devices=devices, checked=True
         )
     run_report.print_result_table(run_report.make_metric_rows(tests))

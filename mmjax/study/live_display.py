@@ -39,7 +39,7 @@ class StudyDisplay:
         self.study_task = self.bar.add_task("study", total=max(self.total_steps, 1), status="")
         self.program_task = self.bar.add_task("", total=1, status="", visible=False)
 
-    def __enter__(self) -> "Display":
+    def __enter__(self) -> "StudyDisplay":
         self.bar.start()
         self.refresh()
         return self

@@ -18,7 +18,7 @@ from mmjax.metrics.direction import check_extra_metrics
 from mmjax.model import Model
 from mmjax.train.evaluation import is_higher_better
 from mmjax.train.frozen_tokens import check_cache_frozen
-from mmjax.train.hardware.parallel import check_divisible_by_devices
+from mmjax.train.hardware.device_groups import check_divisible_by_devices
 from mmjax.train.monitor_check import check_monitor
 from mmjax.train.optimizer_check import (
     accumulates_gradients,

@@ -25,7 +25,7 @@ class Splits:
         self.encode: Callable[[str, Batch], Batch] | None = None
         """Replaces inputs of a split, which is then read as a whole."""
 
-    def prepare(self, name: str) -> "Prepare":
+    def prepare(self, name: str) -> "PrepareBatch":
         """Makes the function that prepares every part of a split after it is read."""
         data, model = self.experiment.data, self.experiment.model
         return PrepareBatch(

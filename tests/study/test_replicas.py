@@ -25,8 +25,9 @@ from mmjax.study.packing import (
     split_replicas,
 )
 from mmjax.study.study_plan import check_plan, make_study_plan
+from mmjax.train.divergence import NonFiniteError
 from mmjax.train.hardware.device_memory import MemoryShortError, get_usable_memory
-from mmjax.train.loop import NonFiniteError, fit
+from mmjax.train.loop import fit
 from mmjax.train.programs import Programs
 from mmjax.train.traced_hparams import TracedNumber, UntraceableError
 from tests.study import small_study
