@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mmjax import files, provenance
-from mmjax.printing.console import align_columns, print_paragraph, print_table, print_text
+from mmjax.printing.console import print_paragraph, print_table, print_text
+from mmjax.printing.table_layout import align_columns
 
 
 def add_report_commands(commands: Any) -> None:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from mmjax.printing import console
+from mmjax.printing import console, table_layout
 
 NAMES = {
     "short": lambda i: f"arm{i}",
@@ -37,14 +37,14 @@ def squeeze(text):
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_every_header_and_number_is_there_in_full(width, tasks, arms, kind):
     rows = make_rows(tasks, arms, kind)
-    shown = console.format_table(rows, width)
+    shown = table_layout.format_table(rows, width)
     words = shown.split()
     assert all(word in words for name in rows[0] for word in name.split())
     for name, *numbers in rows[1:]:
         assert all(number in shown for number in numbers)
         assert all(word in words for word in name.split())
-    longest = max(console.display_width(name) for name, *_ in rows)
-    assert max(map(console.display_width, shown.splitlines())) <= max(width, longest)
+    longest = max(table_layout.display_width(name) for name, *_ in rows)
+    assert max(map(table_layout.display_width, shown.splitlines())) <= max(width, longest)
     assert "…" not in shown
 
 
@@ -65,7 +65,7 @@ def read_back(shown, name, header):
 
 def test_numbers_stand_below_their_headers():
     rows = make_rows(4, 20, "short")
-    shown = console.format_table(rows, 80)
+    shown = table_layout.format_table(rows, 80)
     for name, *numbers in rows[1:]:
         for header, number in zip(rows[0][1:], numbers, strict=True):
             assert read_back(shown, name, header) == number
@@ -73,13 +73,13 @@ def test_numbers_stand_below_their_headers():
 
 def test_a_table_that_fits_is_one_block():
     rows = [["", "digit accuracy", "seconds"], ["all", "0.981 ± 0.002", "78.9"], ["x", "0.5", "1"]]
-    assert console.format_table(rows, 80).splitlines() == [
+    assert table_layout.format_table(rows, 80).splitlines() == [
         "     digit accuracy  seconds",
         "────────────────────────────",
         "all   0.981 ± 0.002     78.9",
         "x               0.5        1",
     ]
-    assert console.format_table(rows, 27).splitlines() == [
+    assert table_layout.format_table(rows, 27).splitlines() == [
         "             digit",
         "          accuracy  seconds",
         "───────────────────────────",
@@ -89,7 +89,7 @@ def test_a_table_that_fits_is_one_block():
 
 
 def test_few_arms_of_many_metrics_are_transposed():
-    shown = console.format_table(make_rows(4, 2, "short"), 80).splitlines()
+    shown = table_layout.format_table(make_rows(4, 2, "short"), 80).splitlines()
     assert shown[0].split() == ["arm0", "arm1"]
     assert shown[2].split() == [
         "task0",
@@ -104,14 +104,14 @@ def test_few_arms_of_many_metrics_are_transposed():
 
 
 def test_the_metrics_of_a_task_stay_together():
-    blocks = console.format_table(make_rows(4, 20, "short"), 80).split("\n\n")
+    blocks = table_layout.format_table(make_rows(4, 20, "short"), 80).split("\n\n")
     for block in blocks:
         head = block.partition("─")[0].split()
         assert head.count("accuracy") == head.count("macro_f1")
 
 
 def test_names_wider_than_the_screen_make_lists():
-    shown = console.format_table([["", "a b", "c"], ["x" * 70, "1", ""], ["y", "2", "3"]], 60)
+    shown = table_layout.format_table([["", "a b", "c"], ["x" * 70, "1", ""], ["y", "2", "3"]], 60)
     assert shown == f"{'x' * 70}\n  a b  1\n\ny\n  a b  2\n  c    3"
 
 
@@ -120,7 +120,7 @@ def test_columns_of_words_break_at_spaces():
         ["arm", "changes"],
         ["one", "model.fusion=Gated(width=64), optimizer.learning_rate=0.01"],
     ]
-    shown = console.format_table(rows, 50, words=2).splitlines()
+    shown = table_layout.format_table(rows, 50, words=2).splitlines()
     assert shown[2:] == [
         "one  model.fusion=Gated(width=64),",
         "     optimizer.learning_rate=0.01",
@@ -129,7 +129,7 @@ def test_columns_of_words_break_at_spaces():
 
 def test_numbers_stay_to_the_right_in_a_second_block():
     rows = [["part", "module", "FLOPs"], ["a" * 20, "b" * 30, "1"], ["c", "d", "234"]]
-    assert console.format_table(rows, 54, words=2).split("\n\n")[1].splitlines()[2:] == [
+    assert table_layout.format_table(rows, 54, words=2).split("\n\n")[1].splitlines()[2:] == [
         "a" * 20 + "      1",
         "c" + " " * 19 + "    234",
     ]
