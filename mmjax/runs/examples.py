@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from mmjax.data.checks.array_checks import InvalidDataError
@@ -189,3 +190,11 @@ def _count_rows(columns: Mapping[str, Any]) -> int:
     if not sum(sizes.values()):
         raise ValueError("no examples were given.")
     return next(iter(sizes.values()))
+
+
+def pad_batch(batch: Batch, size: int) -> Batch:
+    """Pads a batch with copies of its last example."""
+    extra = size - batch.size
+    if not extra:
+        return batch
+    return jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], extra, axis=0)]), batch)

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from mmjax.runs.prediction.place_predictions import PixelPrediction, TagPrediction
 from mmjax.runs.prediction.predictions import (
     ClassPrediction,
@@ -65,3 +67,17 @@ class Predictions:
         for name, values, kind in self.make_columns():
             columns[name] = values if isinstance(kind, str) else list(values)
         return pd.DataFrame(columns)
+
+
+def concatenate_predictions(parts: Sequence[Predictions]) -> Predictions:
+    """Concatenates the predictions of several batches; classes and units stay as they are."""
+    tasks = {}
+    for task, first in parts[0].tasks.items():
+        make: Any = type(first)
+        fields = {}
+        for name, value in first._asdict().items():
+            values = [getattr(part.tasks[task], name) for part in parts]
+            fields[name] = np.concatenate(values) if isinstance(value, np.ndarray) else value
+        tasks[task] = make(**fields)
+    keys = {name: [key for part in parts for key in part.keys[name]] for name in parts[0].keys}
+    return Predictions(tasks, keys)
