@@ -29,9 +29,10 @@ from mmjax.study.packing import (
     split_replicas,
 )
 from mmjax.train.checkpoint import Checkpoints
+from mmjax.train.fit_result import FitResult
 from mmjax.train.hardware import device_memory
 from mmjax.train.hardware.devices import choose_devices
-from mmjax.train.loop import FitResult, fit
+from mmjax.train.loop import fit
 from mmjax.train.run_arms import ArmResult, make_arm_result, read_or_set_aside_result
 
 
