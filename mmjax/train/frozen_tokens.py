@@ -83,16 +83,11 @@ def check_cache_frozen(experiment: Experiment, shapes: Variables, batch: Batch) 
                 f"cache_frozen is True, but augment changes the inputs of the frozen encoder "
                 f"{name!r} in every step; leave one of them out."
             )
+        encode = functools.partial(_encode, experiment, name, train=True)
         # Traced without random keys, an encoder raises exactly if it draws from one; nothing is
         # computed.
         try:
-            jax.eval_shape(
-                lambda variables, batch, name=name: _encode(
-                    experiment, name, variables, batch, True
-                ),
-                shapes,
-                replace_arrays_by_shapes(batch),
-            )
+            jax.eval_shape(encode, shapes, replace_arrays_by_shapes(batch))
         except InvalidRngError as error:
             raise ValueError(
                 f"cache_frozen is True, but the frozen encoder {name!r} draws random numbers in "

@@ -55,14 +55,10 @@ def read_column(
             rows[i] = _zero_padding(row, end)
     arrays, dtypes = [], set()
     for i, row in enumerate(rows):
-        array = np.zeros(0)
-        if row is not None:
-            array = convert_to_32_bits(row, f"row {i} of {split!r}: {name!r}")
+        array, dtype = _narrow_row(row, f"row {i} of {split!r}: {name!r}")
+        arrays.append(array)
         if is_present[i]:
-            dtypes.add(array.dtype)
-        # Double precision stays until it has been standardized.
-        is_wide = row is not None and row.dtype.kind == "f" and row.dtype.itemsize > 4
-        arrays.append(row.astype(np.float64) if is_wide and row is not None else array)
+            dtypes.add(dtype)
     if np.dtype(np.uint8) in dtypes and any(dtype.kind == "f" for dtype in dtypes):
         raise ValueError(
             f"{name!r} of split {split!r} has rows of uint8 and rows of floating-point numbers; "
@@ -157,6 +153,16 @@ def _read_row(value: Any, what: str) -> np.ndarray | None:
             f"float32, a string or None.{_suggest_number(row.dtype)}"
         )
     return None if _is_blank(row) else row
+
+
+def _narrow_row(row: np.ndarray | None, what: str) -> tuple[np.ndarray, np.dtype]:
+    """Returns a row, empty if it is missing, and the type of at most 32 bits that it will have."""
+    if row is None:
+        return np.zeros(0), np.dtype(np.float64)
+    array = convert_to_32_bits(row, what)
+    # Double precision stays until it has been standardized.
+    is_wide = row.dtype.kind == "f" and row.dtype.itemsize > 4
+    return row.astype(np.float64) if is_wide else array, array.dtype
 
 
 def _suggest_number(dtype: np.dtype) -> str:
