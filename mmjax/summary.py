@@ -173,17 +173,12 @@ def _count_parameters(params: Any) -> int:
 
 def _format_cells(rows: Iterable[SummaryRow]) -> list[list[str]]:
     """Formats the rows as cells of text."""
-    return [
-        [
-            r.part,
-            f"{r.copies} × {r.module}" if r.copies > 1 else r.module,
-            r.input,
-            r.output,
-            f"{r.parameters:,}",
-            format_with_unit(r.flops),
-        ]
-        for r in rows
-    ]
+    cells = []
+    for r in rows:
+        module = f"{r.copies} × {r.module}" if r.copies > 1 else r.module
+        numbers = [f"{r.parameters:,}", format_with_unit(r.flops)]
+        cells.append([r.part, module, r.input, r.output, *numbers])
+    return cells
 
 
 def format_summary_markdown(summary: Summary) -> str:

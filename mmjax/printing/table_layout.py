@@ -25,12 +25,7 @@ def align_columns(rows: Rows) -> list[str]:
       ['seed        int  0', 'batch_size  int  64']
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        _COLUMN_GAP.join(
-            text.ljust(width) for text, width in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    ]
+    return [_COLUMN_GAP.join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def format_table(rows: Rows, width: int, *, words: int = 1) -> str:
@@ -101,10 +96,11 @@ def _split_columns(cells: list[list[str]], width: int, words: int) -> list[_Bloc
             if blocks[-1] and _total_width(blocks[-1] + part, widths) > available:
                 blocks.append([])
             blocks[-1] += part
-    return [
-        _Block([[row[i] for i in (0, *block)] for row in cells], 1 + sum(i < words for i in block))
-        for block in blocks
-    ]
+    result = []
+    for block in blocks:
+        chosen = [[row[i] for i in (0, *block)] for row in cells]
+        result.append(_Block(chosen, 1 + sum(i < words for i in block)))
+    return result
 
 
 def _total_width(columns: Sequence[int], widths: Sequence[int]) -> int:

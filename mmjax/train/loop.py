@@ -167,13 +167,13 @@ def _open_writers(
     """Opens a JSON lines and a TensorBoard log per replica; only the first process writes."""
     if jax.process_index():
         return [metric_writers.combine_writers() for _ in seeds]
-    return [
-        metric_writers.combine_writers(
-            metric_writers.open_jsonl_writer(home / f"metrics-seed{seed}.jsonl", resume_at),
-            metric_writers.open_tensorboard_writer(home / "tensorboard" / f"seed{seed}", resume_at),
-        )
-        for home, seed in zip(homes, seeds, strict=True)
-    ]
+    writers = []
+    for home, seed in zip(homes, seeds, strict=True):
+        log, events = home / f"metrics-seed{seed}.jsonl", home / "tensorboard" / f"seed{seed}"
+        jsonl = metric_writers.open_jsonl_writer(log, resume_at)
+        tensorboard = metric_writers.open_tensorboard_writer(events, resume_at)
+        writers.append(metric_writers.combine_writers(jsonl, tensorboard))
+    return writers
 
 
 def _average_metrics(metrics: MetricTotals, replica: int) -> dict[str, float]:

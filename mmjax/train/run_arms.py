@@ -148,31 +148,28 @@ def make_arm_result(
     """
     total = len(fitted.validation)
     replicas = range(total) if replicas is None else replicas
-    best = jax.device_get(fitted.state.best_params)
-    others = jax.device_get(fitted.state.best_variables)
-    raw = jax.device_get(fitted.state.best_raw)
-    last = jax.device_get(fitted.state.train.params)
+    state = fitted.state
+    trees = (state.best_params, state.train.params, state.best_variables, state.best_raw)
+    stacked, by_seed = jax.device_get(trees), {}
+    for seed, i in zip(seeds, replicas, strict=True):
+        best, last, others, raw = jax.tree.map(lambda x, i=i: x[i], stacked)
+        by_seed[str(seed)] = {
+            "test": fitted.test[i] if fitted.test else {},
+            "validation": fitted.validation[i],
+            "best_step": int(state.best_step[i]),
+            "steps": state.steps_done,
+            "best_params_sha256": hash_arrays(best),
+            "last_params_sha256": hash_arrays(last),
+            **_digest_variables("best_variables", others),
+            **_digest_variables("best_raw", raw),
+        }
+    params = jax.tree.map(lambda x: x[0], stacked[0])
+    variables = complete_variables({"params": params}, fitted.frozen)
     return {
         "monitor": experiment.monitor,
-        "seeds": {
-            str(seed): {
-                "test": fitted.test[i] if fitted.test else {},
-                "validation": fitted.validation[i],
-                "best_step": int(fitted.state.best_step[i]),
-                "steps": fitted.state.steps_done,
-                "best_params_sha256": hash_arrays(jax.tree.map(lambda x, i=i: x[i], best)),
-                "last_params_sha256": hash_arrays(jax.tree.map(lambda x, i=i: x[i], last)),
-                **_digest_variables("best_variables", jax.tree.map(lambda x, i=i: x[i], others)),
-                **_digest_variables("best_raw", jax.tree.map(lambda x, i=i: x[i], raw)),
-            }
-            for seed, i in zip(seeds, replicas, strict=True)
-        },
+        "seeds": by_seed,
         **_digest_variables("frozen", fitted.frozen or {}),
-        "parameters": run_report.count_parameters(
-            complete_variables({"params": jax.tree.map(lambda x: x[0], best)}, fitted.frozen)[
-                "params"
-            ]
-        ),
+        "parameters": run_report.count_parameters(variables["params"]),
         "cost": {
             "seconds": fitted.seconds * len(replicas) / total,
             "first_dispatch_seconds": fitted.first_dispatch_seconds,

@@ -71,9 +71,8 @@ def _format_bootstrap(comparison: ExampleComparison) -> str:
 def _format_tests(tests: Sequence[McNemar | None]) -> list[str]:
     """Formats tests as "only this run : only the first one", with Holm's p."""
     p = statistics.holm(np.array([np.nan if test is None else test.p for test in tests]))
-    return [
-        ""
-        if test is None
-        else f"{test.only_second} : {test.only_first} (p {number_format.format_p_value(value)})"
-        for test, value in zip(tests, p.tolist(), strict=True)
-    ]
+    cells = []
+    for test, value in zip(tests, p.tolist(), strict=True):
+        count = "" if test is None else f"{test.only_second} : {test.only_first}"
+        cells.append(count and f"{count} (p {number_format.format_p_value(value)})")
+    return cells

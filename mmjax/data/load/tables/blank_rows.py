@@ -32,12 +32,11 @@ def check_no_blank_rows(
         for row in rows:
             if any(cells[row] is not None for cells in inputs):
                 continue
-            spelled = [
-                f"{cells[row]!r} of {name!r}"
-                for gap in gaps
-                for name, cells in gap.cells.items()
-                if gap.table is table and name in columns and row in cells
-            ]
+            spelled = []
+            for gap in gaps:
+                for name, cells in gap.cells.items():
+                    if gap.table is table and name in columns and row in cells:
+                        spelled.append(f"{cells[row]!r} of {name!r}")
             what = f"; {', '.join(spelled)} counts as empty" if spelled else ""
             raise ValueError(
                 f"{table.place(row)} has none of the inputs {', '.join(columns)}{what}. Fill one, "

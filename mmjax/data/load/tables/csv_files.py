@@ -65,12 +65,7 @@ def iterate_csv(
                     ) from None
             if not part:
                 return
-            for row, line in part:
-                if len(row) != len(header):
-                    raise ValueError(
-                        f"{path}, line {line}: {len(row)} cells; the header has {len(header)}. "
-                        f"Quote cells that contain the separator {dialect.separator!r}."
-                    )
+            _check_row_lengths(part, len(header), path, dialect.separator)
             cells: dict[str, list[Any]] = {}
             for name in columns or ():
                 i = header.index(name)
@@ -106,6 +101,18 @@ def check_header(
                     f"dialect=Dialect(separator={other!r})."
                 )
         raise ValueError(f"{path} has no column {name!r}; it has {', '.join(header)}.{hint}")
+
+
+def _check_row_lengths(
+    rows: Sequence[tuple[list[str], int]], length: int, path: Path, separator: str
+) -> None:
+    """Raises ValueError, naming the line, if a row has more or fewer cells than the header."""
+    for row, line in rows:
+        if len(row) != length:
+            raise ValueError(
+                f"{path}, line {line}: {len(row)} cells; the header has {length}. "
+                f"Quote cells that contain the separator {separator!r}."
+            )
 
 
 @contextlib.contextmanager

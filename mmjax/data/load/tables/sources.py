@@ -80,18 +80,17 @@ def _read_source(table: Any, columns: Collection[str], read: _ReadFile, split: s
 def _list_files(path: Path) -> list[tuple[Path, Path]]:
     """Lists the files of a path, a folder or a pattern, each with the folder that was searched."""
     if path.is_dir():
-        # Hidden files, and those that Hive and Spark add, such as _SUCCESS, are not data.
-        found = [
-            file
-            for file in sorted(path.rglob("*"))
-            if file.name.lower().endswith(_TABLE_ENDINGS)
-            and not any(p.startswith((".", "_")) for p in file.relative_to(path).parts)
-        ]
-        if not found:
+        tables = []
+        for file in sorted(path.rglob("*")):
+            # Hidden files, and those that Hive and Spark add, such as _SUCCESS, are not data.
+            is_hidden = any(p.startswith((".", "_")) for p in file.relative_to(path).parts)
+            if file.name.lower().endswith(_TABLE_ENDINGS) and not is_hidden:
+                tables.append(file)
+        if not tables:
             raise FileNotFoundError(
                 f"The folder {path} has no table; its name must end in {', '.join(_TABLE_ENDINGS)}."
             )
-        return [(path, file) for file in found]
+        return [(path, file) for file in tables]
     # A file whose own name contains a wildcard is read as that file.
     if path.exists() or not glob.has_magic(str(path)):
         return [(path.parent, path)]
