@@ -12,7 +12,7 @@ from jaxtyping import Float
 from mmjax.data.dataset import Dataset, Modality, Preparation, Task
 from mmjax.data.describe.announce import announce_once
 from mmjax.data.load.check_dataset import check_and_announce, check_sizes
-from mmjax.data.load.decoded_source import DecodedInputs, make_source
+from mmjax.data.load.decoded_source import DecodedInputs, make_decoded_source
 from mmjax.data.load.examples import Examples
 from mmjax.data.load.scan_cache import make_scan_cache
 from mmjax.data.load.scan_split import ModalityStats, SplitScan, merge_modality_stats, scan_split
@@ -82,7 +82,9 @@ def build_dataset(
     for split, examples in splits.items():
         scan, part = scans[split], weights.get(split, {})
         labels[split] = _encode_targets(scan, all_tasks, examples, part)
-        sources[split] = make_source(examples, scan, inputs, labels[split], reading.in_memory)
+        sources[split] = make_decoded_source(
+            examples, scan, inputs, labels[split], reading.in_memory
+        )
     prepared = {}
     for m in inputs.modalities:
         dtype = "float32" if m in inputs.scales else str(inputs.dtypes[m])

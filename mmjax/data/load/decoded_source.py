@@ -79,7 +79,7 @@ def stack_examples(
     return batch
 
 
-def make_source(
+def make_decoded_source(
     examples: Examples, scan: SplitScan, inputs: DecodedInputs, labels: Batch, in_memory: bool
 ) -> Source:
     """Makes the source of a split, of the decoded inputs of its scan or of examples on demand."""

@@ -14,7 +14,7 @@ from mmjax.data.kinds.media.point_cloud import PointCloud
 from mmjax.data.limits import MAX_BYTES
 from mmjax.data.load.arrays.columns import read_mask
 from mmjax.data.load.arrays.modalities import Column, choose_common_dtype, infer_modality, pad_rows
-from mmjax.data.load.arrays.splits import count_rows, load_split, read_input, read_target
+from mmjax.data.load.arrays.splits import count_split_rows, load_split, read_input, read_target
 from mmjax.data.load.check_dataset import check_and_announce, check_sizes, check_standardize_names
 from mmjax.data.load.hints import check_splits, note_unusual_task, warn_about_inputs_as_targets
 from mmjax.data.load.targets.target_arrays import (
@@ -107,7 +107,7 @@ def from_arrays(
     masks = [*lengths.values(), *present.values(), *labeled.values()]
     used = [*names, *targets, *masks, *weights.values()]
     parts = {split: load_split(split, part, used, max_bytes) for split, part in splits.items()}
-    check_sizes(name, {split: count_rows(split, part) for split, part in parts.items()})
+    check_sizes(name, {split: count_split_rows(split, part) for split, part in parts.items()})
     warn_about_inputs_as_targets(name, {m: (m,) for m in names}, {t: (t,) for t in targets})
     columns: dict[str, dict[str, Column]] = {}
     for m in names:

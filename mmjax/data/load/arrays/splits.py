@@ -40,7 +40,7 @@ def load_split(
     }
 
 
-def count_rows(split: str, part: Mapping[str, Any]) -> int:
+def count_split_rows(split: str, part: Mapping[str, Any]) -> int:
     """Returns the number of rows, which all arrays of a split share."""
     for key, value in part.items():
         no_list = isinstance(value, str | bytes | memoryview | Mapping | set | frozenset)
