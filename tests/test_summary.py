@@ -21,11 +21,11 @@ from mmjax.encoders import (
     elman,
     gru,
 )
-from mmjax.flops import count_flops
-from mmjax.formatting import format_example_shapes, format_module, format_with_unit
 from mmjax.fusion import Concat, Late, Sum
 from mmjax.heads import Classification, Regression, SequenceLabeling
+from mmjax.inspection.flops import count_flops
 from mmjax.model import Model
+from mmjax.printing.formatting import format_example_shapes, format_module, format_with_unit
 from mmjax.sharing import CGC, CrossStitch, HardSharing, MMoE, TaskSpecific
 from mmjax.summary import format_summary_markdown, summarize_experiment, summarize_model
 from mmjax.train.steps.state import init_state

@@ -26,8 +26,8 @@ from mmjax.study import study_directory as directories
 from mmjax.study import study_plan as plans
 from mmjax.study.live_display import StudyDisplay
 from mmjax.study.results import load
+from mmjax.train.best_variables import load_best
 from mmjax.train.hardware.parallel import count_concurrent_replicas
-from mmjax.train.run_arms import load_best
 from tests.report import synthetic
 from tests.study import small_study
 from tests.study.small_study import STUDY

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmjax.files.disk_space import DiskFullError, is_disk_full
 from mmjax.train import checkpoint
-from mmjax.train.checkpoint import Checkpoints, DiskFullError, hash_arrays, is_disk_full
+from mmjax.train.checkpoint import Checkpoints, hash_arrays
 
 # Orbax leaves coroutines unawaited where it meets damage.
 pytestmark = pytest.mark.filterwarnings(
@@ -312,7 +313,7 @@ def test_other_errors_of_saving_are_not_called_a_full_disk(tmp_path, monkeypatch
     def refuse(*_):
         raise PermissionError(errno.EACCES, "not allowed")
 
-    monkeypatch.setattr(checkpoint, "_require_disk_space", refuse)
+    monkeypatch.setattr(checkpoint, "require_disk_space", refuse)
     with pytest.raises(PermissionError):
         Checkpoints(tmp_path).save(1, state(1))
 
@@ -337,7 +338,7 @@ def small_disk(tmp_path):
 def test_a_disk_that_is_really_full(small_disk, monkeypatch, foreseen):
     """The error says so, and what was there stays; unforeseen, Orbax itself meets the end."""
     if not foreseen:
-        monkeypatch.setattr(checkpoint, "_require_disk_space", lambda *_: None)
+        monkeypatch.setattr(checkpoint, "require_disk_space", lambda *_: None)
     checkpoints = Checkpoints(small_disk / "checkpoints")
     big = State(jnp.int32(2), {"x": jax.random.bits(jax.random.key(0), (300_000,))}, (), ())
     little = jax.tree.map(lambda x: x[:10] if x.ndim else x, big)
@@ -358,7 +359,8 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 import jax.numpy as jnp
-from mmjax.train.checkpoint import Checkpoints, DiskFullError
+from mmjax.files.disk_space import DiskFullError
+from mmjax.train.checkpoint import Checkpoints
 
 checkpoints = Checkpoints(Path(sys.argv[1]))
 tree = {str(i): jnp.arange(i, i + 50_000.0) for i in range(20)}

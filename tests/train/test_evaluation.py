@@ -256,4 +256,4 @@ def test_extra_metrics_and_those_far_from_zero_are_scikit_learns(
             assert values[name] == pytest.approx(value, rel=tolerance.get(name, 0.02)), name
     assert found[0].keys() == get_metric_directions(experiment.model).keys()
     assert is_higher_better(experiment.model, "size/near")
-    assert programs.select_best(programs.init(), found).best_value.shape == (len(SEEDS),)
+    assert programs.monitor.select_best(programs.init(), found).best_value.shape == (len(SEEDS),)

@@ -15,14 +15,16 @@ import optax
 import pytest
 
 from mmjax.cli.resume_hints import is_compiling
-from mmjax.data.batch_order import make_train_indices
 from mmjax.data.dataset import Arrays, Dataset
+from mmjax.data.sampling.batch_order import make_train_indices
+from mmjax.files.disk_space import DiskFullError
 from mmjax.heads import Regression
 from mmjax.interrupts import Interrupted, raise_on_signals
 from mmjax.train import timing
-from mmjax.train.checkpoint import Checkpoints, DiskFullError, hash_arrays
+from mmjax.train.checkpoint import Checkpoints, hash_arrays
+from mmjax.train.divergence import NonFiniteError
 from mmjax.train.experiment_check import check_experiment
-from mmjax.train.loop import NonFiniteError, fit
+from mmjax.train.loop import fit
 from mmjax.train.programs import Programs
 from mmjax.train.schedule import Schedule, choose_dispatch_steps
 from mmjax.train.timing import TrainingClock

@@ -7,7 +7,8 @@ import optax
 import pytest
 
 from mmjax import files
-from mmjax.train.run_arms import evaluate_best, load_best, run
+from mmjax.train.best_variables import evaluate_best, load_best
+from mmjax.train.run_arms import run
 
 SEEDS = (0, 1)
 

@@ -9,8 +9,8 @@ import optax
 import pytest
 
 from mmjax import balance
-from mmjax.data.batch_order import make_train_indices
 from mmjax.data.pipeline import split_over_devices
+from mmjax.data.sampling.batch_order import make_train_indices
 from mmjax.fusion import Concat
 from mmjax.heads import Classification, Regression
 from mmjax.model import Model
