@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmjax.batch_norm import restrict_batch_statistics
 from mmjax.fusion.pooling import encode_patterns
+from mmjax.layers.batch_norm import restrict_batch_statistics
 from mmjax.masks import expand_mask, make_length_mask, zero_missing_values
 from mmjax.sharing import Copies
 from mmjax.types import Branches, BranchOutput, Tokens

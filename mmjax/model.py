@@ -20,7 +20,7 @@ from mmjax.backbone import (
     list_branches,
     select_branch,
 )
-from mmjax.batch_norm import restrict_batch_statistics, supply_batch_statistics
+from mmjax.layers.batch_norm import restrict_batch_statistics, supply_batch_statistics
 from mmjax.missing_token import MissingToken
 from mmjax.sharing import Copies, HardSharing, copied
 from mmjax.token_heads import append_task_features, check_token_head

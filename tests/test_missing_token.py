@@ -24,7 +24,14 @@ def test_a_missing_modality_becomes_one_token(learned):
     np.testing.assert_array_equal(got.values[1], [token, values[1, 1]])
 
 
-@pytest.mark.parametrize("missing", ["zeros", "token", "bank"])
+@pytest.mark.parametrize(
+    "missing",
+    [
+        pytest.param("zeros", marks=pytest.mark.slow),
+        "token",
+        pytest.param("bank", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize(
     "sharing",
     [pytest.param(None, marks=pytest.mark.slow), TaskSpecific((4,))],

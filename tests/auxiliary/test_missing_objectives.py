@@ -12,8 +12,8 @@ from mmjax.encoders import Features
 from mmjax.fusion import ActionMAE, ShaSpec
 from mmjax.fusion.pooling import Pooled
 from mmjax.heads import Classification
+from mmjax.inspection.model_check import check_model_fits_batch
 from mmjax.model import Model
-from mmjax.model_check import check_model_fits_batch
 from mmjax.types import Batch, Intermediates
 from tests.auxiliary.test_table import make_teacher
 

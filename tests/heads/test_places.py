@@ -194,6 +194,7 @@ def convolved(y, kernel):
     return np.asarray(to_batch_first(plain_conv2d(to_batch_last(jnp.asarray(y)), kernel)))
 
 
+@pytest.mark.slow
 def test_the_decoder_is_its_layers():
     """Doubling, convolution, norm over the one group of 3 channels, ReLU; cropped at last."""
     decoder = Decoder((3, 4), 2, (3,))
