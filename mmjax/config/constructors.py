@@ -41,7 +41,7 @@ CONSTRUCTOR_NAMES = {
     "mmjax.pretrained": "LoRA Rename weights",
     "mmjax.pretrained.renaming": "recurrent_names",
     "mmjax.losses": """cross_entropy binary_cross_entropy focal binary_focal cumulative_link coral
-        squared_error absolute_error huber""",
+        dirichlet_cross_entropy squared_error absolute_error huber""",
     "mmjax.metrics": """adaptive_calibration_error auroc average_precision balanced_accuracy
         brier_score calibration_error classwise_calibration_error cohen_kappa dice
         excess_risk_coverage_area matthews_correlation mean_absolute_error

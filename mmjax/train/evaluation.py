@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmjax.data.batch_order import make_eval_indices
 from mmjax.data.pipeline import Feed, ProcessShare
+from mmjax.data.sampling.batch_order import make_eval_indices
 from mmjax.metrics.direction import (
     compute_extra_metrics,
     get_direction,

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from mmjax.data.batch_order import make_eval_indices
 from mmjax.data.dataset import Source, select_modalities_and_tasks
+from mmjax.data.sampling.batch_order import make_eval_indices
 from mmjax.runs.examples import complete_batch
 from mmjax.runs.trained import Trained
 from mmjax.types import Batch, Variables

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from mmjax import files
-from mmjax.escapes import escape_control_characters, format_markdown_table
 from mmjax.intervals import compute_mean_interval
 from mmjax.modalities.robustness.calibration_by_subset import SCALINGS, SubsetCalibration
+from mmjax.printing.escapes import escape_control_characters, format_markdown_table
 from mmjax.report.number_format import count_decimals, format_interval
 
 _NOTE = (

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from mmjax import files
-from mmjax.escapes import escape_control_characters, format_markdown_table
 from mmjax.modalities.robustness.conditions import ALL
 from mmjax.modalities.robustness.corruption_table import MISSING
 from mmjax.modalities.robustness.measure import Robustness, RobustnessCurve
 from mmjax.modalities.robustness.summary import RobustnessSummary, summarize_robustness
+from mmjax.printing.escapes import escape_control_characters, format_markdown_table
 from mmjax.report.number_format import count_decimals, format_fixed, format_interval
 
 
