@@ -63,7 +63,6 @@ import optax
 
 from mmjax import fit
 from mmjax.config import auto_config
-from mmjax.console import print_table
 from mmjax.data.builtin.interactions import interactions
 from mmjax.data.dataset import Dataset
 from mmjax.encoders import MLPEncoder
@@ -76,6 +75,7 @@ from mmjax.modalities.contribution.learned_parts import PairedExamples, learn_in
 from mmjax.modalities.contribution.measure_run import Contribution, measure_contribution
 from mmjax.modalities.contribution.measures import MetricSources, compute_measures
 from mmjax.model import Model
+from mmjax.printing.console import print_table
 from mmjax.runs.trained import Trained, make_trained
 from mmjax.sharing import HardSharing
 

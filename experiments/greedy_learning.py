@@ -38,7 +38,6 @@ import optax
 
 from mmjax import fit
 from mmjax.config import auto_config
-from mmjax.console import print_table
 from mmjax.data.builtin.interactions import interactions
 from mmjax.encoders import MLPEncoder, RecurrentEncoder, gru
 from mmjax.experiment import Experiment
@@ -47,6 +46,7 @@ from mmjax.heads import Classification
 from mmjax.intervals import format_mean_interval
 from mmjax.modalities.contribution.measure_run import measure_contribution
 from mmjax.model import Model
+from mmjax.printing.console import print_table
 from mmjax.report.statistics import paired_t_test
 from mmjax.runs.trained import make_trained
 

@@ -35,7 +35,6 @@ import optax
 
 from mmjax import fit
 from mmjax.config import auto_config, build_config, single_modality
-from mmjax.console import print_table
 from mmjax.data.builtin.interactions import interactions
 from mmjax.encoders import MLPEncoder, RecurrentEncoder, gru
 from mmjax.experiment import Experiment
@@ -45,6 +44,7 @@ from mmjax.intervals import format_mean_interval
 from mmjax.modalities.contribution.probes import probe_encoders
 from mmjax.modalities.contribution.subset_metrics import summarize_records
 from mmjax.model import Model
+from mmjax.printing.console import print_table
 from mmjax.report.statistics import paired_t_test
 from mmjax.runs.trained import make_trained
 

@@ -140,7 +140,7 @@ ROOT = Path(__file__).parents[1]
 # Each may import itself and those before it.
 LAYERS = (
     "train modalities",
-    "study report runs modalities.contribution",
+    "study report runs modalities.contribution modalities.robustness",
     "export serve",
     "cli",
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.cli import options
-from mmjax.console import print_paragraph, print_table, print_text
+from mmjax.printing.console import print_paragraph, print_table, print_text
 
 
 def add_contribution_command(commands: Any) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmjax import files
-from mmjax.escapes import escape_latex, escape_markdown
+from mmjax.printing.escapes import escape_latex, escape_markdown
 from mmjax.report import (
     data_frames,
     figures,

@@ -24,7 +24,7 @@ from mmjax.modalities.contribution.subset_metrics import (
     stack_seeds,
 )
 from mmjax.model import Model
-from mmjax.runs.embeddings import make_embed_step
+from mmjax.runs.prediction.embeddings import make_embed_step
 from mmjax.runs.trained import Trained
 from mmjax.types import Batch
 

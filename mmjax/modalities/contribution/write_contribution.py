@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from mmjax import files
-from mmjax.escapes import escape_control_characters, escape_markdown, format_markdown_table
 from mmjax.modalities.contribution.describe_contribution import describe_contribution
 from mmjax.modalities.contribution.measure_run import Contribution
 from mmjax.modalities.contribution.measures import Estimate, group_by_measure
+from mmjax.printing.escapes import escape_control_characters, escape_markdown, format_markdown_table
 
 CONTRIBUTION_FILE = "contribution.json"
 _TITLES = {

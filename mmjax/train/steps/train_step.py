@@ -13,9 +13,9 @@ from jaxtyping import Array, Float, Key
 from mmjax.balance import Balancer
 from mmjax.balance.diagnostics import diagnose_gradients
 from mmjax.balance.pullback import Pullback, differentiate_losses, gramian
-from mmjax.batch_norm import freeze_batch_statistics
 from mmjax.data.augment import AugmentExample
 from mmjax.freezing import complete_variables, select_same_keys
+from mmjax.layers.batch_norm import freeze_batch_statistics
 from mmjax.model import Model
 from mmjax.parameters import mark_shared_parameters
 from mmjax.train.steps.averages import update_averages
