@@ -14,14 +14,16 @@ from mmjax.backbone import (
     BackbonePass,
     SubsetPass,
     as_at_test,
-    average_branches,
+    combine_branches,
     compute_branch_weights,
     copy_module,
+    evaluate_branches,
     get_sown_values,
+    list_branches,
     select_branch,
 )
 from mmjax.backbone_copies import run_backbones
-from mmjax.batch_norm import restrict_batch_statistics, supply_batch_statistics
+from mmjax.layers.batch_norm import restrict_batch_statistics, supply_batch_statistics
 from mmjax.missing_token import MissingToken
 from mmjax.sharing import HardSharing
 from mmjax.token_heads import append_task_features, check_token_head
@@ -47,7 +49,8 @@ class Model(nn.Module):
         ("encoders_*",), where * matches anything. None is all parameters except those of the heads
         and those that the sharing gives to one task, whose names begin with own_.
       missing: what the fusion gets for a modality that an example lacks, in training and at test:
-        "mask": nothing; "zeros": one token of zeros; "token": one learned token.
+        "mask": nothing; "zeros": one token of zeros; "token": one learned token; "bank": one
+        learned token per pattern of the modalities that the example has.
       auxiliary: {name: objective}, additional losses, each a module or a plain function of
         intermediate values; see `mmjax.auxiliary`.
 
@@ -69,19 +72,20 @@ class Model(nn.Module):
     heads: Mapping[str, nn.Module]
     sharing: nn.Module = HardSharing()
     shared: tuple[str, ...] | None = None
-    missing: Literal["mask", "zeros", "token"] = "mask"
+    missing: Literal["mask", "zeros", "token", "bank"] = "mask"
     auxiliary: Mapping[str, Objective] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for part, unit in (("encoders", "modality"), ("heads", "task")):
             if not getattr(self, part):
                 raise ValueError(f"The model's {part} are empty; give it one per {unit}.")
-        if self.missing not in ("mask", "zeros", "token"):
-            raise ValueError(f"missing is {self.missing!r}; use 'mask', 'zeros' or 'token'.")
+        if self.missing not in (known := ("mask", "zeros", "token", "bank")):
+            raise ValueError(f"missing is {self.missing!r}; use one of {known}.")
         if both := sorted(set(self.heads) & set(self.auxiliary)):
             raise ValueError(
                 f"{both[0]!r} is the name of a head and of an auxiliary objective; rename one."
             )
+        list_branches(self.encoders, self.fusion)  # which refuses equal names
         for task, head in self.heads.items():
             check_token_head(task, head, self.encoders)
         super().__post_init__()
@@ -92,13 +96,16 @@ class Model(nn.Module):
         # of these attributes are the parameters' paths, which checkpoints hold.
         self.own_encoders = {m: copy_module(encoder) for m, encoder in self.encoders.items()}
         self.own_fusion = copy_module(self.fusion)
-        self.stand_ins = {m: MissingToken(self.missing == "token") for m in self.encoders}
+        patterns = 2 ** (len(self.encoders) - 1) if self.missing == "bank" else None
+        learned = self.missing in ("token", "bank")
+        self.stand_ins = {m: MissingToken(learned, patterns) for m in self.encoders}
         self.own_stand_ins = {m: stand_in.copy() for m, stand_in in self.stand_ins.items()}
         self.backbone = BackboneParts(self.fusion, self.encoders, self.stand_ins)
         self.own_backbone = BackboneParts(self.own_fusion, self.own_encoders, self.own_stand_ins)
-        self.branch_sharing = {m: copy_module(self.sharing) for m in self.encoders}
+        branches = list_branches(self.encoders, self.fusion)
+        self.branch_sharing = {m: copy_module(self.sharing) for m in branches}
         self.branch_heads = {
-            m: {t: copy_module(head) for t, head in self.heads.items()} for m in self.encoders
+            m: {t: copy_module(head) for t, head in self.heads.items()} for m in branches
         }
 
     def __call__(
@@ -215,10 +222,10 @@ class Model(nn.Module):
     def predict(
         self, features: Features, *, train: bool, axis_name: str | None = None
     ) -> dict[str, Float[Array, "b ..."]]:
-        """Applies each task's head; under `Branches`, averages the branches' predictions."""
+        """Applies each task's head; under `Branches`, combines the branches' predictions."""
         with supply_batch_statistics(train=train, axis_name=axis_name):
             return {
-                t: average_branches({m: h[t] for m, h in self.branch_heads.items()}, x, train=train)
+                t: combine_branches({m: h[t] for m, h in self.branch_heads.items()}, x, train=train)
                 if isinstance(x, Branches)
                 else self.heads[t](x, train=train)
                 for t, x in features.items()
@@ -254,6 +261,11 @@ class Model(nn.Module):
                     }
                     backbone = backbone._replace(subsets=subsets)
                 with supply_batch_statistics(train=train, axis_name=axis_name):
+                    if getattr(self.auxiliary[name], "needs_branches", False):
+                        branches = evaluate_branches(
+                            self.branch_heads, backbone.features, batch.targets, train=train
+                        )
+                        backbone = backbone._replace(branches=branches)
                     total, count = self.auxiliary[name](
                         backbone, predictions, batch, train=train, gather=gather
                     )

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from mmjax.console import make_progress
-from mmjax.escapes import escape_control_characters
+from mmjax.printing.console import make_progress
+from mmjax.printing.escapes import escape_control_characters
 from mmjax.study.packing import count_steps
 from mmjax.train.reporting.progress_bar import ReportProgress
 
@@ -39,7 +39,7 @@ class StudyDisplay:
         self.study_task = self.bar.add_task("study", total=max(self.total_steps, 1), status="")
         self.program_task = self.bar.add_task("", total=1, status="", visible=False)
 
-    def __enter__(self) -> "Display":
+    def __enter__(self) -> "StudyDisplay":
         self.bar.start()
         self.refresh()
         return self

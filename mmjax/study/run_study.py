@@ -19,7 +19,7 @@ import jax
 
 from mmjax import config as configs
 from mmjax.files.run_files import write_config_file
-from mmjax.runs.prediction_files import write_test_predictions
+from mmjax.runs.prediction.prediction_files import write_test_predictions
 from mmjax.study import write_results
 from mmjax.study.arms import Arm, get_monitored_metric
 from mmjax.study.live_display import StudyDisplay

@@ -8,7 +8,14 @@ from sklearn import metrics as sk
 
 from mmjax import losses
 from mmjax.data.dataset import Task
-from mmjax.heads import Classification, CosineClassification, MultiLabel, Regression
+from mmjax.heads import (
+    Classification,
+    CosineClassification,
+    EnergyWeighted,
+    Evidential,
+    MultiLabel,
+    Regression,
+)
 from mmjax.metrics.statistics import is_per_example
 from tests.tolerance import bound_difference
 
@@ -29,7 +36,12 @@ TABLE = {
     "multilabel": MultiLabel(4, hidden=(5,)),
     "regression": Regression(hidden=(5, 6), mean=150.0, scale=20.0),
 }
-CASES = pytest.mark.parametrize("kind, head", TABLE.items(), ids=TABLE)
+COMBINING = {"evidential": Evidential(4), "energy": EnergyWeighted(4, hidden=(5,))}
+CASES = pytest.mark.parametrize(
+    "kind, head",
+    [*TABLE.items(), *(("classification", head) for head in COMBINING.values())],
+    ids=[*TABLE, *COMBINING],
+)
 
 
 def predictions(head, x=X):
@@ -61,6 +73,7 @@ def test_output_is_the_layers_and_float32(kind, head):
         y = np.maximum(y @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"]), 0)
     y = y @ np.asarray(params["params"]["output"]["kernel"])
     y = 150 + 20 * y[:, 0] if kind == "regression" else y
+    y = np.log1p(np.log1p(np.exp(y))) if isinstance(head, Evidential) else y
     np.testing.assert_allclose(got, y, rtol=1e-5, atol=1e-5)
     half = jax.tree.map(lambda p: p.astype(jnp.bfloat16), (params, X))
     assert head.apply(*half).dtype == jnp.float32

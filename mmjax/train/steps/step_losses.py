@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from mmjax.balance.pullback import Pullback, differentiate_losses
-from mmjax.batch_norm import freeze_batch_statistics
 from mmjax.freezing import complete_variables, select_same_keys
+from mmjax.layers.batch_norm import freeze_batch_statistics
 from mmjax.model import Model
 from mmjax.parameters import mark_shared_parameters
 from mmjax.train.steps.device_sums import sum_over_devices
