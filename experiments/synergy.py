@@ -27,6 +27,9 @@ The expectation is met: twelve fusions and attention pooling beat concat (paired
 correction, each p < 0.001) and no additive one does. One factor for the whole vector (scalar)
 learns synergy with two seeds of five. Embrace draws each entry from one modality, so it is additive
 too.
+
+Verdict on claim 7, second half (tensor fusion wins under synergy): it holds, with 0.967 against
+0.50 of concat; so does every other fusion in which one modality scales or attends to another.
 """
 
 import optax

@@ -4,8 +4,9 @@ A backbone is the encoders and the fusion. Late fusion makes `Branches`, one rep
 modality; a sharing may ask for `Copies` of the backbone.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -13,10 +14,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmjax.batch_norm import restrict_batch_statistics
+from mmjax.fusion.pooling import encode_patterns
+from mmjax.layers.batch_norm import restrict_batch_statistics, supply_batch_statistics
 from mmjax.masks import expand_mask, make_length_mask, zero_missing_values
 from mmjax.sharing import Copies
-from mmjax.types import Branches, Tokens
+from mmjax.types import Branches, BranchOutput, Tokens
 
 
 class BackbonePass(NamedTuple):
@@ -37,6 +39,24 @@ class BackbonePass(NamedTuple):
     def is_used_by(self, task: int) -> bool:
         """Returns whether the backbone serves that task."""
         return self.task in (None, task)
+
+
+class SubsetPass(NamedTuple):
+    """Another pass through what follows the encoders, from the tokens of some modalities.
+
+    Attributes:
+      modalities: the modalities; the others are as if they were missing.
+      train: whether it is a pass of training; otherwise as at test: no dropout, and batch norms use
+        and keep their running averages.
+    """
+
+    modalities: tuple[str, ...]
+    train: bool
+
+    @property
+    def name(self) -> str:
+        """The subset's name, as of `mmjax.modalities.subsets.name_subset`."""
+        return "+".join(sorted(self.modalities)) or "none"
 
 
 def encode_modality(
@@ -66,6 +86,11 @@ def hide_tokens(tokens: Tokens, visible: Bool[Array, "#b"]) -> Tokens:
     return Tokens(jnp.where(mask[..., None], tokens.values, 0), mask)
 
 
+def as_at_test(subset: SubsetPass) -> contextlib.AbstractContextManager[None]:
+    """Lets batch norms keep their running averages in a pass that is not of training."""
+    return contextlib.nullcontext() if subset.train else supply_batch_statistics(train=False)
+
+
 class BackboneParts(nn.Module):
     """Parts of a backbone that are called together; it has no variables of its own.
 
@@ -87,22 +112,50 @@ class BackboneParts(nn.Module):
         missing: str,
         train: bool,
         visible: Mapping[str, Bool[Array, "#b"]] | None = None,
+        subsets: Sequence[SubsetPass] = (),
     ) -> Any:
-        """Returns the fused features and the tokens that every encoder makes.
+        """Returns the fused features, the tokens that every encoder makes, and further passes.
 
-        `visible` says which modalities the fusion sees; it takes the others as missing.
+        `visible` says which modalities the fusion sees; it takes the others as missing. `subsets`
+        are further passes through the fusion, of the same tokens before they are hidden: their
+        fused features are a list.
         """
         encoded = {
             m: encode_modality(encoder, inputs[m], present[m], lengths.get(m), train=train)
             for m, encoder in sorted(self.encoders.items())
         }
+        seen = encoded
         if visible is not None:
-            encoded = {m: hide_tokens(tokens, visible[m]) for m, tokens in encoded.items()}
-        tokens = encoded
+            seen = {m: hide_tokens(tokens, visible[m]) for m, tokens in encoded.items()}
+        fused = self._fuse(seen, missing, train=train)
+        return fused, seen, [self._fuse_subset(encoded, missing, subset) for subset in subsets]
+
+    def _fuse(self, tokens: dict[str, Tokens], missing: str, *, train: bool) -> Any:
+        """Returns the fused features of tokens, with stand-ins for missing ones if requested."""
         # The fusion then gets a token for every modality; objectives still see what was encoded.
-        if missing != "mask":
+        if missing == "bank":
+            tokens = fill_from_bank(self.stand_ins, tokens)
+        elif missing != "mask":
             tokens = {m: self.stand_ins[m](t) for m, t in tokens.items()}
-        return self.fusion(tokens, train=train), encoded
+        return self.fusion(tokens, train=train)
+
+    def _fuse_subset(self, tokens: dict[str, Tokens], missing: str, subset: SubsetPass) -> Any:
+        """Returns the fused features of the tokens of some modalities."""
+        part = {m: hide_tokens(t, jnp.array([m in subset.modalities])) for m, t in tokens.items()}
+        with as_at_test(subset):
+            return self._fuse(part, missing, train=subset.train)
+
+
+def fill_from_bank(
+    stand_ins: Mapping[str, nn.Module], tokens: Mapping[str, Tokens]
+) -> dict[str, Tokens]:
+    """Gives missing modalities the token of the pattern of the others that the example has."""
+    filled = {}
+    for m, t in tokens.items():
+        others = [x.mask.any(axis=1) for name, x in sorted(tokens.items()) if name != m]
+        rows = jnp.stack(others) if others else jnp.zeros((0, len(t.mask)), bool)
+        filled[m] = stand_ins[m](t, encode_patterns(rows)[0])
+    return filled
 
 
 def copy_module(module: nn.Module) -> Any:
@@ -158,15 +211,69 @@ def compute_branch_weights(fused: Any, task: int, tasks: int) -> dict[str, Float
     return jax.tree.map(lambda *w: jnp.concatenate(w).mean(axis=0), *stacks) if stacks else {}
 
 
-def average_branches(
+def predict_branches(
     heads: Mapping[str, nn.Module], branches: Branches, *, train: bool
-) -> Float[Array, "b ..."]:
-    """Returns the weighted mean of the predictions, each by a head of its branch."""
-    total: Any = 0.0
+) -> Iterator[tuple[str, Float[Array, "b ..."]]]:
+    """Yields the name and the prediction of every branch, each by a head of its own."""
     for m, values in branches.values.items():
         # A branch with weight 0 belongs to an absent modality; its rows must not enter the
         # statistics.
         with restrict_batch_statistics(branches.weights[m] > 0):
             prediction = heads[m](values, train=train)
+        yield m, prediction
+
+
+def combine_branches(
+    heads: Mapping[str, nn.Module], branches: Branches, *, train: bool
+) -> Float[Array, "b ..."]:
+    """Returns what the head's `combine` makes of the predictions, or else their weighted mean."""
+    predictions = predict_branches(heads, branches, train=train)
+    combine: Any = getattr(next(iter(heads.values())), "combine", None)
+    if combine is not None:
+        combined: Array = combine(dict(predictions), branches.weights)
+        return combined
+    total: Any = 0.0
+    for m, prediction in predictions:
         total += expand_mask(branches.weights[m], prediction.ndim) * prediction
     return total
+
+
+def evaluate_branches(
+    heads: Mapping[str, Mapping[str, Any]],
+    features: Mapping[str, Any],
+    targets: Mapping[str, Any],
+    *,
+    train: bool,
+) -> dict[str, dict[str, BranchOutput]]:
+    """Returns each branch's own prediction and loss per task; {} without late fusion.
+
+    Args:
+      heads: {branch: {task: head}}.
+      features: {task: features}; those of tasks that are not `Branches` are left out.
+      targets: {task: [b ...]}, with zeros for missing labels.
+      train: whether dropout is active.
+    """
+    outputs: dict[str, dict[str, BranchOutput]] = {}
+    for t, x in features.items():
+        if isinstance(x, Branches):
+            predictions = predict_branches({m: h[t] for m, h in heads.items()}, x, train=train)
+            outputs[t] = {
+                m: BranchOutput(y, jax.vmap(heads[m][t].example_loss)(y, targets[t]), x.weights[m])
+                for m, y in predictions
+            }
+    return outputs
+
+
+def list_branches(encoders: Iterable[str], fusion: nn.Module) -> tuple[str, ...]:
+    """Lists the branches that late fusion may make: the modalities and the fusion's extra ones.
+
+    Raises:
+      ValueError: if a modality has the name of an extra branch.
+    """
+    extra = getattr(fusion, "extra_branches", ())
+    for name in sorted(set(encoders) & set(extra)):
+        raise ValueError(
+            f"The modality name {name!r} is that of a branch that {type(fusion).__name__} adds; "
+            "rename the modality."
+        )
+    return (*encoders, *extra)

@@ -8,7 +8,7 @@ from mmjax.balance import Balancer, equal
 from mmjax.data.augment import Augment
 from mmjax.data.dataset import Dataset
 from mmjax.data.modality_dropout import check_rates
-from mmjax.data.samplers import Sampler
+from mmjax.data.sampling.samplers import Sampler
 from mmjax.encoders.input_facts import apply_input_facts
 from mmjax.heads.label_facts import apply_label_facts
 from mmjax.model import Model
@@ -61,8 +61,8 @@ class Experiment:
         `{"image": shift_and_crop(2)}`; see `mmjax.data.augment`. It runs on the device.
       modality_dropout: rate at which each present modality of a training example is dropped, one
         for all or {modality: rate}; the last one is never dropped.
-      sampler: gives the batches shares of classes or of tasks; see `mmjax.data.samplers`. None:
-        every epoch visits the examples in a random order.
+      sampler: gives the batches shares of classes or of tasks; see `mmjax.data.sampling.samplers`.
+        None: every epoch visits the examples in a random order.
       cache_frozen: whether to compute the tokens of encoders that are entirely frozen once per
         split, instead of in every step. The results are the same; the tokens must fit in memory,
         and those encoders must have no augmentation and no dropout.

@@ -13,7 +13,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from mmjax.config.public_names import did_you_mean
-from mmjax.model_parts import make_key_shape
+from mmjax.inspection.model_parts import make_key_shape
 from mmjax.parameters import overlay_tree
 from mmjax.pretrained.lora import (
     LoRA,

@@ -101,6 +101,31 @@ def binary_focal(
     return optax.losses.sigmoid_focal_loss(logits, labels, alpha=alpha, gamma=gamma).mean()
 
 
+def dirichlet_cross_entropy(
+    log_alpha: Float[Array, " c"], target: Integer[Array, ""] | Float[Array, " c"]
+) -> Scalar:
+    """Computes E[-log p_target] in nats for p ~ Dirichlet(α): ψ(Σα) - ψ(α_target), at least 0.
+
+    Of shares [c] it is the mean under the shares. The prediction is log α, whose softmax is the
+    mean of the Dirichlet distribution; see `mmjax.heads.Evidential`.
+
+    Source: Han et al., ICLR 2021 (arXiv:2102.02051), equation 8; Sensoy et al., NeurIPS 2018
+    (arXiv:1806.01768), equation 4.
+
+    Example:
+      >>> print(f"{dirichlet_cross_entropy(jnp.zeros(2), jnp.array(0)):.3f}")  # ψ(2) - ψ(1)
+      1.000
+    """
+    if target.ndim:
+        shares = target.astype(log_alpha.dtype)
+    else:
+        shares = jax.nn.one_hot(target, log_alpha.shape[0], dtype=log_alpha.dtype)
+    # Float32 ends at e^88.7; e^80 may still be summed.
+    alpha = jnp.exp(jnp.minimum(log_alpha, 80))
+    digamma = jax.scipy.special.digamma
+    return (shares * (digamma(alpha.sum()) - digamma(alpha))).sum()
+
+
 def cumulative_link(logits: Float[Array, " k"], target: Integer[Array, ""]) -> Scalar:
     """Computes -log P(y = target) in nats, for ordered classes 0..k and P(y > i) = σ(logit_i).
 

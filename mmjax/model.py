@@ -12,15 +12,20 @@ from jaxtyping import Array, Bool, Float
 from mmjax.backbone import (
     BackboneParts,
     BackbonePass,
-    average_branches,
+    SubsetPass,
+    as_at_test,
+    combine_branches,
     compute_branch_weights,
     copy_module,
+    evaluate_branches,
     get_sown_values,
+    list_branches,
     select_branch,
 )
-from mmjax.batch_norm import restrict_batch_statistics, supply_batch_statistics
+from mmjax.backbone_copies import run_backbones
+from mmjax.layers.batch_norm import restrict_batch_statistics, supply_batch_statistics
 from mmjax.missing_token import MissingToken
-from mmjax.sharing import Copies, HardSharing, copied
+from mmjax.sharing import HardSharing
 from mmjax.token_heads import append_task_features, check_token_head
 from mmjax.types import Batch, Branches, Intermediates
 
@@ -44,7 +49,8 @@ class Model(nn.Module):
         ("encoders_*",), where * matches anything. None is all parameters except those of the heads
         and those that the sharing gives to one task, whose names begin with own_.
       missing: what the fusion gets for a modality that an example lacks, in training and at test:
-        "mask": nothing; "zeros": one token of zeros; "token": one learned token.
+        "mask": nothing; "zeros": one token of zeros; "token": one learned token; "bank": one
+        learned token per pattern of the modalities that the example has.
       auxiliary: {name: objective}, additional losses, each a module or a plain function of
         intermediate values; see `mmjax.auxiliary`.
 
@@ -66,19 +72,20 @@ class Model(nn.Module):
     heads: Mapping[str, nn.Module]
     sharing: nn.Module = HardSharing()
     shared: tuple[str, ...] | None = None
-    missing: Literal["mask", "zeros", "token"] = "mask"
+    missing: Literal["mask", "zeros", "token", "bank"] = "mask"
     auxiliary: Mapping[str, Objective] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for part, unit in (("encoders", "modality"), ("heads", "task")):
             if not getattr(self, part):
                 raise ValueError(f"The model's {part} are empty; give it one per {unit}.")
-        if self.missing not in ("mask", "zeros", "token"):
-            raise ValueError(f"missing is {self.missing!r}; use 'mask', 'zeros' or 'token'.")
+        if self.missing not in (known := ("mask", "zeros", "token", "bank")):
+            raise ValueError(f"missing is {self.missing!r}; use one of {known}.")
         if both := sorted(set(self.heads) & set(self.auxiliary)):
             raise ValueError(
                 f"{both[0]!r} is the name of a head and of an auxiliary objective; rename one."
             )
+        list_branches(self.encoders, self.fusion)  # which refuses equal names
         for task, head in self.heads.items():
             check_token_head(task, head, self.encoders)
         super().__post_init__()
@@ -89,13 +96,16 @@ class Model(nn.Module):
         # of these attributes are the parameters' paths, which checkpoints hold.
         self.own_encoders = {m: copy_module(encoder) for m, encoder in self.encoders.items()}
         self.own_fusion = copy_module(self.fusion)
-        self.stand_ins = {m: MissingToken(self.missing == "token") for m in self.encoders}
+        patterns = 2 ** (len(self.encoders) - 1) if self.missing == "bank" else None
+        learned = self.missing in ("token", "bank")
+        self.stand_ins = {m: MissingToken(learned, patterns) for m in self.encoders}
         self.own_stand_ins = {m: stand_in.copy() for m, stand_in in self.stand_ins.items()}
         self.backbone = BackboneParts(self.fusion, self.encoders, self.stand_ins)
         self.own_backbone = BackboneParts(self.own_fusion, self.own_encoders, self.own_stand_ins)
-        self.branch_sharing = {m: copy_module(self.sharing) for m in self.encoders}
+        branches = list_branches(self.encoders, self.fusion)
+        self.branch_sharing = {m: copy_module(self.sharing) for m in branches}
         self.branch_heads = {
-            m: {t: copy_module(head) for t, head in self.heads.items()} for m in self.encoders
+            m: {t: copy_module(head) for t, head in self.heads.items()} for m in branches
         }
 
     def __call__(
@@ -139,56 +149,61 @@ class Model(nn.Module):
         train: bool,
         axis_name: str | None = None,
         visible: Mapping[str, Bool[Array, "#b"]] | None = None,
+        scored: Sequence[tuple[str, ...]] = (),
     ) -> tuple[Features, tuple[Intermediates, ...]]:
         """Returns the input of each task's head, and the intermediate values of every backbone.
 
         Sown values are included if the collection "intermediates" is mutable. `axis_name` names the
         device axis, over which batch norms reduce their statistics. `visible`, with one value per
         example or one for all, hides modalities after their encoders, as if they were missing: a
-        map over it encodes once; see `mmjax.modalities.subsets`.
+        map over it encodes once; see `mmjax.modalities.subsets`. `scored` are subsets of the
+        modalities from whose tokens the heads' inputs are computed again, as at test.
         """
         inputs, present, lengths = jax.tree.map(jnp.asarray, (inputs, present, lengths))
         tasks = tuple(sorted(self.heads))
+        requested = [SubsetPass(s, train) for s in self._list_requested_subsets()]
+        subsets = [*requested, *(SubsetPass(s, train=False) for s in scored)]
 
         def run_backbone(parts: BackboneParts) -> Any:
             options: Any = {"missing": self.missing, "train": train, "visible": visible}
-            return parts.run(inputs, present, lengths, **options)
+            return parts.run(inputs, present, lengths, **options, subsets=subsets)
 
+        backbones = self.backbone, self.own_backbone
         with supply_batch_statistics(train=train, axis_name=axis_name):
-            fused, passes = self._run_backbones(run_backbone, tasks)
-            features = self._apply_sharing(fused, tasks, train=train)
+            fused, passes, others = run_backbones(self.sharing, *backbones, run_backbone, tasks)
+            features = self._make_features(fused, passes, SubsetPass(tuple(self.encoders), train))
+            further = [
+                (s.name, self._make_features(x, passes, s))
+                for s, x in zip(subsets, others, strict=True)
+            ]
+        extra = dict(further[: len(requested)]), dict(further[len(requested) :])
+        sown = {"sharing": get_sown_values(self.sharing)}
+        return features, tuple(
+            Intermediates(p.tokens, p.fused, features, sown | {"fusion": p.sown}, *extra)
+            for p in passes
+        )
+
+    def _list_requested_subsets(self) -> list[tuple[str, ...]]:
+        """Returns the subsets of modalities whose predictions the auxiliary objectives request."""
+        modalities = tuple(sorted(self.encoders))
+        requests = [o.subsets for o in self.auxiliary.values() if hasattr(o, "subsets")]
+        return sorted({tuple(sorted(s)) for request in requests for s in request(modalities)})
+
+    def _make_features(
+        self, fused: Any, passes: Sequence[BackbonePass], subset: SubsetPass
+    ) -> Features:
+        """Returns the input of each task's head from the fused features of a subset."""
+        tasks = tuple(sorted(self.heads))
+        with as_at_test(subset):
+            features = self._apply_sharing(fused, tasks, train=subset.train)
         for i, task in enumerate(tasks):
             if modality := getattr(self.heads[task], "tokens", None):
                 tokens = [p.tokens[modality].values for p in passes if p.is_used_by(i)]
-                features[task] = append_task_features(
-                    task, jnp.stack(tokens).mean(axis=0), features[task]
-                )
-        sown = {"sharing": get_sown_values(self.sharing)}
-        return features, tuple(
-            Intermediates(p.tokens, p.fused, features, sown | {"fusion": p.sown}) for p in passes
-        )
-
-    def _run_backbones(
-        self, run_backbone: Callable[..., Any], tasks: Sequence[str]
-    ) -> tuple[Any, list[BackbonePass]]:
-        """Returns the fused features, `Copies` of them if the sharing requests it, and passes."""
-        wanted = self.sharing.copies(tasks) if hasattr(self.sharing, "copies") else None
-        if wanted is None:
-            fused, tokens = run_backbone(self.backbone)
-            return fused, [BackbonePass(fused, tokens, get_sown_values(self.fusion))]
-        stacks, passes = [], []
-        for count, parts, is_own in (
-            (wanted.shared, self.backbone, False),
-            (wanted.own, self.own_backbone, True),
-        ):
-            stack: Any = copied(run_backbone, count)(parts) if count else (None, None)
-            stacks.append(stack[0])
-            stacked = BackbonePass(stack[0], stack[1], get_sown_values(parts.fusion))
-            for i in range(count or 0):
-                # Own copies are stacked task by task, `count // len(tasks)` for each.
-                task = i * len(tasks) // count if is_own else None
-                passes.append(jax.tree.map(lambda x, i=i: x[i], stacked)._replace(task=task))
-        return Copies(*stacks), passes
+                mean = jnp.stack(tokens).mean(axis=0)
+                if modality not in subset.modalities:
+                    mean = jnp.zeros_like(mean)
+                features[task] = append_task_features(task, mean, features[task])
+        return features
 
     def _apply_sharing(self, fused: Any, tasks: Sequence[str], *, train: bool) -> Features:
         """Applies the sharing; under late fusion, to each branch."""
@@ -207,10 +222,10 @@ class Model(nn.Module):
     def predict(
         self, features: Features, *, train: bool, axis_name: str | None = None
     ) -> dict[str, Float[Array, "b ..."]]:
-        """Applies each task's head; under `Branches`, averages the branches' predictions."""
+        """Applies each task's head; under `Branches`, combines the branches' predictions."""
         with supply_batch_statistics(train=train, axis_name=axis_name):
             return {
-                t: average_branches({m: h[t] for m, h in self.branch_heads.items()}, x, train=train)
+                t: combine_branches({m: h[t] for m, h in self.branch_heads.items()}, x, train=train)
                 if isinstance(x, Branches)
                 else self.heads[t](x, train=train)
                 for t, x in features.items()
@@ -235,11 +250,22 @@ class Model(nn.Module):
           axis_name: name of the device axis.
         """
         sums = {}
+        options: Any = {"train": train, "axis_name": axis_name}
         for name in sorted(self.auxiliary):
             totals, counts = [], []
             for backbone in seen[name]:
-                predictions = self.predict(backbone.features, train=train, axis_name=axis_name)
+                predictions = self.predict(backbone.features, **options)
+                if hasattr(self.auxiliary[name], "subsets"):
+                    subsets = {
+                        s: self.predict(dict(x), **options) for s, x in backbone.subsets.items()
+                    }
+                    backbone = backbone._replace(subsets=subsets)
                 with supply_batch_statistics(train=train, axis_name=axis_name):
+                    if getattr(self.auxiliary[name], "needs_branches", False):
+                        branches = evaluate_branches(
+                            self.branch_heads, backbone.features, batch.targets, train=train
+                        )
+                        backbone = backbone._replace(branches=branches)
                     total, count = self.auxiliary[name](
                         backbone, predictions, batch, train=train, gather=gather
                     )

@@ -80,12 +80,8 @@ def overlay_tree(tree: Any, other: Any) -> Any:
     """
     if not isinstance(tree, Mapping) or not isinstance(other, Mapping):
         return other
-    return {
-        key: overlay_tree(tree[key], other[key])
-        if key in tree and key in other
-        else {**tree, **other}[key]
-        for key in sorted({*tree, *other})
-    }
+    both = {key: overlay_tree(tree[key], other[key]) for key in tree.keys() & other.keys()}
+    return dict(sorted({**tree, **other, **both}.items()))
 
 
 def format_path(path: tuple[Any, ...]) -> str:

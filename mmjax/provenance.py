@@ -127,23 +127,16 @@ def check_unchanged(
     with files.name_damaged_file(directory / RECORDS_FILE):
         # The newest record with digests; those of older versions of mmjax have none.
         known: dict[str, Any] = next((old for old in reversed(past) if "code" in old), {})
-        used = {arm: int(count) for arm, count in known.get("devices", {}).get("used", {}).items()}
         lines = _find_code_changes(known.get("code", {}), new["code"], module)
-        lines += [
-            f"the data of {split!r}"
-            for split, digest in known.get("data", {}).items()
-            if new["data"].get(split, digest) != digest
-        ]
-        lines += [
-            f"the weights of {part!r}"
-            for part, digest in known.get("weights", {}).items()
-            if new["weights"].get(part, digest) != digest
-        ]
-    changed_devices = [
-        f"{arm} on {count} instead of {used[arm]}"
-        for arm, count in new["devices"]["used"].items()
-        if used.get(arm, count) != count
-    ]
+        for what in ("data", "weights"):
+            for part, digest in known.get(what, {}).items():
+                if new[what].get(part, digest) != digest:
+                    lines.append(f"the {what} of {part!r}")
+        used = {arm: int(count) for arm, count in known.get("devices", {}).get("used", {}).items()}
+    changed_devices = []
+    for arm, count in new["devices"]["used"].items():
+        if used.get(arm, count) != count:
+            changed_devices.append(f"{arm} on {count} instead of {used[arm]}")
     if changed_devices:
         _LOGGER.warning(
             "The number of devices changed (%s): the rest of the run will differ from an "

@@ -1,36 +1,29 @@
 """Summaries of models: type, shapes, parameters and floating-point operations of each part."""
 
-import collections
 import functools
-import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 
-from mmjax.console import NO_BREAK_SPACE, print_paragraph, print_table, print_text
 from mmjax.data.augment import make_example_augmentation
-from mmjax.escapes import escape_markdown, format_markdown_table
 from mmjax.experiment import Experiment
-from mmjax.flops import count_flops, count_flops_by_scope
-from mmjax.formatting import format_example_shapes, format_module, format_with_unit
-from mmjax.model import Model, identity
-from mmjax.model_check import Call, trace_model
-from mmjax.model_parts import (
-    Part,
-    list_model_parts,
-    make_batch_shapes,
-    make_key_shape,
-    replace_arrays_by_shapes,
-    wrap_model_parts,
-)
+from mmjax.inspection.flops import count_flops
+from mmjax.inspection.model_check import Call, trace_model
+from mmjax.inspection.model_parts import make_batch_shapes, make_key_shape
+from mmjax.inspection.part_operations import count_operations_by_part
+from mmjax.model import Model
 from mmjax.pretrained.lora import drop_lora_factors
+from mmjax.printing.console import print_paragraph, print_table, print_text
+from mmjax.printing.escapes import escape_markdown, format_markdown_table
+from mmjax.printing.formatting import format_example_shapes, format_module, format_with_unit
+from mmjax.printing.table_layout import NO_BREAK_SPACE
 from mmjax.train.splits import Splits
 from mmjax.train.steps.state import init_frozen_variables, init_state
 from mmjax.train.steps.train_step import make_train_step
-from mmjax.types import Batch, Variables
+from mmjax.types import Batch
 
 _ShapeTree = Mapping[str, Any]  # parameters as jax.ShapeDtypeStructs
 _HEADER = ("part", "module", "input", "output", "parameters", "FLOPs")
@@ -125,7 +118,7 @@ def summarize_model(model: Model, batch: Batch) -> Summary:
     """
     calls, variables = trace_model(model, batch)
     params = variables["params"]
-    operations = _count_operations_by_name(model, variables, batch)
+    operations = count_operations_by_part(model, variables, batch)
     calls_of: dict[str, dict[str, Call]] = {}
     for name, call in calls.items():
         calls_of.setdefault(call.part.path, {})[name] = call
@@ -147,47 +140,6 @@ def summarize_model(model: Model, batch: Batch) -> Summary:
         "tokens. FLOPs are those of a forward pass at test time."
     )
     return Summary((*parts, prediction, *objectives), (note,))
-
-
-def _count_operations_by_name(
-    model: Model, variables: Variables, batch: Batch
-) -> collections.Counter[str]:
-    """Counts operations per batch: {name of a part's parameters: number}, "" for the rest."""
-    names = list(list_model_parts(model))
-    # Scopes hold the part's number, which is found however JAX transforms their names.
-    pattern = re.compile(r"mmjax_part_(\d+)")
-
-    def scoped(name: str, part: Part, x: Any, call: Callable[[], Any]) -> Any:
-        del part, x
-        with jax.named_scope(f"mmjax_part_{names.index(name)}"):
-            return call()
-
-    def count(method: Callable[..., Any]) -> collections.Counter[str]:
-        counts: collections.Counter[str] = collections.Counter()
-        with wrap_model_parts(model, scoped) as watched_model:
-            run = functools.partial(watched_model.apply, method=method)
-            for scopes, number in count_flops_by_scope(
-                run, variables, replace_arrays_by_shapes(batch)
-            ).items():
-                match = pattern.search(scopes)
-                counts[names[int(match[1])] if match else ""] += number
-        return counts
-
-    def predict(model: Model, batch: Batch) -> Any:
-        return model(*batch[:3], train=False)
-
-    def objectives(model: Model, batch: Batch) -> Any:
-        seen = dict.fromkeys(
-            model.auxiliary, model.represent_and_record(*batch[:3], train=False)[1]
-        )
-        return model.compute_objectives(seen, batch, train=False, gather=identity)
-
-    counts = count(predict)
-    if model.auxiliary:
-        for name, number in count(objectives).items():
-            if name.startswith("auxiliary_"):
-                counts[name] = number
-    return counts
 
 
 def _make_row(
@@ -221,17 +173,12 @@ def _count_parameters(params: Any) -> int:
 
 def _format_cells(rows: Iterable[SummaryRow]) -> list[list[str]]:
     """Formats the rows as cells of text."""
-    return [
-        [
-            r.part,
-            f"{r.copies} × {r.module}" if r.copies > 1 else r.module,
-            r.input,
-            r.output,
-            f"{r.parameters:,}",
-            format_with_unit(r.flops),
-        ]
-        for r in rows
-    ]
+    cells = []
+    for r in rows:
+        module = f"{r.copies} × {r.module}" if r.copies > 1 else r.module
+        numbers = [f"{r.parameters:,}", format_with_unit(r.flops)]
+        cells.append([r.part, module, r.input, r.output, *numbers])
+    return cells
 
 
 def format_summary_markdown(summary: Summary) -> str:

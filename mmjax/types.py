@@ -68,11 +68,23 @@ class Branches(NamedTuple):
     """One representation per modality, for fusions of predictions (see `mmjax.fusion.Late`).
 
     Every branch has heads of its own. Their predictions are averaged with `weights`, which are 0
-    for an absent modality and sum to 1 for every example.
+    for an absent modality and sum to 1 for every example; a head with a method
+    `combine(predictions, weights)` combines them by a rule of its own.
     """
 
     values: dict[str, Float[Array, "b d"]]
     weights: dict[str, Float[Array, " b"]]
+
+
+class BranchOutput(NamedTuple):
+    """What the head of one branch predicts, and the task's loss of that prediction alone.
+
+    Both are of no meaning in examples whose weight is 0, which lack the modality.
+    """
+
+    prediction: Float[Array, "b ..."]
+    loss: Float[Array, " b"]
+    weight: Float[Array, " b"]
 
 
 class Intermediates(NamedTuple):
@@ -83,12 +95,20 @@ class Intermediates(NamedTuple):
       fused: output of the fusion: Float[b d], or `Branches`.
       features: {task: Float[b d]}, inputs of the heads.
       sown: {"fusion" or "sharing": {name: value}}, values that they sow as "intermediates".
+      subsets: {subset of modalities, such as "image+text": {task: prediction from it alone}}, for
+        the objectives that request subsets; before the heads are called, the heads' inputs.
+      scored: the same, as at test, for balancers that request scores.
+      branches: {task: {branch: BranchOutput}} under late fusion, only for objectives whose
+        attribute `needs_branches` is True.
     """
 
     tokens: dict[str, Tokens]
     fused: Any
     features: dict[str, Any]
     sown: dict[str, dict[str, Any]]
+    subsets: Mapping[str, Mapping[str, Any]] = {}
+    scored: Mapping[str, Mapping[str, Any]] = {}
+    branches: Mapping[str, dict[str, BranchOutput]] = {}
 
 
 Seen = Intermediates  # former name, kept for one release

@@ -1,6 +1,7 @@
 """Statistics of examples and formulas of them, against scikit-learn and closed forms."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -196,6 +197,62 @@ def test_calibration_is_the_mean_gap_of_the_bins():
     assert curve["examples"].sum() == 200 and len(curve["accuracy"]) <= 10
 
 
+def test_adaptive_bins_have_equally_many_examples():
+    rng = np.random.default_rng(1)
+    logits, targets = 2 * rng.normal(size=(103, 4)), rng.integers(0, 4, 103)
+    p, correct = softmax(logits).max(1), logits.argmax(1) == targets
+    order = sorted(range(103), key=lambda i: p[i])
+    bounds = [0, 21, 42, 63, 83, 103]  # five bins, the first three with one more
+    expected = 0.0
+    for start, stop in itertools.pairwise(bounds):
+        inside = order[start:stop]
+        expected += len(inside) / 103 * abs(p[inside].mean() - correct[inside].mean())
+    found = metrics.adaptive_calibration_error(logits, targets, bins=5)
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_risk_coverage_is_the_error_rate_of_the_most_confident():
+    """By a loop over coverages; ties are averaged over all orders of the tied examples."""
+    rng = np.random.default_rng(2)
+    logits, targets = 2 * rng.normal(size=(40, 3)), rng.integers(0, 3, 40)
+    p, wrong = softmax(logits).max(1), logits.argmax(1) != targets
+    order = np.argsort(-p)
+    risks = [wrong[order[:k]].mean() for k in range(1, 41)]
+    assert metrics.risk_coverage_area(logits, targets) == pytest.approx(np.mean(risks), rel=1e-9)
+    best = [max(0, k - (~wrong).sum()) / k for k in range(1, 41)]
+    excess = metrics.excess_risk_coverage_area(logits, targets)
+    assert excess == pytest.approx(np.mean(risks) - np.mean(best), rel=1e-9)
+    tied, correct = np.array([0.9, 0.5, 0.5, 0.5]), np.array([True, False, True, False])
+    orders = []
+    for rest in itertools.permutations(correct[1:]):
+        errors = ~np.array([True, *rest])
+        orders.append(errors.cumsum() / np.arange(1, 5))
+    found = metrics.compute_risk_coverage(tied, correct)
+    np.testing.assert_allclose(found["risk"], np.mean(orders, axis=0), rtol=1e-12)
+    np.testing.assert_array_equal(found["coverage"], [0.25, 0.5, 0.75, 1.0])
+
+
+def test_a_temperature_recovers_the_one_that_the_logits_were_multiplied_by():
+    """Of classes drawn from softmax(z), the logits z / 0.4 need T = 1 / 0.4; a grid agrees."""
+    rng = np.random.default_rng(3)
+    logits = 2 * rng.normal(size=(10_000, 4))
+    p = softmax(logits)
+    targets = (p.cumsum(axis=1) < rng.random((10_000, 1))).sum(axis=1)
+    found = metrics.fit_temperature(logits / 0.4, targets)
+    assert found == pytest.approx(2.5, rel=0.06)  # the standard error is 1%
+    grid = np.linspace(2.35, 2.65, 13)
+    losses = [metrics.negative_log_likelihood(logits / 0.4 / t, targets) for t in grid]
+    assert abs(found - grid[np.argmin(losses)]) <= 0.0126
+    with_gaps = np.concatenate([targets[:100], -np.ones(3, int)])
+    padded = np.concatenate([logits[:100], np.full((3, 4), 9.0)])
+    alone = metrics.fit_temperature(logits[:100], targets[:100])
+    assert metrics.fit_temperature(padded, with_gaps) == pytest.approx(alone, rel=1e-9)
+    assert metrics.fit_temperature(np.eye(3), np.arange(3)) == 0.01  # all right: T falls
+    assert metrics.fit_temperature(np.eye(3), np.array([1, 2, 0])) == 100  # all wrong
+    with pytest.raises(ValueError, match="at least one label"):
+        metrics.fit_temperature(np.zeros((2, 3)), np.array([-1, -1]))
+
+
 def test_spans_are_those_of_the_scheme():
     names = ("O", "B-X", "I-X", "B-Y", "I-Y")
     spans = list_spans([names[i] for i in (1, 2, 2, 1, 4, 4, 3, 0, 2)])
@@ -249,6 +306,10 @@ UNDEFINED = [
     (metrics.negative_log_likelihood, EMPTY, NONE),
     (metrics.brier_score, EMPTY, NONE),
     (metrics.calibration_error, EMPTY, NONE),
+    (metrics.adaptive_calibration_error, EMPTY, NONE),
+    (metrics.classwise_calibration_error, EMPTY, NONE),
+    (metrics.risk_coverage_area, EMPTY, NONE),
+    (metrics.excess_risk_coverage_area, EMPTY, NONE),
     (functools.partial(metrics.span_f1, classes="abc"), np.zeros((0, 2, 3)), NONE.reshape(0, 2)),
 ]
 
@@ -294,6 +355,8 @@ def test_every_metric_is_in_a_table():
         metrics.f1,
         metrics.count_per_class,
         metrics.compute_calibration_curve,
+        metrics.compute_risk_coverage,
+        metrics.fit_temperature,
         metrics.make_class_report,
         metrics.tune_thresholds,
         metrics.tuned_macro_f1,

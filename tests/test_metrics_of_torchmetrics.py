@@ -85,6 +85,7 @@ EXTRA = {
     "kappa": metrics.cohen_kappa,
     "dice": metrics.dice,
     "ece": metrics.calibration_error,
+    "class_ece": metrics.classwise_calibration_error,
     "nll": metrics.negative_log_likelihood,
 }
 
@@ -104,6 +105,11 @@ def classify_by_torchmetrics(logits, target, classes):
         "kappa": tmc.multiclass_cohen_kappa(p, y, **options),
         "dice": tmc.multiclass_f1_score(p, y, average="macro", **options),
         "ece": tmc.multiclass_calibration_error(p, y, n_bins=15, **options),
+        "class_ece": sum(
+            tmc.binary_calibration_error(p[y >= 0, c], (y[y >= 0] == c).long(), n_bins=15)
+            for c in range(classes)
+        )
+        / classes,
         "nll": tm.text.perplexity(to_torch(logits)[None], y[None], ignore_index=-1).log(),
     }
 

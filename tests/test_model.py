@@ -46,7 +46,7 @@ def init(model, batch):
 
 @pytest.mark.parametrize(
     "fusion",
-    [pytest.param(f, marks=pytest.mark.slow if f in ("mean", "gated") else ()) for f in FUSIONS],
+    [pytest.param(f, marks=pytest.mark.slow if f != "late" else ()) for f in FUSIONS],
 )
 def test_what_is_missing_has_no_effect(toy, fusion):
     """NaN in absent inputs and behind the ends of sequences: same predictions, same gradients."""

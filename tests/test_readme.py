@@ -173,6 +173,16 @@ def test_the_page_on_predicting_runs(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_the_page_on_robustness_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.mkdtemp", lambda: str(tmp_path))
+    path = tmp_path / "robustness.py"
+    path.write_text("\n\n".join(find_blocks(ROOT / "docs" / "robustness.md", "python")))
+    page = runpy.run_path(str(path))
+    assert {s.modality for s in page["summaries"]} == {"a", "b", "all"}
+    assert [c.subset for c in page["calibrations"]] == ["a+b", "a", "b"]
+
+
+@pytest.mark.slow
 def test_the_page_on_freezing_runs(tmp_path):
     from mmjax.train.experiment_check import check_experiment
 

@@ -15,11 +15,11 @@ import numpy as np
 import optax
 
 from mmjax import Experiment, Model
-from mmjax.console import print_table
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 from mmjax.fusion import Concat
 from mmjax.heads import Classification
 from mmjax.pretrained import LoRA, backbones
+from mmjax.printing.console import print_table
 from mmjax.train.programs import Programs
 from mmjax.train.schedule import Schedule
 from mmjax.types import Batch

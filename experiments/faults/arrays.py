@@ -41,9 +41,9 @@ from mmjax.data import (
     from_arrays,
     from_table,
 )
+from mmjax.data.checks.validate import validate_split
 from mmjax.data.dataset import Dataset, Modality, Task
 from mmjax.data.normalize import make_validity_mask
-from mmjax.data.validate import validate_split
 
 SIZES = {"train": 24, "validation": 8, "test": 8}
 NAMES = ("walk", "steps", "vector", "here", "word", "photo", "kind", "size", "tags", "known")

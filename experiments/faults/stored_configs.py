@@ -31,7 +31,7 @@ NAMES = [
     ("importlib", "import_module"), ("pickle", "loads"), ("shutil", "rmtree"), ("sys", "exit"),
     ("mmjax.cli.experiment_commands", "script"), ("mmjax.config.experiment_source", "import_file"),
     ("mmjax", "__builtins__"), ("mmjax.data.builtin.originals.download", "os.system"),
-    ("mmjax.data.load.npz", "read_npz"), ("optax", "adam"),
+    ("mmjax.data.load.arrays.npz", "read_npz"), ("optax", "adam"),
     ("optax", "sys.exit"), ("jax.numpy", "load"), ("jax.numpy", "save"), ("jax.numpy", "os.remove"),
     ("flax.linen", "Dense"), ("flax.linen", "Module.__subclasses__"), ("mmjax.fusion", "Gated"),
     ("antigravity", "fly"), ("this", "s"), ("no_such_module", "x"), ("", ""), ("mmjax", ""),

@@ -14,16 +14,20 @@ any example to learn from, it returns (0, 0). Tasks do not share the parameters 
 gradient balancers do not change their gradients.
 """
 
-from mmjax.auxiliary.contrastive import InfoNCE, info_nce
+from mmjax.auxiliary.branches import BranchLosses, ConfidenceRanking, rank_confidences
+from mmjax.auxiliary.contrastive import InfoNCE, info_nce, mix_neighbors
 from mmjax.auxiliary.correlation import DeepCCA, cca
 from mmjax.auxiliary.covariance import CORAL, coral_distance
 from mmjax.auxiliary.decoding import Decoders, MLPDecoder, negative_log_likelihood
+from mmjax.auxiliary.dirichlet import DirichletKL, dirichlet_kl
 from mmjax.auxiliary.discrepancy import MMD, mmd, mmd_to_normal
 from mmjax.auxiliary.distillation import Distillation, Teacher, prediction_distance
 from mmjax.auxiliary.elbo import ELBO, gaussian_kl
+from mmjax.auxiliary.margin_distillation import MarginDistillation, relation_distance
 from mmjax.auxiliary.mfm import MFM
 from mmjax.auxiliary.reconstruction import Reconstruction
 from mmjax.auxiliary.refnet import RefNet, cosine_distance
+from mmjax.auxiliary.sha_spec import ShaSpecLosses
 from mmjax.auxiliary.sown import Sown
 
 __all__ = [
@@ -31,22 +35,31 @@ __all__ = [
     "ELBO",
     "MFM",
     "MMD",
+    "BranchLosses",
+    "ConfidenceRanking",
     "Decoders",
     "DeepCCA",
+    "DirichletKL",
     "Distillation",
     "InfoNCE",
     "MLPDecoder",
+    "MarginDistillation",
     "Reconstruction",
     "RefNet",
+    "ShaSpecLosses",
     "Sown",
     "Teacher",
     "cca",
     "coral_distance",
     "cosine_distance",
+    "dirichlet_kl",
     "gaussian_kl",
     "info_nce",
+    "mix_neighbors",
     "mmd",
     "mmd_to_normal",
     "negative_log_likelihood",
     "prediction_distance",
+    "rank_confidences",
+    "relation_distance",
 ]

@@ -141,7 +141,7 @@ class Distillation:
         """Returns the total over this device's examples that fit the teacher, and their number."""
         del train, gather
         modalities = sorted(self.teacher.model.encoders)
-        _check_teacher_inputs(self.teacher, seen, batch)
+        self.check_inputs(seen, batch)
         present = {m: seen.tokens[m].mask.any(axis=1) for m in modalities}
         any_present = jnp.stack(list(present.values())).any(axis=0)
         features, backbones = self.run_teacher(batch)
@@ -160,6 +160,10 @@ class Distillation:
                 )
                 losses.append(jnp.where(any_present, distances, 0))
         return jnp.stack(losses).sum(), any_present.sum().astype(jnp.float32)
+
+    def check_inputs(self, seen: Intermediates, batch: Batch) -> None:
+        """Raises ValueError unless the model has the teacher's modalities, in the same shapes."""
+        _check_teacher_inputs(self.teacher, seen, batch)
 
     def run_teacher(self, batch: Batch) -> tuple[Any, tuple[Intermediates, ...]]:
         """Returns the teacher's features and intermediate values for the batch, as constants."""

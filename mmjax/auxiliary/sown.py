@@ -16,7 +16,8 @@ class Sown:
 
     `Sown("sharing", "entropy")`, which the balancer weighs by λ, is the regularizer of
     `sharing.DSelectK` (Hazimeh et al., NeurIPS 2021, section 3.3). An entropy is at least 0; other
-    values may be negative.
+    values may be negative. Of a sown pair (value, mask of its shape) it is the mean over the marked
+    elements: `Sown("fusion", "reconstruction")` is the loss of `fusion.ActionMAE`.
 
     Attributes:
       part: "fusion" or "sharing".
@@ -59,9 +60,19 @@ class Sown:
                 f"Sown names {self.name!r}, but the model's {self.part} sows only {sorted(sown)}."
             )
         value = sown[self.name]
+        if _is_masked(value):
+            value, mask = value
+            return jnp.where(mask, value, 0).sum(), mask.sum().astype(jnp.float32)
         if not isinstance(value, Array):
             raise ValueError(
                 f"Sown names {self.name!r}, but the model's {self.part} sows under that name a "
                 f"{type(value).__name__}, not an array; write a custom objective for it."
             )
         return value.sum(), jnp.asarray(value.size, jnp.float32)
+
+
+def _is_masked(value: Any) -> bool:
+    """Returns whether a sown value is a pair of an array and the mask of what counts of it."""
+    if not (isinstance(value, tuple) and len(value) == 2):
+        return False
+    return isinstance(value[1], Array) and value[1].dtype.kind == "b"

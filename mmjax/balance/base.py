@@ -11,7 +11,7 @@ tasks' gradients g_t, and G = J J^T [T T] their Gramian.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
@@ -54,6 +54,16 @@ class Balancer(NamedTuple):
         for methods that learn from the effect of the step; it costs another forward pass.
       parts: number of independent parts that a batch is split into, for methods that need several
         estimates of the gradients; see `Pullback.parts`.
+      scores: how the modalities are scored, for methods against their imbalance; see
+        `Pullback.scores`. "unimodal": by the prediction from each alone, which costs one pass per
+        modality through what follows the encoders; "shapley": by their Shapley values, one pass
+        per subset. Then `init` also gets `modalities`, their names in order.
+      hide: (state, {modality: Bool[b] of present examples}, *, key, indices [b]) -> {modality:
+        Bool[b]}, which modalities each example shows to the fusion, for methods that drop features
+        of modalities; the indices are those in the batch of all devices.
+      validate: (state, losses [t] on the training split, losses [t] on the validation split) ->
+        state, called by the loop after every validation, for methods that compare the two; it
+        costs an evaluation of all losses on both splits.
 
     Example:
       With the identity as the Jacobian, the gradient equals the weights.
@@ -74,10 +84,13 @@ class Balancer(NamedTuple):
       [1.   0.25] [1.   0.25]
     """
 
-    init: Callable[[Sequence[str], Params], State]
+    init: Callable[..., State]
     update: Update
     after: Callable[..., State] | None = None
     parts: int = 1
+    scores: Literal["unimodal", "shapley"] | None = None
+    hide: Callable[..., dict[str, Bool[Array, " b"]]] | None = None
+    validate: Callable[..., State] | None = None
 
 
 def init_empty_state(tasks: Sequence[str], params: Params) -> State:

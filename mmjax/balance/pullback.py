@@ -26,6 +26,31 @@ Weights = Float[Array, " t"]
 Features = dict[str, PyTree[Array]]
 
 
+class ModalityScores(NamedTuple):
+    """How well each modality predicts each task of the batch, reduced over devices.
+
+    The response of a modality is the prediction from it alone, or from its Shapley value, by the
+    model's own fusion, sharing and heads as at test; see `Balancer.scores`. Only examples count
+    that have the modality and a label, under the weights of the labels.
+
+    Attributes:
+      modalities: their names, sorted: the rows.
+      likelihoods: means of exp(-loss) of the responses. For cross-entropy that is the probability
+        of the true class; for any loss that is a negative log-likelihood up to a constant, it is
+        proportional to the likelihood, at most 1 if the loss is at least 0, and free of units.
+      losses: means of the losses of the responses.
+      counts: numbers of examples, or sums of their weights; 0 where a modality has no score.
+      average_inputs: () -> {task: mean input of its head from each modality alone}, zeros for
+        absent modalities; empty rows for heads whose input is not one vector per example.
+    """
+
+    modalities: tuple[str, ...]
+    likelihoods: Float[Array, "m t"]
+    losses: Float[Array, "m t"]
+    counts: Float[Array, "m t"]
+    average_inputs: Callable[[], dict[str, Float[Array, "m d"]]] = dict
+
+
 class Pullback(NamedTuple):
     """Functions that compute gradients of the losses, reduced over devices.
 
@@ -40,6 +65,7 @@ class Pullback(NamedTuple):
       jacobian: () -> each task's gradient for the shared parameters: leaves [t, ...].
       feature_gram: () -> inner products [t t] of the tasks' gradients at the shared features.
       parts: pullbacks of independent parts of the batch, for balancers with `parts` > 1.
+      scores: scores of the modalities, for balancers with `scores`.
     """
 
     gradient: Callable[[Weights], Params]
@@ -48,6 +74,7 @@ class Pullback(NamedTuple):
     jacobian: Callable[[], Params]
     feature_gram: Callable[[], Float[Array, "t t"]]
     parts: tuple["Pullback", ...] = ()
+    scores: ModalityScores | None = None
 
     def __call__(self, weights: Weights) -> Params:
         """Returns the gradient of the weighted sum of the losses, for all parameters."""

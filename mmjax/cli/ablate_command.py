@@ -11,7 +11,8 @@ from typing import Any
 
 from mmjax.cli import options
 from mmjax.cli.resume_hints import add_resume_hint
-from mmjax.console import NO_BREAK_SPACE, print_paragraph, print_table, print_text
+from mmjax.printing.console import print_paragraph, print_table, print_text
+from mmjax.printing.table_layout import NO_BREAK_SPACE
 
 
 def add_ablate_command(commands: Any) -> None:

@@ -8,6 +8,9 @@
     mmjax predict DIR --data new.csv --out predictions.csv
     mmjax export DIR --format onnx --out exported
     mmjax serve DIR
+    mmjax contribution DIR
+    mmjax robustness DIR
+    mmjax calibration DIR
     mmjax ablate experiments/study.py
     mmjax report DIR
     mmjax show DIR
@@ -29,9 +32,12 @@ from pathlib import Path
 
 from mmjax.cli import (
     ablate_command,
+    calibration_command,
+    contribution_command,
     export_command,
     predict_command,
     report_commands,
+    robustness_command,
     serve_command,
 )
 from mmjax.cli.failures import EPILOG, run_and_report_errors
@@ -49,27 +55,7 @@ def script(argv: Sequence[str] | None = None) -> None:
     """Runs the console script `mmjax`: parses the arguments and calls the command."""
     protect_streams()
     argv = sys.argv[1:] if argv is None else argv
-    description = "Runs, compares and reports experiments, and makes their data."
-    parser = argparse.ArgumentParser("mmjax", description=description, epilog=EPILOG)
-    commands = parser.add_subparsers(dest="command", required=True)
-    run_help = "train an experiment; --help shows its own paths, types and values"
-    run_parser = commands.add_parser(
-        "run", help=run_help, add_help=False, allow_abbrev=False, epilog=EPILOG
-    )
-    run_parser.add_argument("target", nargs="?", metavar="FILE_OR_MODULE[:FUNCTION]")
-    add_run_options(run_parser)
-    evaluate = commands.add_parser("evaluate", help="print a run's test results again")
-    evaluate.add_argument("run", type=Path, metavar="RUN_DIR")
-    own_file = "your own file of the run's experiment, to be used instead of the stored copy"
-    evaluate.add_argument("--experiment", metavar="FILE_OR_MODULE[:FUNCTION]", help=own_file)
-    add_trust_options(evaluate)
-    add_device_and_cache_options(evaluate)
-    predict_command.add_predict_command(commands)
-    export_command.add_export_command(commands)
-    serve_command.add_serve_command(commands)
-    ablate_command.add_ablate_command(commands)
-    report_commands.add_report_commands(commands)
-    _add_data_commands(commands.add_parser("data", help="make a data set, or describe it"))
+    parser, run_parser = _make_parsers()
 
     def action() -> None:
         options = parser.parse_args(argv)
@@ -78,10 +64,16 @@ def script(argv: Sequence[str] | None = None) -> None:
                 ablate_command.ablate_study(options)
             case "predict":
                 predict_command.predict_on_file(options)
+            case "contribution":
+                contribution_command.measure_stored_run(options)
             case "export":
                 export_command.export_stored_run(options)
             case "serve":
                 serve_command.serve_stored_run(options)
+            case "calibration":
+                calibration_command.calibrate_stored_run(options)
+            case "robustness":
+                robustness_command.measure_stored_run(options)
             case "report":
                 report_commands.report_study(options)
             case "show":
@@ -110,6 +102,35 @@ def script(argv: Sequence[str] | None = None) -> None:
                 )
 
     end_process(run_and_report_errors(action))
+
+
+def _make_parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """Makes the parser of all commands, and that of `mmjax run`, whose help is the experiment's."""
+    description = "Runs, compares and reports experiments, and makes their data."
+    parser = argparse.ArgumentParser("mmjax", description=description, epilog=EPILOG)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run_help = "train an experiment; --help shows its own paths, types and values"
+    run_parser = commands.add_parser(
+        "run", help=run_help, add_help=False, allow_abbrev=False, epilog=EPILOG
+    )
+    run_parser.add_argument("target", nargs="?", metavar="FILE_OR_MODULE[:FUNCTION]")
+    add_run_options(run_parser)
+    evaluate = commands.add_parser("evaluate", help="print a run's test results again")
+    evaluate.add_argument("run", type=Path, metavar="RUN_DIR")
+    own_file = "your own file of the run's experiment, to be used instead of the stored copy"
+    evaluate.add_argument("--experiment", metavar="FILE_OR_MODULE[:FUNCTION]", help=own_file)
+    add_trust_options(evaluate)
+    add_device_and_cache_options(evaluate)
+    predict_command.add_predict_command(commands)
+    export_command.add_export_command(commands)
+    serve_command.add_serve_command(commands)
+    contribution_command.add_contribution_command(commands)
+    robustness_command.add_robustness_command(commands)
+    calibration_command.add_calibration_command(commands)
+    ablate_command.add_ablate_command(commands)
+    report_commands.add_report_commands(commands)
+    _add_data_commands(commands.add_parser("data", help="make a data set, or describe it"))
+    return parser, run_parser
 
 
 def _add_data_commands(parser: argparse.ArgumentParser) -> None:

@@ -11,8 +11,8 @@ import fiddle as fdl
 from mmjax import config as configs
 from mmjax.config import ConfigError, experiment_source, parse, public_names, type_hints
 from mmjax.config.literal_limits import shorten_for_message
-from mmjax.console import print_text
 from mmjax.data.dataset import Dataset
+from mmjax.printing.console import print_text
 
 _FOLDERS = ("manual_dir", "data_dir")
 

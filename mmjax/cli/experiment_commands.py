@@ -20,7 +20,7 @@ from mmjax.cli.resume_hints import add_resume_hint, end_process
 from mmjax.cli.streams import protect_streams
 from mmjax.config import ConfigError, config_table, experiment_source
 from mmjax.config.experiment_source import ArmsFunction, ExperimentSource
-from mmjax.console import print_text
+from mmjax.printing.console import print_text
 from mmjax.runs import more_epochs
 from mmjax.runs import workdir as workdirs
 
@@ -107,7 +107,7 @@ def _write_predictions(
     """Stores the test predictions of every arm; of several processes only the first does."""
     import jax
 
-    from mmjax.runs.prediction_files import write_test_predictions
+    from mmjax.runs.prediction.prediction_files import write_test_predictions
 
     if not jax.process_index():
         for arm, make in experiments.items():
@@ -132,12 +132,12 @@ def evaluate_run(
     devices: int | None,
 ) -> None:
     """Evaluates every arm's best parameters on the test split, and prints the metrics."""
-    from mmjax.train import run_arms
+    from mmjax.train.best_variables import evaluate_best
     from mmjax.train.reporting import run_report
 
     tests = {}
     for arm, make in experiments.items():
-        tests[arm] = run_arms.evaluate_best(
+        tests[arm] = evaluate_best(
             make(), directory / arm, seeds=seeds, devices=devices, checked=True
         )
     run_report.print_result_table(run_report.make_metric_rows(tests))

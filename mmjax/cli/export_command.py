@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.cli import options
-from mmjax.console import print_text
+from mmjax.printing.console import print_text
 
 
 def add_export_command(commands: Any) -> None:

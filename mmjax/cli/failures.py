@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from mmjax.cli.streams import describe_lost_output
 from mmjax.cli.warning_lines import print_warnings_as_lines
-from mmjax.console import print_text
 from mmjax.interrupts import raise_on_signals
 from mmjax.loaded_code import is_library_file
+from mmjax.printing.console import print_text
 
 _TRACEBACK_HINT = "Set MMJAX_TRACEBACK=1 for the whole traceback."
 EPILOG = "The environment variable MMJAX_TRACEBACK=1 shows whole tracebacks of errors."

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.cli import options
-from mmjax.console import print_text
+from mmjax.printing.console import print_text
 
 
 def add_predict_command(commands: Any) -> None:
@@ -32,7 +32,8 @@ def predict_on_file(arguments: argparse.Namespace) -> None:
     from mmjax.cli.jax_setup import set_compilation_cache
     from mmjax.config import trust
     from mmjax.data.progress_bars import show_row_progress
-    from mmjax.runs import load, prediction_files
+    from mmjax.runs import load
+    from mmjax.runs.prediction import prediction_files
 
     data, out = arguments.data.expanduser(), arguments.out.expanduser()
     prediction_files.check_output_path(out, data, overwrite=arguments.overwrite)

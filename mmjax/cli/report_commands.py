@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mmjax import files, provenance
-from mmjax.console import align_columns, print_paragraph, print_table, print_text
+from mmjax.printing.console import print_paragraph, print_table, print_text
+from mmjax.printing.table_layout import align_columns
 
 
 def add_report_commands(commands: Any) -> None:
@@ -89,7 +90,7 @@ def _print_example_comparison(runs: Sequence[Any]) -> None:
         return
     _check_packages_installed("pyarrow")
     from mmjax.report.example_statistics import CONDITION_NOTE
-    from mmjax.runs.compare_predictions import make_example_rows
+    from mmjax.runs.prediction.compare_predictions import make_example_rows
 
     rows = make_example_rows(runs)
     if rows:

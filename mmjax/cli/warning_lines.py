@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from mmjax.console import print_text
+from mmjax.printing.console import print_text
 
 
 @contextlib.contextmanager

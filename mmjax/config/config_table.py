@@ -8,7 +8,7 @@ import fiddle as fdl
 
 from mmjax.config import public_names, type_checks, type_hints
 from mmjax.config.errors import ConfigError
-from mmjax.console import align_columns
+from mmjax.printing.table_layout import align_columns
 
 
 class ConfigRow(NamedTuple):

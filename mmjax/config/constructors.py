@@ -26,6 +26,7 @@ CONSTRUCTOR_PACKAGES = (
     "mmjax.heads",
     "mmjax.auxiliary",
     "mmjax.balance",
+    "mmjax.modalities.imbalance",
     "mmjax.data",
 )
 _INITIALIZERS = """constant delta_orthogonal glorot_normal glorot_uniform he_normal he_uniform
@@ -41,11 +42,13 @@ CONSTRUCTOR_NAMES = {
     "mmjax.pretrained": "LoRA Rename weights",
     "mmjax.pretrained.renaming": "recurrent_names",
     "mmjax.losses": """cross_entropy binary_cross_entropy focal binary_focal cumulative_link coral
-        squared_error absolute_error huber""",
-    "mmjax.metrics": """auroc average_precision balanced_accuracy brier_score calibration_error
-        cohen_kappa dice matthews_correlation mean_absolute_error mean_absolute_percentage_error
-        mean_pinball_loss negative_log_likelihood pearson r2 root_mean_squared_error span_f1
-        spearman top_k_accuracy tuned_macro_f1""",
+        dirichlet_cross_entropy squared_error absolute_error huber""",
+    "mmjax.metrics": """adaptive_calibration_error auroc average_precision balanced_accuracy
+        brier_score calibration_error classwise_calibration_error cohen_kappa dice
+        excess_risk_coverage_area matthews_correlation mean_absolute_error
+        mean_absolute_percentage_error mean_pinball_loss negative_log_likelihood pearson r2
+        risk_coverage_area root_mean_squared_error span_f1 spearman top_k_accuracy
+        tuned_macro_f1""",
     "mmjax.data.augment": "shift_and_crop spec_augment token_dropout gaussian_noise chain",
     "mmjax.data.builtin.av_mnist": "Noise",
     "mmjax.data.dataset": "Modality Task",

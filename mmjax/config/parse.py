@@ -175,23 +175,7 @@ def _make_call(node: ast.Call, depth: int) -> fdl.Buildable:
         raise ConfigError(
             f"cannot read {_format_source(node)!r}: write the arguments out, without *."
         )
-    # Positional arguments get the annotations in the order of the parameters, further ones that of
-    # `*args`.
-    known = list_callable_parameters(name, function)
-    kinds = [parameter.annotation for parameter in known.values()]
-    kinds += [
-        type_hints.find_variadic_annotation(function, inspect.Parameter.VAR_POSITIONAL)
-    ] * len(node.args)
-    arguments = [
-        _convert_node(a, kind, depth + 1) for a, kind in zip(node.args, kinds, strict=False)
-    ]
-    keywords: dict[str, Any] = {}
-    for given in node.keywords:
-        keyword = str(given.arg)
-        if keyword in keywords:
-            raise ConfigError(f"{name} has the parameter {keyword!r} twice.")
-        kind = known[keyword].annotation if keyword in known else Any
-        keywords[keyword] = _convert_node(given.value, kind, depth + 1)
+    arguments, keywords = _convert_arguments(node, name, function, depth)
     # A function under `auto_config` is replaced by its own calls, so that their paths can be set.
     if isinstance(function, fiddle_auto_config.AutoConfig) and make is fdl.Config:
         try:
@@ -207,6 +191,29 @@ def _make_call(node: ast.Call, depth: int) -> fdl.Buildable:
     check_parameter_names(name, function, [k for k in config.__arguments__ if isinstance(k, str)])
     check_argument_types(name, config)
     return config
+
+
+def _convert_arguments(
+    node: ast.Call, name: str, function: Any, depth: int
+) -> tuple[list[Any], dict[str, Any]]:
+    """Converts the arguments of a call by the annotations of the function's parameters."""
+    known = list_callable_parameters(name, function)
+    # Positional arguments get the annotations in the order of the parameters, further ones that of
+    # `*args`.
+    kinds = [parameter.annotation for parameter in known.values()]
+    further = type_hints.find_variadic_annotation(function, inspect.Parameter.VAR_POSITIONAL)
+    kinds += [further] * len(node.args)
+    arguments = []
+    for argument, kind in zip(node.args, kinds, strict=False):
+        arguments.append(_convert_node(argument, kind, depth + 1))
+    keywords: dict[str, Any] = {}
+    for given in node.keywords:
+        keyword = str(given.arg)
+        if keyword in keywords:
+            raise ConfigError(f"{name} has the parameter {keyword!r} twice.")
+        kind = known[keyword].annotation if keyword in known else Any
+        keywords[keyword] = _convert_node(given.value, kind, depth + 1)
+    return arguments, keywords
 
 
 def _unwrap_partial(node: ast.Call) -> tuple[ast.Call, str]:

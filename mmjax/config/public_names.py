@@ -29,6 +29,7 @@ _BLOCKS = (
     "metrics",
     "auxiliary",
     "balance",
+    "modalities.imbalance",
     "data",
     "model",
     "experiment",

@@ -26,12 +26,12 @@ from mmjax.data.kinds import (
     TokenLabels,
     Value,
 )
-from mmjax.data.load.dialect import Dialect
 from mmjax.data.load.from_arrays import from_arrays
 from mmjax.data.load.from_table import from_table
 from mmjax.data.load.from_tfds import from_tfds
 from mmjax.data.load.split_rows import Split, split_arrays
-from mmjax.data.samplers import ClassBalanced, Stratified, TaskMixture
+from mmjax.data.load.tables.dialect import Dialect
+from mmjax.data.sampling.samplers import ClassBalanced, Stratified, TaskMixture
 
 __all__ = [
     "Audio",

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mmjax.data.dataset import Arrays, Modality
+from mmjax.data.dataset import Arrays, Modality, Source
 from mmjax.data.normalize import Scale, make_validity_mask, standardize_batch
 from mmjax.types import Batch
 
@@ -68,3 +68,15 @@ def convert_inputs(
 def is_memory_map(x: np.ndarray) -> bool:
     """Checks whether an array is memory-mapped; results computed from memory maps are not."""
     return isinstance(x, np.memmap) and getattr(x, "_mmap", None) is not None
+
+
+def make_array_source(
+    batch: Batch,
+    modalities: Mapping[str, Modality],
+    scales: Mapping[str, Scale],
+    dtypes: Mapping[str, np.dtype],
+) -> Source:
+    """Converts the inputs, or leaves all to be read when needed if one is a memory map."""
+    if any(is_memory_map(x) for x in batch.inputs.values()):
+        return MappedArrays(batch, modalities, scales, dtypes)
+    return Arrays(convert_inputs(batch, modalities, scales, dtypes))

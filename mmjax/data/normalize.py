@@ -6,7 +6,7 @@ vector, the channels of an image, the bands of a frame. A sequence of plain numb
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -187,3 +187,17 @@ class StandardizedSource:
     def take(self, indices: np.ndarray) -> Batch:
         """Returns the examples at `indices`, in that order, standardized."""
         return standardize_batch(self.source.take(indices), self.modalities, self.scales)
+
+
+def make_standardize_filter(standardise: Sequence[str] | None) -> Callable[[str, np.dtype], bool]:
+    """Makes the function that decides by name and dtype whether a modality is standardized.
+
+    Example:
+      >>> make_standardize_filter(None)("image", np.dtype(np.uint8))
+      False
+    """
+
+    def is_standardized(name: str, dtype: np.dtype) -> bool:
+        return np.issubdtype(dtype, np.inexact) if standardise is None else name in standardise
+
+    return is_standardized

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from mmjax.data.batch_order import IndexPlan
+from mmjax.data.sampling.batch_order import IndexPlan
 from mmjax.types import Batch
 
 

@@ -4,8 +4,8 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from mmjax.console import make_progress
-from mmjax.escapes import escape_control_characters
+from mmjax.printing.console import make_progress
+from mmjax.printing.escapes import escape_control_characters
 
 _T = TypeVar("_T")
 

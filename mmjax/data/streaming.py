@@ -9,10 +9,10 @@ import jax
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from mmjax.data.batch_order import IndexPlan
 from mmjax.data.dataset import Arrays, Source
 from mmjax.data.mapped_arrays import MappedArrays
 from mmjax.data.pipeline import Feed, ProcessShare, compute_process_share, make_sharding
+from mmjax.data.sampling.batch_order import IndexPlan
 from mmjax.data.workers import (
     SendableChunks,
     WorkerSetup,

@@ -6,11 +6,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
-from mmjax.dropout import Dropout
 from mmjax.encoders.mlp import as_one_token
 from mmjax.encoders.sequence import check_sequence_shape, mask_padding, mean_over_time
 from mmjax.kernels.conv1d import conv1d
 from mmjax.kernels.max import max_pool_time
+from mmjax.layers.dropout import Dropout
 from mmjax.types import Tokens
 
 

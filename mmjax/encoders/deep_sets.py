@@ -6,10 +6,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
-from mmjax.dropout import Dropout
 from mmjax.encoders.mlp import as_one_token
 from mmjax.encoders.sequence import mask_padding, mean_over_time
 from mmjax.kernels.max import max_over_axis
+from mmjax.layers.dropout import Dropout
 from mmjax.types import Tokens
 
 

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mmjax.dropout import Dropout
 from mmjax.encoders.mlp import as_one_token
 from mmjax.encoders.sequence import make_time_mask, mask_padding, mean_over_time
+from mmjax.layers.dropout import Dropout
 from mmjax.types import Tokens
 
 if TYPE_CHECKING:  # A part of the model should not need the data packages.

@@ -3,9 +3,9 @@
 import flax.linen as nn
 from jaxtyping import Array, Int, Num
 
-from mmjax.dropout import Dropout
 from mmjax.encoders.mlp import as_one_token, to_float
 from mmjax.kernels.max import max_over_axis
+from mmjax.layers.dropout import Dropout
 from mmjax.types import Tokens
 
 

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
-from mmjax.dropout import Dropout
+from mmjax.layers.dropout import Dropout
 from mmjax.types import Tokens
 
 

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, Num
 
-from mmjax.dropout import Dropout
 from mmjax.encoders.mlp import as_one_token
 from mmjax.encoders.recurrent_cells import Carry, Cell, lstm
 from mmjax.encoders.sequence import check_sequence_shape, make_time_mask, mean_over_time
 from mmjax.kernels.linear_algebra import loop_over_batch_on_cpu
+from mmjax.layers.dropout import Dropout
 from mmjax.types import Tokens
 
 

@@ -7,10 +7,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from mmjax.dropout import Dropout
 from mmjax.encoders.conv1d import Conv1d
 from mmjax.encoders.mlp import as_one_token
 from mmjax.encoders.sequence import check_sequence_shape, mask_padding, mean_over_time
+from mmjax.layers.dropout import Dropout
 from mmjax.types import Tokens
 
 

@@ -7,7 +7,6 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from mmjax.dropout import Dropout
 from mmjax.encoders.mlp import as_one_token
 from mmjax.encoders.sequence import check_sequence_shape, mask_padding, mean_over_time
 from mmjax.kernels.attention import (
@@ -17,6 +16,7 @@ from mmjax.kernels.attention import (
     sinusoidal_positions,
     zero_masked_tokens,
 )
+from mmjax.layers.dropout import Dropout
 from mmjax.types import Tokens
 
 

@@ -17,7 +17,7 @@ class Wrap(nn.Module):
 
     If its `__call__` has an argument `train`, `deterministic` or `length`, it gets whether this is
     training, the opposite, and the true lengths or None. Batch norms in it need no arguments; see
-    `mmjax.batch_norm`.
+    `mmjax.layers.batch_norm`.
 
     Attributes:
       module: takes the modality's array unchanged, integer pixels and tokens too, and returns one

@@ -11,9 +11,9 @@ import jax
 
 from mmjax import files
 from mmjax.data.spec import Spec
-from mmjax.escapes import escape_markdown, format_markdown_table
 from mmjax.files.run_files import read_config_file, read_result_file
 from mmjax.intervals import format_mean_interval
+from mmjax.printing.escapes import escape_markdown, format_markdown_table
 from mmjax.runs.load import ArmHome
 from mmjax.runs.stored_settings import parse_settings
 from mmjax.runs.trained import Trained

@@ -65,7 +65,7 @@ def _keep_values(values: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
     return values
 
 
-# {kind of task: name of the output, its formula}, as in `mmjax.runs.predictions`.
+# {kind of task: name of the output, its formula}, as in `mmjax.runs.prediction.predictions`.
 QUANTITIES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "classification": ("probabilities", jax.nn.softmax),
     "ordinal": ("probabilities", _compute_ordinal_probabilities),

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmjax.console import print_text
 from mmjax.files.atomic_writes import name_file_in_errors
 from mmjax.files.checked_json import read_json, write_json
 from mmjax.files.damage import DAMAGE_ERRORS
+from mmjax.printing.console import print_text
 
 _LOCK_NAME = ".lock"
 LOCK_HOLDER_NAME = ".lock.json"

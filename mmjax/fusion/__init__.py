@@ -5,6 +5,7 @@ A fusion is a Flax module with the call of `mmjax.protocols.Fusion`:
 lacks has no unmasked token and must have no effect.
 """
 
+from mmjax.fusion.action_mae import ActionMAE
 from mmjax.fusion.attention import AttentionPool
 from mmjax.fusion.bottleneck import Bottleneck
 from mmjax.fusion.concat import Concat
@@ -12,15 +13,21 @@ from mmjax.fusion.elementwise import Max, Mean, Sum
 from mmjax.fusion.embrace import Embrace
 from mmjax.fusion.film import FiLM
 from mmjax.fusion.gated import Gated
+from mmjax.fusion.hide import Hide
 from mmjax.fusion.late import Late
 from mmjax.fusion.multiplicative import Multiplicative
+from mmjax.fusion.pattern_experts import PatternExperts
 from mmjax.fusion.perceiver import Perceiver
 from mmjax.fusion.pooling import pool
 from mmjax.fusion.product_of_experts import ProductOfExperts
+from mmjax.fusion.prompted import Prompted
+from mmjax.fusion.sequential import Sequential
+from mmjax.fusion.sha_spec import ShaSpec
 from mmjax.fusion.tensor import LowRankTensor, Tensor
 from mmjax.fusion.transformer import CrossModal, EarlyTransformer
 
 __all__ = [
+    "ActionMAE",
     "AttentionPool",
     "Bottleneck",
     "Concat",
@@ -29,13 +36,18 @@ __all__ = [
     "Embrace",
     "FiLM",
     "Gated",
+    "Hide",
     "Late",
     "LowRankTensor",
     "Max",
     "Mean",
     "Multiplicative",
+    "PatternExperts",
     "Perceiver",
     "ProductOfExperts",
+    "Prompted",
+    "Sequential",
+    "ShaSpec",
     "Sum",
     "Tensor",
     "pool",

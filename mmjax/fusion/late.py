@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmjax.fusion.pooling import pool_modalities
+from mmjax.fusion.pooling import Pooled, pool_modalities
 from mmjax.types import Branches, Tokens
 
 
@@ -17,6 +17,9 @@ class Late(nn.Module):
       width: size of every branch.
       learned: False averages over the present modalities; True weights them by the softmax, over
         those present, of one learned logit per modality.
+      joint: whether there is one branch more, "joint", of the concatenation of all modalities: the
+        pseudo-view of Han et al., TPAMI 2022 (arXiv:2204.11423). It has all examples that have any
+        modality; missing ones are zeros in it.
 
     Example:
       >>> import functools, jax, jax.numpy as jnp
@@ -31,12 +34,22 @@ class Late(nn.Module):
 
     width: int
     learned: bool = False
+    joint: bool = False
+
+    @property
+    def extra_branches(self) -> tuple[str, ...]:
+        """Names of the branches besides the modalities."""
+        return ("joint",) if self.joint else ()
 
     @nn.compact
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Branches:
         """Maps {m: [b n d_m]} to one branch [b width] and one weight [b] per modality."""
         del train
         pooled = pool_modalities(tokens)
+        if self.joint:
+            together = jnp.concatenate([x.values for x in pooled.values()], axis=-1)
+            has_any = jnp.stack([x.present for x in pooled.values()]).any(axis=0)
+            pooled["joint"] = Pooled(together, has_any)
         values = {
             m: nn.relu(nn.Dense(self.width, name=f"project_{m}")(x.values))
             for m, x in pooled.items()

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from mmjax.kernels.attention import zero_masked_tokens
 from mmjax.types import Tokens
@@ -61,3 +61,31 @@ def mean_over_present(
     # At least 1, so that an example without any modality gives 0 / 1.
     count = jnp.maximum(mask.sum(axis=0), 1).astype(values.dtype)
     return jnp.where(mask, values, 0).sum(axis=0) / count
+
+
+_MAX_PATTERN_MODALITIES = 12  # a table has 2^M rows
+
+
+def encode_patterns(present: Bool[Array, "m b"]) -> tuple[Int[Array, " b"], int]:
+    """Numbers the pattern of the modalities that each example has: bit i is modality i.
+
+    Returns:
+      The numbers, and how many patterns there are, 2^M: the rows of a table that they index.
+
+    Raises:
+      ValueError: if there are too many modalities for such a table.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> pattern, count = encode_patterns(jnp.array([[True, False], [True, True]]))
+      >>> pattern.tolist(), count
+      ([3, 2], 4)
+    """
+    modalities = len(present)
+    if modalities > _MAX_PATTERN_MODALITIES:
+        raise ValueError(
+            f"{modalities} modalities have 2^{modalities} patterns of missing ones, too many for a "
+            f"learned table; use at most {_MAX_PATTERN_MODALITIES} modalities, or missing='token'."
+        )
+    powers = 2 ** jnp.arange(modalities)
+    return (present * powers[:, None]).sum(axis=0), 2**modalities

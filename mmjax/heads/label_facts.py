@@ -112,6 +112,16 @@ def learn_from_training_labels(heads: Mapping[str, nn.Module], data: Dataset) ->
 
 
 def apply_label_facts(model: Any, data: Dataset) -> Any:
-    """Returns the model with heads fitted to the training labels; unchanged if none needs it."""
+    """Returns the model with heads fitted to the training labels; unchanged if none needs it.
+
+    An auxiliary objective that has a `head` for a `task` gets it fitted, too.
+    """
     learned = learn_from_training_labels(model.heads, data)
-    return dataclasses.replace(model, heads={**model.heads, **learned}) if learned else model
+    model = dataclasses.replace(model, heads={**model.heads, **learned}) if learned else model
+    auxiliary = {}
+    for name, objective in model.auxiliary.items():
+        task = getattr(objective, "task", None)
+        heads = {task: objective.head} if task and hasattr(objective, "head") else {}
+        for head in learn_from_training_labels(heads, data).values():
+            auxiliary[name] = objective.clone(head=head)
+    return model.clone(auxiliary={**model.auxiliary, **auxiliary}) if auxiliary else model

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.dropout import Dropout
+from mmjax.layers.dropout import Dropout
 from mmjax.types import Tokens
 
 

@@ -26,8 +26,10 @@ from mmjax.metrics.agreement import (
     rank_error,
 )
 from mmjax.metrics.calibration import (
+    adaptive_calibration_error,
     brier_score,
     calibration_error,
+    classwise_calibration_error,
     compute_calibration_curve,
     negative_log_likelihood,
 )
@@ -51,6 +53,11 @@ from mmjax.metrics.errors import (
     spearman,
 )
 from mmjax.metrics.ranking import auroc, average_precision, top_k_accuracy
+from mmjax.metrics.selective import (
+    compute_risk_coverage,
+    excess_risk_coverage_area,
+    risk_coverage_area,
+)
 from mmjax.metrics.spans import span_f1
 from mmjax.metrics.statistics import (
     PerExample,
@@ -60,6 +67,7 @@ from mmjax.metrics.statistics import (
     record_choice,
     sum_depth_errors,
 )
+from mmjax.metrics.temperature import fit_temperature
 from mmjax.metrics.thresholds import tune_thresholds, tuned_macro_f1
 
 __all__ = [
@@ -67,18 +75,23 @@ __all__ = [
     "PerExample",
     "Statistics",
     "accuracy",
+    "adaptive_calibration_error",
     "auroc",
     "average_precision",
     "balanced_accuracy",
     "brier_score",
     "calibration_error",
+    "classwise_calibration_error",
     "cohen_kappa",
     "compute_calibration_curve",
+    "compute_risk_coverage",
     "count_confusions",
     "count_hits",
     "count_per_class",
     "dice",
+    "excess_risk_coverage_area",
     "f1",
+    "fit_temperature",
     "higher_is_better",
     "lower_is_better",
     "macro_f1",
@@ -95,6 +108,7 @@ __all__ = [
     "r2",
     "rank_error",
     "record_choice",
+    "risk_coverage_area",
     "root_mean_squared_error",
     "span_f1",
     "spearman",

@@ -67,10 +67,60 @@ def calibration_error(prediction: Logits, target: Classes, bins: int = 15) -> fl
         return float("nan")
     # The confidence is the probability of the predicted class.
     confidence = compute_probabilities(logits).max(axis=-1)
-    curve = compute_calibration_curve(confidence, logits.argmax(axis=-1) == classes, bins)
+    return _average_gaps(confidence, logits.argmax(axis=-1) == classes, bins)
+
+
+@declare_metric("min", *CLASS_KINDS)
+def adaptive_calibration_error(prediction: Logits, target: Classes, bins: int = 15) -> float:
+    """Computes the calibration error over bins of equally many examples, sorted by confidence.
+
+    Bins of equal width are almost empty where few confidences lie. Sources: Nguyen and O'Connor,
+    EMNLP 2015 (arXiv:1508.05154); Nixon et al., CVPR workshops 2019 (arXiv:1904.01685).
+
+    Example:
+      >>> adaptive_calibration_error(np.zeros((4, 2)), np.array([0, 0, 1, 1]), bins=2)
+      0.5
+    """
+    logits, classes = flatten_labeled(prediction, target)
+    if not len(classes):
+        return float("nan")
+    confidence = compute_probabilities(logits).max(axis=-1)
+    correct = logits.argmax(axis=-1) == classes
+    order = np.argsort(confidence, kind="stable")
+    total = 0.0
+    for part in np.array_split(order, min(bins, len(order))):
+        total += abs(float((correct[part] - confidence[part]).sum()))
+    return total / len(classes)
+
+
+@declare_metric("min", *CLASS_KINDS)
+def classwise_calibration_error(prediction: Logits, target: Classes, bins: int = 15) -> float:
+    """Computes the mean over the classes of the calibration error of each class's probability.
+
+    The probability of a class is compared with the share of examples that are of the class, in bins
+    of equal width. Sources: Kull et al., NeurIPS 2019 (arXiv:1910.12656); Nixon et al. (static
+    calibration error).
+
+    Example:
+      >>> classwise_calibration_error(np.zeros((4, 2)), np.array([0, 0, 0, 1]))
+      0.25
+    """
+    logits, classes = flatten_labeled(prediction, target)
+    if not len(classes):
+        return float("nan")
+    probabilities = compute_probabilities(logits)
+    errors = [_average_gaps(p, classes == c, bins) for c, p in enumerate(probabilities.T)]
+    return float(np.mean(errors))
+
+
+def _average_gaps(
+    confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"], bins: int
+) -> float:
+    """Averages |accuracy - confidence| over bins of equal width, by their examples."""
     # ECE = sum_b n_b / n |accuracy_b - confidence_b| over the bins b.
+    curve = compute_calibration_curve(confidence, correct, bins)
     gap = np.abs(curve["accuracy"] - curve["confidence"])
-    return float((gap * curve["examples"]).sum() / len(classes))
+    return float((gap * curve["examples"]).sum() / len(correct))
 
 
 def compute_calibration_curve(

@@ -93,22 +93,16 @@ def recurrent_names() -> tuple[Rename, ...]:
       >>> match_name(recurrent_names(), "weight_hh_l2").path
       'layer_2_forward/recurrent_kernel'
     """
-    return tuple(
-        rule
-        for suffix, direction in (("_reverse", "backward"), ("", "forward"))
-        for rule in (
-            Rename(
-                f"weight_ih_l{{i}}{suffix}", f"layer_{{i}}_{direction}/kernel", transform="linear"
-            ),
-            Rename(
-                f"weight_hh_l{{i}}{suffix}",
-                f"layer_{{i}}_{direction}/recurrent_kernel",
-                transform="linear",
-            ),
-            Rename(f"bias_ih_l{{i}}{suffix}", f"layer_{{i}}_{direction}/bias", transform="sum"),
-            Rename(f"bias_hh_l{{i}}{suffix}", f"layer_{{i}}_{direction}/bias", transform="sum"),
-        )
-    )
+    rules: list[Rename] = []
+    for suffix, direction in (("_reverse", "backward"), ("", "forward")):
+        layer = f"layer_{{i}}_{direction}"
+        rules += [
+            Rename(f"weight_ih_l{{i}}{suffix}", f"{layer}/kernel", transform="linear"),
+            Rename(f"weight_hh_l{{i}}{suffix}", f"{layer}/recurrent_kernel", transform="linear"),
+            Rename(f"bias_ih_l{{i}}{suffix}", f"{layer}/bias", transform="sum"),
+            Rename(f"bias_hh_l{{i}}{suffix}", f"{layer}/bias", transform="sum"),
+        ]
+    return tuple(rules)
 
 
 def check_rules(rules: Sequence[Rename]) -> None:

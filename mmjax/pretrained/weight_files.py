@@ -15,7 +15,7 @@ import numpy as np
 
 from mmjax import files
 from mmjax.data.limits import LimitError
-from mmjax.data.load.npz import read_npz
+from mmjax.data.load.arrays.npz import read_npz
 from mmjax.pretrained.stored_trees import (
     StoredArray,
     StoredArrays,

@@ -11,7 +11,7 @@ from mmjax.report.example_statistics import CONDITION_NOTE
 from mmjax.report.study_results import StudyRecord
 from mmjax.report.table_cells import Cell, format_metric_title, make_number_cell
 from mmjax.report.tables import Table
-from mmjax.runs.stored_predictions import (
+from mmjax.runs.prediction.stored_predictions import (
     ExampleComparison,
     StoredPredictions,
     compare_examples,

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import EngFormatter
 
-from mmjax.escapes import escape_control_characters
+from mmjax.printing.escapes import escape_control_characters
 from mmjax.report import data_frames, statistics, table_cells
 from mmjax.report import study_results as records
 from mmjax.report.study_results import StudyRecord

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmjax.escapes import escape_html
+from mmjax.printing.escapes import escape_html
 
 _STYLE = """
 body { margin: 0 auto; max-width: 78rem; padding: 1rem; color: #111; background: #fff;

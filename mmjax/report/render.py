@@ -3,7 +3,7 @@
 import csv
 import io
 
-from mmjax.escapes import (
+from mmjax.printing.escapes import (
     escape_control_characters,
     escape_html,
     escape_latex,

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmjax import files
-from mmjax.escapes import escape_latex, escape_markdown
+from mmjax.printing.escapes import escape_latex, escape_markdown
 from mmjax.report import (
     data_frames,
     figures,
@@ -17,6 +17,7 @@ from mmjax.report import (
     tables,
 )
 from mmjax.report import study_results as records
+from mmjax.report.contribution_tables import make_contribution_tables
 from mmjax.report.example_tables import make_example_tables
 from mmjax.report.figure_list import FIGURES, FigureText
 from mmjax.report.study_results import StudyRecord
@@ -48,7 +49,9 @@ def write_report(directory: str | Path) -> None:
     parts = _ReportParts(
         record.name,
         _write_introduction(record),
-        tables.make_result_tables(record) + make_example_tables(record, directory),
+        tables.make_result_tables(record)
+        + make_example_tables(record, directory)
+        + make_contribution_tables(record, directory),
         _draw_figures(record, directory / "figures"),
         setup_tables.make_setup_tables(record),
     )

@@ -5,18 +5,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
-from mmjax.data.array_checks import InvalidDataError
+from mmjax.data.checks.array_checks import InvalidDataError
+from mmjax.data.checks.validate_inputs import check_input
 from mmjax.data.dataset import Dataset, Source
 from mmjax.data.kinds import list_columns
-from mmjax.data.load.dialect import Dialect
-from mmjax.data.load.dialect_cells import blank_missing_cells, normalize_kinds
+from mmjax.data.load.arrays.npz import read_npz
 from mmjax.data.load.new_rows import choose_columns, prepare_rows
-from mmjax.data.load.npz import read_npz
-from mmjax.data.load.table_files import Table, iterate_table
+from mmjax.data.load.tables.dialect import Dialect
+from mmjax.data.load.tables.dialect_cells import blank_missing_cells, normalize_kinds
+from mmjax.data.load.tables.table_files import Table, iterate_table
 from mmjax.data.spec import Spec
-from mmjax.data.validate_inputs import check_input
 from mmjax.types import Batch
 
 TABLE_ENDINGS = (".csv", ".parquet", ".pq")
@@ -189,3 +190,11 @@ def _count_rows(columns: Mapping[str, Any]) -> int:
     if not sum(sizes.values()):
         raise ValueError("no examples were given.")
     return next(iter(sizes.values()))
+
+
+def pad_batch(batch: Batch, size: int) -> Batch:
+    """Pads a batch with copies of its last example."""
+    extra = size - batch.size
+    if not extra:
+        return batch
+    return jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], extra, axis=0)]), batch)

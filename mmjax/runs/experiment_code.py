@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 from mmjax import files, loaded_code, provenance
 from mmjax.config.errors import ConfigError
-from mmjax.console import print_text
 from mmjax.loaded_code import FILE_MODULE_PREFIX
+from mmjax.printing.console import print_text
 
 FOLDER = "code"
 NOTE = "code.json"

@@ -13,7 +13,7 @@ from mmjax.experiment import Experiment
 from mmjax.runs import workdir
 from mmjax.runs.experiment_code import restore_modules_afterwards
 from mmjax.runs.stored_experiment import load_experiment_config, load_stored_code
-from mmjax.train.run_arms import load_best_variables
+from mmjax.train.best_variables import load_best_variables
 
 
 def trained(

@@ -13,10 +13,14 @@ from mmjax.data.dataset import Dataset, select_modalities_and_tasks
 from mmjax.data.spec import Spec, make_spec, select_spec
 from mmjax.experiment import Experiment
 from mmjax.model import Model
-from mmjax.runs.embeddings import Embeddings, make_embed_step
-from mmjax.runs.examples import iterate_examples
-from mmjax.runs.prediction_table import PREDICTION_OF_KIND, Predictions
-from mmjax.runs.predictions import Outputs
+from mmjax.runs.examples import iterate_examples, pad_batch
+from mmjax.runs.prediction.embeddings import Embeddings, make_embed_step
+from mmjax.runs.prediction.prediction_table import (
+    PREDICTION_OF_KIND,
+    Predictions,
+    concatenate_predictions,
+)
+from mmjax.runs.prediction.predictions import Outputs
 from mmjax.train.evaluation import summarize_statistics
 from mmjax.train.steps.eval_step import compute_statistics
 from mmjax.train.steps.forward import compute_features, compute_predictions, get_task_names
@@ -80,12 +84,8 @@ class Trained:
           >>> trained.predict({"text": ["two"]})["digit"].names  # doctest: +SKIP
           ['2']
         """
-        parts = list(self.iterate_predictions(examples, batch_size=batch_size))
-        tasks = {
-            task: _concatenate([part.tasks[task] for part in parts]) for task in parts[0].tasks
-        }
-        keys = {n: [v for part in parts for v in part.keys[n]] for n in parts[0].keys}
-        return Predictions(tasks, keys)
+        parts = self.iterate_predictions(examples, batch_size=batch_size)
+        return concatenate_predictions(list(parts))
 
     def iterate_predictions(
         self, examples: Any, *, batch_size: int | None = None
@@ -107,7 +107,7 @@ class Trained:
           size: number of examples to which the batch is padded, so that it is compiled once.
         """
         count = batch.size
-        inputs = _pad_batch(batch, size or count)[:3]
+        inputs = pad_batch(batch, size or count)[:3]
         outputs = jax.device_get(self._predict_step(dict(self.variables), *inputs))
         return {task: values[:count] for task, values in outputs.items()}
 
@@ -173,7 +173,7 @@ class Trained:
                 "common; load one seed to embed."
             )
         count = batch.size
-        inputs = _pad_batch(batch, size or count)[:3]
+        inputs = pad_batch(batch, size or count)[:3]
         embeddings = jax.device_get(self._embed_step(self.variables, *inputs))
         return jax.tree.map(lambda x: x[:count], embeddings)
 
@@ -246,20 +246,3 @@ def make_trained(experiment: Experiment, variables: Variables, seeds: Sequence[i
         batch_size=experiment.eval_batch_size,
         make_experiment=lambda: experiment,
     )
-
-
-def _pad_batch(batch: Batch, size: int) -> Batch:
-    """Pads a batch with copies of its last example."""
-    extra = size - batch.size
-    if not extra:
-        return batch
-    return jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], extra, axis=0)]), batch)
-
-
-def _concatenate(parts: Sequence[Any]) -> Any:
-    """Concatenates the arrays of predictions; names of classes and units stay as they are."""
-    fields = {}
-    for name, values in zip(parts[0]._fields, zip(*parts, strict=True), strict=True):
-        is_array = isinstance(values[0], np.ndarray)
-        fields[name] = np.concatenate(values) if is_array else values[0]
-    return type(parts[0])(**fields)

@@ -14,38 +14,17 @@ import datetime
 import itertools
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
-from mmjax import config as configs
 from mmjax import files, provenance
 from mmjax.config import ConfigError, references
-from mmjax.config.absolute_paths import make_paths_absolute
 from mmjax.files.run_files import is_directory_name, read_config_file, write_config_file
-from mmjax.runs import more_epochs
 from mmjax.runs.experiment_code import store_code
+from mmjax.runs.stored_run import StoredRun, find_run_differences
 
 _MAX_LISTED = 10  # differences that an error lists
-
-
-class StoredRun(NamedTuple):
-    """The definition of a run, as it is stored.
-
-    Attributes:
-      name: the experiment's name.
-      config: the resolved configuration, as JSON text.
-      arms: {arm: its configuration as JSON text}.
-      arms_function: `module:name` of the function that made the arms; None if unknown.
-      seeds: the seeds.
-    """
-
-    name: str
-    config: str
-    arms: Mapping[str, str]
-    arms_function: str | None
-    seeds: tuple[int, ...]
 
 
 def choose_new_directory(name: str, root: Path = Path("runs")) -> Path:
@@ -181,7 +160,7 @@ def may_resume(directory: Path, asked: StoredRun, own: ModuleType | None, *, res
         raise ConfigError(f"{directory} is not empty; choose another --workdir.")
     stored = read_stored_run(directory)
     try:
-        lines = _find_run_differences(stored, asked, own)
+        lines = find_run_differences(stored, asked, own)
     except ConfigError as error:
         raise ConfigError(f"{directory} cannot be continued: {error}") from error
     if lines:
@@ -189,40 +168,6 @@ def may_resume(directory: Path, asked: StoredRun, own: ModuleType | None, *, res
         listed = "\n".join(f"  {line}" for line in [*lines[:_MAX_LISTED], *more])
         raise ConfigError(f"{directory} holds a run of a different configuration:\n{listed}")
     return True
-
-
-def _find_run_differences(stored: StoredRun, asked: StoredRun, own: ModuleType | None) -> list[str]:
-    """Describes the differences of a stored run from the one asked for, one per line."""
-    lines = []
-    if stored.seeds != asked.seeds:
-        lines.append(f"seeds: stored {stored.seeds}, asked {asked.seeds}")
-    if list(stored.arms) != list(asked.arms):
-        lines.append(f"arms: stored {list(stored.arms)}, asked {list(asked.arms)}")
-    changed = _find_config_differences(stored.config, asked.config, own)
-    if changed:  # The arms differ in the same paths again.
-        return lines + changed
-    for arm, config in asked.arms.items():
-        if arm in stored.arms:
-            changes = _find_config_differences(stored.arms[arm], config, own)
-            lines += [f"{arm}: {change}" for change in changes]
-    return lines
-
-
-def _find_config_differences(old: str, new: str, own: ModuleType | None) -> list[str]:
-    """Describes the differences of two stored configurations, one per line."""
-    if old == new:
-        return []
-    # What the run asked for uses is executed anyway; the stored one may use no more than that.
-    allow = sorted(references.list_foreign_modules(new))
-    first, second = (
-        make_paths_absolute(configs.load_config(text, allow=allow, own=own)) for text in (old, new)
-    )
-    return [
-        f"{d.path or 'experiment'}: stored {d.first or 'nothing'}, asked {d.second or 'nothing'}"
-        + (more_epochs.explain_refusal(first, second) if d.path == "epochs" else "")
-        for d in configs.find_config_differences(first, second)
-        if d.path != "epochs" or not more_epochs.has_more_epochs(first, second)
-    ]
 
 
 def _write_run_files(

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.runs.examples import iterate_examples
-from mmjax.runs.table_writers import iterate_records
+from mmjax.runs.prediction.table_writers import iterate_records
 from mmjax.runs.trained import Trained
 from mmjax.serve.request_columns import (
+    AcceptedColumns,
     Columns,
     RequestError,
     list_accepted_columns,
@@ -68,12 +69,7 @@ def make_app(trained: Trained, *, max_examples: int = 64, max_bytes: int = 16_00
         if kind != "multipart/form-data":
             raise RequestError(415, "send application/json or multipart/form-data.")
         fields = await _parse_form(request, body)
-
-        def predict_form() -> dict[str, Any]:
-            with tempfile.TemporaryDirectory() as folder:
-                return server.predict(parse_form_request(fields, accepted, Path(folder)), folder)
-
-        return await run_in_threadpool(predict_form)
+        return await run_in_threadpool(server.predict_form, fields, accepted)
 
     # FastAPI reads the type of the argument, and this module must not import it to be read.
     predict.__annotations__["request"] = fastapi.Request
@@ -108,6 +104,13 @@ class _Predictor:
     def __init__(self, trained: Trained) -> None:
         self.trained = trained
         self.lock = threading.Lock()  # recording warnings is not safe among threads
+
+    def predict_form(
+        self, fields: list[tuple[str, str | bytes]], accepted: AcceptedColumns
+    ) -> dict[str, Any]:
+        """Answers a request whose files are written to a folder of its own."""
+        with tempfile.TemporaryDirectory() as folder:
+            return self.predict(parse_form_request(fields, accepted, Path(folder)), folder)
 
     def predict(self, columns: Columns, folder: str = "") -> dict[str, Any]:
         """Answers a request.

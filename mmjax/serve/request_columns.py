@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmjax.data.kinds import FILE_KINDS, get_columns
-from mmjax.data.kinds.image_bag import ImageBag
+from mmjax.data.kinds.media.image_bag import ImageBag
 from mmjax.data.spec import Spec
 
 Columns = dict[str, list[Any]]

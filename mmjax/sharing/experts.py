@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.dropout import Dropout
+from mmjax.layers.dropout import Dropout
 from mmjax.sharing.copies import copied
 
 

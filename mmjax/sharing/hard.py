@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from mmjax.dropout import Dropout
+from mmjax.layers.dropout import Dropout
 
 
 class HardSharing(nn.Module):

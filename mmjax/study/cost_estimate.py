@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import jax
 
-from mmjax.console import print_paragraph, print_table, print_text
+from mmjax.printing.console import print_paragraph, print_table, print_text
 from mmjax.study.folds import name_fold
 from mmjax.study.live_display import format_duration
 from mmjax.study.packing import StudyReplica, count_steps, make_sweep, split_replicas

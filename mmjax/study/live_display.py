@@ -7,8 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from mmjax.console import make_progress
-from mmjax.escapes import escape_control_characters
+from mmjax.printing.console import make_progress
+from mmjax.printing.escapes import escape_control_characters
 from mmjax.study.packing import count_steps
 from mmjax.train.reporting.progress_bar import ReportProgress
 

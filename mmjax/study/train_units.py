@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 
 from mmjax import files
-from mmjax.console import print_text
 from mmjax.data.spec import write_spec
+from mmjax.files.disk_space import DiskFullError
+from mmjax.printing.console import print_text
 from mmjax.study.packing import (
     ExperimentBuilder,
     StudyReplica,
@@ -27,10 +28,11 @@ from mmjax.study.packing import (
     make_sweep,
     split_replicas,
 )
-from mmjax.train.checkpoint import Checkpoints, DiskFullError
+from mmjax.train.checkpoint import Checkpoints
+from mmjax.train.fit_result import FitResult
 from mmjax.train.hardware import device_memory
 from mmjax.train.hardware.devices import choose_devices
-from mmjax.train.loop import FitResult, fit
+from mmjax.train.loop import fit
 from mmjax.train.run_arms import ArmResult, make_arm_result, read_or_set_aside_result
 
 

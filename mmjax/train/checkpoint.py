@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mmjax.files.disk_space import DiskFullError, is_disk_full, require_disk_space
 from mmjax.train.hardware.multihost import (
     is_key_array,
     make_global_sharding,
@@ -28,12 +29,6 @@ from mmjax.types import Variables
 
 _CHECKPOINTS_TO_KEEP = 2
 _FROZEN = "frozen"  # directory of an arm's frozen variables
-_DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_DISK_FULL_MESSAGES = ("No space left", "File too large", "RESOURCE_EXHAUSTED")
-
-
-class DiskFullError(OSError):
-    """The disk has no space for what the run must write."""
 
 
 def hash_arrays(tree: Any) -> str:
@@ -94,7 +89,7 @@ class Checkpoints:
         hook = sys.unraisablehook
         sys.unraisablehook = functools.partial(_show_unless_loop_closed, hook)
         try:
-            _require_disk_space(self.directory, 2 * size)  # Orbax needs about that while it writes
+            require_disk_space(self.directory, 2 * size)  # Orbax needs about that while it writes
             note = {"sha256": hash_arrays(tree)}
             self._writer.save(step, to_global_arrays(tree), custom_metadata=note, overwrite=True)
         except Exception as error:
@@ -245,12 +240,6 @@ def _format_root_cause(error: BaseException) -> str:
     return str(error).split("\n")[0][:200]
 
 
-def _require_disk_space(directory: Path, size: int) -> None:
-    """Raises OSError (ENOSPC) if the disk has less than `size` bytes left."""
-    if shutil.disk_usage(directory).free < size:
-        raise OSError(errno.ENOSPC, f"less than {size} bytes are free", str(directory))
-
-
 def _show_unless_loop_closed(show: Callable[[Any], Any], unraisable: Any) -> None:
     """Shows an error of a finalizer or a callback, unless a failed write is its cause.
 
@@ -259,13 +248,3 @@ def _show_unless_loop_closed(show: Callable[[Any], Any], unraisable: Any) -> Non
     """
     if str(unraisable.exc_value) != "Event loop is closed":
         show(unraisable)
-
-
-def is_disk_full(error: BaseException | None) -> bool:
-    """Returns whether a full disk caused the error, even if libraries have wrapped it."""
-    while error is not None:
-        full = isinstance(error, OSError) and error.errno in _DISK_FULL_ERRNOS
-        if full or any(sign in str(error) for sign in _DISK_FULL_MESSAGES):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmjax.data.batch_order import make_eval_indices
 from mmjax.data.pipeline import Feed, ProcessShare
+from mmjax.data.sampling.batch_order import make_eval_indices
 from mmjax.metrics.direction import (
     compute_extra_metrics,
     get_direction,
@@ -56,11 +56,11 @@ def collect_statistics(
         indices = np.repeat(indices, replicas, axis=1)
         real = np.repeat(share.of(valid[None]), replicas, axis=1)
         parts.append(jax.device_get(program(variables, data, indices, real)))
-    whole = jax.tree.map(_merge_dispatches, *parts, is_leaf=is_per_example)
+    whole = jax.tree.map(merge_dispatches, *parts, is_leaf=is_per_example)
     return [jax.tree.map(lambda x, i=i: x[i], whole) for i in range(replicas)]
 
 
-def _merge_dispatches(*parts: Any) -> Any:
+def merge_dispatches(*parts: Any) -> Any:
     """Adds sums [s ...], in float64; concatenates what is kept per example [s n ...]."""
     if is_per_example(parts[0]):
         return jax.tree.map(lambda *x: np.concatenate(x, axis=1), *parts)
@@ -85,11 +85,11 @@ def summarize_replicas(
     settings: list[MetricSettings] = [{} for _ in models]
     extra = [m for h in models[0].heads.values() for m in getattr(h, "extra_metrics", {}).values()]
     if any(get_tuning(metric) is not None for metric in extra):
-        settings = list(map(_tune_metrics, models, collect_validation()))
+        settings = list(map(tune_metrics, models, collect_validation()))
     return list(map(summarize_statistics, models, statistics, settings))
 
 
-def _tune_metrics(model: Model, validation: SplitStatistics) -> MetricSettings:
+def tune_metrics(model: Model, validation: SplitStatistics) -> MetricSettings:
     """Returns what the tasks' extra metrics learn from the statistics of the validation split."""
     settings = {}
     for task, head in model.heads.items():

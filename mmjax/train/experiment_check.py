@@ -5,20 +5,20 @@ from typing import Any
 
 import numpy as np
 
+from mmjax.data.checks.validate import validate_split
+from mmjax.data.checks.value_ranges import check_same_scale, measure_value_range
 from mmjax.data.dataset import Arrays, Dataset, split_parts
-from mmjax.data.example_weights import has_only_zero_weights
 from mmjax.data.normalize import make_validity_mask
-from mmjax.data.validate import validate_split
-from mmjax.data.value_ranges import check_same_scale, measure_value_range
+from mmjax.data.sampling.example_weights import has_only_zero_weights
 from mmjax.experiment import Experiment
 from mmjax.freezing import check_lora, check_trainable, trace_trained_params
+from mmjax.inspection.model_check import Trace, check_model_fits_batch
+from mmjax.inspection.model_parts import make_batch_shapes
 from mmjax.metrics.direction import check_extra_metrics
 from mmjax.model import Model
-from mmjax.model_check import Trace, check_model_fits_batch
-from mmjax.model_parts import make_batch_shapes
 from mmjax.train.evaluation import is_higher_better
 from mmjax.train.frozen_tokens import check_cache_frozen
-from mmjax.train.hardware.parallel import check_divisible_by_devices
+from mmjax.train.hardware.device_groups import check_divisible_by_devices
 from mmjax.train.monitor_check import check_monitor
 from mmjax.train.optimizer_check import (
     accumulates_gradients,

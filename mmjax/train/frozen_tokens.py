@@ -15,10 +15,10 @@ import numpy as np
 from flax.errors import InvalidRngError
 
 from mmjax.backbone import encode_modality
-from mmjax.batch_norm import freeze_batch_statistics, supply_batch_statistics
 from mmjax.experiment import Experiment
 from mmjax.freezing import split_variables
-from mmjax.model_parts import replace_arrays_by_shapes
+from mmjax.inspection.model_parts import replace_arrays_by_shapes
+from mmjax.layers.batch_norm import freeze_batch_statistics, supply_batch_statistics
 from mmjax.train.steps.forward import cast_floats, cast_params
 from mmjax.types import Batch, Tokens, Variables
 
@@ -83,16 +83,11 @@ def check_cache_frozen(experiment: Experiment, shapes: Variables, batch: Batch) 
                 f"cache_frozen is True, but augment changes the inputs of the frozen encoder "
                 f"{name!r} in every step; leave one of them out."
             )
+        encode = functools.partial(_encode, experiment, name, train=True)
         # Traced without random keys, an encoder raises exactly if it draws from one; nothing is
         # computed.
         try:
-            jax.eval_shape(
-                lambda variables, batch, name=name: _encode(
-                    experiment, name, variables, batch, True
-                ),
-                shapes,
-                replace_arrays_by_shapes(batch),
-            )
+            jax.eval_shape(encode, shapes, replace_arrays_by_shapes(batch))
         except InvalidRngError as error:
             raise ValueError(
                 f"cache_frozen is True, but the frozen encoder {name!r} draws random numbers in "

@@ -1,6 +1,5 @@
 """`fit`: training with validation, checkpoints, early stopping and exact resume."""
 
-import dataclasses
 import datetime
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -9,64 +8,22 @@ from pathlib import Path
 import jax
 
 from mmjax.experiment import Experiment
-from mmjax.freezing import complete_replicas
 from mmjax.interrupts import StopRequest
 from mmjax.train.checkpoint import Checkpoints, load_frozen, save_frozen
-from mmjax.train.divergence import MetricTotals, NonFiniteError, ReplicaHealth
+from mmjax.train.divergence import MetricTotals, ReplicaHealth
+from mmjax.train.fit_result import FitResult, make_fit_result
 from mmjax.train.hardware.device_memory import check_memory, translate_memory_errors
+from mmjax.train.initial_state import InitialState
 from mmjax.train.optimizer_check import check_label_counts
 from mmjax.train.programs import Programs
 from mmjax.train.reporting import metric_writers
-from mmjax.train.reporting.class_report import ClassStatistics, select_class_statistics
 from mmjax.train.reporting.progress_bar import ReportProgress, show_progress
 from mmjax.train.schedule import Schedule
 from mmjax.train.steps.state import LoopState
 from mmjax.train.timing import CheckpointTimer, TrainingClock
 from mmjax.train.traced_hparams import Sweep
-from mmjax.types import Variables
 
 TEN_MINUTES = datetime.timedelta(minutes=10)
-
-
-@dataclasses.dataclass(frozen=True)
-class FitResult:
-    """Result of `fit`.
-
-    Attributes:
-      state: the final loop state.
-      frozen: the variables that did not train; None if all did.
-      validation: {metric: value} of each replica's best parameters on the validation split.
-      test: the same on the test split; empty if `fit` did not test.
-      test_classes: what `write_class_reports` needs of each replica's statistics of the test split.
-      failed: {replica: error} of replicas that are no longer finite.
-      seconds: time spent in `fit`.
-      first_dispatch_seconds: time to the end of the first dispatch, compilation included.
-      examples_per_second: training throughput after the first dispatch, over all replicas.
-      step_seconds: time per training step of all replicas, validations excluded: the median over
-        the dispatches after the first, so that a pause of the machine does not count; NaN if there
-        was only one dispatch.
-      peak_bytes: memory that a dispatch of training needs on one device, its data included, divided
-        by the number of replicas that the device computes concurrently.
-      flops: floating-point operations of one replica's training step.
-    """
-
-    state: LoopState
-    frozen: Variables | None
-    validation: list[dict[str, float]]
-    test: list[dict[str, float]]
-    test_classes: list[ClassStatistics]
-    failed: dict[int, NonFiniteError]
-    seconds: float
-    first_dispatch_seconds: float
-    examples_per_second: float
-    step_seconds: float
-    peak_bytes: int
-    flops: int
-
-    @property
-    def best(self) -> Variables:
-        """The best variables of every replica, with frozen ones, as `Model.apply` takes them."""
-        return complete_replicas(self.state.best, self.frozen, len(self.validation))
 
 
 def fit(
@@ -128,8 +85,8 @@ def fit(
     programs = Programs(experiment, seeds, devices, sweep, checked=checked)
     replicas, peak = ReplicaHealth(programs, homes or [directory] * len(programs.seeds)), 0
     checkpoints = Checkpoints(directory / "checkpoints")
-    state: LoopState | None = checkpoints.restore(programs.abstract_state)
-    _restore_or_save_frozen(programs, directory)
+    state: LoopState | None = checkpoints.restore(programs.initial.shapes)
+    _restore_or_save_frozen(programs.initial, directory)
     if state:
         replicas.check_state(state, checkpoints)
     done = state.steps_done if state else 0
@@ -155,7 +112,7 @@ def fit(
             if not peak:
                 report(start, "compiling ...")
             state = state or programs.compile_and_init(data, indices)
-            if programs.has_stopped(state).all():
+            if programs.monitor.has_stopped(state).all():
                 break
             if not peak:
                 peak = programs.peak_bytes(data, indices)
@@ -167,14 +124,15 @@ def fit(
             clock.end_dispatch(stop - start)
             replicas.check_metrics(metrics, start, checkpoints)
             check_label_counts(train.opt_state, metrics, experiment)
-            running = [i for i in replicas.healthy() if not programs.has_stopped(state)[i]]
+            running = [i for i in replicas.healthy() if not programs.monitor.has_stopped(state)[i]]
             for i in running:
                 writes[i](stop, _average_metrics(metrics, i))
             report(stop, _format_losses(metrics))
             validates = plan.validates_at(stop)
             if validates:
                 validation = programs.evaluate(state.eval_variables, "validation")
-                state = programs.select_best(state, validation, replicas.failed)
+                state = programs.monitor.select_best(state, validation, replicas.failed)
+                state = programs.validate_balancer(state)
                 for i in running:
                     writes[i](stop, {f"validation/{k}": v for k, v in validation[i].items()})
             stops = stop_request.has_arrived()
@@ -189,33 +147,19 @@ def fit(
         stop_request.end_deferral(state.steps_done)
         if state.steps_done < plan.total:
             report(state.steps_done, _format_early_stop(state), last=True)
-        tested = programs.collect_statistics(state.best, "test") if test else []
-        return FitResult(
-            state=state,
-            frozen=programs.frozen,
-            validation=programs.evaluate(state.best, "validation"),
-            test=programs.summarize(state.best, tested) if test else [],
-            test_classes=[select_class_statistics(statistics) for statistics in tested],
-            failed=replicas.failed,
-            seconds=clock.seconds(),
-            first_dispatch_seconds=clock.first,
-            examples_per_second=clock.steps_per_second() * programs.examples_per_step,
-            step_seconds=clock.step_seconds(),
-            peak_bytes=peak // programs.concurrent_replicas,
-            flops=programs.flops(),
-        )
+        return make_fit_result(programs, state, replicas.failed, clock, peak, test=test)
 
 
-def _restore_or_save_frozen(programs: Programs, directory: Path) -> None:
-    """Gives the programs what the run stored of frozen variables, or stores it."""
-    if (like := programs.abstract_frozen) is None:
+def _restore_or_save_frozen(initial: InitialState, directory: Path) -> None:
+    """Starts from the frozen variables that the run stored, or stores them."""
+    if (like := initial.frozen_shapes) is None:
         return
     stored = load_frozen(directory, like)
     if stored is not None:
-        programs.frozen = stored
+        initial.frozen = stored
     else:
-        assert programs.frozen is not None
-        save_frozen(directory, programs.frozen)
+        assert initial.frozen is not None
+        save_frozen(directory, initial.frozen)
 
 
 def _open_writers(
@@ -224,13 +168,13 @@ def _open_writers(
     """Opens a JSON lines and a TensorBoard log per replica; only the first process writes."""
     if jax.process_index():
         return [metric_writers.combine_writers() for _ in seeds]
-    return [
-        metric_writers.combine_writers(
-            metric_writers.open_jsonl_writer(home / f"metrics-seed{seed}.jsonl", resume_at),
-            metric_writers.open_tensorboard_writer(home / "tensorboard" / f"seed{seed}", resume_at),
-        )
-        for home, seed in zip(homes, seeds, strict=True)
-    ]
+    writers = []
+    for home, seed in zip(homes, seeds, strict=True):
+        log, events = home / f"metrics-seed{seed}.jsonl", home / "tensorboard" / f"seed{seed}"
+        jsonl = metric_writers.open_jsonl_writer(log, resume_at)
+        tensorboard = metric_writers.open_tensorboard_writer(events, resume_at)
+        writers.append(metric_writers.combine_writers(jsonl, tensorboard))
+    return writers
 
 
 def _average_metrics(metrics: MetricTotals, replica: int) -> dict[str, float]:

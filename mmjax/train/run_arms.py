@@ -13,16 +13,15 @@ from mmjax import files
 from mmjax.data.spec import write_spec
 from mmjax.experiment import Experiment
 from mmjax.files.run_files import read_result_file
-from mmjax.freezing import complete_replicas, complete_variables
-from mmjax.train.checkpoint import Checkpoints, hash_arrays, load_frozen
+from mmjax.freezing import complete_variables
+from mmjax.train.checkpoint import hash_arrays
+from mmjax.train.fit_result import FitResult
 from mmjax.train.hardware.devices import choose_devices
 from mmjax.train.hardware.multihost import wait_for_all_processes
-from mmjax.train.loop import TEN_MINUTES, FitResult, fit
-from mmjax.train.programs import Programs
+from mmjax.train.loop import TEN_MINUTES, fit
 from mmjax.train.reporting import run_report
 from mmjax.train.reporting.class_report import write_class_reports
-from mmjax.train.steps.state import LoopState
-from mmjax.types import Params, Variables
+from mmjax.types import Variables
 
 ArmResult = dict[str, Any]
 
@@ -73,33 +72,48 @@ def run(
         results = {}
         for arm, make in experiments.items():
             directory = workdir / arm
-            stored = read_or_set_aside_result(directory) if resume else None
-            if stored is None:
-                experiment = make()
-                chosen = choose_devices(experiment, devices)
-                directory.mkdir(parents=True, exist_ok=True)
-                if is_first:
-                    run_report.print_arm(arm, experiment, seeds, chosen)
-                    model = experiment.model
-                    write_spec(directory, experiment.data, model.heads, model.encoders)
-                fitted = fit(
-                    experiment,
-                    directory,
-                    seeds=seeds,
-                    devices=chosen,
-                    title=arm,
-                    checkpoint_every=checkpoint_every,
-                    checked=checked,
+            result = read_or_set_aside_result(directory) if resume else None
+            if result is None:
+                result = _train_arm(
+                    arm, make(), directory, seeds, devices, checkpoint_every, checked
                 )
-                stored = make_arm_result(experiment, fitted, seeds)
-                if is_first:
-                    tasks = experiment.data.tasks
-                    write_class_reports(directory / "test", tasks, fitted.test_classes)
-                    files.write_json(directory / "result.json", stored)
-            results[arm] = stored
+            results[arm] = result
         if is_first:
             run_report.write_run_report(workdir, results, seeds)
     return results
+
+
+def _train_arm(
+    arm: str,
+    experiment: Experiment,
+    directory: Path,
+    seeds: Sequence[int],
+    devices: int | None,
+    checkpoint_every: int | datetime.timedelta | None,
+    checked: bool,
+) -> ArmResult:
+    """Trains and tests one arm; the first process writes its files."""
+    is_first = not jax.process_index()
+    chosen = choose_devices(experiment, devices)
+    directory.mkdir(parents=True, exist_ok=True)
+    if is_first:
+        run_report.print_arm(arm, experiment, seeds, chosen)
+        model = experiment.model
+        write_spec(directory, experiment.data, model.heads, model.encoders)
+    fitted = fit(
+        experiment,
+        directory,
+        seeds=seeds,
+        devices=chosen,
+        title=arm,
+        checkpoint_every=checkpoint_every,
+        checked=checked,
+    )
+    result = make_arm_result(experiment, fitted, seeds)
+    if is_first:
+        write_class_reports(directory / "test", experiment.data.tasks, fitted.test_classes)
+        files.write_json(directory / "result.json", result)
+    return result
 
 
 def read_or_set_aside_result(directory: Path) -> ArmResult | None:
@@ -137,31 +151,28 @@ def make_arm_result(
     """
     total = len(fitted.validation)
     replicas = range(total) if replicas is None else replicas
-    best = jax.device_get(fitted.state.best_params)
-    others = jax.device_get(fitted.state.best_variables)
-    raw = jax.device_get(fitted.state.best_raw)
-    last = jax.device_get(fitted.state.train.params)
+    state = fitted.state
+    trees = (state.best_params, state.train.params, state.best_variables, state.best_raw)
+    stacked, by_seed = jax.device_get(trees), {}
+    for seed, i in zip(seeds, replicas, strict=True):
+        best, last, others, raw = jax.tree.map(lambda x, i=i: x[i], stacked)
+        by_seed[str(seed)] = {
+            "test": fitted.test[i] if fitted.test else {},
+            "validation": fitted.validation[i],
+            "best_step": int(state.best_step[i]),
+            "steps": state.steps_done,
+            "best_params_sha256": hash_arrays(best),
+            "last_params_sha256": hash_arrays(last),
+            **_digest_variables("best_variables", others),
+            **_digest_variables("best_raw", raw),
+        }
+    params = jax.tree.map(lambda x: x[0], stacked[0])
+    variables = complete_variables({"params": params}, fitted.frozen)
     return {
         "monitor": experiment.monitor,
-        "seeds": {
-            str(seed): {
-                "test": fitted.test[i] if fitted.test else {},
-                "validation": fitted.validation[i],
-                "best_step": int(fitted.state.best_step[i]),
-                "steps": fitted.state.steps_done,
-                "best_params_sha256": hash_arrays(jax.tree.map(lambda x, i=i: x[i], best)),
-                "last_params_sha256": hash_arrays(jax.tree.map(lambda x, i=i: x[i], last)),
-                **_digest_variables("best_variables", jax.tree.map(lambda x, i=i: x[i], others)),
-                **_digest_variables("best_raw", jax.tree.map(lambda x, i=i: x[i], raw)),
-            }
-            for seed, i in zip(seeds, replicas, strict=True)
-        },
+        "seeds": by_seed,
         **_digest_variables("frozen", fitted.frozen or {}),
-        "parameters": run_report.count_parameters(
-            complete_variables({"params": jax.tree.map(lambda x: x[0], best)}, fitted.frozen)[
-                "params"
-            ]
-        ),
+        "parameters": run_report.count_parameters(variables["params"]),
         "cost": {
             "seconds": fitted.seconds * len(replicas) / total,
             "first_dispatch_seconds": fitted.first_dispatch_seconds,
@@ -176,96 +187,3 @@ def make_arm_result(
 def _digest_variables(name: str, variables: Variables) -> dict[str, str]:
     """Returns the digest of variables, if there are any."""
     return {f"{name}_sha256": hash_arrays(variables)} if variables else {}
-
-
-def load_best(
-    experiment: Experiment,
-    directory: str | Path,
-    *,
-    seeds: Sequence[int] = (0,),
-    averaged: bool = True,
-) -> Params:
-    """Loads the best parameters of a run, with a leading axis of seeds.
-
-    Args:
-      experiment: the experiment of the run.
-      directory: the arm's directory.
-      seeds: the run's seeds.
-      averaged: see `mmjax.load`.
-
-    Raises:
-      ValueError: if the directory has no checkpoint.
-    """
-    return load_best_variables(experiment, directory, seeds=seeds, averaged=averaged)["params"]
-
-
-def load_best_variables(
-    experiment: Experiment,
-    directory: str | Path,
-    *,
-    seeds: Sequence[int] = (0,),
-    averaged: bool = True,
-) -> Variables:
-    """Loads a run's best parameters and the other variables of that step, for `Model.apply`.
-
-    Args:
-      experiment: the experiment of the run.
-      directory: the arm's directory.
-      seeds: the run's seeds.
-      averaged: see `mmjax.load`.
-
-    Returns:
-      {"params": parameters, and other collections, such as "batch_stats"}, with a leading axis of
-      seeds.
-
-    Raises:
-      ValueError: if the directory has no checkpoint.
-    """
-    programs = Programs(experiment, seeds, choose_devices(experiment, 1))
-    state = _load_state(programs, Path(directory).expanduser())
-    variables = state.best if averaged else state.best_raw or state.best
-    return complete_replicas(variables, programs.frozen, len(seeds))
-
-
-def evaluate_best(
-    experiment: Experiment,
-    directory: str | Path,
-    *,
-    seeds: Sequence[int],
-    devices: int | None = None,
-    checked: bool = False,
-) -> list[dict[str, float]]:
-    """Returns the test metrics of a run's best parameters, one dictionary per seed.
-
-    Args:
-      experiment: the experiment of the run.
-      directory: the arm's directory.
-      seeds: the run's seeds.
-      devices: number of devices; None as `choose_devices` decides.
-      checked: whether the experiment is checked already; see `fit`.
-
-    Raises:
-      ValueError: if the directory has no checkpoint.
-    """
-    programs = Programs(experiment, seeds, choose_devices(experiment, devices), checked=checked)
-    return programs.evaluate(_load_state(programs, Path(directory).expanduser()).best, "test")
-
-
-def _load_state(programs: Programs, directory: Path) -> LoopState:
-    """Reads the newest undamaged state of a run, and changes nothing in its directory.
-
-    The programs get the run's frozen variables.
-    """
-    state = None
-    if (directory / "checkpoints").is_dir():
-        checkpoints = Checkpoints(directory / "checkpoints")
-        state = checkpoints.restore(programs.abstract_state, set_aside=False)
-    if state is None:
-        raise ValueError(f"{directory} has no checkpoint; train first, or name another run.")
-    if (like := programs.abstract_frozen) is not None:
-        programs.frozen = load_frozen(directory, like)
-        if programs.frozen is None:
-            raise ValueError(
-                f"{directory} lacks its frozen parameters; restore {directory}/frozen."
-            )
-    return state

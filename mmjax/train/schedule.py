@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 
-from mmjax.data.batch_order import TrainIndexPlan
-from mmjax.data.grouped_order import SampleGroups
+from mmjax.data.sampling.batch_order import TrainIndexPlan
+from mmjax.data.sampling.grouped_order import SampleGroups
 from mmjax.experiment import Experiment
 
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
+from mmjax.data.checks.validate import validate_split
 from mmjax.data.dataset import Arrays, Dataset, Source, select_modalities_and_tasks
-from mmjax.data.grouped_order import SampleGroups
 from mmjax.data.pipeline import Feed, make_on_device_feed
-from mmjax.data.samplers import form_training_groups
+from mmjax.data.sampling.grouped_order import SampleGroups
+from mmjax.data.sampling.samplers import form_training_groups
 from mmjax.data.streaming import make_streaming_feed
-from mmjax.data.validate import validate_split
 from mmjax.experiment import Experiment
 from mmjax.types import Batch
 
@@ -25,7 +25,7 @@ class Splits:
         self.encode: Callable[[str, Batch], Batch] | None = None
         """Replaces inputs of a split, which is then read as a whole."""
 
-    def prepare(self, name: str) -> "Prepare":
+    def prepare(self, name: str) -> "PrepareBatch":
         """Makes the function that prepares every part of a split after it is read."""
         data, model = self.experiment.data, self.experiment.model
         return PrepareBatch(

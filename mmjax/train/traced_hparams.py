@@ -45,7 +45,9 @@ class TracedNumber:
         return (self.traced,), (self.path, self.values)
 
     @classmethod
-    def tree_unflatten(cls, aux: tuple[str, tuple[float, ...]], children: tuple[Any]) -> "Number":
+    def tree_unflatten(
+        cls, aux: tuple[str, tuple[float, ...]], children: tuple[Any]
+    ) -> "TracedNumber":
         """Inverts `tree_flatten`."""
         return cls(*aux, *children)
 

@@ -222,6 +222,7 @@ def test_info_nce_of_equal_vectors_is_the_logarithm_of_their_number():
     np.testing.assert_allclose(total / count, math.log(7), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_info_nce_is_the_same_on_two_devices():
     """The queries of each half among the keys of both."""
     a, b = jnp.asarray(A[:8], jnp.float32), jnp.asarray(B[:8], jnp.float32)

@@ -15,21 +15,26 @@ from mmjax.auxiliary import (
     ELBO,
     MFM,
     MMD,
+    BranchLosses,
+    ConfidenceRanking,
     Decoders,
     DeepCCA,
+    DirichletKL,
     Distillation,
     InfoNCE,
+    MarginDistillation,
     MLPDecoder,
     Reconstruction,
     RefNet,
+    ShaSpecLosses,
     Sown,
     Teacher,
 )
 from mmjax.data.dataset import Modality
 from mmjax.data.pipeline import split_over_devices
 from mmjax.encoders import MLPEncoder, RecurrentEncoder, elman
-from mmjax.fusion import Mean, ProductOfExperts
-from mmjax.heads import Classification, Regression
+from mmjax.fusion import ActionMAE, Late, Mean, ProductOfExperts, ShaSpec
+from mmjax.heads import Classification, Evidential, Regression
 from mmjax.model import Model
 from mmjax.sharing import CGC, DSelectK, HardSharing, MMoE
 from mmjax.train.hardware.parallel import DEVICE_AXIS, make_train_program
@@ -81,9 +86,8 @@ def make_model(auxiliary, modalities=("series", "vector"), fusion=None, **option
     return Model(
         encoders=make_encoders(modalities),
         fusion=fusion or Mean(4),
-        heads={"kind": Classification(3), "size": Regression()},
         auxiliary={"extra": auxiliary} if auxiliary else {},
-        **options,
+        **{"heads": {"kind": Classification(3), "size": Regression()}} | options,
     )
 
 
@@ -107,6 +111,7 @@ POE = ProductOfExperts(4, sample=False)
 TABLE = {
     "info_nce": (InfoNCE(4), {}),
     "info_nce of three": (InfoNCE(4), {"modalities": ("picture", "series", "vector")}),
+    "info_nce mixed": (InfoNCE(4, mix=1.0), {}),
     "cca": (DeepCCA(2), {}),
     "reconstruction": (
         Reconstruction(decoders=DECODERS),
@@ -122,9 +127,26 @@ TABLE = {
     "coral": (CORAL(), {}),
     "mmd": (MMD(), {}),
     "distillation": (Distillation(make_teacher(), tasks=("kind",)), {}),
+    "branch losses": (BranchLosses(), {"fusion": Late(4)}),
+    "ranking": (ConfidenceRanking(("kind",)), {"fusion": Late(4)}),
+    "dirichlet kl": (
+        DirichletKL(("kind",), annealing_steps=0),
+        {"fusion": Late(4, joint=True), "heads": {"kind": Evidential(3), "size": Regression()}},
+    ),
+    "sha spec": (ShaSpecLosses(), {"fusion": ShaSpec(4)}),
+    "reconstructed": (Sown("fusion", "reconstruction"), {"fusion": ActionMAE(4, heads=2)}),
+    "margin": (MarginDistillation(make_teacher(), "kind"), {}),
     "sown": (Sown("sharing", "entropy"), {"sharing": DSelectK(2, 1, (3,))}),
 }
-CASES = pytest.mark.parametrize("name", TABLE)
+DEEP = ("info_nce mixed", "ranking", "dirichlet kl", "sha spec", "reconstructed", "margin")
+
+
+def mark_slow(names):
+    """Marks the objectives whose programs take long to compile."""
+    return [pytest.param(n, marks=pytest.mark.slow) if n in DEEP else n for n in names]
+
+
+CASES = pytest.mark.parametrize("name", mark_slow(TABLE))
 # Each of these compiles a training step, or several programs.
 FEW = ("info_nce", "mmd", "elbo", "distillation")
 SOME = pytest.mark.parametrize(
@@ -206,7 +228,7 @@ def test_values_slopes_padding_seeds_and_half_precision(name):
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(half))
     np.testing.assert_allclose(half[0], value, rtol=0.1, atol=0.02)
     own = [s for part, s in slopes.items() if part.startswith("auxiliary_")]
-    assert bool(own) == (name not in ("coral", "mmd", "distillation", "sown"))
+    assert bool(own) == (type(TABLE[name][0]) not in WITHOUT_PARAMETERS)
     for path, slope in jax.tree.leaves_with_path([own, reached(name, slopes)]):
         assert np.abs(slope).max() > 0, jax.tree_util.keystr(path)
 
@@ -221,6 +243,9 @@ def reached(name, slopes):
     return [*parts, slopes["fusion"]] if TABLE[name][0].__class__ in FROM_FUSED else parts
 
 
+WITHOUT_PARAMETERS = (CORAL, MMD, Distillation, Sown, BranchLosses, ConfidenceRanking)
+WITHOUT_PARAMETERS += (DirichletKL, MarginDistillation)
+DRAWING = ("info_nce mixed", "reconstructed")  # every device draws with a key of its own
 FROM_FUSED = (Reconstruction, MFM, ELBO, RefNet)
 
 
@@ -233,12 +258,12 @@ def test_the_order_of_modalities_changes_nothing(name):
     np.testing.assert_array_equal(programs[0](params, batch), programs[1](params, backwards))
 
 
-@pytest.mark.parametrize("name", [n for n in TABLE if n != "sown"])
+@pytest.mark.parametrize("name", mark_slow(n for n in TABLE if n != "sown"))
 def test_a_batch_without_any_pair_has_no_loss(name):
     """Or without anything at all, for those objectives that need no pair."""
     model, batch, params = ready(name)
     present = {m: here & (m == "series") for m, here in batch.present.items()}
-    if name not in ("info_nce", "info_nce of three", "cca", "coral", "mmd"):
+    if name not in ("info_nce", "info_nce of three", "info_nce mixed", "cca", "coral", "mmd"):
         present = {m: np.zeros_like(here) for m, here in present.items()}
     batch = batch._replace(present=present)
     f = jax.jit(jax.value_and_grad(functools.partial(sums, model), has_aux=True))
@@ -261,7 +286,7 @@ def start(model, balancer, batch, optimizer):
 
 
 @pytest.mark.slow
-@CASES
+@pytest.mark.parametrize("name", [n for n in TABLE if n not in DRAWING])
 def test_eight_devices_train_as_one(name):
     """Three steps of SGD; the numbers of missing modalities differ from device to device."""
     model, *_ = ready(name)

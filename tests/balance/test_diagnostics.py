@@ -98,6 +98,7 @@ def test_a_balancer_shares_its_jacobian_with_them(setting):
     assert flops[1] < 1.2 * flops[0]
 
 
+@pytest.mark.slow
 def test_they_are_those_of_the_shared_parameters_on_any_number_of_devices(setting):
     model, batch, state = setting
     optimizer, balancer = optax.sgd(0.1), balance.equal()

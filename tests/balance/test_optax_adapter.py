@@ -68,6 +68,7 @@ def test_a_chain_of_optax_clips_each_task_and_averages():
     np.testing.assert_allclose(gradient["backbone"], 0.5 * unit.mean(0), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_step_trains_with_an_aggregator(toy):
     """The average over tasks is equal weights of one half on the shared parameters."""
     model, batch = toy.model(), jax.tree.map(jnp.asarray, toy.batch(16, 0))

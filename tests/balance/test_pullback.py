@@ -51,7 +51,11 @@ def same(got, expected):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("fusion", [Concat(), Late(4, learned=True)], ids=["concat", "late"])
+@pytest.mark.parametrize(
+    "fusion",
+    [Concat(), pytest.param(Late(4, learned=True), marks=pytest.mark.slow)],
+    ids=["concat", "late"],
+)
 def test_every_way_to_a_gradient_is_the_gradient(toy, fusion):
     _, _, params, shared, losses, pulled = setting(toy, fusion)
     w = jnp.array([0.3, -2.0])

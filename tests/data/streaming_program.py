@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 
 from mmjax.config.experiment_source import import_file
-from mmjax.data.batch_order import TrainIndexPlan
+from mmjax.data.sampling.batch_order import TrainIndexPlan
 from mmjax.data.streaming import make_streaming_feed
 
 

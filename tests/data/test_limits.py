@@ -14,12 +14,12 @@ from mmjax.data import Audio, Image, Label, from_arrays, from_table
 from mmjax.data.audio.wav import read_wav
 from mmjax.data.builtin.originals.fsdd import read_fsdd
 from mmjax.data.builtin.originals.idx import read_idx
-from mmjax.data.kinds.audio import read_recording
-from mmjax.data.kinds.image import decode_image
+from mmjax.data.kinds.media.audio import read_recording
+from mmjax.data.kinds.media.image import decode_image
 from mmjax.data.limits import LimitError, format_size
+from mmjax.data.load.arrays.npz import read_npz
 from mmjax.data.load.decode import UnreadableError
-from mmjax.data.load.npz import read_npz
-from mmjax.data.load.table_files import read_table
+from mmjax.data.load.tables.table_files import read_table
 
 
 @contextlib.contextmanager

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmjax.data.batch_order import TrainIndexPlan, make_eval_indices, make_train_indices
 from mmjax.data.dataset import Arrays
 from mmjax.data.missing import Missing
 from mmjax.data.pipeline import ProcessShare, make_on_device_feed, split_over_devices
+from mmjax.data.sampling.batch_order import TrainIndexPlan, make_eval_indices, make_train_indices
 from mmjax.data.streaming import FetchedChunks, make_streaming_feed
 from mmjax.types import Batch
 

@@ -13,8 +13,8 @@ import pytest
 
 from mmjax.config.experiment_source import import_file
 from mmjax.data import workers
-from mmjax.data.batch_order import TrainIndexPlan
 from mmjax.data.pipeline import make_on_device_feed
+from mmjax.data.sampling.batch_order import TrainIndexPlan
 from mmjax.data.streaming import make_streaming_feed
 from mmjax.data.workers import FetchError, SendableChunks, WorkerKilledError, check_workers_alive
 

@@ -211,8 +211,8 @@ def as_plain_layers(encoder, x):
 
 
 @pytest.mark.parametrize("cache", [10_000, pytest.param(35_000, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("batch", [24, 29])
-@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("batch", [pytest.param(24, marks=pytest.mark.slow), 29])
+@pytest.mark.parametrize("padding", ["SAME", pytest.param("VALID", marks=pytest.mark.slow)])
 def test_chunks_of_a_batch_are_as_plain_layers(padding, batch, cache, set_cache_bytes, monkeypatch):
     set_cache_bytes(cache)
     monkeypatch.setattr(conv_layers, "MIN_CHUNK", 8)
@@ -222,7 +222,7 @@ def test_chunks_of_a_batch_are_as_plain_layers(padding, batch, cache, set_cache_
 
 @pytest.mark.parametrize("sides", [pytest.param((12, 16), marks=pytest.mark.slow), (14, 13)])
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
-@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("norm", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_towers_are_as_plain_layers(norm, padding, sides):
     """Few filters, then many; also where pooling drops an odd column, which the norm sees."""
     as_plain_layers(ConvEncoder((6, 26), (5, 3), None, padding, norm), random(0, 3, *sides, 2))
@@ -272,7 +272,10 @@ def test_few_filters_take_blocks_and_many_do_not():
     assert "tensor<4x6xf32>" in program(6, 2)  # four times the work
 
 
-@pytest.mark.parametrize("channels", [3, 6, 16])
+@pytest.mark.parametrize(
+    "channels",
+    [pytest.param(3, marks=pytest.mark.slow), 6, pytest.param(16, marks=pytest.mark.slow)],
+)
 def test_group_norm_is_flaxs_with_its_first_and_second_derivatives(channels):
     """The mean is far from zero, as that of an input's channels can be."""
     x, norm = random(0, channels, 6, 5, 3) + 3, NormParameters(*random(1, 2, channels))

@@ -62,7 +62,11 @@ def loop(encoder, params, x):
 
 
 @pytest.mark.parametrize(
-    "encoder", [ResidualEncoder((3, 12)), ResidualEncoder((4, 6), blocks=2, output="all")]
+    "encoder",
+    [
+        pytest.param(ResidualEncoder((3, 12)), marks=pytest.mark.slow),
+        ResidualEncoder((4, 6), blocks=2, output="all"),
+    ],
 )
 def test_values_and_gradient_are_the_loops(encoder):
     rng = np.random.default_rng(1)

@@ -26,8 +26,8 @@ from mmjax.export.signature import (
     make_random_arrays,
 )
 from mmjax.runs.load import load
-from mmjax.runs.prediction_table import PREDICTION_OF_KIND
-from mmjax.runs.predictions import Outputs
+from mmjax.runs.prediction.prediction_table import PREDICTION_OF_KIND
+from mmjax.runs.prediction.predictions import Outputs
 from mmjax.runs.trained import make_trained
 from mmjax.train.run_arms import run
 

@@ -10,6 +10,7 @@ from jax import export
 
 from mmjax import fusion as fusions
 from mmjax.fusion import (
+    ActionMAE,
     AttentionPool,
     Bottleneck,
     Concat,
@@ -18,13 +19,18 @@ from mmjax.fusion import (
     Embrace,
     FiLM,
     Gated,
+    Hide,
     Late,
     LowRankTensor,
     Max,
     Mean,
     Multiplicative,
+    PatternExperts,
     Perceiver,
     ProductOfExperts,
+    Prompted,
+    Sequential,
+    ShaSpec,
     Sum,
     Tensor,
     pool,
@@ -54,8 +60,16 @@ TABLE = {
     "product of experts": ProductOfExperts(4),
     "late": Late(4),
     "late learned": Late(4, learned=True),
+    "late joint": Late(4, joint=True),
+    "sha spec": ShaSpec(4),
+    "sequential": Sequential(4),
+    "prompted": Prompted(4, prompts=2, layers=2, prompted_layers=1, heads=2),
+    "pattern experts": PatternExperts(4, heads=2),
+    "action mae": ActionMAE(4, memory=2, heads=2),
+    "hide": Hide(Mean(4)),
 }
 DEEP = ("early", "cross modal", "bottleneck", "perceiver", "film of the text", "vector", "scalar")
+DEEP += ("prompted", "action mae", "hide", "late joint", "pattern experts")
 
 
 def marked(names):

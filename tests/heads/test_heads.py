@@ -8,7 +8,14 @@ from sklearn import metrics as sk
 
 from mmjax import losses
 from mmjax.data.dataset import Task
-from mmjax.heads import Classification, MultiLabel, Regression
+from mmjax.heads import (
+    Classification,
+    CosineClassification,
+    EnergyWeighted,
+    Evidential,
+    MultiLabel,
+    Regression,
+)
 from mmjax.metrics.statistics import is_per_example
 from tests.tolerance import bound_difference
 
@@ -29,7 +36,12 @@ TABLE = {
     "multilabel": MultiLabel(4, hidden=(5,)),
     "regression": Regression(hidden=(5, 6), mean=150.0, scale=20.0),
 }
-CASES = pytest.mark.parametrize("kind, head", TABLE.items(), ids=TABLE)
+COMBINING = {"evidential": Evidential(4), "energy": EnergyWeighted(4, hidden=(5,))}
+CASES = pytest.mark.parametrize(
+    "kind, head",
+    [*TABLE.items(), *(("classification", head) for head in COMBINING.values())],
+    ids=[*TABLE, *COMBINING],
+)
 
 
 def predictions(head, x=X):
@@ -61,6 +73,7 @@ def test_output_is_the_layers_and_float32(kind, head):
         y = np.maximum(y @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"]), 0)
     y = y @ np.asarray(params["params"]["output"]["kernel"])
     y = 150 + 20 * y[:, 0] if kind == "regression" else y
+    y = np.log1p(np.log1p(np.exp(y))) if isinstance(head, Evidential) else y
     np.testing.assert_allclose(got, y, rtol=1e-5, atol=1e-5)
     half = jax.tree.map(lambda p: p.astype(jnp.bfloat16), (params, X))
     assert head.apply(*half).dtype == jnp.float32
@@ -173,3 +186,18 @@ def test_statistics_that_were_summed_over_examples_are_refused():
     rows = jax.vmap(Regression(mean=0.0, scale=1.0).statistics)(x, x)
     with pytest.raises(ValueError, match="summed over the examples"):
         Regression().summary(jax.tree.map(lambda v: v.sum(axis=0), rows))
+
+
+def test_cosine_logits_ignore_lengths():
+    """Against float64 cosines; features of zeros give logits of zeros."""
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(5, 4)), rng.normal(size=(4, 3))
+    x[0] = 0
+    head = CosineClassification(3, sharpness=7.0)
+    params = {"params": {"directions": jnp.asarray(w, jnp.float32)}}
+    lengths = np.linalg.norm(x, axis=1, keepdims=True) * np.linalg.norm(w, axis=0)
+    expected = 7 * (x @ w) / np.where(lengths > 0, lengths, 1)
+    got = head.apply(params, jnp.asarray(50 * x, jnp.float32))
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="sharpness is 0"):
+        CosineClassification(3, sharpness=0.0)

@@ -194,6 +194,7 @@ def convolved(y, kernel):
     return np.asarray(to_batch_first(plain_conv2d(to_batch_last(jnp.asarray(y)), kernel)))
 
 
+@pytest.mark.slow
 def test_the_decoder_is_its_layers():
     """Doubling, convolution, norm over the one group of 3 channels, ReLU; cropped at last."""
     decoder = Decoder((3, 4), 2, (3,))
@@ -240,7 +241,8 @@ def test_what_does_not_fit_is_refused(make, message):
 
 
 def test_every_head_is_in_a_table():
-    listed = [*test_heads.TABLE.values(), *(head for head, *_ in TABLE.values())]
+    listed = [*test_heads.TABLE.values(), *test_heads.COMBINING.values()]
+    listed += [head for head, *_ in TABLE.values()]
     public = {
         getattr(heads, name) for name in set(heads.__all__) - {"Better", "EffectiveNumber", "Loss"}
     }

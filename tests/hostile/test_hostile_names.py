@@ -19,7 +19,7 @@ from mmjax.data import progress_bars
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
 from mmjax.data.describe import announce as data_summary
 from mmjax.data.describe import plot_examples, tables
-from mmjax.escapes import escape_control_characters
+from mmjax.printing.escapes import escape_control_characters
 from mmjax.report import study_files, write_report
 from mmjax.study import results
 from mmjax.study.live_display import StudyDisplay

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from mmjax.flops import count_flops
+from mmjax.inspection.flops import count_flops
 from mmjax.kernels.shifts import concatenate_shifts
 
 

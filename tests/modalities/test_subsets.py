@@ -18,7 +18,7 @@ def init(model, batch):
     return model.init(jax.random.key(0), *batch[:3], train=False)
 
 
-@pytest.mark.parametrize("missing", ["mask", "token"])
+@pytest.mark.parametrize("missing", ["mask", "token", "bank"])
 @pytest.mark.parametrize(
     "fusion, sharing",
     [

@@ -118,6 +118,7 @@ def test_recomputing_blocks_changes_neither_gradients_nor_statistics(name):
         np.testing.assert_allclose(a, b, atol=bound_difference(2000, scale))
 
 
+@pytest.mark.slow
 def test_batch_norm_updates_its_averages_in_training_unless_frozen():
     encoder = ResNet((1,), (4,), stem=4)
     variables = make_variables(encoder, IMAGES.shape)
@@ -143,6 +144,7 @@ def test_stochastic_depth_skips_the_last_block_of_some_examples():
     assert len(np.unique(np.asarray(values).round(4), axis=0)) == 2
 
 
+@pytest.mark.slow
 def test_a_normalized_text_has_length_1_and_an_empty_one_is_zero_with_finite_gradients():
     encoder, text = token_table(9, 4, normalize=True), jnp.array([[1, 2, 8], [3, 8, 8], [8, 8, 8]])
     length = jnp.array([2, 1, 0])

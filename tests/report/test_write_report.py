@@ -1,5 +1,7 @@
 """The whole report: what it writes, from complete studies and from odd ones."""
 
+import json
+
 import matplotlib.image
 import numpy as np
 import pandas as pd
@@ -291,3 +293,19 @@ def test_the_front_against_a_slow_search():
     assert diagrams.find_pareto_efficient(pd.Series(x), pd.Series(y)).tolist() == [
         not b for b in beaten
     ]
+
+
+@pytest.mark.slow
+def test_a_stored_contribution_of_an_arm_is_in_it(tmp_path):
+    brief(tmp_path)
+    arm = sorted(path.name for path in (tmp_path / "arms").iterdir())[0]
+    estimate = {"mean": 0.25, "half": 0.01, "low": 0.2, "high": 0.3, "seeds": [0.25]}
+    measures = {"shapley": {"a": estimate}, "intershap": {"": estimate | {"mean": None}}}
+    folder = tmp_path / "arms" / arm / "contribution"
+    folder.mkdir()
+    stored = {"metrics": {"digit/accuracy": measures}}
+    (folder / "contribution.json").write_text(json.dumps(stored))
+    write_report.write_report(tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "## Contributions of the modalities to digit/accuracy" in text
+    assert "| 0.250 ± 0.010 | undefined |" in text

@@ -20,7 +20,7 @@ from mmjax.data.kinds import (
     PointCloud,
     Text,
 )
-from mmjax.data.kinds.point_cloud import PointCloudModality
+from mmjax.data.kinds.media.point_cloud import PointCloudModality
 from mmjax.data.normalize import Scale
 from mmjax.data.spec import (
     Spec,

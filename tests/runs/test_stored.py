@@ -23,7 +23,9 @@ from mmjax.config import constructors, public_names
 from mmjax.runs import workdir
 
 HERE = Path(__file__).parent
-OLD_NAMES = (HERE / "constructor_names_e853fa2.txt").read_text().split()
+OLD_NAMES = []
+for _commit in ("e853fa2", "8200049"):
+    OLD_NAMES += (HERE / f"constructor_names_{_commit}.txt").read_text().split()
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +38,7 @@ def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_every_old_name_is_found() -> None:
-    assert len(OLD_NAMES) == 286
+    assert len(OLD_NAMES) == 286 + 442
     for old in OLD_NAMES:
         constructor = constructors.find_constructor_by_name(*old.split(":"))
         assert constructor is not None, old

@@ -14,7 +14,7 @@ from flax import linen as nn
 
 from mmjax import files
 from mmjax.config import ConfigError, apply_setting, flatten_config
-from mmjax.dropout import Dropout
+from mmjax.layers.dropout import Dropout
 from mmjax.study.packing import (
     Unit,
     check_vmapped,
@@ -25,8 +25,9 @@ from mmjax.study.packing import (
     split_replicas,
 )
 from mmjax.study.study_plan import check_plan, make_study_plan
+from mmjax.train.divergence import NonFiniteError
 from mmjax.train.hardware.device_memory import MemoryShortError, get_usable_memory
-from mmjax.train.loop import NonFiniteError, fit
+from mmjax.train.loop import fit
 from mmjax.train.programs import Programs
 from mmjax.train.traced_hparams import TracedNumber, UntraceableError
 from tests.study import small_study

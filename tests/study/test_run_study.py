@@ -26,8 +26,8 @@ from mmjax.study import study_directory as directories
 from mmjax.study import study_plan as plans
 from mmjax.study.live_display import StudyDisplay
 from mmjax.study.results import load
+from mmjax.train.best_variables import load_best
 from mmjax.train.hardware.parallel import count_concurrent_replicas
-from mmjax.train.run_arms import load_best
 from tests.report import synthetic
 from tests.study import small_study
 from tests.study.small_study import STUDY
@@ -302,7 +302,7 @@ def run_command(root, *arguments):
         )
 
 
-LONG = ("--set", "epochs=150", "--seeds", "0", "1")
+LONG = ("--set", "epochs=60", "--seeds", "0", "1")
 
 
 @pytest.mark.slow
@@ -311,7 +311,7 @@ def test_killed_in_mid_arm_it_ends_as_if_it_had_not_been(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert run_command(tmp_path, *LONG, "--workdir", str(whole)).wait(600) == 0
     hits = 0
-    for wanted, signum in ((40, signal.SIGKILL), (600, signal.SIGTERM), (900, signal.SIGINT)):
+    for wanted, signum in ((40, signal.SIGKILL), (240, signal.SIGTERM), (360, signal.SIGINT)):
         process = run_command(tmp_path, *LONG, "--workdir", str(killed), "--resume")
         seen = steps(killed)
         while steps(killed) < seen + wanted and process.poll() is None:

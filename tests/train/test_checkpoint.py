@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmjax.files.disk_space import DiskFullError, is_disk_full
 from mmjax.train import checkpoint
-from mmjax.train.checkpoint import Checkpoints, DiskFullError, hash_arrays, is_disk_full
+from mmjax.train.checkpoint import Checkpoints, hash_arrays
 
 # Orbax leaves coroutines unawaited where it meets damage.
 pytestmark = pytest.mark.filterwarnings(
@@ -99,6 +100,7 @@ def test_an_empty_directory_has_nothing_to_restore(tmp_path):
     assert checkpoints.restore(state(0)) is None
 
 
+@pytest.mark.slow
 def test_the_newest_two_are_kept(copy):
     checkpoints = Checkpoints(copy)
     checkpoints.save(12, state(12))
@@ -148,7 +150,9 @@ def files(directory):
     return sorted(str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file())
 
 
-@pytest.mark.parametrize("damage", [truncate, flip, empty, remove])
+@pytest.mark.parametrize(
+    "damage", [flip, *(pytest.param(f, marks=pytest.mark.slow) for f in (truncate, empty, remove))]
+)
 def test_damage_to_any_file_is_harmless_or_found_out(pristine, tmp_path, caplog, damage):
     """Never is anything but the newest or, with a warning, the one before it restored."""
     verdicts = {}
@@ -309,7 +313,7 @@ def test_other_errors_of_saving_are_not_called_a_full_disk(tmp_path, monkeypatch
     def refuse(*_):
         raise PermissionError(errno.EACCES, "not allowed")
 
-    monkeypatch.setattr(checkpoint, "_require_disk_space", refuse)
+    monkeypatch.setattr(checkpoint, "require_disk_space", refuse)
     with pytest.raises(PermissionError):
         Checkpoints(tmp_path).save(1, state(1))
 
@@ -334,7 +338,7 @@ def small_disk(tmp_path):
 def test_a_disk_that_is_really_full(small_disk, monkeypatch, foreseen):
     """The error says so, and what was there stays; unforeseen, Orbax itself meets the end."""
     if not foreseen:
-        monkeypatch.setattr(checkpoint, "_require_disk_space", lambda *_: None)
+        monkeypatch.setattr(checkpoint, "require_disk_space", lambda *_: None)
     checkpoints = Checkpoints(small_disk / "checkpoints")
     big = State(jnp.int32(2), {"x": jax.random.bits(jax.random.key(0), (300_000,))}, (), ())
     little = jax.tree.map(lambda x: x[:10] if x.ndim else x, big)
@@ -355,7 +359,8 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 import jax.numpy as jnp
-from mmjax.train.checkpoint import Checkpoints, DiskFullError
+from mmjax.files.disk_space import DiskFullError
+from mmjax.train.checkpoint import Checkpoints
 
 checkpoints = Checkpoints(Path(sys.argv[1]))
 tree = {str(i): jnp.arange(i, i + 50_000.0) for i in range(20)}

@@ -68,10 +68,12 @@ def truth(batch, predictions):
 @pytest.mark.parametrize(
     ("batch_size", "batches", "devices", "stream"),
     [
-        (64, 1, 1, False),  # the 60 examples in one batch
-        (60, 4, 1, False),  # exactly one
+        pytest.param(64, 1, 1, False, marks=pytest.mark.slow),  # the 60 examples in one batch
+        pytest.param(60, 4, 1, False, marks=pytest.mark.slow),  # exactly one
         (7, 2, 1, False),  # five dispatches, the last half filled
-        (8, 3, 4, False),  # three dispatches; some devices have nothing but filling at the end
+        pytest.param(
+            8, 3, 4, False, marks=pytest.mark.slow
+        ),  # three dispatches; some devices have nothing but filling at the end
         (8, 3, 4, True),
     ],
 )
@@ -200,7 +202,10 @@ def share_within_one(prediction, target):
     return float(np.mean(np.abs(prediction - target) < 1))
 
 
-@pytest.mark.parametrize(("batch_size", "devices", "stream"), [(7, 1, False), (8, 4, True)])
+@pytest.mark.parametrize(
+    ("batch_size", "devices", "stream"),
+    [pytest.param(7, 1, False, marks=pytest.mark.slow), (8, 4, True)],
+)
 def test_extra_metrics_and_those_far_from_zero_are_scikit_learns(
     toy, known, batch_size, devices, stream
 ):
@@ -251,4 +256,4 @@ def test_extra_metrics_and_those_far_from_zero_are_scikit_learns(
             assert values[name] == pytest.approx(value, rel=tolerance.get(name, 0.02)), name
     assert found[0].keys() == get_metric_directions(experiment.model).keys()
     assert is_higher_better(experiment.model, "size/near")
-    assert programs.select_best(programs.init(), found).best_value.shape == (len(SEEDS),)
+    assert programs.monitor.select_best(programs.init(), found).best_value.shape == (len(SEEDS),)

@@ -48,6 +48,7 @@ def test_the_largest_token_is_taken():
     check_experiment(make_experiment(99), 1)
 
 
+@pytest.mark.slow
 def test_directories_are_strings_too(toy, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     experiment = dataclasses.replace(toy.experiment(), epochs=1)

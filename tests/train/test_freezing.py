@@ -16,9 +16,9 @@ from mmjax.freezing import complete_variables, split_variables
 from mmjax.pretrained import weights
 from mmjax.runs.trained import make_trained
 from mmjax.summary import summarize_experiment
+from mmjax.train.best_variables import evaluate_best, load_best_variables
 from mmjax.train.experiment_check import check_experiment
 from mmjax.train.loop import fit
-from mmjax.train.run_arms import evaluate_best, load_best_variables
 from mmjax.train.steps.state import init_frozen_variables, init_state
 from mmjax.train.steps.train_step import make_train_step
 

@@ -12,10 +12,10 @@ from mmjax.data.augment import gaussian_noise
 from mmjax.encoders import MLPEncoder, RecurrentEncoder, Wrap
 from mmjax.pretrained import LoRA
 from mmjax.sharing import TaskSpecific
+from mmjax.train.best_variables import evaluate_best
 from mmjax.train.experiment_check import check_experiment
 from mmjax.train.loop import fit
 from mmjax.train.programs import Programs
-from mmjax.train.run_arms import evaluate_best
 
 TRAINABLE = ("sharing/*", "heads_*", "encoders_vector/*")
 
@@ -69,7 +69,7 @@ def test_steps_have_the_tokens_of_the_frozen_encoder(toy):
     programs = Programs(experiment, (0,), jax.devices()[:1], checked=True)
     assert programs.cached == ["sequence"]
     assert "encoders_sequence" not in programs.constants[0]["params"]
-    assert "encoders_sequence" in programs.frozen["params"]
+    assert "encoders_sequence" in programs.initial.frozen["params"]
     _, _, batch, _ = programs.trace_step(programs.sweep)
     assert batch.inputs["sequence"]["values"].shape == (16, 1, 5)
     assert set(batch.lengths) == set()

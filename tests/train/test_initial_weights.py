@@ -11,10 +11,10 @@ import pytest
 from mmjax import cli, files, provenance
 from mmjax.encoders import RecurrentEncoder, Wrap
 from mmjax.pretrained import Rename, weights
+from mmjax.train.best_variables import evaluate_best, load_best
 from mmjax.train.experiment_check import check_experiment
 from mmjax.train.loop import fit
 from mmjax.train.programs import Programs
-from mmjax.train.run_arms import evaluate_best, load_best
 from mmjax.train.steps.initial_variables import load_initial_weights
 
 ONE = jax.devices()[:1]

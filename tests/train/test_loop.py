@@ -15,14 +15,16 @@ import optax
 import pytest
 
 from mmjax.cli.resume_hints import is_compiling
-from mmjax.data.batch_order import make_train_indices
 from mmjax.data.dataset import Arrays, Dataset
+from mmjax.data.sampling.batch_order import make_train_indices
+from mmjax.files.disk_space import DiskFullError
 from mmjax.heads import Regression
 from mmjax.interrupts import Interrupted, raise_on_signals
 from mmjax.train import timing
-from mmjax.train.checkpoint import Checkpoints, DiskFullError, hash_arrays
+from mmjax.train.checkpoint import Checkpoints, hash_arrays
+from mmjax.train.divergence import NonFiniteError
 from mmjax.train.experiment_check import check_experiment
-from mmjax.train.loop import NonFiniteError, fit
+from mmjax.train.loop import fit
 from mmjax.train.programs import Programs
 from mmjax.train.schedule import Schedule, choose_dispatch_steps
 from mmjax.train.timing import TrainingClock
@@ -71,6 +73,7 @@ def test_streamed_again_and_resumed_are_one_run(toy, tmp_path):
     assert steps == [4, 8, 8, 12, 16, 16, 20, 24, 24]
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(toy, tmp_path, caplog):
     whole = fit(toy.experiment(), tmp_path)
     newest = tmp_path / "checkpoints" / "24"
@@ -344,6 +347,7 @@ class Stuck(Counted):
         return super().take(indices)
 
 
+@pytest.mark.slow
 def test_a_signal_while_data_are_waited_for_saves_a_checkpoint_at_once(toy, tmp_path):
     data = toy.dataset()
     wanted = make_train_indices((0,), len(data.splits["train"]), 16, 12, 16)
@@ -374,6 +378,7 @@ def test_a_signal_while_data_are_waited_for_saves_a_checkpoint_at_once(toy, tmp_
     assert final(again) == final(fit(toy.experiment(), tmp_path / "whole"))
 
 
+@pytest.mark.slow
 def test_a_signal_after_the_last_step_is_not_lost(toy, tmp_path, monkeypatch):
     """While the best parameters are evaluated, when all is saved, and just before."""
     collect, close = Programs.collect_statistics, Checkpoints.close
@@ -398,6 +403,7 @@ def test_a_signal_after_the_last_step_is_not_lost(toy, tmp_path, monkeypatch):
         assert fit(toy.experiment(), tmp_path / name).test
 
 
+@pytest.mark.slow
 def test_a_signal_while_the_last_checkpoint_is_saved_ends_the_run_after_it(
     toy, tmp_path, monkeypatch
 ):
@@ -432,7 +438,7 @@ def test_ignored_signals_stay_ignored_when_another_ends_the_command():
 @pytest.mark.parametrize(
     ("every", "expected"),
     [
-        (None, [8, 16, 24]),
+        pytest.param(None, [8, 16, 24], marks=pytest.mark.slow),
         (4, [4, 8, 12, 16, 20, 24]),
         (timedelta(microseconds=1), [4, 8, 12, 16, 20, 24]),
     ],

@@ -13,7 +13,7 @@ from mmjax.train.steps.state import init_state
 SEEDS = (3, 1)
 
 
-@pytest.fixture(scope="module", params=[1, 4])
+@pytest.fixture(scope="module", params=[pytest.param(1, marks=pytest.mark.slow), 4])
 def begun(toy, request):
     """The programs on some devices, the first dispatch and the state that training begins with."""
     programs = Programs(toy.experiment(), SEEDS, jax.devices()[: request.param])
@@ -25,7 +25,9 @@ def begun(toy, request):
 def test_each_replica_begins_with_the_state_of_its_seed(begun):
     programs, _, state = begun
     e = programs.experiment
-    plain = jax.jit(lambda key: init_state(e.model, e.optimizer, e.balancer, programs.example, key))
+    plain = jax.jit(
+        lambda key: init_state(e.model, e.optimizer, e.balancer, programs.initial.example, key)
+    )
     for replica, seed in enumerate(SEEDS):
         wanted = plain(jax.random.key(seed))
         found = jax.tree.map(lambda x, replica=replica: x[replica], state)
@@ -36,9 +38,9 @@ def test_each_replica_begins_with_the_state_of_its_seed(begun):
 
 def test_a_state_is_as_was_promised(begun):
     programs, _, state = begun
-    chex.assert_trees_all_equal_shapes_and_dtypes(programs.abstract_state, state)
+    chex.assert_trees_all_equal_shapes_and_dtypes(programs.initial.shapes, state)
     for promised, found in zip(
-        jax.tree.leaves(programs.abstract_state), jax.tree.leaves(state), strict=True
+        jax.tree.leaves(programs.initial.shapes), jax.tree.leaves(state), strict=True
     ):
         assert found.sharding.is_equivalent_to(promised.sharding, found.ndim)
 

@@ -7,7 +7,8 @@ import optax
 import pytest
 
 from mmjax import files
-from mmjax.train.run_arms import evaluate_best, load_best, run
+from mmjax.train.best_variables import evaluate_best, load_best
+from mmjax.train.run_arms import run
 
 SEEDS = (0, 1)
 
@@ -128,6 +129,7 @@ def test_a_directory_without_a_checkpoint_cannot_be_tested(toy, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_resuming_keeps_finished_arms_and_ends_the_others(toy, done):
     """The second arm lost its result, but not its checkpoints: nothing is trained anew."""
     workdir, results = done

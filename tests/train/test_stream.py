@@ -18,9 +18,9 @@ import pytest
 from mmjax import balance
 from mmjax.data import missing
 from mmjax.data.augment import gaussian_noise, make_example_augmentation, spec_augment
-from mmjax.data.batch_order import make_train_indices
 from mmjax.data.dataset import Dataset
 from mmjax.data.pipeline import split_over_devices
+from mmjax.data.sampling.batch_order import make_train_indices
 from mmjax.train.checkpoint import hash_arrays
 from mmjax.train.experiment_check import check_experiment
 from mmjax.train.hardware.parallel import DEVICE_AXIS, make_train_program

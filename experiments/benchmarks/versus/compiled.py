@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from mmjax.data.pipeline import make_replicated_sharding, make_sharding
-from mmjax.flops import count_flops
+from mmjax.inspection.flops import count_flops
 from mmjax.train.hardware.compilation import COMPILER_OPTIONS, RUN_ONCE_OPTIONS, keep_known_options
 from mmjax.train.hardware.devices import count_busy_cores
 from mmjax.train.hardware.parallel import DEVICE_AXIS
@@ -21,8 +21,8 @@ class Cost(NamedTuple):
     """The cost of one training step.
 
     Attributes:
-      flops: floating-point operations, counted by `mmjax.flops`; a loop of unknown length, as in
-        solvers, counts once.
+      flops: floating-point operations, counted by `mmjax.inspection.flops`; a loop of unknown
+        length, as in solvers, counts once.
       bytes: bytes read and written according to XLA, which also counts the body of a loop once,
         and so one time step of a recurrent network.
       memory: bytes that the compiled step holds at most: arguments, results and temporaries.

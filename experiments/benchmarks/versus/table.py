@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from mmjax.escapes import format_markdown_table
+from mmjax.printing.escapes import format_markdown_table
 
 Row = dict[str, Any]
 Column = tuple[str, Callable[[Row], str]]  # a title, and row -> cell
@@ -13,11 +13,11 @@ A ratio is the median over the rounds of PyTorch's time over mmjax's in the same
 mmjax is faster. "single" is one step per dispatch, "scanned" eight steps per dispatch by
 `lax.scan`; both carry and donate the state, and compute the norms that mmjax logs, which PyTorch's
 side does not. "rate" and "bandwidth" are the shares of the machine's measured matrix product and
-copy that the single step reaches. FLOPs are counted by `mmjax.flops`, bytes by XLA, which counts
-the body of a loop once, so that recurrent networks move more than stated; it also counts what the
-caches serve, so that the share of a copy's bandwidth can exceed 100%. In its convolutions
-mmjax applies ReLU after max pooling, which gives the same values with fewer operations; PyTorch's
-side applies it before, as it is usually written.
+copy that the single step reaches. FLOPs are counted by `mmjax.inspection.flops`, bytes by XLA,
+which counts the body of a loop once, so that recurrent networks move more than stated; it also
+counts what the caches serve, so that the share of a copy's bandwidth can exceed 100%. In its
+convolutions mmjax applies ReLU after max pooling, which gives the same values with fewer
+operations; PyTorch's side applies it before, as it is usually written.
 """
 BOUND = """\
 ≥: PyTorch's side makes the backward pass of every task, the Gramian and the update with equal

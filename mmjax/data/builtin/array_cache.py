@@ -17,7 +17,7 @@ from mmjax.config import trust
 from mmjax.config.errors import ConfigError
 from mmjax.data.builtin.generation_config import GenerationConfig
 from mmjax.data.limits import MAX_BYTES
-from mmjax.data.load.npz import read_npz
+from mmjax.data.load.arrays.npz import read_npz
 
 _ARRAYS_FILE = "arrays.npz"
 _INFO_FILE = "dataset_info.json"  # TFDS writes it last, so that a folder without it is incomplete

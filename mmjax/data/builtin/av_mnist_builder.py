@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Int, UInt8
 
-from mmjax.console import print_text
 from mmjax.data.audio.noise import mix_with_noise
 from mmjax.data.builtin import tfds_builder
 from mmjax.data.builtin.av_mnist_config import DIGITS, SPEAKERS, AvMnistConfig
@@ -18,6 +17,7 @@ from mmjax.data.builtin.originals.fsdd import SAMPLE_RATE, Clip, read_fsdd
 from mmjax.data.builtin.originals.idx import read_idx
 from mmjax.data.builtin.pca import fit_components, project_onto_components
 from mmjax.data.builtin.tfds_builder import Example
+from mmjax.printing.console import print_text
 
 _SPLITS = ("train", "validation", "test")
 _TAKES = {"test": range(5), "validation": range(5, 10)}  # the others are for training

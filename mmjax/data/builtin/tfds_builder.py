@@ -16,7 +16,6 @@ from tensorflow_datasets.core import writer
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
 from mmjax.config import trust
-from mmjax.console import print_text
 from mmjax.data.builtin.array_cache import (
     Example,
     find_data_folder,
@@ -27,6 +26,7 @@ from mmjax.data.builtin.array_cache import (
 from mmjax.data.builtin.generation_config import GenerationConfig
 from mmjax.data.builtin.originals.download import OriginalFiles
 from mmjax.data.progress_bars import track_progress
+from mmjax.printing.console import print_text
 
 _CHUNK_RECORDS = 1024  # records in memory while a split is read
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool
 
-from mmjax.console import print_text
 from mmjax.data.dataset import Arrays, Dataset, Modality, Preparation, Source, Task
+from mmjax.printing.console import print_text
 from mmjax.types import Batch
 
 _NEARLY_ALL = 0.99  # share of examples with one value of a feature that is hardly informative

@@ -11,7 +11,7 @@ from mmjax.data.dataset import Dataset, Modality, Task, split_parts
 from mmjax.data.kinds import PLOTTED_KINDS, Input
 from mmjax.data.kinds.plotting import draw_text
 from mmjax.data.kinds.protocols import RowScale
-from mmjax.escapes import escape_control_characters
+from mmjax.printing.escapes import escape_control_characters
 from mmjax.types import Batch
 
 _MAX_EXAMPLES = 8

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mmjax.console import print_table
 from mmjax.data.dataset import Dataset, Modality, Task, split_parts
+from mmjax.printing.console import print_table
 from mmjax.types import Batch
 
 CHUNK = 1024  # examples in memory at once

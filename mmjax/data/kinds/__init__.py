@@ -5,19 +5,19 @@ A new kind is a NamedTuple with the methods of `InputKind` or `TargetKind` and a
 
 from collections.abc import Iterable
 
-from mmjax.data.kinds.audio import Audio
 from mmjax.data.kinds.boolean import Boolean
 from mmjax.data.kinds.category import Category
 from mmjax.data.kinds.date_time import DateTime
-from mmjax.data.kinds.depth_map import DepthMap
-from mmjax.data.kinds.image import Image
-from mmjax.data.kinds.image_bag import ImageBag
 from mmjax.data.kinds.label import Label
 from mmjax.data.kinds.label_set import LabelSet
 from mmjax.data.kinds.labels import Labels
-from mmjax.data.kinds.mask import Mask
+from mmjax.data.kinds.media.audio import Audio
+from mmjax.data.kinds.media.depth_map import DepthMap
+from mmjax.data.kinds.media.image import Image
+from mmjax.data.kinds.media.image_bag import ImageBag
+from mmjax.data.kinds.media.mask import Mask
+from mmjax.data.kinds.media.point_cloud import PointCloud
 from mmjax.data.kinds.numbers import Numbers
-from mmjax.data.kinds.point_cloud import PointCloud
 from mmjax.data.kinds.shares import Shares
 from mmjax.data.kinds.spans import Spans
 from mmjax.data.kinds.text import Text

@@ -12,7 +12,8 @@ from jaxtyping import Int
 from mmjax.data.dataset import Modality
 from mmjax.data.kinds.plotting import draw_text
 from mmjax.data.kinds.protocols import Learned, RowScale
-from mmjax.data.load.labels import feature_to_python, format_class_name, sort_classes
+from mmjax.data.load.targets.class_names import format_class_name, sort_classes
+from mmjax.data.load.targets.labels import feature_to_python
 
 _SPECIAL = ("missing", "unknown")  # the first two tokens of every column
 

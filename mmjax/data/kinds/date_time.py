@@ -14,7 +14,7 @@ from jaxtyping import Float
 from mmjax.data.dataset import Modality
 from mmjax.data.kinds.numbers import Numbers
 from mmjax.data.kinds.protocols import Learned, RowScale
-from mmjax.data.load.labels import feature_to_python
+from mmjax.data.load.targets.labels import feature_to_python
 
 Part = Literal["linear", "day", "week", "year"]
 _PARTS = ("linear", "day", "week", "year")

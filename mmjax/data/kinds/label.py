@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmjax.data.dataset import Task
-from mmjax.data.load.labels import feature_to_python, format_class_name
+from mmjax.data.load.targets.class_names import format_class_name
+from mmjax.data.load.targets.labels import feature_to_python
 
 
 class Label(NamedTuple):

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmjax.data.dataset import Task
-from mmjax.data.load.labels import feature_to_python, format_class_name
+from mmjax.data.load.targets.class_names import format_class_name
+from mmjax.data.load.targets.labels import feature_to_python
 
 
 class LabelSet(NamedTuple):

@@ -13,7 +13,7 @@ from mmjax.data.kinds.gaps import Fill, fill_gaps, learn_fills
 from mmjax.data.kinds.plotting import draw_text
 from mmjax.data.kinds.protocols import Learned, RowScale
 from mmjax.data.load.decode import convert_tensor
-from mmjax.data.load.table_files import is_number, parse_number
+from mmjax.data.load.tables.table_files import is_number, parse_number
 
 
 class Numbers(NamedTuple):

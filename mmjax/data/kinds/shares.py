@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmjax.data.dataset import Task
-from mmjax.data.load.table_files import parse_number
+from mmjax.data.load.tables.table_files import parse_number
 
 
 class Shares(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmjax.data.dataset import Task
-from mmjax.data.load.labels import feature_to_python
+from mmjax.data.load.targets.labels import feature_to_python
 
 
 class TokenLabels(NamedTuple):

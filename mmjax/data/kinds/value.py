@@ -8,8 +8,8 @@ import numpy as np
 
 from mmjax.data.dataset import Task
 from mmjax.data.kinds.numbers import is_vector_text, parse_number_vector
-from mmjax.data.load.labels import feature_to_python
-from mmjax.data.load.table_files import is_number, parse_number
+from mmjax.data.load.tables.table_files import is_number, parse_number
+from mmjax.data.load.targets.labels import feature_to_python
 
 
 class Value(NamedTuple):

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mmjax.data.kinds.date_time import parse_moment
-from mmjax.data.load.labels import feature_to_python
-from mmjax.data.load.table_files import is_number
+from mmjax.data.load.tables.table_files import is_number
+from mmjax.data.load.targets.labels import feature_to_python
 
 
 def cut_evenly(rows: Int[np.ndarray, " n"], shares: Sequence[float]) -> list[np.ndarray]:

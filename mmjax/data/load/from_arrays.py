@@ -6,35 +6,34 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.data.dataset import Arrays, Dataset, Modality, Preparation, Source, Task
-from mmjax.data.describe.announce import announce_once
-from mmjax.data.duplicates import hash_examples
-from mmjax.data.example_weights import check_weight_names, encode_weights, read_weight_array
-from mmjax.data.kinds.point_cloud import PointCloud
+from mmjax.data.checks.duplicates import hash_examples
+from mmjax.data.checks.validate import validate_split
+from mmjax.data.checks.value_ranges import check_same_scale, measure_value_range
+from mmjax.data.dataset import Dataset, Modality, Preparation, Task
+from mmjax.data.kinds.media.point_cloud import PointCloud
 from mmjax.data.limits import MAX_BYTES
-from mmjax.data.load.array_columns import read_column, read_mask
-from mmjax.data.load.array_modalities import Column, choose_common_dtype, infer_modality, pad_rows
-from mmjax.data.load.assemble import (
-    check_and_announce,
-    check_sizes,
-    check_standardize_names,
-    make_standardize_filter,
-)
-from mmjax.data.load.foreign_types import convert_to_numpy
+from mmjax.data.load.arrays.columns import read_mask
+from mmjax.data.load.arrays.modalities import Column, choose_common_dtype, infer_modality, pad_rows
+from mmjax.data.load.arrays.splits import count_split_rows, load_split, read_input, read_target
+from mmjax.data.load.check_dataset import check_and_announce, check_sizes, check_standardize_names
 from mmjax.data.load.hints import check_splits, note_unusual_task, warn_about_inputs_as_targets
-from mmjax.data.load.npz import read_npz
-from mmjax.data.load.target_arrays import (
+from mmjax.data.load.targets.target_arrays import (
     Targets,
     encode_target_array,
     infer_task_of_targets,
     mask_targets,
-    read_targets,
-    squeeze_targets,
 )
-from mmjax.data.mapped_arrays import MappedArrays, convert_inputs, is_memory_map
-from mmjax.data.normalize import Scale, compute_scale_by_chunks, make_validity_mask
-from mmjax.data.validate import validate_split
-from mmjax.data.value_ranges import check_same_scale, measure_value_range
+from mmjax.data.mapped_arrays import make_array_source
+from mmjax.data.normalize import (
+    compute_scale_by_chunks,
+    make_standardize_filter,
+    make_validity_mask,
+)
+from mmjax.data.sampling.example_weights import (
+    check_weight_names,
+    encode_weights,
+    read_weight_array,
+)
 from mmjax.types import Batch
 
 
@@ -71,7 +70,8 @@ def from_arrays(
       lengths: {modality: name of the array of its lengths}, for sequences that are padded already.
       present: {modality: name of the bool array that says which rows are present}.
       labeled: {task: name of the bool array that says which rows have a label}.
-      weights: {task: name of the array of its examples' weights}; see `mmjax.data.example_weights`.
+      weights: {task: name of the array of its examples' weights}; see
+        `mmjax.data.sampling.example_weights`.
       modalities: those that are not inferred; a sequence is padded to its given length.
       tasks: those that are not inferred.
       standardise: modalities that get mean 0 and standard deviation 1 over the training split;
@@ -92,6 +92,7 @@ def from_arrays(
       ('regression', [1, 0, 3])
     """
     lengths, present, labeled, weights = lengths or {}, present or {}, labeled or {}, weights or {}
+    modalities, tasks = modalities or {}, tasks or {}
     if not inputs or not targets:
         raise ValueError("inputs and targets each need at least one array.")
     clouds = {spec.column: spec for spec in inputs if isinstance(spec, PointCloud)}
@@ -99,45 +100,34 @@ def from_arrays(
     _check_distinct("inputs", names)
     _check_distinct("targets", targets)
     check_standardize_names(standardise, names)
-    _check_known_keys(
-        "inputs", names, lengths=lengths, present=present, modalities=modalities or {}
-    )
-    _check_known_keys("targets", targets, labeled=labeled, tasks=tasks or {})
+    _check_known_keys("inputs", names, lengths=lengths, present=present, modalities=modalities)
+    _check_known_keys("targets", targets, labeled=labeled, tasks=tasks)
     check_weight_names(weights, targets)
+    check_splits(splits, names)
     masks = [*lengths.values(), *present.values(), *labeled.values()]
     used = [*names, *targets, *masks, *weights.values()]
-    check_splits(splits, names)
-    parts = {split: _load_split(split, part, used, max_bytes) for split, part in splits.items()}
-    check_sizes(name, {split: _count_rows(split, part) for split, part in parts.items()})
+    parts = {split: load_split(split, part, used, max_bytes) for split, part in splits.items()}
+    check_sizes(name, {split: count_split_rows(split, part) for split, part in parts.items()})
     warn_about_inputs_as_targets(name, {m: (m,) for m in names}, {t: (t,) for t in targets})
-    columns = {
-        m: {s: _read_input_column(s, m, part, lengths, present) for s, part in parts.items()}
-        for m in names
-    }
-    specs = _infer_modalities(columns, lengths, clouds, modalities or {})
+    columns: dict[str, dict[str, Column]] = {}
     for m in names:
-        ranges = {s: measure_value_range(c.rows, c.present) for s, c in columns[m].items()}
-        check_same_scale(name, m, ranges, sequence=specs[m].sequence)
-    values = {
-        t: {s: _read_target(name, s, t, part[t], (tasks or {}).get(t)) for s, part in parts.items()}
-        for t in targets
-    }
-    all_tasks = {
-        t: infer_task_of_targets(t, (tasks or {}).get(t), values[t], specs) for t in targets
-    }
+        columns[m] = {s: read_input(s, m, part, lengths, present) for s, part in parts.items()}
+    specs = _infer_modalities(columns, lengths, clouds, modalities)
+    _check_same_scales(name, columns, specs)
+    values: dict[str, dict[str, Targets]] = {}
+    for t in targets:
+        values[t] = {s: read_target(name, s, t, part, tasks.get(t)) for s, part in parts.items()}
+    all_tasks = {t: infer_task_of_targets(t, tasks.get(t), values[t], specs) for t in targets}
     batches = {split: Batch({}, {}, {}, {}, {}) for split in parts}
     for m in names:
         _add_input(batches, m, columns[m], specs[m])
     for split, part in parts.items():
-        for t, task in all_tasks.items():
-            rows = values[t][split]
-            if t in labeled:
-                rows = mask_targets(rows, read_mask(split, labeled[t], part[labeled[t]]))
-            encoded = encode_target_array(t, task, rows, _make_place_formatter(split))
-            batches[split].targets[t], batches[split].labeled[t] = encoded
-        batches[split] = _add_weights(split, batches[split], part, weights)
+        rows = {t: by_split[split] for t, by_split in values.items()}
+        batches[split] = _add_targets(
+            split, batches[split], part, rows, all_tasks, labeled, weights
+        )
         validate_split(name, split, batches[split], specs, all_tasks)
-    for t in set(targets) - (tasks or {}).keys():
+    for t in set(targets) - tasks.keys():
         note_unusual_task(name, t, all_tasks[t], batches["train"])
     dtypes = {m: choose_common_dtype(c.dtype for c in columns[m].values()) for m in names}
     prepared = {m: Preparation(kind=clouds.get(m), lengths=lengths.get(m)) for m in specs}
@@ -159,69 +149,6 @@ def _check_known_keys(what: str, names: Sequence[str], **mappings: Mapping[str, 
                 raise ValueError(f"{argument} names {key!r}; the {what} are {sorted(names)}.")
 
 
-def _load_split(
-    split: str,
-    part: Mapping[str, Any] | str | os.PathLike[str],
-    used: Sequence[str],
-    max_bytes: int,
-) -> Any:
-    if not isinstance(part, Mapping | str | os.PathLike):
-        raise ValueError(
-            f"split {split!r} is a {type(part).__name__}; it must be a dictionary of arrays or the "
-            "path of an .npz file."
-        )
-    if not isinstance(part, Mapping):
-        return read_npz(part, sorted(set(used)), max_bytes=max_bytes)
-    for key in used:
-        if key not in part:
-            raise ValueError(f"split {split!r} has no array {key!r}, only {sorted(part)}.")
-    arrays = {key: part[key] for key in used}
-    return {
-        key: convert_to_numpy(value, f"split {split!r}: {key!r}") for key, value in arrays.items()
-    }
-
-
-def _count_rows(split: str, part: Mapping[str, Any]) -> int:
-    """Returns the number of rows, which all arrays of a split share."""
-    for key, value in part.items():
-        no_list = isinstance(value, str | bytes | memoryview | Mapping | set | frozenset)
-        if no_list or not hasattr(value, "__len__") or getattr(value, "shape", None) == ():
-            raise ValueError(
-                f"split {split!r}: {key!r} is a {type(value).__name__}; it must be an array or a "
-                "list with one row per example."
-            )
-    sizes = {key: len(value) for key, value in part.items()}
-    if len(set(sizes.values())) > 1:
-        raise ValueError(f"split {split!r} has arrays of several sizes: {sizes}.")
-    return next(iter(sizes.values()))
-
-
-def _read_target(name: str, split: str, target: str, raw: Any, task: Task | None) -> Targets:
-    """Reads a target; one value per row in an array [n, 1] counts as [n]."""
-    has_one = task is None or not (task.shape or task.kind in ("multilabel", "sequence"))
-    squeezed = squeeze_targets(raw) if has_one else raw
-    if squeezed is not raw:
-        announce_once(f"{name}: target {target!r} has one value per row, so (n, 1) is read as (n,)")
-    return read_targets(split, target, squeezed)
-
-
-def _read_input_column(
-    split: str,
-    modality: str,
-    part: Mapping[str, Any],
-    lengths: Mapping[str, str],
-    present: Mapping[str, str],
-) -> Column:
-    mask_name, lengths_name = present.get(modality), lengths.get(modality)
-    return read_column(
-        split,
-        modality,
-        part[modality],
-        None if mask_name is None else read_mask(split, mask_name, part[mask_name]),
-        None if lengths_name is None else (lengths_name, part[lengths_name]),
-    )
-
-
 def _infer_modalities(
     columns: Mapping[str, Mapping[str, Column]],
     lengths: Mapping[str, str],
@@ -236,6 +163,15 @@ def _infer_modalities(
     return specs
 
 
+def _check_same_scales(
+    name: str, columns: Mapping[str, Mapping[str, Column]], specs: Mapping[str, Modality]
+) -> None:
+    """Refuses splits whose numbers have different scales, such as 0 to 1 and 0 to 255."""
+    for m, by_split in columns.items():
+        ranges = {s: measure_value_range(c.rows, c.present) for s, c in by_split.items()}
+        check_same_scale(name, m, ranges, sequence=specs[m].sequence)
+
+
 def _add_input(
     batches: Mapping[str, Batch], modality: str, columns: Mapping[str, Column], spec: Modality
 ) -> None:
@@ -248,14 +184,25 @@ def _add_input(
             batches[split].lengths[modality] = np.where(column.present, sizes, 0).astype(np.int32)
 
 
-def _add_weights(
-    split: str, batch: Batch, part: Mapping[str, Any], weights: Mapping[str, str]
+def _add_targets(
+    split: str,
+    batch: Batch,
+    part: Mapping[str, Any],
+    targets: Mapping[str, Targets],
+    tasks: Mapping[str, Task],
+    labeled: Mapping[str, str],
+    weights: Mapping[str, str],
 ) -> Batch:
-    """Adds the weights of the tasks' examples, which are read as the named arrays."""
+    """Adds the encoded targets of a split, and the weights of its examples."""
     place, encoded = _make_place_formatter(split), {}
-    for task, array in weights.items():
+    for t, task in tasks.items():
+        rows = targets[t]
+        if t in labeled:
+            rows = mask_targets(rows, read_mask(split, labeled[t], part[labeled[t]]))
+        batch.targets[t], batch.labeled[t] = encode_target_array(t, task, rows, place)
+    for t, array in weights.items():
         numbers = read_weight_array(split, array, part[array])
-        encoded[task] = encode_weights(task, numbers, batch.labeled[task], place)
+        encoded[t] = encode_weights(t, numbers, batch.labeled[t], place)
     return batch._replace(weights=encoded)
 
 
@@ -284,7 +231,7 @@ def _finish_dataset(
             scales[m], constants[m] = compute_scale_by_chunks(train.inputs[m], is_real, spec)
     digests, sources = {}, {}
     for split, batch in batches.items():
-        sources[split] = _make_source(batch, modalities, scales, dtypes)
+        sources[split] = make_array_source(batch, modalities, scales, dtypes)
         digests[split] = hash_examples(sources[split], modalities)
     prepared = {}
     for m, p in preparations.items():
@@ -299,15 +246,3 @@ def _finish_dataset(
         lambda split, row: _make_place_formatter(split)(row),
         constants,
     )
-
-
-def _make_source(
-    batch: Batch,
-    modalities: Mapping[str, Modality],
-    scales: Mapping[str, Scale],
-    dtypes: Mapping[str, np.dtype],
-) -> Source:
-    """Converts the inputs, or leaves all to be read when needed if one is a memory map."""
-    if any(is_memory_map(x) for x in batch.inputs.values()):
-        return MappedArrays(batch, modalities, scales, dtypes)
-    return Arrays(convert_inputs(batch, modalities, scales, dtypes))

@@ -6,29 +6,30 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmjax.data.dataset import Dataset
-from mmjax.data.example_weights import check_weight_names, read_weight_cells
 from mmjax.data.kinds import Input, Target, Value, get_columns, list_columns
 from mmjax.data.limits import MAX_BYTES, MAX_CELL
-from mmjax.data.load.assemble import build_dataset, check_sizes, check_standardize_names
-from mmjax.data.load.blank_rows import (
+from mmjax.data.load.assemble import Reading, build_dataset
+from mmjax.data.load.check_dataset import check_sizes, check_standardize_names
+from mmjax.data.load.hints import note_columns
+from mmjax.data.load.infer_kinds import TablePart, infer_input_kind, infer_target_kind
+from mmjax.data.load.split_rows import Split, assign_rows
+from mmjax.data.load.tables.blank_rows import (
     BlankRows,
     check_blank_rows,
     check_no_blank_rows,
     learn_blank_rows,
 )
-from mmjax.data.load.dialect import DEFAULT_DIALECT, Dialect
-from mmjax.data.load.dialect_cells import (
+from mmjax.data.load.tables.dialect import DEFAULT_DIALECT, Dialect
+from mmjax.data.load.tables.dialect_cells import (
     Gaps,
     blank_missing_cells,
     normalize_kinds,
     normalize_numbers,
 )
-from mmjax.data.load.hints import note_columns
-from mmjax.data.load.infer_kinds import TablePart, infer_input_kind, infer_target_kind
-from mmjax.data.load.split_rows import Split, assign_rows
-from mmjax.data.load.table_files import read_table
-from mmjax.data.load.table_rows import Reader, TableRows
-from mmjax.data.load.table_sources import read_sources
+from mmjax.data.load.tables.rows import Reader, TableRows
+from mmjax.data.load.tables.sources import read_sources
+from mmjax.data.load.tables.table_files import read_table
+from mmjax.data.sampling.example_weights import check_weight_names, read_weight_cells
 
 # Relative paths of a configuration become absolute where an annotation names `os.PathLike`. Lists
 # in a dictionary do not: they may be cells.
@@ -71,7 +72,7 @@ def from_table(
         if they end as such files do, otherwise for `Text`.
       targets: {task: column}. The name of a column alone stands for `Value` if its cells are
         numbers and not all whole, otherwise for `Label`.
-      weights: {task: column of its examples' weights}; see `mmjax.data.example_weights`.
+      weights: {task: column of its examples' weights}; see `mmjax.data.sampling.example_weights`.
       split: for one table: the column that names the split of each row, {split: share}, drawn by
         `seed`, or a `Split` that is stratified, by group, by time or one of several folds; None:
         0.8 train, 0.1 validation and 0.1 test.
@@ -119,6 +120,8 @@ def from_table(
     dialect.check()
     if scan_cache is not None and in_memory:
         raise ValueError("scan_cache is for in_memory=False; give that, or leave it out.")
+    drop_blank = blank_rows == "drop"
+    reading = Reading(in_memory, standardise, skip_unreadable, drop_blank, scan_cache)
     columns = set(list_columns([*inputs.values(), *targets.values(), *weights.values()]))
     read = functools.partial(read_table, dialect=dialect, max_bytes=max_bytes, max_cell=max_cell)
     parts, gaps = _read_parts(table, columns, split, seed, dialect, read)
@@ -127,15 +130,9 @@ def from_table(
     if blank_rows == "refuse":
         check_no_blank_rows(parts.values(), list_columns(inputs.values()), gaps)
     train = parts["train"]
-    specs: dict[str, Input] = {}
-    for m, s in inputs.items():
-        specs[m] = infer_input_kind(m, s, train, dialect) if isinstance(s, str) else s
-    goals: dict[str, Target] = {}
-    for t, g in targets.items():
-        goals[t] = infer_target_kind(g, train, dialect) if isinstance(g, str) else g
-    for part in {id(part): part for part, _ in parts.values()}.values():
-        kinds = [*specs.values(), *goals.values(), *map(Value, weights.values())]
-        normalize_kinds(part, kinds, dialect)
+    specs, goals = _infer_kinds(inputs, targets, train, dialect)
+    numbers = map(Value, weights.values())
+    _normalize_tables(parts, [*specs.values(), *goals.values(), *numbers], dialect)
     readers = {m: _make_reader(spec, train, blank_rows, len(specs)) for m, spec in specs.items()}
     data = build_dataset(
         name,
@@ -143,12 +140,8 @@ def from_table(
         modalities={m: r.spec.declare_modality(r.learned) for m, r in readers.items()},
         kinds={m: (r.spec, r.learned) for m, r in readers.items()},
         tasks={t: spec.declare_task() for t, spec in goals.items()},
+        reading=reading,
         weights={s: read_weight_cells(*part, weights) for s, part in parts.items()},
-        in_memory=in_memory,
-        standardise=standardise,
-        skip_unreadable=skip_unreadable,
-        drop_blank_rows=blank_rows == "drop",
-        scan_cache=scan_cache,
         facts={} if dialect == DEFAULT_DIALECT else {"table_options": dialect._asdict()},
     )
     given = [(m, s, specs[m]) for m, s in inputs.items()]
@@ -182,6 +175,30 @@ def _read_parts(
         normalize_numbers(tables, [split.time], dialect, strict=False)
     rows_of = assign_rows(split, tables.columns, len(tables), seed, tables.place)
     return {s: (tables, rows) for s, rows in rows_of.items()}, gaps
+
+
+def _infer_kinds(
+    inputs: Mapping[str, str | Input],
+    targets: Mapping[str, str | Target],
+    train: TablePart,
+    dialect: Dialect,
+) -> tuple[dict[str, Input], dict[str, Target]]:
+    """Infers the kinds of columns that are given by name only; returns all kinds."""
+    specs: dict[str, Input] = {}
+    for m, s in inputs.items():
+        specs[m] = infer_input_kind(m, s, train, dialect) if isinstance(s, str) else s
+    goals: dict[str, Target] = {}
+    for t, g in targets.items():
+        goals[t] = infer_target_kind(g, train, dialect) if isinstance(g, str) else g
+    return specs, goals
+
+
+def _normalize_tables(
+    parts: Mapping[str, TablePart], kinds: Sequence[Input | Target], dialect: Dialect
+) -> None:
+    """Normalizes the cells of every table once, though several splits may be parts of it."""
+    for table in {id(table): table for table, _ in parts.values()}.values():
+        normalize_kinds(table, kinds, dialect)
 
 
 def _make_reader(spec: Input, train: TablePart, blank_rows: BlankRows, modalities: int) -> Reader:

@@ -6,7 +6,8 @@ from typing import Any
 
 from mmjax.data.dataset import Dataset
 from mmjax.data.kinds import Input, Target, list_columns
-from mmjax.data.load.assemble import build_dataset, check_sizes, check_standardize_names
+from mmjax.data.load.assemble import Reading, build_dataset
+from mmjax.data.load.check_dataset import check_sizes, check_standardize_names
 
 
 def from_tfds(
@@ -54,32 +55,24 @@ def from_tfds(
     if not inputs or not targets:
         raise ValueError("inputs and targets each need at least one feature.")
     check_standardize_names(standardise, inputs)
-    from mmjax.data.load import tfds_features, tfds_sources
-    from mmjax.data.load import tfds_records as records
+    from mmjax.data.load.tfds import records
+    from mmjax.data.load.tfds.features import select_features
+    from mmjax.data.load.tfds.sources import count_examples, open_sources, prepare_builder
 
-    ready = tfds_sources.prepare_builder(builder, data_dir)
-    features = ready.info.features
-    paths = list_columns([*inputs.values(), *targets.values()])
-    for path in paths:
-        tfds_features.get_feature(features, path)
+    ready = prepare_builder(builder, data_dir)
+    name, features = name or ready.name, ready.info.features
+    selected = select_features(features, list_columns([*inputs.values(), *targets.values()]))
     chosen = splits or {s: s for s in ready.info.splits}
-    check_sizes(
-        name or ready.name,
-        {s: tfds_sources.count_examples(ready, part) for s, part in chosen.items()},
-    )
-    sources = tfds_sources.open_sources(
-        ready, chosen, tfds_features.select_features(features, paths)
-    )
+    check_sizes(name, {s: count_examples(ready, part) for s, part in chosen.items()})
+    sources = open_sources(ready, chosen, selected)
     goals = {t: records.make_goal(features, spec) for t, spec in targets.items()}
     train = sources["train"]
     readers = {m: records.make_reader(features, spec, train) for m, spec in inputs.items()}
     return build_dataset(
-        name or ready.name,
+        name,
         {s: records.Records(s, source, readers, goals) for s, source in sources.items()},
         modalities={m: records.declare_modality(features, r) for m, r in readers.items()},
         kinds={m: (r.spec, r.learned) for m, r in readers.items()},
         tasks={t: records.declare_task(spec) for t, spec in goals.items()},
-        in_memory=in_memory,
-        standardise=standardise,
-        skip_unreadable=skip_unreadable,
+        reading=Reading(in_memory, standardise, skip_unreadable),
     )

@@ -10,11 +10,11 @@ import numpy as np
 from mmjax.data.dataset import Task
 from mmjax.data.describe.announce import announce_once
 from mmjax.data.kinds import Category, Input, Label, Target, get_columns
-from mmjax.data.load.dialect_cells import Gaps
-from mmjax.data.load.foreign_types import is_frame
+from mmjax.data.load.arrays.foreign_types import is_frame
 from mmjax.data.load.infer_kinds import TablePart
-from mmjax.data.load.labels import simplify_name
-from mmjax.data.load.table_files import is_number
+from mmjax.data.load.tables.dialect_cells import Gaps
+from mmjax.data.load.tables.table_files import is_number
+from mmjax.data.load.targets.class_names import simplify_name
 from mmjax.types import Batch
 
 _MANY_CLASSES = 30  # whole numbers: below it, they are likely names

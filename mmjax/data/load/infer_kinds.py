@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmjax.data.kinds import INPUT_KINDS, TARGET_KINDS, Input, Label, Target, Text, Value
-from mmjax.data.load.dialect import Dialect
-from mmjax.data.load.table_files import Table, is_number
+from mmjax.data.load.tables.dialect import Dialect
+from mmjax.data.load.tables.table_files import Table, is_number
 
 TablePart = tuple[Table, Sequence[int]]
 """A table, and the rows of it that count."""

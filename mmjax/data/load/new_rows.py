@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.data.array_checks import InvalidDataError
+from mmjax.data.checks.array_checks import InvalidDataError
+from mmjax.data.checks.validate_inputs import check_input
 from mmjax.data.dataset import Modality, Preparation
 from mmjax.data.kinds import get_columns
-from mmjax.data.load.array_columns import read_column
-from mmjax.data.load.blank_rows import keeps_blank_rows
-from mmjax.data.load.table_files import Table
-from mmjax.data.load.table_rows import Reader
+from mmjax.data.load.arrays.columns import read_column
+from mmjax.data.load.tables.blank_rows import keeps_blank_rows
+from mmjax.data.load.tables.rows import Reader
+from mmjax.data.load.tables.table_files import Table
 from mmjax.data.normalize import standardize_batch
 from mmjax.data.spec import Spec
-from mmjax.data.validate_inputs import check_input
 from mmjax.masks import pad_ragged
 from mmjax.types import Batch
 

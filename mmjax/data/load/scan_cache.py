@@ -13,7 +13,8 @@ from mmjax import files
 from mmjax.config import trust
 from mmjax.data.describe.announce import announce_once
 from mmjax.data.fingerprint import compute_fingerprint
-from mmjax.data.load.scan_split import Examples, ModalityStats, SplitScan
+from mmjax.data.load.examples import Examples
+from mmjax.data.load.scan_split import ModalityStats, SplitScan
 from mmjax.data.normalize import Moments
 
 _VERSION = 1  # of the format and of what a pass measures

@@ -9,38 +9,12 @@ import numpy as np
 
 from mmjax.data.dataset import Modality
 from mmjax.data.load.decode import UnreadableError
+from mmjax.data.load.examples import Example, Examples
 from mmjax.data.normalize import Moments, compute_moments, merge_moments, reshape_to_features
 from mmjax.data.progress_bars import track_progress
 
 _CHUNK_EXAMPLES = 256  # examples in memory at once
 _PROGRESS_BAR_MIN_EXAMPLES = 20_000  # fewer examples are too fast for a progress bar
-
-
-class Example(NamedTuple):
-    """One example before padding.
-
-    Attributes:
-      inputs: {modality: array, or None if it is missing}; sequences keep their own lengths.
-      targets: {task: value, or None if it is unlabeled}.
-    """
-
-    inputs: dict[str, np.ndarray | None]
-    targets: dict[str, Any]
-
-
-@runtime_checkable
-class Examples(Protocol):
-    """Random access to examples, decoded one by one."""
-
-    def __len__(self) -> int: ...
-
-    def fetch(self, rows: Sequence[int]) -> list[Example]:
-        """Returns the examples of those rows; an error names the place."""
-        ...
-
-    def place(self, row: int) -> str:
-        """Returns where a row is, for messages."""
-        ...
 
 
 class ModalityStats(NamedTuple):

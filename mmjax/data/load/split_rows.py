@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from mmjax.data.leaks import warn_about_shared_groups
+from mmjax.data.checks.leaks import warn_about_shared_groups
 from mmjax.data.load.allocate_rows import (
     allocate_groups,
     allocate_within_strata,
@@ -112,26 +112,11 @@ def assign_rows(
     if split.column is not None:
         return _split_by_names(split, columns)
     names = split.list_names()
-    shares = [share for _, share in split.shares]
     if split.time is not None:
         times = read_times(split.time, columns[split.time], place)
-        parts = cut_by_time(times, shares)
+        parts = cut_by_time(times, [share for _, share in split.shares])
     else:
-        if split.folds:
-            shares = [1 / split.folds] * split.folds
-        rng = np.random.default_rng(seed)
-        strata = np.zeros(examples, int)
-        if split.stratify is not None:
-            strata = _number_values(columns[split.stratify])
-            _check_strata(split.stratify, strata)
-        if split.group is not None:
-            parts = allocate_groups(_number_values(columns[split.group]), strata, shares, rng)
-        elif split.stratify is not None:
-            parts = allocate_within_strata(strata, shares, rng)
-        else:
-            parts = cut_evenly(rng.permutation(examples), shares)
-        if split.folds:
-            parts = _merge_folds(parts, split.fold)
+        parts = _draw_parts(split, columns, examples, np.random.default_rng(seed))
     for name, rows in zip(names, parts, strict=True):
         if not len(rows):
             raise ValueError(
@@ -139,6 +124,26 @@ def assign_rows(
                 "split by a column with more groups or times."
             )
     return {name: np.sort(rows).tolist() for name, rows in zip(names, parts, strict=True)}
+
+
+def _draw_parts(
+    split: Split, columns: Mapping[str, Sequence[Any]], examples: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Draws the rows of each split: at random, within strata or by whole groups."""
+    shares = [share for _, share in split.shares]
+    if split.folds:
+        shares = [1 / split.folds] * split.folds
+    strata = np.zeros(examples, int)
+    if split.stratify is not None:
+        strata = _number_values(columns[split.stratify])
+        _check_strata(split.stratify, strata)
+    if split.group is not None:
+        parts = allocate_groups(_number_values(columns[split.group]), strata, shares, rng)
+    elif split.stratify is not None:
+        parts = allocate_within_strata(strata, shares, rng)
+    else:
+        parts = cut_evenly(rng.permutation(examples), shares)
+    return _merge_folds(parts, split.fold) if split.folds else parts
 
 
 def _split_by_names(split: Split, columns: Mapping[str, Sequence[Any]]) -> dict[str, list[int]]:

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, Num
 
 from mmjax.data.dataset import Modality
-from mmjax.dropout import Dropout
 from mmjax.encoders.mlp import as_one_token
 from mmjax.encoders.sequence import mean_over_time
 from mmjax.kernels.attention import zero_masked_tokens
+from mmjax.layers.dropout import Dropout
 from mmjax.pretrained.backbones.rename_layers import rename_block, rename_linear, rename_norm
 from mmjax.pretrained.backbones.token_ids import (
     check_vocabulary,

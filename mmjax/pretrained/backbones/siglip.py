@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, Num
 
 from mmjax.data.dataset import Modality
-from mmjax.dropout import Dropout
 from mmjax.encoders.mlp import as_one_token
 from mmjax.kernels.attention import zero_masked_tokens
+from mmjax.layers.dropout import Dropout
 from mmjax.pretrained.backbones.attention_pool import AttentionPool
 from mmjax.pretrained.backbones.patches import HALF, ImageEmbedding, check_image, normalize_pixels
 from mmjax.pretrained.backbones.rename_layers import rename_clip_block, rename_linear, rename_norm

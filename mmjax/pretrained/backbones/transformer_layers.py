@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmjax.dropout import Dropout
 from mmjax.kernels.attention import check_heads_divide_width, dot_general_2d
+from mmjax.layers.dropout import Dropout
 
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "silu"]
 

@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Num
 
-from mmjax.dropout import Dropout
 from mmjax.encoders.mlp import as_one_token
+from mmjax.layers.dropout import Dropout
 from mmjax.pretrained.backbones.patches import (
     HALF,
     IMAGENET_MEAN,

@@ -6,11 +6,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Num
 
-from mmjax.dropout import Dropout
 from mmjax.encoders.conv1d import Conv1d
 from mmjax.encoders.mlp import as_one_token
 from mmjax.encoders.sequence import mask_padding, mean_over_time
 from mmjax.kernels.attention import dot_general_2d, zero_masked_tokens
+from mmjax.layers.dropout import Dropout
 from mmjax.masks import make_length_mask
 from mmjax.pretrained.backbones.rename_layers import (
     rename_block,

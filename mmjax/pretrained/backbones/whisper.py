@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, Num
 
-from mmjax.dropout import Dropout
 from mmjax.encoders.conv1d import Conv1d
 from mmjax.encoders.mlp import as_one_token
 from mmjax.encoders.sequence import check_sequence_shape, mask_padding, mean_over_time
 from mmjax.kernels.attention import zero_masked_tokens
+from mmjax.layers.dropout import Dropout
 from mmjax.masks import make_length_mask
 from mmjax.pretrained.backbones.rename_layers import rename_block, rename_conv, rename_norm
 from mmjax.pretrained.backbones.transformer_layers import (

@@ -18,7 +18,7 @@ import jax
 from mmjax import config as configs
 from mmjax import files
 from mmjax.config import references
-from mmjax.runs.prediction_files import write_test_predictions
+from mmjax.runs.prediction.prediction_files import write_test_predictions
 from mmjax.study.packing import ExperimentBuilder, Unit, make_builder
 from mmjax.study.train_units import Trainer, train_units
 from mmjax.train.reporting.progress_bar import ReportProgress

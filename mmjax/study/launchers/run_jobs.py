@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mmjax.console import print_text
+from mmjax.printing.console import print_text
 from mmjax.study.launchers import Launcher
 from mmjax.study.launchers.handles import JobHandle
 from mmjax.study.launchers.jobs import JobProgress, WorkerSetup, read_progress, write_job

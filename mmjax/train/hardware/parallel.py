@@ -9,24 +9,24 @@ If replicas can be divided among groups of devices, each group trains replicas o
 not communicate with the others; within a group the devices share each batch.
 """
 
-import math
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int
 
-from mmjax.data.pipeline import make_replicated_sharding
+from mmjax.train.hardware.device_groups import (
+    DEVICE_AXIS,
+    GROUP_AXIS,
+    count_groups,
+    make_group_mesh,
+)
 from mmjax.train.steps.eval_step import Statistics, merge_batches
 from mmjax.train.steps.train_step import Metrics
 from mmjax.types import Batch
 
-DEVICE_AXIS = "data"
-_GROUP_AXIS = "seeds"
 SEQUENTIAL_PLATFORMS = {"cpu"}
 """Platforms that train replicas one after the other: a CPU gains nothing from many at once, and the
 arrays of a single one stay in its cache."""
@@ -66,45 +66,12 @@ def map_over_replicas(
     return map_in_turn
 
 
-def _count_groups(replicas: int, devices: Sequence[jax.Device], *, sharded: bool) -> int:
-    """Returns the number of groups of devices; 1 if all devices share every batch."""
-    return 1 if sharded or jax.process_count() > 1 else math.gcd(replicas, len(devices))
-
-
 def count_concurrent_replicas(
     replicas: int, devices: Sequence[jax.Device], *, sharded: bool
 ) -> int:
     """Returns the number of replicas that a device computes concurrently."""
     in_turn = devices[0].platform in SEQUENTIAL_PLATFORMS
-    return 1 if in_turn else replicas // _count_groups(replicas, devices, sharded=sharded)
-
-
-def make_constant_sharding(
-    replicas: int, devices: Sequence[jax.Device], *, sharded: bool
-) -> NamedSharding:
-    """Returns the sharding of arrays that all replicas and this process's devices share."""
-    return _shard_over_groups(_count_groups(replicas, devices, sharded=sharded), devices, P())
-
-
-def make_state_sharding(
-    replicas: int, devices: Sequence[jax.Device], *, sharded: bool
-) -> NamedSharding:
-    """Returns the sharding of arrays with a leading axis of replicas on this process's devices."""
-    count = _count_groups(replicas, devices, sharded=sharded)
-    return _shard_over_groups(count, devices, P(_GROUP_AXIS))
-
-
-def _shard_over_groups(count: int, devices: Sequence[jax.Device], spec: P) -> NamedSharding:
-    """Returns a sharding over groups of devices; a single group has whole arrays everywhere."""
-    if count == 1:
-        return make_replicated_sharding(devices)
-    return NamedSharding(_make_mesh(devices, count), spec)
-
-
-def _make_mesh(devices: Sequence[jax.Device], count: int) -> Mesh:
-    """Returns the devices in groups: [groups, devices of a group]."""
-    grid = np.array(devices).reshape(count, -1)
-    return Mesh(grid, (_GROUP_AXIS, DEVICE_AXIS), axis_types=(AxisType.Auto,) * 2)
+    return 1 if in_turn else replicas // count_groups(replicas, devices, sharded=sharded)
 
 
 def _map_over_devices(
@@ -128,7 +95,7 @@ def _map_over_devices(
       donate: whether the memory of the state may be reused.
       constants: number of arguments that follow those.
     """
-    count = _count_groups(replicas, devices, sharded=sharded)
+    count = count_groups(replicas, devices, sharded=sharded)
     axes = (0, None, *[0] * indexed, *[None] * constants)
     mapped = map_over_replicas(function, replicas // count, axes, devices[0].platform)
     if count == 1:
@@ -144,14 +111,14 @@ def _map_over_devices(
         return pmapped
     on_each_group = jax.shard_map(
         mapped,
-        mesh=_make_mesh(devices, count),
+        mesh=make_group_mesh(devices, count),
         in_specs=(
-            P(_GROUP_AXIS),
+            P(GROUP_AXIS),
             P(),
-            *[P(_GROUP_AXIS, None, DEVICE_AXIS)] * indexed,
+            *[P(GROUP_AXIS, None, DEVICE_AXIS)] * indexed,
             *[P()] * constants,
         ),
-        out_specs=P(_GROUP_AXIS),
+        out_specs=P(GROUP_AXIS),
         check_vma=False,  # the step reduces gradients itself, as under pmap
     )
 
@@ -251,17 +218,3 @@ def make_eval_program(
         donate=False,
         constants=constants,
     )
-
-
-def check_divisible_by_devices(name: str, size: int, devices: int) -> None:
-    """Refuses a batch that cannot be divided evenly among the devices.
-
-    Raises:
-      ValueError: naming the nearest sizes that can be.
-    """
-    if size % devices:
-        below = size - size % devices
-        raise ValueError(
-            f"{name}={size} is not divisible by the {devices} devices; choose "
-            f"{below or devices} or {below + devices}, or train on other devices."
-        )

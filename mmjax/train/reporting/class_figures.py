@@ -12,8 +12,8 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from mmjax import files
-from mmjax.escapes import escape_control_characters
 from mmjax.metrics.calibration import compute_calibration_curve
+from mmjax.printing.escapes import escape_control_characters
 
 _MAX_WRITTEN = 15  # largest number of classes whose cells hold numbers
 _MAX_NAMED = 60  # largest number of classes that all have their names at the axes
@@ -70,15 +70,21 @@ def draw_confusions(
         bar = figure.colorbar(image, ax=axis, shrink=0.7)
         bar.set_label(f"share of the true class{of_blocks}", fontsize=8)
         figure.supxlabel("\n".join(["most frequent confusions:", *listed]), fontsize=7)
+    _label_classes(axis, names, rows // seeds)
+    figure.suptitle(f"{_shorten(task)}: test split{_describe_seeds(seeds)}", fontsize=9)
+    return figure
+
+
+def _label_classes(axis: Any, names: Sequence[str], examples: Integer[np.ndarray, " c"]) -> None:
+    """Labels both axes with the classes, or some of many, and the rows with their examples too."""
+    classes = len(names)
     step = 1 if classes <= _MAX_NAMED else -(-classes // _NAMED_OF_MORE)
     ticks, size = range(0, classes, step), 8 if classes <= _MAX_WRITTEN else 6
     short = [_shorten(name) for name in names]
     axis.set_xticks(ticks, [short[i] for i in ticks], rotation=90, fontsize=size)
-    axis.set_yticks(ticks, [f"{short[i]} ({rows[i] // seeds:,})" for i in ticks], fontsize=size)
+    axis.set_yticks(ticks, [f"{short[i]} ({examples[i]:,})" for i in ticks], fontsize=size)
     axis.set_xlabel("predicted", fontsize=8)
     axis.set_ylabel("true (examples)", fontsize=8)
-    figure.suptitle(f"{_shorten(task)}: test split{_describe_seeds(seeds)}", fontsize=9)
-    return figure
 
 
 @mpl.rc_context(_NO_FORMULAS)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from mmjax import files
-from mmjax.escapes import escape_control_characters
 from mmjax.files.run_files import read_result_file
+from mmjax.printing.escapes import escape_control_characters
 
 _Series = list[tuple[int, float]]  # (step, value)
 
@@ -45,18 +45,7 @@ def draw_learning_curves(workdir: Path, arms: Sequence[str], seeds: Sequence[int
             layout="constrained",
         )
         for axis, name in zip(axes.flat, names, strict=False):
-            for (arm, log), style in zip(logs.items(), make_line_styles(), strict=False):
-                _draw_validation_curve(
-                    axis, [series[name] for series in log if name in series], arm, style
-                )
-                _draw_training_losses(
-                    axis, [_select_training_losses(series, name) for series in log], style
-                )
-                _draw_selected_steps(
-                    axis, [series.get(name, []) for series in log], selected[arm], style
-                )
-            axis.set_title(escape_control_characters(name.removeprefix("validation/")), fontsize=9)
-            axis.tick_params(labelsize=7)
+            _draw_metric(axis, name, logs, selected)
         for axis in axes.flat[len(names) :]:
             axis.set_visible(False)
         _add_legend(figure, list(arms))
@@ -64,6 +53,23 @@ def draw_learning_curves(workdir: Path, arms: Sequence[str], seeds: Sequence[int
         with files.replace_atomically(workdir / "learning_curves.png") as draft:
             figure.savefig(draft, dpi=150, format="png")
     plt.close(figure)
+
+
+def _draw_metric(
+    axis: Any,
+    name: str,
+    logs: Mapping[str, Sequence[Mapping[str, _Series]]],
+    selected: Mapping[str, Sequence[int | None]],
+) -> None:
+    """Draws one metric of all arms, with the training losses and the selected steps."""
+    for (arm, log), style in zip(logs.items(), make_line_styles(), strict=False):
+        values = [series.get(name, []) for series in log]
+        _draw_validation_curve(axis, [series for series in values if series], arm, style)
+        losses = [_select_training_losses(series, name) for series in log]
+        _draw_training_losses(axis, losses, style)
+        _draw_selected_steps(axis, values, selected[arm], style)
+    axis.set_title(escape_control_characters(name.removeprefix("validation/")), fontsize=9)
+    axis.tick_params(labelsize=7)
 
 
 def _add_legend(figure: Any, arms: Sequence[str]) -> None:

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import jax
 
-from mmjax.console import make_progress
-from mmjax.escapes import escape_control_characters
+from mmjax.printing.console import make_progress
+from mmjax.printing.escapes import escape_control_characters
 
 
 class ReportProgress(Protocol):

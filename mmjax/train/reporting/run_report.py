@@ -7,10 +7,10 @@ from typing import Any
 import jax
 
 from mmjax import files
-from mmjax.console import print_table, print_text
-from mmjax.escapes import format_markdown_table
 from mmjax.experiment import Experiment
 from mmjax.intervals import format_mean_interval
+from mmjax.printing.console import print_table, print_text
+from mmjax.printing.escapes import format_markdown_table
 from mmjax.train.reporting.learning_curves import draw_learning_curves
 from mmjax.types import Params
 

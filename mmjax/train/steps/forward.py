@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from mmjax.masks import zero_missing_inputs, zero_missing_targets
 from mmjax.model import Model
@@ -59,6 +59,42 @@ def compute_features(
     Returns:
       The features, and the variables that are not parameters, in training as the call updates them.
     """
+    options: Any = {"train": train, "rngs": rngs, "axis_name": axis_name}
+    return compute_scored_features(
+        model, variables, batch, compute_dtype=compute_dtype, scored=(), visible=None, **options
+    )[:2]
+
+
+def compute_scored_features(
+    model: Model,
+    variables: Variables,
+    batch: Batch,
+    *,
+    compute_dtype: str,
+    train: bool,
+    scored: Sequence[tuple[str, ...]],
+    visible: Mapping[str, Bool[Array, "#b"]] | None,
+    rngs: Any = None,
+    axis_name: str | None = None,
+    record: bool | None = None,
+) -> tuple[dict[str, Any], Variables, dict[str, dict[str, Any]]]:
+    """Computes features as `compute_features` does, and those of subsets of the modalities.
+
+    Args:
+      model: the model.
+      variables: as of `Model.apply`.
+      batch: the batch.
+      compute_dtype: "float32" or "bfloat16".
+      train: whether this is training.
+      scored: subsets of the modalities.
+      visible: which modalities each example shows; see `Model.represent_and_record`.
+      rngs: random keys.
+      axis_name: name of the device axis.
+      record: whether the features include each objective's input; None: in training.
+
+    Returns:
+      Features, variables, and {subset: features from it, as at test and without a gradient}.
+    """
     mutable = _list_mutable(variables) if train else []
     (features, seen), updates = model.apply(
         cast_params(variables, compute_dtype),
@@ -68,11 +104,16 @@ def compute_features(
         train=train,
         rngs=rngs,
         axis_name=axis_name,
+        visible=visible,
+        scored=scored,
         method="represent_and_record",
         mutable=["intermediates", *mutable],
     )
-    features = features | (dict.fromkeys(model.auxiliary, seen) if train else {})
-    return features, {name: updates[name] for name in mutable}
+    of_subsets = jax.lax.stop_gradient(seen[0].scored)
+    if train if record is None else record:
+        seen = tuple(x._replace(scored={}) for x in seen)
+        features = features | dict.fromkeys(model.auxiliary, seen)
+    return features, {name: updates[name] for name in mutable}, of_subsets
 
 
 def compute_predictions(
@@ -172,6 +213,7 @@ def sum_objectives(
     rngs: Any,
     gather: Callable[[Any], Any],
     axis_name: str | None = None,
+    train: bool = True,
 ) -> tuple[Float[Array, " a"], Float[Array, " a"], Variables]:
     """Computes each auxiliary objective's total and count on this device, in float32.
 
@@ -180,14 +222,14 @@ def sum_objectives(
     Returns:
       Totals, counts, and the variables that are not parameters, as the objectives update them.
     """
-    mutable = _list_mutable(variables)
+    mutable = _list_mutable(variables) if train else []
     if not model.auxiliary:
         return jnp.zeros(0), jnp.zeros(0), {name: variables[name] for name in mutable}
     sums, updates = model.apply(
         variables,
         {name: cast_floats(features[name], jnp.float32) for name in model.auxiliary},
         batch._replace(inputs=zero_missing_inputs(batch), targets=zero_missing_targets(batch)),
-        train=True,
+        train=train,
         rngs=rngs,
         gather=gather,
         axis_name=axis_name,
@@ -196,33 +238,3 @@ def sum_objectives(
     )
     totals, counts = zip(*(sums[name] for name in sorted(model.auxiliary)), strict=True)
     return jnp.stack(totals), jnp.stack(counts), dict(updates)
-
-
-def join_variables(
-    old: Variables, of_features: Variables, of_heads: Variables, of_objectives: Variables
-) -> Variables:
-    """Joins the variables that a step's three calls update, each part's from the call that owns it.
-
-    So every part is updated once, although objectives call the heads again.
-
-    Raises:
-      ValueError: if training changes the structure or the shapes of the variables.
-    """
-
-    def choose_call(part: str) -> Variables:
-        if part.startswith(("heads_", "branch_heads_")):
-            return of_heads
-        return of_objectives if part.startswith("auxiliary_") else of_features
-
-    new = {
-        name: {part: choose_call(part)[name][part] for part in parts}
-        for name, parts in of_features.items()
-    }
-    before, after = (jax.tree.map(jnp.shape, tree) for tree in (old, new))
-    if before != after:
-        raise ValueError(
-            f"A training step turns the model's variables of shapes {before} into {after}. Only "
-            "variables of constant shapes can be carried; a value to record is sown as "
-            '"intermediates".'
-        )
-    return new

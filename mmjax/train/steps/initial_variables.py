@@ -9,8 +9,8 @@ import jax
 from jaxtyping import Array, Key
 
 from mmjax.config.public_names import did_you_mean
+from mmjax.inspection.model_parts import make_key_shape, replace_arrays_by_shapes
 from mmjax.model import Model
-from mmjax.model_parts import make_key_shape, replace_arrays_by_shapes
 from mmjax.parameters import overlay_tree
 from mmjax.pretrained import Weights
 from mmjax.types import Batch, Variables

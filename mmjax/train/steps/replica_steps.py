@@ -1,11 +1,15 @@
 """The steps of one replica: its hyperparameters travel with its state."""
 
 from collections.abc import Callable
+from typing import Any
+
+from jaxtyping import Array
 
 from mmjax.data.augment import make_example_augmentation
 from mmjax.freezing import complete_variables
 from mmjax.train.hardware.parallel import DEVICE_AXIS
 from mmjax.train.steps.eval_step import Statistics, make_eval_step
+from mmjax.train.steps.loss_step import make_loss_step
 from mmjax.train.steps.train_step import Metrics, make_train_step
 from mmjax.train.traced_hparams import HparamValues, Sweep
 from mmjax.types import Batch, TrainState, Variables
@@ -56,3 +60,36 @@ def make_replica_eval_step(
         return eval_step(complete_variables(variables, frozen), batch)
 
     return step
+
+
+def make_replica_loss_step(
+    sweep: Sweep, axis_name: str | None = DEVICE_AXIS
+) -> Callable[..., Statistics]:
+    """Makes ((hyperparameters, variables), batch, frozen) -> sums of all losses.
+
+    See `make_loss_step`.
+    """
+
+    def step(
+        replica: tuple[HparamValues, Variables], batch: Batch, frozen: Variables | None = None
+    ) -> Statistics:
+        values, variables = replica
+        e = sweep.traced(values)
+        loss_step = make_loss_step(e.model, compute_dtype=e.compute_dtype, axis_name=axis_name)
+        return loss_step(complete_variables(variables, frozen), batch)
+
+    return step
+
+
+def make_replica_validation(sweep: Sweep) -> Callable[..., Any]:
+    """Makes (hyperparameters, balancer's state, train losses, validation losses) -> its new state.
+
+    See `mmjax.balance.Balancer.validate`.
+    """
+
+    def validate(values: HparamValues, state: Any, train: Array, validation: Array) -> Any:
+        update = sweep.traced(values).balancer.validate
+        assert update is not None
+        return update(state, train, validation)
+
+    return validate

@@ -2,7 +2,7 @@
 
 import types
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -57,16 +57,25 @@ def init_state(
     if trainable is not None or lora:
         variables, _ = split_variables(variables, trainable)
     params = variables["params"]
-    shared = partition_params(params, mark_shared_parameters(model, params))[0]
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         variables={name: tree for name, tree in variables.items() if name != "params"},
         opt_state=optimizer.init(params),
-        balancer_state=balancer.init(get_loss_names(model), shared),
+        balancer_state=_init_balancer(model, balancer, params),
         key=run_key,
     )
     return state if ema is None else state._replace(averages=init_averages(state.all_variables))
+
+
+def _init_balancer(model: Model, balancer: Balancer, params: Params) -> Any:
+    """Returns the balancer's first state."""
+    shared = partition_params(params, mark_shared_parameters(model, params))[0]
+    names = get_loss_names(model)
+    if balancer.scores is None:
+        return balancer.init(names, shared)
+    modalities = tuple(sorted(model.encoders))
+    return balancer.init(names, shared, modalities=modalities)
 
 
 def _init_and_overlay(

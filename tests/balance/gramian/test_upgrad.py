@@ -65,7 +65,9 @@ def test_dualproj_projects_the_mean(problems, spread):
     assert_most_are_within_rounding(ratios)
 
 
-@pytest.mark.parametrize(("least", "most", "every"), [(1, 12, 1), (20, 40, 25)])
+@pytest.mark.parametrize(
+    ("least", "most", "every"), [(1, 12, 1), pytest.param(20, 40, 25, marks=pytest.mark.slow)]
+)
 def test_upgrad_is_the_mean_of_the_projections(problems, least, most, every):
     """The first draw has 192 problems, the second 14."""
     sets = compact(problems(1.0, n=640), least, most, every)

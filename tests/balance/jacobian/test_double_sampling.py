@@ -175,6 +175,7 @@ def test_two_samples_take_the_noise_out():
     assert np.abs(same - exact).max() > SIZE - 1
 
 
+@pytest.mark.slow
 def test_a_step_splits_its_batch(toy):
     """Both halves reach the balancer, from a model."""
     model = Model({"vector": MLPEncoder((4,))}, Concat(), {"size": Regression()})

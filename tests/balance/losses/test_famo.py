@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from mmjax import balance
 from mmjax.balance.pullback import pullback_from_jacobian
@@ -64,6 +65,7 @@ def test_a_task_without_labels_keeps_its_logit_and_moves_no_other():
     assert three.logits[1] == 0 and two.logits[0] > 0 > two.logits[1]
 
 
+@pytest.mark.slow
 def test_the_step_evaluates_the_same_batch_again(toy):
     """The logits move as by the losses of the batch before and after the update."""
     model, batch = toy.model(), jax.tree.map(jnp.asarray, toy.batch(32, 0))

@@ -11,7 +11,7 @@ from scipy.io import wavfile
 from mmjax.data.audio.spectrogram import Spectrogram
 from mmjax.data.builtin.av_mnist import av_mnist
 from mmjax.data.builtin.av_mnist_config import SPEAKERS, Noise
-from mmjax.data.validate import validate_split
+from mmjax.data.checks.validate import validate_split
 
 SMALL = {"train": 120, "validation": 30, "test": 40}
 CLEAN = Noise(snr=float("inf"))

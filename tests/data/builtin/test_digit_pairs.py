@@ -3,7 +3,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from mmjax.data.builtin.digit_pairs import digit_pairs
-from mmjax.data.validate import validate_split
+from mmjax.data.checks.validate import validate_split
 
 SIZES = {"train": 300, "validation": 50, "test": 80}
 

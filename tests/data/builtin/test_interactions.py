@@ -9,7 +9,7 @@ import pytest
 
 from mmjax.data.builtin.information import flip_probability
 from mmjax.data.builtin.interactions import interactions, make_basis
-from mmjax.data.validate import validate_split
+from mmjax.data.checks.validate import validate_split
 
 REPOSITORY = Path(__file__).parents[3]
 SMALL = {"train": 64, "validation": 32, "test": 48}

@@ -17,7 +17,7 @@ from mmjax.data.builtin.image_pairs import (
 )
 from mmjax.data.builtin.multi_digits import Pairing, fashion_mnist_pairs, multi_fashion, multi_mnist
 from mmjax.data.builtin.originals.download import OriginalFiles
-from mmjax.data.validate import validate_split
+from mmjax.data.checks.validate import validate_split
 
 IMAGES = {"train": 120, "test": 40}
 SIZES = {"train": 90, "validation": 25, "test": 30}

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 from mmjax.data.builtin.polyglot_digits import polyglot_digits
 from mmjax.data.builtin.polyglot_digits_config import LANGUAGES, Noise
-from mmjax.data.validate import validate_split
+from mmjax.data.checks.validate import validate_split
 
 pytest.importorskip("espeakng_loader")
 num2words = pytest.importorskip("num2words").num2words

@@ -178,6 +178,7 @@ def test_what_a_killed_preparation_left_is_removed(ramp, tmp_path):
     assert not leftovers(tmp_path) and records(tmp_path) == records(ramp.data_dir)
 
 
+@pytest.mark.slow
 def test_of_two_at_once_one_prepares_and_the_other_waits(ramp, tmp_path):
     first = start(tmp_path)
     assert first.stdout.readline() == "made\n"

@@ -30,8 +30,8 @@ from mmjax.data.kinds import (
     Value,
 )
 from mmjax.data.kinds.category import CategoryModality
-from mmjax.data.kinds.image_bag import ImageBagModality
-from mmjax.data.kinds.point_cloud import PointCloudModality
+from mmjax.data.kinds.media.image_bag import ImageBagModality
+from mmjax.data.kinds.media.point_cloud import PointCloudModality
 from mmjax.data.kinds.protocols import RowScale
 
 # The kind, cells that it is inferred from (None: never), an example, and the example's modality.

@@ -6,9 +6,9 @@ import optax
 import pytest
 
 import mmjax
+from mmjax.data.checks.validate import validate_split
 from mmjax.data.dataset import Modality, Task
 from mmjax.data.load.from_arrays import from_arrays
-from mmjax.data.validate import validate_split
 from mmjax.encoders import MLPEncoder
 from mmjax.fusion import Concat
 from mmjax.heads import Classification, MultiLabel, Regression

@@ -293,9 +293,9 @@ def test_columns_are_told_by_their_cells(tmp_path):
         for i in range(2)
     ]
     write(tmp_path / "t.csv", rows)
-    from mmjax.data.load.dialect import DEFAULT_DIALECT
     from mmjax.data.load.infer_kinds import infer_input_kind, infer_target_kind
-    from mmjax.data.load.table_files import read_table
+    from mmjax.data.load.tables.dialect import DEFAULT_DIALECT
+    from mmjax.data.load.tables.table_files import read_table
 
     part = (read_table(tmp_path / "t.csv", rows[0]), [0, 1])
     found = [
@@ -481,6 +481,7 @@ def experiment(folder: str = "") -> mmjax.Experiment:
     )
 
 
+@pytest.mark.slow
 def test_a_streamed_experiment_set_on_the_command_line_trains(folder, tmp_path):
     config = experiment.as_buildable(str(folder))
     for setting in (

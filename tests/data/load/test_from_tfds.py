@@ -277,6 +277,7 @@ def test_shared_examples_are_warned_of(builder):
         make(builder, {"photo": "photo"}, {"count": "count"}, splits=splits)
 
 
+@pytest.mark.slow
 def test_it_trains_streamed(builder, tmp_path):
     inputs = {name: INPUTS[name] for name in ("photo", "at")}
     targets = {name: TARGETS[name] for name in ("kind", "tags", "weight")}

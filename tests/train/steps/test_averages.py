@@ -16,9 +16,10 @@ from mmjax.fusion import Concat
 from mmjax.heads import Classification
 from mmjax.model import Model
 from mmjax.optim import per_path
+from mmjax.train.best_variables import load_best, load_best_variables
 from mmjax.train.checkpoint import hash_arrays
 from mmjax.train.hardware.parallel import DEVICE_AXIS, make_train_program
-from mmjax.train.run_arms import load_best, load_best_variables, run
+from mmjax.train.run_arms import run
 from mmjax.train.steps.averages import (
     compute_eval_params,
     compute_eval_variables,

@@ -9,16 +9,17 @@ import optax
 import pytest
 
 from mmjax import balance
-from mmjax.data.batch_order import make_train_indices
 from mmjax.data.pipeline import split_over_devices
+from mmjax.data.sampling.batch_order import make_train_indices
 from mmjax.fusion import Concat
 from mmjax.heads import Classification, Regression
 from mmjax.model import Model
 from mmjax.sharing import HardSharing
 from mmjax.train.hardware.parallel import DEVICE_AXIS, make_eval_program, make_train_program
+from mmjax.train.steps.device_sums import sum_over_devices
 from mmjax.train.steps.eval_step import make_eval_step
 from mmjax.train.steps.state import init_state
-from mmjax.train.steps.train_step import make_train_step, sum_over_devices
+from mmjax.train.steps.train_step import make_train_step
 from mmjax.types import Batch, Tokens
 from tests.tolerance import bound_difference
 
@@ -177,7 +178,7 @@ def test_trees_are_summed_over_devices_leaf_by_leaf():
     ("balancer", "devices"),
     [
         *(pytest.param(b, 8, marks=() if b == "equal" else pytest.mark.slow) for b in BALANCERS),
-        ("pcgrad", 2),
+        pytest.param("pcgrad", 2, marks=pytest.mark.slow),
     ],
 )
 def test_devices_give_the_parameters_of_one(toy, balancer, devices):
@@ -214,6 +215,7 @@ def test_devices_give_the_parameters_of_one(toy, balancer, devices):
     assert max(moved) > 1e-2
 
 
+@pytest.mark.slow
 def test_scan_over_steps_equals_a_loop(toy):
     model, data = toy.model(sharing=HardSharing((8,), dropout=0.3)), toy.batch(64, 0)
     optimizer, balancer = optax.sgd(0.05), balance.pcgrad()
@@ -292,6 +294,7 @@ def test_accumulation_is_that_of_optax(toy):
     chex.assert_trees_all_close(*results, atol=bound_difference(100))
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_low_and_keeps_high(toy):
     model, data = toy.model(), toy.batch(64, 0)
     optimizer, balancer = optax.sgd(0.05), balance.equal()
@@ -305,7 +308,7 @@ def test_bfloat16_computes_low_and_keeps_high(toy):
     np.testing.assert_allclose(*results, rtol=2e-2)
 
 
-@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_evaluation_counts_every_labeled_example_once(toy, devices):
     """Accuracy and MAE over a split that no batch size divides, against NumPy."""
     model, data = toy.model(), toy.batch(50, 0)
@@ -334,6 +337,7 @@ def test_evaluation_counts_every_labeled_example_once(toy, devices):
     assert model.heads["size"].summary(statistics["size"])["mae"] == pytest.approx(error, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_an_optimizer_that_takes_no_value_is_that_of_its_paper(toy):
     """Two steps of sam (Foret et al., ICLR 2021), not normalized: p - 0.1 g(p + 0.01 g(p))."""
     model, batch = toy.model(), toy.batch(16, 0)

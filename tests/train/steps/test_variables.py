@@ -12,18 +12,18 @@ import pytest
 
 from mmjax import balance
 from mmjax.auxiliary import Distillation, Teacher
-from mmjax.data.batch_order import make_train_indices
 from mmjax.data.pipeline import split_over_devices
+from mmjax.data.sampling.batch_order import make_train_indices
 from mmjax.encoders import RecurrentEncoder, Wrap
 from mmjax.fusion import Concat, Late
 from mmjax.heads import Classification, Regression
 from mmjax.model import Model
 from mmjax.sharing import HardSharing, TaskSpecific
 from mmjax.summary import summarize_model
+from mmjax.train.best_variables import evaluate_best, load_best, load_best_variables
 from mmjax.train.checkpoint import hash_arrays
 from mmjax.train.hardware.parallel import DEVICE_AXIS, make_train_program
 from mmjax.train.loop import fit
-from mmjax.train.run_arms import evaluate_best, load_best, load_best_variables
 from mmjax.train.steps.eval_step import make_eval_step
 from mmjax.train.steps.state import init_state
 from mmjax.train.steps.train_step import make_train_step

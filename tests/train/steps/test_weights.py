@@ -75,6 +75,7 @@ def test_one_step_of_weighted_regression_in_closed_form():
     np.testing.assert_allclose(found, kernel - 0.5 * gradient, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_batch_without_weight_counts_as_one_without_labels():
     batch = make_batch(np.random.default_rng(3))
     empty = batch._replace(weights={"size": np.zeros(EXAMPLES, np.float32)})

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from mmjax.data.batch_order import make_train_indices
+from mmjax.data.sampling.batch_order import make_train_indices
 from mmjax.experiment import Experiment
 from mmjax.types import Batch
 from versus.case import BATCH_COUNT, Case, MmjaxSide, RunSteps

@@ -9,7 +9,8 @@ import numpy as np
 
 from mmjax.data.pipeline import make_replicated_sharding, split_over_devices
 from mmjax.train.hardware.compilation import RUN_ONCE_OPTIONS, keep_known_options
-from mmjax.train.hardware.parallel import DEVICE_AXIS, make_state_sharding, make_train_program
+from mmjax.train.hardware.device_groups import make_state_sharding
+from mmjax.train.hardware.parallel import DEVICE_AXIS, make_train_program
 from versus.case import BATCH_COUNT, MmjaxSide, RunSteps
 from versus.cases import lenet, polyglot, textbook
 from versus.compiled import choose_devices, get_compiler_options

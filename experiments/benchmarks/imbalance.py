@@ -1,0 +1,103 @@
+"""Measures the cost of methods against imbalance: a training step relative to the plain step.
+
+    python experiments/benchmarks/imbalance.py
+
+The model has a perceptron, a GRU and a convolutional encoder, a concatenation and one linear head,
+batch 64. Each method's step alternates with the plain one in one process, and the ratio is the
+median of the ratios of neighbors, so that a busy machine slows both.
+"""
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def main() -> None:
+    """Measures and prints a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+    # Before JAX starts, since it starts as many threads as there are cores that it sees.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+    from mmjax.balance import equal
+    from mmjax.modalities import imbalance
+
+    methods = {
+        "ogm_ge": imbalance.modulated(equal(), imbalance.ogm_ge()),
+        "ogm (no noise)": imbalance.modulated(equal(), imbalance.ogm_ge(noise=False)),
+        "agm": imbalance.modulated(equal(), imbalance.agm()),
+        "opm": imbalance.opm(equal()),
+    }
+    plain = make_step(equal())
+    plain()
+    print("| method | ratio | plain step (ms) |")
+    print("| :-- | --: | --: |")
+    for name, balancer in methods.items():
+        step = make_step(balancer)
+        step()
+        pairs = [(time_call(plain), time_call(step)) for _ in range(options.rounds)]
+        ratio = statistics.median(seconds / plain_s for plain_s, seconds in pairs)
+        base = 1e3 * statistics.median(seconds for seconds, _ in pairs)
+        print(f"| {name} | {ratio:.2f} | {base:.1f} |", flush=True)
+
+
+def make_step(balancer: Any) -> Callable[[], None]:
+    """Returns a function that runs one training step and waits for it."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    import optax
+
+    from mmjax.encoders import ConvEncoder, MLPEncoder, RecurrentEncoder
+    from mmjax.fusion import Concat
+    from mmjax.heads import Classification
+    from mmjax.model import Model
+    from mmjax.train.steps.state import init_state
+    from mmjax.train.steps.train_step import make_train_step
+    from mmjax.types import Batch
+
+    model = Model(
+        encoders={
+            "image": ConvEncoder((16, 32), width=64),
+            "sound": RecurrentEncoder(width=64),
+            "vector": MLPEncoder((64,)),
+        },
+        fusion=Concat(),
+        heads={"digit": Classification(10)},
+    )
+    rng, size = np.random.default_rng(0), 64
+    everywhere = np.ones(size, bool)  # present, and labeled
+    batch = Batch(
+        inputs={
+            "image": rng.random((size, 28, 28, 1), np.float32),
+            "sound": rng.random((size, 40, 20), np.float32),
+            "vector": rng.random((size, 32), np.float32),
+        },
+        present=dict.fromkeys(model.encoders, everywhere),
+        lengths={"sound": np.full(size, 40)},
+        targets={"digit": rng.integers(0, 10, size).astype(np.int32)},
+        labeled={"digit": everywhere},
+    )
+    batch = jax.tree.map(jnp.asarray, batch)
+    optimizer = optax.adam(1e-3)
+    state = init_state(model, optimizer, balancer, batch, jax.random.key(0))
+    step = jax.jit(make_train_step(model, optimizer, balancer))
+
+    def run() -> None:
+        jax.block_until_ready(step(state, batch))
+
+    return run
+
+
+def time_call(run: Callable[[], Any]) -> float:
+    """Measures the seconds of one call."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

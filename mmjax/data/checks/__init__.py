@@ -1,0 +1,1 @@
+"""Checks data before training: shapes, values, scales, leaks and duplicates."""

@@ -1,0 +1,1 @@
+"""The kinds of columns whose cells are media: images, recordings and point clouds."""

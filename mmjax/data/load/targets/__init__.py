@@ -1,0 +1,1 @@
+"""Encodes targets, and completes the tasks that they belong to."""

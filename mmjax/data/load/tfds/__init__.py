@@ -1,0 +1,1 @@
+"""Reads TFDS data sets: their features, their records and their sources."""

@@ -1,0 +1,1 @@
+"""Decides which examples a batch has, and how much each of them counts."""

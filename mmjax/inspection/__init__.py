@@ -1,0 +1,1 @@
+"""Looks into models: the calls of their parts, a check by shapes, their operations."""

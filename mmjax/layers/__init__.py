@@ -1,0 +1,1 @@
+"""Layers that parts of all families use."""

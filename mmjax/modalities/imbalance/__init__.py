@@ -1,0 +1,49 @@
+"""Methods against the imbalance of modalities: one learns fast, and the others stay behind.
+
+- Modulations of the encoders' gradients, for `modulated(balancer, method)`: `ogm_ge`, `agm`.
+- `opm(balancer)` drops features of the modality that is ahead.
+- Auxiliary objectives: `UnimodalLoss`, `ConfidenceOrder` (CML), `PrototypeRebalance` (PMR),
+  `ResidualBoosting` (ReconBoost).
+- Balancers of tasks' and unimodal losses: `gradient_blend`, `mmpareto`, `mla`, `reconboost`, `ume`.
+
+All take any number of modalities and tasks; missing modalities and labels take no part.
+"""
+
+from mmjax.modalities.imbalance.balancers.alternation import (
+    average_by_entropy,
+    mla,
+    reconboost,
+    ume,
+)
+from mmjax.modalities.imbalance.balancers.gradient_blend import (
+    compute_blend_weights,
+    gradient_blend,
+)
+from mmjax.modalities.imbalance.balancers.mmpareto import mmpareto
+from mmjax.modalities.imbalance.modulation.agm import agm
+from mmjax.modalities.imbalance.modulation.modulated import Modulation, modulated
+from mmjax.modalities.imbalance.modulation.ogm_ge import ogm_ge
+from mmjax.modalities.imbalance.modulation.opm import opm
+from mmjax.modalities.imbalance.objectives.confidence_order import ConfidenceOrder
+from mmjax.modalities.imbalance.objectives.prototypes import PrototypeRebalance
+from mmjax.modalities.imbalance.objectives.residual_boosting import ResidualBoosting
+from mmjax.modalities.imbalance.objectives.unimodal_loss import UnimodalLoss
+
+__all__ = [
+    "ConfidenceOrder",
+    "Modulation",
+    "PrototypeRebalance",
+    "ResidualBoosting",
+    "UnimodalLoss",
+    "agm",
+    "average_by_entropy",
+    "compute_blend_weights",
+    "gradient_blend",
+    "mla",
+    "mmpareto",
+    "modulated",
+    "ogm_ge",
+    "opm",
+    "reconboost",
+    "ume",
+]

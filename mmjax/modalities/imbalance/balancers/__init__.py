@@ -1,0 +1,1 @@
+"""Balancers of the methods against imbalance: weights and schedules of unimodal losses."""

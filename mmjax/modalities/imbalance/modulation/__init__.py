@@ -1,0 +1,1 @@
+"""Modulation of encoders by the scores of their modalities."""

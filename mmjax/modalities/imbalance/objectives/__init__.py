@@ -1,0 +1,1 @@
+"""Auxiliary objectives of the methods against imbalance."""

@@ -1,0 +1,1 @@
+"""Text for people: the console, escapes per format, and the form of shapes and numbers."""

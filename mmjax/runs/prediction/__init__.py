@@ -1,0 +1,1 @@
+"""Predictions of trained models: made, tabulated, written, read back and compared."""

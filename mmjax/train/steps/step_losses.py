@@ -1,0 +1,194 @@
+"""The losses of a training step, their pullback, and the modalities' scores."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Key
+
+from mmjax.balance.pullback import Pullback, differentiate_losses
+from mmjax.freezing import complete_variables, select_same_keys
+from mmjax.layers.batch_norm import freeze_batch_statistics
+from mmjax.model import Model
+from mmjax.parameters import mark_shared_parameters
+from mmjax.train.steps.device_sums import sum_over_devices
+from mmjax.train.steps.forward import (
+    compute_predictions,
+    compute_scored_features,
+    count_labels,
+    divide_by_counts,
+    get_loss_names,
+    get_task_names,
+    sum_losses,
+    sum_objectives,
+    weigh_labels,
+)
+from mmjax.train.steps.joined_variables import join_variables
+from mmjax.train.steps.modality_scores import list_scored_subsets, score_modalities
+from mmjax.types import Batch, Params, TrainState, Variables
+
+
+class StepSettings(NamedTuple):
+    """What all steps of a training have in common.
+
+    Attributes:
+      model: the model.
+      compute_dtype: "float32" or "bfloat16".
+      axis_name: name of the device axis; None on a single device.
+      scores: predictions by which the modalities are scored; None for no scores.
+    """
+
+    model: Model
+    compute_dtype: str
+    axis_name: str | None
+    scores: Literal["unimodal", "shapley"] | None
+
+    def reduce(self, x: Any) -> Any:
+        """Sums over devices."""
+        return x if self.axis_name is None else sum_over_devices(x, self.axis_name)
+
+    def gather(self, x: Any) -> Any:
+        """Concatenates the arrays [b, ...] of all devices."""
+        return x if self.axis_name is None else jax.lax.all_gather(x, self.axis_name, tiled=True)
+
+
+class StepLosses(NamedTuple):
+    """Losses of a batch, reduced over devices, in the order of `get_loss_names`.
+
+    Attributes:
+      losses: means over the labeled examples.
+      pullback: computes their gradients.
+      counts: numbers of labels, or sums of their weights.
+      variables: those that are not parameters, as the pass updates them.
+    """
+
+    losses: Float[Array, " t"]
+    pullback: Pullback
+    counts: Float[Array, " t"]
+    variables: Variables
+
+
+def differentiate_batch(
+    settings: StepSettings,
+    params: Params,
+    variables: Variables,
+    batch: Batch,
+    key: Key[Array, ""],
+    frozen: Variables | None,
+    visible: Mapping[str, Bool[Array, " b"]] | None = None,
+) -> StepLosses:
+    """Computes mean losses over all devices, and how to differentiate them.
+
+    Args:
+      settings: of the step.
+      params: the parameters that train.
+      variables: the other variables that the state holds.
+      batch: this device's part of the batch.
+      key: random key of this device's dropout.
+      frozen: variables that do not train.
+      visible: which modalities each example shows to the fusion; None for all that it has.
+    """
+    model, names = settings.model, get_loss_names(settings.model)
+    shared_options: Any = {"rngs": {"dropout": key}, "axis_name": settings.axis_name}
+    options = shared_options | {"compute_dtype": settings.compute_dtype, "train": True}
+    scored = list_scored_subsets(settings.scores, model)
+
+    def represent(params: Params) -> tuple[dict[str, Any], Any]:
+        every = complete_variables({"params": params, **variables}, frozen)
+        features, *extra = compute_scored_features(
+            model, every, batch, scored=scored, visible=visible, **options
+        )
+        return features, extra
+
+    def head_losses(params: Params, features: dict[str, Any]) -> tuple[Array, Any]:
+        every = complete_variables({"params": params, **variables}, frozen)
+        predictions, of_heads = compute_predictions(model, every, features, **options)
+        totals, counts, is_weighted, of_objectives = _sum_all_losses(
+            settings, every, predictions, features, batch, shared_options
+        )
+        means = divide_by_counts(totals, counts, is_weighted)
+        return means, (counts, of_heads, of_objectives)
+
+    with freeze_batch_statistics((frozen or {}).get("batch_stats", {})):
+        losses, pullback, auxiliary = differentiate_losses(
+            represent,
+            head_losses,
+            params,
+            tasks=names,
+            shared=mark_shared_parameters(model, params),
+            reduce=settings.reduce,
+        )
+    (of_features, of_subsets), (counts, of_heads, of_objectives) = auxiliary
+    if settings.scores is not None:
+        every = complete_variables({"params": params, **variables}, frozen)
+        pullback = pullback._replace(scores=score_modalities(settings, every, of_subsets, batch))
+    old = complete_variables(variables, frozen and _drop_params(frozen))
+    updated = join_variables(old, of_features, of_heads, of_objectives)
+    return StepLosses(losses, pullback, counts, select_same_keys(updated, variables))
+
+
+def _sum_all_losses(
+    settings: StepSettings,
+    variables: Variables,
+    predictions: dict[str, Array],
+    features: dict[str, Any],
+    batch: Batch,
+    options: Any,
+) -> tuple[Float[Array, " t"], Float[Array, " t"], list[bool], Variables]:
+    """Returns totals on this device, counts on all, which are weights, and updated variables."""
+    model, tasks = settings.model, get_task_names(settings.model)
+    label_weights = weigh_labels(model, batch)
+    of_tasks = (
+        sum_losses(model, predictions, batch, tasks, label_weights),
+        count_labels(batch, tasks, label_weights),
+    )
+    *of_others, of_objectives = sum_objectives(
+        model, variables, features, batch, gather=settings.gather, **options
+    )
+    totals, counts = map(jnp.concatenate, zip(of_tasks, of_others, strict=True))
+    counts = settings.reduce(jax.lax.stop_gradient(counts))
+    is_weighted = [name in label_weights for name in get_loss_names(model)]
+    return totals, counts, is_weighted, of_objectives
+
+
+def _drop_params(variables: Variables) -> Variables:
+    """Returns the collections that are not parameters."""
+    return {name: tree for name, tree in variables.items() if name != "params"}
+
+
+def add_parts(
+    settings: StepSettings,
+    count: int,
+    pullback: Pullback,
+    state: TrainState,
+    batch: Batch,
+    pass_options: tuple[Any, ...],
+) -> Pullback:
+    """Adds the pullbacks of independent parts of the batch."""
+    key, frozen, visible = pass_options
+    # The parts estimate gradients only.
+    unscored = settings._replace(scores=None)
+    pullbacks = []
+    for i, part in enumerate(_split_batch(batch, count)):
+        shown = jax.tree.map(lambda x, i=i: x[i::count], visible)
+        pullbacks.append(
+            differentiate_batch(
+                unscored, state.params, state.variables, part, key, frozen, shown
+            ).pullback
+        )
+    return pullback._replace(parts=tuple(pullbacks))
+
+
+def _split_batch(batch: Batch, parts: int) -> list[Batch]:
+    """Returns every `parts`-th example, so that the parts are the same on any number of devices.
+
+    Raises:
+      ValueError: if the batch of one device cannot be split evenly.
+    """
+    if batch.size % parts:
+        raise ValueError(
+            f"This balancer splits a batch into {parts} parts, but a device's batch has "
+            f"{batch.size} examples; choose another batch_size."
+        )
+    return [jax.tree.map(lambda x, i=i: x[i::parts], batch) for i in range(parts)]
