@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 
 from mmjax import losses
 
 LOGITS = np.array([1.0, -2.0, 0.5, 3.0])
+SHARES = np.array([0.2, 0.5, 0.3, 0.0])
 
 
 def softmax_loss(logits, target, smoothing=0.0):
@@ -49,6 +51,12 @@ def huber_loss(p, y, delta=1.0):
     return e**2 / 2 if e <= delta else delta * (e - delta / 2)
 
 
+def dirichlet_loss(log_alpha, target):
+    alpha = np.exp(log_alpha)
+    shares = np.eye(len(alpha))[target] if np.ndim(target) == 0 else target
+    return (shares * (scipy.special.digamma(alpha.sum()) - scipy.special.digamma(alpha))).sum()
+
+
 TABLE = [
     (losses.cross_entropy, softmax_loss, LOGITS, 2),
     (
@@ -74,6 +82,7 @@ TABLE = [
         LOGITS,
         np.array([1, 1, 0, 0]),
     ),
+    *((losses.dirichlet_cross_entropy, dirichlet_loss, abs(LOGITS), t) for t in (1, SHARES)),
     *((losses.cumulative_link, link_loss, -np.sort(-LOGITS), target) for target in (0, 2, 4)),
     *((losses.coral, coral_loss, LOGITS, target) for target in (0, 2, 4)),
     (losses.squared_error, lambda p, y: (p - y) ** 2, 1.5, 4.0),

@@ -54,7 +54,7 @@ class BranchLosses:
 
     Example:
       >>> output = BranchOutput(jnp.zeros((2, 3)), jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0]))
-      >>> seen = Intermediates({}, None, {}, {}, {"digit": {"image": output}})
+      >>> seen = Intermediates({}, None, {}, {}, branches={"digit": {"image": output}})
       >>> batch = Batch({}, {}, {}, {}, {"digit": jnp.ones(2, bool)})
       >>> total, count = BranchLosses()(seen, {}, batch, train=True, gather=lambda x: x)
       >>> float(total), float(count)  # the second example lacks the only branch
@@ -130,7 +130,7 @@ class ConfidenceRanking:
 
     Example:
       >>> output = BranchOutput(jnp.zeros((2, 3)), jnp.array([1.0, 2.0]), jnp.ones(2))
-      >>> seen = Intermediates({}, None, {"digit": None}, {}, {"digit": {"image": output}})
+      >>> seen = Intermediates({}, None, {"digit": None}, {}, branches={"digit": {"image": output}})
       >>> batch = Batch({}, {}, {}, {}, {"digit": jnp.ones(2, bool)})
       >>> objective = ConfidenceRanking(("digit",))
       >>> total, count = objective(seen, {}, batch, train=True, gather=lambda x: x)

@@ -6,7 +6,7 @@ their examples are.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal, TypeGuard
+from typing import Any, Literal, TypeGuard
 
 import jax.numpy as jnp
 import numpy as np
@@ -75,6 +75,36 @@ def make_weight_array(field: str, weights: ClassWeights) -> Float[Array, " c"]:
             "outside of one, give one number per class."
         )
     return jnp.asarray(weights, jnp.float32)
+
+
+class ClassWeighing:
+    """What heads with `classes` and `class_weights` have in common: weights by the class.
+
+    The heads are Flax modules; this is a part of them without fields.
+    """
+
+    classes: int
+    class_weights: ClassWeights
+
+    def weigh_target(self, target: Num[Array, "*c"]) -> Float[Array, ""]:
+        """Returns the weight of one example's class; for soft labels, the mean under the shares."""
+        weights = make_weight_array(f"{type(self).__name__}.class_weights", self.class_weights)
+        return weights @ target.astype(weights.dtype) if target.ndim else weights[target]
+
+    def needs_labels(self) -> bool:
+        """Returns whether `learn_from_labels` has something to compute."""
+        return is_learned_weighting(self.class_weights)
+
+    def learn_from_labels(self, targets: Num[np.ndarray, "n *c"]) -> "ClassWeighing":
+        """Returns the head with the weights that its rule gives to the training targets."""
+        counts = count_classes(targets, self.classes)
+        if not is_learned_weighting(self.class_weights) or len(counts) != self.classes:
+            return self  # the check of the experiment refuses targets of other classes
+        head: Any = self
+        learned: ClassWeighing = head.clone(
+            class_weights=learn_class_weights(self.class_weights, counts)
+        )
+        return learned
 
 
 def count_classes(targets: Num[np.ndarray, "n *c"], classes: int) -> Float[np.ndarray, " c"]:

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
-import numpy as np
 from jaxtyping import Array, Float, Num
 
 from mmjax import losses, metrics
@@ -18,18 +17,11 @@ from mmjax.heads.base import (
     check_class_count,
     check_task_kind,
 )
-from mmjax.heads.class_weights import (
-    ClassWeights,
-    check_class_weights,
-    count_classes,
-    is_learned_weighting,
-    learn_class_weights,
-    make_weight_array,
-)
+from mmjax.heads.class_weights import ClassWeighing, ClassWeights, check_class_weights
 from mmjax.metrics import Metric, Statistics
 
 
-class Classification(nn.Module):
+class Classification(ClassWeighing, nn.Module):
     """A head for one of several classes. Labels may be soft: one share per class.
 
     Attributes:
@@ -76,25 +68,6 @@ class Classification(nn.Module):
     ) -> Float[Array, ""]:
         """Computes the loss of one example."""
         return self.loss(prediction, target)
-
-    @nn.nowrap
-    def weigh_target(self, target: Num[Array, "*c"]) -> Float[Array, ""]:
-        """Returns the weight of one example's class."""
-        weights = make_weight_array("Classification.class_weights", self.class_weights)
-        return weights @ target.astype(weights.dtype) if target.ndim else weights[target]
-
-    @nn.nowrap
-    def needs_labels(self) -> bool:
-        """Returns whether `learn_from_labels` has something to compute."""
-        return is_learned_weighting(self.class_weights)
-
-    @nn.nowrap
-    def learn_from_labels(self, targets: Num[np.ndarray, "n *c"]) -> "Classification":
-        """Returns the head with the weights that its rule gives to the training targets."""
-        counts = count_classes(targets, self.classes)
-        if not is_learned_weighting(self.class_weights) or len(counts) != self.classes:
-            return self  # the check of the experiment refuses targets of other classes
-        return self.clone(class_weights=learn_class_weights(self.class_weights, counts))
 
     @nn.nowrap
     def statistics(self, prediction: Float[Array, " c"], target: Num[Array, "*c"]) -> Statistics:

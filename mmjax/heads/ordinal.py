@@ -19,10 +19,11 @@ from mmjax.heads.base import (
     check_class_count,
     check_task_kind,
 )
+from mmjax.heads.class_weights import ClassWeighing, ClassWeights, check_class_weights
 from mmjax.metrics import Metric, PerExample, Statistics
 
 
-class Ordinal(nn.Module):
+class Ordinal(ClassWeighing, nn.Module):
     """One of several ordered classes, by a cumulative link: P(y > k) = σ(f(x) - t_k).
 
     The thresholds t_k increase by construction, so no class has a negative probability. The
@@ -35,6 +36,7 @@ class Ordinal(nn.Module):
       classes: number of classes.
       hidden: widths of Dense + ReLU layers before the last.
       loss: (logits of y > k [c-1], class index) -> scalar.
+      class_weights: weights in the training loss by class, as those of `Classification`.
       extra_metrics: {name: function}, computed besides `metrics`; see `mmjax.metrics`.
 
     Example:
@@ -50,6 +52,7 @@ class Ordinal(nn.Module):
     classes: int
     hidden: tuple[int, ...] = ()
     loss: Loss = losses.cumulative_link
+    class_weights: ClassWeights = None
     extra_metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
 
     features: ClassVar[Features] = "vector"
@@ -58,6 +61,7 @@ class Ordinal(nn.Module):
     def __post_init__(self) -> None:
         if self.classes < 2:
             raise ValueError(f"Ordinal.classes is {self.classes}; an order needs at least 2.")
+        check_class_weights("Ordinal.class_weights", self.class_weights, self.classes)
         super().__post_init__()
 
     @nn.compact

@@ -22,8 +22,9 @@ from mmjax.train.hardware.device_groups import check_divisible_by_devices
 from mmjax.train.monitor_check import check_monitor
 from mmjax.train.optimizer_check import (
     accumulates_gradients,
-    check_all_labeled,
+    check_equal_counts,
     check_optimizer,
+    list_weighed_tasks,
 )
 from mmjax.train.splits import Splits
 from mmjax.train.steps.initial_variables import check_initial_weights
@@ -73,8 +74,12 @@ def check_experiment(experiment: Experiment, devices: int) -> None:
         params = trace_trained_params(shapes, experiment.trainable, experiment.lora)
     opt_state = check_optimizer(experiment.optimizer, params)
     train = data.splits["train"]
-    if isinstance(train, Arrays) and accumulates_gradients(opt_state):
-        check_all_labeled({task: train.batch.labeled[task] for task in model.heads})
+    if accumulates_gradients(opt_state):
+        # What is streamed is known when it is read: see `check_label_counts`.
+        unknown = np.ones(1, bool)
+        known = train.batch.labeled if isinstance(train, Arrays) else {}
+        labeled = {task: known.get(task, unknown) for task in model.heads}
+        check_equal_counts(labeled, list_weighed_tasks(model, batch))
 
 
 def _get_predictions(trace: Trace) -> dict[str, Any]:

@@ -4,7 +4,7 @@ A step passes the gradients, the state, the parameters, and the weighted loss as
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -14,9 +14,10 @@ import optax
 from jaxtyping import Bool, PyTree
 
 from mmjax.experiment import Experiment
+from mmjax.model import Model
 from mmjax.train.steps.averages import find_states
 from mmjax.train.steps.train_step import make_optimizer_update
-from mmjax.types import Optimizer
+from mmjax.types import Batch, Optimizer
 
 _LINE_SEARCH = (
     "it has a line search, which needs the loss as a function (value_fn), and a step has one batch "
@@ -97,29 +98,53 @@ def accumulates_gradients(opt_state: PyTree) -> bool:
     return bool(find_states(opt_state, optax.MultiStepsState))
 
 
-def check_all_labeled(labeled: Mapping[str, Bool[np.ndarray, " n"]]) -> None:
-    """Refuses training examples without a label, for an optimizer that accumulates gradients.
+def check_equal_counts(
+    labeled: Mapping[str, Bool[np.ndarray, " n"]], weighed: Collection[str] = ()
+) -> None:
+    """Refuses unequal batches for an optimizer that accumulates gradients.
 
     `optax.MultiSteps` averages micro-batches that are means over labeled examples already: if their
-    numbers of labels differ, the average is not the mean over the examples of all of them.
+    numbers of labels, or the sums of the labels' weights, differ, the average is not the mean over
+    the examples of all of them.
 
     Args:
-      labeled: {task: whether each example has a label}.
+      labeled: {task: whether each training example has a label}.
+      weighed: the tasks whose labels have weights.
 
     Raises:
       ValueError: naming the task and the way that is right.
 
     Example:
-      >>> check_all_labeled({"digit": np.ones(4, bool)})
+      >>> check_equal_counts({"digit": np.ones(4, bool)})
     """
     for task, mask in labeled.items():
-        if missing := int(np.sum(~np.asarray(mask))):
-            raise ValueError(
-                f"optimizer: optax.MultiSteps gives each of its batches the same weight, but "
-                f"{missing} of {len(mask)} training examples have no label of task {task!r}, so "
-                "that batches have different numbers of labels. Remove MultiSteps, and multiply "
-                "batch_size by its number of steps."
-            )
+        missing = int(np.sum(~np.asarray(mask)))
+        if missing:
+            reason = f"{missing} of {len(mask)} training examples have no label of task {task!r}"
+        elif task in weighed:
+            reason = f"the labels of task {task!r} have weights"
+        else:
+            continue
+        unequal = "numbers of labels" if missing else "sums of weights"
+        raise ValueError(
+            f"optimizer: optax.MultiSteps gives each of its batches the same weight, but {reason}, "
+            f"so that batches have different {unequal}. Remove MultiSteps, and multiply batch_size "
+            "by its number of steps."
+        )
+
+
+def list_weighed_tasks(model: Model, batch: Batch) -> list[str]:
+    """Lists the tasks whose labels do not all count the same, by their examples or classes.
+
+    Args:
+      model: the model.
+      batch: any examples of the data set.
+    """
+    return [
+        task
+        for task, head in model.heads.items()
+        if task in batch.weights or getattr(head, "class_weights", None) is not None
+    ]
 
 
 def check_label_counts(
@@ -130,12 +155,12 @@ def check_label_counts(
     Args:
       opt_state: the optimizer's state.
       metrics: those of the steps; see `mmjax.train.steps.train_step.make_train_step`.
-      experiment: the experiment.
+      experiment: the experiment, whose labels have no weights.
 
     Raises:
-      ValueError: see `check_all_labeled`.
+      ValueError: see `check_equal_counts`.
     """
     if accumulates_gradients(opt_state):
         for task in experiment.model.heads:
             for count in np.ravel(metrics[f"loss/{task}"][1]):
-                check_all_labeled({task: np.arange(experiment.batch_size) < count})
+                check_equal_counts({task: np.arange(experiment.batch_size) < count})

@@ -105,15 +105,15 @@ def test_neighbors_are_mixed_by_one_share_for_all_modalities():
             for m in present:
                 np.testing.assert_allclose(mixed[m].values[i], values[m][i], rtol=1e-6)
             continue
-        of_modality = {
-            m: (mixed[m].values[i] - values[m][j]) / (values[m][i] - values[m][j])
-            for m in present
-            if present[m][i]
-        }
-        together = np.concatenate(list(of_modality.values()))
-        np.testing.assert_allclose(together, together[0], rtol=1e-4)
-        assert 0 < together[0] < 1
-        shares.append(float(together[0]))
+        has = [m for m in present if present[m][i]]
+        own, other = (np.concatenate([values[m][k] for m in has]) for k in (i, j))
+        found = np.concatenate([mixed[m].values[i] for m in has])
+        # Of the largest difference the share has the smallest error.
+        k = np.argmax(abs(own - other))
+        share = float((found[k] - other[k]) / (own[k] - other[k]))
+        np.testing.assert_allclose(found, share * own + (1 - share) * other, atol=1e-5)
+        assert 0 < share < 1
+        shares.append(share)
     assert len(set(shares)) == 3
     for m in present:
         np.testing.assert_array_equal(mixed[m].present, present[m])

@@ -57,7 +57,7 @@ def test_rows_are_all_that_can_be_set_with_defaults() -> None:
         ConfigRow("sharing.features", "tuple[int, ...]", "()"),
         ConfigRow("sharing.dropout", "float", "0.0"),
         ConfigRow("shared", "tuple[str, ...] | None", "None"),
-        ConfigRow("missing", "'mask' | 'zeros' | 'token'", "'mask'"),
+        ConfigRow("missing", "'mask' | 'zeros' | 'token' | 'bank'", "'mask'"),
         ConfigRow("auxiliary", "Mapping[str, Callable]", "{}"),
     ]
 

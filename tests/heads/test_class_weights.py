@@ -12,7 +12,7 @@ from mmjax.data.dataset import Arrays
 from mmjax.data.spec import convert_spec_to_json, fill_part, make_spec, parse_spec
 from mmjax.encoders import MLPEncoder
 from mmjax.fusion import Concat
-from mmjax.heads import Classification, EffectiveNumber, MultiLabel
+from mmjax.heads import Classification, EffectiveNumber, MultiLabel, Ordinal
 from mmjax.heads.class_weights import learn_class_weights, learn_positive_weights
 from mmjax.model import Model
 from mmjax.train.steps.forward import count_labels, sum_losses, weigh_labels
@@ -100,6 +100,22 @@ def test_weights_of_examples_and_classes_multiply():
     each = (np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(60), KINDS])[labeled]
     found = mean_loss(head, jnp.float32(logits), batch)
     np.testing.assert_allclose(found, (w * each).sum() / w.sum(), rtol=1e-5)
+
+
+def test_ordered_classes_have_weights_too():
+    logits, labeled = RNG.normal(size=(60, 3)), RNG.random(60) < 0.7
+    head = Ordinal(4, class_weights="balanced").learn_from_labels(KINDS)
+    np.testing.assert_allclose(head.class_weights, 60 / (4 * np.bincount(KINDS, minlength=4)))
+    # P(y > k) = σ(logit_k): -log of the difference at the true class.
+    above = np.hstack([np.ones((60, 1)), 1 / (1 + np.exp(-np.sort(logits)[:, ::-1]))])
+    above = np.hstack([above, np.zeros((60, 1))])
+    rows = np.arange(60)
+    each = -np.log(above[rows, KINDS] - above[rows, KINDS + 1])[labeled]
+    w = np.array(head.class_weights)[KINDS][labeled]
+    found = mean_loss(head, jnp.float32(np.sort(logits)[:, ::-1]), make_batch(labeled))
+    np.testing.assert_allclose(found, (w * each).sum() / w.sum(), rtol=1e-4)
+    with pytest.raises(ValueError, match=r"Ordinal\.class_weights has 2 numbers, but there are 3"):
+        Ordinal(3, class_weights=(1.0, 2.0))
 
 
 def test_unknown_labels_have_no_weighted_loss():

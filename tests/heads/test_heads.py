@@ -36,11 +36,15 @@ TABLE = {
     "multilabel": MultiLabel(4, hidden=(5,)),
     "regression": Regression(hidden=(5, 6), mean=150.0, scale=20.0),
 }
-COMBINING = {"evidential": Evidential(4), "energy": EnergyWeighted(4, hidden=(5,))}
+COSINE = CosineClassification(3, sharpness=7.0)
+CLASSIFYING = {
+    "evidential": Evidential(4),
+    "energy": EnergyWeighted(4, hidden=(5,)),
+}
 CASES = pytest.mark.parametrize(
     "kind, head",
-    [*TABLE.items(), *(("classification", head) for head in COMBINING.values())],
-    ids=[*TABLE, *COMBINING],
+    [*TABLE.items(), *(("classification", head) for head in CLASSIFYING.values())],
+    ids=[*TABLE, *CLASSIFYING],
 )
 
 
@@ -193,7 +197,7 @@ def test_cosine_logits_ignore_lengths():
     rng = np.random.default_rng(0)
     x, w = rng.normal(size=(5, 4)), rng.normal(size=(4, 3))
     x[0] = 0
-    head = CosineClassification(3, sharpness=7.0)
+    head = COSINE
     params = {"params": {"directions": jnp.asarray(w, jnp.float32)}}
     lengths = np.linalg.norm(x, axis=1, keepdims=True) * np.linalg.norm(w, axis=0)
     expected = 7 * (x @ w) / np.where(lengths > 0, lengths, 1)

@@ -192,6 +192,24 @@ def test_accumulation_under_missing_labels_is_refused(toy):
         check_experiment(toy.experiment(**ACCUMULATION), 1)
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_accumulation_under_weights_is_refused(toy, streamed):
+    data = toy.dataset()
+    train = data.splits["train"].batch
+    labeled = {task: np.ones(train.size, bool) for task in train.labeled}
+    train = Arrays(train._replace(labeled=labeled))
+    splits = data.splits | {"train": Read(train) if streamed else train}
+    heads = toy.model().heads
+    heads = {**heads, "kind": Classification(4, class_weights=(1.0, 2.0, 1.0, 1.0))}
+    experiment = toy.experiment(
+        data=dataclasses.replace(data, splits=splits),
+        model=toy.model().clone(heads=heads),
+        **ACCUMULATION,
+    )
+    with pytest.raises(ValueError, match=r"MultiSteps gives .* labels of task 'kind' have weights"):
+        check_experiment(experiment, 1)
+
+
 @pytest.mark.slow
 def test_missing_labels_of_data_that_are_read_while_training_are_refused(toy, tmp_path):
     data = toy.dataset()

@@ -8,6 +8,7 @@ from mmjax.data.dataset import Dataset
 from mmjax.data.kinds import Input, Target, list_columns
 from mmjax.data.load.assemble import Reading, build_dataset
 from mmjax.data.load.check_dataset import check_sizes, check_standardize_names
+from mmjax.data.sampling.example_weights import check_weight_names
 
 
 def from_tfds(
@@ -15,6 +16,7 @@ def from_tfds(
     inputs: Mapping[str, str | Input],
     targets: Mapping[str, str | Target],
     *,
+    weights: Mapping[str, str] | None = None,
     splits: Mapping[str, str] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     name: str | None = None,
@@ -39,6 +41,7 @@ def from_tfds(
       targets: {task: path}, or a `Label`, `Labels` or `Value` of paths. By its path alone a class
         label, a whole number or a text is a classification, a sequence of class labels or a
         vector of 0 and 1 several labels, and a floating-point number a regression.
+      weights: {task: path of its examples' weights}; see `mmjax.data.sampling.example_weights`.
       splits: {split: its name in TFDS}, such as {"train": "train[:90%]", "validation":
         "train[90%:]", "test": "test"}; None: the splits of the builder.
       data_dir: folder of TFDS data sets, for a builder given by its name; None: TFDS's default.
@@ -55,6 +58,8 @@ def from_tfds(
     if not inputs or not targets:
         raise ValueError("inputs and targets each need at least one feature.")
     check_standardize_names(standardise, inputs)
+    weights = weights or {}
+    check_weight_names(weights, targets)
     from mmjax.data.load.tfds import records
     from mmjax.data.load.tfds.features import select_features
     from mmjax.data.load.tfds.sources import count_examples, open_sources, prepare_builder
@@ -68,11 +73,16 @@ def from_tfds(
     goals = {t: records.make_goal(features, spec) for t, spec in targets.items()}
     train = sources["train"]
     readers = {m: records.make_reader(features, spec, train) for m, spec in inputs.items()}
+    weighed = {}
+    if weights:
+        sparse = open_sources(ready, chosen, select_features(features, [*weights.values()]))
+        weighed = {s: records.read_weights(s, source, weights) for s, source in sparse.items()}
     return build_dataset(
         name,
         {s: records.Records(s, source, readers, goals) for s, source in sources.items()},
         modalities={m: records.declare_modality(features, r) for m, r in readers.items()},
         kinds={m: (r.spec, r.learned) for m, r in readers.items()},
         tasks={t: records.declare_task(spec) for t, spec in goals.items()},
+        weights=weighed,
         reading=Reading(in_memory, standardise, skip_unreadable),
     )

@@ -22,6 +22,7 @@ from jaxtyping import Integer
 from mmjax import files
 from mmjax.data.dataset import Task
 from mmjax.metrics.class_counts import count_per_class, f1
+from mmjax.printing.escapes import escape_control_characters
 
 _COUNTS = ("tp", "fp", "fn")
 _CHOICES = ("target", "predicted", "confidence")
@@ -127,6 +128,12 @@ def _write_class_table(
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["class", "precision", "recall", "f1", "examples"])
     for i, name in enumerate(names):
-        writer.writerow([name, *(f"{score[i]:.6f}" for score in scores), f"{examples[i]:.0f}"])
+        writer.writerow(
+            [
+                escape_control_characters(name),
+                *(f"{score[i]:.6f}" for score in scores),
+                f"{examples[i]:.0f}",
+            ]
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(Path(f"{path}-classes.csv"), text.getvalue())

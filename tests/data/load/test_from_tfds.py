@@ -120,6 +120,22 @@ def by_photo(batch):
     return [known[pixels.tobytes()] for pixels in batch.inputs["photo"]]
 
 
+def test_weights_are_those_of_the_examples(builder):
+    """Example 6 of the train split has the weight NaN; without a label of the task it is 0."""
+    targets = {"kind": "kind"}
+    with pytest.raises(ValueError, match="weight of task 'kind'"):
+        make(builder, {"photo": "photo"}, targets, weights={"kind": "weight"})
+    data = make(builder, {"photo": "photo"}, targets, weights={"kind": "count"})
+    for split in data.splits.values():
+        batch = split.take(np.arange(len(split)))
+        counts = [e["count"] for e in by_photo(batch)]
+        np.testing.assert_array_equal(
+            batch.weights["kind"], np.where(batch.labeled["kind"], counts, 0)
+        )
+    with pytest.raises(ValueError, match="weights names 'wood'"):
+        make(builder, {"photo": "photo"}, targets, weights={"wood": "count"})
+
+
 def test_features_are_inferred_and_told(builder, capsys):
     data = make(builder, name="told")
     assert data.modalities == {

@@ -12,7 +12,7 @@ from mmjax.metrics import PerExample
 from mmjax.train.reporting.class_figures import draw_calibration, draw_confusions
 from mmjax.train.reporting.class_report import select_class_statistics, write_class_reports
 
-CLASSES = ("sad", "glad", "a$b$/c")
+CLASSES = ("sad", "glad", "a$b$/c\x1b[31m")
 
 
 def draw_seed(seed):
@@ -61,7 +61,7 @@ def test_files_hold_scikit_learns_numbers_of_all_seeds_together(tmp_path):
     header, *rows = read_table(tmp_path / "test" / "mood-classes.csv")
     assert header == ["class", "precision", "recall", "f1", "examples"]
     *scores, support = sk.precision_recall_fscore_support(y, p, zero_division=0)
-    assert [row[0] for row in rows] == list(CLASSES)
+    assert [row[0] for row in rows] == ["sad", "glad", "a$b$/c\\x1b[31m"]
     np.testing.assert_allclose(
         [[float(x) for x in row[1:4]] for row in rows], np.transpose(scores), atol=5e-7
     )

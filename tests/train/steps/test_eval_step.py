@@ -11,7 +11,10 @@ from mmjax.encoders import MLPEncoder, RecurrentEncoder
 from mmjax.fusion import Concat
 from mmjax.heads import (
     Classification,
+    CosineClassification,
     Depth,
+    EnergyWeighted,
+    Evidential,
     MultiLabel,
     Ordinal,
     Regression,
@@ -82,6 +85,13 @@ def depth_metrics(y, p):
 # Head, targets, metrics of (targets, predictions) in float64.
 TABLE = {
     "Classification": (Classification(4), RNG.integers(0, 4, N), classification_metrics),
+    "CosineClassification": (
+        CosineClassification(4),
+        RNG.integers(0, 4, N),
+        classification_metrics,
+    ),
+    "Evidential": (Evidential(4), RNG.integers(0, 4, N), classification_metrics),
+    "EnergyWeighted": (EnergyWeighted(4), RNG.integers(0, 4, N), classification_metrics),
     "MultiLabel": (MultiLabel(4), RNG.integers(0, 2, (N, 4)), multilabel_metrics),
     "Regression": (
         Regression(mean=3.0, scale=2.0),

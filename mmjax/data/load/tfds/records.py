@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
+from jaxtyping import Float
 
 from mmjax.data.dataset import Modality, Task
 from mmjax.data.kinds import INPUT_KINDS, Input, Label, LabelSet, Target, get_columns
@@ -14,6 +15,7 @@ from mmjax.data.load.decode import UnreadableError, convert_tensor
 from mmjax.data.load.examples import Example
 from mmjax.data.load.tfds.features import get_feature, is_inside_sequence
 from mmjax.data.load.tfds.sources import Decoding
+from mmjax.data.sampling.example_weights import read_weight_array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,6 +167,27 @@ def _iterate_values(source: Decoding, path: str) -> Iterable[Any]:
         value = get_value(source[row], path)
         if value is not None:
             yield value
+
+
+def read_weights(
+    split: str, source: Decoding, weights: Mapping[str, str]
+) -> dict[str, Float[np.ndarray, " n"]]:
+    """Reads the weights of all examples of a split; NaN where there is none.
+
+    Args:
+      split: its name.
+      source: its records, of which only the weights need to be decoded.
+      weights: {task: path of the feature}.
+
+    Raises:
+      ValueError: naming the split and the feature, if it is not one number per example.
+    """
+    numbers: dict[str, list[Any]] = {task: [] for task in weights}
+    for row in range(len(source)):
+        record = source[row]
+        for task, path in weights.items():
+            numbers[task].append(get_value(record, path))
+    return {task: read_weight_array(split, weights[task], x) for task, x in numbers.items()}
 
 
 def declare_task(goal: Goal) -> Task | None:
