@@ -65,7 +65,7 @@ METHODS = {
         "model.fusion": "ShaSpec(width=32)",
         "model.auxiliary.shared_specific": "ShaSpecLosses()",
     },
-    "MultiModN": {"model.fusion": "Sequential(width=64)"},
+    "MultiModN": {"model.fusion": "MultiModN(width=64)"},
     "ActionMAE": {
         "model.fusion": "ActionMAE(width=64)",
         "model.auxiliary.reconstruction": "Sown('fusion', 'reconstruction')",

@@ -15,13 +15,13 @@ from mmjax.fusion.film import FiLM
 from mmjax.fusion.gated import Gated
 from mmjax.fusion.hide import Hide
 from mmjax.fusion.late import Late
+from mmjax.fusion.multi_mod_n import MultiModN
 from mmjax.fusion.multiplicative import Multiplicative
 from mmjax.fusion.pattern_experts import PatternExperts
 from mmjax.fusion.perceiver import Perceiver
 from mmjax.fusion.pooling import pool
 from mmjax.fusion.product_of_experts import ProductOfExperts
 from mmjax.fusion.prompted import Prompted
-from mmjax.fusion.sequential import Sequential
 from mmjax.fusion.sha_spec import ShaSpec
 from mmjax.fusion.tensor import LowRankTensor, Tensor
 from mmjax.fusion.transformer import CrossModal, EarlyTransformer
@@ -41,12 +41,12 @@ __all__ = [
     "LowRankTensor",
     "Max",
     "Mean",
+    "MultiModN",
     "Multiplicative",
     "PatternExperts",
     "Perceiver",
     "ProductOfExperts",
     "Prompted",
-    "Sequential",
     "ShaSpec",
     "Sum",
     "Tensor",

@@ -20,10 +20,10 @@ from mmjax.fusion import (
     EarlyTransformer,
     Hide,
     Mean,
+    MultiModN,
     PatternExperts,
     ProductOfExperts,
     Prompted,
-    Sequential,
     ShaSpec,
 )
 from mmjax.fusion.hide import draw_hidden
@@ -76,7 +76,7 @@ def loop_sequential(params, row, order=None):
 
 
 @pytest.mark.parametrize(
-    "fusion, loop", [(ShaSpec(4), loop_sha_spec), (Sequential(4), loop_sequential)]
+    "fusion, loop", [(ShaSpec(4), loop_sha_spec), (MultiModN(4), loop_sequential)]
 )
 def test_formula(fusion, loop):
     tokens = make_tokens(np.nan)
@@ -89,7 +89,7 @@ def test_formula(fusion, loop):
 
 @pytest.mark.slow
 def test_the_order_of_a_sequence_is_random_in_training_only():
-    fusion, tokens = Sequential(4), make_tokens()
+    fusion, tokens = MultiModN(4), make_tokens()
     params = random_params(fusion, tokens)
     seen = set()
     train = jax.jit(lambda key: fusion.apply(params, tokens, train=True, rngs={"dropout": key}))

@@ -9,7 +9,7 @@ from mmjax.fusion.pooling import pool_modalities
 from mmjax.types import Tokens
 
 
-class Sequential(nn.Module):
+class MultiModN(nn.Module):
     """MultiModN: a learned state passes through one module per present modality.
 
     s' = V_m relu(U_m [s; x_m]) for every present m, one after the other, from a learned s_0; a
@@ -31,7 +31,7 @@ class Sequential(nn.Module):
       >>> image = Tokens(jnp.ones((2, 1, 3)), jnp.ones((2, 1), bool))
       >>> text = Tokens(jnp.ones((2, 4, 5)), jnp.array([[True] * 4, [False] * 4]))
       >>> tokens = {"image": image, "text": text}
-      >>> fusion = Sequential(8)
+      >>> fusion = MultiModN(8)
       >>> call = functools.partial(fusion.init_with_output, train=False)
       >>> fused, _ = jax.eval_shape(call, jax.random.key(0), tokens)
       >>> fused.shape
