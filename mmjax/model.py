@@ -24,7 +24,7 @@ from mmjax.backbone import (
 )
 from mmjax.backbone_copies import run_backbones
 from mmjax.layers.batch_norm import restrict_batch_statistics, supply_batch_statistics
-from mmjax.missing_token import MissingToken
+from mmjax.layers.missing_token import MissingToken
 from mmjax.sharing import HardSharing
 from mmjax.token_heads import append_task_features, check_token_head
 from mmjax.types import Batch, Branches, Intermediates

@@ -29,7 +29,7 @@ from mmjax.fusion import (
 from mmjax.fusion.hide import draw_hidden
 from mmjax.fusion.pooling import encode_patterns
 from mmjax.kernels.attention import TransformerLayer
-from mmjax.missing_token import MissingToken
+from mmjax.layers.missing_token import MissingToken
 from mmjax.train.steps.state import init_state
 from mmjax.train.steps.train_step import make_train_step
 from mmjax.types import Batch, Tokens

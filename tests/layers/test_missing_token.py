@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmjax.fusion import Concat, Mean
-from mmjax.missing_token import MissingToken
+from mmjax.layers.missing_token import MissingToken
 from mmjax.sharing import TaskSpecific
 from mmjax.types import Tokens
 from tests.tolerance import bound_difference
