@@ -71,7 +71,7 @@ class PatternExperts(nn.Module):
         z = Tokens(jnp.stack(filled, axis=1), jnp.ones(present.T.shape, bool))
         z = TransformerLayer(self.heads, name="mix")(z, train=train)
         values = z.values + self.apply_experts(nn.LayerNorm(name="norm")(z.values), pattern, count)
-        flat = values.reshape(len(values), -1)
+        flat = values.reshape(*values.shape[:1], len(projected) * self.width)
         return jnp.where(present.any(axis=0)[:, None], flat, 0)
 
     def apply_experts(
