@@ -55,8 +55,18 @@ class SubsetPass(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The subset's name, as of `mmjax.modalities.subsets.name_subset`."""
-        return "+".join(sorted(self.modalities)) or "none"
+        """The subset's name."""
+        return join_modalities(self.modalities)
+
+
+def join_modalities(modalities: Iterable[str]) -> str:
+    """Names a subset of the modalities: "image+text", or "none" for the empty one.
+
+    Example:
+      >>> join_modalities(("text", "image"))
+      'image+text'
+    """
+    return "+".join(sorted(modalities)) or "none"
 
 
 def encode_modality(

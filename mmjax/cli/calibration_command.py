@@ -30,8 +30,7 @@ def calibrate_stored_run(arguments: argparse.Namespace) -> None:
     from mmjax.runs import load
 
     set_compilation_cache(arguments.compilation_cache)
-    permitted = trust.Trust(tuple(arguments.allow), arguments.allow_code, arguments.allow_writes)
-    with trust.open_stored_run(permitted):
+    with trust.open_stored_run(options.read_trust_options(arguments)):
         trained = load.load(arguments.run, arguments.arm, arguments.seed)
         data = trained.experiment.data
     calibrations = measure_calibration(trained, data, split=arguments.split)

@@ -47,8 +47,7 @@ def measure_stored_run(arguments: argparse.Namespace) -> None:
     from mmjax.runs import load
 
     set_compilation_cache(arguments.compilation_cache)
-    permitted = trust.Trust(tuple(arguments.allow), arguments.allow_code, arguments.allow_writes)
-    with trust.open_stored_run(permitted):
+    with trust.open_stored_run(options.read_trust_options(arguments)):
         home = load.find_arm(arguments.run.expanduser(), arguments.arm)
         trained = load.load(arguments.run, arguments.arm, arguments.seed)
         measure_run.choose_metrics(trained, arguments.metric)

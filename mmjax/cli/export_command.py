@@ -30,8 +30,7 @@ def export_stored_run(arguments: argparse.Namespace) -> None:
     out = arguments.out.expanduser()
     check_export_arguments(out, arguments.format)
     set_compilation_cache(arguments.compilation_cache)
-    permitted = trust.Trust(tuple(arguments.allow), arguments.allow_code, arguments.allow_writes)
-    with trust.open_stored_run(permitted):
+    with trust.open_stored_run(options.read_trust_options(arguments)):
         trained = export_run(
             arguments.run, out, arguments.format, arm=arguments.arm, seed=arguments.seed
         )

@@ -5,6 +5,10 @@ import datetime
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmjax.config.trust import Trust
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +57,13 @@ def add_trust_options(parser: argparse.ArgumentParser) -> None:
     add("--allow-code", action="store_true", help=code)
     writes = "let a stored configuration prepare its data, in the folders that it names"
     add("--allow-writes", action="store_true", help=writes)
+
+
+def read_trust_options(options: argparse.Namespace) -> "Trust":
+    """Returns the permissions that the options of `add_trust_options` give a stored run."""
+    from mmjax.config.trust import Trust
+
+    return Trust(tuple(options.allow), options.allow_code, options.allow_writes)
 
 
 def add_trained_model_options(parser: argparse.ArgumentParser) -> None:

@@ -38,8 +38,7 @@ def predict_on_file(arguments: argparse.Namespace) -> None:
     data, out = arguments.data.expanduser(), arguments.out.expanduser()
     prediction_files.check_output_path(out, data, overwrite=arguments.overwrite)
     set_compilation_cache(arguments.compilation_cache)
-    permitted = trust.Trust(tuple(arguments.allow), arguments.allow_code, arguments.allow_writes)
-    with trust.open_stored_run(permitted):
+    with trust.open_stored_run(options.read_trust_options(arguments)):
         trained = load.load(arguments.run, arguments.arm, arguments.seed)
     with show_row_progress(f"Predicting {data.name}", prediction_files.count_rows(data)) as advance:
         rows = prediction_files.predict_file(

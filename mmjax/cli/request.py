@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import fiddle as fdl
 
 from mmjax import config as configs
+from mmjax.cli.options import read_trust_options
 from mmjax.config import ConfigError, constructors, experiment_source, references
 from mmjax.config import trust as trusting
 from mmjax.config.experiment_source import ArmsFunction, ExperimentSource
-from mmjax.config.trust import Trust
 from mmjax.runs import workdir as workdirs
 from mmjax.runs.stored_experiment import UsableCode, load_run_configs, load_stored_code
 
@@ -102,16 +102,11 @@ def build_experiments(
     return {name: functools.partial(experiments.__getitem__, name) for name in experiments}
 
 
-def _read_trust_options(options: argparse.Namespace) -> Trust:
-    """Returns the permissions that the options give a stored run."""
-    return Trust(tuple(options.allow), options.allow_code, options.allow_writes)
-
-
 def open_run_with_options(options: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
     """Marks that a stored run is being opened, if the options name one."""
     stored = getattr(options, "from_run", None) or getattr(options, "run", None)
     return (
-        trusting.open_stored_run(_read_trust_options(options))
+        trusting.open_stored_run(read_trust_options(options))
         if stored
         else contextlib.nullcontext()
     )
@@ -134,7 +129,7 @@ def find_source(options: argparse.Namespace) -> ExperimentSource:
         f"If you trust the run: mmjax run {again} --allow-code. Or name your own file: mmjax run "
         f"FILE {again}."
     )
-    code = load_stored_code(options.from_run, texts, _read_trust_options(options), fix, needed)
+    code = load_stored_code(options.from_run, texts, read_trust_options(options), fix, needed)
     arms = None
     if options.settings or (module, name) in constructors.ARM_FUNCTIONS or (is_own and code.own):
         arms = experiment_source.resolve_arms_reference(stored.arms_function, code.own, code.allow)
@@ -160,7 +155,7 @@ def load_configs_to_evaluate(
             f"If you trust the run: {again} --allow-code. Or name your own file: {again} "
             "--experiment FILE."
         )
-        code = load_stored_code(options.run, texts, _read_trust_options(options), fix)
+        code = load_stored_code(options.run, texts, read_trust_options(options), fix)
     config, arms = load_run_configs(options.run, stored, code.allow, code.own)
     return arms, config
 

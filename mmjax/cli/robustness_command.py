@@ -38,8 +38,9 @@ def measure_stored_run(arguments: argparse.Namespace) -> None:
     """Runs `mmjax robustness`."""
     from mmjax.cli.jax_setup import set_compilation_cache
     from mmjax.config import trust
+    from mmjax.data.dataset import get_split
     from mmjax.data.progress_bars import show_row_progress
-    from mmjax.modalities.robustness.conditions import check_levels, get_split, list_conditions
+    from mmjax.modalities.robustness.conditions import check_levels, list_conditions
     from mmjax.modalities.robustness.measure import measure_robustness
     from mmjax.modalities.robustness.write_robustness import write_robustness
     from mmjax.runs import load
@@ -47,8 +48,7 @@ def measure_stored_run(arguments: argparse.Namespace) -> None:
     kinds = _parse_kinds(arguments.kinds)
     check_levels(arguments.levels)
     set_compilation_cache(arguments.compilation_cache)
-    permitted = trust.Trust(tuple(arguments.allow), arguments.allow_code, arguments.allow_writes)
-    with trust.open_stored_run(permitted):
+    with trust.open_stored_run(options.read_trust_options(arguments)):
         trained = load.load(arguments.run, arguments.arm, arguments.seed)
         baseline = None if arguments.baseline is None else load.load(arguments.baseline)
         data = trained.experiment.data

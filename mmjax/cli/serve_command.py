@@ -36,8 +36,7 @@ def serve_stored_run(arguments: argparse.Namespace) -> None:
     import uvicorn
 
     set_compilation_cache(arguments.compilation_cache)
-    permitted = trust.Trust(tuple(arguments.allow), arguments.allow_code, arguments.allow_writes)
-    with trust.open_stored_run(permitted):
+    with trust.open_stored_run(options.read_trust_options(arguments)):
         trained = load.load(arguments.run, arguments.arm, arguments.seed)
     app = make_app(
         trained,

@@ -206,6 +206,17 @@ def split_parts(
     return batch._replace(inputs=inputs, present=present, lengths=lengths), specs
 
 
+def get_split(data: Dataset, split: str) -> Source:
+    """Returns a split of a data set.
+
+    Raises:
+      ValueError: there is none of that name.
+    """
+    if split not in data.splits:
+        raise ValueError(f"{data.name} has no split {split!r}, only {sorted(data.splits)}.")
+    return data.splits[split]
+
+
 def select_modalities_and_tasks(
     batch: Batch, modalities: Iterable[str], tasks: Iterable[str]
 ) -> Batch:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
+from mmjax.backbone import join_modalities
 from mmjax.model import Model
 from mmjax.train.steps.forward import cast_floats, cast_params
 from mmjax.types import Batch, Variables
@@ -34,7 +35,7 @@ def name_subset(subset: Iterable[Any], modalities: Sequence[str]) -> str:
       >>> name_subset([True, False, True], ["a", "b", "c"]), name_subset([False], ["a"])
       ('a+c', 'none')
     """
-    return "+".join(m for m, has in zip(modalities, subset, strict=True) if has) or "none"
+    return join_modalities(m for m, has in zip(modalities, subset, strict=True) if has)
 
 
 def predict_from_subsets(

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmjax.data.dataset import Dataset, select_modalities_and_tasks
+from mmjax.data.dataset import Dataset, get_split, select_modalities_and_tasks
 from mmjax.data.spec import Spec, make_spec, select_spec
 from mmjax.experiment import Experiment
 from mmjax.model import Model
@@ -136,9 +136,7 @@ class Trained:
           ValueError: the split is unknown or lacks a task, or an example does not fit.
         """
         if isinstance(data, Dataset):
-            if split not in data.splits:
-                raise ValueError(f"{data.name} has no split {split!r}, only {sorted(data.splits)}.")
-            data = data.splits[split]
+            data = get_split(data, split)
         batches, outputs = [], []
         for batch, _ in iterate_examples(self.spec, data, self.batch_size):
             missing = [task for task in self.spec.tasks if task not in batch.targets]

@@ -107,7 +107,10 @@ class Programs:
         self.compiled: dict[Any, Any] = {}
         self.eval_program = make_eval_program(make_replica_eval_step(self.step_sweep), **options)
         self.loss_program: Any = None
+        self.validation_program: Any = None
         if experiment.balancer.validate is not None:
+            validation = make_replica_validation(self.step_sweep)
+            self.validation_program = jax.jit(jax.vmap(validation))
             loss_step = make_replica_loss_step(self.step_sweep)
             self.loss_program = make_eval_program(loss_step, **options)
 
@@ -243,8 +246,8 @@ class Programs:
             totals, counts = np.moveaxis(np.array(rows, np.float64), -1, 0)
             means = np.divide(totals, counts, where=counts > 0, out=np.full_like(totals, np.nan))
             losses.append(self.place(jnp.asarray(means, jnp.float32)))
-        validate = jax.jit(jax.vmap(make_replica_validation(self.step_sweep)))
-        updated = self.place(validate(self.values, state.train.balancer_state, *losses))
+        updated = self.validation_program(self.values, state.train.balancer_state, *losses)
+        updated = self.place(updated)
         return state._replace(train=state.train._replace(balancer_state=updated))
 
     def _run_on_split(self, program: Any, variables: Variables, split: str) -> Any:

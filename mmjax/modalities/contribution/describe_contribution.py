@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from mmjax.backbone import join_modalities
 from mmjax.modalities.contribution.measure_run import Contribution
 from mmjax.modalities.contribution.measures import Estimate, Key, group_by_measure
 
@@ -26,7 +27,7 @@ def _describe_metric(
 ) -> str:
     groups = group_by_measure(estimates)
     subsets, shapley = groups["subset"], groups["shapley"]
-    whole, none = subsets["+".join(contribution.modalities)], subsets["none"]
+    whole, none = subsets[join_modalities(contribution.modalities)], subsets["none"]
     gain = sum(value.mean for value in shapley.values())
     text = (
         f"{name} is {_format(whole)} from all modalities and {_format(none)} from none, by the "

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from mmjax.data.dataset import Dataset, Source
+from mmjax.data.dataset import Dataset, Source, get_split
 from mmjax.modalities.contribution.exchanged_inputs import (
     SampledRows,
     draw_partner_rows,
@@ -27,7 +27,6 @@ from mmjax.modalities.contribution.probes import list_probed_tasks, probe_encode
 from mmjax.modalities.contribution.subset_metrics import (
     ExampleRecords,
     SubsetEvaluation,
-    get_split,
     iterate_labeled_examples,
     make_subset_evaluation,
     record_examples,

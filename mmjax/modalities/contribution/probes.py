@@ -15,10 +15,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float
 
-from mmjax.data.dataset import Dataset
+from mmjax.data.dataset import Dataset, get_split
 from mmjax.modalities.contribution.subset_metrics import (
     ExampleRecords,
-    get_split,
     iterate_labeled_examples,
     record_examples,
     stack_seeds,

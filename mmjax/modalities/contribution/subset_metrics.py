@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from mmjax.data.dataset import Dataset, Source, select_modalities_and_tasks
+from mmjax.data.dataset import Dataset, Source, get_split, select_modalities_and_tasks
 from mmjax.metrics import PerExample
 from mmjax.metrics.direction import get_tuning
 from mmjax.metrics.statistics import is_per_example
@@ -67,17 +67,6 @@ def stack_seeds(trained: Trained) -> Variables:
     if len(trained.seeds) > 1:
         return dict(trained.variables)
     return jax.tree.map(lambda x: np.asarray(x)[None], dict(trained.variables))
-
-
-def get_split(data: Dataset, split: str) -> Source:
-    """Returns a split of a data set.
-
-    Raises:
-      ValueError: there is no such split.
-    """
-    if split not in data.splits:
-        raise ValueError(f"{data.name} has no split {split!r}, only {', '.join(data.splits)}.")
-    return data.splits[split]
 
 
 def iterate_labeled_examples(trained: Trained, source: Source) -> Iterator[Batch]:

@@ -8,9 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from mmjax import metrics
-from mmjax.data.dataset import Dataset, Task
+from mmjax.data.dataset import Dataset, Task, get_split
 from mmjax.metrics.flatten import CLASS_KINDS, compute_probabilities, flatten_labeled
-from mmjax.modalities.robustness.conditions import get_split
 from mmjax.modalities.robustness.padded_batches import (
     get_member_variables,
     iterate_padded_batches,

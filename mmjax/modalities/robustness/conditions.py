@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from mmjax.data.dataset import Dataset, Source
+from mmjax.data.dataset import Source
 from mmjax.data.spec import Spec
 from mmjax.modalities.robustness.corruption import Corruption
 from mmjax.modalities.robustness.corruption_table import (
@@ -97,17 +97,6 @@ def list_conditions(
             f"none of the corruptions {sorted(corruptions or ())} applies to {', '.join(chosen)}."
         )
     return conditions
-
-
-def get_split(data: Dataset, split: str) -> Source:
-    """Returns a split of a data set.
-
-    Raises:
-      ValueError: there is none of that name.
-    """
-    if split not in data.splits:
-        raise ValueError(f"{data.name} has no split {split!r}, only {sorted(data.splits)}.")
-    return data.splits[split]
 
 
 def check_levels(levels: Sequence[float]) -> tuple[float, ...]:

@@ -9,12 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from mmjax.data.dataset import Dataset
+from mmjax.data.dataset import Dataset, get_split
 from mmjax.metrics.statistics import is_per_example
 from mmjax.modalities.robustness.conditions import (
     Condition,
     check_levels,
-    get_split,
     list_conditions,
 )
 from mmjax.modalities.robustness.corruption import corrupt_batch

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mmjax.backbone import join_modalities
 from mmjax.balance.pullback import ModalityScores
 from mmjax.masks import expand_mask, zero_missing_targets
 from mmjax.model import Model
@@ -129,8 +130,8 @@ def compute_shapley_responses(
         for subset in list_subsets(others):
             size = len(subset)
             weight = math.factorial(size) * math.factorial(count - size - 1) / math.factorial(count)
-            without = predictions["+".join(subset) or "none"]
-            extended = predictions["+".join(sorted((*subset, m)))]
+            without = predictions[join_modalities(subset)]
+            extended = predictions[join_modalities((*subset, m))]
             total = jax.tree.map(
                 lambda x, a, b, w=weight: x + w * (a - b), total, extended, without
             )

@@ -46,8 +46,9 @@ def _check_schedule(method: str, unimodal: Mapping[str, str], **steps: int) -> N
     if not unimodal:
         raise ValueError(f"{method} needs {{name of a unimodal loss: modality}}; it is empty.")
     for name, value in steps.items():
-        if value < (0 if name == "rectify" else 1):
-            raise ValueError(f"{method}: {name} is {value}; it is too small.")
+        smallest = 0 if name == "rectify" else 1
+        if value < smallest:
+            raise ValueError(f"{method}: {name} is {value}; it must be at least {smallest}.")
 
 
 def mla(unimodal: Mapping[str, str], *, steps: int = 1, ridge: float = 0.1) -> Balancer:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmjax.auxiliary.base import Gather, Sums
+from mmjax.backbone import join_modalities
 from mmjax.modalities.imbalance.objectives.unimodal_loss import check_task, is_present
 from mmjax.types import Batch, Intermediates
 
@@ -61,7 +62,7 @@ class ConfidenceOrder:
         present = jnp.stack([is_present(seen, m) for m in modalities])
         totals, counts = jnp.zeros(()), jnp.zeros(())
         for i, m in enumerate(modalities if len(modalities) > 1 else ()):
-            without = seen.subsets["+".join(x for x in modalities if x != m)][self.task]
+            without = seen.subsets[join_modalities(x for x in modalities if x != m)][self.task]
             rise = _compute_confidence(without) - _compute_confidence(logits)
             counted = present[i] & (present.sum(axis=0) > 1)
             totals += jnp.where(counted, jnp.maximum(rise, 0), 0).sum()

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mmjax.auxiliary.base import Gather, Sums, select_modalities
+from mmjax.backbone import join_modalities
 from mmjax.modalities.imbalance.objectives.unimodal_loss import (
     check_task,
     is_present,
@@ -90,7 +91,7 @@ class ResidualBoosting:
         check_task(self, self.task, predictions)
         others = [m for m in sorted(seen.tokens) if m != self.modality]
         logits = seen.subsets[self.modality][self.task]
-        ensemble = seen.subsets["+".join(others) or "none"][self.task]
+        ensemble = seen.subsets[join_modalities(others)][self.task]
         target = batch.targets[self.task]
         if logits.ndim != 2 or target.ndim != 1:
             raise ValueError(
