@@ -91,7 +91,8 @@ class Head(Protocol):
 
     All methods but the call are pure, need no parameters, and are for ONE example. A head whose
     attribute `class_weights` is not None has a method `weigh_target(target)`: the weight of an
-    example in the training loss.
+    example in the training loss. It may have a method `weighted_loss(prediction, target)`, which
+    takes the place of `example_loss` in training.
 
     Attributes:
       features: the input of the call: "vector" [b d], "tokens" [b n d], or "any" of both.

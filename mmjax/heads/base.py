@@ -51,12 +51,39 @@ def mean_labeled_loss(
         invalid target would still have a NaN gradient.
       labeled: Bool[*positions].
     """
-    count = labeled.size
-    values = jax.vmap(loss)(
-        prediction.reshape(count, *prediction.shape[labeled.ndim :]), target.reshape(count)
-    )
-    total = jnp.where(labeled.reshape(count), values, 0).sum()
+    values = _compute_position_losses(loss, prediction, target)
+    total = jnp.where(labeled.reshape(-1), values, 0).sum()
     return total / jnp.maximum(labeled.sum(), 1).astype(total.dtype)
+
+
+def mean_weighted_loss(
+    loss: Loss,
+    prediction: Float[Array, "..."],
+    target: Shaped[Array, "..."],
+    weights: Float[Array, "..."],
+) -> Float[Array, ""]:
+    """Computes the mean loss over the positions of one example under weights; 0 if all are 0.
+
+    Args:
+      loss: (prediction, target) of one position -> scalar.
+      prediction: [*positions, ...].
+      target: [*positions], with the valid class 0 instead of a missing label.
+      weights: [*positions], at least 0.
+    """
+    values, weights = _compute_position_losses(loss, prediction, target), weights.reshape(-1)
+    total = jnp.where(weights > 0, weights * values, 0).sum()
+    divisor = jnp.where(weights.sum() > 0, weights.sum(), 1)
+    return total / divisor.astype(total.dtype)
+
+
+def _compute_position_losses(
+    loss: Loss, prediction: Float[Array, "..."], target: Shaped[Array, "..."]
+) -> Float[Array, " n"]:
+    """Computes the loss of each of the n positions, in the order of their indices."""
+    count = target.size
+    return jax.vmap(loss)(
+        prediction.reshape(count, *prediction.shape[target.ndim :]), target.reshape(count)
+    )
 
 
 def split_class_labels(

@@ -10,7 +10,9 @@ from typing import Any, Literal, TypeGuard
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Num, Shaped
+from jaxtyping import Array, Float, Integer, Num, Shaped
+
+from mmjax.heads.base import Loss, mean_weighted_loss, split_class_labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +99,7 @@ class ClassWeighing:
 
     def learn_from_labels(self, targets: Num[np.ndarray, "n *c"]) -> "ClassWeighing":
         """Returns the head with the weights that its rule gives to the training targets."""
-        counts = count_classes(targets, self.classes)
+        counts = self._count_targets(targets)
         if not is_learned_weighting(self.class_weights) or len(counts) != self.classes:
             return self  # the check of the experiment refuses targets of other classes
         head: Any = self
@@ -105,6 +107,62 @@ class ClassWeighing:
             class_weights=learn_class_weights(self.class_weights, counts)
         )
         return learned
+
+    def _count_targets(self, targets: Num[np.ndarray, "n *c"]) -> Float[np.ndarray, " c"]:
+        """Counts the labels of each class."""
+        return count_classes(targets, self.classes)
+
+
+class PositionWeighing(ClassWeighing):
+    """What heads with one class per token or pixel have in common: weights by those classes.
+
+    An example's training loss is the mean over its labeled positions under their weights, and the
+    example counts as much as its mean weight. So each example has the same influence as without
+    weights, whatever the number of its positions. One without a labeled position does not count.
+    """
+
+    loss: Loss
+
+    def weigh_target(self, target: Integer[Array, "..."]) -> Float[Array, ""]:
+        """Returns the mean weight of one example's labeled positions; 0 if it has none."""
+        count = jnp.maximum((target >= 0).sum(), 1)
+        return self._weigh_positions(target).sum() / count
+
+    def weighted_loss(
+        self, prediction: Float[Array, "... c"], target: Integer[Array, "..."]
+    ) -> Float[Array, ""]:
+        """Computes the loss of one example in training, a mean under the positions' weights."""
+        classes, _ = split_class_labels(target)
+        weights = self._weigh_positions(target)
+        return mean_weighted_loss(self.loss, prediction, classes, weights)
+
+    def _weigh_positions(self, target: Integer[Array, "..."]) -> Float[Array, "..."]:
+        """Returns the weight of each position's class; 0 without a label."""
+        weights = make_weight_array(f"{type(self).__name__}.class_weights", self.class_weights)
+        classes, is_labeled = split_class_labels(target)
+        return jnp.where(is_labeled, weights[classes], 0.0)
+
+    def _count_targets(self, targets: Integer[np.ndarray, "n *p"]) -> Float[np.ndarray, " c"]:
+        """Counts the labeled positions of each class."""
+        return count_classes(targets[targets >= 0], self.classes)
+
+
+def get_training_loss(head: Any) -> Loss:
+    """Returns the head's loss of one example in training, before the weight of the example.
+
+    Only the class weights of heads with several positions per example change it.
+
+    Example:
+      >>> from mmjax.heads import SequenceLabeling
+      >>> head = SequenceLabeling(2, class_weights=(1.0, 3.0))
+      >>> logits = jnp.log(jnp.array([[0.5, 0.5], [0.75, 0.25]]))
+      >>> target = jnp.array([0, 1])
+      >>> print(f"{get_training_loss(head)(logits, target):.3f}")  # (ln 2 + 3 ln 4) / 4
+      1.213
+    """
+    is_weighted = getattr(head, "class_weights", None) is not None
+    loss: Loss = getattr(head, "weighted_loss", head.example_loss)
+    return loss if is_weighted else head.example_loss
 
 
 def count_classes(targets: Num[np.ndarray, "n *c"], classes: int) -> Float[np.ndarray, " c"]:

@@ -20,11 +20,12 @@ from mmjax.heads.base import (
     mean_labeled_loss,
     split_class_labels,
 )
+from mmjax.heads.class_weights import ClassWeights, PositionWeighing, check_class_weights
 from mmjax.heads.decoder import Decoder
 from mmjax.metrics import Metric, Statistics
 
 
-class Segmentation(nn.Module):
+class Segmentation(PositionWeighing, nn.Module):
     """One of several classes per pixel; a target of -1 marks a pixel without a label.
 
     An example's loss is the mean over its labeled pixels; the metrics count pixels.
@@ -36,6 +37,8 @@ class Segmentation(nn.Module):
         features; None decodes the features alone.
       decoder: as `Decoder.features`.
       loss: (logits [c], class index) of ONE pixel -> scalar.
+      class_weights: weights in the training loss by the class of a pixel, as those of
+        `Classification`; an example counts as much as its labeled pixels do on average.
       extra_metrics: {name: function}, computed besides `metrics`; see `mmjax.metrics`.
 
     Example:
@@ -54,10 +57,15 @@ class Segmentation(nn.Module):
     tokens: str | None = None
     decoder: tuple[int, ...] = (32, 16)
     loss: Loss = losses.cross_entropy
+    class_weights: ClassWeights = None
     extra_metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
 
     features: ClassVar[Features] = "any"
     metrics: ClassVar[Mapping[str, Better]] = {"mean_iou": "max", "pixel_accuracy": "max"}
+
+    def __post_init__(self) -> None:
+        check_class_weights("Segmentation.class_weights", self.class_weights, self.classes)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Float[Array, "b ..."], *, train: bool = False) -> Float[Array, "b h w c"]:

@@ -21,10 +21,11 @@ from mmjax.heads.base import (
     mean_labeled_loss,
     split_class_labels,
 )
+from mmjax.heads.class_weights import ClassWeights, PositionWeighing, check_class_weights
 from mmjax.metrics import Metric, Statistics
 
 
-class SequenceLabeling(nn.Module):
+class SequenceLabeling(PositionWeighing, nn.Module):
     """One of several classes per token; a target of -1 marks a token without a label, or padding.
 
     The encoder must return one token per time step, as a recurrent one does with output="all".
@@ -36,6 +37,8 @@ class SequenceLabeling(nn.Module):
       tokens: the modality whose tokens are labeled; each is concatenated with the task's features.
       hidden: widths of Dense + ReLU layers before the last.
       loss: (logits [c], class index) of ONE token -> scalar.
+      class_weights: weights in the training loss by the class of a token, as those of
+        `Classification`; an example counts as much as its labeled tokens do on average.
       extra_metrics: {name: function}, computed besides `metrics`; see `mmjax.metrics`.
 
     Example:
@@ -53,10 +56,15 @@ class SequenceLabeling(nn.Module):
     tokens: str | None = None
     hidden: tuple[int, ...] = ()
     loss: Loss = losses.cross_entropy
+    class_weights: ClassWeights = None
     extra_metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
 
     features: ClassVar[Features] = "tokens"
     metrics: ClassVar[Mapping[str, Better]] = {"accuracy": "max", "macro_f1": "max"}
+
+    def __post_init__(self) -> None:
+        check_class_weights("SequenceLabeling.class_weights", self.class_weights, self.classes)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"], *, train: bool = False) -> Float[Array, "b n c"]:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from mmjax.heads.class_weights import get_training_loss
 from mmjax.masks import zero_missing_inputs, zero_missing_targets
 from mmjax.model import Model
 from mmjax.types import Batch, Variables
@@ -155,11 +156,12 @@ def sum_losses(
     targets = zero_missing_targets(batch)
 
     def sum_task_losses(task: str) -> Array:
-        losses = jax.vmap(model.heads[task].example_loss)(predictions[task], targets[task])
-        if task in weights:
-            # The loss where the weight is 0, as it is without a label, may be anything.
-            return jnp.where(weights[task] > 0, weights[task] * losses, 0.0).sum()
-        return jnp.where(batch.labeled[task], losses, 0.0).sum()
+        head, data = model.heads[task], (predictions[task], targets[task])
+        if task not in weights:
+            return jnp.where(batch.labeled[task], jax.vmap(head.example_loss)(*data), 0.0).sum()
+        losses = jax.vmap(get_training_loss(head))(*data)
+        # The loss where the weight is 0, as it is without a label, may be anything.
+        return jnp.where(weights[task] > 0, weights[task] * losses, 0.0).sum()
 
     return jnp.stack([sum_task_losses(t) for t in tasks])
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from mmjax.backbone import join_modalities
 from mmjax.balance.pullback import ModalityScores
+from mmjax.heads.class_weights import get_training_loss
 from mmjax.masks import expand_mask, zero_missing_targets
 from mmjax.model import Model
 from mmjax.train.steps.forward import compute_predictions, get_task_names, weigh_labels
@@ -76,7 +77,7 @@ def score_modalities(
         for t in tasks:
             weights = label_weights.get(t, batch.labeled[t].astype(jnp.float32))
             weights = jnp.where(batch.present[m], weights, 0.0)
-            losses = jax.vmap(model.heads[t].example_loss)(responses[m][t], targets[t])
+            losses = jax.vmap(get_training_loss(model.heads[t]))(responses[m][t], targets[t])
             # What is not labeled, or lacks the modality, may have any loss.
             losses = jnp.where(weights > 0, losses, 0.0)
             sums.append(jnp.stack([weights @ jnp.exp(-losses), weights @ losses, weights.sum()]))

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 from mmjax.auxiliary.base import Sums, select_modalities
 from mmjax.backbone import copy_module
 from mmjax.fusion.pooling import pool
+from mmjax.heads.class_weights import get_training_loss
 from mmjax.types import Batch, Intermediates
 
 
@@ -65,7 +66,7 @@ class UnimodalLoss(nn.Module):
             prediction = own_head(pool(seen.tokens[self.modality]).values, train=train)
         else:
             prediction = seen.subsets[self.modality][self.task]
-        losses = jax.vmap(self.head.example_loss)(prediction, batch.targets[self.task])
+        losses = jax.vmap(get_training_loss(self.head))(prediction, batch.targets[self.task])
         weights = weigh_examples(batch, self.task, is_present(seen, self.modality), self.head)
         return jnp.where(weights > 0, weights * losses, 0).sum(), weights.sum()
 
