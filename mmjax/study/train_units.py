@@ -33,6 +33,7 @@ from mmjax.train.fit_result import FitResult
 from mmjax.train.hardware import device_memory
 from mmjax.train.hardware.devices import choose_devices
 from mmjax.train.loop import fit
+from mmjax.train.reporting.class_report import write_class_reports
 from mmjax.train.run_arms import ArmResult, make_arm_result, read_or_set_aside_result
 
 
@@ -224,6 +225,8 @@ def _finish_unit(
         checkpoints.close()
         model = experiment.model
         write_spec(unit.home, experiment.data, model.heads, model.encoders)
+        classes = [p.fitted.test_classes[p.position] for p in pieces]
+        write_class_reports(unit.home / "test", experiment.data.tasks, classes)
     files.write_json(unit.home / "result.json", _merge_results(parts))
     trainer.record_end(unit)
 

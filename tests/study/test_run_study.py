@@ -14,6 +14,7 @@ from pathlib import Path
 import jax
 import jaxtyping
 import numpy as np
+import pandas as pd
 import pytest
 
 from mmjax import files
@@ -98,6 +99,23 @@ def test_the_table_has_every_arm_seed_and_split(done):
     test = one[one.split == "test"]
     assert dict(zip(test.metric, test.value, strict=True)) == result["test"]
     assert set(test.step) == {result["best_step"]}
+
+
+@pytest.mark.slow
+def test_every_arm_has_the_class_reports_of_a_run(done):
+    """The recalls, weighted by the examples, are the mean accuracy over the seeds."""
+    _, directory = done
+    frame = load(directory)
+    accuracy = frame[(frame.split == "test") & (frame.metric == "kind/accuracy")]
+    for arm, values in accuracy.groupby("arm").value:
+        home = directory / "arms" / arm / "test"
+        table = pd.read_csv(home / "kind-classes.csv")
+        hits = (table.recall * table.examples).sum()
+        assert hits / table.examples.sum() == pytest.approx(values.mean(), abs=1e-5)
+        assert {path.name for path in home.glob("*.png")} == {
+            "kind-confusion.png",
+            "kind-calibration.png",
+        }
 
 
 @pytest.mark.slow
