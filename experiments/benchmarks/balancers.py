@@ -12,10 +12,11 @@ import argparse
 import json
 import os
 import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from step_pairs import RunStep, make_timed_step, time_call, time_in_pairs
 
 GRAMIAN_METHODS = (
     *("pcgrad", "gradvac", "mgda", "imtl_g", "cagrad", "nash", "fairgrad", "aligned", "upgrad"),
@@ -63,15 +64,14 @@ def compare_methods(
             balancer = getattr(balance, method)(wrt=wrt)
             balanced = make_step(balancer, tasks)
             balanced()
-            pairs = [(time_call(plain), time_call(balanced)) for _ in range(rounds)]
-            step = statistics.median(seconds for _, seconds in pairs)
+            times = time_in_pairs(plain, balanced, rounds)
             yield {
                 "method": method,
                 "wrt": wrt,
                 "tasks": tasks,
-                "ratio": statistics.median(balanced_s / plain_s for plain_s, balanced_s in pairs),
-                "weights": time_weights(balancer, tasks, rounds) / step,
-                "equal_ms": 1e3 * statistics.median(seconds for seconds, _ in pairs),
+                "ratio": times.ratio,
+                "weights": time_weights(balancer, tasks, rounds) / times.second,
+                "equal_ms": 1e3 * times.first,
             }
 
 
@@ -101,19 +101,14 @@ def time_weights(balancer: Any, tasks: int, rounds: int, repeats: int = 20) -> f
     return statistics.median(calls) / repeats
 
 
-def make_step(balancer: Any, tasks: int) -> Callable[[], None]:
+def make_step(balancer: Any, tasks: int) -> RunStep:
     """Returns a function that runs one training step and waits for it."""
-    import jax
-    import jax.numpy as jnp
     import numpy as np
-    import optax
 
     from mmjax.encoders import ConvEncoder
     from mmjax.fusion import Concat
     from mmjax.heads import Classification
     from mmjax.model import Model
-    from mmjax.train.steps.state import init_state
-    from mmjax.train.steps.train_step import make_train_step
     from mmjax.types import Batch
 
     names = [f"task{i:02}" for i in range(tasks)]
@@ -131,22 +126,7 @@ def make_step(balancer: Any, tasks: int) -> Callable[[], None]:
         targets={name: rng.integers(0, 10, 256).astype(np.int32) for name in names},
         labeled=dict.fromkeys(names, everywhere),
     )
-    batch = jax.tree.map(jnp.asarray, batch)
-    optimizer = optax.adam(1e-3)
-    state = init_state(model, optimizer, balancer, batch, jax.random.key(0))
-    step = jax.jit(make_train_step(model, optimizer, balancer))
-
-    def run() -> None:
-        jax.block_until_ready(step(state, batch))
-
-    return run
-
-
-def time_call(run: Callable[[], Any]) -> float:
-    """Measures the seconds of one call."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+    return make_timed_step(model, batch, balancer)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,9 @@ median of the ratios of neighbors, so that a busy machine slows both.
 
 import argparse
 import os
-import statistics
-import time
-from collections.abc import Callable
 from typing import Any
+
+from step_pairs import RunStep, make_timed_step, time_in_pairs
 
 
 def main() -> None:
@@ -38,25 +37,18 @@ def main() -> None:
     for name, balancer in methods.items():
         step = make_step(balancer)
         step()
-        pairs = [(time_call(plain), time_call(step)) for _ in range(options.rounds)]
-        ratio = statistics.median(seconds / plain_s for plain_s, seconds in pairs)
-        base = 1e3 * statistics.median(seconds for seconds, _ in pairs)
-        print(f"| {name} | {ratio:.2f} | {base:.1f} |", flush=True)
+        times = time_in_pairs(plain, step, options.rounds)
+        print(f"| {name} | {times.ratio:.2f} | {1e3 * times.first:.1f} |", flush=True)
 
 
-def make_step(balancer: Any) -> Callable[[], None]:
+def make_step(balancer: Any) -> RunStep:
     """Returns a function that runs one training step and waits for it."""
-    import jax
-    import jax.numpy as jnp
     import numpy as np
-    import optax
 
     from mmjax.encoders import ConvEncoder, MLPEncoder, RecurrentEncoder
     from mmjax.fusion import Concat
     from mmjax.heads import Classification
     from mmjax.model import Model
-    from mmjax.train.steps.state import init_state
-    from mmjax.train.steps.train_step import make_train_step
     from mmjax.types import Batch
 
     model = Model(
@@ -81,22 +73,7 @@ def make_step(balancer: Any) -> Callable[[], None]:
         targets={"digit": rng.integers(0, 10, size).astype(np.int32)},
         labeled={"digit": everywhere},
     )
-    batch = jax.tree.map(jnp.asarray, batch)
-    optimizer = optax.adam(1e-3)
-    state = init_state(model, optimizer, balancer, batch, jax.random.key(0))
-    step = jax.jit(make_train_step(model, optimizer, balancer))
-
-    def run() -> None:
-        jax.block_until_ready(step(state, batch))
-
-    return run
-
-
-def time_call(run: Callable[[], Any]) -> float:
-    """Measures the seconds of one call."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+    return make_timed_step(model, batch, balancer)
 
 
 if __name__ == "__main__":
