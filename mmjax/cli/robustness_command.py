@@ -23,6 +23,8 @@ def add_robustness_command(commands: Any) -> None:
     add("--modalities", nargs="+", metavar="NAME", help="modalities to corrupt (default: all)")
     kinds = "kind of a modality's input, instead of the inferred one, such as audio=series"
     add("--kinds", nargs="+", metavar="NAME=KIND", default=[], help=kinds)
+    groups = "modalities of one sensor, corrupted together, such as wrist=acceleration+rotation"
+    add("--groups", nargs="+", metavar="NAME=MODALITY+MODALITY", default=[], help=groups)
     baseline = "directory of a run or an arm to compare with, such as one of late fusion"
     add("--baseline", type=Path, metavar="RUN_DIR", help=baseline)
     draws = "draws of every corruption, which are averaged (default: 1)"
@@ -45,7 +47,9 @@ def measure_stored_run(arguments: argparse.Namespace) -> None:
     from mmjax.modalities.robustness.write_robustness import write_robustness
     from mmjax.runs import load
 
-    kinds = _parse_kinds(arguments.kinds)
+    kinds = _parse_pairs("--kinds", arguments.kinds, "KIND", "audio=series")
+    sensors = _parse_pairs("--groups", arguments.groups, "MODALITY+MODALITY", "av=image+sound")
+    groups = {name: members.split("+") for name, members in sensors.items()}
     check_levels(arguments.levels)
     set_compilation_cache(arguments.compilation_cache)
     with trust.open_stored_run(options.read_trust_options(arguments)):
@@ -58,6 +62,7 @@ def measure_stored_run(arguments: argparse.Namespace) -> None:
         modalities=arguments.modalities,
         corruptions=arguments.corruptions,
         kinds=kinds,
+        groups=groups,
     )
     measured = []
     models = [trained] if baseline is None else [trained, baseline]
@@ -79,12 +84,14 @@ def measure_stored_run(arguments: argparse.Namespace) -> None:
     print_text(f"Table, figure and numbers: {directory}")
 
 
-def _parse_kinds(texts: list[str]) -> dict[str, str]:
-    """Parses NAME=KIND."""
-    kinds = {}
+def _parse_pairs(option: str, texts: list[str], value: str, example: str) -> dict[str, str]:
+    """Parses NAME=VALUE, each name once."""
+    pairs: dict[str, str] = {}
     for text in texts:
-        name, equals, kind = text.partition("=")
+        name, equals, rest = text.partition("=")
         if not equals:
-            raise ValueError(f"--kinds {text!r} is not NAME=KIND, such as audio=series.")
-        kinds[name] = kind
-    return kinds
+            raise ValueError(f"{option} {text!r} is not NAME={value}, such as {example}.")
+        if name in pairs:
+            raise ValueError(f"{option} names {name!r} twice; name it once.")
+        pairs[name] = rest
+    return pairs

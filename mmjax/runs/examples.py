@@ -10,7 +10,7 @@ import numpy as np
 
 from mmjax.data.checks.array_checks import InvalidDataError
 from mmjax.data.checks.validate_inputs import check_input
-from mmjax.data.dataset import Dataset, Source
+from mmjax.data.dataset import Dataset, Source, select_modalities_and_tasks
 from mmjax.data.kinds import list_columns
 from mmjax.data.load.arrays.npz import read_npz
 from mmjax.data.load.new_rows import choose_columns, prepare_rows
@@ -60,6 +60,25 @@ def iterate_examples(spec: Spec, examples: Any, size: int) -> Iterator[ExampleBa
         yield from _iterate_source(spec, examples, size)
     else:
         yield from _iterate_rows(spec, examples, size)
+
+
+def iterate_labeled_examples(spec: Spec, examples: Any, size: int) -> Iterator[Batch]:
+    """Yields examples with the model's modalities and tasks, `size` at a time.
+
+    Args:
+      spec: the model's modalities and tasks.
+      examples: a `Batch` with targets, or a split of a data set.
+      size: number of examples per batch.
+
+    Raises:
+      ValueError: the examples lack a task, or do not fit the model.
+    """
+    for batch, _ in iterate_examples(spec, examples, size):
+        missing = [task for task in spec.tasks if task not in batch.targets]
+        if missing:
+            raise ValueError(f"the examples have no targets of task {missing[0]!r}.")
+        selected = select_modalities_and_tasks(batch, spec.modalities, spec.tasks)
+        yield selected._replace(weights={})
 
 
 def _iterate_batch(spec: Spec, batch: Batch, size: int) -> Iterator[ExampleBatch]:

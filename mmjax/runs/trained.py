@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmjax.data.dataset import Dataset, get_split, select_modalities_and_tasks
+from mmjax.data.dataset import Dataset, get_split
 from mmjax.data.spec import Spec, make_spec, select_spec
 from mmjax.experiment import Experiment
 from mmjax.model import Model
-from mmjax.runs.examples import iterate_examples, pad_batch
+from mmjax.runs.examples import iterate_examples, iterate_labeled_examples, pad_batch
 from mmjax.runs.prediction.embeddings import Embeddings, make_embed_step
 from mmjax.runs.prediction.prediction_table import (
     PREDICTION_OF_KIND,
@@ -57,6 +57,13 @@ class Trained:
     def params(self) -> Any:
         """Returns the parameters; with a leading axis of the seeds if there are several."""
         return self.variables["params"]
+
+    def list_seed_variables(self) -> list[Variables]:
+        """Lists the variables of each seed, in the order of `seeds`."""
+        variables = dict(self.variables)
+        if len(self.seeds) == 1:
+            return [variables]
+        return [jax.tree.map(lambda x, i=i: x[i], variables) for i in range(len(self.seeds))]
 
     def describe_seeds(self) -> str:
         """Describes the seeds: "seed 3", or "the ensemble of seeds 0, 1"."""
@@ -138,12 +145,8 @@ class Trained:
         if isinstance(data, Dataset):
             data = get_split(data, split)
         batches, outputs = [], []
-        for batch, _ in iterate_examples(self.spec, data, self.batch_size):
-            missing = [task for task in self.spec.tasks if task not in batch.targets]
-            if missing:
-                raise ValueError(f"the examples have no targets of task {missing[0]!r}.")
-            selected = select_modalities_and_tasks(batch, self.spec.modalities, self.spec.tasks)
-            batches.append(selected._replace(inputs={}, lengths={}))
+        for batch in iterate_labeled_examples(self.spec, data, self.batch_size):
+            batches.append(batch._replace(inputs={}, lengths={}))
             outputs.append(self.compute_outputs(batch, self.batch_size))
         if not batches:
             raise ValueError("no examples were given.")

@@ -27,14 +27,13 @@ from mmjax.modalities.contribution.probes import list_probed_tasks, probe_encode
 from mmjax.modalities.contribution.subset_metrics import (
     ExampleRecords,
     SubsetEvaluation,
-    iterate_labeled_examples,
     make_subset_evaluation,
     record_examples,
-    stack_seeds,
     summarize_records,
     tune_on_validation,
 )
 from mmjax.modalities.subsets import make_all_subsets
+from mmjax.runs.examples import iterate_labeled_examples
 from mmjax.runs.trained import Trained
 from mmjax.train.evaluation import MetricSettings, get_metric_directions
 from mmjax.train.steps.forward import compute_features, compute_predictions, get_task_names
@@ -180,7 +179,8 @@ def _project_sample(
 ) -> list[ExampleRecords]:
     """Computes the statistics of the additive part of every seed's model on a sample."""
     model, modalities = trained.model, sorted(trained.model.encoders)
-    batches = list(iterate_labeled_examples(trained, SampledRows(source, rows)))
+    sampled = SampledRows(source, rows)
+    batches = list(iterate_labeled_examples(trained.spec, sampled, trained.batch_size))
     batch = jax.tree.map(lambda *x: np.concatenate(x), *batches)
     partners = draw_partner_rows(len(rows), len(modalities) - 1, 1, seed)
     options: Any = {"compute_dtype": trained.compute_dtype, "train": False}
@@ -195,9 +195,7 @@ def _project_sample(
         outputs = project_additively(predict, inputs, modalities, partners)
         return record_examples(model, outputs, batch)
 
-    stacked = stack_seeds(trained)
-    of_seeds = (jax.tree.map(lambda x, i=i: x[i], stacked) for i in range(len(trained.seeds)))
-    return [jax.device_get(project(variables, batch)) for variables in of_seeds]
+    return [jax.device_get(project(v, batch)) for v in trained.list_seed_variables()]
 
 
 def _measure_seed(

@@ -18,11 +18,10 @@ from jaxtyping import Array, Bool, Float
 from mmjax.data.dataset import Dataset, get_split
 from mmjax.modalities.contribution.subset_metrics import (
     ExampleRecords,
-    iterate_labeled_examples,
     record_examples,
-    stack_seeds,
 )
 from mmjax.model import Model
+from mmjax.runs.examples import iterate_labeled_examples
 from mmjax.runs.prediction.embeddings import make_embed_step
 from mmjax.runs.trained import Trained
 from mmjax.types import Batch
@@ -89,14 +88,11 @@ def probe_encoders(trained: Trained, data: Dataset, split: str = "test") -> list
 
 def embed_split(trained: Trained, data: Dataset, split: str) -> ProbeExamples:
     """Computes the mean tokens of every encoder, seed and example of a split."""
-    step, variables = make_embed_step(trained.model), stack_seeds(trained)
+    step, members = make_embed_step(trained.model), trained.list_seed_variables()
     features: dict[str, list[Any]] = {m: [] for m in trained.model.encoders}
     batches = []
-    for batch in iterate_labeled_examples(trained, get_split(data, split)):
-        of_seeds = []
-        for i in range(len(trained.seeds)):
-            of_seed = jax.tree.map(lambda x, i=i: x[i], variables)
-            of_seeds.append(step(of_seed, *batch[:3]).modalities)
+    for batch in iterate_labeled_examples(trained.spec, get_split(data, split), trained.batch_size):
+        of_seeds = [step(variables, *batch[:3]).modalities for variables in members]
         stacked = jax.device_get(jax.tree.map(lambda *x: jnp.stack(x), *of_seeds))
         for m, values in stacked.items():
             # A missing modality has NaN features, which no mask could keep out of the gradient.

@@ -1,19 +1,19 @@
 """Metrics of every subset of the modalities, from statistics that are kept per example."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from mmjax.data.dataset import Dataset, Source, get_split, select_modalities_and_tasks
+from mmjax.data.dataset import Dataset, Source, get_split
 from mmjax.metrics import PerExample
 from mmjax.metrics.direction import get_tuning
 from mmjax.metrics.statistics import is_per_example
 from mmjax.modalities.subsets import make_all_subsets, predict_from_subsets
 from mmjax.model import Model
-from mmjax.runs.examples import iterate_examples
+from mmjax.runs.examples import iterate_labeled_examples, pad_batch
 from mmjax.runs.trained import Trained
 from mmjax.train.evaluation import (
     MetricSettings,
@@ -62,26 +62,6 @@ def summarize_records(
     return summarize_statistics(model, join_records(records, chosen), settings)
 
 
-def stack_seeds(trained: Trained) -> Variables:
-    """Returns the variables of a trained model with a leading axis of its seeds."""
-    if len(trained.seeds) > 1:
-        return dict(trained.variables)
-    return jax.tree.map(lambda x: np.asarray(x)[None], dict(trained.variables))
-
-
-def iterate_labeled_examples(trained: Trained, source: Source) -> Iterator[Batch]:
-    """Yields a split's examples batch by batch, with the model's modalities and tasks.
-
-    Raises:
-      ValueError: the examples lack a task or do not fit the model.
-    """
-    for batch, _ in iterate_examples(trained.spec, source, trained.batch_size):
-        for task in trained.spec.tasks:
-            if task not in batch.targets:
-                raise ValueError(f"the examples have no targets of task {task!r}.")
-        yield select_modalities_and_tasks(batch, trained.spec.modalities, trained.spec.tasks)
-
-
 SubsetEvaluation = Callable[..., list[list[ExampleRecords]]]
 
 
@@ -98,38 +78,31 @@ def make_subset_evaluation(trained: Trained) -> SubsetEvaluation:
 
     @jax.jit
     def evaluate_batch(variables: Variables, batch: Batch, subsets: Any) -> Any:
-        def evaluate_seed(variables: Variables) -> Any:
-            predictions = predict_from_subsets(
-                model, variables, batch, subsets, compute_dtype=trained.compute_dtype
-            )
-            return jax.vmap(lambda outputs: record_examples(model, outputs, batch))(predictions)
+        predictions = predict_from_subsets(
+            model, variables, batch, subsets, compute_dtype=trained.compute_dtype
+        )
+        return jax.vmap(lambda outputs: record_examples(model, outputs, batch))(predictions)
 
-        return jax.lax.map(evaluate_seed, variables)
+    members = trained.list_seed_variables()
 
     def evaluate(
         source: Source, subsets: Bool[np.ndarray, "s m"] = every_subset
     ) -> list[list[ExampleRecords]]:
         parts = []
-        for batch in iterate_labeled_examples(trained, source):
+        for batch in iterate_labeled_examples(trained.spec, source, trained.batch_size):
             # The last batch is padded, so that the program is compiled once.
-            padded = _repeat_last(batch, trained.batch_size - batch.size)
-            records = jax.device_get(evaluate_batch(stack_seeds(trained), padded, subsets))
-            size = batch.size
-            parts.append(jax.tree.map(lambda x, size=size: np.asarray(x)[:, :, :size], records))
+            padded, size = pad_batch(batch, trained.batch_size), batch.size
+            records = jax.device_get([evaluate_batch(v, padded, subsets) for v in members])
+            parts.append(jax.tree.map(lambda x, size=size: np.asarray(x)[:, :size], records))
         if not parts:
             raise ValueError("no examples were given.")
-        whole = jax.tree.map(lambda *x: np.concatenate(x, axis=2), *parts)
+        whole = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *parts)
         return [
-            [jax.tree.map(lambda x, i=i, j=j: x[i, j], whole) for j in range(len(subsets))]
-            for i in range(len(trained.seeds))
+            [jax.tree.map(lambda x, j=j: x[j], of_seed) for j in range(len(subsets))]
+            for of_seed in whole
         ]
 
     return evaluate
-
-
-def _repeat_last(batch: Batch, count: int) -> Batch:
-    """Appends copies of the last example."""
-    return jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], count, axis=0)]), batch)
 
 
 def tune_on_validation(

@@ -1,20 +1,21 @@
 """Measures how well a trained model knows what it knows, from every subset of its modalities."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
 from mmjax import metrics
-from mmjax.data.dataset import Dataset, Task, get_split
-from mmjax.metrics.flatten import CLASS_KINDS, compute_probabilities, flatten_labeled
-from mmjax.modalities.robustness.padded_batches import (
-    get_member_variables,
-    iterate_padded_batches,
+from mmjax.data.dataset import Dataset
+from mmjax.metrics.flatten import compute_probabilities, flatten_labeled
+from mmjax.modalities.robustness.class_logits import (
+    CALIBRATED_KINDS,
+    SubsetLogits,
+    has_class_labels,
+    predict_class_logits,
 )
-from mmjax.modalities.subsets import make_all_subsets, name_subset, predict_from_subsets
+from mmjax.modalities.subsets import make_all_subsets, name_subset
 from mmjax.runs.trained import Trained
 
 _MAX_MODALITIES = 5  # of which all subsets are evaluated
@@ -58,6 +59,8 @@ class SubsetCalibration(NamedTuple):
       reliability: curves of `mmjax.metrics.compute_calibration_curve` over all seeds together,
         before and after scaling by the own temperature.
       risk_coverage: {"coverage", "risk"} before scaling, means over seeds.
+      label: one label of a task with several labels per example; "" for the whole task, whose
+        labels are pooled.
     """
 
     task: str
@@ -68,12 +71,17 @@ class SubsetCalibration(NamedTuple):
     values: Mapping[str, Float[np.ndarray, "3 s"]]
     reliability: tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]
     risk_coverage: Mapping[str, np.ndarray]
+    label: str = ""
 
 
 def measure_calibration(
     trained: Trained, data: Dataset | None = None, *, split: str = "test"
 ) -> list[SubsetCalibration]:
-    """Measures the calibration of every classification from every subset of the modalities.
+    """Measures the calibration of every task of classes from every subset of the modalities.
+
+    Each of several labels per example is a classification of two classes, 0 and 1; all labels are
+    pooled, and each is measured by itself from all modalities. Ordered classes are measured by
+    their probabilities.
 
     Temperatures are fitted to the validation split only. Examples without any modality of a subset
     are left out of it. Of more than five modalities the subsets are all, all but one, and single
@@ -85,29 +93,32 @@ def measure_calibration(
       split: the split to measure.
 
     Raises:
-      ValueError: no task is a classification, or a split is unknown or does not fit.
+      ValueError: no task has classes, or a split is unknown or does not fit.
 
     Example:
       >>> trained = mmjax.load("runs/digits")  # doctest: +SKIP
       >>> [c.subset for c in measure_calibration(trained)][:2]  # doctest: +SKIP
       ['image+speech+text', 'speech+text']
     """
-    tasks = [t for t, task in sorted(trained.spec.tasks.items()) if _has_classes(task)]
+    tasks = [t for t, task in sorted(trained.spec.tasks.items()) if has_class_labels(task)]
     if not tasks:
         raise ValueError(
-            f"no task has one class per label, only {sorted(trained.spec.tasks)}: calibration is "
-            f"measured of {', '.join(CLASS_KINDS)}."
+            f"no task has classes as labels, only {sorted(trained.spec.tasks)}: calibration is "
+            f"measured of {', '.join(CALIBRATED_KINDS)}."
         )
     data = trained.experiment.data if data is None else data
     subsets = choose_subsets(len(trained.model.encoders))
-    fitted = _predict_split(trained, data, "validation", subsets, tasks)
-    measured = _predict_split(trained, data, split, subsets, tasks)
+    fitted = predict_class_logits(trained, data, "validation", subsets, tasks)
+    measured = predict_class_logits(trained, data, split, subsets, tasks)
     names = [name_subset(subset, sorted(trained.model.encoders)) for subset in subsets]
-    return [
-        _measure_subset(task, names[i], fitted[task], measured[task], i)
-        for task in tasks
-        for i in range(len(subsets))
-    ]
+    calibrations = []
+    for task in tasks:
+        for i, name in enumerate(names):
+            calibrations.append(_measure_subset(task, name, fitted[task], measured[task], i))
+        if trained.spec.tasks[task].kind == "multilabel":
+            labels = trained.spec.tasks[task].classes
+            calibrations += _measure_labels(task, names[0], labels, fitted[task], measured[task])
+    return calibrations
 
 
 def choose_subsets(count: int) -> Bool[np.ndarray, "k m"]:
@@ -125,59 +136,20 @@ def choose_subsets(count: int) -> Bool[np.ndarray, "k m"]:
     return subsets[np.argsort(-subsets.sum(axis=1), kind="stable")]
 
 
-class _SplitPredictions(NamedTuple):
-    """Logits [seeds subsets n ...], targets [n ...] and which count [subsets n] of one task."""
-
-    logits: np.ndarray
-    targets: np.ndarray
-    counts: Bool[np.ndarray, "k n"]
-
-    def select(self, seed: int, subset: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the logits and targets of the examples that count."""
-        counts = self.counts[subset]
-        return self.logits[seed, subset][counts], self.targets[counts]
-
-
-def _has_classes(task: Task) -> bool:
-    # A classification with a shape has shares of classes as its targets.
-    return task.kind in CLASS_KINDS and not (task.kind == "classification" and task.shape)
-
-
-def _predict_split(
-    trained: Trained, data: Dataset, split: str, subsets: np.ndarray, tasks: list[str]
-) -> dict[str, _SplitPredictions]:
-    """Predicts a split from every subset with every seed."""
-
-    @jax.jit
-    def predict(variables: Any, batch: Any) -> dict[str, Any]:
-        return predict_from_subsets(
-            trained.model, variables, batch, subsets, compute_dtype=trained.compute_dtype
-        )
-
-    members = [get_member_variables(trained, i) for i in range(len(trained.seeds))]
-    parts: dict[str, list[Any]] = {task: [] for task in tasks}
-    for batch, _ in iterate_padded_batches(trained, get_split(data, split)):
-        present = np.stack([batch.present[m] for m in sorted(trained.model.encoders)])
-        has_modality = (subsets.astype(int) @ present.astype(int)) > 0
-        inputs = batch._replace(targets={}, labeled={})
-        outputs = jax.device_get([predict(variables, inputs) for variables in members])
-        for task in tasks:
-            logits = np.stack([output[task] for output in outputs])
-            counts = has_modality & batch.labeled[task][None]
-            parts[task].append((logits, batch.targets[task], counts))
-    predictions = {}
-    for task, batches in parts.items():
-        of_batches = list(zip(*batches, strict=True))
-        predictions[task] = _SplitPredictions(
-            np.concatenate(of_batches[0], axis=2),
-            np.concatenate(of_batches[1]),
-            np.concatenate(of_batches[2], axis=1),
-        )
-    return predictions
+def _measure_labels(
+    task: str, name: str, labels: Sequence[str], fitted: SubsetLogits, measured: SubsetLogits
+) -> list[SubsetCalibration]:
+    """Measures each label from all modalities, if both splits have examples that know it."""
+    calibrations = []
+    for i, label in enumerate(labels):
+        parts = fitted.select_label(i), measured.select_label(i)
+        if all(part.counts[0].any() for part in parts):
+            calibrations.append(_measure_subset(task, name, *parts, 0)._replace(label=label))
+    return calibrations
 
 
 def _measure_subset(
-    task: str, name: str, fitted: _SplitPredictions, measured: _SplitPredictions, subset: int
+    task: str, name: str, fitted: SubsetLogits, measured: SubsetLogits, subset: int
 ) -> SubsetCalibration:
     """Measures one subset, the first of which has all modalities."""
     values: dict[str, list[list[float]]] = {measure: [] for measure in MEASURES}

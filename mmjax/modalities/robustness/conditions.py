@@ -24,17 +24,20 @@ class Condition(NamedTuple):
     """One curve of the suite.
 
     Attributes:
-      modality: the corrupted one, or "all".
+      modality: the corrupted one, the name of a group, or "all".
       corruption: a name of `CORRUPTIONS_OF_KIND`, "missing", or "main corruption", the first one of
         each modality.
       corruptions: {modality: corruption}.
       missing: the modalities that are removed at a rate equal to the level.
+      together: whether all of them are removed from the same examples, as those of one sensor are;
+        otherwise each is drawn by itself.
     """
 
     modality: str
     corruption: str
     corruptions: Mapping[str, Corruption]
     missing: tuple[str, ...] = ()
+    together: bool = False
 
 
 def list_conditions(
@@ -44,8 +47,9 @@ def list_conditions(
     modalities: Collection[str] | None = None,
     corruptions: Collection[str] | None = None,
     kinds: Mapping[str, str] | None = None,
+    groups: Mapping[str, Collection[str]] | None = None,
 ) -> list[Condition]:
-    """Lists the conditions of every modality, and those of all of them together.
+    """Lists the conditions of every modality, of groups, and of all modalities together.
 
     Args:
       spec: the modalities of the model.
@@ -53,9 +57,12 @@ def list_conditions(
       modalities: those to corrupt; None: all.
       corruptions: names of corruptions; None: all that the kind of each modality has.
       kinds: {modality: kind of input}, instead of the inferred ones.
+      groups: {name: modalities that come from one sensor}, which are corrupted at the same level
+        by each corruption that all of them have, otherwise by the first one of each, and are
+        missing together.
 
     Raises:
-      ValueError: a name is unknown, or nothing is left.
+      ValueError: a name is unknown, a group is not one, or nothing is left.
 
     Example:
       >>> from mmjax.data import interactions
@@ -66,28 +73,35 @@ def list_conditions(
       >>> [(c.modality, c.corruption) for c in conditions][-2:]
       [('all', 'main corruption'), ('all', 'missing')]
     """
-    kinds = kinds or {}
-    for name in (*(modalities or ()), *kinds):
+    kinds, groups = kinds or {}, groups or {}
+    for name in (*(modalities or ()), *kinds, *itertools.chain(*groups.values())):
         if name not in spec.modalities:
             raise ValueError(f"the model has no modality {name!r}, only {list(spec.modalities)}.")
     for kind in kinds.values():
         check_kind(kind)
     check_corruption_names(corruptions or ())
+    _check_groups(spec, groups)
     chosen = [m for m in spec.modalities if modalities is None or m in modalities]
     with_missing = corruptions is None or MISSING in corruptions
-    conditions, main = [], {}
-    for m in chosen:
+    of_modality = {}
+    for m in dict.fromkeys((*chosen, *itertools.chain(*groups.values()))):
         modality, dtype = spec.modalities[m], spec.preparations[m].dtype
         kind = kinds.get(m) or infer_corruption_kind(modality, dtype)
-        made = {}
-        if kind != "parts":
-            made = make_corruptions(kind, measure_input(train, m, modality), corruptions)
-        conditions += [Condition(m, name, {m: change}) for name, change in made.items()]
-        if made:
-            main[m] = next(iter(made.values()))
+        parts = kind == "parts"
+        of_modality[m] = (
+            {} if parts else make_corruptions(kind, measure_input(train, m, modality), corruptions)
+        )
+    conditions = []
+    for m in chosen:
+        conditions += [Condition(m, name, {m: x}) for name, x in of_modality[m].items()]
         # Without its only modality an example would be empty.
         if with_missing and len(spec.modalities) > 1:
             conditions.append(Condition(m, MISSING, {}, (m,)))
+    for name, members in groups.items():
+        conditions += _list_group_conditions(name, {m: of_modality[m] for m in members})
+        if with_missing and len(members) < len(spec.modalities):
+            conditions.append(Condition(name, MISSING, {}, tuple(members), together=True))
+    main = _choose_main({m: of_modality[m] for m in chosen})
     if len(main) > 1:
         conditions.append(Condition(ALL, MAIN, main))
     if with_missing and len(chosen) > 1:
@@ -97,6 +111,36 @@ def list_conditions(
             f"none of the corruptions {sorted(corruptions or ())} applies to {', '.join(chosen)}."
         )
     return conditions
+
+
+def _check_groups(spec: Spec, groups: Mapping[str, Collection[str]]) -> None:
+    """Refuses groups of fewer than two modalities, and names that mean something else."""
+    for name, members in groups.items():
+        if name == ALL or name in spec.modalities:
+            what = "stands for all modalities" if name == ALL else "is a modality"
+            raise ValueError(f"the group {name!r} needs another name: {name!r} {what}.")
+        if len(set(members)) < 2 or len(set(members)) < len(members):
+            raise ValueError(
+                f"the group {name!r} has the modalities {list(members)}; name two or more, each "
+                "once."
+            )
+
+
+def _list_group_conditions(
+    name: str, members: Mapping[str, Mapping[str, Corruption]]
+) -> list[Condition]:
+    """Lists the corruptions that all members have; if there are none, the first one of each."""
+    first, *others = members.values()
+    shared = [corruption for corruption in first if all(corruption in x for x in others)]
+    if not shared:
+        main = _choose_main(members)
+        return [Condition(name, MAIN, main)] if main else []
+    return [Condition(name, c, {m: x[c] for m, x in members.items()}) for c in shared]
+
+
+def _choose_main(members: Mapping[str, Mapping[str, Corruption]]) -> dict[str, Corruption]:
+    """Returns the first corruption of each modality that has any."""
+    return {m: next(iter(x.values())) for m, x in members.items() if x}
 
 
 def check_levels(levels: Sequence[float]) -> tuple[float, ...]:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mmjax.data.augment import make_example_augmentation
+from mmjax.data.modality_dropout import fold_in_name
 from mmjax.types import Batch
 
 Level = float | Float[Array, ""]
@@ -25,6 +26,7 @@ def corrupt_batch(
     indices: Int[Array | np.ndarray, " b"],
     *,
     missing: tuple[str, ...] = (),
+    together: bool = False,
 ) -> Batch:
     """Corrupts some modalities of a batch, and removes others at the rate `level`.
 
@@ -39,6 +41,7 @@ def corrupt_batch(
       key: random key.
       indices: of the examples in their split.
       missing: modalities that are removed, each with probability `level`.
+      together: whether they are removed from the same examples, unless these have no others.
 
     Example:
       >>> from mmjax.modalities.robustness.text_corruptions import swap_neighbors
@@ -55,13 +58,32 @@ def corrupt_batch(
         return lambda key, x, length: corruption(key, x, length, level)
 
     augments = {m: fix_level(corruption) for m, corruption in corruptions.items()}
-    corrupt_example = make_example_augmentation(augments, dict.fromkeys(missing, level))
-    if corrupt_example is None:
+    rates = {} if together else dict.fromkeys(missing, level)
+    augment = make_example_augmentation(augments, rates)
+    if augment is None and not together:
         return batch
+
+    def corrupt_example(key: Key[Array, ""], example: Batch) -> Batch:
+        corrupted = example if augment is None else augment(key, example)
+        return _remove_together(missing, level, key, corrupted) if together else corrupted
+
     keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.asarray(indices))
     examples = Batch(batch.inputs, batch.present, batch.lengths, {}, {})
     changed = jax.vmap(corrupt_example)(keys, jax.tree.map(jnp.asarray, examples))
     return batch._replace(inputs=changed.inputs, present=changed.present)
+
+
+def _remove_together(
+    missing: tuple[str, ...], level: Any, key: Key[Array, ""], example: Batch
+) -> Batch:
+    """Removes modalities from ONE example by one draw, unless it has no others."""
+    has_others = jnp.array(False)
+    for m, here in example.present.items():
+        has_others |= here & (m not in missing)
+    draw = jax.random.uniform(fold_in_name(key, "+".join(sorted(missing))))
+    removed = (draw < level) & has_others
+    present = {m: x & ~removed if m in missing else x for m, x in example.present.items()}
+    return example._replace(present=present)
 
 
 def restore_type(new: Array, x: Array, level: Level) -> Array:

@@ -19,7 +19,6 @@ from mmjax.modalities.robustness.conditions import (
 from mmjax.modalities.robustness.corruption import corrupt_batch
 from mmjax.modalities.robustness.padded_batches import (
     PaddedBatch,
-    get_member_variables,
     iterate_padded_batches,
 )
 from mmjax.runs.trained import Trained
@@ -151,7 +150,13 @@ def _make_corruption_program(condition: Condition, levels: Sequence[float]) -> _
     def corrupt(batch: Batch, indices: Any, key: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         def corrupt_at(level: Any) -> tuple[dict[str, Any], dict[str, Any]]:
             changed = corrupt_batch(
-                condition.corruptions, batch, level, key, indices, missing=condition.missing
+                condition.corruptions,
+                batch,
+                level,
+                key,
+                indices,
+                missing=condition.missing,
+                together=condition.together,
             )
             inputs = {m: changed.inputs[m] for m in condition.corruptions if m in batch.inputs}
             return inputs, changed.present if condition.missing else {}
@@ -190,7 +195,7 @@ def _collect_statistics(
     trained: Trained, evaluate: _Evaluate, corrupted: Sequence[_Corrupted], member: int
 ) -> Any:
     """Returns one seed's statistics of a whole split [l ...], on the host."""
-    variables = get_member_variables(trained, member)
+    variables = trained.list_seed_variables()[member]
     parts = [jax.device_get(evaluate(variables, *one)) for one in corrupted]
     return jax.tree.map(merge_dispatches, *parts, is_leaf=is_per_example)
 

@@ -1,17 +1,15 @@
-"""Batches of one size of a whole split, and the variables of single seeds."""
+"""Batches of one size of a whole split, with the numbers of their examples."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Int
 
-from mmjax.data.dataset import Source, select_modalities_and_tasks
-from mmjax.data.sampling.batch_order import make_eval_indices
-from mmjax.runs.examples import complete_batch
+from mmjax.data.dataset import Source
+from mmjax.runs.examples import iterate_labeled_examples, pad_batch
 from mmjax.runs.trained import Trained
-from mmjax.types import Batch, Variables
+from mmjax.types import Batch
 
 
 class PaddedBatch(NamedTuple):
@@ -27,19 +25,11 @@ def iterate_padded_batches(trained: Trained, source: Source) -> Iterator[PaddedB
     Raises:
       ValueError: the split lacks a task, or an example does not fit the model.
     """
-    size = min(trained.batch_size, max(len(source), 1))
-    for chunk_indices, chunk_valid in make_eval_indices(len(source), size, 1):
-        indices, valid = chunk_indices[0], chunk_valid[0]
-        batch = complete_batch(trained.spec, source.take(indices), f"examples {indices[0]} on")
-        missing = [task for task in trained.spec.tasks if task not in batch.targets]
-        if missing:
-            raise ValueError(f"the examples have no targets of task {missing[0]!r}.")
-        batch = select_modalities_and_tasks(batch, trained.spec.modalities, trained.spec.tasks)
-        labeled = {task: labels & valid for task, labels in batch.labeled.items()}
-        yield PaddedBatch(batch._replace(labeled=labeled, weights={}), indices)
-
-
-def get_member_variables(trained: Trained, index: int) -> Variables:
-    """Returns the variables of one of the seeds."""
-    variables = dict(trained.variables)
-    return variables if len(trained.seeds) == 1 else jax.tree.map(lambda x: x[index], variables)
+    size, start = min(trained.batch_size, max(len(source), 1)), 0
+    for batch in iterate_labeled_examples(trained.spec, source, size):
+        valid, padded = np.arange(size) < batch.size, pad_batch(batch, size)
+        labeled = {task: labels & valid for task, labels in padded.labeled.items()}
+        yield PaddedBatch(
+            padded._replace(labeled=labeled), np.arange(start, start + size, dtype=np.int32)
+        )
+        start += batch.size

@@ -15,8 +15,10 @@ from mmjax.report.number_format import count_decimals, format_interval
 _NOTE = (
     "Means over the training seeds; ± is half of the 95% interval. The temperature is fitted to "
     "the validation split. ece: expected calibration error before scaling, scaled by the "
-    "temperature of all modalities, and by the subset's own one. nll: negative log-likelihood in "
-    "nats. aurc: area under the risk-coverage curve; excess: above the best order of the errors."
+    "temperature of all modalities, and by the subset's own one. classwise ece: before scaling, of "
+    "the probability of each class; of two classes, against the frequency of the second. nll: "
+    "negative log-likelihood in nats. aurc: area under the risk-coverage curve; excess: above the "
+    "best order of the errors."
 )
 
 
@@ -32,11 +34,15 @@ def write_calibration(directory: Path, calibrations: Sequence[SubsetCalibration]
     content = {"scalings": SCALINGS, "subsets": [_convert_to_json(c) for c in calibrations]}
     files.write_json(directory / "calibration.json", content)
     words = describe_calibration(calibrations)
-    table = format_markdown_table(_make_rows(calibrations), 2, escape=True)
+    whole = [c for c in calibrations if not c.label]
+    table = format_markdown_table(_make_rows(whole), 2, escape=True)
     text = f"# Calibration\n\n{words}\n\n{table}\n{_NOTE}\n"
+    labels = [c for c in calibrations if c.label]
+    if labels:
+        text += f"\n## Labels\n\n{format_markdown_table(_make_rows(labels), 2, escape=True)}"
     files.write_text(directory / "calibration.md", escape_control_characters(text, keep="\n"))
-    save_png(plot_reliability(calibrations), directory / "reliability.png")
-    save_png(plot_risk_coverage(calibrations), directory / "risk_coverage.png")
+    save_png(plot_reliability(whole), directory / "reliability.png")
+    save_png(plot_risk_coverage(whole), directory / "risk_coverage.png")
     return words
 
 
@@ -44,10 +50,10 @@ def describe_calibration(calibrations: Sequence[SubsetCalibration]) -> str:
     """Says in words how sure each task is with all modalities, and from which subset too sure."""
     sentences = []
     for task, of_task in _group_by_task(calibrations).items():
-        whole, *parts = of_task
+        whole, *parts = (c for c in of_task if not c.label)
         sentences.append(
             f"{task}: with all modalities the model is right on {_show(whole, 'accuracy')} of the "
-            f"examples and sure by {_show(whole, 'confidence')}; its calibration error is "
+            f"labels and sure by {_show(whole, 'confidence')}; its calibration error is "
             f"{_show(whole, 'ece')}, and {_show(whole, 'ece', 2)} after scaling by the temperature "
             f"{_format_mean(whole.temperature)}."
         )
@@ -61,6 +67,13 @@ def describe_calibration(calibrations: Sequence[SubsetCalibration]) -> str:
                 f"{_show(worst, 'ece')}. The temperature of all modalities leaves "
                 f"{_show(worst, 'ece', 1)}; a temperature of its own, "
                 f"{_format_mean(worst.temperature)}, leaves {_show(worst, 'ece', 2)}."
+            )
+        labels = [c for c in of_task if c.label]
+        if labels:
+            worst = max(labels, key=lambda c: c.values["ece"][0].mean())
+            sentences.append(
+                f"Of its {len(labels)} labels, {worst.label} is calibrated worst, with an error of "
+                f"{_show(worst, 'ece')}."
             )
     return " ".join(sentences)
 
@@ -86,11 +99,20 @@ def _format_mean(values: np.ndarray) -> str:
 def _make_rows(calibrations: Iterable[SubsetCalibration]) -> list[list[str]]:
     header = ["task", "modalities", "examples", "accuracy", "confidence"]
     header += [f"ece, {scaling}" for scaling in SCALINGS]
-    header += ["temperature", "nll, before", "nll, own temperature", "aurc", "excess aurc"]
+    header += [
+        "classwise ece",
+        "temperature",
+        "nll, before",
+        "nll, own temperature",
+        "aurc",
+        "excess aurc",
+    ]
     rows = [header]
     for c in calibrations:
-        row = [c.task, c.subset, f"{c.examples:,}", _show(c, "accuracy"), _show(c, "confidence")]
+        task = f"{c.task}: {c.label}" if c.label else c.task
+        row = [task, c.subset, f"{c.examples:,}", _show(c, "accuracy"), _show(c, "confidence")]
         row += [_show(c, "ece", i) for i in range(len(SCALINGS))]
+        row += [_show(c, "classwise ece")]
         row += [_format_mean(c.temperature), _show(c, "nll"), _show(c, "nll", 2)]
         row += [_show(c, "aurc"), _show(c, "excess aurc")]
         rows.append(row)

@@ -65,7 +65,7 @@ def describe_robustness(robustness: Robustness, summaries: Sequence[RobustnessSu
         worst, best = alone[int(np.argmin(change))], alone[int(np.argmax(change))]
         sentences.append(
             f"{metric} is {_format_pair(worst.clean)} on the unchanged {robustness.split} split. "
-            f"Of the corruptions of one modality it suffers most from {worst.corruption} of "
+            f"Of the corruptions of one input it suffers most from {worst.corruption} of "
             f"{worst.modality} ({_format_pair(worst.worst)} {highest}, {_format_pair(worst.area)} "
             f"on average over the levels) and least from {best.corruption} of {best.modality} "
             f"({_format_pair(best.worst)} and {_format_pair(best.area)})."

@@ -177,12 +177,16 @@ def test_the_batch_size_and_a_baseline_without_the_modality(toy, trained):
         ({"corruptions": ["typo"]}, r"none of the corruptions \['typo'\] applies"),
         ({"modalities": ["vetcor"]}, "no modality 'vetcor'"),
         ({"kinds": {"vector": "picture"}}, "kind is 'picture'; it must be one of"),
+        ({"groups": {"wrist": ["vector", "vecotr"]}}, "no modality 'vecotr'"),
+        ({"groups": {"wrist": ["vector"]}}, r"'wrist' has the modalities \['vector'\]; name two"),
+        ({"groups": {"all": ["vector", "sequence"]}}, "'all' needs another name: 'all' stands for"),
+        ({"groups": {"vector": ["vector", "sequence"]}}, "'vector' is a modality"),
     ],
 )
 def test_wrong_arguments_are_refused(toy, options, message):
     trained = make_trained(toy.experiment(), {"params": np.zeros((1, 1))}, [0])
     with pytest.raises(ValueError, match=message):
-        if options.keys() & {"corruptions", "modalities", "kinds"}:
+        if options.keys() & {"corruptions", "modalities", "kinds", "groups"}:
             list_of(trained, **options)
         else:
             measure_robustness(trained, **options)
@@ -325,8 +329,10 @@ def test_the_commands_write_into_the_arm(tmp_path, capsys):
     write_config_file(home / "config.json", dump_config(stored_experiment.as_buildable()))
     run({"all": stored_experiment}, workdir=tmp_path / "run", seeds=(0, 1), devices=1)
     options = ["--levels", "0", "1", "--corruptions", "noise", "--kinds", "b=vector"]
+    options += ["--groups", "sensor=a+b"]
     script(["robustness", str(tmp_path / "run"), "--baseline", str(home), *options])
     script(["calibration", str(tmp_path / "run")])
     assert "Against the baseline" in capsys.readouterr().out
-    assert (home / "robustness" / "robustness.md").is_file()
+    table = (home / "robustness" / "robustness.md").read_text()
+    assert "| redundancy/accuracy | sensor | noise |" in table
     assert (home / "calibration" / "calibration.json").is_file()
