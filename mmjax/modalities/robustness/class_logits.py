@@ -110,9 +110,11 @@ def predict_class_logits(
             parts[task].append((logits, targets, has_modality & batch.labeled[task][None]))
     predictions = {}
     for task, batches in parts.items():
-        logits, targets, counts = zip(*batches, strict=True)
+        of_batches = list(zip(*batches, strict=True))
         predictions[task] = SubsetLogits(
-            np.concatenate(logits, axis=2), np.concatenate(targets), np.concatenate(counts, axis=1)
+            np.concatenate(of_batches[0], axis=2),
+            np.concatenate(of_batches[1]),
+            np.concatenate(of_batches[2], axis=1),
         )
     return predictions
 
