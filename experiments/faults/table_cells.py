@@ -231,6 +231,27 @@ def _spell_odd_set(rng: random.Random) -> Cell:
     return Cell(text, spelled[text], odd=True)
 
 
+def _draw_weight(rng: random.Random) -> Cell:
+    value = rng.choice([0.0, 0.5, 1.0, 2.25, 1e-6, 3e7])
+    return Cell(f"{value:g}", (value,))
+
+
+def _spell_odd_weight(rng: random.Random) -> Cell:
+    # Of a row without a label, a weight out of range has no effect.
+    wrong = {"-1": -1.0, "1e-30": 1e-30, "1e25": 1e25, "-0.5": -0.5}
+    text = rng.choice([*wrong, "heavy", "1e400", "inf", "2 kg", "½"])
+    return Cell(text, (wrong[text],) if text in wrong else (), odd=True)
+
+
+def _draw_share(rng: random.Random) -> Cell:
+    value = rng.choice([0.125, 0.25, 0.5, 1.0, 3.0])
+    return Cell(str(value), (value,))
+
+
+def _spell_odd_share(rng: random.Random) -> Cell:
+    return Cell(rng.choice(["-0.5", "-1", "half", "50%", "1/2", "inf", "1e400"]), (), odd=True)
+
+
 DRAW: dict[str, tuple[Callable[[random.Random], Cell], Callable[[random.Random], Cell]]] = {
     "number": (_draw_decimal, _spell_odd_number),
     "whole": (_draw_whole, _spell_odd_number),
@@ -242,6 +263,8 @@ DRAW: dict[str, tuple[Callable[[random.Random], Cell], Callable[[random.Random],
     "class": (_draw_class, _spell_odd_class),
     "bit": (_draw_bit, _spell_odd_bit),
     "set": (_draw_set, _spell_odd_set),
+    "weight": (_draw_weight, _spell_odd_weight),
+    "share": (_draw_share, _spell_odd_share),
 }
 # The first rows, so that every training split has two values of each column, and all classes.
 FIRST_ROWS: dict[str, Sequence[Cell]] = {
@@ -257,6 +280,8 @@ FIRST_ROWS: dict[str, Sequence[Cell]] = {
     "name": [Cell(name, (name,)) for name in _NAMES],
     "class": [Cell(name, (name,)) for name in ("1", "2", "10")],
     "bit": (Cell("0", (0,)), Cell("1", (1,))),
+    "weight": (Cell("1", (1.0,)), Cell("0.5", (0.5,))),
+    "share": (Cell("0.25", (0.25,)), Cell("1.0", (1.0,))),
     "set": (
         Cell("big;tame;old", (frozenset({"big", "tame", "old"}),)),
         Cell("süß;a b", (frozenset({"süß", "a b"}),)),
@@ -271,6 +296,15 @@ def draw_column(rng: random.Random, kind: str, gaps: float) -> Column:
         is_gap = rng.random() < gaps
         cells.append(Cell("", (None,)) if is_gap else DRAW[kind][0](rng))
     return Column(kind, cells)
+
+
+def align_gaps(rng: random.Random, first: Column, second: Column) -> None:
+    """Gives the second column gaps in the rows where the first one has them, and no others."""
+    for r, (a, b) in enumerate(zip(first.cells, second.cells, strict=True)):
+        if not a.text:
+            second.cells[r] = a
+        elif not b.text:
+            second.cells[r] = DRAW[second.kind][0](rng)
 
 
 def insert_odd_cell(rng: random.Random, column: Column) -> None:

@@ -12,7 +12,17 @@ from typing import Any
 import numpy as np
 from table_cells import Cell, parse_plain_number
 
-from mmjax.data import Boolean, DateTime, Label, Labels, LabelSet, Numbers, Text, Value
+from mmjax.data import (
+    Boolean,
+    DateTime,
+    Label,
+    Labels,
+    LabelSet,
+    Numbers,
+    Shares,
+    Text,
+    Value,
+)
 from mmjax.data.dataset import Dataset
 from mmjax.data.kinds import get_columns
 
@@ -25,7 +35,7 @@ def read_literally(kind: str, text: str) -> Cell:
     if not text:
         return Cell("", (None,))
     value: Any = None
-    if kind in ("number", "whole"):
+    if kind in ("number", "whole", "weight", "share"):
         value = parse_plain_number(text)
     elif kind in ("text", "name", "class"):
         value = text
@@ -211,19 +221,38 @@ def read_target(data: Dataset, split: str, name: str) -> list[Any]:
     for y, labeled in zip(batch.targets[name], batch.labeled[name], strict=True):
         if not labeled:
             rows.append(None)
-        elif task.kind in ("classification", "ordinal"):
+        elif task.kind in ("classification", "ordinal") and not task.shape:
             rows.append(task.classes[y])
         elif task.kind == "multilabel":
             rows.append([None if v < 0 else int(v) for v in y])
         else:
-            rows.append(float(y))
+            rows.append([float(v) for v in y] if np.ndim(y) else float(y))
     return rows
+
+
+def find_wrong_weight(data: Dataset, task: str, split: str, values: Sequence[Any]) -> str:
+    """Compares the weights of a split with those of its rows; returns what differs, or ""."""
+    source = data.splits[split]
+    batch = source.take(np.arange(len(source)))
+    for r, (found, labeled) in enumerate(
+        zip(batch.weights[task], batch.labeled[task], strict=True)
+    ):
+        value = values[r] if labeled else 0.0
+        if value is None or not (value == 0 or 1e-20 <= value <= 1e20):
+            return f"row {r} has a label of weight {value}"
+        if found != np.float32(value):
+            return f"row {r}: {found}, not {value}"
+    return ""
 
 
 def expect_target(spec: Any, classes: Sequence[str], values: list[list[Any]]) -> list[Any]:
     """Computes the targets of a task, one per row."""
     if isinstance(spec, Label):
         return [None if v is None else normalize_class(v) for v in values[0]]
+    if len(values) > 1 and isinstance(spec, Value | Shares):
+        return [_expect_vector(isinstance(spec, Shares), row) for row in zip(*values, strict=True)]
+    if isinstance(spec, Value) and any(isinstance(v, list) for v in values[0]):
+        return [None if v is None else [float(x) for x in v] for v in values[0]]
     if isinstance(spec, Value):
         return [None if v is None else float(np.float32(v)) for v in values[0]]
     if isinstance(spec, LabelSet):
@@ -231,6 +260,14 @@ def expect_target(spec: Any, classes: Sequence[str], values: list[list[Any]]) ->
     assert isinstance(spec, Labels)
     rows = [list(row) for row in zip(*values, strict=True)]
     return [None if all(v is None for v in row) else row for row in rows]
+
+
+def _expect_vector(shares: bool, row: Sequence[float | None]) -> Any:
+    """Computes a vector of several columns, or shares; None if the row has no label."""
+    known = [float(v) for v in row if v is not None]
+    if len(known) < len(row):
+        return "should be refused" if known else None
+    return [v / sum(known) for v in known] if shares else known
 
 
 def is_equal(found: Sequence[Any], expected: Sequence[Any], scaled: bool) -> bool:

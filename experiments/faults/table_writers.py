@@ -168,7 +168,9 @@ def type_column(rng: random.Random, column: Column) -> tuple[Any, list[Cell]]:
     """Makes a typed column of Arrow of the meanings, and the cells that it then has."""
     cells, kind, make = column.cells, column.kind, pyarrow.array
     values = [c.meanings[0] if c.meanings else None for c in cells]
-    if kind in ("number", "whole"):
+    if kind in ("weight", "share"):
+        array = make(values, pyarrow.float64())
+    elif kind in ("number", "whole"):
         choices = ["float64", "float32", "NaN", "decimal"]
         is_whole = kind == "whole" and all(v is None or v == round(v) for v in values)
         choice = rng.choice(choices + ["int64", "int32"] * is_whole)

@@ -3,9 +3,11 @@
     python experiments/faults/tables.py --cases 5000 --seed 0
 
 Each case draws columns of known values (numbers, truth values, dates, texts, vectors, categories,
-classes, sets, with gaps), writes them as people do (decimal commas, thousands, units, spellings of
-missing cells; separators, encodings, quoting, compression, endings; typed columns of Parquet, .npz
-files, pandas, polars and Arrow), damages some, and reads them by `from_table` or `from_arrays`.
+classes, sets, shares, weights, with gaps), writes them as people do (decimal commas, thousands,
+units, spellings of missing cells; separators, encodings, quoting, compression, endings; typed
+columns of Parquet, .npz files, pandas, polars and Arrow), damages some, and reads them by
+`from_table` or `from_arrays`. Not drawn are labels and spans of tokens, whose number must be that
+of the text's tokens, and files of images, sounds and points, which `arrays.py` damages.
 
 What was read must equal what a slow oracle computes from the known values, or from what Python's
 csv module reads; so must the rows that `mmjax predict` prepares from the same file. A refusal must
@@ -37,6 +39,7 @@ from table_cells import (
     ROWS,
     Cell,
     Column,
+    align_gaps,
     draw_column,
     draw_header,
     draw_parts,
@@ -54,6 +57,7 @@ from mmjax.data import (
     Labels,
     LabelSet,
     Numbers,
+    Shares,
     Text,
     Value,
     from_arrays,
@@ -67,7 +71,8 @@ from mmjax.runs.examples import TABLE_ENDINGS, iterate_examples
 KINDS = {
     "n1": "number", "n2": "number", "w": "whole", "f1": "flag", "f2": "flag", "d": "date",
     "t": "text", "c1": "name", "c2": "name", "v": "vector", "m": "name", "l": "class",
-    "y": "number", "b1": "bit", "b2": "bit", "s": "set",
+    "y": "number", "b1": "bit", "b2": "bit", "s": "set", "z": "number", "g": "weight",
+    "p1": "share", "p2": "share",
 }  # fmt: skip
 # Of these kinds is a column whose name alone is given.
 INFERRED = {
@@ -109,7 +114,8 @@ class Case(NamedTuple):
 
     def list_used(self) -> list[str]:
         """Lists the short names of the columns that are read."""
-        specs = [*self.inputs.values(), *self.targets.values()]
+        weights = self.options.get("weights", {})
+        specs = [*self.inputs.values(), *self.targets.values(), *weights.values()]
         used = {name for spec in specs for name in get_columns(spec)}
         return [short for short, name in self.names.items() if name in used]
 
@@ -120,10 +126,17 @@ def draw_case(rng: random.Random) -> Case:
     inputs = draw_inputs(rng, names)
     targets = draw_targets(rng, names)
     gaps = rng.choice([0, 0.1]) if len(inputs) > 2 else 0
-    columns = {short: draw_column(rng, kind, gaps) for short, kind in KINDS.items()}
+    columns = {
+        short: draw_column(rng, kind, 0 if kind == "weight" else gaps)
+        for short, kind in KINDS.items()
+    }
     if getattr(inputs.get("note"), "level", "byte") == "word":
         columns["t"] = Column("text", draw_ascii_texts(rng, ROWS))
+    for first, second in (("y", "z"), ("p1", "p2")):
+        align_gaps(rng, columns[first], columns[second])  # else the row is refused
     options = {"standardise": rng.choice([(), (), None]), "in_memory": rng.random() < 0.6}
+    if rng.random() < 0.25:
+        options["weights"] = {rng.choice(list(targets)): names["g"]}
     case = Case(columns, names, draw_parts(rng), inputs, targets, options)
     is_ascii_only = getattr(inputs.get("note"), "level", "byte") == "word"
     used = [short for short in case.list_used() if not (short == "t" and is_ascii_only)]
@@ -165,13 +178,18 @@ def draw_inputs(rng: random.Random, names: Mapping[str, str]) -> dict[str, Any]:
 
 
 def draw_targets(rng: random.Random, names: Mapping[str, str]) -> dict[str, Any]:
-    """Draws one to five tasks."""
+    """Draws one to seven tasks."""
     choices: dict[str, list[Any]] = {
         "mood": [Label(names["m"]), names["m"]],
-        "stars": [Label(names["l"]), names["l"]],
+        "stars": [
+            *[Label(names["l"]), Label(names["l"], classes=("1", "2", "10"), ordered=True)],
+            names["l"],
+        ],
         "income": [Value(names["y"]), names["y"]],
         "bits": [Labels((names["b1"], names["b2"]))],
         "tags": [LabelSet(names["s"])],
+        "spot": [Value((names["y"], names["z"])), Value(names["v"])],
+        "parts": [Shares((names["p1"], names["p2"]))],
     }
     chosen = rng.sample(list(choices), rng.randrange(1, len(choices) + 1))
     return {t: rng.choice(choices[t]) for t in chosen}
@@ -242,7 +260,9 @@ def make_frame_case(rng: random.Random, case: Case) -> tuple[Case, dict[str, dic
     names = {short: case.names[short] for short in columns}
     inputs = {names[short]: names[short] for short in shorts.values()}
     targets = {names[short]: names[short] for short in goals.values()}
-    return case._replace(columns=columns, names=names, inputs=inputs, targets=targets), parts
+    options = {"standardise": case.options["standardise"]}
+    parts_case = case._replace(columns=columns, names=names, inputs=inputs, targets=targets)
+    return parts_case._replace(options=options), parts
 
 
 def check_frames(
@@ -337,6 +357,16 @@ def check_targets(case: Case, data: Dataset, counts: collections.Counter[str]) -
             raise WrongValueError(f"target {t!r} as {type(spec).__name__}, {difference}")
 
 
+def check_weights(case: Case, data: Dataset) -> None:
+    """Compares the weights of labels with the table."""
+    for task, name in case.options.get("weights", {}).items():
+        cells = select_columns(case, name)[0].cells
+        for split, rows in group_rows(case.parts).items():
+            values = [cells[r].meanings[0] if cells[r].meanings else None for r in rows]
+            if difference := oracle.find_wrong_weight(data, task, split, values):
+                raise WrongValueError(f"weight of {task!r}, {split}, {difference}")
+
+
 def check_new_rows(path: Path, data: Dataset, parts: Sequence[str]) -> None:
     """Prepares the file's rows as `mmjax predict` does, and compares them with the data set."""
     spec, start, rows_of = make_spec(data), 0, group_rows(parts)
@@ -373,6 +403,7 @@ def check_refusal(message: str, case: Case, written: Written | None) -> None:
         train = [r for r in rows if r in rows_of.get("train", ())]
         # Many odd cells make a column one of classes, of which an ordinary cell may be none.
         odd += [(short, r) for r in (range(len(cells)) if len(train) > 1 else rows)]
+    odd += list_needed_gaps(case)
     damage = written.damage if written else ()
     if not odd and not damage and not has_empty_row(case):
         raise UnclearError(f"a good table is refused: {message}")
@@ -391,6 +422,22 @@ def check_refusal(message: str, case: Case, written: Written | None) -> None:
         raise UnclearError(f"no place, column or value of {odd[:4]}: {message}")
 
 
+def list_needed_gaps(case: Case) -> list[tuple[str, int]]:
+    """Lists the empty cells that must not be: of rows that have the other cells, and of weights."""
+    short_of = {name: short for short, name in case.names.items()}
+    groups = [get_columns(x) for x in case.targets.values() if isinstance(x, Value | Shares)]
+    gaps = []
+    for row in range(len(case.parts)):
+        for names in groups:
+            cells = {short_of[n]: case.columns[short_of[n]].cells[row] for n in names}
+            empty = [short for short, cell in cells.items() if None in cell.meanings]
+            gaps += [(short, row) for short in empty] if len(empty) < len(names) else []
+        for name in case.options.get("weights", {}).values():
+            short = short_of[name]
+            gaps += [(short, row)] if None in case.columns[short].cells[row].meanings else []
+    return gaps
+
+
 def names_cell(
     message: str,
     case: Case,
@@ -403,12 +450,15 @@ def names_cell(
     name, text = case.names[short], case.columns[short].cells[row].text
     parts = {**case.inputs, **case.targets}
     users = [repr(user) for user, spec in parts.items() if name in get_columns(spec)]
+    users += [repr(t) for t, column in case.options.get("weights", {}).items() if name == column]
     place = f"line {lines[row]}" if lines else f"row {row}"
     places = [f"{place},", f"{place}:", f"{place};"]
     places += [f"row {r.index(row)} of '{s}'" for s, r in rows_of.items() if row in r]
     shown = text.strip()[:20]
     values = {repr(text)[1:21].rstrip("'\""), shown, repr(shown)[1:-1]}
     values |= {repr(oracle.normalize_class(text)), repr(text.encode())}
+    if None in case.columns[short].cells[row].meanings:
+        values |= {"is empty", "is missing"}
     for meaning in case.columns[short].cells[row].meanings:
         values |= {repr(name) for name in meaning} if isinstance(meaning, frozenset) else set()
     return (
@@ -452,6 +502,7 @@ def check_table(written: Written, cases: Sequence[Case], counts: collections.Cou
         try:
             check_inputs(reading, data, counts)
             check_targets(reading, data, counts)
+            check_weights(reading, data)
             check_new_rows(written.path, data, reading.parts)
         except WrongValueError as error:
             reasons.append(str(error))
