@@ -37,19 +37,20 @@ def divide_table(
       ValueError: as `list_parts` and `assign_rows`.
     """
     if isinstance(table, Mapping):
-        parts, rows = [], []
+        listed: list[FilePart] = []
+        alone: list[PartRows] = []
         for name, paths in table.items():
             for part in list_parts(paths, columns, cells, folder):
-                parts.append(part)
-                rows.append({name: np.arange(part.rows)})
-        return parts, rows
+                listed.append(part)
+                alone.append({name: np.arange(part.rows)})
+        return listed, alone
     split = split or Split()
     needed = sorted({*columns, *split.list_columns()})
     parts = list_parts(table, needed, cells, folder)
     ends = np.cumsum([part.rows for part in parts])
     named = _read_split_columns(parts, split, cells, folder)
     assigned = assign_row_arrays(split, named, int(ends[-1]), seed)
-    rows = []
+    rows: list[PartRows] = []
     for part, end in zip(parts, ends, strict=True):
         local = {}
         for name, numbers in assigned.items():

@@ -151,14 +151,14 @@ def _collect_arrays(
         arrays[f"weight/{task}"] = values
     media = plan.list_media()
     for m, modality in plan.modalities.items():
-        values = [example[m] for example in scan.inputs]
+        stored = [example[m] for example in scan.inputs]
         if m in media:
             columns = [table.columns[c] for c in get_columns(plan.readers[m].spec)]
             for i, row in enumerate(numbers):
-                if values[i] is not None:
+                if stored[i] is not None:
                     cells = json.dumps([cells[row] for cells in columns])
-                    values[i] = np.frombuffer(cells.encode(), np.uint8)
-        arrays |= _stack(m, values, is_ragged=modality.sequence or m in media)
+                    stored[i] = np.frombuffer(cells.encode(), np.uint8)
+        arrays |= _stack(m, stored, is_ragged=modality.sequence or m in media)
     size = pending.size
     for name, array in arrays.items():
         pending.arrays.setdefault(f"{split}/{name}", []).append(array)
@@ -213,9 +213,8 @@ def list_split_blocks(
     for stored in result["blocks"]:
         block = parse_block(stored, folder)
         if f"{split}/place" in block.arrays:
-            blocks.append(
-                SplitBlock(block, split, part.path, part.folder, part.groups is None, key)
-            )
+            has_lines = part.groups is None
+            blocks.append(SplitBlock(block, split, part.path, part.folder, has_lines, key))
     return blocks
 
 

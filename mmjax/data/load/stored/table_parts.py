@@ -91,9 +91,8 @@ def list_parts(
         for start, rows, position, groups in facts["parts"]:
             place = None if position is None else CsvPosition(*position)
             chosen = None if groups is None else tuple(groups)
-            parts.append(
-                FilePart(path, folder_of_paths, facts["digest"], start, rows, place, chosen, keys)
-            )
+            where = (path, folder_of_paths, facts["digest"], start, rows)
+            parts.append(FilePart(*where, place, chosen, keys))
     return parts
 
 
