@@ -137,7 +137,7 @@ def assemble_dataset(
     data = Dataset(name, inputs.modalities, all_tasks, sources, {**facts, **counted}, prepared)
 
     def place(split: str, row: int) -> str:
-        return places[split](scans[split].rows[row])
+        return places[split](int(scans[split].rows[row]))
 
     digests = {split: scan.digests for split, scan in scans.items()}
     return check_and_announce(data, labels, inputs.counts, digests, place, inputs.constants)
@@ -236,7 +236,7 @@ def _encode_targets(
     weights: Mapping[str, Float[np.ndarray, " n"]],
 ) -> Batch:
     def place(row: int) -> str:
-        return place_row(scan.rows[row])
+        return place_row(int(scan.rows[row]))
 
     batch, encoded = Batch({}, {}, {}, {}, {}), {}
     for t, task in tasks.items():

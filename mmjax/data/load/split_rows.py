@@ -114,7 +114,7 @@ def assign_row_arrays(
     examples: int,
     seed: int,
     place: Callable[[int], str] = "row {}".format,
-) -> dict[str, Int[np.ndarray, " n"]]:
+) -> dict[str, Int[np.ndarray, "..."]]:
     """Assigns every row to one split as `assign_rows` does; returns arrays."""
     split.check()
     for name in split.list_columns():

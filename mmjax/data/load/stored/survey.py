@@ -34,7 +34,7 @@ from mmjax.data.load.tables.table_files import Table, is_number
 _TABLE_ROWS = 8192  # read at once
 _VERSION = 1
 
-PartRows = Mapping[str, Int[np.ndarray, " n"]]
+PartRows = Mapping[str, Int[np.ndarray, "..."]]
 """{split: the numbers of its rows in a part, in their order}."""
 
 
