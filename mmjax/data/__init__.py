@@ -30,6 +30,7 @@ from mmjax.data.load.from_arrays import from_arrays
 from mmjax.data.load.from_table import from_table
 from mmjax.data.load.from_tfds import from_tfds
 from mmjax.data.load.split_rows import Split, split_arrays
+from mmjax.data.load.stored.stream_table import Streaming
 from mmjax.data.load.tables.dialect import Dialect
 from mmjax.data.sampling.samplers import ClassBalanced, Stratified, TaskMixture
 
@@ -54,6 +55,7 @@ __all__ = [
     "Spans",
     "Split",
     "Stratified",
+    "Streaming",
     "TaskMixture",
     "Text",
     "TokenLabels",

@@ -66,19 +66,19 @@ class SendableChunks:
         try:
             return self.chunks[number]
         except Exception as error:
-            if _is_picklable(error):
+            if is_picklable(error):
                 raise
             text = "".join(traceback.format_exception(error)).rstrip()
             raise FetchError(f"{type(error).__name__}: {error}\n{text}") from None
 
 
-def _is_picklable(error: Exception) -> bool:
+def is_picklable(error: Exception) -> bool:
     """Checks whether an error can be pickled and read back.
 
     A queue drops what it cannot pickle, and its reader would wait forever.
 
     Example:
-      >>> _is_picklable(ValueError("row 3"))
+      >>> is_picklable(ValueError("row 3"))
       True
     """
     try:

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmjax.data.dataset import Modality
-from mmjax.data.kinds.gaps import fill_gaps, learn_fills
+from mmjax.data.kinds.gaps import fill_gaps, learn_fills, merge_gaps, summarize_gaps
 from mmjax.data.kinds.numbers import Numbers
-from mmjax.data.kinds.protocols import Learned, RowScale
+from mmjax.data.kinds.protocols import Learned, RowScale, Summary
 from mmjax.data.load.decode import convert_tensor
 
 _TRUE = {"true", "yes", "1", "1.0", "t", "y"}
@@ -41,9 +41,21 @@ class Boolean(NamedTuple):
 
     def learn(self, columns: Sequence[Iterable[Any]], source: Any) -> dict[str, Any]:
         """Computes the values that fill gaps; nothing for TFDS features."""
+        return self.learn_summary(self.summarize_cells(columns, source))
+
+    def summarize_cells(self, columns: Sequence[Iterable[Any]], source: Any) -> dict[str, Any]:
+        """Computes the share of true cells of each column and counts its gaps."""
         if not isinstance(source, Path | None):
             return {}
-        return learn_fills([map(_parse_or_nan, column) for column in columns], "mean")
+        return summarize_gaps([map(_parse_or_nan, column) for column in columns], "mean")
+
+    def merge_summaries(self, first: Summary, second: Summary) -> dict[str, Any]:
+        """Merges the shares and adds the gaps."""
+        return merge_gaps(first, second) if first and second else {}
+
+    def learn_summary(self, summary: Summary) -> dict[str, Any]:
+        """Computes the values that fill gaps."""
+        return learn_fills(summary, "mean") if summary else {}
 
     def read_cells(self, cells: Sequence[Any], folder: Path, learned: Learned) -> np.ndarray:
         """Converts truth values; gaps are filled."""

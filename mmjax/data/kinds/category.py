@@ -11,7 +11,7 @@ from jaxtyping import Int
 
 from mmjax.data.dataset import Modality
 from mmjax.data.kinds.plotting import draw_text
-from mmjax.data.kinds.protocols import Learned, RowScale
+from mmjax.data.kinds.protocols import Learned, RowScale, Summary
 from mmjax.data.load.targets.class_names import format_class_name, sort_classes
 from mmjax.data.load.targets.labels import feature_to_python
 
@@ -72,14 +72,30 @@ class Category(NamedTuple):
         Returns:
           "tokens", per column {category: token}, and "starts", per column its first token.
         """
-        tokens: list[dict[str, int]] = []
-        starts, start = [], 0
+        return self.learn_summary(self.summarize_cells(columns, source))
+
+    def summarize_cells(self, columns: Sequence[Iterable[Any]], source: Any) -> dict[str, Any]:
+        """Counts the categories of each column."""
+        counts_of: list[dict[str, int]] = []
         for column in columns:
             counts: Counter[str] = Counter()
             for cell in (cell for cell in column if cell is not None):
                 # A cell without a name is refused when its row is read, with the row's place.
                 with contextlib.suppress(ValueError):
                     counts[_format_category(cell)] += 1
+            counts_of.append(dict(counts))
+        return {"counts": counts_of}
+
+    def merge_summaries(self, first: Summary, second: Summary) -> dict[str, Any]:
+        """Adds the counts."""
+        pairs = zip(first["counts"], second["counts"], strict=True)
+        return {"counts": [dict(Counter(a) + Counter(b)) for a, b in pairs]}
+
+    def learn_summary(self, summary: Summary) -> dict[str, Any]:
+        """Numbers the categories of each column that are not rare."""
+        tokens: list[dict[str, int]] = []
+        starts, start = [], 0
+        for counts in summary["counts"]:
             names = sort_classes({n for n, count in counts.items() if count >= self.min_count})
             starts.append(start)
             tokens.append({n: start + len(_SPECIAL) + i for i, n in enumerate(names)})

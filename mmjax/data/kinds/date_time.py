@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from mmjax.data.dataset import Modality
 from mmjax.data.kinds.numbers import Numbers
-from mmjax.data.kinds.protocols import Learned, RowScale
+from mmjax.data.kinds.protocols import Learned, RowScale, Summary
 from mmjax.data.load.targets.labels import feature_to_python
 
 Part = Literal["linear", "day", "week", "year"]
@@ -56,6 +56,10 @@ class DateTime(NamedTuple):
 
     def learn(self, columns: Sequence[Iterable[Any]], source: Any) -> dict[str, Any]:
         """Finds the earliest time, in seconds since 1970, and the parts that vary."""
+        return self.learn_summary(self.summarize_cells(columns, source))
+
+    def summarize_cells(self, columns: Sequence[Iterable[Any]], source: Any) -> dict[str, Any]:
+        """Finds the earliest time, and whether one is not midnight."""
         unknown = set(self.parts) - set(_PARTS)
         if unknown:
             raise ValueError(f"a `DateTime` has no part {unknown.pop()!r}, only {_PARTS}.")
@@ -64,12 +68,22 @@ class DateTime(NamedTuple):
             # A cell that is not a time is refused when its row is read, with the row's place.
             with contextlib.suppress(ValueError):
                 moments.append(self._parse(feature_to_python(cell)))
-        if not moments:
-            return {"start": 0.0, "parts": list(self.parts or _PARTS)}
         has_time = any(m.time() != datetime.time() for m in moments)
-        parts = [part for part in _PARTS if part != "day" or has_time]
-        start = min(m.timestamp() for m in moments)
-        return {"start": start, "parts": list(self.parts) or parts}
+        start = min((m.timestamp() for m in moments), default=None)
+        return {"start": start, "has_time": has_time}
+
+    def merge_summaries(self, first: Summary, second: Summary) -> dict[str, Any]:
+        """Takes the earlier time."""
+        starts = [s["start"] for s in (first, second) if s["start"] is not None]
+        has_time = first["has_time"] or second["has_time"]
+        return {"start": min(starts, default=None), "has_time": has_time}
+
+    def learn_summary(self, summary: Summary) -> dict[str, Any]:
+        """Returns the earliest time and the parts that vary."""
+        if summary["start"] is None:
+            return {"start": 0.0, "parts": list(self.parts or _PARTS)}
+        parts = [part for part in _PARTS if part != "day" or summary["has_time"]]
+        return {"start": summary["start"], "parts": list(self.parts) or parts}
 
     def read_cells(
         self, cells: Sequence[Any], folder: Path, learned: Learned

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmjax.data.dataset import Modality
-from mmjax.data.kinds.gaps import Fill, fill_gaps, learn_fills
+from mmjax.data.kinds.gaps import Fill, fill_gaps, learn_fills, merge_gaps, summarize_gaps
 from mmjax.data.kinds.plotting import draw_text
-from mmjax.data.kinds.protocols import Learned, RowScale
+from mmjax.data.kinds.protocols import Learned, RowScale, Summary
 from mmjax.data.load.decode import convert_tensor
 from mmjax.data.load.tables.table_files import is_number, parse_number
 
@@ -47,15 +47,27 @@ class Numbers(NamedTuple):
 
     def learn(self, columns: Sequence[Iterable[Any]], source: Any) -> dict[str, Any]:
         """Computes the fills of gaps; nothing for a column without, vectors, or TFDS features."""
+        return self.learn_summary(self.summarize_cells(columns, source))
+
+    def summarize_cells(self, columns: Sequence[Iterable[Any]], source: Any) -> dict[str, Any]:
+        """Computes the average of each column and counts its gaps; nothing for vectors."""
         if not isinstance(source, Path | None):
             return {}
         cells = [list(column) for column in columns]
-        if len(columns) == 1 and None not in cells[0]:
-            return {}
         if any(_is_vector(cell) for column in cells for cell in column):
             return {}  # a vector has no one length to fill
         # A cell that is not a number is refused when its row is read, with the row's place.
-        return learn_fills([map(_parse_or_nan, column) for column in cells], self.fill)
+        return summarize_gaps([map(_parse_or_nan, column) for column in cells], self.fill)
+
+    def merge_summaries(self, first: Summary, second: Summary) -> dict[str, Any]:
+        """Merges the averages and adds the gaps."""
+        return merge_gaps(first, second) if first and second else {}
+
+    def learn_summary(self, summary: Summary) -> dict[str, Any]:
+        """Computes the fills of gaps; nothing for a single column without."""
+        if not summary or (len(summary["gaps"]) == 1 and not summary["gaps"][0]):
+            return {}
+        return learn_fills(summary, self.fill)
 
     def read_cells(self, cells: Sequence[Any], folder: Path, learned: Learned) -> np.ndarray:
         """Concatenates the numbers and the vectors of all cells; gaps are filled."""

@@ -12,6 +12,8 @@ from mmjax.data.dataset import Modality, Task
 # an `Audio`. Plain JSON (numbers, strings, lists, dictionaries of them): a run stores it, so that
 # new rows are read in the same way.
 Learned = Mapping[str, Any]
+# What some rows of the training split contribute to it. Plain JSON, too.
+Summary = Mapping[str, Any]
 
 
 class RowScale(NamedTuple):
@@ -54,6 +56,18 @@ class InputKind(Protocol):
             feature its values.
           source: the folder of the table, or the first TFDS feature.
         """
+        ...
+
+    def summarize_cells(self, columns: Sequence[Iterable[Any]], source: Any) -> Summary:
+        """Summarizes some rows for `learn_summary`; the arguments are those of `learn`."""
+        ...
+
+    def merge_summaries(self, first: Summary, second: Summary) -> Summary:
+        """Returns the summary of two sets of rows together."""
+        ...
+
+    def learn_summary(self, summary: Summary) -> dict[str, Any]:
+        """Returns what `learn` returns for the rows of a summary."""
         ...
 
     def read_cells(self, cells: Sequence[Any], folder: Path, learned: Learned) -> np.ndarray | None:

@@ -11,7 +11,7 @@ from jaxtyping import Int
 
 from mmjax.data.dataset import Modality
 from mmjax.data.kinds.plotting import draw_text
-from mmjax.data.kinds.protocols import Learned, RowScale
+from mmjax.data.kinds.protocols import Learned, RowScale, Summary
 from mmjax.data.load.decode import BYTE_TOKEN_NAMES, decode_utf8
 from mmjax.data.load.subwords import (
     encode_subwords,
@@ -61,12 +61,27 @@ class Text(NamedTuple):
 
     def learn(self, columns: Sequence[Iterable[Any]], source: Any) -> dict[str, Any]:
         """Builds the vocabulary of words, or reads the tokenizer."""
+        return self.learn_summary(self.summarize_cells(columns, source))
+
+    def summarize_cells(self, columns: Sequence[Iterable[Any]], source: Any) -> dict[str, Any]:
+        """Counts the words, if the vocabulary depends on them."""
+        is_counted = self.tokenizer is None and self.level == "word"
+        return {"counts": _count_words(columns[0])} if is_counted else {}
+
+    def merge_summaries(self, first: Summary, second: Summary) -> dict[str, Any]:
+        """Adds the counts."""
+        if not first:
+            return {}
+        return {"counts": dict(Counter(first["counts"]) + Counter(second["counts"]))}
+
+    def learn_summary(self, summary: Summary) -> dict[str, Any]:
+        """Builds the vocabulary of words, or reads the tokenizer."""
         if self.tokenizer is not None:
             tokenizer = read_tokenizer_file(self.tokenizer)
             return {"words": list_subword_numbers(tokenizer), "tokenizer": tokenizer}
         if self.level != "word":
             return {}
-        return {"words": _build_vocabulary(columns[0], self.vocabulary)}
+        return {"words": _build_vocabulary(summary["counts"], self.vocabulary)}
 
     def read_cells(self, cells: Sequence[Any], folder: Path, learned: Learned) -> np.ndarray | None:
         """Tokenizes a cell."""
@@ -149,10 +164,14 @@ def decode_text(x: np.ndarray) -> str | None:
     return text if text and text.isprintable() else None
 
 
-def _build_vocabulary(texts: Iterable[Any], size: int) -> dict[str, int]:
-    """Numbers the most frequent words from 2; equally frequent ones are sorted by name."""
+def _count_words(texts: Iterable[Any]) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(split_words(decode_utf8(text if isinstance(text, bytes) else str(text))))
+    return dict(counts)
+
+
+def _build_vocabulary(counts: Mapping[str, int], size: int) -> dict[str, int]:
+    """Numbers the most frequent words from 2; equally frequent ones are sorted by name."""
     ranked = sorted(counts, key=lambda word: (-counts[word], word))
     return {word: token for token, word in enumerate(ranked[: max(0, size - 2)], start=2)}

@@ -3,13 +3,13 @@
 import os
 import types
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from mmjax.data.dataset import Dataset, Modality, Preparation, Task
+from mmjax.data.dataset import Dataset, Modality, Preparation, Source, Task
 from mmjax.data.describe.announce import announce_once
 from mmjax.data.load.check_dataset import check_and_announce, check_sizes
 from mmjax.data.load.decoded_source import DecodedInputs, make_decoded_source
@@ -17,7 +17,7 @@ from mmjax.data.load.examples import Examples
 from mmjax.data.load.scan_cache import make_scan_cache
 from mmjax.data.load.scan_split import ModalityStats, SplitScan, merge_modality_stats, scan_split
 from mmjax.data.load.targets.complete_task import infer_or_complete_task
-from mmjax.data.load.targets.labels import encode_targets
+from mmjax.data.load.targets.labels import PlaceFormatter, encode_targets
 from mmjax.data.normalize import compute_scale, find_constants, make_standardize_filter
 from mmjax.data.sampling.example_weights import encode_weights
 from mmjax.types import Batch
@@ -71,6 +71,53 @@ def build_dataset(
     check_sizes(name, {split: len(examples) for split, examples in splits.items()})
     sequences = [m for m, modality in modalities.items() if modality.sequence]
     scans = _scan_splits(name, splits, sequences, reading)
+
+    def make_source(split: str, inputs: DecodedInputs, labels: Batch) -> Source:
+        return make_decoded_source(splits[split], scans[split], inputs, labels, reading.in_memory)
+
+    return assemble_dataset(
+        name,
+        scans,
+        make_source,
+        {split: examples.place for split, examples in splits.items()},
+        modalities=modalities,
+        kinds=kinds,
+        tasks=tasks,
+        weights=weights,
+        facts=facts,
+    )
+
+
+def assemble_dataset(
+    name: str,
+    scans: Mapping[str, SplitScan],
+    make_source: Callable[[str, DecodedInputs, Batch], Source],
+    places: Mapping[str, PlaceFormatter],
+    *,
+    modalities: Mapping[str, Modality],
+    kinds: Mapping[str, tuple[Any, Mapping[str, Any]]],
+    tasks: Mapping[str, Task | None],
+    weights: Mapping[str, Mapping[str, Float[np.ndarray, " n"]]],
+    facts: Mapping[str, Any],
+) -> Dataset:
+    """Makes a data set of what the pass over each split has found, and prints a summary.
+
+    Args:
+      name: name of the data set.
+      scans: {split: the result of the pass}.
+      make_source: makes the source of a split, of its name, what is known about the inputs, and its
+        targets.
+      places: {split: returns where a row is, for messages}.
+      modalities: the modalities except for their shapes.
+      kinds: {modality: its kind of column, if it has one, and what the kind has learned}.
+      tasks: the tasks; None: inferred from the training split.
+      weights: {split: {task: weights of its examples}}.
+      facts: what else the data set tells about itself.
+
+    Raises:
+      ValueError: naming the place, if the examples of two splits or their targets do not fit.
+    """
+    sequences = [m for m, modality in modalities.items() if modality.sequence]
     skipped, blank = _warn_of_skipped_examples(name, scans), _note_blank_examples(name, scans)
     counted = {k: v for k, v in {"skipped": skipped, "blank_rows": blank}.items() if v}
     check_sizes(name, {split: len(scan.rows) for split, scan in scans.items()})
@@ -79,12 +126,10 @@ def build_dataset(
     for t, task in tasks.items():
         targets = {split: scan.targets[t] for split, scan in scans.items()}
         all_tasks[t] = infer_or_complete_task(t, task, targets, inputs.modalities)
-    for split, examples in splits.items():
-        scan, part = scans[split], weights.get(split, {})
-        labels[split] = _encode_targets(scan, all_tasks, examples, part)
-        sources[split] = make_decoded_source(
-            examples, scan, inputs, labels[split], reading.in_memory
-        )
+    for split, scan in scans.items():
+        part = weights.get(split, {})
+        labels[split] = _encode_targets(scan, all_tasks, places[split], part)
+        sources[split] = make_source(split, inputs, labels[split])
     prepared = {}
     for m in inputs.modalities:
         dtype = "float32" if m in inputs.scales else str(inputs.dtypes[m])
@@ -92,7 +137,7 @@ def build_dataset(
     data = Dataset(name, inputs.modalities, all_tasks, sources, {**facts, **counted}, prepared)
 
     def place(split: str, row: int) -> str:
-        return splits[split].place(scans[split].rows[row])
+        return places[split](int(scans[split].rows[row]))
 
     digests = {split: scan.digests for split, scan in scans.items()}
     return check_and_announce(data, labels, inputs.counts, digests, place, inputs.constants)
@@ -187,11 +232,11 @@ def _merge_splits(
 def _encode_targets(
     scan: SplitScan,
     tasks: Mapping[str, Task],
-    examples: Examples,
+    place_row: PlaceFormatter,
     weights: Mapping[str, Float[np.ndarray, " n"]],
 ) -> Batch:
     def place(row: int) -> str:
-        return examples.place(scan.rows[row])
+        return place_row(int(scan.rows[row]))
 
     batch, encoded = Batch({}, {}, {}, {}, {}), {}
     for t, task in tasks.items():

@@ -13,6 +13,9 @@ from mmjax.data.load.check_dataset import check_sizes, check_standardize_names
 from mmjax.data.load.hints import note_columns
 from mmjax.data.load.infer_kinds import TablePart, infer_input_kind, infer_target_kind
 from mmjax.data.load.split_rows import Split, assign_rows
+from mmjax.data.load.stored.merge_surveys import ColumnPlan
+from mmjax.data.load.stored.stream_table import Streaming, TableOptions, stream_table
+from mmjax.data.load.stored.table_parts import CellFormat
 from mmjax.data.load.tables.blank_rows import (
     BlankRows,
     check_blank_rows,
@@ -51,6 +54,7 @@ def from_table(
     blank_rows: BlankRows = "refuse",
     dialect: Dialect = DEFAULT_DIALECT,
     scan_cache: str | os.PathLike[str] | None = None,
+    stream: Streaming | None = None,
     max_bytes: int = MAX_BYTES,
     max_cell: int = MAX_CELL,
 ) -> Dataset:
@@ -91,6 +95,10 @@ def from_table(
       scan_cache: folder that keeps what the first pass over the files finds, for in_memory=False: a
         later start with the same cells and unchanged files (by size and time) does not repeat it,
         and one that was stopped continues it. None: the pass is made at every start.
+      stream: for files that are larger than memory: `Streaming()` encodes the rows once into files
+        of a cache on disk, by several processes, and reads batches from there. The data set is the
+        same, except that means and deviations may differ in their last digits. A later start reads
+        only the files that have changed. `max_bytes` does not apply.
       max_bytes: the largest size of the file of a table, and of its cells after unpacking. `Image`
         and `Audio` have limits of their own.
       max_cell: the largest cell, in bytes.
@@ -120,9 +128,15 @@ def from_table(
     dialect.check()
     if scan_cache is not None and in_memory:
         raise ValueError("scan_cache is for in_memory=False; give that, or leave it out.")
+    columns = set(list_columns([*inputs.values(), *targets.values(), *weights.values()]))
+    if stream is not None:
+        cells = CellFormat(dialect, max_cell)
+        plan = ColumnPlan(inputs, targets, weights, cells, blank_rows)
+        rule = _parse_split(split)
+        options = TableOptions(plan, rule, seed, name, standardise, skip_unreadable)
+        return stream_table(table, options, stream)
     drop_blank = blank_rows == "drop"
     reading = Reading(in_memory, standardise, skip_unreadable, drop_blank, scan_cache)
-    columns = set(list_columns([*inputs.values(), *targets.values(), *weights.values()]))
     read = functools.partial(read_table, dialect=dialect, max_bytes=max_bytes, max_cell=max_cell)
     parts, gaps = _read_parts(table, columns, split, seed, dialect, read)
     name = name or parts["train" if "train" in parts else next(iter(parts))][0].path.stem
@@ -158,10 +172,7 @@ def _read_parts(
     read: Any,
 ) -> tuple[dict[str, TablePart], list[Gaps]]:
     """Reads the rows of each split, and lists the cells that are spellings of a gap."""
-    if isinstance(split, str):
-        split = Split(column=split)
-    elif not isinstance(split, Split | None):
-        split = Split(tuple(split.items()))
+    split = _parse_split(split)
     needed = columns | set(split.list_columns() if split else ())
     tables = read_sources(table, needed, read)
     if isinstance(tables, dict) and split is not None:
@@ -175,6 +186,12 @@ def _read_parts(
         normalize_numbers(tables, [split.time], dialect, strict=False)
     rows_of = assign_rows(split, tables.columns, len(tables), seed, tables.place)
     return {s: (tables, rows) for s, rows in rows_of.items()}, gaps
+
+
+def _parse_split(split: str | Mapping[str, float] | Split | None) -> Split | None:
+    if isinstance(split, str):
+        return Split(column=split)
+    return split if isinstance(split, Split | None) else Split(tuple(split.items()))
 
 
 def _infer_kinds(

@@ -111,26 +111,47 @@ def note_columns(
       train: the training split.
       gaps: the cells of each table that are spellings of a gap.
     """
-    inferred = [f"{n} is {type(kind).__name__}" for n, s, kind in columns if isinstance(s, str)]
-    if inferred:
-        announce_once(f"{name}: inferred from the cells: {', '.join(inferred)}")
     counts_of: dict[str, Counter[str]] = {}
     for gap in gaps:
         for column, spelled in gap.cells.items():
             counts_of.setdefault(column, Counter()).update(spelled.values())
-    for column, counts in counts_of.items():
+    table, rows = train
+    names: dict[str, Counter[str]] = {}
+    for _, _, kind in columns:
+        for column in get_columns(kind) if isinstance(kind, Label | Category) else ():
+            cells = (table.columns[column][row] for row in rows)
+            names[column] = Counter(str(cell) for cell in cells if cell is not None)
+    note_column_counts(name, columns, names, counts_of)
+
+
+def note_column_counts(
+    name: str,
+    columns: Sequence[tuple[str, str | Input | Target, Input | Target]],
+    names: Mapping[str, Mapping[str, int]],
+    gaps: Mapping[str, Mapping[str, int]],
+) -> None:
+    """Prints what was inferred of columns, and what looks wrong, of counts of their cells.
+
+    Args:
+      name: name of the data set.
+      columns: of each modality and task its name, what was given for it, and its kind.
+      names: {column of classes or categories: {cell: how often the training split has it}}.
+      gaps: {column: {spelling of a gap: how often it occurs}}.
+    """
+    inferred = [f"{n} is {type(kind).__name__}" for n, s, kind in columns if isinstance(s, str)]
+    if inferred:
+        announce_once(f"{name}: inferred from the cells: {', '.join(inferred)}")
+    for column, counts in gaps.items():
         listed = ", ".join(f"{count} {spelling!r}" for spelling, count in counts.items())
         announce_once(
             f"{name}: cells of column {column!r} count as empty: {listed}; "
             "dialect=Dialect(missing=()) keeps them"
         )
-    table, rows = train
     for n, _, kind in columns:
         for column in get_columns(kind) if isinstance(kind, Label | Category) else ():
-            cells = [c for row in rows if (c := table.columns[column][row]) is not None]
-            note_similar_names(f"{name}: column {column!r}", map(str, cells))
+            note_similar_names(f"{name}: column {column!r}", names[column])
             if isinstance(kind, Label) and not kind.ordered and not kind.classes:
-                _note_numbers_as_classes(name, n, column, cells)
+                _note_numbers_as_classes(name, n, column, names[column])
 
 
 def note_similar_names(what: str, names: Iterable[str]) -> None:
@@ -157,11 +178,10 @@ def note_similar_names(what: str, names: Iterable[str]) -> None:
         )
 
 
-def _note_numbers_as_classes(name: str, task: str, column: str, cells: Sequence[Any]) -> None:
+def _note_numbers_as_classes(name: str, task: str, column: str, classes: Mapping[str, int]) -> None:
     """Prints a note if the names of many classes are numbers."""
-    classes = {str(cell) for cell in cells}
-    many = len(classes) > _MANY_CLASSES and len(cells) < _MIN_EXAMPLES_PER_CLASS * len(classes)
-    if many and all(map(is_number, classes)):
+    few = sum(classes.values()) < _MIN_EXAMPLES_PER_CLASS * len(classes)
+    if len(classes) > _MANY_CLASSES and few and all(map(is_number, classes)):
         announce_once(
             f"{name}: target {task!r} has {len(classes)} numbers for classes; if it is a count or "
             f"an amount, give Value({column!r}) for a regression"

@@ -84,25 +84,30 @@ def _describe_file(path: Path) -> bytes:
 
 def _convert_scan(scan: SplitScan) -> dict[str, Any]:
     """Converts a result, without inputs, to JSON."""
-    stats = {}
-    for name, s in scan.stats.items():
-        moments = s.moments and {k: _convert_array(v) for k, v in s.moments._asdict().items()}
-        stats[name] = {**s._asdict(), "dtype": str(s.dtype), "moments": moments}
     return {
         "rows": scan.rows,
         "skipped": scan.skipped,
         "blank": scan.blank,
-        "targets": {t: [_convert_target(v) for v in vs] for t, vs in scan.targets.items()},
-        "stats": stats,
+        "targets": {t: [convert_target(v) for v in vs] for t, vs in scan.targets.items()},
+        "stats": convert_stats(scan.stats),
         "digests": b"".join(scan.digests).hex(),
     }
+
+
+def convert_stats(stats: Mapping[str, ModalityStats]) -> dict[str, Any]:
+    """Converts the statistics of modalities to JSON; `parse_stats` returns them."""
+    converted = {}
+    for name, s in stats.items():
+        moments = s.moments and {k: _convert_array(v) for k, v in s.moments._asdict().items()}
+        converted[name] = {**s._asdict(), "dtype": str(s.dtype), "moments": moments}
+    return converted
 
 
 def _convert_array(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
-def _convert_target(value: Any) -> Any:
+def convert_target(value: Any) -> Any:
     """Converts a target to JSON; a set becomes a dictionary of one entry.
 
     Raises:
@@ -111,7 +116,7 @@ def _convert_target(value: Any) -> Any:
     if isinstance(value, set | frozenset):
         return {"set": sorted(value)}
     if isinstance(value, list):
-        return [_convert_target(item) for item in value]
+        return [convert_target(item) for item in value]
     # Only types that JSON restores; `np.float64`, a subclass of float, would come back as one.
     if value is not None and type(value) not in (str, int, float, bool):
         raise TypeError(f"a target is a {type(value).__name__}")
@@ -120,8 +125,27 @@ def _convert_target(value: Any) -> Any:
 
 def _parse_scan(stored: Mapping[str, Any]) -> SplitScan:
     """Returns the result that `_convert_scan` converted."""
+    # Digests of 16 bytes each, without separators.
+    digests = bytes.fromhex(stored["digests"])
+    scan = SplitScan(
+        rows=stored["rows"],
+        skipped=stored["skipped"],
+        blank=stored["blank"],
+        targets={t: [parse_target(v) for v in vs] for t, vs in stored["targets"].items()},
+        stats=parse_stats(stored["stats"]),
+        digests=[digests[i : i + 16] for i in range(0, len(digests), 16)],
+    )
+    # Every list has one entry per example that was read.
+    sizes = {len(scan.rows), len(scan.digests), *map(len, scan.targets.values())}
+    if len(sizes) > 1:
+        raise ValueError(f"its lists have several lengths: {sorted(sizes)}")
+    return scan
+
+
+def parse_stats(stored: Mapping[str, Any]) -> dict[str, ModalityStats]:
+    """Returns the statistics that `convert_stats` converted."""
     stats = {}
-    for name, s in stored["stats"].items():
+    for name, s in stored.items():
         moments = s["moments"]
         if moments is not None:
             moments = Moments(
@@ -132,27 +156,14 @@ def _parse_scan(stored: Mapping[str, Any]) -> SplitScan:
             )
         shape, dtype = tuple(s["shape"]), np.dtype(s["dtype"])
         stats[name] = ModalityStats(shape, dtype, s["place"], s["examples"], moments)
-    # Digests of 16 bytes each, without separators.
-    digests = bytes.fromhex(stored["digests"])
-    scan = SplitScan(
-        rows=stored["rows"],
-        skipped=stored["skipped"],
-        blank=stored["blank"],
-        targets={t: [_parse_target(v) for v in vs] for t, vs in stored["targets"].items()},
-        stats=stats,
-        digests=[digests[i : i + 16] for i in range(0, len(digests), 16)],
-    )
-    # Every list has one entry per example that was read.
-    sizes = {len(scan.rows), len(scan.digests), *map(len, scan.targets.values())}
-    if len(sizes) > 1:
-        raise ValueError(f"its lists have several lengths: {sorted(sizes)}")
-    return scan
+    return stats
 
 
-def _parse_target(value: Any) -> Any:
+def parse_target(value: Any) -> Any:
+    """Returns the target that `convert_target` converted."""
     if isinstance(value, dict):
         return frozenset(value["set"])
-    return [_parse_target(item) for item in value] if isinstance(value, list) else value
+    return [parse_target(item) for item in value] if isinstance(value, list) else value
 
 
 def make_scan_cache(

@@ -104,13 +104,25 @@ def assign_rows(
       >>> [sum(row < 4 for row in rows[name]) for name in ("train", "test")]
       [2, 2]
     """
+    rows_of = assign_row_arrays(split, columns, examples, seed, place)
+    return {name: rows.tolist() for name, rows in rows_of.items()}
+
+
+def assign_row_arrays(
+    split: Split,
+    columns: Mapping[str, Sequence[Any]],
+    examples: int,
+    seed: int,
+    place: Callable[[int], str] = "row {}".format,
+) -> dict[str, Int[np.ndarray, "..."]]:
+    """Assigns every row to one split as `assign_rows` does; returns arrays."""
     split.check()
     for name in split.list_columns():
         for row, cell in enumerate(columns[name]):
             if cell is None or cell != cell:
                 raise ValueError(f"{place(row)}: column {name!r} names no split.")
     if split.column is not None:
-        return _split_by_names(split, columns)
+        return {n: np.array(rows) for n, rows in _split_by_names(split, columns).items()}
     names = split.list_names()
     if split.time is not None:
         times = read_times(split.time, columns[split.time], place)
@@ -123,7 +135,7 @@ def assign_rows(
                 f"the split {name!r} gets none of {examples} rows; give it a larger share, or "
                 "split by a column with more groups or times."
             )
-    return {name: np.sort(rows).tolist() for name, rows in zip(names, parts, strict=True)}
+    return {name: np.sort(rows) for name, rows in zip(names, parts, strict=True)}
 
 
 def _draw_parts(

@@ -50,12 +50,22 @@ def learn_blank_rows(
     """Learns from all rows, including blank ones, which count as gaps.
 
     Raises:
-      ValueError: if the kind has no place for gaps, or there are other modalities.
+      ValueError: as `check_has_gaps`.
 
     Example:
       >>> learned = learn_blank_rows(Numbers("age"), [["3", None, "5"]], 1)
       >>> learned["fills"], keeps_blank_rows(learned)
       ([4.0], True)
+    """
+    check_has_gaps(spec, modalities)
+    return mark_blank_rows_kept(spec.learn(columns, None))
+
+
+def check_has_gaps(spec: Input, modalities: int) -> None:
+    """Refuses to keep blank rows of a kind without gaps, or beside other modalities.
+
+    Raises:
+      ValueError: saying what is needed instead.
     """
     if modalities > 1 or not isinstance(spec, _KINDS):
         kind = type(spec).__name__
@@ -64,7 +74,11 @@ def learn_blank_rows(
             f"{'are several' if modalities > 1 else f'is one of {kind}'}; give 'drop', or fill the "
             "cells."
         )
-    return {**spec.learn(columns, None), _KEEP: True}
+
+
+def mark_blank_rows_kept(learned: Learned) -> dict[str, Any]:
+    """Adds the mark that `keeps_blank_rows` looks for."""
+    return {**learned, _KEEP: True}
 
 
 def keeps_blank_rows(learned: Learned) -> bool:

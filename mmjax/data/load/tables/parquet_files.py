@@ -1,5 +1,6 @@
 """Reads Parquet files, a block of rows at a time."""
 
+import contextlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def iterate_parquet(
     *,
     max_cell: int,
     max_bytes: int | None = None,
+    groups: Sequence[int] | None = None,
 ) -> Iterator[dict[str, list[Any]]]:
     """Yields the cells of a file, `rows` rows at a time; an empty cell or NaN is None.
 
@@ -46,6 +48,7 @@ def iterate_parquet(
       rows: number of rows per part.
       max_cell: the largest cell, in bytes.
       max_bytes: the largest size of all cells together; None: any.
+      groups: numbers of the row groups to read; None: all.
 
     Raises:
       ImportError: if pyarrow is not installed.
@@ -53,8 +56,8 @@ def iterate_parquet(
     """
     pyarrow = import_pyarrow()
     parquet = pyarrow.parquet
-    start, size = 0, 0
-    try:
+    size = 0
+    with _name_file(path):
         schema = parquet.read_schema(path)
         names = schema.names if columns is None else list(columns)
         check_header(schema.names, names, path)
@@ -63,7 +66,8 @@ def iterate_parquet(
         with parquet.ParquetFile(path, read_dictionary=strings) as file:
             if max_bytes is not None:
                 _check_parquet_size(file.metadata, path, names, max_bytes)
-            for batch in file.iter_batches(batch_size=rows, columns=names):
+            start = sum(map(_get_group_rows(file.metadata), range(min(groups or (0,)))))
+            for batch in file.iter_batches(batch_size=rows, columns=names, row_groups=groups):
                 cells: dict[str, list[Any]] = {}
                 for name in names:
                     column = batch.column(name)
@@ -73,9 +77,55 @@ def iterate_parquet(
                     cells[name] = _convert_to_python_cells(column, path, name, start)
                 yield cells
                 start += len(batch)
+
+
+def list_row_groups(path: Path) -> tuple[list[int], dict[str, str]]:
+    """Lists the number of rows of each row group, and {column: its type}.
+
+    Raises:
+      ImportError: if pyarrow is not installed.
+      ValueError: naming the file, if it is damaged.
+    """
+    pyarrow = import_pyarrow()
+    with _name_file(path), pyarrow.parquet.ParquetFile(path) as file:
+        sizes = list(map(_get_group_rows(file.metadata), range(file.metadata.num_row_groups)))
+        types = {field.name: _name_type(field.type) for field in file.schema_arrow}
+    return sizes, types
+
+
+def _get_group_rows(metadata: Any) -> Any:
+    return lambda group: metadata.row_group(group).num_rows
+
+
+@contextlib.contextmanager
+def _name_file(path: Path) -> Iterator[None]:
+    """Raises errors of pyarrow again with the name of the file."""
+    import pyarrow
+
+    try:
+        yield
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} is not a whole Parquet file: {reason.rstrip('.')}.") from None
+
+
+def _name_type(kind: Any) -> str:
+    """Names the type of a column, where all numbers are one type, and all texts."""
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        return _name_type(kind.value_type)
+    for name, is_type in (
+        ("texts", lambda t: types.is_string(t) or types.is_large_string(t)),
+        ("numbers", lambda t: types.is_integer(t) or types.is_floating(t) or types.is_decimal(t)),
+        ("dates", lambda t: types.is_date(t) or types.is_timestamp(t)),
+        ("lists", lambda t: types.is_list(t) or types.is_large_list(t)),
+        ("truth values", types.is_boolean),
+        ("gaps", types.is_null),
+    ):
+        if is_type(kind):
+            return name
+    return str(kind)
 
 
 def _is_string_type(kind: Any) -> bool:

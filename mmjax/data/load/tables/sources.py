@@ -72,12 +72,12 @@ def _read_source(table: Any, columns: Collection[str], read: _ReadFile, split: s
             "{column: cells}, or {split: any of these}."
         )
     paths = list(table) if isinstance(table, list | tuple) else [table]
-    files = [file for path in paths for file in _list_files(Path(path).expanduser())]
+    files = [file for path in paths for file in list_table_files(Path(path).expanduser())]
     tables = [_read_partition(root, path, columns, read) for root, path in files]
     return tables[0] if len(tables) == 1 else _concatenate(tables)
 
 
-def _list_files(path: Path) -> list[tuple[Path, Path]]:
+def list_table_files(path: Path) -> list[tuple[Path, Path]]:
     """Lists the files of a path, a folder or a pattern, each with the folder that was searched."""
     if path.is_dir():
         tables = []
@@ -102,12 +102,7 @@ def _list_files(path: Path) -> list[tuple[Path, Path]]:
 
 def _read_partition(root: Path, path: Path, columns: Collection[str], read: _ReadFile) -> Table:
     """Reads a file; folders such as "year=2024" below the root are columns, as Hive writes them."""
-    keys: dict[str, str | None] = {}
-    for folder in path.relative_to(root).parts[:-1] if path.is_relative_to(root) else ():
-        key, equals, value = folder.partition("=")
-        if equals:
-            keys[key] = None if value == _EMPTY_PARTITION else urllib.parse.unquote(value)
-    keys = {key: value for key, value in keys.items() if key in columns}
+    keys = parse_partition_keys(root, path, columns)
     # Partitioned files do not repeat the columns that their folders name.
     rest = set(columns) - set(keys)
     if not rest:
@@ -116,6 +111,21 @@ def _read_partition(root: Path, path: Path, columns: Collection[str], read: _Rea
     for name, text in keys.items():
         table.columns[name] = [text] * len(table)
     return table
+
+
+def parse_partition_keys(root: Path, path: Path, columns: Collection[str]) -> dict[str, str | None]:
+    """Returns {column: its cell} of the folders below the root, such as "year=2024".
+
+    Example:
+      >>> parse_partition_keys(Path("data"), Path("data/year=2024/a.parquet"), ["year", "x"])
+      {'year': '2024'}
+    """
+    keys: dict[str, str | None] = {}
+    for folder in path.relative_to(root).parts[:-1] if path.is_relative_to(root) else ():
+        key, equals, value = folder.partition("=")
+        if equals:
+            keys[key] = None if value == _EMPTY_PARTITION else urllib.parse.unquote(value)
+    return {key: value for key, value in keys.items() if key in columns}
 
 
 def _concatenate(tables: Sequence[Table]) -> Table:

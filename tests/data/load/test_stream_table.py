@@ -1,0 +1,390 @@
+"""Tables that are larger than memory: the same data set as from memory, in parts, once."""
+
+import csv
+import os
+import pickle
+import re
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from mmjax.data import (
+    Boolean,
+    Category,
+    DateTime,
+    Dialect,
+    Image,
+    Label,
+    Mask,
+    Numbers,
+    Split,
+    Streaming,
+    Text,
+    Value,
+    from_table,
+)
+from mmjax.data.fingerprint import compute_fingerprint
+from mmjax.data.load.stored import encode, encode_table, survey, table_parts
+from mmjax.data.load.stored.parallel_jobs import Job, JobFolder
+from mmjax.data.workers import WorkerKilledError
+
+ROWS = 66  # per file
+FEW = {"weight": "weight", "bytes": Text("note")}
+INPUTS = {
+    "body": Numbers(("height", "weight")),
+    "age": Numbers("age", fill="median"),
+    "pet": Category("pet"),
+    "words": Text("note", level="word"),
+    "bytes": Text("note", longest=20),
+    "when": DateTime("when"),
+    "paid": Boolean(("paid", "member")),
+    "plain": "age",
+}
+TARGETS = {"mood": "mood", "price": "price"}
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    """Makes several parts, tables and blocks of few rows."""
+    monkeypatch.setattr(table_parts, "_PART_ROWS", 32)
+    monkeypatch.setattr(survey, "_TABLE_ROWS", 13)
+    monkeypatch.setattr(encode, "_TABLE_ROWS", 7)
+    monkeypatch.setattr(encode, "_BLOCK_BYTES", 2000)
+
+
+def make_columns(seed, rows=ROWS):
+    rng = np.random.default_rng(seed)
+    words = ["red", "blue", "a\nnew line", 'a "quote"', "käse, brot"]
+    return {
+        "height": [None if rng.random() < 0.2 else float(x) for x in rng.normal(170, 9, rows)],
+        "weight": [float(x) for x in 1e5 + rng.normal(70, 9, rows)],
+        "age": [None if rng.random() < 0.1 else int(x) for x in rng.integers(1, 99, rows)],
+        "pet": [["cat", "dog", "owl", None][i] for i in rng.integers(0, 4, rows)],
+        "note": [" ".join(rng.choice(words, rng.integers(1, 6))) for _ in range(rows)],
+        "when": [f"2024-0{rng.integers(1, 9)}-1{rng.integers(0, 9)}" for _ in range(rows)],
+        "paid": [["true", "false"][i] for i in rng.integers(0, 2, rows)],
+        "member": [["true", None][i] for i in rng.integers(0, 2, rows)],
+        "mood": [["bad", "good"][i] for i in rng.integers(0, 2, rows)],
+        "price": [None if rng.random() < 0.1 else float(x) for x in rng.normal(5, 2, rows)],
+        "trust": [float(x) for x in rng.uniform(1, 2, rows)],
+        "part": [["train", "test"][i] for i in (rng.random(rows) < 0.2).astype(int)],
+    }
+
+
+def write_csv(path, columns, separator=",", decimal="."):
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter=separator)
+        writer.writerow(columns)
+        for row in zip(*columns.values(), strict=True):
+            cells = [str(c).replace(".", decimal) if isinstance(c, float) else c for c in row]
+            writer.writerow(cells)
+
+
+def write_parquet(path, columns):
+    pyarrow = pytest.importorskip("pyarrow")
+    pyarrow.parquet = pytest.importorskip("pyarrow.parquet")
+    pyarrow.parquet.write_table(pyarrow.table(columns), path, row_group_size=20)
+
+
+def write_folder(folder, write, ending, files=3):
+    folder.mkdir()
+    for i in range(files):
+        write(folder / f"part-{i}{ending}", make_columns(seed=i))
+    return folder
+
+
+def assert_same(expected, streamed):
+    """Compares all examples in a random order; statistics may differ by rounding in float64."""
+    assert streamed.modalities == expected.modalities
+    assert streamed.tasks == expected.tasks
+    assert list(streamed.splits) == list(expected.splits)
+    for split, source in expected.splits.items():
+        order = np.random.default_rng(0).permutation(len(source))
+        a, b = source.take(order), streamed.splits[split].take(order)
+        assert jax.tree.structure(a) == jax.tree.structure(b)
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+            assert (x.dtype, x.shape) == (y.dtype, y.shape)
+            np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-9)
+            if x.dtype != np.float32:
+                np.testing.assert_array_equal(x, y)
+    for m, preparation in expected.preparations.items():
+        other = streamed.preparations[m]
+        assert (other.kind, other.dtype) == (preparation.kind, preparation.dtype)
+        assert set(other.learned) == set(preparation.learned)
+        for key, value in preparation.learned.items():
+            if key == "fills":
+                np.testing.assert_allclose(other.learned[key], value, rtol=1e-13)
+            else:
+                assert other.learned[key] == value
+        if preparation.scale is not None:
+            np.testing.assert_allclose(other.scale.mean, preparation.scale.mean, rtol=1e-12)
+            np.testing.assert_allclose(other.scale.deviation, preparation.scale.deviation, 1e-12)
+
+
+def count_jobs(monkeypatch, module, name):
+    """Returns a list that grows with every call of a function that encodes or surveys a part."""
+    calls, function = [], getattr(module, name)
+
+    def counted(*arguments):
+        calls.append(arguments[0])
+        return function(*arguments)
+
+    monkeypatch.setattr(module, name, counted)
+    return calls
+
+
+@pytest.mark.parametrize(
+    "write, ending, split",
+    [
+        (write_csv, ".csv", None),
+        (write_csv, ".csv", Split(time="when")),
+        (write_parquet, ".parquet", "part"),
+        (write_parquet, ".parquet", Split(stratify="mood")),
+    ],
+)
+def test_streamed_examples_equal_those_in_memory(tmp_path, write, ending, split):
+    folder = write_folder(tmp_path / "people", write, ending)
+    options = {"weights": {"mood": "trust"}, "split": split, "seed": 3}
+    expected = from_table(folder, INPUTS, TARGETS, **options)
+    streamed = from_table(folder, INPUTS, TARGETS, **options, stream=Streaming(tmp_path / "cache"))
+    assert_same(expected, streamed)
+
+
+def test_tables_per_split_dialects_and_blank_rows_equal_those_in_memory(tmp_path):
+    paths = {}
+    for seed, split in enumerate(["train", "validation", "test"]):
+        paths[split] = tmp_path / f"{split}.csv"
+        columns = make_columns(seed)
+        columns["height"][5], columns["weight"][5] = None, None
+        columns["price"][7] = "NA"
+        write_csv(paths[split], columns, separator=";", decimal=",")
+    options = {"dialect": Dialect(separator=";", decimal=","), "blank_rows": "drop"}
+    inputs = {"body": Numbers(("height", "weight"))}
+    expected = from_table(paths, inputs, TARGETS, **options)
+    streamed = from_table(paths, inputs, TARGETS, **options, stream=Streaming(tmp_path / "cache"))
+    assert_same(expected, streamed)
+    assert streamed.facts == expected.facts
+    assert streamed.facts["blank_rows"] == {"train": 1, "validation": 1, "test": 1}
+
+
+def test_images_are_decoded_when_taken_and_scanned_again_when_they_change(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        pixels = rng.integers(0, 255, (4, 5, 3), np.uint8)
+        PillowImage.fromarray(pixels).save(tmp_path / f"{i}.png")
+    names = [f"{i}.png" if i % 5 else None for i in range(40)]
+    columns = {"face": names, "x": [float(i) for i in range(40)], "y": ["a", "b"] * 20}
+    columns["part"] = ["train"] * 32 + ["test"] * 8
+    write_csv(tmp_path / "faces.csv", columns)
+    inputs = {"face": Image("face"), "x": "x"}
+    expected = from_table(tmp_path / "faces.csv", inputs, {"y": "y"}, split="part")
+    calls = count_jobs(monkeypatch, encode_table, "encode_part")
+    for runs, changed in ((2, False), (2, False), (4, True)):
+        if changed:
+            PillowImage.fromarray(np.zeros((4, 5, 3), np.uint8)).save(tmp_path / "39.png")
+            expected = from_table(tmp_path / "faces.csv", inputs, {"y": "y"}, split="part")
+        options = {"split": "part", "stream": Streaming(tmp_path / "cache")}
+        streamed = from_table(tmp_path / "faces.csv", inputs, {"y": "y"}, **options)
+        assert_same(expected, streamed)
+        assert len(calls) <= runs
+
+
+def test_only_changed_files_are_read_again(tmp_path, monkeypatch):
+    folder = write_folder(tmp_path / "people", write_csv, ".csv")
+    surveyed = count_jobs(monkeypatch, survey, "survey_part")
+    encoded = count_jobs(monkeypatch, encode_table, "encode_part")
+    described = count_jobs(monkeypatch, table_parts, "_describe_file")
+
+    def load():
+        return from_table(folder, FEW, TARGETS, stream=Streaming(tmp_path / "cache"))
+
+    first = load()
+    assert (len(described), len(surveyed), len(encoded)) == (3, 9, 9)
+    prints = {s: compute_fingerprint(source) for s, source in first.splits.items()}
+    assert {s: compute_fingerprint(source) for s, source in load().splits.items()} == prints
+    assert (len(described), len(surveyed), len(encoded)) == (3, 9, 9)
+    write_csv(folder / "part-1.csv", make_columns(seed=7))
+    changed = load()
+    assert (len(described), len(surveyed), len(encoded)) == (4, 12, 12)
+    assert {p.path.name for p in encoded[9:]} == {"part-1.csv"}
+    # A run that is resumed with it is refused by its fingerprint.
+    assert compute_fingerprint(changed.splits["train"]) != prints["train"]
+    assert_same(from_table(folder, FEW, TARGETS), changed)
+
+
+def test_stopped_scan_continues(tmp_path, monkeypatch):
+    folder = write_folder(tmp_path / "people", write_csv, ".csv")
+    function, calls = encode_table.encode_part, []
+
+    def interrupted(*arguments):
+        calls.append(arguments[0])
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return function(*arguments)
+
+    monkeypatch.setattr(encode_table, "encode_part", interrupted)
+    options = {"stream": Streaming(tmp_path / "cache")}
+    with pytest.raises(KeyboardInterrupt):
+        from_table(folder, FEW, TARGETS, **options)
+    streamed = from_table(folder, FEW, TARGETS, **options)
+    assert len(calls) == 6 + 4  # of 9 parts, 5 were encoded
+    assert_same(from_table(folder, FEW, TARGETS), streamed)
+
+
+def test_damaged_results_are_made_again(tmp_path):
+    folder = write_folder(tmp_path / "people", write_csv, ".csv")
+    stream = Streaming(tmp_path / "cache")
+    from_table(folder, FEW, TARGETS, stream=stream)
+    blocks = sorted((tmp_path / "cache").rglob("*.bin"))
+    blocks[0].unlink()
+    content = blocks[1].read_bytes()
+    blocks[1].unlink()  # which is mapped into memory
+    blocks[1].write_bytes(content[:10])
+    results = sorted((tmp_path / "cache").rglob("part-*.json"))
+    results[2].write_text(results[2].read_text()[:50])
+    streamed = from_table(folder, FEW, TARGETS, stream=stream)
+    assert_same(from_table(folder, FEW, TARGETS), streamed)
+
+
+def test_source_can_be_sent_to_processes_which_read_disjoint_parts(tmp_path):
+    folder = write_folder(tmp_path / "people", write_csv, ".csv")
+    data = from_table(folder, FEW, TARGETS, stream=Streaming(tmp_path / "cache"))
+    source = data.splits["train"]
+    sent = pickle.loads(pickle.dumps(source))
+    order = np.random.default_rng(0).permutation(len(source))
+    halves = [sent.take(half) for half in np.array_split(order, 2)]
+    whole = source.take(order)
+    for m, x in whole.inputs.items():
+        np.testing.assert_array_equal(x, np.concatenate([half.inputs[m] for half in halves]))
+
+
+@pytest.mark.parametrize("write, ending", [(write_csv, ".csv"), (write_parquet, ".parquet")])
+@pytest.mark.parametrize(
+    "column, cell, inputs, targets",
+    [
+        ("note", None, {"note": Text("note")}, {"mood": "mood"}),
+        ("weight", "heavy", {"weight": Numbers("weight")}, {"mood": "mood"}),
+        ("price", "dear", {"note": Text("note")}, {"price": Value("price")}),
+        ("trust", "-1", {"note": Text("note")}, {"mood": "mood"}),
+        ("mood", "odd", {"note": Text("note")}, {"mood": Label("mood", classes=("bad", "good"))}),
+        ("part", None, {"note": Text("note")}, {"mood": "mood"}),
+    ],
+)
+def test_bad_cells_are_refused_in_the_same_words(
+    tmp_path, write, ending, column, cell, inputs, targets
+):
+    folder = write_folder(tmp_path / "people", write, ending, files=1)
+    columns = make_columns(seed=1)
+    columns[column] = [None if c is None else str(c) for c in columns[column]]
+    columns[column][40] = cell
+    write(folder / f"part-0{ending}", columns)
+    options = {"weights": {"mood": "trust"} if "mood" in targets else {}, "split": "part"}
+    with pytest.raises(ValueError) as expected:
+        from_table(folder, inputs, targets, **options)
+    with pytest.raises(ValueError, match=re.escape(str(expected.value))):
+        from_table(folder, inputs, targets, **options, stream=Streaming(tmp_path / "cache"))
+
+
+def test_files_that_do_not_fit_together_are_refused(tmp_path):
+    stream = Streaming(tmp_path / "cache")
+    folder = tmp_path / "people"
+    folder.mkdir()
+    with pytest.raises(FileNotFoundError, match="has no table"):
+        from_table(folder, INPUTS, TARGETS, stream=stream)
+    with pytest.raises(FileNotFoundError, match="nothing.csv does not exist"):
+        from_table([tmp_path / "nothing.csv"], INPUTS, TARGETS, stream=stream)
+    write_parquet(folder / "a.parquet", make_columns(0))
+    write_csv(folder / "b.csv", make_columns(1))
+    with pytest.raises(ValueError, match="must both be CSV, or both Parquet"):
+        from_table(folder, INPUTS, TARGETS, stream=stream)
+    (folder / "b.csv").unlink()
+    columns = make_columns(1)
+    write_parquet(folder / "b.parquet", {**columns, "age": [str(a) for a in columns["age"]]})
+    with pytest.raises(ValueError, match=r"'age' has numbers in .*a.parquet, but texts in .*b.par"):
+        from_table(folder, INPUTS, TARGETS, stream=stream)
+    columns.pop("age")
+    write_parquet(folder / "b.parquet", columns)
+    with pytest.raises(ValueError, match=r"b.parquet has no column 'age'"):
+        from_table(folder, INPUTS, TARGETS, stream=stream)
+    write_parquet(folder / "b.parquet", make_columns(1))
+    content = (folder / "b.parquet").read_bytes()
+    (folder / "b.parquet").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"b.parquet is not a whole Parquet file"):
+        from_table(folder, INPUTS, TARGETS, stream=stream)
+
+
+def test_columns_whose_kind_differs_between_parts_must_be_named(tmp_path):
+    folder = write_folder(tmp_path / "people", write_csv, ".csv")
+    write_csv(folder / "part-2.csv", {**make_columns(5), "weight": ["heavy"] * ROWS})
+    with pytest.raises(
+        ValueError, match=r"'weight' looks like Numbers from .*t-0.csv, line .*Text"
+    ):
+        from_table(folder, {"w": "weight"}, TARGETS, stream=Streaming(tmp_path / "cache"))
+
+
+def test_what_cannot_be_streamed_is_refused(tmp_path):
+    write_csv(tmp_path / "a.csv", make_columns(0))
+    stream = Streaming(tmp_path / "cache")
+    with pytest.raises(ValueError, match="stream is for files"):
+        from_table(make_columns(0), INPUTS, TARGETS, stream=stream)
+    with pytest.raises(ValueError, match="is a Mask"):
+        from_table(tmp_path / "a.csv", INPUTS, {"m": Mask("mood", ("a",))}, stream=stream)
+    with pytest.raises(ValueError, match=r"more than the limit of 10 B; .*max_disk=\d+ or more"):
+        from_table(tmp_path / "a.csv", INPUTS, TARGETS, stream=stream._replace(max_disk=10))
+
+
+@pytest.mark.slow
+def test_processes_give_the_same_and_a_killed_one_is_reported(tmp_path, monkeypatch):
+    folder = write_folder(tmp_path / "people", write_csv, ".csv")
+    monkeypatch.setattr("mmjax.data.load.stored.parallel_jobs._MIN_BYTES", 0)
+    expected = from_table(folder, INPUTS, TARGETS)
+    streamed = from_table(folder, INPUTS, TARGETS, stream=Streaming(tmp_path / "c", processes=2))
+    assert_same(expected, streamed)
+    jobs = [Job(f"exit-{i}", os._exit, (9,)) for i in range(2)]
+    with pytest.raises(WorkerKilledError, match="exit code 9"):
+        list(JobFolder(tmp_path / "jobs", 2).run(jobs, "Ending"))
+
+
+_MEMORY_PROGRAM = """
+import re, sys
+from pathlib import Path
+import numpy as np
+from mmjax.data import Numbers, Streaming, from_table
+
+def read_anonymous_bytes():
+    text = Path("/proc/self/smaps_rollup").read_text()
+    return 1024 * int(re.search(r"^Anonymous: +([0-9]+) kB", text, re.M)[1])
+
+folder, cache, columns = sys.argv[1], sys.argv[2], int(sys.argv[3])
+before = read_anonymous_bytes()
+names = tuple(f"x{i}" for i in range(columns))
+data = from_table(folder, {"x": Numbers(names)}, {"y": "y"}, stream=Streaming(cache, 1))
+source, peak = data.splits["train"], 0
+order = np.random.default_rng(0).permutation(len(source))
+for start in range(0, len(order), 512):
+    source.take(order[start : start + 512])
+    peak = max(peak, read_anonymous_bytes() - before)
+print(len(source), peak)
+"""
+
+
+@pytest.mark.slow
+def test_memory_stays_bounded(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    folder, columns = tmp_path / "wide", 256
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        x = rng.normal(size=(columns, 6000))
+        cells = {f"x{k}": x[k] for k in range(columns)} | {"y": rng.integers(0, 3, 6000)}
+        parquet.write_table(pyarrow.table(cells), folder / f"{i}.parquet", row_group_size=1500)
+    command = [sys.executable, "-c", _MEMORY_PROGRAM, folder, tmp_path / "cache", str(columns)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=280).stdout
+    examples, peak = map(int, output.split())
+    assert examples == 38_400
+    assert peak < examples * columns * 8
