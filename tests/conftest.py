@@ -50,6 +50,12 @@ def pytest_configure():
             jax.devices()
 
 
+def pytest_collection_finish():
+    """Keeps the garbage collector from visiting all modules and tests again at every collection."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _caches(tmp_path_factory):
     """Keeps the tests' caches out of the user's; what one test compiled serves all, in any process.

@@ -96,10 +96,10 @@ def script(argv: Sequence[str] | None = None) -> None:
             case "run":
                 from mmjax.cli import experiment_commands, request
 
-                source = request.find_source(options)
-                experiment_commands.run_experiment(
-                    source, options, run_parser, shlex.join(["mmjax", *argv])
-                )
+                from_run = request.read_run_of_options(options)
+                source = request.find_source(options, from_run)
+                command = shlex.join(["mmjax", *argv])
+                experiment_commands.run_experiment(source, from_run, options, run_parser, command)
 
     end_process(run_and_report_errors(action))
 

@@ -45,21 +45,32 @@ def main(
     def action() -> None:
         source = experiment_source.make_source(experiment, arms)
         options = parser.parse_args(argv)
-        run_experiment(source, options, parser, shlex.join([*program.split(), *argv]))
+        from_run = requests.read_run_of_options(options)
+        command = shlex.join([*program.split(), *argv])
+        run_experiment(source, from_run, options, parser, command)
 
     end_process(run_and_report_errors(action))
 
 
 def run_experiment(
     source: ExperimentSource,
+    from_run: workdirs.StoredRun | None,
     options: argparse.Namespace,
     parser: argparse.ArgumentParser,
     command: str,
 ) -> None:
-    """Trains the requested arms and seeds; refuses invalid input before writing anything."""
+    """Trains the requested arms and seeds; refuses invalid input before writing anything.
+
+    Args:
+      source: where the experiment comes from.
+      from_run: the stored run whose configuration it takes, see `read_run_of_options`.
+      options: the parsed command line.
+      parser: prints the help that is common to all experiments.
+      command: the command line, for the record and for hints.
+    """
     with contextlib.ExitStack() as stack:
         with requests.open_run_with_options(options):
-            plan = requests.make_run_request(source, options)
+            plan = requests.make_run_request(source, from_run, options)
             if options.help:
                 return _print_help(parser, plan)
             stored = requests.make_stored_run(plan)

@@ -35,17 +35,28 @@ class RunRequest(NamedTuple):
     seeds: tuple[int, ...]
 
 
-def make_run_request(source: ExperimentSource, options: argparse.Namespace) -> RunRequest:
+def read_run_of_options(options: argparse.Namespace) -> workdirs.StoredRun | None:
+    """Reads the run that `--from-run` names; None if the options name none."""
+    return None if options.from_run is None else workdirs.read_stored_run(options.from_run)
+
+
+def make_run_request(
+    source: ExperimentSource, stored: workdirs.StoredRun | None, options: argparse.Namespace
+) -> RunRequest:
     """Makes the configuration of every arm; settings are applied to the experiment itself.
+
+    Args:
+      source: where the experiment comes from.
+      stored: what `read_run_of_options` returned.
+      options: the parsed command line.
 
     Raises:
       ConfigError: a bad setting, a repeated seed, or a stored configuration that is not trusted.
     """
     seeds, arms = options.seeds or [0], None
-    if options.from_run is None:
+    if stored is None:
         config = source.config()
     else:
-        stored = workdirs.read_stored_run(options.from_run)
         allow = [*options.allow, *source.allow, *_list_modules_of_source(source)]
         config, stored_arms = load_run_configs(options.from_run, stored, allow, source.module)
         seeds = options.seeds or stored.seeds
@@ -112,13 +123,12 @@ def open_run_with_options(options: argparse.Namespace) -> contextlib.AbstractCon
     )
 
 
-def find_source(options: argparse.Namespace) -> ExperimentSource:
-    """Finds the experiment that `mmjax run` names, or that the named run stored."""
+def find_source(options: argparse.Namespace, stored: workdirs.StoredRun | None) -> ExperimentSource:
+    """Finds the experiment that `mmjax run` names, or that the given stored run is of."""
     if options.target is not None:
         return experiment_source.load_source(options.target)
-    if options.from_run is None:
+    if stored is None:
         raise ConfigError("name an experiment: mmjax run FILE_OR_MODULE, or --from-run DIR.")
-    stored = workdirs.read_stored_run(options.from_run)
     module, _, name = (stored.arms_function or "").partition(":")
     is_own = module == references.OWN_FILE
     # The arms are stored too, so the function that made them is needed only to make others.

@@ -154,6 +154,7 @@ SOME = pytest.mark.parametrize(
 )
 
 
+@functools.cache
 def ready(name, **changes):
     """The model with an objective, a batch of its modalities, and random parameters."""
     objective, options = TABLE[name]

@@ -12,6 +12,7 @@ from versus.cases import av_mnist, cross_modal, lenet, polyglot, textbook  # noq
 
 from mmjax.data.dataset import Dataset  # noqa: E402
 
+pytestmark = pytest.mark.reference
 LSTM_BIASES = 2 * 4 * 64  # PyTorch has two biases per layer, whose sum is the one of mmjax
 
 

@@ -336,12 +336,19 @@ def test_from_run_repeats_a_run(calls: list[Call]) -> None:
     assert Path("a/config.json").read_text() == Path("b/config.json").read_text()
 
 
-def test_from_run_alone_uses_the_runs_copy_of_its_file(calls: list[Call]) -> None:
+def test_from_run_alone_uses_the_runs_copy_of_its_file(
+    calls: list[Call], monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_experiment("epochs_and_double")
     cli.script(["run", "mine.py", "--set", "epochs=2", "--workdir", "a"])
     Path("mine.py").write_text("raise SystemError('the file has changed')")
     again = ["run", "--allow-code", "--from-run"]
+    reads, read_stored_run = [], workdir.read_stored_run
+    monkeypatch.setattr(
+        workdir, "read_stored_run", lambda run: reads.append(run) or read_stored_run(run)
+    )
     cli.script([*again, "a", "--set", "epochs=4", "--workdir", "b"])
+    assert reads == [Path("a")], "between two reads it could change"
     assert [e.epochs for e in calls[1].experiments.values()] == [4, 8]
     assert Path("a/image").exists() is False and Path("b/double").exists()
     cli.script([*again, "b", "--workdir", "c"])

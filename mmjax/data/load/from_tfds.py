@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmjax.data.dataset import Dataset
-from mmjax.data.kinds import Input, Target, list_columns
+from mmjax.data.kinds import Input, Target, get_columns, list_columns
 from mmjax.data.load.assemble import Reading, build_dataset
 from mmjax.data.load.check_dataset import check_sizes, check_standardize_names
 from mmjax.data.sampling.example_weights import check_weight_names
@@ -37,7 +37,8 @@ def from_tfds(
       inputs: {modality: path}, or a `Text`, `Image`, `Audio`, `Numbers` or `PointCloud` of paths
         that says how a feature is read. By its path alone an image stays as it is, a text becomes
         bytes, a recording log-mel frames; a tensor whose first axis is not fixed is a sequence.
-        Samples that are stored as a tensor need an `Audio` with their sample_rate.
+        Samples that are stored as a tensor need an `Audio` with their sample_rate. Images of more
+        pixels than the limit are refused; an `Image` with max_pixels raises it.
       targets: {task: path}, or a `Label`, `Labels` or `Value` of paths. By its path alone a class
         label, a whole number or a text is a classification, a sequence of class labels or a
         vector of 0 and 1 several labels, and a floating-point number a regression.
@@ -69,7 +70,13 @@ def from_tfds(
     selected = select_features(features, list_columns([*inputs.values(), *targets.values()]))
     chosen = splits or {s: s for s in ready.info.splits}
     check_sizes(name, {s: count_examples(ready, part) for s, part in chosen.items()})
-    sources = open_sources(ready, chosen, selected)
+    limits = {
+        path: spec.max_pixels
+        for spec in [*inputs.values(), *targets.values()]
+        if hasattr(spec, "max_pixels")
+        for path in get_columns(spec)
+    }
+    sources = open_sources(ready, chosen, selected, limits)
     goals = {t: records.make_goal(features, spec) for t, spec in targets.items()}
     train = sources["train"]
     readers = {m: records.make_reader(features, spec, train) for m, spec in inputs.items()}

@@ -1,5 +1,6 @@
 """Reads image files with Pillow: formats, orientation, channels, bits, sizes."""
 
+import io
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -26,6 +27,7 @@ _READERS = (
     (b"\0\0\0\x0cjP  ", "Jpeg2KImagePlugin", "Jpeg2KImageFile"),
     (b"\xff\x4f\xff\x51", "Jpeg2KImagePlugin", "Jpeg2KImageFile"),
 )
+_SIGNATURE_BYTES = 16
 
 
 class OpenedImage(NamedTuple):
@@ -52,7 +54,9 @@ def open_image(
     """
     check_file_exists(path)
     try:
-        with _find_reader(path)(path) as picture:
+        with path.open("rb") as file:
+            start = file.read(_SIGNATURE_BYTES)
+        with _find_reader(start, path)(path) as picture:
             pixels = picture.width * picture.height
             check_declared_size(path, pixels, max_pixels, "max_pixels", "pixels")
             bits = _count_bits(picture, path, reduce)
@@ -67,16 +71,32 @@ def open_image(
         raise UnreadableError(f"{path} is not a whole image file: {error}.") from None
 
 
-def _find_reader(path: Path) -> Any:
+def check_encoded_image(data: bytes, name: str, max_pixels: int) -> None:
+    """Refuses the bytes of an image file if their header declares more pixels than the limit.
+
+    Raises:
+      LimitError: naming the image, both sizes and the option.
+      UnreadableError: naming the image, if the header is damaged or of another format.
+    """
+    try:
+        with _find_reader(data[:_SIGNATURE_BYTES], name)(io.BytesIO(data)) as picture:
+            pixels = picture.width * picture.height
+    except UnreadableError:
+        raise
+    except Exception as error:  # see `open_image`
+        raise UnreadableError(f"{name} is not a whole image file: {error}.") from None
+    check_declared_size(name, pixels, max_pixels, "max_pixels", "pixels")
+
+
+def _find_reader(start: bytes, name: object) -> Any:
+    """Finds the class of Pillow that reads a file, by the file's first bytes."""
     import importlib
 
-    with path.open("rb") as file:
-        start = file.read(16)
-    for signature, module, name in _READERS:
+    for signature, module, reader in _READERS:
         if start.startswith(signature):
-            return getattr(importlib.import_module(f"PIL.{module}"), name)
+            return getattr(importlib.import_module(f"PIL.{module}"), reader)
     raise UnreadableError(
-        f"{path} is not an image file: it is neither PNG, JPEG, TIFF, WebP, BMP, GIF nor JPEG 2000."
+        f"{name} is not an image file: it is neither PNG, JPEG, TIFF, WebP, BMP, GIF nor JPEG 2000."
     )
 
 

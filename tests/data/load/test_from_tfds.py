@@ -2,6 +2,8 @@ import io
 import pathlib
 import pickle
 import re
+import struct
+import zlib
 
 import jax
 import numpy as np
@@ -14,7 +16,9 @@ import mmjax
 from mmjax.data.audio.log_mel import log_mel
 from mmjax.data.dataset import Arrays, Modality, Task
 from mmjax.data.kinds import Audio, Image, Label, Labels, Numbers, Text, Value
+from mmjax.data.limits import LimitError
 from mmjax.data.load.from_tfds import from_tfds
+from mmjax.data.load.tfds.sources import Decoding
 from mmjax.encoders import MLPEncoder
 from mmjax.fusion import Concat
 from mmjax.heads import Classification, MultiLabel, Regression
@@ -264,6 +268,10 @@ def test_how_features_are_read_can_be_said(builder):
             {"inputs": {"x": Image("count")}},
             r"example \d+ of 'train', 'x': it is int64.., not an image",
         ),
+        (
+            {"inputs": {"x": Image("photo", max_pixels=19)}},
+            r"example 0 of 'train', 'record': photo: its size is 20 pixels, more than .* of 19",
+        ),
         ({"targets": {"y": Label("name", ("a tea",))}}, r"example \d+ of 'train': target 'y' is"),
         ({"targets": {"y": Value("name")}}, r"example \d+ of 'train': target 'y' is '.*', which"),
     ],
@@ -271,6 +279,34 @@ def test_how_features_are_read_can_be_said(builder):
 def test_bad_arguments_are_refused(builder, options, message):
     with pytest.raises(ValueError, match=message):
         make(builder, **options)
+
+
+@pytest.mark.parametrize("path", ["photo", "frames", "scenes/view"])
+def test_an_image_beyond_the_limit_is_refused_before_it_is_decoded(path):
+    f = tfds.features
+    photo = f.Image(shape=(None, None, 1), encoding_format="png")
+    features = f.FeaturesDict(
+        {"photo": photo, "frames": f.Sequence(photo), "scenes": f.Sequence({"view": photo})}
+    )
+    # Only the header is large: the pixels behind it are missing, so that nothing could decode it.
+    size = struct.pack(">II", 13_000, 13_000)
+    small = png(np.zeros((2, 3, 1), np.uint8)).getvalue()
+    chunk = b"IHDR" + size + small[24:29]
+    bomb = small[:12] + chunk + struct.pack(">I", zlib.crc32(chunk)) + small[33:]
+
+    def make_record(large):
+        image = {p: io.BytesIO(bomb if p == large else small) for p in ("photo", "frames")}
+        view = io.BytesIO(bomb if large == "scenes/view" else small)
+        scenes = [{"view": io.BytesIO(small)}, {"view": view}]
+        return features.serialize_example(
+            {"photo": image["photo"], "frames": [image["frames"]], "scenes": scenes}
+        )
+
+    source = Decoding([make_record(None), make_record(path)], features)
+    assert np.shape(source[0]["scenes"]["view"]) == (2, 2, 3, 1)
+    message = f"{path}: its size is 169,000,000 pixels, .* give max_pixels=169000000 or more"
+    with pytest.raises(LimitError, match=message):
+        source[1]
 
 
 def test_other_file_formats_are_refused(tmp_path, builder):

@@ -1,6 +1,7 @@
 """Random access to the examples of a TFDS builder."""
 
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core import read_only_builder
+from tensorflow_datasets.core import example_parser, read_only_builder
 
 from mmjax.config import ConfigError, trust
 from mmjax.data.builtin.array_cache import find_data_folder, lock_data_folder
+from mmjax.data.limits import MAX_PIXELS
+from mmjax.data.load.image_files import check_encoded_image
 
 _PLAIN_BUILDER_NAME = re.compile(r"\w+(/[\w.+-]*\w)?(:[\d.*]+)?")  # without namespace and arguments
 
@@ -24,16 +27,43 @@ class Decoding:
     Attributes:
       source: TFDS's data source of raw bytes.
       features: the features that are decoded.
+      max_pixels: {path of a feature: the largest image of it that is decoded}; others have the
+        default limit.
     """
 
     source: Sequence[bytes]
     features: Any
+    max_pixels: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.source)
 
+    @functools.cached_property
+    def _parser(self) -> example_parser.ExampleParserNp:
+        return example_parser.ExampleParserNp(self.features.get_serialized_info())
+
     def __getitem__(self, row: int) -> dict[str, Any]:
-        return self.features.deserialize_example_np(self.source[row])
+        # `deserialize_example_np` in two parts: TFDS has no limit of the size of an image.
+        record = self._parser.parse_example(self.source[row])
+        for path, image in _iterate_images(self.features, record):
+            check_encoded_image(image, path, self.max_pixels.get(path, MAX_PIXELS))
+        return self.features.decode_example_np(record)
+
+
+def _iterate_images(feature: Any, value: Any, path: str = "") -> Iterator[tuple[str, bytes]]:
+    """Yields the path and the bytes of every encoded image of a record."""
+    if value is None:  # an optional feature
+        return
+    if isinstance(feature, tfds.features.FeaturesDict):
+        for name in value:
+            yield from _iterate_images(feature[name], value[name], f"{path}/{name}".lstrip("/"))
+    elif isinstance(feature, tfds.features.Sequence):  # a video, too
+        yield from _iterate_images(feature.feature, value, path)
+    elif isinstance(feature, tfds.features.Image) and isinstance(value, bytes):
+        yield path, value
+    elif isinstance(feature, tfds.features.Image):
+        for part in value:
+            yield from _iterate_images(feature, part, path)
 
 
 def prepare_builder(
@@ -111,13 +141,18 @@ def count_examples(builder: tfds.core.DatasetBuilder, part: str) -> int:
 
 
 def open_sources(
-    builder: tfds.core.DatasetBuilder, splits: Mapping[str, str], features: Any
+    builder: tfds.core.DatasetBuilder,
+    splits: Mapping[str, str],
+    features: Any,
+    max_pixels: Mapping[str, int] | None = None,
 ) -> dict[str, Decoding]:
-    """Opens the examples of each split for random access."""
+    """Opens the examples of each split for random access; see `Decoding`."""
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     try:
         return {
-            s: Decoding(builder.as_data_source(part, deserialize_method=raw), features)
+            s: Decoding(
+                builder.as_data_source(part, deserialize_method=raw), features, max_pixels or {}
+            )
             for s, part in splits.items()
         }
     except NotImplementedError:
