@@ -6,7 +6,9 @@ for all devices or, with `sharded=True`, one per device with a leading device ax
 all steps, replicas and devices share, are optional last arguments.
 
 If replicas can be divided among groups of devices, each group trains replicas of its own and does
-not communicate with the others; within a group the devices share each batch.
+not communicate with the others; within a group the devices share each batch. Either every device
+runs the step on its part of the batch and the step sums over devices, or (`split=True`) the step is
+that of one device and the compiler partitions it, with the arrays of the state split.
 """
 
 import weakref
@@ -14,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int
 
@@ -23,6 +26,7 @@ from mmjax.train.hardware.device_groups import (
     count_groups,
     make_group_mesh,
 )
+from mmjax.train.hardware.split_arrays import choose_split, split_arrays, split_examples
 from mmjax.train.steps.eval_step import Statistics, merge_batches
 from mmjax.train.steps.train_step import Metrics
 from mmjax.types import Batch
@@ -38,6 +42,23 @@ EvalProgram = Callable[..., Statistics]
 def _take_examples(data: Batch, indices: Int[Array, " b"]) -> Batch:
     """Returns the examples at `indices`."""
     return jax.tree.map(lambda x: x[indices], data)
+
+
+def _take_from_parts(data: Batch, indices: Int[Array, "d b"]) -> Batch:
+    """Returns the examples at the indices of every device into its own part of the data."""
+    return _join_parts(jax.vmap(_take_examples)(data, indices))
+
+
+def _join_parts(batch: Batch) -> Batch:
+    """Joins the parts [d, b / d, ...] of a batch to [b, ...], which stay on their devices."""
+    return split_examples(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch))
+
+
+def _choose_take(*, split: bool, sharded: bool) -> Callable[[Batch, Array], Batch]:
+    """Returns the function that takes a step's examples of all devices that run it."""
+    if not split:
+        return _take_examples
+    return _take_from_parts if sharded else lambda x, i: _join_parts(_take_examples(x, i))
 
 
 def map_over_replicas(
@@ -83,6 +104,7 @@ def _map_over_devices(
     indexed: int,
     donate: bool,
     constants: int,
+    split: bool,
 ) -> Any:
     """Maps `function(state, data, *indices, *constants)` over replicas and devices.
 
@@ -92,12 +114,17 @@ def _map_over_devices(
       devices: the devices.
       sharded: whether `data` has a leading axis of devices.
       indexed: number of arguments that follow `data`.
-      donate: whether the memory of the state may be reused.
+      donate: whether the memory of the state may be reused; the function then returns (state,
+        metrics).
       constants: number of arguments that follow those.
+      split: whether the compiler partitions the function.
     """
     count = count_groups(replicas, devices, sharded=sharded)
     axes = (0, None, *[0] * indexed, *[None] * constants)
     mapped = map_over_replicas(function, replicas // count, axes, devices[0].platform)
+    if split:
+        mesh = make_group_mesh(devices, count)
+        return _partition_over_devices(mapped, mesh, indexed, donate=donate, constants=constants)
     if count == 1:
         pmapped = jax.pmap(
             mapped,
@@ -125,6 +152,41 @@ def _map_over_devices(
     def program(state: Any, data: Batch, *rest: Any) -> Any:
         indices = map(_join_device_batches, rest[:indexed])
         return on_each_group(state, data, *indices, *rest[indexed:])
+
+    return jax.jit(program, donate_argnums=(0,) if donate else ())
+
+
+def _partition_over_devices(
+    mapped: Callable[..., Any], mesh: Mesh, indexed: int, *, donate: bool, constants: int
+) -> Any:
+    """Lets the compiler partition a function of all replicas of a group over its devices."""
+
+    def place(x: Array, spec: P) -> Array:
+        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
+
+    def place_replicas(x: Array) -> Array:
+        split = choose_split(x.shape[1:], mesh.shape[DEVICE_AXIS])
+        return place(x, P(GROUP_AXIS, *split))
+
+    def place_whole(x: Array) -> Array:
+        return place(x, P(GROUP_AXIS))
+
+    def program(state: Any, data: Batch, *rest: Any) -> Any:
+        # [devices, replicas, steps, batch / devices] to [replicas, steps, devices, ...]
+        indices = [x.transpose(1, 2, 0, 3) for x in rest[:indexed]]
+        indices = [place(x, P(GROUP_AXIS, None, DEVICE_AXIS)) for x in indices]
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            on_each_group = jax.shard_map(
+                mapped,
+                in_specs=(P(GROUP_AXIS), P(), *[P(GROUP_AXIS)] * indexed, *[P()] * constants),
+                out_specs=P(GROUP_AXIS),
+                axis_names={GROUP_AXIS},
+                check_vma=False,
+            )
+            result = on_each_group(state, data, *indices, *rest[indexed:])
+        if not donate:
+            return jax.tree.map(place_whole, result)
+        return jax.tree.map(place_replicas, result[0]), jax.tree.map(place_whole, result[1])
 
     return jax.jit(program, donate_argnums=(0,) if donate else ())
 
@@ -158,17 +220,22 @@ def make_train_program(
     devices: Sequence[jax.Device],
     sharded: bool = False,
     constants: int = 0,
+    split: bool = False,
 ) -> TrainProgram:
     """Makes the program that runs many steps of many replicas on many devices in one dispatch.
 
     Returns:
       (states, data, indices, *constants) -> (states, metrics). The metrics have the axes
-      [replicas, steps]; the states are donated.
+      [replicas, steps]; the states are donated. With `split` the step is one without an axis of
+      devices; see `mmjax.train.hardware.split_arrays`.
     """
+
+    take = _choose_take(split=split, sharded=sharded)
 
     def many_steps(state: Any, data: Batch, indices: Array, *constants: Any) -> tuple[Any, Metrics]:
         def take_step(state: Any, index: Array) -> tuple[Any, Metrics]:
-            return step(state, _take_examples(data, index), *constants)
+            state, metrics = step(state, take(data, index), *constants)
+            return split_arrays(state), metrics
 
         return jax.lax.scan(take_step, state, indices)
 
@@ -180,6 +247,7 @@ def make_train_program(
         indexed=1,
         donate=True,
         constants=constants,
+        split=split,
     )
 
 
@@ -190,6 +258,7 @@ def make_eval_program(
     devices: Sequence[jax.Device],
     sharded: bool = False,
     constants: int = 0,
+    split: bool = False,
 ) -> EvalProgram:
     """Makes the program that sums the statistics of many batches and replicas in one dispatch.
 
@@ -198,11 +267,13 @@ def make_eval_program(
       An index whose `valid` is False only fills up the batch, and its example does not count.
     """
 
+    take = _choose_take(split=split, sharded=sharded)
+
     def many_batches(
         variables: Any, data: Batch, indices: Array, valid: Array, *constants: Any
     ) -> Statistics:
         def evaluate_batch(index: Array, is_valid: Array) -> Statistics:
-            batch = _take_examples(data, index)
+            batch, is_valid = take(data, index), is_valid.reshape(-1)
             labeled = {t: mask & is_valid for t, mask in batch.labeled.items()}
             return step(variables, batch._replace(labeled=labeled), *constants)
 
@@ -217,4 +288,5 @@ def make_eval_program(
         indexed=2,
         donate=False,
         constants=constants,
+        split=split,
     )
