@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from mmjax.files.disk_space import DiskFullError, is_disk_full, require_disk_space
 from mmjax.train.hardware.multihost import (

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mmjax.data.pipeline import compute_process_share
@@ -187,9 +188,12 @@ class Programs:
         """Joins the data and the indices of all processes, if the programs take them."""
         if jax.process_count() == 1 or not self.placement.is_split:
             return data, *indices
-        mesh, by_device = self.placement.states.mesh, P(DEVICE_AXIS)
-        data = to_global_shards(data, mesh, by_device if self.experiment.stream else P())
-        return data, *to_global_shards(indices, mesh, by_device)
+        mesh = self.placement.states.mesh
+        by_device = NamedSharding(mesh, P(DEVICE_AXIS))
+        data = to_global_shards(
+            data, by_device if self.experiment.stream else NamedSharding(mesh, P())
+        )
+        return data, *to_global_shards(indices, by_device)
 
     def compile(self, data: Batch, indices: Any) -> Any:
         """Returns the training program for dispatches of these shapes, compiled once.

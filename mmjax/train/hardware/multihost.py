@@ -76,23 +76,21 @@ def fetch_arrays(tree: Any) -> Any:
     return jax.tree.map(fetch_array, tree)
 
 
-def to_global_shards(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
+def to_global_shards(tree: Any, sharding: NamedSharding) -> Any:
     """Joins arrays on the devices of each process into arrays on those of all processes.
 
     Args:
-      tree: arrays whose first axis is split over this process's devices, or that each of them has a
-        copy of; NumPy arrays are put on them.
-      mesh: the devices of all processes.
-      spec: how the joined arrays are split over them.
+      tree: arrays with one row per device of this process, or of which each of them has a copy;
+        NumPy arrays are put on them.
+      sharding: of the joined arrays, over all devices.
     """
-    sharding = NamedSharding(mesh, spec)
 
     def convert(x: Any) -> Any:
         if not isinstance(x, jax.Array):
             return jax.make_array_from_process_local_data(sharding, x)
-        own = {shard.device: shard.data for shard in x.addressable_shards}
-        shape = (mesh.devices.size, *x.shape[1:]) if any(spec) else x.shape
-        return jax.make_array_from_single_device_arrays(shape, sharding, list(own.values()))
+        rows = x.shape[:1] if sharding.is_fully_replicated else (sharding.num_devices,)
+        own = [shard.data for shard in x.addressable_shards]
+        return jax.make_array_from_single_device_arrays((*rows, *x.shape[1:]), sharding, own)
 
     return jax.tree.map(convert, tree)
 

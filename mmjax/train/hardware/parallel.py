@@ -11,12 +11,12 @@ runs the step on its part of the batch and the step sums over devices, or (`spli
 that of one device and the compiler partitions it, with the arrays of the state split.
 """
 
+import functools
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int
 
@@ -26,7 +26,8 @@ from mmjax.train.hardware.device_groups import (
     count_groups,
     make_group_mesh,
 )
-from mmjax.train.hardware.split_arrays import choose_split, split_arrays, split_examples
+from mmjax.train.hardware.partition import partition_over_devices, take_from_devices
+from mmjax.train.hardware.split_arrays import split_arrays
 from mmjax.train.steps.eval_step import Statistics, merge_batches
 from mmjax.train.steps.train_step import Metrics
 from mmjax.types import Batch
@@ -42,23 +43,6 @@ EvalProgram = Callable[..., Statistics]
 def _take_examples(data: Batch, indices: Int[Array, " b"]) -> Batch:
     """Returns the examples at `indices`."""
     return jax.tree.map(lambda x: x[indices], data)
-
-
-def _take_from_parts(data: Batch, indices: Int[Array, "d b"]) -> Batch:
-    """Returns the examples at the indices of every device into its own part of the data."""
-    return _join_parts(jax.vmap(_take_examples)(data, indices))
-
-
-def _join_parts(batch: Batch) -> Batch:
-    """Joins the parts [d, b / d, ...] of a batch to [b, ...], which stay on their devices."""
-    return split_examples(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch))
-
-
-def _choose_take(*, split: bool, sharded: bool) -> Callable[[Batch, Array], Batch]:
-    """Returns the function that takes a step's examples of all devices that run it."""
-    if not split:
-        return _take_examples
-    return _take_from_parts if sharded else lambda x, i: _join_parts(_take_examples(x, i))
 
 
 def map_over_replicas(
@@ -124,7 +108,7 @@ def _map_over_devices(
     mapped = map_over_replicas(function, replicas // count, axes, devices[0].platform)
     if split:
         mesh = make_group_mesh(devices, count)
-        return _partition_over_devices(mapped, mesh, indexed, donate=donate, constants=constants)
+        return partition_over_devices(mapped, mesh, indexed, donate=donate, constants=constants)
     if count == 1:
         pmapped = jax.pmap(
             mapped,
@@ -152,41 +136,6 @@ def _map_over_devices(
     def program(state: Any, data: Batch, *rest: Any) -> Any:
         indices = map(_join_device_batches, rest[:indexed])
         return on_each_group(state, data, *indices, *rest[indexed:])
-
-    return jax.jit(program, donate_argnums=(0,) if donate else ())
-
-
-def _partition_over_devices(
-    mapped: Callable[..., Any], mesh: Mesh, indexed: int, *, donate: bool, constants: int
-) -> Any:
-    """Lets the compiler partition a function of all replicas of a group over its devices."""
-
-    def place(x: Array, spec: P) -> Array:
-        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
-
-    def place_replicas(x: Array) -> Array:
-        split = choose_split(x.shape[1:], mesh.shape[DEVICE_AXIS])
-        return place(x, P(GROUP_AXIS, *split))
-
-    def place_whole(x: Array) -> Array:
-        return place(x, P(GROUP_AXIS))
-
-    def program(state: Any, data: Batch, *rest: Any) -> Any:
-        # [devices, replicas, steps, batch / devices] to [replicas, steps, devices, ...]
-        indices = [x.transpose(1, 2, 0, 3) for x in rest[:indexed]]
-        indices = [place(x, P(GROUP_AXIS, None, DEVICE_AXIS)) for x in indices]
-        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            on_each_group = jax.shard_map(
-                mapped,
-                in_specs=(P(GROUP_AXIS), P(), *[P(GROUP_AXIS)] * indexed, *[P()] * constants),
-                out_specs=P(GROUP_AXIS),
-                axis_names={GROUP_AXIS},
-                check_vma=False,
-            )
-            result = on_each_group(state, data, *indices, *rest[indexed:])
-        if not donate:
-            return jax.tree.map(place_whole, result)
-        return jax.tree.map(place_replicas, result[0]), jax.tree.map(place_whole, result[1])
 
     return jax.jit(program, donate_argnums=(0,) if donate else ())
 
@@ -229,8 +178,7 @@ def make_train_program(
       [replicas, steps]; the states are donated. With `split` the step is one without an axis of
       devices; see `mmjax.train.hardware.split_arrays`.
     """
-
-    take = _choose_take(split=split, sharded=sharded)
+    take = functools.partial(take_from_devices, sharded=sharded) if split else _take_examples
 
     def many_steps(state: Any, data: Batch, indices: Array, *constants: Any) -> tuple[Any, Metrics]:
         def take_step(state: Any, index: Array) -> tuple[Any, Metrics]:
@@ -266,8 +214,7 @@ def make_eval_program(
       (variables, data, indices, valid, *constants) -> statistics with a leading axis of replicas.
       An index whose `valid` is False only fills up the batch, and its example does not count.
     """
-
-    take = _choose_take(split=split, sharded=sharded)
+    take = functools.partial(take_from_devices, sharded=sharded) if split else _take_examples
 
     def many_batches(
         variables: Any, data: Batch, indices: Array, valid: Array, *constants: Any
