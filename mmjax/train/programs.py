@@ -31,7 +31,7 @@ from mmjax.train.frozen_tokens import (
 from mmjax.train.hardware.compilation import COMPILER_OPTIONS, keep_known_options, start_in_thread
 from mmjax.train.hardware.device_groups import DEVICE_AXIS
 from mmjax.train.hardware.devices import choose_devices
-from mmjax.train.hardware.multihost import to_global_shards
+from mmjax.train.hardware.multihost import fetch_arrays, to_global_shards
 from mmjax.train.hardware.parallel import (
     count_concurrent_replicas,
     make_eval_program,
@@ -151,6 +151,8 @@ class Programs:
         """Replaces the inputs of cached encoders by their tokens."""
         frozen, train = self.initial.frozen, name == "train"
         assert frozen is not None
+        if self.placement.is_split:
+            frozen = fetch_arrays(frozen)
         return encode_split(self.experiment, self.cached, frozen, batch, train=train)
 
     def init(self) -> LoopState:
@@ -188,12 +190,9 @@ class Programs:
         """Joins the data and the indices of all processes, if the programs take them."""
         if jax.process_count() == 1 or not self.placement.is_split:
             return data, *indices
-        mesh = self.placement.states.mesh
-        by_device = NamedSharding(mesh, P(DEVICE_AXIS))
-        data = to_global_shards(
-            data, by_device if self.experiment.stream else NamedSharding(mesh, P())
-        )
-        return data, *to_global_shards(indices, by_device)
+        by_device = NamedSharding(self.placement.states.mesh, P(DEVICE_AXIS))
+        of_data = by_device if self.experiment.stream else self.placement.constants
+        return to_global_shards(data, of_data), *to_global_shards(indices, by_device)
 
     def compile(self, data: Batch, indices: Any) -> Any:
         """Returns the training program for dispatches of these shapes, compiled once.
