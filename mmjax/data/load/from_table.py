@@ -30,12 +30,14 @@ from mmjax.data.load.tables.rows import Reader, TableRows
 from mmjax.data.load.tables.sources import read_sources
 from mmjax.data.load.tables.table_files import read_table
 from mmjax.data.sampling.example_weights import check_weight_names, read_weight_cells
+from mmjax.deprecation import refuse_old_arguments
 
 # Relative paths of a configuration become absolute where an annotation names `os.PathLike`. Lists
 # in a dictionary do not: they may be cells.
 _Paths = str | os.PathLike[str]
 
 
+@refuse_old_arguments(standardise="standardize")
 def from_table(
     table: _Paths | Sequence[_Paths] | Mapping[str, _Paths | Any] | Any,
     inputs: Mapping[str, str | Input],
@@ -46,7 +48,7 @@ def from_table(
     seed: int = 0,
     name: str | None = None,
     in_memory: bool = True,
-    standardise: Sequence[str] | None = None,
+    standardize: Sequence[str] | None = None,
     skip_unreadable: bool = False,
     blank_rows: BlankRows = "refuse",
     dialect: Dialect = DEFAULT_DIALECT,
@@ -80,7 +82,7 @@ def from_table(
       name: name of the data set; None: that of the (training) file.
       in_memory: whether all examples are kept decoded; False reads files on demand, so that they
         need not fit into memory.
-      standardise: modalities that get mean 0 and standard deviation 1 over the training split;
+      standardize: modalities that get mean 0 and standard deviation 1 over the training split;
         None: numbers and recordings, not pixels (which encoders divide by 255).
       skip_unreadable: whether examples with missing or damaged files are left out with a warning
         instead of refused.
@@ -113,7 +115,7 @@ def from_table(
     """
     if not inputs or not targets:
         raise ValueError("inputs and targets each need at least one column.")
-    check_standardize_names(standardise, inputs)
+    check_standardize_names(standardize, inputs)
     weights = weights or {}
     check_weight_names(weights, targets)
     check_blank_rows(blank_rows)
@@ -121,7 +123,7 @@ def from_table(
     if scan_cache is not None and in_memory:
         raise ValueError("scan_cache is for in_memory=False; give that, or leave it out.")
     drop_blank = blank_rows == "drop"
-    reading = Reading(in_memory, standardise, skip_unreadable, drop_blank, scan_cache)
+    reading = Reading(in_memory, standardize, skip_unreadable, drop_blank, scan_cache)
     columns = set(list_columns([*inputs.values(), *targets.values(), *weights.values()]))
     read = functools.partial(read_table, dialect=dialect, max_bytes=max_bytes, max_cell=max_cell)
     parts, gaps = _read_parts(table, columns, split, seed, dialect, read)
