@@ -64,6 +64,11 @@ _RENAMED = {
     "mmjax.balance:random": "rlw",
     "mmjax.heads:SequenceLabelling": "SequenceLabeling",
 }
+# {function: ((old name of an argument, current name), ...)}
+_RENAMED_ARGUMENTS = dict.fromkeys(
+    ("mmjax.data:from_arrays", "mmjax.data:from_table", "mmjax.data:from_tfds"),
+    (("standardise", "standardize"),),
+)
 # Two classes of the same name, in modules of their own.
 _NOISES = {
     ("mmjax.data.av_mnist", "Noise"): ("mmjax.data.builtin.av_mnist", "Noise"),
@@ -86,3 +91,27 @@ def find_current_name(module: str, name: str) -> tuple[str, str]:
     if name not in names.split():
         return module, name
     return current, _RENAMED.get(f"{current}:{name}", name)
+
+
+def list_renamed_arguments(module: str, name: str) -> tuple[tuple[str, str], ...]:
+    """Returns (old name, current name) of the arguments of a function that were renamed.
+
+    Example:
+      >>> list_renamed_arguments("mmjax.data", "from_table")
+      (('standardise', 'standardize'),)
+    """
+    return _RENAMED_ARGUMENTS.get(f"{module}:{name}", ())
+
+
+def find_current_argument(name: str) -> str | None:
+    """Returns the current name of an argument that some function had; None if none was renamed.
+
+    Example:
+      >>> find_current_argument("standardise")
+      'standardize'
+    """
+    for arguments in _RENAMED_ARGUMENTS.values():
+        for old, new in arguments:
+            if old == name:
+                return new
+    return None

@@ -151,7 +151,7 @@ def draw_options(rng: random.Random) -> dict[str, Any]:
     """Draws optional arguments, some of which are wrong."""
     options: dict[str, Any] = {}
     choices = {
-        "standardise": [(), ("vector",), ("photo",), ("word",), ("no",)],
+        "standardize": [(), ("vector",), ("photo",), ("word",), ("no",)],
         "modalities": [
             {"walk": Modality((9, 2), True)},
             {"walk": Modality((2, 2), True)},
@@ -395,7 +395,7 @@ class UnclearError(Exception):
 
 
 LOCATION_WORDS = (
-    "row", "line", "split", "column", "table", "array", ".npz", "standardise", "target",
+    "row", "line", "split", "column", "table", "array", ".npz", "standardize", "target",
     "modality '", " names '",
 )  # fmt: skip
 

@@ -134,7 +134,7 @@ def draw_case(rng: random.Random) -> Case:
         columns["t"] = Column("text", draw_ascii_texts(rng, ROWS))
     for first, second in (("y", "z"), ("p1", "p2")):
         align_gaps(rng, columns[first], columns[second])  # else the row is refused
-    options = {"standardise": rng.choice([(), (), None]), "in_memory": rng.random() < 0.6}
+    options = {"standardize": rng.choice([(), (), None]), "in_memory": rng.random() < 0.6}
     if rng.random() < 0.25:
         options["weights"] = {rng.choice(list(targets)): names["g"]}
     case = Case(columns, names, draw_parts(rng), inputs, targets, options)
@@ -260,7 +260,7 @@ def make_frame_case(rng: random.Random, case: Case) -> tuple[Case, dict[str, dic
     names = {short: case.names[short] for short in columns}
     inputs = {names[short]: names[short] for short in shorts.values()}
     targets = {names[short]: names[short] for short in goals.values()}
-    options = {"standardise": case.options["standardise"]}
+    options = {"standardize": case.options["standardize"]}
     parts_case = case._replace(columns=columns, names=names, inputs=inputs, targets=targets)
     return parts_case._replace(options=options), parts
 
@@ -269,9 +269,9 @@ def check_frames(
     case: Case, parts: Mapping[str, Mapping[str, Any]], counts: collections.Counter[str]
 ) -> None:
     """Reads columns in memory, and compares them with the oracle."""
-    standardise = case.options["standardise"]
+    standardize = case.options["standardize"]
     try:
-        data = from_arrays(parts, list(case.inputs), list(case.targets), standardise=standardise)
+        data = from_arrays(parts, list(case.inputs), list(case.targets), standardize=standardize)
     except ValueError as error:
         check_refusal(str(error), case, None)
         raise
@@ -461,6 +461,7 @@ def names_cell(
         values |= {"is empty", "is missing"}
     for meaning in case.columns[short].cells[row].meanings:
         values |= {repr(name) for name in meaning} if isinstance(meaning, frozenset) else set()
+        values |= {repr(meaning)} if isinstance(meaning, float) else set()
     return (
         any(place in message for place in places)
         and (repr(name) in message or any(user in message for user in users))

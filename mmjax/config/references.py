@@ -11,6 +11,7 @@ from fiddle.experimental import serialization
 
 from mmjax.config import constructors, public_names
 from mmjax.config.errors import ConfigError
+from mmjax.config.renamed_arguments import rename_stored_arguments
 from mmjax.old_names import find_current_name
 
 OWN_FILE = "<experiment>"
@@ -60,6 +61,7 @@ def parse_stored_text(text: str) -> tuple[Any, list[dict[str, Any]]]:
     """
     try:
         data = json.loads(text)
+        rename_stored_arguments(data)
         references = list(iterate_references(data))
     except DESERIALIZATION_ERRORS as error:
         raise ConfigError(f"the stored configuration is damaged: {error}.") from error

@@ -189,7 +189,7 @@ class StandardizedSource:
         return standardize_batch(self.source.take(indices), self.modalities, self.scales)
 
 
-def make_standardize_filter(standardise: Sequence[str] | None) -> Callable[[str, np.dtype], bool]:
+def make_standardize_filter(standardize: Sequence[str] | None) -> Callable[[str, np.dtype], bool]:
     """Makes the function that decides by name and dtype whether a modality is standardized.
 
     Example:
@@ -198,6 +198,6 @@ def make_standardize_filter(standardise: Sequence[str] | None) -> Callable[[str,
     """
 
     def is_standardized(name: str, dtype: np.dtype) -> bool:
-        return np.issubdtype(dtype, np.inexact) if standardise is None else name in standardise
+        return np.issubdtype(dtype, np.inexact) if standardize is None else name in standardize
 
     return is_standardized

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmjax import files
+from mmjax.config.renamed_arguments import rename_stored_arguments
 from mmjax.old_names import find_current_name
 
 _PATH_ELEMENT = re.compile(r"^\w+\(\w+=(?P<key>.*)\)$", re.DOTALL)  # Attr(name='x'), Key(key='x')
@@ -27,6 +28,7 @@ def parse_settings(text: str) -> dict[str, str]:
     """
     try:
         data = json.loads(text)
+        rename_stored_arguments(data)
         return dict(_iterate_rows("", data["root"], data["objects"]))
     except files.DAMAGE_ERRORS as error:
         raise ValueError(f"the stored configuration is damaged: {error!r}.") from error

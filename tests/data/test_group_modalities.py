@@ -34,7 +34,7 @@ def make_graphs(count, seed):
 def make_data():
     sizes = {"train": 300, "validation": 60, "test": 120}
     splits = {name: make_graphs(n, seed) for seed, (name, n) in enumerate(sizes.items())}
-    return from_arrays(splits, ["atoms", "bonds", "noise"], ["shape"], standardise=[])
+    return from_arrays(splits, ["atoms", "bonds", "noise"], ["shape"], standardize=[])
 
 
 @pytest.fixture(scope="module")

@@ -85,7 +85,7 @@ def test_real_values_get_mean_0_and_deviation_1_and_the_rest_0():
         assert after.inputs[name].dtype == np.float32
 
 
-def test_a_source_is_standardised_as_it_is_read():
+def test_a_source_is_standardized_as_it_is_read():
     batch = some_batch(1)
     scales = {"frames": compute_scale(compute_moments(real_values(batch, "frames")))}
     source = StandardizedSource(Arrays(batch), SPECS, scales)

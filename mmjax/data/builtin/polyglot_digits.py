@@ -110,9 +110,9 @@ def _standardize_speech(batches: dict[str, Batch]) -> dict[str, Batch]:
     frames = speech[make_length_mask(train.lengths["speech"], speech.shape[1])]
     mean, deviation = frames.mean(axis=0), np.maximum(frames.std(axis=0), 1e-6)
 
-    def standardise(batch: Batch) -> Batch:
+    def standardize(batch: Batch) -> Batch:
         speech = (batch.inputs["speech"] - mean[None, None]) / deviation[None, None]
         speech *= make_length_mask(batch.lengths["speech"], speech.shape[1])[:, :, None]
         return batch._replace(inputs={**batch.inputs, "speech": speech})
 
-    return {split: standardise(batch) for split, batch in batches.items()}
+    return {split: standardize(batch) for split, batch in batches.items()}

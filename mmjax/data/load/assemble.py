@@ -28,7 +28,7 @@ class Reading(NamedTuple):
 
     Attributes:
       in_memory: whether all examples are kept decoded; otherwise they are read on demand.
-      standardise: modalities that get mean 0 and standard deviation 1 over the training split;
+      standardize: modalities that get mean 0 and standard deviation 1 over the training split;
         None: all whose numbers are floating-point.
       skip_unreadable: whether unreadable examples are left out, with a warning.
       drop_blank_rows: whether examples without any modality are left out, with a note.
@@ -36,7 +36,7 @@ class Reading(NamedTuple):
     """
 
     in_memory: bool
-    standardise: Sequence[str] | None
+    standardize: Sequence[str] | None
     skip_unreadable: bool
     drop_blank_rows: bool = False
     scan_cache: str | os.PathLike[str] | None = None
@@ -150,14 +150,14 @@ def _scan_splits(
     scans = {}
     for split, examples in splits.items():
         flags = (reading.skip_unreadable, reading.drop_blank_rows, split == "train")
-        settings = (sequences, reading.standardise, *flags)
+        settings = (sequences, reading.standardize, *flags)
         scans[split] = scan_split(
             examples,
             sequences=sequences,
             keep=reading.in_memory,
             skip_unreadable=reading.skip_unreadable,
             drop_blank=reading.drop_blank_rows,
-            measured=make_standardize_filter(reading.standardise if split == "train" else ()),
+            measured=make_standardize_filter(reading.standardize if split == "train" else ()),
             title=f"Reading {name}: {split}",
             cache=make_scan_cache(
                 reading.scan_cache, f"{name}, split {split!r}", examples, settings

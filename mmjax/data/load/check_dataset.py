@@ -53,8 +53,8 @@ def check_sizes(name: str, sizes: Mapping[str, int]) -> None:
             raise ValueError(f"The split {split!r} of {name} is empty.")
 
 
-def check_standardize_names(standardise: Sequence[str] | None, modalities: Collection[str]) -> None:
+def check_standardize_names(standardize: Sequence[str] | None, modalities: Collection[str]) -> None:
     """Raises ValueError if a modality to be standardized is not in the data set."""
-    for name in standardise or ():
+    for name in standardize or ():
         if name not in modalities:
-            raise ValueError(f"standardise names {name!r}; the inputs are {sorted(modalities)}.")
+            raise ValueError(f"standardize names {name!r}; the inputs are {sorted(modalities)}.")

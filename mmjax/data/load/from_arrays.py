@@ -34,9 +34,11 @@ from mmjax.data.sampling.example_weights import (
     encode_weights,
     read_weight_array,
 )
+from mmjax.deprecation import refuse_old_arguments
 from mmjax.types import Batch
 
 
+@refuse_old_arguments(standardise="standardize")
 def from_arrays(
     splits: Mapping[str, Mapping[str, Any] | str | os.PathLike[str]],
     inputs: Sequence[str | PointCloud],
@@ -48,7 +50,7 @@ def from_arrays(
     weights: Mapping[str, str] | None = None,
     modalities: Mapping[str, Modality] | None = None,
     tasks: Mapping[str, Task] | None = None,
-    standardise: Sequence[str] | None = None,
+    standardize: Sequence[str] | None = None,
     name: str = "arrays",
     max_bytes: int = MAX_BYTES,
 ) -> Dataset:
@@ -74,7 +76,7 @@ def from_arrays(
         `mmjax.data.sampling.example_weights`.
       modalities: those that are not inferred; a sequence is padded to its given length.
       tasks: those that are not inferred.
-      standardise: modalities that get mean 0 and standard deviation 1 over the training split;
+      standardize: modalities that get mean 0 and standard deviation 1 over the training split;
         None: all whose numbers are floating-point.
       name: name of the data set.
       max_bytes: the largest total size of the arrays read from one .npz file.
@@ -99,7 +101,7 @@ def from_arrays(
     names = [spec.column if isinstance(spec, PointCloud) else spec for spec in inputs]
     _check_distinct("inputs", names)
     _check_distinct("targets", targets)
-    check_standardize_names(standardise, names)
+    check_standardize_names(standardize, names)
     _check_known_keys("inputs", names, lengths=lengths, present=present, modalities=modalities)
     _check_known_keys("targets", targets, labeled=labeled, tasks=tasks)
     check_weight_names(weights, targets)
@@ -131,7 +133,7 @@ def from_arrays(
         note_unusual_task(name, t, all_tasks[t], batches["train"])
     dtypes = {m: choose_common_dtype(c.dtype for c in columns[m].values()) for m in names}
     prepared = {m: Preparation(kind=clouds.get(m), lengths=lengths.get(m)) for m in specs}
-    return _finish_dataset(name, batches, specs, all_tasks, dtypes, standardise, prepared)
+    return _finish_dataset(name, batches, specs, all_tasks, dtypes, standardize, prepared)
 
 
 def _check_distinct(what: str, names: Sequence[Any]) -> None:
@@ -216,10 +218,10 @@ def _finish_dataset(
     modalities: Mapping[str, Modality],
     tasks: Mapping[str, Task],
     dtypes: Mapping[str, np.dtype],
-    standardise: Sequence[str] | None,
+    standardize: Sequence[str] | None,
     preparations: Mapping[str, Preparation],
 ) -> Dataset:
-    train, is_standardized = batches["train"], make_standardize_filter(standardise)
+    train, is_standardized = batches["train"], make_standardize_filter(standardize)
     scales, constants, counts = {}, {}, {}
     for m in modalities:
         counts[m] = int(train.present[m].sum())

@@ -33,12 +33,14 @@ from mmjax.data.load.tables.rows import Reader, TableRows
 from mmjax.data.load.tables.sources import read_sources
 from mmjax.data.load.tables.table_files import read_table
 from mmjax.data.sampling.example_weights import check_weight_names, read_weight_cells
+from mmjax.deprecation import refuse_old_arguments
 
 # Relative paths of a configuration become absolute where an annotation names `os.PathLike`. Lists
 # in a dictionary do not: they may be cells.
 _Paths = str | os.PathLike[str]
 
 
+@refuse_old_arguments(standardise="standardize")
 def from_table(
     table: _Paths | Sequence[_Paths] | Mapping[str, _Paths | Any] | Any,
     inputs: Mapping[str, str | Input],
@@ -49,7 +51,7 @@ def from_table(
     seed: int = 0,
     name: str | None = None,
     in_memory: bool = True,
-    standardise: Sequence[str] | None = None,
+    standardize: Sequence[str] | None = None,
     skip_unreadable: bool = False,
     blank_rows: BlankRows = "refuse",
     dialect: Dialect = DEFAULT_DIALECT,
@@ -84,7 +86,7 @@ def from_table(
       name: name of the data set; None: that of the (training) file.
       in_memory: whether all examples are kept decoded; False reads files on demand, so that they
         need not fit into memory.
-      standardise: modalities that get mean 0 and standard deviation 1 over the training split;
+      standardize: modalities that get mean 0 and standard deviation 1 over the training split;
         None: numbers and recordings, not pixels (which encoders divide by 255).
       skip_unreadable: whether examples with missing or damaged files are left out with a warning
         instead of refused.
@@ -121,7 +123,7 @@ def from_table(
     """
     if not inputs or not targets:
         raise ValueError("inputs and targets each need at least one column.")
-    check_standardize_names(standardise, inputs)
+    check_standardize_names(standardize, inputs)
     weights = weights or {}
     check_weight_names(weights, targets)
     check_blank_rows(blank_rows)
@@ -133,10 +135,10 @@ def from_table(
         cells = CellFormat(dialect, max_cell)
         plan = ColumnPlan(inputs, targets, weights, cells, blank_rows)
         rule = _parse_split(split)
-        options = TableOptions(plan, rule, seed, name, standardise, skip_unreadable)
+        options = TableOptions(plan, rule, seed, name, standardize, skip_unreadable)
         return stream_table(table, options, stream)
     drop_blank = blank_rows == "drop"
-    reading = Reading(in_memory, standardise, skip_unreadable, drop_blank, scan_cache)
+    reading = Reading(in_memory, standardize, skip_unreadable, drop_blank, scan_cache)
     read = functools.partial(read_table, dialect=dialect, max_bytes=max_bytes, max_cell=max_cell)
     parts, gaps = _read_parts(table, columns, split, seed, dialect, read)
     name = name or parts["train" if "train" in parts else next(iter(parts))][0].path.stem

@@ -9,8 +9,10 @@ from mmjax.data.kinds import Input, Target, get_columns, list_columns
 from mmjax.data.load.assemble import Reading, build_dataset
 from mmjax.data.load.check_dataset import check_sizes, check_standardize_names
 from mmjax.data.sampling.example_weights import check_weight_names
+from mmjax.deprecation import refuse_old_arguments
 
 
+@refuse_old_arguments(standardise="standardize")
 def from_tfds(
     builder: Any,
     inputs: Mapping[str, str | Input],
@@ -21,7 +23,7 @@ def from_tfds(
     data_dir: str | os.PathLike[str] | None = None,
     name: str | None = None,
     in_memory: bool = True,
-    standardise: Sequence[str] | None = None,
+    standardize: Sequence[str] | None = None,
     skip_unreadable: bool = False,
 ) -> Dataset:
     """Makes a data set from a TFDS builder, read without TensorFlow.
@@ -48,7 +50,7 @@ def from_tfds(
       data_dir: folder of TFDS data sets, for a builder given by its name; None: TFDS's default.
       name: name of the data set; None: that of the builder.
       in_memory: whether all examples are kept decoded; False reads them on demand.
-      standardise: modalities that get mean 0 and standard deviation 1 over the training split;
+      standardize: modalities that get mean 0 and standard deviation 1 over the training split;
         None: all whose numbers are floating-point.
       skip_unreadable: whether examples that cannot be decoded are left out with a warning instead
         of refused.
@@ -58,7 +60,7 @@ def from_tfds(
     """
     if not inputs or not targets:
         raise ValueError("inputs and targets each need at least one feature.")
-    check_standardize_names(standardise, inputs)
+    check_standardize_names(standardize, inputs)
     weights = weights or {}
     check_weight_names(weights, targets)
     from mmjax.data.load.tfds import records
@@ -91,5 +93,5 @@ def from_tfds(
         kinds={m: (r.spec, r.learned) for m, r in readers.items()},
         tasks={t: records.declare_task(spec) for t, spec in goals.items()},
         weights=weighed,
-        reading=Reading(in_memory, standardise, skip_unreadable),
+        reading=Reading(in_memory, standardize, skip_unreadable),
     )

@@ -96,7 +96,7 @@ def test_no_voice_speaks_with_breath_or_by_klatt_which_vary_from_run_to_run():
         assert not [line for line in lines if line.lstrip().startswith(("breath", "klatt"))]
 
 
-def test_speech_is_standardised_over_the_training_frames(clean):
+def test_speech_is_standardized_over_the_training_frames(clean):
     batch = batches(clean)["train"]
     frames = np.arange(batch.inputs["speech"].shape[1])[None] < batch.lengths["speech"][:, None]
     speech = batch.inputs["speech"][frames].astype(np.float64)

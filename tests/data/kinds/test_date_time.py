@@ -63,7 +63,7 @@ def test_days_without_times_have_no_part_of_the_day():
 def test_epochs_far_apart_from_1970_keep_their_seconds(load):
     start = datetime.datetime(2026, 1, 1)
     cells = [(start + datetime.timedelta(seconds=i)).isoformat() for i in range(0, 400)]
-    data = load({"t": cells}, {"t": DateTime("t", parts=("linear",))}, standardise=())
+    data = load({"t": cells}, {"t": DateTime("t", parts=("linear",))}, standardize=())
     days = data.splits["train"].batch.inputs["t"][:, 0] * 86400
     np.testing.assert_allclose(days, np.arange(200), atol=1e-3)
 

@@ -15,7 +15,7 @@ B = ["10", "", "", "40", "50", "60", "", "80"]
 @pytest.mark.parametrize(("fill", "a", "b"), [("mean", 3.0, 25.0), ("median", 2.0, 25.0)])
 def test_gaps_get_the_average_of_train_and_an_indicator(load, fill, a, b):
     spec = Numbers(("a", "b"), fill=fill)
-    data = load({"a": A, "b": B}, {"body": spec}, standardise=())
+    data = load({"a": A, "b": B}, {"body": spec}, standardize=())
     train, test = (data.splits[s].batch.inputs["body"] for s in ("train", "test"))
     assert train.tolist() == [[1, 10, 0, 0], [2, b, 0, 1], [6, b, 0, 1], [a, 40, 1, 0]]
     assert test.tolist() == [[3, 50, 0, 0], [a, 60, 1, 0], [7, b, 0, 1], [8, 80, 0, 0]]
@@ -23,7 +23,7 @@ def test_gaps_get_the_average_of_train_and_an_indicator(load, fill, a, b):
 
 def test_complete_columns_have_no_indicator_and_train_decides(load):
     data = load({"a": ["1", "2", "", "4"], "b": ["1", "1", "2", ""]}, {"x": Numbers(("a", "b"))},
-                standardise=())  # fmt: skip
+                standardize=())  # fmt: skip
     assert data.splits["train"].batch.inputs["x"].tolist() == [[1, 1], [2, 1]]
     assert data.splits["test"].batch.inputs["x"].tolist() == [[1.5, 2], [4, 1]]
 
@@ -35,7 +35,7 @@ def test_rows_without_any_number_miss_the_modality(load):
 
 def test_vectors_are_lists_or_text(load):
     cells = ["[1, 2.5]", "[3.5 4.]", " [5,6] ", "[7e1, -8]"]
-    data = load({"v": cells}, {"v": "v"}, standardise=())  # inferred
+    data = load({"v": cells}, {"v": "v"}, standardize=())  # inferred
     assert data.splits["train"].batch.inputs["v"].tolist() == [[1, 2.5], [3.5, 4]]
     assert data.splits["test"].batch.inputs["v"].tolist() == [[5, 6], [70, -8]]
     for cell, message in (

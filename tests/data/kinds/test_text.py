@@ -45,5 +45,5 @@ def test_words_of_alphabets_are_those_of_earlier_runs():
 @pytest.mark.filterwarnings("ignore:.*are unknown")
 def test_unknown_words_are_counted_and_many_give_a_warning(load, capsys):
     spec = Text("note", level="word")
-    load({"note": ["a b c", "a b d", "a b c", "a b d e f"]}, {"note": spec}, standardise=())
+    load({"note": ["a b c", "a b d", "a b c", "a b d e f"]}, {"note": spec}, standardize=())
     assert "note: unknown tokens are 0.0% of train, 25.0% of test" in capsys.readouterr().err

@@ -108,14 +108,14 @@ def test_statistics_are_those_of_train_without_what_is_missing():
     assert (batch.inputs["walk"][0, len(first) :] == 0).all()
 
 
-def test_what_is_standardised_can_be_chosen():
+def test_what_is_standardized_can_be_chosen():
     raw = part(0, 40)
-    plain = batch_of(make(standardise=()))
+    plain = batch_of(make(standardize=()))
     np.testing.assert_allclose(plain.inputs["vector"][2:], raw["vector"][2:], rtol=1e-6)
-    pixels = batch_of(make(standardise=("photo",))).inputs["photo"]
+    pixels = batch_of(make(standardize=("photo",))).inputs["photo"]
     assert pixels.dtype == np.float32 and abs(pixels.mean()) < 1e-5
-    with pytest.raises(ValueError, match="standardise names 'phota'; the inputs are"):
-        make(standardise=("phota",))
+    with pytest.raises(ValueError, match="standardize names 'phota'; the inputs are"):
+        make(standardize=("phota",))
 
 
 def test_masks_and_lengths_of_their_own_arrays():

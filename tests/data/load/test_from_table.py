@@ -202,7 +202,7 @@ def test_shares_are_drawn_by_the_seed(tmp_path):
     table = write(tmp_path / "t.csv", rows)
 
     def drawn(**options):
-        data = from_table(table, {"x": "x"}, {"y": "y"}, standardise=(), **options)
+        data = from_table(table, {"x": "x"}, {"y": "y"}, standardize=(), **options)
         return [
             source.batch.inputs["x"][:, 0].astype(int).tolist() for source in data.splits.values()
         ]
@@ -271,7 +271,7 @@ def test_sample_rates_must_be_one_unless_resampling_is_asked_for(tmp_path):
         ValueError, match=r"line 3, 'f': .*b\.wav has 16000 samples per second, others 8000; give"
     ):
         from_table(table, {"f": "f"}, {"y": "y"})  # fmt: skip
-    data = from_table(table, {"f": Audio("f", sample_rate=8000)}, {"y": "y"}, standardise=())
+    data = from_table(table, {"f": Audio("f", sample_rate=8000)}, {"y": "y"}, standardize=())
     a, b, c = data.splits["train"].batch.inputs["f"]
     np.testing.assert_array_equal(a, c)
     assert a.shape == b.shape
@@ -393,7 +393,7 @@ def test_unreadable_files_are_left_out_and_counted_if_asked_for(folder):
     (folder / "files" / "train9.wav").unlink()
     for in_memory in (True, False):
         with pytest.warns(UserWarning, match=r"left out 2 of the 30 examples of 'train', .*train6"):
-            data = make(folder, skip_unreadable=True, in_memory=in_memory, standardise=())
+            data = make(folder, skip_unreadable=True, in_memory=in_memory, standardize=())
         assert data.facts["skipped"] == {"train": 2} and len(data.splits["train"]) == 28
         kept = [i for i in range(30) if i not in (6, 9)]
         batch = everything(data.splits["train"])
@@ -428,7 +428,7 @@ def test_bad_arguments_and_splits_are_refused(folder, tmp_path):
         ({"table": folder / "gone.csv"}, r"Table .*gone\.csv does not exist"),
         ({"inputs": {}}, "inputs and targets each need at least one column"),
         ({"inputs": {"x": "hight"}}, "has no column 'hight'; it has part, height"),
-        ({"standardise": ("note", "nose")}, "standardise names 'nose'"),
+        ({"standardize": ("note", "nose")}, "standardize names 'nose'"),
         (
             {"table": {"train": table}},
             "split is given, but the table is already one per",
@@ -489,7 +489,7 @@ def test_a_streamed_experiment_set_on_the_command_line_trains(folder, tmp_path):
         "data.inputs.photo.channels=1",
         "data.inputs.note=data.Text('note', level='word')",
         "data.targets.signs=data.Labels(('hot', 'loud'))",
-        "data.standardise=('photo',)",
+        "data.standardize=('photo',)",
     ):
         config = apply_setting(config, setting)
     run = build_config(config)

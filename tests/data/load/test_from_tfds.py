@@ -167,7 +167,7 @@ def test_features_are_inferred_and_told(builder, capsys):
 
 
 def test_values_are_those_that_were_stored(builder):
-    data = make(builder, standardise=())
+    data = make(builder, standardize=())
     missing = {"kind": 0, "weight": 0, "caption": 0, "maybe": 0}
     for source in data.splits.values():
         batch = source.batch
@@ -226,7 +226,7 @@ def test_how_features_are_read_can_be_said(builder):
         "kind": Label("name", classes=("a tea", "Äpfel!", "a red tea")),
         "signs": Labels(("heavy",)),
     }
-    data = make(builder, inputs, targets, standardise=())
+    data = make(builder, inputs, targets, standardize=())
     batch = data.splits["train"].batch
     assert batch.inputs["photo"].shape == (30, 8, 10, 3)
     assert batch.inputs["numbers"].shape == (30, 3)
@@ -252,7 +252,7 @@ def test_how_features_are_read_can_be_said(builder):
         ({"inputs": {"x": "sensor/of"}}, "feature 'sensor/of' does not exist"),
         ({"inputs": {"x": "sensor"}}, "'sensor' holds several features"),
         ({"targets": {}}, "inputs and targets each need at least one feature"),
-        ({"standardise": ("foto",)}, "standardise names 'foto'"),
+        ({"standardize": ("foto",)}, "standardize names 'foto'"),
         ({"splits": {"test": "test"}}, "has no split 'train'"),
         ({"splits": {"train": "train[:0]"}}, "The split 'train' of toy is empty"),
         ({"splits": {"train": "train", "test": "tset"}}, "has no split 'tset'; it has .*'test'"),

@@ -94,7 +94,7 @@ def test_what_changed_is_read_again(table, tmp_path, reads, change):
     if change == "kind":
         targets["tags"] = LabelSet("tags", classes=("x", "y", "z"))
     if change == "option":
-        options["standardise"] = ()
+        options["standardize"] = ()
     load(table, tmp_path / "cache", targets, **options)
     assert len(reads) == NUMBER
 

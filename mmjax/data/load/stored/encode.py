@@ -36,7 +36,7 @@ class EncodingPlan(NamedTuple):
       readers: {modality: its reader}.
       modalities: {modality: without its shape}.
       targets: {task: its kind}.
-      standardise: see `from_table`.
+      standardize: see `from_table`.
       skip_unreadable: whether examples with damaged files are left out.
     """
 
@@ -44,7 +44,7 @@ class EncodingPlan(NamedTuple):
     readers: Mapping[str, Reader]
     modalities: Mapping[str, Modality]
     targets: Mapping[str, Target]
-    standardise: Sequence[str] | None
+    standardize: Sequence[str] | None
     skip_unreadable: bool
 
     def describe(self) -> str:
@@ -128,7 +128,7 @@ def _scan_rows(table: Table, rows: list[int], split: str, plan: EncodingPlan) ->
         keep=True,
         skip_unreadable=plan.skip_unreadable,
         drop_blank=plan.columns.blank_rows == "drop",
-        measured=make_standardize_filter(plan.standardise if split == "train" else ()),
+        measured=make_standardize_filter(plan.standardize if split == "train" else ()),
         title="",
     )
 

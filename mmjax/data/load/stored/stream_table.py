@@ -61,7 +61,7 @@ class TableOptions(NamedTuple):
       split: how rows of one table become splits; None if there is one table per split.
       seed: seed of the shares.
       name: name of the data set.
-      standardise: modalities that are standardized.
+      standardize: modalities that are standardized.
       skip_unreadable: whether examples with damaged files are left out.
     """
 
@@ -69,7 +69,7 @@ class TableOptions(NamedTuple):
     split: Split | None
     seed: int
     name: str | None
-    standardise: Sequence[str] | None
+    standardize: Sequence[str] | None
     skip_unreadable: bool
 
 
@@ -172,7 +172,7 @@ def _plan_encoding(survey: Survey, options: TableOptions) -> EncodingPlan:
         readers=readers,
         modalities={m: r.spec.declare_modality(r.learned) for m, r in readers.items()},
         targets=survey.targets,
-        standardise=options.standardise,
+        standardize=options.standardize,
         skip_unreadable=options.skip_unreadable,
     )
 

@@ -94,7 +94,9 @@ def _encode_vector(task: Task, value: Any) -> np.ndarray:
         converted = vector.astype(np.float32)
     if not np.isfinite(converted).all():
         bad = vector[~np.isfinite(converted)][0]
-        raise LabelError(f"{bad} somewhere, which is not finite or beyond float32.")
+        raise LabelError(
+            f"{bad} somewhere, which is not finite or beyond float32; correct or rescale it."
+        )
     return converted
 
 

@@ -44,7 +44,7 @@ def make(splits=None, **options):
 
 
 def test_arrays_become_padded_points_and_missing_ones_are_marked(capsys):
-    data = make(name="clouds", standardise=())
+    data = make(name="clouds", standardize=())
     assert data.modalities["scan"] == PointCloudModality((12, 2), True)
     assert isinstance(data.modalities["scan"], PointCloudModality)
     batch, scans = data.splits["train"].batch, make_splits()["train"]["scan"]

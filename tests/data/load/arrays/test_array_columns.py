@@ -266,6 +266,6 @@ def test_padding_does_not_decide_whether_a_sequence_is_missing(form, padding):
     np.testing.assert_array_equal(column.present, [True, False, False])
     np.testing.assert_array_equal(np.where(column.present, column.lengths, 0), [3, 0, 0])
     part = {"x": form(x), "n": np.array([3, 3, 0]), "z": np.arange(3.0), "y": [0, 1, 0]}
-    data = from_arrays({"train": part}, ("x", "z"), ("y",), lengths={"x": "n"}, standardise=())
+    data = from_arrays({"train": part}, ("x", "z"), ("y",), lengths={"x": "n"}, standardize=())
     whole = data.splits["train"].batch.inputs["x"]
     np.testing.assert_array_equal(whole.sum((1, 2)), [6, 0, 0])

@@ -51,8 +51,8 @@ def test_peak_memory_is_below_one_and_a_half_times_the_data(kind):
     assert peak < 1.5 * size
 
 
-@pytest.mark.parametrize("standardise", [None, ()])
-def test_memory_maps_stay_on_disk_and_give_what_arrays_give(tmp_path, standardise):
+@pytest.mark.parametrize("standardize", [None, ()])
+def test_memory_maps_stay_on_disk_and_give_what_arrays_give(tmp_path, standardize):
     rng = np.random.default_rng(0)
     x = rng.normal(5, 2, (300, 4))
     x[3] = np.nan
@@ -62,7 +62,7 @@ def test_memory_maps_stay_on_disk_and_give_what_arrays_give(tmp_path, standardis
 
     def load(arrays):
         splits = {"train": arrays | other}
-        return from_arrays(splits, ("x", "z"), ("y",), standardise=standardise).splits["train"]
+        return from_arrays(splits, ("x", "z"), ("y",), standardize=standardize).splits["train"]
 
     source = load(mapped)
     assert isinstance(source, MappedArrays)

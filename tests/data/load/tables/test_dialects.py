@@ -27,7 +27,7 @@ def write(folder, lines, encoding="utf-8"):
 
 
 def load(path, inputs=X, targets=Y, **options):
-    return from_table({"train": path}, inputs, targets, standardise=(), **options)
+    return from_table({"train": path}, inputs, targets, standardize=(), **options)
 
 
 def get_inputs(data, name="x"):
@@ -222,14 +222,14 @@ def test_constant_and_nearly_constant_columns_are_reported_by_name(tmp_path, cap
     rows = [f"{i},7,{'5' if i == 3 else '4'},{'' if i < 9 else i * i},{i % 2}" for i in range(200)]
     body = Numbers(("a", "same", "nearly", "gappy"))
     path = write(tmp_path, ["a,same,nearly,gappy,y", *rows])
-    for standardise, constant in (
+    for standardize, constant in (
         ((), ""),
         (None, "; 1 of 5 features are constant in train: same"),
     ):
-        name = f"dull {standardise}"
-        from_table({"train": path}, {"x": body}, Y, name=name, standardise=standardise)
+        name = f"dull {standardize}"
+        from_table({"train": path}, {"x": body}, Y, name=name, standardize=standardize)
         nearly = "1 of 5 features are nearly constant in train: nearly"
-        if standardise is not None:  # then the moments are not known
+        if standardize is not None:  # then the moments are not known
             nearly = "2 of 5 features are nearly constant in train: same, nearly"
         assert f"  x  5{constant}; {nearly}\n" in capsys.readouterr().err
 

@@ -96,7 +96,7 @@ def test_times_of_frames_keep_their_zone():
     texts = [day.isoformat() for day in days]
     frames = [pandas.DataFrame({"d": days, "y": CELLS["y"]}), {"d": texts, "y": CELLS["y"]}]
     frames.append(polars.DataFrame({"d": days.to_pydatetime().tolist(), "y": CELLS["y"]}))
-    got = [from_table({"train": f}, {"d": spec}, {"y": "y"}, standardise=()) for f in frames]
+    got = [from_table({"train": f}, {"d": spec}, {"y": "y"}, standardize=()) for f in frames]
     a, b, c = (data.splits["train"].batch.inputs["d"] for data in got)
     np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(a, c)
@@ -107,7 +107,7 @@ def test_times_of_frames_keep_their_zone():
 
 def test_vectors_and_sets_of_frames():
     frame = pandas.DataFrame({"v": [[1.0, 2.0], np.array([3.0, 4.0]), (5, 6)], "y": list("aba")})
-    data = from_table({"train": frame}, {"v": "v"}, {"y": "y"}, standardise=())
+    data = from_table({"train": frame}, {"v": "v"}, {"y": "y"}, standardize=())
     assert data.splits["train"].batch.inputs["v"].tolist() == [[1, 2], [3, 4], [5, 6]]
 
 
