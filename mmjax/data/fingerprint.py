@@ -66,7 +66,7 @@ def _hash_parts(state: Any, value: Any, inside: set[int]) -> None:
     elif isinstance(value, tuple | list):
         parts = value
         if names := getattr(value, "_fields", ()):
-            parts = [v for n, v in zip(names, value, strict=True) if v or n not in _LATER_FIELDS]
+            parts = [v for n, v in zip(names, value, strict=True) if n not in _LATER_FIELDS or v]
         if set(map(type, value)) <= _PLAIN_TYPES:  # cells of a table: many values without structure
             return state.update(f"{list(value)!r};".encode("utf-8", "backslashreplace"))
     elif isinstance(value, functools.partial):

@@ -25,7 +25,7 @@ from mmjax.data.sampling.example_weights import read_weight_cells
 
 _TABLE_ROWS = 1024  # read at once
 _MEDIA_ROWS = 64  # decoded at once, of images and recordings
-_BLOCK_BYTES = 1 << 25  # a block is written when its arrays are as large
+_BLOCK_BYTES = 1 << 24  # a block is written when its arrays are as large
 
 
 class EncodingPlan(NamedTuple):

@@ -75,7 +75,9 @@ def encode_parts(
     missing = [job for job in jobs if not _is_usable(job, folder.read(job))]
     if missing:
         # The first part tells how large the others will be.
-        result = next(iter(folder.run(missing[:1], "", _is_usable)))
+        result = next(
+            iter(folder.run(missing[:1], f"Encoding the first part of {name}", _is_usable))
+        )
         _check_disk(name, result, missing, folder, max_disk)
     stored: dict[str, StoredSplit] = {}
     for job, result in zip(jobs, folder.run(jobs, f"Encoding {name}", _is_usable), strict=True):

@@ -130,11 +130,12 @@ def _run_in_processes(
     try:
         yield from pool.map(run_job, jobs)
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
         for process in started:
             process.kill()
+        pool.shutdown(cancel_futures=True)
         for process in started:
-            process.wait()
+            with contextlib.suppress(BrokenPipeError):
+                process.communicate()
 
 
 def _start_process() -> "subprocess.Popen[bytes]":

@@ -131,18 +131,19 @@ def _list_paths(table: Any) -> list[Any]:
 
 def _locate_cache(table: Any, streaming: Streaming) -> Path:
     """Returns the folder of a table's encoded rows."""
-    # A stored run of somebody else does not choose where files are written.
-    named = streaming.cache if trust.may_prepare_data() else None
-    if named is not None:
-        root = Path(named).expanduser()
-    elif mmjax_cache := os.environ.get("MMJAX_CACHE"):
-        root = Path(mmjax_cache) / "tables"
-    else:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mmjax/tables"
     paths = _list_paths(table)
     located = [str(Path(path).expanduser().resolve()) for path in paths]
     digest = hashlib.sha256(repr(located).encode()).hexdigest()[:12]
-    return root / f"{Path(paths[0]).stem.replace('*', '')}-{digest}"
+    name = f"{Path(paths[0]).stem.replace('*', '')}-{digest}"
+    if streaming.cache is not None:
+        named = Path(streaming.cache).expanduser() / name
+        # A stored run of somebody else does not choose where new files are written.
+        if trust.may_prepare_data() or named.is_dir():
+            return named
+    if mmjax_cache := os.environ.get("MMJAX_CACHE"):
+        return Path(mmjax_cache) / "tables" / name
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return cache / "mmjax" / "tables" / name
 
 
 def _count_cores() -> int:

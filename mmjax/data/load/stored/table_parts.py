@@ -17,6 +17,7 @@ from mmjax.data.load.tables.sources import list_table_files, parse_partition_key
 from mmjax.data.load.tables.table_files import Table
 
 _PART_ROWS = 1 << 16  # a part has at least as many rows, unless its file ends before
+_TABLE_BYTES = 1 << 22  # of the cells that are read at once, about
 _UNTYPED = "gaps"  # the type of a Parquet column without any value
 
 
@@ -41,6 +42,7 @@ class FilePart(NamedTuple):
       digest: SHA-256 of the whole file.
       start: number of the first row in the file.
       rows: number of rows.
+      row_bytes: size of a row, on average over the file.
       position: where the first row of a CSV file begins; None: after the header.
       groups: the row groups of a Parquet file; None for a CSV file.
       keys: {column: its cell} of the folders, such as "year=2024".
@@ -51,6 +53,7 @@ class FilePart(NamedTuple):
     digest: str
     start: int
     rows: int
+    row_bytes: int
     position: CsvPosition | None
     groups: tuple[int, ...] | None
     keys: Mapping[str, str | None]
@@ -91,7 +94,7 @@ def list_parts(
         for start, rows, position, groups in facts["parts"]:
             place = None if position is None else CsvPosition(*position)
             chosen = None if groups is None else tuple(groups)
-            where = (path, folder_of_paths, facts["digest"], start, rows)
+            where = (path, folder_of_paths, facts["digest"], start, rows, facts["row_bytes"])
             parts.append(FilePart(*where, place, chosen, keys))
     return parts
 
@@ -114,9 +117,9 @@ def _check_same_types(
 def _describe_file(path: Path, cells: CellFormat) -> dict[str, Any]:
     """Hashes a file and divides it; "types" is None for a CSV file."""
     parts: list[tuple[int, int, CsvPosition | None, list[int] | None]] = []
-    types = None
+    types, size = None, path.stat().st_size
     if is_parquet(path):
-        sizes, types = list_row_groups(path)
+        sizes, size, types = list_row_groups(path)
         groups: list[int] = []
         for group in range(len(sizes)):
             groups.append(group)
@@ -130,7 +133,9 @@ def _describe_file(path: Path, cells: CellFormat) -> dict[str, Any]:
             parts.append((start, stop - start, position if start else None, None))
     if not parts or not parts[0][1]:
         raise ValueError(f"{path} has no rows.")
-    return {"digest": files.compute_sha256(path), "types": types, "parts": parts}
+    row_bytes = size // sum(part[1] for part in parts)
+    digest = files.compute_sha256(path)
+    return {"digest": digest, "types": types, "row_bytes": row_bytes, "parts": parts}
 
 
 def iterate_part(
@@ -143,6 +148,8 @@ def iterate_part(
     """
     named = sorted(set(columns) - set(part.keys))
     count = 0
+    # Few rows at once if they are long.
+    rows = max(1, min(rows, _TABLE_BYTES // max(1, part.row_bytes)))
     for read, lines in _iterate_cells(part, named, cells, rows):
         size = min(len(next(iter(read.values()))), part.rows - count)
         kept = {name: values[:size] for name, values in read.items()}

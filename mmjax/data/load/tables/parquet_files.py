@@ -79,8 +79,8 @@ def iterate_parquet(
                 start += len(batch)
 
 
-def list_row_groups(path: Path) -> tuple[list[int], dict[str, str]]:
-    """Lists the number of rows of each row group, and {column: its type}.
+def list_row_groups(path: Path) -> tuple[list[int], int, dict[str, str]]:
+    """Returns the number of rows of each row group, the unpacked size, and {column: its type}.
 
     Raises:
       ImportError: if pyarrow is not installed.
@@ -89,8 +89,9 @@ def list_row_groups(path: Path) -> tuple[list[int], dict[str, str]]:
     pyarrow = import_pyarrow()
     with _name_file(path), pyarrow.parquet.ParquetFile(path) as file:
         sizes = list(map(_get_group_rows(file.metadata), range(file.metadata.num_row_groups)))
+        unpacked = sum(file.metadata.row_group(g).total_byte_size for g in range(len(sizes)))
         types = {field.name: _name_type(field.type) for field in file.schema_arrow}
-    return sizes, types
+    return sizes, unpacked, types
 
 
 def _get_group_rows(metadata: Any) -> Any:
