@@ -45,32 +45,38 @@ def test_devices_are_counted(toy):
             choose_devices(experiment, count)
 
 
-@pytest.mark.parametrize(
-    "before, environment, expected",
-    [
-        ("", {}, count_usable_cores()),
-        ("jax.config.update('jax_num_cpu_devices', 3)", {}, 3),
-        ("", {"JAX_NUM_CPU_DEVICES": "5"}, 5),
-        ("", {"XLA_FLAGS": "--xla_force_host_platform_device_count=6"}, 6),
-        ("jax.devices()", {}, 1),  # JAX has started
-    ],
-)
-def test_each_core_is_a_device_unless_told_otherwise(before, environment, expected):
-    """In a process of its own, since JAX starts once."""
+def count_devices_in_processes(*cases, **environment):
+    """Counts the devices after each piece of code, in a process of its own: JAX starts once."""
     code = (
-        f"import jax; {before}\nfrom mmjax.train.hardware.devices import expose_cpu_cores\n"
-        "expose_cpu_cores(); print(jax.device_count())"
+        "import os, jax\n"
+        "from mmjax.train.hardware.devices import expose_cpu_cores\n"
+        f"for case in {cases!r}:\n"
+        "    if not (child := os.fork()):  # nothing has started that a fork would miss\n"
+        "        exec(case)\n"
+        "        expose_cpu_cores()\n"
+        "        print(jax.device_count(), flush=True)\n"
+        "        os._exit(0)\n"
+        "    os.waitpid(child, 0)\n"
     )
     plain = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
-    plain["JAX_PLATFORMS"] = "cpu"
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=plain | environment,
+        [sys.executable, "-W", "ignore", "-c", code],
+        env=plain | {"JAX_PLATFORMS": "cpu"} | environment,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert int(done.stdout) == expected
+    return [int(line) for line in done.stdout.split()]
+
+
+def test_each_core_is_a_device_unless_told_otherwise():
+    assert count_devices_in_processes(
+        "",
+        "jax.config.update('jax_num_cpu_devices', 3)",
+        "os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=6'",
+        "jax.devices()",  # JAX has started
+    ) == [count_usable_cores(), 3, 6, 1]
+    assert count_devices_in_processes("", JAX_NUM_CPU_DEVICES="5") == [5]
 
 
 @pytest.mark.parametrize(

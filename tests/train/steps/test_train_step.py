@@ -102,7 +102,7 @@ def test_loss_is_the_weighted_sum_of_task_losses(toy):
     assert metrics["loss/kind"][1] == batch.labeled["kind"].sum()
 
 
-@pytest.mark.parametrize("balancer", BALANCERS)
+@pytest.mark.parametrize("balancer", ["equal", "pcgrad"])
 def test_bad_values_in_missing_labels_have_no_effect(toy, balancer):
     model, batch = toy.model(), toy.batch(16, 1)
     spoilt = batch._replace(
@@ -118,7 +118,7 @@ def test_bad_values_in_missing_labels_have_no_effect(toy, balancer):
     chex.assert_trees_all_equal(good.params, bad.params)
 
 
-@pytest.mark.parametrize("balancer", ["equal", "uncertainty", "pcgrad"])
+@pytest.mark.parametrize("balancer", ["uncertainty", "pcgrad"])
 def test_a_task_without_labels_changes_nothing_for_the_other(toy, balancer):
     """The shared parameters move as if only the labeled task existed."""
     batch = toy.batch(16, 2)
