@@ -20,8 +20,7 @@ import jax
 from mmjax.files.disk_space import DiskFullError, is_disk_full, require_disk_space
 from mmjax.train.hardware.multihost import (
     fetch_array,
-    is_key_array,
-    make_global_sharding,
+    place_on_all_processes,
     to_global_arrays,
     to_local_arrays,
 )
@@ -37,7 +36,7 @@ def hash_arrays(tree: Any) -> str:
     sha = hashlib.sha256()
     for path, leaf in jax.tree.leaves_with_path(tree):
         # One array at a time: a host need not hold all that its devices share.
-        array = fetch_array(jax.random.key_data(leaf) if is_key_array(leaf) else leaf)
+        array = fetch_array(leaf)
         sha.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {array.shape}".encode())
         sha.update(array.tobytes())
     return sha.hexdigest()
@@ -149,7 +148,7 @@ class Checkpoints:
         from orbax.checkpoint import v1 as ocp
 
         written = (ocp.metadata(self.path(step)).custom_metadata or {}).get("sha256", "no digest")
-        shape = jax.tree.map(_place_on_all_processes, like)
+        shape = jax.tree.map(place_on_all_processes, like)
         context = ocp.Context()
         context.pytree.loading.partial_load = True  # the digest tells whether all arrays are there
         with context:
@@ -228,13 +227,6 @@ def load_frozen(directory: Path, like: Variables | None = None) -> Variables | N
 def _make_shape(x: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     """Returns type, shape and placement of an array, without its values."""
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
-
-
-def _place_on_all_processes(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    """Returns the same, placed on the devices of all processes if there are several."""
-    if jax.process_count() == 1 or not x.sharding.is_fully_addressable:
-        return x
-    return x.update(sharding=make_global_sharding())
 
 
 def _format_root_cause(error: BaseException) -> str:

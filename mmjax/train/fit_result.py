@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from mmjax.freezing import complete_replicas
 from mmjax.train.divergence import NonFiniteError
+from mmjax.train.hardware.multihost import fetch_arrays
 from mmjax.train.programs import Programs
 from mmjax.train.reporting.class_report import ClassStatistics, select_class_statistics
 from mmjax.train.steps.state import LoopState

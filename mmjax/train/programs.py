@@ -12,8 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from mmjax.data.pipeline import compute_process_share
 from mmjax.experiment import Experiment
@@ -31,7 +29,7 @@ from mmjax.train.frozen_tokens import (
 from mmjax.train.hardware.compilation import COMPILER_OPTIONS, keep_known_options, start_in_thread
 from mmjax.train.hardware.device_groups import DEVICE_AXIS
 from mmjax.train.hardware.devices import choose_devices
-from mmjax.train.hardware.multihost import fetch_arrays, to_global_shards
+from mmjax.train.hardware.multihost import fetch_arrays
 from mmjax.train.hardware.parallel import (
     count_concurrent_replicas,
     make_eval_program,
@@ -99,7 +97,8 @@ class Programs:
             worst_value=self.monitor.worst_value,
             placement=self.placement,
         )
-        self.placement.warn_if_nothing_is_split(self.initial.variable_shapes["params"])
+        if self.placement.is_split:
+            self.placement.warn_if_nothing_is_split(self.initial.variable_shapes["params"])
         self.cached = self._find_cached()
         self.step_sweep = self._replace_cached(self.sweep)
         if self.cached:
@@ -174,25 +173,13 @@ class Programs:
         self, state: TrainState, data: Batch, indices: Any
     ) -> tuple[TrainState, Mapping[str, Any]]:
         """Runs many steps in one dispatch; the state is donated, metrics are [replicas, steps]."""
-        program = self.compile(data, indices) if self._takes_all_devices else self.train_program
-        data, indices = self._join_processes(data, indices)
+        whole = self.placement.takes_all_devices
+        program = self.compile(data, indices) if whole else self.train_program
+        data, indices = self.placement.join_processes(data, indices)
         (self.values, state), metrics = program(
             (self.values, state), data, indices, *self.constants
         )
         return state, metrics
-
-    @property
-    def _takes_all_devices(self) -> bool:
-        """Whether the programs take arrays of all devices, not of this process's only."""
-        return jax.process_count() == 1 or self.placement.is_split
-
-    def _join_processes(self, data: Batch, *indices: Any) -> tuple[Any, ...]:
-        """Joins the data and the indices of all processes, if the programs take them."""
-        if jax.process_count() == 1 or not self.placement.is_split:
-            return data, *indices
-        by_device = NamedSharding(self.placement.states.mesh, P(DEVICE_AXIS))
-        of_data = by_device if self.experiment.stream else self.placement.constants
-        return to_global_shards(data, of_data), *to_global_shards(indices, by_device)
 
     def compile(self, data: Batch, indices: Any) -> Any:
         """Returns the training program for dispatches of these shapes, compiled once.
@@ -204,12 +191,12 @@ class Programs:
         key = _get_shapes(data, indices)
         if key not in self.compiled:
             options, state = None, self.initial.shapes
-            if self._takes_all_devices:
+            if self.placement.takes_all_devices:
                 platform = self.devices[0].platform
                 options = keep_known_options(COMPILER_OPTIONS.get(platform, {}))
             else:
                 state = self.init()
-            batches = self._join_processes(data, indices)
+            batches = self.placement.join_processes(data, indices)
             lowered = self.train_program.lower(
                 (self.values, state.train), *batches, *self.constants
             )
@@ -277,9 +264,9 @@ class Programs:
 
     def _run_on_split(self, program: Any, variables: Variables, split: str) -> Any:
         """Returns what an evaluation program computes on a split, by replica."""
-        constants = self.constants
+        constants, join = self.constants, self.placement.join_processes
         return collect_statistics(
-            lambda state, *batches: program(state, *self._join_processes(*batches), *constants),
+            lambda variables, *batches: program(variables, *join(*batches), *constants),
             self.splits.feed(split),
             (self.values, variables),
             replicas=len(self.seeds),

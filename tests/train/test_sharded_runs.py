@@ -24,6 +24,7 @@ from mmjax.model import Model
 from mmjax.sharing import HardSharing
 from mmjax.train.best_variables import evaluate_best
 from mmjax.train.checkpoint import Checkpoints, hash_arrays
+from mmjax.train.hardware import parallel
 from mmjax.train.hardware.placement import make_placement
 from mmjax.train.hardware.split_arrays import is_split
 from mmjax.train.loop import fit
@@ -61,7 +62,7 @@ LAYOUTS = [(True, 8), (True, 2), (True, 1), (False, 4)]  # whether arrays are sp
 
 @pytest.mark.parametrize(("split", "devices"), LAYOUTS)
 def test_arrays_are_restored_on_other_devices(split, devices, tmp_path):
-    """Bit for bit, whether split or whole before and after; a split one is written by its shards."""
+    """Bit for bit, whether split or whole before and after."""
     rng = np.random.default_rng(0)
     tree = {
         "kernel": rng.normal(size=(2, 64, 128)).astype(np.float32),
@@ -89,12 +90,13 @@ def test_arrays_are_restored_on_other_devices(split, devices, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stream", [False, True])
-def test_groups_of_devices_train_seeds_on_split_arrays(toy, tmp_path, stream):
+@pytest.mark.parametrize(("platforms", "stream"), [({"cpu"}, False), (set(), True)])
+def test_seeds_train_on_split_arrays(platforms, stream, toy, tmp_path, monkeypatch):
     """Two seeds, batch norm, averages, dropped modalities: as with whole arrays on one device.
 
-    Batches that are streamed use all devices for each seed; others, four for each.
+    If batches are streamed, both seeds train on all devices, here at once; else, each on four.
     """
+    monkeypatch.setattr(parallel, "SEQUENTIAL_PLATFORMS", platforms)
     options = {
         "model": wide_model(NormedEncoder()),
         "balancer": balance.pcgrad(),

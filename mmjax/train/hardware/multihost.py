@@ -51,6 +51,15 @@ def make_global_sharding() -> NamedSharding:
     return NamedSharding(Mesh(np.array(jax.devices()), ("data",)), PartitionSpec())
 
 
+def place_on_all_processes(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """Returns a shape with its copies on the devices of all processes, if there are several.
+
+    One that is split over the processes stays as it is.
+    """
+    is_copied = jax.process_count() > 1 and x.sharding.is_fully_addressable
+    return x.update(sharding=make_global_sharding()) if is_copied else x
+
+
 def wait_for_all_processes(point: str) -> None:
     """Waits until every process of a distributed run has reached the named point of the program."""
     if jax.process_count() > 1:
@@ -59,16 +68,17 @@ def wait_for_all_processes(point: str) -> None:
         multihost_utils.sync_global_devices(point)
 
 
-def fetch_array(x: Any) -> Any:
+def fetch_array(x: Any) -> np.ndarray:
     """Copies an array to the host; one that is split over processes is gathered from all of them.
 
-    Every process must call it. Keys stay keys.
+    Every process must call it. Random keys become integers.
     """
+    x = jax.random.key_data(x) if is_key_array(x) else x
     if isinstance(x, jax.Array) and not x.is_fully_addressable and not x.is_fully_replicated:
         from jax.experimental import multihost_utils
 
-        return multihost_utils.process_allgather(x, tiled=True)
-    return jax.device_get(x)
+        x = multihost_utils.process_allgather(x, tiled=True)
+    return np.asarray(x)
 
 
 def fetch_arrays(tree: Any) -> Any:

@@ -9,13 +9,16 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mmjax.train.hardware.device_groups import (
+    DEVICE_AXIS,
     GROUP_AXIS,
     count_groups,
     make_constant_sharding,
     make_group_mesh,
     make_state_sharding,
 )
+from mmjax.train.hardware.multihost import to_global_shards
 from mmjax.train.hardware.split_arrays import MIN_SPLIT_SIZE, choose_split
+from mmjax.types import Batch
 
 
 class Placement(NamedTuple):
@@ -24,17 +27,31 @@ class Placement(NamedTuple):
     Attributes:
       states: sharding of arrays with a leading axis of replicas, before they are split.
       constants: sharding of arrays that all replicas share, before they are split.
+      data: sharding of the data of all processes.
       partitions: number of devices over which large arrays are split; 1 if they are whole.
     """
 
     states: NamedSharding
     constants: NamedSharding
+    data: NamedSharding
     partitions: int
 
     @property
     def is_split(self) -> bool:
         """Whether large arrays are split."""
         return self.partitions > 1
+
+    @property
+    def takes_all_devices(self) -> bool:
+        """Whether a program takes arrays of all devices, and not of this process's only."""
+        return self.is_split or jax.process_count() == 1
+
+    def join_processes(self, data: Batch, *indices: Any) -> tuple[Any, ...]:
+        """Joins the data and the indices of several processes, if a program takes them so."""
+        if jax.process_count() == 1 or not self.is_split:
+            return data, *indices
+        by_device = NamedSharding(self.states.mesh, P(DEVICE_AXIS))
+        return to_global_shards(data, self.data), *to_global_shards(indices, by_device)
 
     def of_states(self, tree: Any) -> Any:
         """Returns the shardings of a tree of arrays, or shapes, that have an axis of replicas."""
@@ -78,8 +95,9 @@ def make_placement(
     groups = count_groups(replicas, devices, sharded=sharded)
     if not split or len(devices) == groups:
         layout: Any = {"replicas": replicas, "devices": devices, "sharded": sharded}
-        return Placement(make_state_sharding(**layout), make_constant_sharding(**layout), 1)
+        constants = make_constant_sharding(**layout)
+        return Placement(make_state_sharding(**layout), constants, constants, 1)
     mesh = make_group_mesh(devices, groups)
-    return Placement(
-        NamedSharding(mesh, P(GROUP_AXIS)), NamedSharding(mesh, P()), len(devices) // groups
-    )
+    whole = NamedSharding(mesh, P())
+    data = NamedSharding(mesh, P(DEVICE_AXIS)) if sharded else whole
+    return Placement(NamedSharding(mesh, P(GROUP_AXIS)), whole, data, len(devices) // groups)
