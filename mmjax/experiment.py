@@ -48,6 +48,10 @@ class Experiment:
         their updates train, whatever `trainable` says.
       epochs: passes over the training split.
       batch_size: examples per step, over all devices.
+      accumulate: number of micro-batches into which every device divides its part of a batch. The
+        step is that of the whole batch, for every balancer and objective, but only one micro-batch
+        at a time has activations before the heads; see docs/memory.md. Dropout draws other masks,
+        and batch norms normalize each micro-batch by itself and update their averages by each.
       eval_batch_size: examples per step of evaluation, over all devices.
       eval_every: epochs between two validations, each followed by a checkpoint.
       monitor: metric that selects the best parameters on the validation split: "loss" (mean over
@@ -118,9 +122,11 @@ class Experiment:
     sampler: Sampler | None = None
     ema: float | None = None
     sharding: Literal["replicated", "fsdp"] = "replicated"
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
-        positive = ["epochs", "batch_size", "eval_batch_size", "eval_every", "steps_per_dispatch"]
+        positive = ["epochs", "batch_size", "accumulate", "eval_batch_size", "eval_every"]
+        positive.append("steps_per_dispatch")
         for name in positive + ["patience"] * (self.patience is not None):
             value = getattr(self, name)
             if value < 1:

@@ -1,7 +1,8 @@
 """The model: encoders -> fusion -> sharing -> heads, and auxiliary objectives on their outputs."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -25,6 +26,7 @@ from mmjax.backbone import (
 from mmjax.backbone_copies import run_backbones
 from mmjax.layers.batch_norm import restrict_batch_statistics, supply_batch_statistics
 from mmjax.layers.missing_token import MissingToken
+from mmjax.layers.rematerialize import rematerialize_modules
 from mmjax.sharing import HardSharing
 from mmjax.token_heads import append_task_features, check_token_head
 from mmjax.types import Batch, Branches, Intermediates
@@ -53,6 +55,9 @@ class Model(nn.Module):
         learned token per pattern of the modalities that the example has.
       auxiliary: {name: objective}, additional losses, each a module or a plain function of
         intermediate values; see `mmjax.auxiliary`.
+      remat: patterns of the paths of modules that the backward pass of training computes again, in
+        place of keeping what they compute: ("*/layer*",) is every transformer layer, one at a time,
+        ("encoders_image",) a whole encoder. The results are the same; see docs/memory.md.
 
     Example:
       >>> import functools
@@ -74,6 +79,7 @@ class Model(nn.Module):
     shared: tuple[str, ...] | None = None
     missing: Literal["mask", "zeros", "token", "bank"] = "mask"
     auxiliary: Mapping[str, Objective] = dataclasses.field(default_factory=dict)
+    remat: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for part, unit in (("encoders", "modality"), ("heads", "task")):
@@ -81,6 +87,8 @@ class Model(nn.Module):
                 raise ValueError(f"The model's {part} are empty; give it one per {unit}.")
         if self.missing not in (known := ("mask", "zeros", "token", "bank")):
             raise ValueError(f"missing is {self.missing!r}; use one of {known}.")
+        if isinstance(self.remat, str):
+            raise ValueError(f"The model's remat is {self.remat!r}; give a tuple of patterns.")
         if both := sorted(set(self.heads) & set(self.auxiliary)):
             raise ValueError(
                 f"{both[0]!r} is the name of a head and of an auxiliary objective; rename one."
@@ -169,7 +177,7 @@ class Model(nn.Module):
             return parts.run(inputs, present, lengths, **options, subsets=subsets)
 
         backbones = self.backbone, self.own_backbone
-        with supply_batch_statistics(train=train, axis_name=axis_name):
+        with self._supply_context(train=train, axis_name=axis_name):
             fused, passes, others = run_backbones(self.sharing, *backbones, run_backbone, tasks)
             features = self._make_features(fused, passes, SubsetPass(tuple(self.encoders), train))
             further = [
@@ -182,6 +190,15 @@ class Model(nn.Module):
             Intermediates(p.tokens, p.fused, features, sown | {"fusion": p.sown}, *extra)
             for p in passes
         )
+
+    @contextlib.contextmanager
+    def _supply_context(self, *, train: bool, axis_name: str | None) -> Iterator[None]:
+        """Supplies what the parts of the model do not know: batch statistics, and `remat`."""
+        with (
+            supply_batch_statistics(train=train, axis_name=axis_name),
+            rematerialize_modules(self.remat if train else ()),
+        ):
+            yield
 
     def _list_requested_subsets(self) -> list[tuple[str, ...]]:
         """Returns the subsets of modalities whose predictions the auxiliary objectives request."""
@@ -223,7 +240,7 @@ class Model(nn.Module):
         self, features: Features, *, train: bool, axis_name: str | None = None
     ) -> dict[str, Float[Array, "b ..."]]:
         """Applies each task's head; under `Branches`, combines the branches' predictions."""
-        with supply_batch_statistics(train=train, axis_name=axis_name):
+        with self._supply_context(train=train, axis_name=axis_name):
             return {
                 t: combine_branches({m: h[t] for m, h in self.branch_heads.items()}, x, train=train)
                 if isinstance(x, Branches)
@@ -260,7 +277,7 @@ class Model(nn.Module):
                         s: self.predict(dict(x), **options) for s, x in backbone.subsets.items()
                     }
                     backbone = backbone._replace(subsets=subsets)
-                with supply_batch_statistics(train=train, axis_name=axis_name):
+                with self._supply_context(train=train, axis_name=axis_name):
                     if getattr(self.auxiliary[name], "needs_branches", False):
                         branches = evaluate_branches(
                             self.branch_heads, backbone.features, batch.targets, train=train

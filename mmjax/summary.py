@@ -81,6 +81,7 @@ def summarize_experiment(experiment: Experiment) -> Summary:
         augment=make_example_augmentation(e.augment, e.modality_dropout),
         diagnostics=e.diagnostics,
         compute_dtype=e.compute_dtype,
+        accumulate=e.accumulate,
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

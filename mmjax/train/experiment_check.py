@@ -19,6 +19,7 @@ from mmjax.model import Model
 from mmjax.train.evaluation import is_higher_better
 from mmjax.train.frozen_tokens import check_cache_frozen
 from mmjax.train.hardware.device_groups import check_divisible_by_devices
+from mmjax.train.memory_check import check_accumulate, check_remat
 from mmjax.train.monitor_check import check_monitor
 from mmjax.train.optimizer_check import (
     accumulates_gradients,
@@ -57,6 +58,8 @@ def check_experiment(experiment: Experiment, devices: int) -> None:
         )
     check_divisible_by_devices("batch_size", experiment.batch_size, devices)
     check_divisible_by_devices("eval_batch_size", experiment.eval_batch_size, devices)
+    parts = experiment.balancer.parts
+    check_accumulate(experiment.batch_size, experiment.accumulate, devices, parts)
     is_higher_better(model, experiment.monitor)
     # Last, since tracing the model takes the longest.
     batch = make_batch_shapes(Splits(experiment, ()).example(), experiment.batch_size)
@@ -64,6 +67,7 @@ def check_experiment(experiment: Experiment, devices: int) -> None:
     check_monitor(experiment, _get_predictions(trace))
     shapes = trace.variables
     check_initial_weights(experiment.init, shapes)
+    check_remat(model.remat, shapes["params"])
     if experiment.trainable is not None:
         check_trainable(experiment.trainable, shapes["params"])
     check_lora(experiment.lora, shapes["params"])

@@ -128,8 +128,9 @@ def check_equal_counts(
         unequal = "numbers of labels" if missing else "sums of weights"
         raise ValueError(
             f"optimizer: optax.MultiSteps gives each of its batches the same weight, but {reason}, "
-            f"so that batches have different {unequal}. Remove MultiSteps, and multiply batch_size "
-            "by its number of steps."
+            f"so that batches have different {unequal}. Remove MultiSteps, multiply batch_size by "
+            "its number of steps, and set the experiment's accumulate to that number, which needs "
+            "as little memory."
         )
 
 

@@ -134,6 +134,12 @@ class Programs:
         frozen = self.initial.frozen
         return () if frozen is None else (drop_encoders(frozen, self.cached),)
 
+    @property
+    def constant_shapes(self) -> tuple[Variables, ...]:
+        """Types, shapes and placement of `constants`, which need not exist for them."""
+        frozen = self.initial.frozen_shapes
+        return () if frozen is None else (drop_encoders(frozen, self.cached),)
+
     def _find_cached(self) -> list[str]:
         """Lists the modalities whose tokens are computed once."""
         e = self.experiment
@@ -190,16 +196,14 @@ class Programs:
         """
         key = _get_shapes(data, indices)
         if key not in self.compiled:
-            options, state = None, self.initial.shapes
+            options, state, constants = None, self.initial.shapes, self.constant_shapes
             if self.placement.takes_all_devices:
                 platform = self.devices[0].platform
                 options = keep_known_options(COMPILER_OPTIONS.get(platform, {}))
             else:
-                state = self.init()
+                state, constants = self.init(), self.constants
             batches = self.placement.join_processes(data, indices)
-            lowered = self.train_program.lower(
-                (self.values, state.train), *batches, *self.constants
-            )
+            lowered = self.train_program.lower((self.values, state.train), *batches, *constants)
             self.compiled[key] = start_in_thread(lambda: lowered.compile(options)).result()
         return self.compiled[key]
 
@@ -208,6 +212,10 @@ class Programs:
         analysis = self.compile(data, indices).memory_analysis()
         sizes = ("argument_size", "output_size", "temp_size")
         total = sum(getattr(analysis, f"{size}_in_bytes", 0) for size in sizes)
+        if self.devices[0].platform == "cpu" and not self.experiment.stream:
+            # CPU devices share one copy of the data, of which each counts its part.
+            shared = sum(x.nbytes for x in jax.tree.leaves(data))
+            total -= shared - shared // len(self.devices)
         # Donated arguments and outputs are the same memory.
         return total - getattr(analysis, "alias_size_in_bytes", 0)
 
@@ -217,18 +225,24 @@ class Programs:
         init = self.initial.make_init(sweep)
         state = jax.eval_shape(init, values, jax.random.key(0), {}).train
         step = make_replica_train_step(self._replace_cached(sweep), axis_name=None)
-        batch = make_batch_shapes(self.initial.example, self.experiment.batch_size)
+        batch = self.trace_examples(self.experiment.batch_size)
         frozen = None
         if self.experiment.has_frozen:
             frozen = jax.eval_shape(self.initial.make_frozen, {})
-        if self.cached:
-            assert frozen is not None
-            encode = functools.partial(encode_batch, self.experiment, self.cached, train=True)
-            batch = jax.eval_shape(encode, frozen, batch)
             frozen = drop_encoders(frozen, self.cached)
         arguments = (values, state), batch, frozen
         jax.eval_shape(step, *arguments)
         return step, *arguments
+
+    def trace_examples(self, count: int) -> Batch:
+        """Returns the shapes of `count` training examples, as the training step gets them."""
+        batch = make_batch_shapes(self.initial.example, count)
+        if not self.cached:
+            return batch
+        frozen = jax.eval_shape(self.initial.make_frozen, {})
+        encode = functools.partial(encode_batch, self.experiment, self.cached, train=True)
+        encoded: Batch = jax.eval_shape(encode, frozen, batch)
+        return encoded
 
     def flops(self) -> int:
         """Returns the floating-point operations of one replica's step (`mmjax.inspection.flops`).

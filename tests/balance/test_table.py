@@ -5,6 +5,7 @@ case has three steps, so that the memory of a method is tested too.
 """
 
 import functools
+import itertools
 import re
 from collections.abc import Callable
 from typing import NamedTuple
@@ -433,8 +434,8 @@ def battery(balancers: dict[str, Balancer]) -> Balancer:
 
 
 @pytest.mark.slow
-def test_eight_devices_give_what_one_gives(toy):
-    """Every method's gradients, weights and state; labels are spread unevenly over the devices.
+def test_devices_and_micro_batches_give_what_the_whole_batch_gives(toy):
+    """Every method's gradients, weights and state; labels are spread unevenly over the parts.
 
     The examples of one task have weights, which are spread unevenly, too.
     """
@@ -451,18 +452,19 @@ def test_eight_devices_give_what_one_gives(toy):
     names = {"static": lambda: balance.static({"kind": 1.0, "other": 2.0, "size": 0.5})}
     balancer = battery({n: names.get(n, functools.partial(make_balancer, n))() for n in TABLE})
     optimizer = optax.sgd(0.05)
-    step = make_train_step(model, optimizer, balancer, axis_name=DEVICE_AXIS)
     # As in the data, the first half of the examples of every batch has no label of the size.
     indices = np.arange(192).reshape(1, 48, 4).transpose(0, 2, 1)
     results = []
-    for devices in (1, 8):
+    for devices, accumulate in ((1, 1), (8, 1), (1, 8), (8, 3)):
+        options = {"accumulate": accumulate, "axis_name": DEVICE_AXIS}
+        step = make_train_step(model, optimizer, balancer, **options)
         state = init_state(model, optimizer, balancer, data, jax.random.key(0))
         program = make_train_program(step, replicas=1, devices=jax.devices()[:devices])
         states = jax.tree.map(lambda x: x[None], state)
         state, _ = program(states, data, split_over_devices(indices, devices))
         results.append(jax.tree.map(np.asarray, state.balancer_state))
-    one, many = results
-    for name in TABLE:
+    one, *others = results
+    for many, name in itertools.product(others, TABLE):
         scale = np.abs(one[name].gradient).max()
         assert scale > 0, name
         np.testing.assert_allclose(

@@ -9,8 +9,11 @@ from typing import Any
 import jax
 
 # At level 3 some loops of a CPU's steps take three times as long as at 2, LeNet's whole step on one
-# thread a fifth longer, and compiling takes a fifth longer.
-COMPILER_OPTIONS = {"cpu": {"xla_backend_optimization_level": 2}}
+# thread a fifth longer, and compiling takes a fifth longer. After the pass that is disabled, XLA
+# would merge what `jax.checkpoint` computes again with what was computed before, and keep that.
+COMPILER_OPTIONS = {
+    "cpu": {"xla_backend_optimization_level": 2, "xla_disable_hlo_passes": "cse_barrier_expander"}
+}
 # For programs that run once: XLA's older emitters, which JAX 0.12 no longer has, compile faster.
 RUN_ONCE_OPTIONS = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 _THREAD_NAME = "mmjax-compile"

@@ -26,6 +26,16 @@ def join_variables(
         name: {part: choose_call(part)[name][part] for part in parts}
         for name, parts in of_features.items()
     }
+    check_same_shapes(old, new)
+    return new
+
+
+def check_same_shapes(old: Variables, new: Variables) -> None:
+    """Refuses variables whose structure or shapes training changes.
+
+    Raises:
+      ValueError: naming the shapes before and after.
+    """
     before, after = (jax.tree.map(jnp.shape, tree) for tree in (old, new))
     if before != after:
         raise ValueError(
@@ -33,4 +43,3 @@ def join_variables(
             "variables of constant shapes can be carried; a value to record is sown as "
             '"intermediates".'
         )
-    return new

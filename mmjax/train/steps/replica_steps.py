@@ -38,6 +38,7 @@ def make_replica_train_step(
             diagnostics=e.diagnostics,
             compute_dtype=e.compute_dtype,
             ema=e.ema,
+            accumulate=e.accumulate,
             axis_name=axis_name,
         )
         state, metrics = train_step(state, batch, frozen)

@@ -26,6 +26,7 @@ from mmjax.train.steps.forward import (
     weigh_labels,
 )
 from mmjax.train.steps.joined_variables import join_variables
+from mmjax.train.steps.micro_batches import map_micro_batches
 from mmjax.train.steps.modality_scores import list_scored_subsets, score_modalities
 from mmjax.types import Batch, Params, TrainState, Variables
 
@@ -38,12 +39,14 @@ class StepSettings(NamedTuple):
       compute_dtype: "float32" or "bfloat16".
       axis_name: name of the device axis; None on a single device.
       scores: predictions by which the modalities are scored; None for no scores.
+      accumulate: number of micro-batches that make up the batch of one device.
     """
 
     model: Model
     compute_dtype: str
     axis_name: str | None
     scores: Literal["unimodal", "shapley"] | None
+    accumulate: int = 1
 
     def reduce(self, x: Any) -> Any:
         """Sums over devices."""
@@ -93,14 +96,11 @@ def differentiate_batch(
     model, names = settings.model, get_loss_names(settings.model)
     shared_options: Any = {"rngs": {"dropout": key}, "axis_name": settings.axis_name}
     options = shared_options | {"compute_dtype": settings.compute_dtype, "train": True}
-    scored = list_scored_subsets(settings.scores, model)
 
     def represent(params: Params) -> tuple[dict[str, Any], Any]:
-        every = complete_variables({"params": params, **variables}, frozen)
-        features, *extra = compute_scored_features(
-            model, every, batch, scored=scored, visible=visible, **options
+        return _compute_all_features(
+            settings, {"params": params, **variables}, frozen, batch, visible, options
         )
-        return features, extra
 
     def head_losses(params: Params, features: dict[str, Any]) -> tuple[Array, Any]:
         every = complete_variables({"params": params, **variables}, frozen)
@@ -127,6 +127,43 @@ def differentiate_batch(
     old = complete_variables(variables, frozen and _drop_params(frozen))
     updated = join_variables(old, of_features, of_heads, of_objectives)
     return StepLosses(losses, pullback, counts, select_same_keys(updated, variables))
+
+
+def _compute_all_features(
+    settings: StepSettings,
+    trained: Variables,
+    frozen: Variables | None,
+    batch: Batch,
+    visible: Mapping[str, Bool[Array, " b"]] | None,
+    options: Any,
+) -> tuple[dict[str, Any], tuple[Variables, dict[str, dict[str, Any]]]]:
+    """Returns the features, the updated variables, and the features of scored subsets."""
+    scored = list_scored_subsets(settings.scores, settings.model)
+
+    def compute(others: Variables, examples: tuple[Batch, Any], key: Key[Array, ""]) -> Any:
+        part, shown = examples
+        # Low-rank updates are merged per micro-batch: gradients of whole kernels do not add up.
+        every = complete_variables(trained, frozen) | others
+        features, updated, of_subsets = compute_scored_features(
+            settings.model,
+            every,
+            part,
+            scored=scored,
+            visible=shown,
+            **(options | {"rngs": {"dropout": key}}),
+        )
+        return (features, of_subsets), updated
+
+    key = options["rngs"]["dropout"]
+    if settings.accumulate == 1:
+        (features, of_subsets), updated = compute({}, (batch, visible), key)
+    else:
+        others = complete_variables(_drop_params(trained), frozen and _drop_params(frozen))
+        examples = batch._replace(targets={}, labeled={}, weights={}), visible
+        (features, of_subsets), updated = map_micro_batches(
+            compute, settings.accumulate, others, examples, key
+        )
+    return features, (updated, of_subsets)
 
 
 def _sum_all_losses(

@@ -33,6 +33,7 @@ def make_train_step(
     diagnostics: bool = False,
     compute_dtype: str = "float32",
     ema: float | None = None,
+    accumulate: int = 1,
     axis_name: str | None = None,
 ) -> TrainStep:
     """Makes the pure function (state, batch, frozen variables) -> (state, metrics).
@@ -57,6 +58,8 @@ def make_train_step(
       compute_dtype: "float32" or "bfloat16".
       ema: decay of the averages of the variables, which `init_state` started; None for none. See
         `mmjax.train.steps.averages`.
+      accumulate: number of micro-batches whose activations are computed one after the other; see
+        `mmjax.train.steps.micro_batches`.
       axis_name: name of the device axis.
 
     Returns:
@@ -79,7 +82,7 @@ def make_train_step(
       >>> sorted(metrics)
       ['gradient_norm', 'loss', 'loss/digit', 'parameter_norm', 'weight/digit']
     """
-    settings = StepSettings(model, compute_dtype, axis_name, balancer.scores)
+    settings = StepSettings(model, compute_dtype, axis_name, balancer.scores, accumulate)
     options = StepOptions(balancer, make_optimizer_update(optimizer), augment, diagnostics, ema)
 
     def train_step(
