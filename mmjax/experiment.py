@@ -76,6 +76,10 @@ class Experiment:
         parameters themselves, the losses and the sums of gradients stay float32.
       ema: decay of an exponential moving average of the parameters and batch statistics, such as
         0.999; it is validated, selected, tested and loaded in their place. None for none.
+      sharding: "replicated": every device has a copy of the parameters. "fsdp": large arrays of the
+        parameters, their averages, and the states of the optimizer and the balancer are split over
+        the devices that train a seed, which gather parameters where they use them. The results are
+        the same up to round-off.
 
     Example:
       >>> import optax
@@ -113,6 +117,7 @@ class Experiment:
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     sampler: Sampler | None = None
     ema: float | None = None
+    sharding: Literal["replicated", "fsdp"] = "replicated"
 
     def __post_init__(self) -> None:
         positive = ["epochs", "batch_size", "eval_batch_size", "eval_every", "steps_per_dispatch"]
@@ -129,6 +134,8 @@ class Experiment:
         _check_optimizer_type(self.optimizer)
         if self.ema is not None and not (self.ema > 0 and self.ema < 1):
             raise ValueError(f"ema is {self.ema}; it must be between 0 and 1, such as 0.999.")
+        if self.sharding not in ("replicated", "fsdp"):
+            raise ValueError(f'sharding is {self.sharding!r}; it must be "replicated" or "fsdp".')
         check_rates("modality_dropout", self.modality_dropout)
         if not isinstance(self.sampler, Sampler | None):
             raise ValueError(

@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from mmjax.files.disk_space import DiskFullError, is_disk_full, require_disk_space
 from mmjax.train.hardware.multihost import (
+    fetch_array,
     is_key_array,
     make_global_sharding,
     to_global_arrays,
     to_local_arrays,
 )
+from mmjax.train.hardware.split_arrays import is_split
 from mmjax.types import Variables
 
 _CHECKPOINTS_TO_KEEP = 2
@@ -35,7 +36,8 @@ def hash_arrays(tree: Any) -> str:
     """Returns the SHA-256 of the paths, types, shapes and bytes of a tree's arrays."""
     sha = hashlib.sha256()
     for path, leaf in jax.tree.leaves_with_path(tree):
-        array = np.asarray(jax.random.key_data(leaf) if is_key_array(leaf) else leaf)
+        # One array at a time: a host need not hold all that its devices share.
+        array = fetch_array(jax.random.key_data(leaf) if is_key_array(leaf) else leaf)
         sha.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {array.shape}".encode())
         sha.update(array.tobytes())
     return sha.hexdigest()
@@ -84,7 +86,7 @@ class Checkpoints:
         Raises:
           DiskFullError: if the disk is full; it names the directory and the last good checkpoint.
         """
-        tree = jax.device_get(tree)
+        tree = jax.tree.map(lambda x: x if is_split(x) else jax.device_get(x), tree)
         size = sum(getattr(x, "nbytes", 0) for x in jax.tree.leaves(tree))
         hook = sys.unraisablehook
         sys.unraisablehook = functools.partial(_show_unless_loop_closed, hook)
@@ -153,7 +155,7 @@ class Checkpoints:
         with context:
             loaded = ocp.load(self.path(step), _drop_empty_fields(shape))
         tree = to_local_arrays(_restore_empty_fields(loaded, like), like)
-        actual = hash_arrays(jax.device_get(tree))
+        actual = hash_arrays(tree)
         if actual != written:
             raise ValueError(f"its digest is {actual[:12]}, but {written[:12]} was written")
         return tree
@@ -230,7 +232,9 @@ def _make_shape(x: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
 
 def _place_on_all_processes(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     """Returns the same, placed on the devices of all processes if there are several."""
-    return x if jax.process_count() == 1 else x.update(sharding=make_global_sharding())
+    if jax.process_count() == 1 or not x.sharding.is_fully_addressable:
+        return x
+    return x.update(sharding=make_global_sharding())
 
 
 def _format_root_cause(error: BaseException) -> str:

@@ -50,7 +50,8 @@ class FitResult:
     @property
     def best(self) -> Variables:
         """Best variables of every replica, with frozen ones, as `Model.apply` takes them."""
-        return complete_replicas(self.state.best, self.frozen, len(self.validation))
+        best, frozen = fetch_arrays((self.state.best, self.frozen))
+        return complete_replicas(best, frozen, len(self.validation))
 
 
 def make_fit_result(

@@ -12,6 +12,7 @@ from jaxtyping import Array
 from mmjax.experiment import Experiment
 from mmjax.train.hardware.compilation import RUN_ONCE_OPTIONS, keep_known_options
 from mmjax.train.hardware.parallel import map_over_replicas
+from mmjax.train.hardware.placement import Placement
 from mmjax.train.steps.initial_variables import load_initial_weights, trace_variables
 from mmjax.train.steps.state import LoopState, init_frozen_variables, init_loop_state, init_state
 from mmjax.train.traced_hparams import HparamValues, Sweep
@@ -28,8 +29,7 @@ class InitialState:
       sweep: hyperparameters in which the replicas differ.
       example: a batch, of which only the shapes matter.
       worst_value: of the monitored metric; any first value is better.
-      placement: sharding of arrays with a leading axis of replicas.
-      constant_placement: sharding of arrays that all replicas share.
+      placement: where the states and the frozen variables lie.
     """
 
     experiment: Experiment
@@ -37,8 +37,7 @@ class InitialState:
     sweep: Sweep
     example: Batch
     worst_value: float
-    placement: jax.sharding.NamedSharding
-    constant_placement: jax.sharding.NamedSharding
+    placement: Placement
 
     @functools.cached_property
     def program(self) -> jax.stages.Traced:
@@ -55,12 +54,16 @@ class InitialState:
         return self.sweep.arrays(), keys, given
 
     def _trace(self, given: Variables) -> jax.stages.Traced:
-        platform = self.placement.mesh.devices.flat[0].platform
+        platform = self.placement.states.mesh.devices.flat[0].platform
         make = self.make_init(self.sweep)
         mapped = map_over_replicas(make, len(self.seeds), (0, 0, None), platform)
         # It runs once: optimizing its many random draws would take longer than all other programs.
-        options = keep_known_options(RUN_ONCE_OPTIONS)
-        return jax.jit(mapped, compiler_options=options).trace(*self._make_arguments(given))
+        options: Any = {"compiler_options": keep_known_options(RUN_ONCE_OPTIONS)}
+        arguments = self._make_arguments(given)
+        if self.placement.is_split:  # no device makes a whole state
+            shapes = jax.eval_shape(mapped, *arguments)
+            options["out_shardings"] = self.placement.of_states(shapes)
+        return jax.jit(mapped, **options).trace(*arguments)
 
     def make_init(self, sweep: Sweep) -> Callable[[HparamValues, Array, Variables], LoopState]:
         """Makes the function (hyperparameters, key, given variables) -> a replica's first state."""
@@ -91,7 +94,7 @@ class InitialState:
     def shapes(self) -> LoopState:
         """Types, shapes and placement of the states; no weight file is read for them."""
         traced = self._trace({}) if self.experiment.init else self.program
-        return _place_shapes(traced.out_info, self.placement)
+        return _place_shapes(traced.out_info, self.placement.of_states)
 
     @functools.cached_property
     def frozen(self) -> Variables | None:
@@ -101,15 +104,20 @@ class InitialState:
         """
         if not self.experiment.has_frozen:
             return None
-        make = jax.jit(self.make_frozen, compiler_options=keep_known_options(RUN_ONCE_OPTIONS))
-        return jax.device_put(make(self.given), self.constant_placement)
+        options: Any = {"compiler_options": keep_known_options(RUN_ONCE_OPTIONS)}
+        if self.placement.is_split:
+            shapes = jax.eval_shape(self.make_frozen, self.given)
+            options["out_shardings"] = self.placement.of_constants(shapes)
+        frozen = jax.jit(self.make_frozen, **options)(self.given)
+        return jax.device_put(frozen, self.placement.of_constants(frozen))
 
     @functools.cached_property
     def frozen_shapes(self) -> Variables | None:
         """Types, shapes and placement of `frozen`; no weight file is read for them."""
         if not self.experiment.has_frozen:
             return None
-        return _place_shapes(jax.eval_shape(self.make_frozen, {}), self.constant_placement)
+        shapes = jax.eval_shape(self.make_frozen, {})
+        return _place_shapes(shapes, self.placement.of_constants)
 
     def make_frozen(self, given: Variables) -> Variables:
         """Makes the variables that do not train: a pure function."""
@@ -118,6 +126,10 @@ class InitialState:
         return init_frozen_variables(e.model, self.example, **options)
 
 
-def _place_shapes(tree: Any, placement: jax.sharding.NamedSharding) -> Any:
-    """Returns shapes with a placement."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placement), tree)
+def _place_shapes(shapes: Any, choose_shardings: Callable[[Any], Any]) -> Any:
+    """Returns shapes with their placement."""
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        shapes,
+        choose_shardings(shapes),
+    )

@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from mmjax.data.pipeline import compute_process_share
 from mmjax.experiment import Experiment
@@ -27,13 +29,15 @@ from mmjax.train.frozen_tokens import (
     replace_encoders,
 )
 from mmjax.train.hardware.compilation import COMPILER_OPTIONS, keep_known_options, start_in_thread
-from mmjax.train.hardware.device_groups import make_constant_sharding, make_state_sharding
+from mmjax.train.hardware.device_groups import DEVICE_AXIS
 from mmjax.train.hardware.devices import choose_devices
+from mmjax.train.hardware.multihost import fetch_arrays, to_global_shards
 from mmjax.train.hardware.parallel import (
     count_concurrent_replicas,
     make_eval_program,
     make_train_program,
 )
+from mmjax.train.hardware.placement import make_placement
 from mmjax.train.initial_state import InitialState
 from mmjax.train.monitor import make_monitor
 from mmjax.train.splits import Splits
@@ -85,7 +89,7 @@ class Programs:
             "devices": devices,
             "sharded": experiment.stream,
         }
-        self.placement = make_state_sharding(**layout)
+        self.placement = make_placement(**layout, split=experiment.sharding == "fsdp")
         self.concurrent_replicas = count_concurrent_replicas(**layout)
         self.initial = InitialState(
             experiment,
@@ -94,24 +98,30 @@ class Programs:
             self.splits.example(),
             worst_value=self.monitor.worst_value,
             placement=self.placement,
-            constant_placement=make_constant_sharding(**layout),
         )
+        self.placement.warn_if_nothing_is_split(self.initial.variable_shapes["params"])
         self.cached = self._find_cached()
         self.step_sweep = self._replace_cached(self.sweep)
         if self.cached:
             self.splits.encode = self._encode_split
         check_traceable(self.sweep, self.trace_step)
         self.values = self.place(self.sweep.arrays())
-        options = layout | {"constants": int(experiment.has_frozen)}
-        self.train_program = make_train_program(make_replica_train_step(self.step_sweep), **options)
+        options = layout | {
+            "constants": int(experiment.has_frozen),
+            "split": self.placement.is_split,
+        }
+        axis_name = None if self.placement.is_split else DEVICE_AXIS
+        train_step = make_replica_train_step(self.step_sweep, axis_name)
+        self.train_program = make_train_program(train_step, **options)
         self.compiled: dict[Any, Any] = {}
-        self.eval_program = make_eval_program(make_replica_eval_step(self.step_sweep), **options)
+        eval_step = make_replica_eval_step(self.step_sweep, axis_name)
+        self.eval_program = make_eval_program(eval_step, **options)
         self.loss_program: Any = None
         self.validation_program: Any = None
         if experiment.balancer.validate is not None:
             validation = make_replica_validation(self.step_sweep)
             self.validation_program = jax.jit(jax.vmap(validation))
-            loss_step = make_replica_loss_step(self.step_sweep)
+            loss_step = make_replica_loss_step(self.step_sweep, axis_name)
             self.loss_program = make_eval_program(loss_step, **options)
 
     @property
@@ -141,6 +151,8 @@ class Programs:
         """Replaces the inputs of cached encoders by their tokens."""
         frozen, train = self.initial.frozen, name == "train"
         assert frozen is not None
+        if self.placement.is_split:
+            frozen = fetch_arrays(frozen)
         return encode_split(self.experiment, self.cached, frozen, batch, train=train)
 
     def init(self) -> LoopState:
@@ -162,12 +174,25 @@ class Programs:
         self, state: TrainState, data: Batch, indices: Any
     ) -> tuple[TrainState, Mapping[str, Any]]:
         """Runs many steps in one dispatch; the state is donated, metrics are [replicas, steps]."""
-        alone = jax.process_count() == 1
-        program = self.compile(data, indices) if alone else self.train_program
+        program = self.compile(data, indices) if self._takes_all_devices else self.train_program
+        data, indices = self._join_processes(data, indices)
         (self.values, state), metrics = program(
             (self.values, state), data, indices, *self.constants
         )
         return state, metrics
+
+    @property
+    def _takes_all_devices(self) -> bool:
+        """Whether the programs take arrays of all devices, not of this process's only."""
+        return jax.process_count() == 1 or self.placement.is_split
+
+    def _join_processes(self, data: Batch, *indices: Any) -> tuple[Any, ...]:
+        """Joins the data and the indices of all processes, if the programs take them."""
+        if jax.process_count() == 1 or not self.placement.is_split:
+            return data, *indices
+        by_device = NamedSharding(self.placement.states.mesh, P(DEVICE_AXIS))
+        of_data = by_device if self.experiment.stream else self.placement.constants
+        return to_global_shards(data, of_data), *to_global_shards(indices, by_device)
 
     def compile(self, data: Batch, indices: Any) -> Any:
         """Returns the training program for dispatches of these shapes, compiled once.
@@ -178,15 +203,15 @@ class Programs:
         """
         key = _get_shapes(data, indices)
         if key not in self.compiled:
-            alone = jax.process_count() == 1
             options, state = None, self.initial.shapes
-            if alone:
+            if self._takes_all_devices:
                 platform = self.devices[0].platform
                 options = keep_known_options(COMPILER_OPTIONS.get(platform, {}))
             else:
                 state = self.init()
+            batches = self._join_processes(data, indices)
             lowered = self.train_program.lower(
-                (self.values, state.train), data, indices, *self.constants
+                (self.values, state.train), *batches, *self.constants
             )
             self.compiled[key] = start_in_thread(lambda: lowered.compile(options)).result()
         return self.compiled[key]
@@ -229,7 +254,7 @@ class Programs:
 
     def place(self, tree: Any) -> Any:
         """Puts a tree with a leading axis of replicas on the devices."""
-        return jax.device_put(tree, self.placement)
+        return jax.device_put(tree, self.placement.of_states(tree))
 
     def collect_statistics(self, variables: Variables, split: str) -> list[SplitStatistics]:
         """Returns the statistics of every replica's variables on a split."""
@@ -254,7 +279,7 @@ class Programs:
         """Returns what an evaluation program computes on a split, by replica."""
         constants = self.constants
         return collect_statistics(
-            lambda *arguments: program(*arguments, *constants),
+            lambda state, *batches: program(state, *self._join_processes(*batches), *constants),
             self.splits.feed(split),
             (self.values, variables),
             replicas=len(self.seeds),

@@ -17,7 +17,7 @@ from mmjax.freezing import complete_variables
 from mmjax.train.checkpoint import hash_arrays
 from mmjax.train.fit_result import FitResult
 from mmjax.train.hardware.devices import choose_devices
-from mmjax.train.hardware.multihost import wait_for_all_processes
+from mmjax.train.hardware.multihost import fetch_arrays, wait_for_all_processes
 from mmjax.train.loop import TEN_MINUTES, fit
 from mmjax.train.reporting import run_report
 from mmjax.train.reporting.class_report import write_class_reports
@@ -153,7 +153,8 @@ def make_arm_result(
     replicas = range(total) if replicas is None else replicas
     state = fitted.state
     trees = (state.best_params, state.train.params, state.best_variables, state.best_raw)
-    stacked, by_seed = jax.device_get(trees), {}
+    stacked, frozen = fetch_arrays((trees, fitted.frozen))
+    by_seed = {}
     for seed, i in zip(seeds, replicas, strict=True):
         best, last, others, raw = jax.tree.map(lambda x, i=i: x[i], stacked)
         by_seed[str(seed)] = {
@@ -167,11 +168,11 @@ def make_arm_result(
             **_digest_variables("best_raw", raw),
         }
     params = jax.tree.map(lambda x: x[0], stacked[0])
-    variables = complete_variables({"params": params}, fitted.frozen)
+    variables = complete_variables({"params": params}, frozen)
     return {
         "monitor": experiment.monitor,
         "seeds": by_seed,
-        **_digest_variables("frozen", fitted.frozen or {}),
+        **_digest_variables("frozen", frozen or {}),
         "parameters": run_report.count_parameters(variables["params"]),
         "cost": {
             "seconds": fitted.seconds * len(replicas) / total,

@@ -1,7 +1,8 @@
 """Distributed runs: conversion between arrays of one process and arrays of all processes.
 
-The arrays of a state are the same on every device. `pmap` returns arrays on the devices of one
-process; Orbax saves arrays that are on the devices of all processes.
+If the arrays of a state are the same on every device, `pmap` returns arrays on the devices of one
+process; Orbax saves arrays that are on the devices of all processes. Arrays that are split over
+devices are arrays of all processes from the start.
 """
 
 import logging
@@ -58,10 +59,48 @@ def wait_for_all_processes(point: str) -> None:
         multihost_utils.sync_global_devices(point)
 
 
+def fetch_array(x: Any) -> Any:
+    """Copies an array to the host; one that is split over processes is gathered from all of them.
+
+    Every process must call it. Keys stay keys.
+    """
+    if isinstance(x, jax.Array) and not x.is_fully_addressable and not x.is_fully_replicated:
+        from jax.experimental import multihost_utils
+
+        return multihost_utils.process_allgather(x, tiled=True)
+    return jax.device_get(x)
+
+
+def fetch_arrays(tree: Any) -> Any:
+    """Copies a tree of arrays to the host; see `fetch_array`."""
+    return jax.tree.map(fetch_array, tree)
+
+
+def to_global_shards(tree: Any, sharding: NamedSharding) -> Any:
+    """Joins arrays on the devices of each process into arrays on those of all processes.
+
+    Args:
+      tree: arrays with one row per device of this process, or of which each of them has a copy;
+        NumPy arrays are put on them.
+      sharding: of the joined arrays, over all devices.
+    """
+
+    def convert(x: Any) -> Any:
+        if not isinstance(x, jax.Array):
+            return jax.make_array_from_process_local_data(sharding, x)
+        rows = x.shape[:1] if sharding.is_fully_replicated else (sharding.num_devices,)
+        own = [shard.data for shard in x.addressable_shards]
+        return jax.make_array_from_single_device_arrays((*rows, *x.shape[1:]), sharding, own)
+
+    return jax.tree.map(convert, tree)
+
+
 def to_global_arrays(tree: Any) -> Any:
     """Joins each process's copy of the same arrays into arrays of all processes."""
 
     def convert(x: Any) -> Any:
+        if isinstance(x, jax.Array) and not x.is_fully_addressable:
+            return x
         if is_key_array(x):
             return _wrap_key_data(convert(jax.random.key_data(x)), x)
         return jax.make_array_from_process_local_data(make_global_sharding(), np.asarray(x))
@@ -73,6 +112,8 @@ def to_local_arrays(tree: Any, like: Any) -> Any:
     """Turns arrays of all processes into arrays of this one, placed like those of `like`."""
 
     def convert(x: Any, target: Any) -> Any:
+        if not target.sharding.is_fully_addressable:
+            return x
         local = (
             _wrap_key_data(np.asarray(jax.random.key_data(x)), x)
             if is_key_array(x)

@@ -6,9 +6,12 @@ for all devices or, with `sharded=True`, one per device with a leading device ax
 all steps, replicas and devices share, are optional last arguments.
 
 If replicas can be divided among groups of devices, each group trains replicas of its own and does
-not communicate with the others; within a group the devices share each batch.
+not communicate with the others; within a group the devices share each batch. Either every device
+runs the step on its part of the batch and the step sums over devices, or (`split=True`) the step is
+that of one device and the compiler partitions it, with the arrays of the state split.
 """
 
+import functools
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,6 +26,8 @@ from mmjax.train.hardware.device_groups import (
     count_groups,
     make_group_mesh,
 )
+from mmjax.train.hardware.partition import partition_over_devices, take_from_devices
+from mmjax.train.hardware.split_arrays import split_arrays
 from mmjax.train.steps.eval_step import Statistics, merge_batches
 from mmjax.train.steps.train_step import Metrics
 from mmjax.types import Batch
@@ -83,6 +88,7 @@ def _map_over_devices(
     indexed: int,
     donate: bool,
     constants: int,
+    split: bool,
 ) -> Any:
     """Maps `function(state, data, *indices, *constants)` over replicas and devices.
 
@@ -92,12 +98,17 @@ def _map_over_devices(
       devices: the devices.
       sharded: whether `data` has a leading axis of devices.
       indexed: number of arguments that follow `data`.
-      donate: whether the memory of the state may be reused.
+      donate: whether the memory of the state may be reused; the function then returns (state,
+        metrics).
       constants: number of arguments that follow those.
+      split: whether the compiler partitions the function.
     """
     count = count_groups(replicas, devices, sharded=sharded)
     axes = (0, None, *[0] * indexed, *[None] * constants)
     mapped = map_over_replicas(function, replicas // count, axes, devices[0].platform)
+    if split:
+        mesh = make_group_mesh(devices, count)
+        return partition_over_devices(mapped, mesh, indexed, donate=donate, constants=constants)
     if count == 1:
         pmapped = jax.pmap(
             mapped,
@@ -158,17 +169,21 @@ def make_train_program(
     devices: Sequence[jax.Device],
     sharded: bool = False,
     constants: int = 0,
+    split: bool = False,
 ) -> TrainProgram:
     """Makes the program that runs many steps of many replicas on many devices in one dispatch.
 
     Returns:
       (states, data, indices, *constants) -> (states, metrics). The metrics have the axes
-      [replicas, steps]; the states are donated.
+      [replicas, steps]; the states are donated. With `split` the step is one without an axis of
+      devices; see `mmjax.train.hardware.split_arrays`.
     """
+    take = functools.partial(take_from_devices, sharded=sharded) if split else _take_examples
 
     def many_steps(state: Any, data: Batch, indices: Array, *constants: Any) -> tuple[Any, Metrics]:
         def take_step(state: Any, index: Array) -> tuple[Any, Metrics]:
-            return step(state, _take_examples(data, index), *constants)
+            state, metrics = step(state, take(data, index), *constants)
+            return split_arrays(state), metrics
 
         return jax.lax.scan(take_step, state, indices)
 
@@ -180,6 +195,7 @@ def make_train_program(
         indexed=1,
         donate=True,
         constants=constants,
+        split=split,
     )
 
 
@@ -190,6 +206,7 @@ def make_eval_program(
     devices: Sequence[jax.Device],
     sharded: bool = False,
     constants: int = 0,
+    split: bool = False,
 ) -> EvalProgram:
     """Makes the program that sums the statistics of many batches and replicas in one dispatch.
 
@@ -197,12 +214,13 @@ def make_eval_program(
       (variables, data, indices, valid, *constants) -> statistics with a leading axis of replicas.
       An index whose `valid` is False only fills up the batch, and its example does not count.
     """
+    take = functools.partial(take_from_devices, sharded=sharded) if split else _take_examples
 
     def many_batches(
         variables: Any, data: Batch, indices: Array, valid: Array, *constants: Any
     ) -> Statistics:
         def evaluate_batch(index: Array, is_valid: Array) -> Statistics:
-            batch = _take_examples(data, index)
+            batch, is_valid = take(data, index), is_valid.reshape(-1)
             labeled = {t: mask & is_valid for t, mask in batch.labeled.items()}
             return step(variables, batch._replace(labeled=labeled), *constants)
 
@@ -217,4 +235,5 @@ def make_eval_program(
         indexed=2,
         donate=False,
         constants=constants,
+        split=split,
     )

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from mmjax.masks import zero_missing_inputs, zero_missing_targets
 from mmjax.model import Model
+from mmjax.train.hardware.split_arrays import gather_arrays
 from mmjax.types import Batch, Variables
 
 
@@ -35,8 +36,11 @@ def cast_floats(tree: Any, dtype: Any) -> Any:
 
 
 def cast_params(variables: Variables, dtype: Any) -> Variables:
-    """Casts the parameters and leaves the other variables, such as batch statistics, unchanged."""
-    return variables | {"params": cast_floats(variables["params"], dtype)}
+    """Casts the parameters and leaves the other variables, such as batch statistics, unchanged.
+
+    Parameters that are split over devices are gathered in that type.
+    """
+    return variables | {"params": gather_arrays(cast_floats(variables["params"], dtype))}
 
 
 def _list_mutable(variables: Variables) -> list[str]:
@@ -226,7 +230,7 @@ def sum_objectives(
     if not model.auxiliary:
         return jnp.zeros(0), jnp.zeros(0), {name: variables[name] for name in mutable}
     sums, updates = model.apply(
-        variables,
+        variables | {"params": gather_arrays(variables["params"])},
         {name: cast_floats(features[name], jnp.float32) for name in model.auxiliary},
         batch._replace(inputs=zero_missing_inputs(batch), targets=zero_missing_targets(batch)),
         train=train,

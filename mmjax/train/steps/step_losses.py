@@ -12,6 +12,7 @@ from mmjax.freezing import complete_variables, select_same_keys
 from mmjax.layers.batch_norm import freeze_batch_statistics
 from mmjax.model import Model
 from mmjax.parameters import mark_shared_parameters
+from mmjax.train.hardware.split_arrays import regather_in_backward_pass
 from mmjax.train.steps.device_sums import sum_over_devices
 from mmjax.train.steps.forward import (
     compute_predictions,
@@ -112,8 +113,8 @@ def differentiate_batch(
 
     with freeze_batch_statistics((frozen or {}).get("batch_stats", {})):
         losses, pullback, auxiliary = differentiate_losses(
-            represent,
-            head_losses,
+            regather_in_backward_pass(represent),
+            regather_in_backward_pass(head_losses),
             params,
             tasks=names,
             shared=mark_shared_parameters(model, params),

@@ -1,0 +1,135 @@
+"""Arrays that are split over the devices of a group, and whole where they are used (FSDP).
+
+The compiler partitions the step of one device: the arrays of a state are split along one of their
+axes, those of a batch along the examples, and losses, norms and Gramians are those of one device
+whatever the optimizer and the balancer are. Only two things have to be requested: that parameters
+are gathered where the model uses them, and that their gradients are split again.
+
+Source: Rajbhandari et al., "ZeRO: memory optimizations toward training trillion parameter models",
+SC 2020 (stage 3); Xu et al., "GSPMD: general and scalable parallelization for ML computation
+graphs", 2021.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+from mmjax.train.hardware.device_groups import DEVICE_AXIS
+
+MIN_SPLIT_SIZE = 4096
+"""Values that an array must have to be split: gathering a small one takes longer than it saves."""
+
+_MOVES = {
+    "broadcast_in_dim",
+    "convert_element_type",
+    "expand_dims",
+    "reshape",
+    "sharding_constraint",
+    "squeeze",
+    "transpose",
+}
+"""Primitives that copy values without arithmetic; the backward pass repeats them."""
+
+
+def choose_split(shape: Sequence[int], devices: int) -> P:
+    """Chooses how an array is split: along its largest axis that the devices divide evenly.
+
+    Args:
+      shape: of the array.
+      devices: number of devices.
+
+    Returns:
+      The specification; an array that is small or cannot be divided is whole on every device.
+
+    Example:
+      >>> choose_split((512, 768), 8), choose_split((1001, 6), 4), choose_split((8, 8), 8)
+      (PartitionSpec(None, 'data'), PartitionSpec(), PartitionSpec())
+    """
+    divisible = [axis for axis, size in enumerate(shape) if size % devices == 0]
+    if devices == 1 or not divisible or np.prod(shape) < MIN_SPLIT_SIZE:
+        return P()
+    return P(*[None] * max(divisible, key=lambda axis: (shape[axis], -axis)), DEVICE_AXIS)
+
+
+def is_split(x: Any) -> bool:
+    """Returns whether an array is split over the devices of a group."""
+    spec = getattr(getattr(x, "sharding", None), "spec", ())
+    return DEVICE_AXIS in spec
+
+
+def split_arrays(tree: Any) -> Any:
+    """Splits the arrays of a replica's state, in a program that the compiler partitions."""
+    if not (devices := _count_partitions()):
+        return tree
+    return jax.tree.map(lambda x: _constrain(x, choose_split(x.shape, devices)), tree)
+
+
+def split_examples(tree: Any) -> Any:
+    """Splits a batch by its examples, in a program that the compiler partitions."""
+    if not _count_partitions():
+        return tree
+    return jax.tree.map(lambda x: _constrain(x, P(DEVICE_AXIS)), tree)
+
+
+def gather_arrays(tree: Any) -> Any:
+    """Gathers split arrays; their gradients are split again.
+
+    In programs that the compiler does not partition it returns the tree as it is.
+    """
+    # The transpose of both constraints: the sum over devices first, then the split of it, which the
+    # compiler turns into one reduce-scatter where the platform has it.
+    return tree if not _count_partitions() else _gather(split_arrays(tree))
+
+
+def _gather(tree: Any) -> Any:
+    return jax.tree.map(lambda x: _constrain(x, P()), tree)
+
+
+def regather_in_backward_pass(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes a function that does not keep the arrays it gathers for its backward pass.
+
+    The backward pass gathers them again, so that a device holds whole arrays for a part of the
+    model at a time. Activations are kept: nothing else is computed twice. In programs that the
+    compiler does not partition it returns the function itself.
+    """
+    if not _count_partitions():
+        return function
+
+    def is_saved(primitive: Any, *_: Any, **__: Any) -> bool:
+        return primitive.name not in _MOVES
+
+    def call(*args: Any) -> Any:
+        places: list[int] = []
+        structure: Any = None
+
+        def call_distinct(*args: Any) -> list[Any]:
+            nonlocal places, structure
+            leaves, structure = jax.tree.flatten(function(*args))
+            distinct = {id(x): x for x in leaves}
+            numbers = {key: i for i, key in enumerate(distinct)}
+            places = [numbers[id(x)] for x in leaves]
+            return list(distinct.values())
+
+        # One array in several places, such as features that tasks share, stays one array.
+        outputs = jax.checkpoint(call_distinct, policy=is_saved)(*args)
+        return jax.tree.unflatten(structure, [outputs[i] for i in places])
+
+    return call
+
+
+def _count_partitions() -> int:
+    """Returns the number of devices among which the compiler divides arrays; 0 if it does not.
+
+    It is known by JAX's mesh in context, of which `shard_map` and `pmap` make the axes manual.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    axes = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+    return int(mesh.shape[DEVICE_AXIS]) if axes.get(DEVICE_AXIS) == AxisType.Auto else 0
+
+
+def _constrain(x: Any, spec: P) -> Any:
+    return jax.lax.with_sharding_constraint(x, spec)

@@ -1,0 +1,166 @@
+"""Large arrays are split over devices, and the step stays that of one device."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from mmjax import balance
+from mmjax.data.pipeline import split_over_devices
+from mmjax.encoders import MLPEncoder
+from mmjax.fusion import Concat
+from mmjax.heads import Classification, Regression
+from mmjax.model import Model
+from mmjax.train.hardware.parallel import DEVICE_AXIS, make_train_program
+from mmjax.train.hardware.placement import make_placement
+from mmjax.train.hardware.split_arrays import (
+    choose_split,
+    gather_arrays,
+    regather_in_backward_pass,
+    split_arrays,
+)
+from mmjax.train.steps.state import init_state
+from mmjax.train.steps.train_step import make_train_step
+
+
+@pytest.mark.parametrize(
+    "shape, devices, expected",
+    [
+        ((64, 128), 8, P(None, "data")),  # the largest axis
+        ((128, 64), 8, P("data")),
+        ((64, 64), 8, P("data")),  # of equal ones the first
+        ((60, 128, 3), 8, P(None, "data")),
+        ((1001, 24), 8, P(None, "data")),  # the largest that eight devices divide
+        ((1001, 25), 8, P()),
+        ((4096,), 8, P("data")),
+        ((4088,), 8, P()),  # small
+        ((64, 128), 1, P()),
+        ((), 8, P()),
+    ],
+)
+def test_an_array_is_split_along_its_largest_even_axis(shape, devices, expected):
+    assert choose_split(shape, devices) == expected
+
+
+def test_nothing_happens_in_programs_that_the_compiler_does_not_partition():
+    tree = {"w": jnp.ones((64, 128))}
+    assert gather_arrays(tree) is tree and split_arrays(tree) is tree
+    assert regather_in_backward_pass(jnp.sin) is jnp.sin
+    over = jax.pmap(gather_arrays, axis_name=DEVICE_AXIS, devices=jax.devices()[:2])
+    assert "sharding_constraint" not in over.lower({"w": jnp.ones((2, 64, 128))}).as_text()
+
+
+def test_unknown_shardings_are_refused(toy):
+    experiment = toy.experiment()
+    object.__setattr__(experiment, "sharding", "zero")  # which the tests' type checks would refuse
+    with pytest.raises(ValueError, match='sharding is \'zero\'; it must be "replicated" or "fsdp'):
+        experiment.__post_init__()
+
+
+def test_a_model_that_cannot_be_split_is_reported(caplog):
+    placement = make_placement(1, jax.devices(), sharded=False, split=True)
+    odd = {"w": jnp.ones((81, 81)), "b": jnp.ones(8)}
+    placement.warn_if_nothing_is_split(odd)
+    assert "sharding='fsdp' splits nothing" in caplog.text and "8 devices" in caplog.text
+    caplog.clear()
+    placement.warn_if_nothing_is_split(odd | {"v": jnp.ones((64, 64))})
+    make_placement(8, jax.devices(), sharded=False, split=True).warn_if_nothing_is_split(odd)
+    assert not caplog.text
+
+
+def test_groups_split_over_their_own_devices():
+    """Two seeds on eight devices: four devices each; eight seeds: none are left to split over."""
+    x = jnp.ones((2, 64, 128))
+    placement = make_placement(2, jax.devices(), sharded=False, split=True)
+    assert placement.partitions == 4
+    sharding = placement.of_states(x)
+    assert sharding.spec == P("seeds", None, "data")
+    assert sharding.shard_shape(x.shape) == (1, 64, 32)
+    assert not make_placement(8, jax.devices(), sharded=False, split=True).is_split
+    assert not make_placement(1, jax.devices()[:1], sharded=False, split=True).is_split
+
+
+def wide_model():
+    """A model some of whose kernels are split over eight devices."""
+    return Model(
+        encoders={"vector": MLPEncoder((128, 64))},
+        fusion=Concat(),
+        heads={"kind": Classification(4), "size": Regression(mean=1.5, scale=1.1)},
+    )
+
+
+def train(toy, balancer, optimizer, devices, *, split, **options):
+    """Returns the state, as NumPy arrays, and metrics after 20 steps, and the compiled program.
+
+    Half of the devices have no label of the size.
+    """
+    model, data = wide_model(), toy.batch(320, 0)
+    data.labeled["size"][:160] = False
+    data = jax.tree.map(jnp.asarray, data)
+    indices = np.arange(320).reshape(1, 16, 20).transpose(0, 2, 1)
+    used = jax.devices()[:devices]
+    init = jax.jit(lambda key: init_state(model, optimizer, balancer, data, key, **options))
+    states = jax.tree.map(lambda x: x[None], init(jax.random.key(0)))
+    placement = make_placement(1, used, sharded=False, split=split)
+    states = jax.device_put(states, placement.of_states(states))
+    axis_name = None if split else DEVICE_AXIS
+    step = make_train_step(model, optimizer, balancer, axis_name=axis_name, **options)
+    program = make_train_program(step, replicas=1, devices=used, split=split)
+    parts = split_over_devices(indices, devices)
+    compiled = program.lower(states, data, parts).compile()
+    states, metrics = compiled(states, data, parts)
+    for x in jax.tree.leaves((states.params, states.opt_state, states.averages)):
+        assert x.sharding.is_equivalent_to(placement.of_states(x), x.ndim)
+    return jax.tree.map(np.asarray, (states.params, metrics)), compiled
+
+
+def compare(toy, balancer, optimizer, **options):
+    """Compares eight devices with split arrays with one device, whose arrays are whole."""
+    (one, one_metrics), whole = train(toy, balancer, optimizer, 1, split=False, **options)
+    (many, metrics), parts = train(toy, balancer, optimizer, 8, split=True, **options)
+    chex.assert_trees_all_close(many, one, atol=1e-5)
+    chex.assert_trees_all_close(metrics, one_metrics, rtol=1e-3, atol=1e-5)
+    return whole, parts
+
+
+def test_the_step_on_split_arrays_is_that_on_whole_ones(toy):
+    """The device computes an eighth of the operations, and has an eighth of the large arrays."""
+    whole, parts = compare(toy, balance.pcgrad(), optax.sgd(0.02))
+    flops = [x.cost_analysis()["flops"] for x in (whole, parts)]
+    assert flops[1] < flops[0] / 5  # what is small is computed on every device
+    bytes_of_state = [x.memory_analysis().alias_size_in_bytes for x in (whole, parts)]
+    assert bytes_of_state[1] < bytes_of_state[0] / 4
+
+
+BALANCERS = {
+    "uncertainty": lambda: balance.uncertainty(optax.sgd(0.1)),  # losses, with a state
+    "famo": balance.famo,  # losses before and after
+    "upgrad": balance.upgrad,  # the Gramian
+    "mgda at features": lambda: balance.mgda(wrt="features"),
+    "cagrad of a part": lambda: balance.cagrad(wrt=("encoders_vector/*",)),
+    "graddrop": balance.graddrop,  # the Jacobian
+    "moco": balance.moco,  # the Jacobian, with rows in its state
+    "modo": balance.modo,  # parts of the batch
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BALANCERS)
+def test_every_class_of_balancers_is_right_on_split_arrays(toy, name):
+    compare(toy, BALANCERS[name](), optax.sgd(0.02))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.chain(optax.clip_by_global_norm(0.1), optax.adam(1e-3, eps=1e-3)),
+        optax.lamb(1e-3),  # a norm per array
+    ],
+    ids=["clip and adam", "lamb"],
+)
+def test_norms_of_optimizers_are_those_of_whole_arrays(toy, optimizer):
+    compare(toy, balance.equal(), optimizer, ema=0.9)
