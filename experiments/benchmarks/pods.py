@@ -50,7 +50,8 @@ def main() -> None:
             rows[case.name, name] = {"case": case.name, "slice": name, **compiled}
             if options.json:  # after each row, so that an interrupted run leaves its rows
                 options.json.write_text(json.dumps(list(rows.values()), indent=1) + "\n")
-    text = table.format_rows(list(rows.values()))
+    order = [case.name for case in cases.CASES]
+    text = table.format_rows(sorted(rows.values(), key=lambda row: order.index(row["case"])))
     print(text)
     if options.markdown:
         options.markdown.write_text(text)

@@ -41,7 +41,9 @@ def make_main_job() -> tuple[Experiment, Batch]:
     return e, e.data.splits["train"].take(np.arange(1))
 
 
-def make_towers(balancer: Balancer, *, remat: bool = True) -> tuple[Experiment, Batch]:
+def make_towers(
+    balancer: Balancer, *, remat: bool = True, sharding: str = "replicated"
+) -> tuple[Experiment, Batch]:
     """Returns ViT-B beside BERT-base with four tasks, in bfloat16, 32 examples per chip."""
     experiment = Experiment(
         data=Dataset("shapes", {}, {}, {}),
@@ -54,6 +56,7 @@ def make_towers(balancer: Balancer, *, remat: bool = True) -> tuple[Experiment, 
         balancer=balancer,
         batch_size=32,
         compute_dtype="bfloat16",
+        sharding=sharding,
     )
     yes = np.ones(1, bool)
     example = Batch(
@@ -75,7 +78,17 @@ _ENDS = ("v5e:1x1", "v5e:2x4", "v5e:16x16")
 
 CASES = (
     PodCase("main job, equal", make_main_job, _EVERY_SIZE),
-    PodCase("towers, equal, remat", functools.partial(make_towers, equal()), (*_ENDS, *_SMALL)),
-    PodCase("towers, pcgrad, remat", functools.partial(make_towers, pcgrad()), (*_ENDS, *_SMALL)),
     PodCase("towers, equal", functools.partial(make_towers, equal(), remat=False), ("v5e:2x4",)),
+    PodCase("towers, equal, remat", functools.partial(make_towers, equal()), (*_ENDS, *_SMALL)),
+    PodCase("towers, pcgrad, remat", functools.partial(make_towers, pcgrad()), _ENDS[1:]),
+    PodCase(
+        "towers, equal, remat, fsdp",
+        functools.partial(make_towers, equal(), sharding="fsdp"),
+        _ENDS[1:],
+    ),
+    PodCase(
+        "towers, pcgrad, remat, fsdp",
+        functools.partial(make_towers, pcgrad(), sharding="fsdp"),
+        _ENDS[1:2],
+    ),
 )

@@ -1,8 +1,8 @@
 """Published limits of TPU chips, and how long collectives take on their tori.
 
 Sources: Google Cloud's pages of TPU v5e, v5p and v6e (docs.cloud.google.com/tpu/docs) for compute,
-memory and links; Austin et al., "How to Scale Your Model", 2025 (jax-ml.github.io/scaling-book), for
-wraparound links, the cost of ring collectives and the latency of a hop.
+memory and links; Austin et al., "How to Scale Your Model", 2025 (jax-ml.github.io/scaling-book),
+for wraparound links, the cost of ring collectives and the latency of a hop.
 """
 
 import math

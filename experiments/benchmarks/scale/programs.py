@@ -8,11 +8,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
+from jax.sharding import NamedSharding, PartitionSpec
 
 from mmjax.experiment import Experiment
 from mmjax.inspection.flops import count_flops
 from mmjax.inspection.model_parts import make_batch_shapes
+from mmjax.train.hardware.device_groups import DEVICE_AXIS
 from mmjax.train.hardware.parallel import make_train_program
+from mmjax.train.hardware.placement import make_placement
 from mmjax.train.steps.replica_steps import make_replica_train_step
 from mmjax.train.steps.state import init_state
 from mmjax.train.traced_hparams import make_constant_sweep
@@ -35,18 +38,30 @@ def list_devices(chips: Slice) -> list[Any]:
 
 def lower_training(e: Experiment, example: Batch, devices: Sequence[Any]) -> Any:
     """Lowers the program that `mmjax run` trains with on streamed data: many steps in a scan."""
-    size, count = e.batch_size, len(devices)
-    step = make_replica_train_step(make_constant_sweep(e))
-    program = make_train_program(step, replicas=1, devices=devices, sharded=True)
-    data = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype),
-        make_batch_shapes(example, size * STEPS),
+    size, layout = e.batch_size, {"devices": devices, "sharded": True}
+    placement = make_placement(1, **layout, split=e.sharding == "fsdp")
+    step = make_replica_train_step(
+        make_constant_sweep(e), axis_name=None if placement.is_split else DEVICE_AXIS
     )
-    indices = jax.ShapeDtypeStruct((count, 1, STEPS, size), jnp.int32)
-    state = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), make_state_shapes(e, example)
-    )
+    program = make_train_program(step, replicas=1, **layout, split=placement.is_split)
+    state = add_leading_axis(make_state_shapes(e, example), 1)
+    data = add_leading_axis(make_batch_shapes(example, size * STEPS), len(devices))
+    indices = jax.ShapeDtypeStruct((len(devices), 1, STEPS, size), jnp.int32)
+    if placement.is_split:
+        by_device = NamedSharding(placement.states.mesh, PartitionSpec(DEVICE_AXIS))
+        state = jax.tree.map(place_shape, state, placement.of_states(state))
+        data, indices = jax.tree.map(lambda x: place_shape(x, by_device), (data, indices))
     return program.lower(({}, state), data, indices)
+
+
+def add_leading_axis(shapes: Any, size: int) -> Any:
+    """Returns shapes with an axis in front."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape), x.dtype), shapes)
+
+
+def place_shape(x: Any, sharding: NamedSharding) -> Any:
+    """Returns a shape with its placement."""
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
 
 def make_state_shapes(e: Experiment, example: Batch) -> Any:
