@@ -28,7 +28,7 @@ from mmjax.train.steps.forward import (
 from mmjax.train.steps.joined_variables import join_variables
 from mmjax.train.steps.micro_batches import map_micro_batches
 from mmjax.train.steps.modality_scores import list_scored_subsets, score_modalities
-from mmjax.types import Batch, Params, TrainState, Variables
+from mmjax.types import Batch, Params, Variables
 
 
 class StepSettings(NamedTuple):
@@ -193,40 +193,3 @@ def _sum_all_losses(
 def _drop_params(variables: Variables) -> Variables:
     """Returns the collections that are not parameters."""
     return {name: tree for name, tree in variables.items() if name != "params"}
-
-
-def add_parts(
-    settings: StepSettings,
-    count: int,
-    pullback: Pullback,
-    state: TrainState,
-    batch: Batch,
-    pass_options: tuple[Any, ...],
-) -> Pullback:
-    """Adds the pullbacks of independent parts of the batch."""
-    key, frozen, visible = pass_options
-    # The parts estimate gradients only.
-    unscored = settings._replace(scores=None)
-    pullbacks = []
-    for i, part in enumerate(_split_batch(batch, count)):
-        shown = jax.tree.map(lambda x, i=i: x[i::count], visible)
-        pullbacks.append(
-            differentiate_batch(
-                unscored, state.params, state.variables, part, key, frozen, shown
-            ).pullback
-        )
-    return pullback._replace(parts=tuple(pullbacks))
-
-
-def _split_batch(batch: Batch, parts: int) -> list[Batch]:
-    """Returns every `parts`-th example, so that the parts are the same on any number of devices.
-
-    Raises:
-      ValueError: if the batch of one device cannot be split evenly.
-    """
-    if batch.size % parts:
-        raise ValueError(
-            f"This balancer splits a batch into {parts} parts, but a device's batch has "
-            f"{batch.size} examples; choose another batch_size."
-        )
-    return [jax.tree.map(lambda x, i=i: x[i::parts], batch) for i in range(parts)]

@@ -15,9 +15,10 @@ from mmjax.balance.pullback import ModalityScores, gramian
 from mmjax.data.augment import AugmentExample
 from mmjax.model import Model
 from mmjax.train.steps.averages import update_averages
+from mmjax.train.steps.batch_parts import differentiate_parts
 from mmjax.train.steps.device_sums import average_over_devices
 from mmjax.train.steps.forward import get_loss_names
-from mmjax.train.steps.step_losses import StepSettings, add_parts, differentiate_batch
+from mmjax.train.steps.step_losses import StepSettings, differentiate_batch
 from mmjax.types import Batch, Optimizer, Params, TrainState, Variables
 
 Metrics = dict[str, tuple[Array, Array]]
@@ -124,11 +125,9 @@ def _take_step(
         drawn = {"key": balancer_key, "indices": _index_examples(batch, axis_name)}
         visible = balancer.hide(state.balancer_state, batch.present, **drawn)
     pass_options = model_key, frozen, visible
-    losses, pullback, counts, variables = differentiate_batch(
-        settings, state.params, old, batch, *pass_options
+    losses, pullback, counts, variables = differentiate_parts(
+        settings, balancer.parts, state.params, old, batch, *pass_options
     )
-    if balancer.parts > 1:
-        pullback = add_parts(settings, balancer.parts, pullback, state, batch, pass_options)
     gradient_metrics: Metrics = {}
     if options.diagnostics:
         rows = pullback.jacobian()
