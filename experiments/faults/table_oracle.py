@@ -230,6 +230,11 @@ def read_target(data: Dataset, split: str, name: str) -> list[Any]:
     return rows
 
 
+def is_bad_weight(value: float | None) -> bool:
+    """Checks whether a label may not have this weight."""
+    return value is None or not (value == 0 or 1e-20 <= value <= 1e20)
+
+
 def find_wrong_weight(data: Dataset, task: str, split: str, values: Sequence[Any]) -> str:
     """Compares the weights of a split with those of its rows; returns what differs, or ""."""
     source = data.splits[split]
@@ -238,7 +243,7 @@ def find_wrong_weight(data: Dataset, task: str, split: str, values: Sequence[Any
         zip(batch.weights[task], batch.labeled[task], strict=True)
     ):
         value = values[r] if labeled else 0.0
-        if value is None or not (value == 0 or 1e-20 <= value <= 1e20):
+        if is_bad_weight(value):
             return f"row {r} has a label of weight {value}"
         if found != np.float32(value):
             return f"row {r}: {found}, not {value}"

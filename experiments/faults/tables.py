@@ -403,7 +403,7 @@ def check_refusal(message: str, case: Case, written: Written | None) -> None:
         train = [r for r in rows if r in rows_of.get("train", ())]
         # Many odd cells make a column one of classes, of which an ordinary cell may be none.
         odd += [(short, r) for r in (range(len(cells)) if len(train) > 1 else rows)]
-    odd += list_needed_gaps(case)
+    odd += list_refused_cells(case)
     damage = written.damage if written else ()
     if not odd and not damage and not has_empty_row(case):
         raise UnclearError(f"a good table is refused: {message}")
@@ -422,20 +422,21 @@ def check_refusal(message: str, case: Case, written: Written | None) -> None:
         raise UnclearError(f"no place, column or value of {odd[:4]}: {message}")
 
 
-def list_needed_gaps(case: Case) -> list[tuple[str, int]]:
-    """Lists the empty cells that must not be: of rows that have the other cells, and of weights."""
+def list_refused_cells(case: Case) -> list[tuple[str, int]]:
+    """Lists empty cells of rows that have the other cells, and weights that no label may have."""
     short_of = {name: short for short, name in case.names.items()}
     groups = [get_columns(x) for x in case.targets.values() if isinstance(x, Value | Shares)]
-    gaps = []
+    refused = []
     for row in range(len(case.parts)):
         for names in groups:
             cells = {short_of[n]: case.columns[short_of[n]].cells[row] for n in names}
             empty = [short for short, cell in cells.items() if None in cell.meanings]
-            gaps += [(short, row) for short in empty] if len(empty) < len(names) else []
+            refused += [(short, row) for short in empty] if len(empty) < len(names) else []
         for name in case.options.get("weights", {}).values():
             short = short_of[name]
-            gaps += [(short, row)] if None in case.columns[short].cells[row].meanings else []
-    return gaps
+            values = case.columns[short].cells[row].meanings
+            refused += [(short, row)] if any(map(oracle.is_bad_weight, values)) else []
+    return refused
 
 
 def names_cell(

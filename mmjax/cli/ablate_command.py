@@ -6,8 +6,9 @@ import dataclasses
 import inspect
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from mmjax.cli import options
 from mmjax.cli.resume_hints import add_resume_hint
@@ -139,11 +140,16 @@ def _plan_and_run(
         print_arm_results(directory)
     print_text(f"\nResults: {directory}\nReport: {shlex.join(['mmjax', 'report', str(directory)])}")
     if failed:
-        what = "folds of arms" if study.folds else "arms"
-        sys.exit(
-            f"error: {len(failed)} of {len(plan.arms)} {what} failed: {', '.join(failed)}. Each "
-            f"has an error.txt in {directory / 'arms'}; --resume tries them again."
-        )
+        _exit_with_failed_arms(plan, directory, failed)
+
+
+def _exit_with_failed_arms(plan: Any, directory: Path, failed: Sequence[str]) -> NoReturn:
+    """Ends the command with an error that names the failed arms."""
+    what = "folds of arms" if plan.study.folds else "arms"
+    sys.exit(
+        f"error: {len(failed)} of {len(plan.arms)} {what} failed: {', '.join(failed)}. Each "
+        f"has an error.txt in {directory / 'arms'}; --resume tries them again."
+    )
 
 
 def _make_launcher(arguments: argparse.Namespace, directory: Path) -> Any:

@@ -17,6 +17,7 @@ from mmjax.report import (
     tables,
 )
 from mmjax.report import study_results as records
+from mmjax.report.class_tables import make_class_tables
 from mmjax.report.contribution_tables import make_contribution_tables
 from mmjax.report.example_tables import make_example_tables
 from mmjax.report.figure_list import FIGURES, FigureText
@@ -50,6 +51,7 @@ def write_report(directory: str | Path) -> None:
         record.name,
         _write_introduction(record),
         tables.make_result_tables(record)
+        + make_class_tables(record, directory)
         + make_example_tables(record, directory)
         + make_contribution_tables(record, directory),
         _draw_figures(record, directory / "figures"),

@@ -82,11 +82,7 @@ def make_study_plan(
     base = study.base.as_buildable()
     for setting in settings:
         base = configs.apply_setting(base, setting)
-    seeds = list(study.seeds)
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ConfigError(f"the study's seeds are {seeds}; give one or more distinct seeds.")
-    if study.folds < 0 or study.folds == 1:
-        raise ConfigError(f"the study has folds={study.folds}; give at least 2, or 0 for none.")
+    _check_seeds_and_folds(study)
     if study.folds:
         base = set_fold(base, study.folds, 0)
     arms = make_study_arms(study, base)
@@ -98,18 +94,13 @@ def make_study_plan(
     check_vmapped(study.vmapped, [configs.flatten_config(arm.config) for arm in arms.values()])
     if study.tuning is not None:
         check_search_space(study.tuning, [arm.config for arm in arms.values()])
-        if shared := sorted(set(seeds) & set(study.tuning.seeds)):
-            raise ConfigError(
-                f"the seeds {shared} are seeds of both the study and its tuning; the report needs "
-                "seeds that the tuning has not seen."
-            )
     facts = {
         "name": name,
         "metric": metric,
         "direction": direction,
         "directions": {m: way for m, way in known.items() if "/" in m},
         "baseline": find_baseline(study, arms),
-        "seeds": seeds,
+        "seeds": list(study.seeds),
         "folds": study.folds,
         "axes": list(study.axes),
         "tasks": sorted(model.heads),
@@ -127,6 +118,21 @@ def make_study_plan(
     }
     trained = make_fold_arms(arms, study.folds) if study.folds else arms
     return StudyPlan(name, study, base, trained, facts, build, module)
+
+
+def _check_seeds_and_folds(study: Study) -> None:
+    """Refuses repeated seeds, those of the tuning, and a single fold."""
+    seeds = list(study.seeds)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"the study's seeds are {seeds}; give one or more distinct seeds.")
+    if study.folds < 0 or study.folds == 1:
+        raise ConfigError(f"the study has folds={study.folds}; give at least 2, or 0 for none.")
+    tuned = () if study.tuning is None else study.tuning.seeds
+    if shared := sorted(set(seeds) & set(tuned)):
+        raise ConfigError(
+            f"the seeds {shared} are seeds of both the study and its tuning; the report needs "
+            "seeds that the tuning has not seen."
+        )
 
 
 def _tuning_to_json(tuning: Tuning) -> dict[str, Any]:

@@ -10,6 +10,7 @@ without which no coupling has both; and the iterations are computed in logarithm
 
 import functools
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -84,21 +85,9 @@ def learn_information_parts(
     Raises:
       ValueError: there are fewer examples than a batch holds.
     """
-    for name, examples in (("train", train), ("test", test)):
-        if len(examples.target) < batch_size:
-            raise ValueError(
-                f"{name} has {len(examples.target)} examples, fewer than a batch of {batch_size}; "
-                "give more examples or a smaller batch_size."
-            )
+    _check_sizes({"train": train, "test": test}, batch_size)
     key = jax.random.key(seed)
-    mean_scale = [(x.mean(axis=0)[None], x.std(axis=0)[None] + 1e-6) for x in train[:2]]
-
-    def prepare(examples: PairedExamples) -> PairedExamples:
-        features = [(x - m) / s for x, (m, s) in zip(examples[:2], mean_scale, strict=True)]
-        first, second = (jnp.asarray(x, jnp.float32) for x in features)
-        return PairedExamples(first, second, jnp.asarray(examples.target, jnp.int32))
-
-    train, test = prepare(train), prepare(test)
+    train, test = _standardize_features(train, [train, test])
     optimizer = optax.adamw(optax.cosine_decay_schedule(learning_rate, steps), weight_decay=1e-3)
     networks = _Networks(
         _Perceptron(hidden, classes), _Perceptron(hidden, classes * _EMBEDDING), classes
@@ -133,6 +122,29 @@ def learn_information_parts(
         unique_second=least - of_first,
         synergy=whole - least,
     )
+
+
+def _check_sizes(parts: Mapping[str, PairedExamples], batch_size: int) -> None:
+    """Refuses examples that do not fill a batch."""
+    for name, examples in parts.items():
+        if len(examples.target) < batch_size:
+            raise ValueError(
+                f"{name} has {len(examples.target)} examples, fewer than a batch of {batch_size}; "
+                "give more examples or a smaller batch_size."
+            )
+
+
+def _standardize_features(
+    train: PairedExamples, parts: Sequence[PairedExamples]
+) -> list[PairedExamples]:
+    """Brings the features to mean 0 and deviation 1 over the training examples, in float32."""
+    scales = [(x.mean(axis=0)[None], x.std(axis=0)[None] + 1e-6) for x in train[:2]]
+    scaled = []
+    for examples in parts:
+        features = [(x - m) / s for x, (m, s) in zip(examples[:2], scales, strict=True)]
+        first, second = (jnp.asarray(x, jnp.float32) for x in features)
+        scaled.append(PairedExamples(first, second, jnp.asarray(examples.target, jnp.int32)))
+    return scaled
 
 
 class _Networks(NamedTuple):

@@ -132,12 +132,8 @@ def measure_contribution(
     permuted = _evaluate_permuted(evaluate, source, modalities, permutations, seed)
     probed = probe_encoders(trained, data, split) if probes else [{} for _ in trained.seeds]
     projected = _project_sample(trained, source, rows, seed) if len(rows) else None
-    by_subset, records = evaluate(source), []
-    for i, of_seed in enumerate(by_subset):
-        whole = jax.tree.map(lambda x: x[rows], of_seed[-1]) if len(rows) else None
-        of_permutations = {m: [p[i][0] for p in parts] for m, parts in permuted.items()}
-        additive = projected[i] if projected is not None else None
-        records.append(_SeedRecords(of_seed, of_permutations, whole, additive, probed[i]))
+    by_subset = evaluate(source)
+    records = _group_by_seed(by_subset, permuted, rows, projected, probed)
     settings = tune_on_validation(trained, data, evaluate)
     draws = [(_resample(rng, len(source)), _resample(rng, len(rows))) for _ in range(resamples)]
 
@@ -156,6 +152,23 @@ def measure_contribution(
     information = decompose_predictions(trained.model, by_subset, modalities)
     parts = modalities, trained.seeds, split, len(source), directions, estimates, information
     return Contribution(*parts)
+
+
+def _group_by_seed(
+    by_subset: Sequence[list[ExampleRecords]],
+    permuted: Mapping[str, list[list[list[ExampleRecords]]]],
+    rows: Int[np.ndarray, " k"],
+    projected: Sequence[ExampleRecords] | None,
+    probed: Sequence[dict[str, ExampleRecords]],
+) -> list[_SeedRecords]:
+    """Collects the statistics of each seed from all sources; `rows` are those of the sample."""
+    records = []
+    for i, of_seed in enumerate(by_subset):
+        whole = jax.tree.map(lambda x: x[rows], of_seed[-1]) if len(rows) else None
+        of_permutations = {m: [p[i][0] for p in parts] for m, parts in permuted.items()}
+        additive = projected[i] if projected is not None else None
+        records.append(_SeedRecords(of_seed, of_permutations, whole, additive, probed[i]))
+    return records
 
 
 def _resample(rng: np.random.Generator, count: int) -> Int[np.ndarray, " n"]:

@@ -74,7 +74,8 @@ def list_conditions(
       [('all', 'main corruption'), ('all', 'missing')]
     """
     kinds, groups = kinds or {}, groups or {}
-    for name in (*(modalities or ()), *kinds, *itertools.chain(*groups.values())):
+    grouped = list(itertools.chain(*groups.values()))
+    for name in (*(modalities or ()), *kinds, *grouped):
         if name not in spec.modalities:
             raise ValueError(f"the model has no modality {name!r}, only {list(spec.modalities)}.")
     for kind in kinds.values():
@@ -83,14 +84,10 @@ def list_conditions(
     _check_groups(spec, groups)
     chosen = [m for m in spec.modalities if modalities is None or m in modalities]
     with_missing = corruptions is None or MISSING in corruptions
-    of_modality = {}
-    for m in dict.fromkeys((*chosen, *itertools.chain(*groups.values()))):
-        modality, dtype = spec.modalities[m], spec.preparations[m].dtype
-        kind = kinds.get(m) or infer_corruption_kind(modality, dtype)
-        parts = kind == "parts"
-        of_modality[m] = (
-            {} if parts else make_corruptions(kind, measure_input(train, m, modality), corruptions)
-        )
+    of_modality = {
+        m: _make_modality_corruptions(spec, train, m, kinds.get(m), corruptions)
+        for m in dict.fromkeys((*chosen, *grouped))
+    }
     conditions = []
     for m in chosen:
         conditions += [Condition(m, name, {m: x}) for name, x in of_modality[m].items()]
@@ -111,6 +108,17 @@ def list_conditions(
             f"none of the corruptions {sorted(corruptions or ())} applies to {', '.join(chosen)}."
         )
     return conditions
+
+
+def _make_modality_corruptions(
+    spec: Spec, train: Source, modality: str, kind: str | None, names: Collection[str] | None
+) -> dict[str, Corruption]:
+    """Makes the corruptions of one modality; none of one that has parts."""
+    declared = spec.modalities[modality]
+    kind = kind or infer_corruption_kind(declared, spec.preparations[modality].dtype)
+    if kind == "parts":
+        return {}
+    return make_corruptions(kind, measure_input(train, modality, declared), names)
 
 
 def _check_groups(spec: Spec, groups: Mapping[str, Collection[str]]) -> None:
