@@ -180,6 +180,12 @@ def _convert_to_python_cells(column: Any, path: Path, name: str, start: int) -> 
         values = [None if i is None else words[i] for i in column.indices.to_pylist()]
     else:
         values = column.to_pylist()
+        kind = column.type
+        # Cell by cell only what can be NaN, a text or a list: numbers have nothing to convert.
+        if pyarrow.types.is_integer(kind) or pyarrow.types.is_boolean(kind):
+            return values
+        if pyarrow.types.is_floating(kind):
+            return [None if value != value else value for value in values]
     return [
         _decode_cell(_empty_to_none(value), path, name, start + i) for i, value in enumerate(values)
     ]
