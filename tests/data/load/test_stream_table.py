@@ -141,9 +141,9 @@ def count_jobs(monkeypatch, module, name):
     "write, ending, split",
     [
         (write_csv, ".csv", None),
-        (write_csv, ".csv", Split(time="when")),
         (write_parquet, ".parquet", "part"),
-        (write_parquet, ".parquet", Split(stratify="mood")),
+        pytest.param(write_csv, ".csv", Split(time="when"), marks=pytest.mark.slow),
+        pytest.param(write_parquet, ".parquet", Split(stratify="mood"), marks=pytest.mark.slow),
     ],
 )
 def test_streamed_examples_equal_those_in_memory(tmp_path, write, ending, split):
@@ -262,7 +262,6 @@ def test_source_can_be_sent_to_processes_which_read_disjoint_parts(tmp_path):
         np.testing.assert_array_equal(x, np.concatenate([half.inputs[m] for half in halves]))
 
 
-@pytest.mark.parametrize("write, ending", [(write_csv, ".csv"), (write_parquet, ".parquet")])
 @pytest.mark.parametrize(
     "column, cell, inputs, targets",
     [
@@ -274,19 +273,19 @@ def test_source_can_be_sent_to_processes_which_read_disjoint_parts(tmp_path):
         ("part", None, {"note": Text("note")}, {"mood": "mood"}),
     ],
 )
-def test_bad_cells_are_refused_in_the_same_words(
-    tmp_path, write, ending, column, cell, inputs, targets
-):
-    folder = write_folder(tmp_path / "people", write, ending, files=1)
+def test_bad_cells_are_refused_in_the_same_words(tmp_path, column, cell, inputs, targets):
     columns = make_columns(seed=1)
     columns[column] = [None if c is None else str(c) for c in columns[column]]
     columns[column][40] = cell
-    write(folder / f"part-0{ending}", columns)
+    # One format each, as both give the same tables.
+    path = tmp_path / f"people.{'parquet' if column in ('weight', 'trust') else 'csv'}"
+    (write_parquet if path.suffix == ".parquet" else write_csv)(path, columns)
     options = {"weights": {"mood": "trust"} if "mood" in targets else {}, "split": "part"}
     with pytest.raises(ValueError) as expected:
-        from_table(folder, inputs, targets, **options)
+        from_table(path, inputs, targets, **options)
+    assert str(path) in str(expected.value)
     with pytest.raises(ValueError, match=re.escape(str(expected.value))):
-        from_table(folder, inputs, targets, **options, stream=Streaming(tmp_path / "cache"))
+        from_table(path, inputs, targets, **options, stream=Streaming(tmp_path / "cache"))
 
 
 def test_files_that_do_not_fit_together_are_refused(tmp_path):
