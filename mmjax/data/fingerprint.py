@@ -72,7 +72,8 @@ def _hash_parts(state: Any, value: Any, inside: set[int]) -> None:
     elif isinstance(value, functools.partial):
         parts = (value.func, value.args, value.keywords)
     elif hasattr(value, "__dataclass_fields__"):
-        parts = (getattr(value, name) for name in value.__dataclass_fields__)
+        # TFDS declares fields that it never sets.
+        parts = (getattr(value, name, None) for name in value.__dataclass_fields__)
     elif callable(value):
         parts = (_stable_name(value),)
     else:

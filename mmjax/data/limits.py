@@ -14,6 +14,7 @@ MAX_PIXELS = 89_478_485  # of one image (256 MiB in color); Pillow warns above i
 MAX_CELL = 1 << 24  # bytes of one cell of a table
 MAX_SAMPLE_RATE = 1_000_000  # Hz; above it, resampling filters alone need gigabytes
 MAX_CHANNELS = 64
+TABLE_SIZE_OPTION = "stream=Streaming(), or max_bytes"  # what `from_table` takes for larger files
 MAX_DEFLATE_RATIO = 1032  # the largest possible ratio of unpacked to deflated size
 
 

@@ -10,7 +10,9 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from mmjax.data.dataset import Arrays, Source
+from mmjax.data.load.stored.stored_rows import StoredRows
 from mmjax.data.mapped_arrays import MappedArrays
+from mmjax.data.normalize import StandardizedSource
 from mmjax.data.pipeline import Feed, ProcessShare, compute_process_share, make_sharding
 from mmjax.data.sampling.batch_order import IndexPlan
 from mmjax.data.workers import (
@@ -42,8 +44,8 @@ def make_streaming_feed(
       ahead: number of chunks that are fetched early; one more waits on the devices.
       workers: number of processes that fetch, for sources that keep Python busy (decoding); 0
         fetches by threads of this process. A plan, a source and `prepare` must be picklable.
-        Workers are started for every pass over a plan, which takes seconds. `Arrays` and memory
-        maps need none.
+        Workers are started for every pass over a plan, which takes seconds. `Arrays`, memory maps
+        and streamed tables without images and recordings need none, and start none.
 
     Raises:
       ValueError: if the source cannot be sent to worker processes.
@@ -108,7 +110,7 @@ def _fetch_chunks(chunks: FetchedChunks, ahead: int, workers: int) -> Any:
     import grain
     from absl import flags
 
-    if not workers or isinstance(chunks.source, Arrays | MappedArrays):
+    if not workers or _needs_no_decoding(chunks.source):
         dataset = grain.MapDataset.source(chunks)
         return dataset.to_iter_dataset(grain.ReadOptions(ahead, ahead))
     _check_picklable(chunks)
@@ -119,6 +121,15 @@ def _fetch_chunks(chunks: FetchedChunks, ahead: int, workers: int) -> Any:
     buffer = -(-ahead // workers)
     start = WorkerSetup(find_modules_imported_by_path())
     return one_at_a_time.mp_prefetch(grain.MultiprocessingOptions(workers, buffer), start)
+
+
+def _needs_no_decoding(source: Source) -> bool:
+    """Checks whether examples are only copied, for which processes would be slower than threads."""
+    if isinstance(source, StandardizedSource):
+        return _needs_no_decoding(source.source)
+    if isinstance(source, StoredRows):
+        return not source.readers
+    return isinstance(source, Arrays | MappedArrays)
 
 
 def _check_picklable(chunks: FetchedChunks) -> None:

@@ -236,7 +236,7 @@ def test_a_table_is_limited_by_file_line_and_cell(tmp_path):
     path = tmp_path / "t.csv"
     with path.open("wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(LimitError, match=r"t\.csv: its size is 1\.0 TiB.* give max_bytes="):
+    with pytest.raises(LimitError, match=r"t\.csv: its size is 1\.0 TiB.* max_bytes="):
         read_table(path, ["x"])
     path.write_bytes(b"x,y\n1,2\n" + b"3" * 5000)
     with pytest.raises(LimitError, match=r"t\.csv, line 3: it is longer than the limit of 4\.9 K"):
@@ -255,7 +255,7 @@ def test_a_parquet_file_is_limited_by_what_its_cells_unpack_to(tmp_path):
     )
     parquet.write_table(pyarrow.table({"x": words}), path)
     assert path.stat().st_size < 300_000  # of 50 GB
-    with pytest.raises(LimitError, match=r"t\.parquet: its size is .* give max_bytes="):
+    with pytest.raises(LimitError, match=r"t\.parquet: its size is .* max_bytes="):
         read_table(path, ["x"], max_bytes=1 << 24)
     with pytest.raises(LimitError, match=r"row 0, column 'x': the cell has 97\.7 KiB"):
         read_table(path, ["x"], max_cell=99_999)

@@ -4,6 +4,7 @@ import os
 import types
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +34,7 @@ class Reading(NamedTuple):
       skip_unreadable: whether unreadable examples are left out, with a warning.
       drop_blank_rows: whether examples without any modality are left out, with a note.
       scan_cache: folder that keeps what the pass finds; not for examples in memory.
+      scan_files: files that the examples are from, for `scan_cache`.
     """
 
     in_memory: bool
@@ -40,6 +42,7 @@ class Reading(NamedTuple):
     skip_unreadable: bool
     drop_blank_rows: bool = False
     scan_cache: str | os.PathLike[str] | None = None
+    scan_files: Sequence[Path] = ()
 
 
 def build_dataset(
@@ -160,7 +163,7 @@ def _scan_splits(
             measured=make_standardize_filter(reading.standardize if split == "train" else ()),
             title=f"Reading {name}: {split}",
             cache=make_scan_cache(
-                reading.scan_cache, f"{name}, split {split!r}", examples, settings
+                reading.scan_cache, f"{name}, {split!r}", examples, settings, reading.scan_files
             ),
         )
     return scans

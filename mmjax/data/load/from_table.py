@@ -132,6 +132,8 @@ def from_table(
         raise ValueError("scan_cache is for in_memory=False; give that, or leave it out.")
     columns = set(list_columns([*inputs.values(), *targets.values(), *weights.values()]))
     if stream is not None:
+        if scan_cache is not None or not in_memory:
+            raise ValueError("stream has a cache of its own; leave in_memory and scan_cache out.")
         cells = CellFormat(dialect, max_cell)
         plan = ColumnPlan(inputs, targets, weights, cells, blank_rows)
         rule = _parse_split(split)

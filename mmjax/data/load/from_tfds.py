@@ -25,6 +25,7 @@ def from_tfds(
     in_memory: bool = True,
     standardize: Sequence[str] | None = None,
     skip_unreadable: bool = False,
+    scan_cache: str | os.PathLike[str] | None = None,
 ) -> Dataset:
     """Makes a data set from a TFDS builder, read without TensorFlow.
 
@@ -54,6 +55,9 @@ def from_tfds(
         None: all whose numbers are floating-point.
       skip_unreadable: whether examples that cannot be decoded are left out with a warning instead
         of refused.
+      scan_cache: folder that keeps what the first pass over the examples finds, for
+        in_memory=False: a later start with unchanged files (by size and time) does not repeat it,
+        and one that was stopped continues it. None: the pass is made at every start.
 
     Raises:
       ValueError: naming the feature, or the split and the example, of what is wrong.
@@ -61,11 +65,18 @@ def from_tfds(
     if not inputs or not targets:
         raise ValueError("inputs and targets each need at least one feature.")
     check_standardize_names(standardize, inputs)
+    if scan_cache is not None and in_memory:
+        raise ValueError("scan_cache is for in_memory=False; give that, or leave it out.")
     weights = weights or {}
     check_weight_names(weights, targets)
     from mmjax.data.load.tfds import records
     from mmjax.data.load.tfds.features import select_features
-    from mmjax.data.load.tfds.sources import count_examples, open_sources, prepare_builder
+    from mmjax.data.load.tfds.sources import (
+        count_examples,
+        list_shards,
+        open_sources,
+        prepare_builder,
+    )
 
     ready = prepare_builder(builder, data_dir)
     name, features = name or ready.name, ready.info.features
@@ -93,5 +104,11 @@ def from_tfds(
         kinds={m: (r.spec, r.learned) for m, r in readers.items()},
         tasks={t: records.declare_task(spec) for t, spec in goals.items()},
         weights=weighed,
-        reading=Reading(in_memory, standardize, skip_unreadable),
+        reading=Reading(
+            in_memory,
+            standardize,
+            skip_unreadable,
+            scan_cache=scan_cache,
+            scan_files=list_shards(ready, [*chosen.values()]),
+        ),
     )

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +29,24 @@ class ScanCache:
     and the pass starts over. If targets are arrays, such as masks, nothing is stored.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], title: str, examples: Any, settings: Any):
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        title: str,
+        examples: Any,
+        settings: Any,
+        paths: Sequence[Path] = (),
+    ):
+        self._examples = len(examples)
         # All that the result depends on changes the file name, so no stale result is ever read.
         state = hashlib.sha256(f"{_VERSION} {settings!r} ".encode())
         state.update(compute_fingerprint(examples).encode())
         # Sizes and times rather than contents: hashing the files would take as long as the pass.
-        for path in examples.files() if hasattr(examples, "files") else ():
+        named = examples.files() if hasattr(examples, "files") else ()
+        for path in [*paths, *named]:
             state.update(_describe_file(path))
         self._path = Path(folder).expanduser() / f"scan-{state.hexdigest()[:32]}.json"
         self._title = title
-        self._examples = len(examples)
         # A stored run of somebody else does not choose where files are written.
         self._is_used = trust.may_prepare_data()
         self._last_write = time.monotonic()
@@ -167,7 +175,11 @@ def parse_target(value: Any) -> Any:
 
 
 def make_scan_cache(
-    folder: str | os.PathLike[str] | None, title: str, examples: Examples, settings: Any
+    folder: str | os.PathLike[str] | None,
+    title: str,
+    examples: Examples,
+    settings: Any,
+    paths: Sequence[Path] = (),
 ) -> ScanCache | None:
     """Makes the cache of a split; None without a folder.
 
@@ -176,5 +188,6 @@ def make_scan_cache(
       title: name of the data set and the split, for what is printed.
       examples: the examples of the split.
       settings: what else the result depends on.
+      paths: files that the result depends on, beside those that the examples name.
     """
-    return None if folder is None else ScanCache(folder, title, examples, settings)
+    return None if folder is None else ScanCache(folder, title, examples, settings, paths)

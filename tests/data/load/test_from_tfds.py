@@ -329,6 +329,19 @@ def test_shared_examples_are_warned_of(builder):
         make(builder, {"photo": "photo"}, {"count": "count"}, splits=splits)
 
 
+def test_scan_cache_keeps_the_first_pass(builder, tmp_path, monkeypatch):
+    options = {"in_memory": False, "scan_cache": tmp_path}
+    first = make(builder, **options)
+    monkeypatch.setattr(
+        "mmjax.data.load.scan_split._record_example", lambda *arguments: pytest.fail("read again")
+    )
+    again = make(builder, **options)
+    assert again.tasks == first.tasks
+    assert again.modalities == first.modalities
+    batches = [data.splits["train"].take(np.arange(4)) for data in (first, again)]
+    jax.tree.map(np.testing.assert_array_equal, *batches)
+
+
 @pytest.mark.slow
 def test_it_trains_streamed(builder, tmp_path):
     inputs = {name: INPUTS[name] for name in ("photo", "at")}

@@ -36,7 +36,7 @@ class ColumnPlan(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """What the training split says about a table, and what is told about its cells.
+    """What the training split says about a table, and what is printed about its cells.
 
     Attributes:
       inputs: {modality: its kind}.

@@ -148,7 +148,8 @@ def _iterate_decoded_lines(
                 if total > max_bytes:  # of a compressed file
                     raise LimitError(
                         f"{path}, line {number}: it unpacks to more than the limit of "
-                        f"{format_size(max_bytes)}; if that is intended, give a larger max_bytes."
+                        f"{format_size(max_bytes)}; if that is intended, give stream=Streaming(), "
+                        "or a larger max_bytes."
                     )
                 if len(line) > max_cell:
                     raise LimitError(

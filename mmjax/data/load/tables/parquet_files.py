@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmjax.data.limits import LimitError, check_declared_size, format_size
+from mmjax.data.limits import TABLE_SIZE_OPTION, LimitError, check_declared_size, format_size
 from mmjax.data.load.tables.csv_files import check_header
 
 _BYTES_PER_OBJECT = 32  # size of a number in a Python list
@@ -73,7 +73,7 @@ def iterate_parquet(
                     column = batch.column(name)
                     size += _check_cell_sizes(column, path, name, start, max_cell)
                     if max_bytes is not None:
-                        check_declared_size(path, size, max_bytes, "max_bytes")
+                        check_declared_size(path, size, max_bytes, TABLE_SIZE_OPTION)
                     cells[name] = _convert_to_python_cells(column, path, name, start)
                 yield cells
                 start += len(batch)
@@ -145,7 +145,7 @@ def _check_parquet_size(metadata: Any, path: Path, columns: Sequence[str], max_b
         for chunk in map(group.column, range(group.num_columns)):
             if chunk.path_in_schema.partition(".")[0] in columns:
                 size += max(chunk.total_uncompressed_size, _BYTES_PER_OBJECT * chunk.num_values)
-    check_declared_size(path, size, max_bytes, "max_bytes")
+    check_declared_size(path, size, max_bytes, TABLE_SIZE_OPTION)
 
 
 def _check_cell_sizes(column: Any, path: Path, name: str, start: int, max_cell: int) -> int:
@@ -180,6 +180,12 @@ def _convert_to_python_cells(column: Any, path: Path, name: str, start: int) -> 
         values = [None if i is None else words[i] for i in column.indices.to_pylist()]
     else:
         values = column.to_pylist()
+        kind = column.type
+        # Cell by cell only what can be NaN, a text or a list: numbers have nothing to convert.
+        if pyarrow.types.is_integer(kind) or pyarrow.types.is_boolean(kind):
+            return values
+        if pyarrow.types.is_floating(kind):
+            return [None if value != value else value for value in values]
     return [
         _decode_cell(_empty_to_none(value), path, name, start + i) for i, value in enumerate(values)
     ]

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmjax.data.limits import MAX_BYTES, MAX_CELL, check_file_size
+from mmjax.data.limits import MAX_BYTES, MAX_CELL, TABLE_SIZE_OPTION, check_file_size
 from mmjax.data.load.tables.csv_files import iterate_csv
 from mmjax.data.load.tables.dialect import DEFAULT_DIALECT, Dialect
 from mmjax.data.load.tables.parquet_files import is_parquet, iterate_parquet
@@ -77,7 +77,7 @@ def read_table(
     """
     path = Path(path).expanduser()
     if path.is_file():
-        check_file_size(path, max_bytes, "max_bytes")
+        check_file_size(path, max_bytes, TABLE_SIZE_OPTION)
     whole: Table | None = None
     for part in iterate_table(
         path,

@@ -140,6 +140,12 @@ def count_examples(builder: tfds.core.DatasetBuilder, part: str) -> int:
         ) from None
 
 
+def list_shards(builder: tfds.core.DatasetBuilder, parts: Sequence[str]) -> list[Path]:
+    """Lists the files of splits, given their names in TFDS."""
+    paths = {str(path) for part in parts for path in builder.info.splits[part].filepaths}
+    return [Path(path) for path in sorted(paths)]
+
+
 def open_sources(
     builder: tfds.core.DatasetBuilder,
     splits: Mapping[str, str],
