@@ -320,7 +320,7 @@ def run_command(root, *arguments):
         )
 
 
-LONG = ("--set", "epochs=20", "--seeds", "0", "1")
+LONG = ("--set", "epochs=60", "--seeds", "0", "1")
 
 
 @pytest.mark.slow
@@ -329,7 +329,7 @@ def test_killed_in_mid_arm_it_ends_as_if_it_had_not_been(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert run_command(tmp_path, *LONG, "--workdir", str(whole)).wait(600) == 0
     hits = 0
-    for wanted, signum in ((20, signal.SIGKILL), (150, signal.SIGTERM), (200, signal.SIGINT)):
+    for wanted, signum in ((40, signal.SIGKILL), (240, signal.SIGTERM), (360, signal.SIGINT)):
         process = run_command(tmp_path, *LONG, "--workdir", str(killed), "--resume")
         seen = steps(killed)
         while steps(killed) < seen + wanted and process.poll() is None:

@@ -83,12 +83,10 @@ def from_tfds(
     selected = select_features(features, list_columns([*inputs.values(), *targets.values()]))
     chosen = splits or {s: s for s in ready.info.splits}
     check_sizes(name, {s: count_examples(ready, part) for s, part in chosen.items()})
-    limits = {
-        path: spec.max_pixels
-        for spec in [*inputs.values(), *targets.values()]
-        if hasattr(spec, "max_pixels")
-        for path in get_columns(spec)
-    }
+    limits: dict[str, int] = {}
+    for spec in [*inputs.values(), *targets.values()]:
+        if (limit := getattr(spec, "max_pixels", None)) is not None:
+            limits |= dict.fromkeys(get_columns(spec), limit)
     sources = open_sources(ready, chosen, selected, limits)
     goals = {t: records.make_goal(features, spec) for t, spec in targets.items()}
     train = sources["train"]
