@@ -20,7 +20,7 @@ from mmjax.train.hardware.split_arrays import (
     choose_split,
     gather_arrays,
     regather_in_backward_pass,
-    split_arrays,
+    split_state,
 )
 from mmjax.train.steps.state import init_state
 from mmjax.train.steps.train_step import make_train_step
@@ -47,7 +47,7 @@ def test_an_array_is_split_along_its_largest_even_axis(shape, devices, expected)
 
 def test_nothing_happens_in_programs_that_the_compiler_does_not_partition():
     tree = {"w": jnp.ones((64, 128))}
-    assert gather_arrays(tree) is tree and split_arrays(tree) is tree
+    assert gather_arrays(tree) is tree and split_state(tree) is tree
     assert regather_in_backward_pass(jnp.sin) is jnp.sin
     over = jax.pmap(gather_arrays, axis_name=DEVICE_AXIS, devices=jax.devices()[:2])
     assert "sharding_constraint" not in over.lower({"w": jnp.ones((2, 64, 128))}).as_text()
