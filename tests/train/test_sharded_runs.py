@@ -197,7 +197,7 @@ def test_two_processes_split_arrays_as_one(tmp_path):
     runs = [start(1, 0, 0, str(tmp_path / "one"), False)]
     runs += [start(2, i, port, str(tmp_path / "two"), True) for i in (0, 1)]
     for one in runs:
-        output = one.communicate(timeout=300)[0]
+        output = one.communicate(timeout=600)[0]
         assert one.returncode == 0, output
     found = {n: np.load(tmp_path / f"{n}.npz") for n in ("one-0", "two-0", "two-1")}
     for name in found["one-0"].files:
