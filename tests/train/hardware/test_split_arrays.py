@@ -136,11 +136,9 @@ def test_the_step_on_split_arrays_is_that_on_whole_ones(toy):
 
 
 BALANCERS = {
-    "uncertainty": lambda: balance.uncertainty(optax.sgd(0.1)),  # losses, with a state
-    "famo": balance.famo,  # losses before and after
+    "famo": balance.famo,  # losses before and after the step
     "upgrad": balance.upgrad,  # the Gramian
     "mgda at features": lambda: balance.mgda(wrt="features"),
-    "cagrad of a part": lambda: balance.cagrad(wrt=("encoders_vector/*",)),
     "graddrop": balance.graddrop,  # the Jacobian
     "moco": balance.moco,  # the Jacobian, with rows in its state
     "modo": balance.modo,  # parts of the batch
