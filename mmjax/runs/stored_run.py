@@ -59,4 +59,5 @@ def _find_config_differences(old: str, new: str, own: ModuleType | None) -> list
         + (more_epochs.explain_refusal(first, second) if d.path == "epochs" else "")
         for d in configs.find_config_differences(first, second)
         if d.path != "epochs" or not more_epochs.has_more_epochs(first, second)
+        if d.path != "sharding"  # it decides where arrays lie, not what they hold
     ]

@@ -24,7 +24,7 @@ from mmjax.train.hardware.multihost import (
     to_global_arrays,
     to_local_arrays,
 )
-from mmjax.train.hardware.split_arrays import is_split
+from mmjax.train.hardware.split_arrays import is_split_over_devices
 from mmjax.types import Variables
 
 _CHECKPOINTS_TO_KEEP = 2
@@ -85,7 +85,7 @@ class Checkpoints:
         Raises:
           DiskFullError: if the disk is full; it names the directory and the last good checkpoint.
         """
-        tree = jax.tree.map(lambda x: x if is_split(x) else jax.device_get(x), tree)
+        tree = jax.tree.map(lambda x: x if is_split_over_devices(x) else jax.device_get(x), tree)
         size = sum(getattr(x, "nbytes", 0) for x in jax.tree.leaves(tree))
         hook = sys.unraisablehook
         sys.unraisablehook = functools.partial(_show_unless_loop_closed, hook)

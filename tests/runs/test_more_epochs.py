@@ -8,8 +8,10 @@ import fiddle as fdl
 import pytest
 
 from mmjax import cli
+from mmjax.config import dump_config
 from mmjax.experiment import Experiment
 from mmjax.runs.more_epochs import explain_refusal, has_more_epochs
+from mmjax.runs.stored_run import StoredRun, find_run_differences
 
 FILE = """
 import optax
@@ -73,3 +75,13 @@ def test_epochs_of_another_function_may_mean_anything():
         raise NotImplementedError
 
     assert not has_more_epochs(fdl.Config(make, epochs=1), fdl.Config(make, epochs=2))
+
+
+def test_a_run_may_continue_under_another_sharding():
+    def store(**options):
+        config = dump_config(fdl.Config(Experiment, **options))
+        return StoredRun("experiment", config, {"all": config}, None, (0,))
+
+    stored = store(sharding="fsdp")
+    assert find_run_differences(stored, store(), None) == []
+    assert find_run_differences(stored, store(batch_size=8), None) != []

@@ -26,7 +26,7 @@ from mmjax.train.best_variables import evaluate_best
 from mmjax.train.checkpoint import Checkpoints, hash_arrays
 from mmjax.train.hardware import parallel
 from mmjax.train.hardware.placement import make_placement
-from mmjax.train.hardware.split_arrays import is_split
+from mmjax.train.hardware.split_arrays import is_split_over_devices
 from mmjax.train.loop import fit
 from mmjax.train.programs import Programs
 from mmjax.train.run_arms import run
@@ -72,7 +72,7 @@ def test_arrays_are_restored_on_other_devices(split, devices, tmp_path):
     }
     before = make_placement(2, jax.devices()[:devices], sharded=True, split=split)
     placed = jax.device_put(tree, before.of_states(tree))
-    assert is_split(placed["kernel"]) == (split and devices > 1)
+    assert is_split_over_devices(placed["kernel"]) == (split and devices > 1)
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(7, placed)
     checkpoints.close()
@@ -111,8 +111,8 @@ def test_seeds_train_on_split_arrays(platforms, stream, toy, tmp_path, monkeypat
             e, tmp_path / sharding, seeds=(0, 1), devices=jax.devices()[:devices]
         )
     one, many = fitted["replicated"].state, fitted["fsdp"].state
-    assert any(map(is_split, jax.tree.leaves(many.train.averages)))
-    assert any(map(is_split, jax.tree.leaves(many.best_params)))
+    assert any(map(is_split_over_devices, jax.tree.leaves(many.train.averages)))
+    assert any(map(is_split_over_devices, jax.tree.leaves(many.best_params)))
     fields = [(s.train.params, s.train.variables, s.best, s.train.averages) for s in (one, many)]
     chex.assert_trees_all_close(*jax.device_get(fields), atol=2e-5)
     for a, b in zip(fitted["fsdp"].test, fitted["replicated"].test, strict=True):
@@ -131,7 +131,7 @@ def test_a_run_resumes_under_another_sharding_and_is_used_as_any_other(toy, tmp_
         return wide_experiment(toy, sharding=sharding, epochs=epochs, **options)
 
     begun = [Programs(make(s), (0,), jax.devices()[:4]).init() for s in ("replicated", "fsdp")]
-    assert any(map(is_split, jax.tree.leaves(begun[1].train)))
+    assert any(map(is_split_over_devices, jax.tree.leaves(begun[1].train)))
     assert hash_arrays(begun[0]) == hash_arrays(begun[1])
     whole = run({"a": lambda: make("replicated")}, workdir=tmp_path / "whole", devices=1)["a"]
     split = run({"a": lambda: make("fsdp")}, workdir=tmp_path / "split", devices=4)["a"]
@@ -163,13 +163,13 @@ jax.config.update("jax_num_cpu_devices", 4 // count)
 from mmjax import balance
 from mmjax.train import fit
 from mmjax.train.hardware.multihost import fetch_arrays
-from mmjax.train.hardware.split_arrays import is_split
+from mmjax.train.hardware.split_arrays import is_split_over_devices
 options = dict(model=wide_model(), optimizer=optax.sgd(0.02), balancer=balance.pcgrad())
 options |= dict(stream=stream, sharding="fsdp", ema=0.9, epochs=1)
 directory = Path(directory)
 fit(toy_experiment(**options), directory, devices=jax.devices())  # and continues
 fitted = fit(toy_experiment(**options | {"epochs": 2}), directory, devices=jax.devices())
-assert any(map(is_split, jax.tree.leaves(fitted.state.train.params)))
+assert any(map(is_split_over_devices, jax.tree.leaves(fitted.state.train.params)))
 leaves = jax.tree.leaves(fetch_arrays((fitted.state.train.params, fitted.best)))
 np.savez(directory.parent / f"{directory.name}-{number}.npz", *leaves)
 Path(directory.parent / f"{directory.name}-{number}.json").write_text(json.dumps(fitted.test))
@@ -197,7 +197,7 @@ def test_two_processes_split_arrays_as_one(tmp_path):
     runs = [start(1, 0, 0, str(tmp_path / "one"), False)]
     runs += [start(2, i, port, str(tmp_path / "two"), True) for i in (0, 1)]
     for one in runs:
-        output = one.communicate(timeout=300)[0]
+        output = one.communicate(timeout=600)[0]
         assert one.returncode == 0, output
     found = {n: np.load(tmp_path / f"{n}.npz") for n in ("one-0", "two-0", "two-1")}
     for name in found["one-0"].files:

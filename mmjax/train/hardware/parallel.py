@@ -27,7 +27,7 @@ from mmjax.train.hardware.device_groups import (
     make_group_mesh,
 )
 from mmjax.train.hardware.partition import partition_over_devices, take_from_devices
-from mmjax.train.hardware.split_arrays import split_arrays
+from mmjax.train.hardware.split_arrays import split_state
 from mmjax.train.steps.eval_step import Statistics, merge_batches
 from mmjax.train.steps.train_step import Metrics
 from mmjax.types import Batch
@@ -183,7 +183,7 @@ def make_train_program(
     def many_steps(state: Any, data: Batch, indices: Array, *constants: Any) -> tuple[Any, Metrics]:
         def take_step(state: Any, index: Array) -> tuple[Any, Metrics]:
             state, metrics = step(state, take(data, index), *constants)
-            return split_arrays(state), metrics
+            return split_state(state), metrics
 
         return jax.lax.scan(take_step, state, indices)
 

@@ -55,13 +55,13 @@ def choose_split(shape: Sequence[int], devices: int) -> P:
     return P(*[None] * max(divisible, key=lambda axis: (shape[axis], -axis)), DEVICE_AXIS)
 
 
-def is_split(x: Any) -> bool:
+def is_split_over_devices(x: Any) -> bool:
     """Returns whether an array is split over the devices of a group."""
     spec = getattr(getattr(x, "sharding", None), "spec", ())
     return DEVICE_AXIS in spec
 
 
-def split_arrays(tree: Any) -> Any:
+def split_state(tree: Any) -> Any:
     """Splits the arrays of a replica's state, in a program that the compiler partitions."""
     if not (devices := _count_partitions()):
         return tree
@@ -80,13 +80,11 @@ def gather_arrays(tree: Any) -> Any:
 
     In programs that the compiler does not partition it returns the tree as it is.
     """
+    if not _count_partitions():
+        return tree
     # The transpose of both constraints: the sum over devices first, then the split of it, which the
     # compiler turns into one reduce-scatter where the platform has it.
-    return tree if not _count_partitions() else _gather(split_arrays(tree))
-
-
-def _gather(tree: Any) -> Any:
-    return jax.tree.map(lambda x: _constrain(x, P()), tree)
+    return jax.tree.map(lambda x: _constrain(x, P()), split_state(tree))
 
 
 def regather_in_backward_pass(function: Callable[..., Any]) -> Callable[..., Any]:
