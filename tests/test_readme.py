@@ -191,3 +191,15 @@ def test_the_page_on_freezing_runs(tmp_path):
     page = runpy.run_path(str(path))
     check_experiment(page["experiment"], 1)
     assert page["lora"].popitem()[1].scale == 2
+
+
+@pytest.mark.slow
+def test_the_page_on_memory_runs(tmp_path):
+    from mmjax.train.memory_check import check_remat
+
+    path = tmp_path / "memory.py"
+    path.write_text("\n\n".join(find_blocks(ROOT / "docs" / "memory.md", "python")))
+    model, images = runpy.run_path(str(path))["model"], np.zeros((2, 8, 8, 1), np.float32)
+    present = {"image": np.ones(2, bool)}
+    variables = model.init(jax.random.key(0), {"image": images}, present, {}, train=False)
+    check_remat(model.remat, variables["params"])

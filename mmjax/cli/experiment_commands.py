@@ -76,9 +76,8 @@ def run_experiment(
             stored = requests.make_stored_run(plan)
             if options.summary:
                 set_up_jax(options)
-                return _print_summaries(
-                    requests.build_experiments(plan.arms, plan.config), options.devices
-                )
+                experiments = requests.build_experiments(plan.arms, plan.config)
+                return _print_summaries(experiments, plan.seeds, options.devices)
             if options.resume and options.workdir is None:
                 raise ConfigError("--resume needs --workdir DIR, the run to continue.")
             check_process_options(options)
@@ -173,13 +172,21 @@ def check_experiments(
     return device_counts
 
 
-def _print_summaries(experiments: Mapping[str, Callable[[], Any]], devices: int | None) -> None:
-    """Prints the model of every arm; nothing is compiled or written."""
+def _print_summaries(
+    experiments: Mapping[str, Callable[[], Any]], seeds: Sequence[int], devices: int | None
+) -> None:
+    """Prints the model and the memory of every arm; nothing runs or is written."""
     from mmjax import summary
+    from mmjax.train.hardware.devices import choose_devices
+    from mmjax.train.memory_estimate import estimate_memory, print_memory
+    from mmjax.train.programs import Programs
 
     check_experiments(experiments, devices)
     for arm, make in experiments.items():
-        summary.print_summary(summary.summarize_experiment(make()), arm)
+        experiment = make()
+        summary.print_summary(summary.summarize_experiment(experiment), arm)
+        programs = Programs(experiment, seeds, choose_devices(experiment, devices), checked=True)
+        print_memory(estimate_memory(programs), f"Memory of {arm}", programs.devices)
 
 
 def _print_help(parser: argparse.ArgumentParser, plan: RunRequest) -> None:

@@ -71,7 +71,7 @@ def _choose_exit_code(error: Exception) -> int | None:
         return 1
     if not _raised_in_mmjax(error):
         return None
-    kinds = ((ValueError, 2), (FloatingPointError, 1))
+    kinds = ((ValueError, 2), (FloatingPointError, 1), (MemoryError, 1))
     return next((code for kind, code in kinds if isinstance(error, kind)), None)
 
 

@@ -179,7 +179,7 @@ def _train_group(
             if len(chunk) == 1:
                 raise
             half = -(-len(chunk) // 2)
-            print_text(f"{error} Its replicas train in programs of {half} at most.")
+            print_text(f"{error.shortage} Its replicas train in programs of {half} at most.")
             shutil.rmtree(workdir, ignore_errors=True)
             waiting = split_replicas(
                 [*chunk, *(replica for rest in waiting for replica in rest)], half

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from mmjax.freezing import complete_replicas
 from mmjax.train.divergence import NonFiniteError
+from mmjax.train.hardware.device_memory import measure_peak_memory
 from mmjax.train.hardware.multihost import fetch_arrays
 from mmjax.train.programs import Programs
 from mmjax.train.reporting.class_report import ClassStatistics, select_class_statistics
@@ -32,6 +33,7 @@ class FitResult:
         was only one dispatch.
       peak_bytes: memory that a dispatch of training needs on one device, its data included, divided
         by the number of replicas that the device computes concurrently.
+      measured_peak_bytes: the most memory that was in use; see `measure_peak_memory`.
       flops: floating-point operations of one replica's training step.
     """
 
@@ -46,6 +48,7 @@ class FitResult:
     examples_per_second: float
     step_seconds: float
     peak_bytes: int
+    measured_peak_bytes: int
     flops: int
 
     @property
@@ -87,5 +90,6 @@ def make_fit_result(
         examples_per_second=clock.steps_per_second() * programs.examples_per_step,
         step_seconds=clock.step_seconds(),
         peak_bytes=peak_bytes // programs.concurrent_replicas,
+        measured_peak_bytes=measure_peak_memory(programs.devices),
         flops=programs.flops(),
     )

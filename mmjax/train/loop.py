@@ -12,7 +12,11 @@ from mmjax.interrupts import StopRequest
 from mmjax.train.checkpoint import Checkpoints, load_frozen, save_frozen
 from mmjax.train.divergence import MetricTotals, ReplicaHealth
 from mmjax.train.fit_result import FitResult, make_fit_result
-from mmjax.train.hardware.device_memory import check_memory, translate_memory_errors
+from mmjax.train.hardware.device_memory import (
+    check_memory,
+    get_memory_limit,
+    translate_memory_errors,
+)
 from mmjax.train.initial_state import InitialState
 from mmjax.train.optimizer_check import check_label_counts
 from mmjax.train.programs import Programs
@@ -60,7 +64,8 @@ def fit(
       homes: directory of each replica's log. Replicas with the same home fail together, and the
         others continue without them.
       test: whether to evaluate on the test split.
-      memory: bytes available per device, to be checked before the first step; None: no check.
+      memory: bytes available per device, to be checked before the first step; None: all of the
+        device's.
       checkpoint_every: steps or time after which a checkpoint is due in addition to those of the
         validations, at the end of a dispatch; None saves no others. Processes that train together
         have different clocks, so there only steps count.
@@ -116,7 +121,8 @@ def fit(
                 break
             if not peak:
                 peak = programs.peak_bytes(data, indices)
-                check_memory(peak, memory, len(replicas.homes))
+                limit = get_memory_limit(programs.devices) if memory is None else memory
+                check_memory(peak, limit, len(replicas.homes))
                 stop_request.defer_signals()
             clock.start_dispatch()
             train, metrics = programs.train(state.train, data, indices)

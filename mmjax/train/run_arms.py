@@ -141,7 +141,7 @@ def make_arm_result(
     """Makes the stored result of one arm: what depends on the configuration alone, then the costs.
 
     The costs are the arm's share of the program's, whose replicas all run together; `step_seconds`
-    and `peak_bytes` are those of one replica.
+    and `peak_bytes` are those of one replica, `measured_peak_bytes` is that of the program.
 
     Args:
       experiment: the arm's experiment.
@@ -181,6 +181,7 @@ def make_arm_result(
             "flops": fitted.flops,
             "step_seconds": fitted.step_seconds / total,
             "peak_bytes": fitted.peak_bytes,
+            "measured_peak_bytes": fitted.measured_peak_bytes,
         },
     }
 

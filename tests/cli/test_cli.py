@@ -479,6 +479,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     ("where", "error", "code"),
     [
         ("mmjax.train.loop", FloatingPointError, 1),
+        ("mmjax.train.loop", MemoryError, 1),
         ("mmjax.train.checkpoint", OSError, 1),
         ("mmjax.data.pipeline", ValueError, 2),
         ("mmjax.data.pipeline", KeyError, None),

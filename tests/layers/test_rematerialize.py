@@ -87,12 +87,13 @@ def count_checkpoints(jaxpr):
     return max(text.count("remat2["), text.count("checkpoint["))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sharing", "patterns"),
     [
         (HardSharing((4,)), ("*/layer*",)),
-        pytest.param(HardSharing((4,)), ("encoders_*", "fusion"), marks=pytest.mark.slow),
-        pytest.param(MMoE(2, (4,), backbones=True), ("encoders_*",), marks=pytest.mark.slow),
+        (HardSharing((4,)), ("encoders_*", "fusion")),
+        (MMoE(2, (4,), backbones=True), ("encoders_*",)),
     ],
 )
 def test_values_gradients_statistics_and_dropout_are_the_same(inputs, sharing, patterns):
@@ -109,7 +110,7 @@ def test_values_gradients_statistics_and_dropout_are_the_same(inputs, sharing, p
 def test_the_backward_pass_keeps_less():
     """Of ten layers, the arrays of one, and one of each of the others."""
     model, x = nn.Sequential([Layer() for _ in range(10)]), jnp.ones((4096, 16))
-    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    variables = model.init(jax.random.key(0), x)
 
     def compute(variables, patterns):
         with rematerialize_modules(patterns):
@@ -118,9 +119,11 @@ def test_the_backward_pass_keeps_less():
     def measure(patterns):
         lowered = jax.jit(jax.grad(compute), static_argnums=1).lower(variables, patterns)
         compiled = lowered.compile(keep_known_options(KEEP_BARRIERS))
-        return compiled.memory_analysis().temp_size_in_bytes
+        return compiled.memory_analysis().temp_size_in_bytes, compiled(variables)
 
-    assert 9 * x.nbytes < measure(("layers_*",)) < 0.7 * measure(())
+    (whole, plain), (less, again) = measure(()), measure(("layers_*",))
+    assert 9 * x.nbytes < less < 0.7 * whole
+    chex.assert_trees_all_close(plain, again, rtol=1e-4)
 
 
 def test_patterns_that_match_nothing_are_refused():
@@ -130,5 +133,3 @@ def test_patterns_that_match_nothing_are_refused():
         check_remat(("encoder_image",), params)
     with pytest.raises(ValueError, match=r"'encoders_image/stack/layer_0/kernel'"):
         check_remat(("encoders_image/stack/layer_0/kernel",), params)
-    with pytest.raises(ValueError, match="give a tuple"):
-        make_model(HardSharing(), remat="fusion")

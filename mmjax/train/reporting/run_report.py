@@ -45,12 +45,19 @@ def write_run_report(workdir: Path, results: Mapping[str, Any], seeds: Sequence[
 
 
 def make_result_rows(results: Mapping[str, Any]) -> list[list[str]]:
-    """Makes rows of test metrics, best steps and costs: a header, then one row per arm."""
+    """Makes rows of test metrics, best steps and costs: a header, then one row per arm.
+
+    The peak is that of the memory in use: on a GPU or TPU of the fullest device, on a CPU of the
+    whole process so far.
+    """
     tests = {arm: [s["test"] for s in r["seeds"].values()] for arm, r in results.items()}
-    costs = [["best step", "parameters", "seconds"]]
+    costs = [["best step", "parameters", "seconds", "peak MB"]]
     for result in results.values():
-        parameters, seconds = result["parameters"]["total"], result["cost"]["seconds"]
-        costs.append([_format_best_steps(result), f"{parameters:,}", f"{seconds:.1f}"])
+        parameters, cost = result["parameters"]["total"], result["cost"]
+        # Results of earlier versions have no measured peak.
+        peak = f"{cost['measured_peak_bytes'] / 1e6:,.0f}" if "measured_peak_bytes" in cost else ""
+        row = [_format_best_steps(result), f"{parameters:,}", f"{cost['seconds']:.1f}", peak]
+        costs.append(row)
     return [metrics + cost for metrics, cost in zip(make_metric_rows(tests), costs, strict=True)]
 
 

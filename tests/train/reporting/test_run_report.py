@@ -16,7 +16,7 @@ def result(*tests, parameters=1234, seconds=6.5):
     return {
         "seeds": {str(i): {"test": t, "best_step": 8 * (i + 1)} for i, t in enumerate(tests)},
         "parameters": {"heads": 4, "total": parameters},
-        "cost": {"seconds": seconds},
+        "cost": {"seconds": seconds, "measured_peak_bytes": 1.25e9},
     }
 
 
@@ -32,9 +32,9 @@ def test_the_table_of_one_seed_shows_the_metrics_without_the_losses():
         }
     )
     assert rows == [
-        ["", "kind accuracy", "size mae", "best step", "parameters", "seconds"],
-        ["all", "0.988", "12.3", "8", "1,234", "6.5"],
-        ["alone", "0.500", "10.000", "8", "1,234", "6.5"],
+        ["", "kind accuracy", "size mae", "best step", "parameters", "seconds", "peak MB"],
+        ["all", "0.988", "12.3", "8", "1,234", "6.5", "1,250"],
+        ["alone", "0.500", "10.000", "8", "1,234", "6.5", "1,250"],
     ]
 
 
