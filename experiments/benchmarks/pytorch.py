@@ -14,6 +14,7 @@ The cases, by number:
     6  an epoch of MultiMNIST with its input pipeline
     7  five seeds as one program against one seed
     8  from the start of the process to the end of the first step, cold and with a warm cache
+    9  ViT-S beside MiniLM, frozen and trained as a whole, against transformers (extra reference)
 
 Each number of threads has a process of its own. In it the sides take turns, round by round, after a
 warm-up, and every figure is a median over the rounds. Without PyTorch its columns are empty. A GPU
@@ -29,7 +30,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-GROUPS = range(1, 9)
+GROUPS = range(1, 10)
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
-from scipy import special
 
 from mmjax.metrics.direction import declare_metric
 from mmjax.metrics.flatten import CLASS_KINDS, compute_probabilities, flatten_labeled
@@ -19,6 +18,8 @@ def negative_log_likelihood(prediction: Logits, target: Classes) -> float:
       >>> print(f"{negative_log_likelihood(np.zeros((2, 4)), np.array([0, 3])):.3f}")  # ln 4
       1.386
     """
+    from scipy import special  # a slow import, which training need not wait for
+
     if prediction.shape == target.shape:
         logits, labels = _select_known(prediction, target)
         # -log sigmoid(z) for a label of 1 and -log(1 - sigmoid(z)) = -log sigmoid(-z) for one of 0.
@@ -40,6 +41,8 @@ def brier_score(prediction: Logits, target: Classes) -> float:
       0.25
     """
     if prediction.shape == target.shape:
+        from scipy import special
+
         logits, labels = _select_known(prediction, target)
         return _mean(np.square(special.expit(logits) - labels))
     logits, classes = flatten_labeled(prediction, target)

@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import Float, Integer, Shaped
-from scipy import special
 
 CLASS_KINDS = ("classification", "sequence", "segmentation")
 
@@ -44,4 +43,6 @@ def choose_classes(
 
 def compute_probabilities(logits: Float[np.ndarray, "m c"]) -> Float[np.ndarray, "m c"]:
     """Computes softmax over the classes."""
+    from scipy import special  # a slow import, which training need not wait for
+
     return np.asarray(special.softmax(logits, axis=-1))

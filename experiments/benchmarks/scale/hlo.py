@@ -86,16 +86,33 @@ def measure_traffic(text: str) -> Traffic:
                 pending.append((x.called[0], times * count_trips(x, computations)))
             elif x.operation in ("conditional", "call"):  # of branches: every one, an upper bound
                 pending.extend((called, times) for called in x.called)
-            kind = x.operation.removesuffix("-start")
-            if kind in COLLECTIVES:
-                size = max(count_bytes(x.type), _count_operands(x, instructions))
-                # The result of an asynchronous start has the operands beside the arrays.
-                size /= 1 if x.operation == kind or kind == "all-reduce" else 2
+            for kind, size in _list_collectives(x, instructions, computations):
                 traffic.collectives[kind] += times * size
                 traffic.counts[kind] += times
             moved = times * _count_memory(x, instructions, computations)
             traffic = traffic._replace(memory=traffic.memory + moved)
     return traffic
+
+
+def _list_collectives(
+    x: Instruction, instructions: dict[str, Instruction], computations: Computations
+) -> list[tuple[str, float]]:
+    """Lists kinds and bytes of the collectives that an instruction executes itself.
+
+    On TPU a reduce-scatter is a fusion of an all-reduce and the slice that a chip keeps.
+    """
+    if x.operation == "fusion":
+        body = computations[x.called[0]]
+        inner = [pair for y in body.values() for pair in _list_collectives(y, body, computations)]
+        slices = any(y.operation == "dynamic-slice" for y in body.values())
+        return [("reduce-scatter" if slices else kind, size) for kind, size in inner]
+    kind = x.operation.removesuffix("-start")
+    if kind not in COLLECTIVES:
+        return []
+    size = max(count_bytes(x.type), _count_operands(x, instructions))
+    # The result of an asynchronous start has the operands beside the arrays.
+    is_pair = x.operation != kind and kind != "all-reduce"
+    return [(kind, size / 2 if is_pair else size)]
 
 
 def parse_computations(text: str) -> tuple[Computations, str]:

@@ -8,9 +8,9 @@ import numpy as np
 
 from mmjax.balance import Balancer, equal
 from mmjax.model import Model
-from mmjax.train.steps.state import init_state
+from mmjax.train.steps.state import init_frozen_variables, init_state
 from mmjax.train.steps.train_step import make_train_step
-from mmjax.types import Batch, Optimizer, TrainState
+from mmjax.types import Batch, Optimizer, TrainState, Variables
 
 BATCH_COUNT = 8  # different batches, which both sides visit in turn; one dispatch when scanned
 
@@ -25,20 +25,33 @@ class MmjaxSide(NamedTuple):
       optimizer: its optimizer.
       balancer: its balancer.
       batches: the batches to train on, as NumPy arrays.
+      trainable: patterns of the paths of the parameters that train; None is all.
     """
 
     model: Model
     optimizer: Optimizer
-    balancer: Balancer
-    batches: Sequence[Batch]
+    balancer: Balancer = equal()
+    batches: Sequence[Batch] = ()
+    trainable: Sequence[str] | None = None
 
-    def init(self, key: Any) -> TrainState:
-        """Returns a fresh training state."""
-        return init_state(self.model, self.optimizer, self.balancer, self.batches[0], key)
+    def init(self, key: Any) -> tuple[TrainState, Variables | None]:
+        """Returns a fresh training state, and the variables that do not train, if there are any."""
+        parts = self.model, self.optimizer, self.balancer, self.batches[0]
+        if self.trainable is None:
+            return init_state(*parts, key), None
+        options: Any = {"trainable": self.trainable}
+        frozen = init_frozen_variables(self.model, self.batches[0], **options)
+        return init_state(*parts, key, **options), frozen
 
     def step(self, axis_name: str | None = None) -> Any:
-        """Returns the pure training step."""
-        return make_train_step(self.model, self.optimizer, self.balancer, axis_name=axis_name)
+        """Returns the pure training step on what `init` returns."""
+        train = make_train_step(self.model, self.optimizer, self.balancer, axis_name=axis_name)
+
+        def step(carry: tuple[TrainState, Variables | None], batch: Batch) -> Any:
+            state, metrics = train(carry[0], batch, carry[1])
+            return (state, carry[1]), metrics
+
+        return step
 
 
 class Case(NamedTuple):

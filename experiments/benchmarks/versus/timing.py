@@ -12,16 +12,20 @@ Seconds = dict[str, list[float]]
 
 
 def time_in_turns(
-    runs: Mapping[str, RunSteps], rounds: int, least: float = MIN_SAMPLE_SECONDS
+    runs: Mapping[str, RunSteps],
+    rounds: int,
+    least: float = MIN_SAMPLE_SECONDS,
+    unit: int = BATCH_COUNT,
 ) -> Seconds:
     """Measures seconds per step of every side in every round; the sides take turns in a round.
 
     Args:
-      runs: {side: function that runs a number of steps}. It gets multiples of `BATCHES` steps.
+      runs: {side: function that runs a number of steps}. It gets multiples of `unit` steps.
       rounds: number of samples per side.
       least: least seconds of a sample, as estimated by the warm-up.
+      unit: number of different batches.
     """
-    steps = {side: choose_step_count(run, least) for side, run in runs.items()}
+    steps = {side: choose_step_count(run, least, unit) for side, run in runs.items()}
     seconds: Seconds = {side: [] for side in runs}
     for _ in range(rounds):
         for side, run in runs.items():
@@ -29,10 +33,10 @@ def time_in_turns(
     return seconds
 
 
-def choose_step_count(run: RunSteps, least: float) -> int:
-    """Warms up, and returns how many steps take long enough."""
-    time_steps(run, BATCH_COUNT)
-    steps = BATCH_COUNT
+def choose_step_count(run: RunSteps, least: float, unit: int) -> int:
+    """Warms up, and returns how many steps, a multiple of `unit`, take long enough."""
+    time_steps(run, unit)
+    steps = unit
     while (elapsed := time_steps(run, steps)) < least:
         steps *= max(2, min(16, int(1.2 * least / max(elapsed, 1e-6))))
     return steps

@@ -21,6 +21,7 @@ from versus.cases import (
     seeds,
     start,
     textbook,
+    two_towers,
 )
 
 Row = dict[str, Any]
@@ -54,13 +55,14 @@ def has_torch() -> bool:
 
 
 def list_step_cases(methods: Sequence[str], tasks: Sequence[int]) -> list[Case]:
-    """Lists cases 1 to 5."""
+    """Lists cases 1 to 5, and 9."""
     return [
         *textbook.list_cases(),
         *lenet.list_cases(methods, tasks),
         *av_mnist.list_cases(),
         *polyglot.list_cases(),
         *cross_modal.list_cases(),
+        *two_towers.list_cases(),
     ]
 
 
@@ -110,7 +112,7 @@ def measure_step(case: Case, plan: BenchmarkPlan, roof: roofline.Roof) -> Row:
     if has_torch():
         runs["torch"] = case.make_torch(ours.batches)
     runs["scanned"] = compiled.compile_scanned_steps(ours, make)
-    seconds = timing.time_in_turns(runs, plan.rounds)
+    seconds = timing.time_in_turns(runs, plan.rounds, unit=len(ours.batches))
     reached = roofline.compute_share(
         roof, cost.flops, cost.bytes, statistics.median(seconds["single"])
     )
