@@ -59,6 +59,7 @@ def test_rows_are_all_that_can_be_set_with_defaults() -> None:
         ConfigRow("shared", "tuple[str, ...] | None", "None"),
         ConfigRow("missing", "'mask' | 'zeros' | 'token' | 'bank'", "'mask'"),
         ConfigRow("auxiliary", "Mapping[str, Callable]", "{}"),
+        ConfigRow("remat", "tuple[str, ...]", "()"),
     ]
 
 
