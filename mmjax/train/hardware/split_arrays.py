@@ -46,8 +46,8 @@ def choose_split(shape: Sequence[int], devices: int) -> P:
       The specification; an array that is small or cannot be divided is whole on every device.
 
     Example:
-      >>> choose_split((512, 768), 8), choose_split((1001, 6), 4), choose_split((8, 8), 8)
-      (PartitionSpec(None, 'data'), PartitionSpec(), PartitionSpec())
+      >>> [tuple(choose_split(shape, 8)) for shape in ((512, 768), (1001, 9), (8, 8))]
+      [(None, 'data'), (), ()]
     """
     divisible = [axis for axis, size in enumerate(shape) if size % devices == 0]
     if devices == 1 or not divisible or np.prod(shape) < MIN_SPLIT_SIZE:
