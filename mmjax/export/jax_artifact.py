@@ -1,12 +1,11 @@
 """A trained model as a `jax.export` artifact, which needs only JAX to load and run."""
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax import export
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from mmjax.export.signature import (
     Arrays,
@@ -14,6 +13,7 @@ from mmjax.export.signature import (
     make_input_arrays,
     make_input_structs,
 )
+from mmjax.inspection.equations import iterate_equations
 from mmjax.kernels.portable import use_plain_kernels
 from mmjax.runs.trained import Trained
 
@@ -96,24 +96,10 @@ def trace_for_export(trained: Trained) -> Traced:
     return Traced(jaxpr, inputs, dict(sorted(outputs.items())))
 
 
-def iterate_equations(jaxpr: Any) -> Iterator[JaxprEqn]:
-    """Yields the equations of a jaxpr, and those of the jaxprs inside of them."""
-    for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns:
-        yield eqn
-        # Scans, branches and calls hold jaxprs as parameters, alone or in tuples.
-        for value in jax.tree.leaves(eqn.params, is_leaf=_is_jaxpr):
-            if _is_jaxpr(value):
-                yield from iterate_equations(value)
-
-
 def describe_origin(eqn: Any) -> str:
     """Describes where an equation comes from: its modules by path, or "the model"."""
     scopes = [scope for scope in str(eqn.source_info.name_stack).split("/") if scope]
     return "/".join(scopes) or "the model"
-
-
-def _is_jaxpr(value: Any) -> bool:
-    return isinstance(value, Jaxpr | ClosedJaxpr)
 
 
 def get_first_line(error: Exception) -> str:

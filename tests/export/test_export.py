@@ -17,7 +17,7 @@ from mmjax import encoders
 from mmjax.cli import script
 from mmjax.data.dataset import Modality, Task
 from mmjax.export import export_run, prepare_arrays, read_export_spec
-from mmjax.export.jax_artifact import iterate_equations, serialize_for_jax, trace_for_export
+from mmjax.export.jax_artifact import serialize_for_jax, trace_for_export
 from mmjax.export.signature import (
     QUANTITIES,
     flatten_batch,
@@ -25,6 +25,7 @@ from mmjax.export.signature import (
     make_input_arrays,
     make_random_arrays,
 )
+from mmjax.inspection.equations import iterate_equations
 from mmjax.runs.load import load
 from mmjax.runs.prediction.prediction_table import PREDICTION_OF_KIND
 from mmjax.runs.prediction.predictions import Outputs

@@ -1,5 +1,6 @@
 """Runs whose arrays are split over devices: checkpoints under any sharding, results, processes."""
 
+import dataclasses
 import json
 import os
 import socket
@@ -117,6 +118,18 @@ def test_seeds_train_on_split_arrays(platforms, stream, toy, tmp_path, monkeypat
     chex.assert_trees_all_close(*jax.device_get(fields), atol=2e-5)
     for a, b in zip(fitted["fsdp"].test, fitted["replicated"].test, strict=True):
         assert a == pytest.approx(b, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_micro_batches_and_recomputed_modules_work_on_split_arrays(toy, tmp_path):
+    """As large batches on one device."""
+    model = dataclasses.replace(wide_model(), remat=("encoders_vector",))
+    plain = wide_experiment(toy, balancer=balance.upgrad())
+    frugal = dataclasses.replace(plain, model=model, sharding="fsdp", accumulate=2)
+    one = fit(plain, tmp_path / "plain", devices=jax.devices()[:1]).state.train.params
+    many = fit(frugal, tmp_path / "frugal", devices=jax.devices()[:4]).state.train.params
+    assert any(map(is_split_over_devices, jax.tree.leaves(many)))
+    chex.assert_trees_all_close(*jax.device_get((one, many)), atol=2e-5)
 
 
 @pytest.mark.slow

@@ -18,7 +18,9 @@ import numpy as np
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
+from mmjax.inspection.equations import iterate_equations
 from mmjax.train.hardware.device_groups import DEVICE_AXIS
+from mmjax.train.unique_leaves import UniqueLeaves, deduplicate_leaves
 
 MIN_SPLIT_SIZE = 4096
 """Values that an array must have to be split: gathering a small one takes longer than it saves."""
@@ -33,6 +35,9 @@ _MOVES = {
     "transpose",
 }
 """Primitives that copy values without arithmetic; the backward pass repeats them."""
+
+_RECOMPUTED = {"checkpoint", "remat", "remat2"}
+"""Names of the primitive of `jax.checkpoint`, in several versions of JAX."""
 
 
 def choose_split(shape: Sequence[int], devices: int) -> P:
@@ -93,6 +98,10 @@ def regather_in_backward_pass(function: Callable[..., Any]) -> Callable[..., Any
     The backward pass gathers them again, so that a device holds whole arrays for a part of the
     model at a time. Activations are kept: nothing else is computed twice. In programs that the
     compiler does not partition it returns the function itself.
+
+    A function with parts that are recomputed anyway (`Model.remat`, `accumulate`) is called as it
+    is: its arrays stay gathered until its backward pass, since `jax.checkpoint` around those parts
+    would keep the activations that they recompute, which are larger.
     """
     if not _count_partitions():
         return function
@@ -100,21 +109,14 @@ def regather_in_backward_pass(function: Callable[..., Any]) -> Callable[..., Any
     def is_saved(primitive: Any, *_: Any, **__: Any) -> bool:
         return primitive.name not in _MOVES
 
+    def compute(*args: Any) -> UniqueLeaves:
+        return deduplicate_leaves(function(*args))
+
     def call(*args: Any) -> Any:
-        places: list[int] = []
-        structure: Any = None
-
-        def call_distinct(*args: Any) -> list[Any]:
-            nonlocal places, structure
-            leaves, structure = jax.tree.flatten(function(*args))
-            distinct = {id(x): x for x in leaves}
-            numbers = {key: i for i, key in enumerate(distinct)}
-            places = [numbers[id(x)] for x in leaves]
-            return list(distinct.values())
-
-        # One array in several places, such as features that tasks share, stays one array.
-        outputs = jax.checkpoint(call_distinct, policy=is_saved)(*args)
-        return jax.tree.unflatten(structure, [outputs[i] for i in places])
+        traced = iterate_equations(jax.make_jaxpr(compute)(*args))
+        if any(eqn.primitive.name in _RECOMPUTED for eqn in traced):
+            return function(*args)
+        return jax.checkpoint(compute, policy=is_saved)(*args).restore()
 
     return call
 

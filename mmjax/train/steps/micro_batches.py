@@ -8,7 +8,6 @@ Source: for contrastive losses Gao et al., "Scaling deep contrastive learning ba
 memory limited setup", RepL4NLP 2021 (arXiv:2101.06983).
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key, PyTree
 
 from mmjax.train.steps.joined_variables import check_same_shapes
+from mmjax.train.unique_leaves import deduplicate_leaves
 from mmjax.types import Variables
 
 
@@ -67,7 +67,7 @@ def map_micro_batches(
     def compute(variables: Variables, examples: Any, key: Any) -> tuple[Any, Variables]:
         outputs, updated = function(variables, examples, key)
         check_same_shapes(variables, updated)
-        return _deduplicate_leaves(outputs), updated
+        return deduplicate_leaves(outputs), updated
 
     whole, _ = jax.eval_shape(compute, variables, batch, key)
     # A scan keeps forward and backward apart, so nothing can be merged that was to be redone.
@@ -82,35 +82,6 @@ def map_micro_batches(
     keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(count))
     variables, stacked = jax.lax.scan(step, variables, (split, keys))
     return jax.tree.map(_join_outputs, stacked, whole).restore(), variables
-
-
-@functools.partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["leaves"],
-    meta_fields=["positions", "treedef"],
-)
-@dataclasses.dataclass(frozen=True)
-class _UniqueLeaves:
-    """A tree without repetitions of its leaves.
-
-    Features that all tasks share are one array. A scan would return one copy per task.
-    """
-
-    leaves: list[Any]
-    positions: tuple[int, ...]
-    treedef: Any
-
-    def restore(self) -> Any:
-        """Returns the tree."""
-        return jax.tree.unflatten(self.treedef, [self.leaves[i] for i in self.positions])
-
-
-def _deduplicate_leaves(tree: Any) -> _UniqueLeaves:
-    """Keeps each array of a tree once."""
-    leaves, treedef = jax.tree.flatten(tree)
-    unique = {id(leaf): leaf for leaf in leaves}
-    order = {identity: i for i, identity in enumerate(unique)}
-    return _UniqueLeaves(list(unique.values()), tuple(order[id(x)] for x in leaves), treedef)
 
 
 def _join_outputs(stacked: Array, whole: jax.ShapeDtypeStruct) -> Array:

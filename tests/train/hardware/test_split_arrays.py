@@ -13,7 +13,9 @@ from mmjax.data.pipeline import split_over_devices
 from mmjax.encoders import MLPEncoder
 from mmjax.fusion import Concat
 from mmjax.heads import Classification, Regression
+from mmjax.inspection.equations import iterate_equations
 from mmjax.model import Model
+from mmjax.train.hardware.device_groups import make_group_mesh
 from mmjax.train.hardware.parallel import DEVICE_AXIS, make_train_program
 from mmjax.train.hardware.placement import make_placement
 from mmjax.train.hardware.split_arrays import (
@@ -51,6 +53,23 @@ def test_nothing_happens_in_programs_that_the_compiler_does_not_partition():
     assert regather_in_backward_pass(jnp.sin) is jnp.sin
     over = jax.pmap(gather_arrays, axis_name=DEVICE_AXIS, devices=jax.devices()[:2])
     assert "sharding_constraint" not in over.lower({"w": jnp.ones((2, 64, 128))}).as_text()
+
+
+def test_what_a_model_recomputes_is_recomputed_on_split_arrays_too():
+    """A policy around `jax.checkpoint` would keep the activations inside of it."""
+
+    def count_sines(wrap):
+        @wrap
+        def function(w):
+            w = gather_arrays(w)
+            return jax.checkpoint(lambda w: jnp.sin(jnp.sin(w)).sum())(w)
+
+        traced = jax.make_jaxpr(jax.grad(function))(jnp.ones((64, 128)))
+        return sum(eqn.primitive.name == "sin" for eqn in iterate_equations(traced))
+
+    mesh = make_group_mesh(jax.devices(), 1)
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        assert count_sines(regather_in_backward_pass) == count_sines(lambda f: f) > 2
 
 
 def test_unknown_shardings_are_refused(toy):
