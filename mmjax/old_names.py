@@ -1,9 +1,12 @@
-"""Old names, in stored configurations, of objects that have moved or been renamed.
+"""Old names, in stored configurations, of objects and arguments that have moved or been renamed.
 
 Configurations stored before constructors had public names hold the module that defined them. The
 table is explicit; a name that is not in it is unchanged. The result must still pass the checks of
 `mmjax.config.serialize`.
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 # {old module: (current module, the names that moved)}
 _MOVED = {
@@ -75,6 +78,8 @@ _NOISES = {
     ("mmjax.data.polyglot_digits", "Noise"): ("mmjax.data.builtin.polyglot_digits", "Noise"),
 }
 
+_FUNCTION, _NAMES = "Attr(name='fn_or_cls')", "Attr(name='argument_names')"  # of a stored call
+
 
 def find_current_name(module: str, name: str) -> tuple[str, str]:
     """Returns the module and the name that stand today for those of a stored configuration.
@@ -115,3 +120,30 @@ def find_current_argument(name: str) -> str | None:
             if old == name:
                 return new
     return None
+
+
+def rename_stored_arguments(data: Any) -> None:
+    """Gives the arguments of a stored configuration their current names, in place.
+
+    Args:
+      data: the JSON that `mmjax.config.dump_config` writes, parsed.
+    """
+    objects = data["objects"]
+    for node in objects.values():
+        if not isinstance(node.get("metadata"), Mapping):
+            continue
+        fields = dict(_resolve(node["metadata"], objects).get("items", ()))
+        if not {_FUNCTION, _NAMES} <= set(fields) or "module" not in fields[_FUNCTION]:
+            continue
+        function = fields[_FUNCTION]
+        renamed = list_renamed_arguments(*find_current_name(function["module"], function["name"]))
+        if renamed:
+            attributes = {f"Attr(name='{old}')": f"Attr(name='{new}')" for old, new in renamed}
+            node["items"] = [[attributes.get(key, key), value] for key, value in node["items"]]
+            names, changes = _resolve(fields[_NAMES], objects), dict(renamed)
+            names["items"] = [[i, changes.get(name, name)] for i, name in names["items"]]
+
+
+def _resolve(value: Any, objects: Mapping[str, Any]) -> Any:
+    """Returns the object that a reference stands for, and other values as they are."""
+    return objects[value["key"]] if value["type"] == "ref" else value

@@ -184,7 +184,7 @@ def test_the_page_on_robustness_runs(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_page_on_freezing_runs(tmp_path):
-    from mmjax.train.experiment_check import check_experiment
+    from mmjax.train.checks.experiment_check import check_experiment
 
     path = tmp_path / "freezing.py"
     path.write_text("\n\n".join(find_blocks(ROOT / "docs" / "freezing.md", "python")))
@@ -195,7 +195,7 @@ def test_the_page_on_freezing_runs(tmp_path):
 
 @pytest.mark.slow
 def test_the_page_on_memory_runs(tmp_path):
-    from mmjax.train.memory_check import check_remat
+    from mmjax.train.checks.memory_check import check_remat
 
     path = tmp_path / "memory.py"
     path.write_text("\n\n".join(find_blocks(ROOT / "docs" / "memory.md", "python")))

@@ -30,7 +30,7 @@ from mmjax.config import (
     list_config_rows,
 )
 from mmjax.config.config_table import ConfigRow
-from mmjax.train.experiment_check import check_experiment
+from mmjax.train.checks.experiment_check import check_experiment
 
 BAIT = "bait_of_the_fuzzer"  # a module that no case may import
 CHECK_EVERY = 3  # one of so many accepted cases is checked as --summary does

@@ -161,7 +161,7 @@ def check_experiments(
     Returns:
       {arm: number of devices that will train it}.
     """
-    from mmjax.train.experiment_check import check_experiment
+    from mmjax.train.checks.experiment_check import check_experiment
     from mmjax.train.hardware.devices import choose_devices
 
     device_counts = {}

@@ -11,8 +11,7 @@ from fiddle.experimental import serialization
 
 from mmjax.config import constructors, public_names
 from mmjax.config.errors import ConfigError
-from mmjax.old_names import find_current_name
-from mmjax.renamed_arguments import rename_stored_arguments
+from mmjax.old_names import find_current_name, rename_stored_arguments
 
 OWN_FILE = "<experiment>"
 # The names that the format itself uses.

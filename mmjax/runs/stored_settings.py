@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmjax import files
-from mmjax.old_names import find_current_name
-from mmjax.renamed_arguments import rename_stored_arguments
+from mmjax.old_names import find_current_name, rename_stored_arguments
 
 _PATH_ELEMENT = re.compile(r"^\w+\(\w+=(?P<key>.*)\)$", re.DOTALL)  # Attr(name='x'), Key(key='x')
 _CALL_TYPES = ("Config", "Partial")

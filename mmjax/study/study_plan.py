@@ -27,8 +27,8 @@ from mmjax.study.packing import (
 )
 from mmjax.study.study import Study, Tuning
 from mmjax.study.tuning import check_search_space
+from mmjax.train.checks.experiment_check import check_experiment
 from mmjax.train.evaluation import get_metric_directions
-from mmjax.train.experiment_check import check_experiment
 from mmjax.train.hardware.devices import choose_devices
 from mmjax.train.programs import Programs
 

@@ -10,6 +10,7 @@ import jax
 from mmjax.experiment import Experiment
 from mmjax.interrupts import StopRequest
 from mmjax.train.checkpoint import Checkpoints, load_frozen, save_frozen
+from mmjax.train.checks.optimizer_check import check_label_counts
 from mmjax.train.divergence import MetricTotals, ReplicaHealth
 from mmjax.train.fit_result import FitResult, make_fit_result
 from mmjax.train.hardware.device_memory import (
@@ -18,7 +19,6 @@ from mmjax.train.hardware.device_memory import (
     translate_memory_errors,
 )
 from mmjax.train.initial_state import InitialState
-from mmjax.train.optimizer_check import check_label_counts
 from mmjax.train.programs import Programs
 from mmjax.train.reporting import metric_writers
 from mmjax.train.reporting.progress_bar import ReportProgress, show_progress

@@ -17,8 +17,8 @@ from mmjax.data.pipeline import compute_process_share
 from mmjax.experiment import Experiment
 from mmjax.inspection.flops import count_flops
 from mmjax.inspection.model_parts import make_batch_shapes
+from mmjax.train.checks.experiment_check import check_experiment
 from mmjax.train.evaluation import SplitStatistics, collect_statistics, summarize_replicas
-from mmjax.train.experiment_check import check_experiment
 from mmjax.train.frozen_tokens import (
     drop_encoders,
     encode_batch,

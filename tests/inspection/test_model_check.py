@@ -37,7 +37,7 @@ from mmjax.inspection.model_parts import make_batch_shapes
 from mmjax.kernels.attention import Attention
 from mmjax.model import Model
 from mmjax.sharing import CGC, HardSharing
-from mmjax.train.experiment_check import check_experiment
+from mmjax.train.checks.experiment_check import check_experiment
 from mmjax.types import Batch, Tokens
 
 B = 4

@@ -11,8 +11,8 @@ from mmjax import encoders, fusion, heads
 from mmjax.layers.rematerialize import rematerialize_modules
 from mmjax.model import Model
 from mmjax.sharing import HardSharing, MMoE
+from mmjax.train.checks.memory_check import check_remat
 from mmjax.train.hardware.compilation import keep_known_options
-from mmjax.train.memory_check import check_remat
 from mmjax.types import Tokens
 from tests.tolerance import bound_difference
 

@@ -12,7 +12,7 @@ from mmjax import balance
 from mmjax.pretrained import LoRA, merge_lora, weights
 from mmjax.pretrained.lora import add_lora
 from mmjax.train.best_variables import evaluate_best
-from mmjax.train.experiment_check import check_experiment
+from mmjax.train.checks.experiment_check import check_experiment
 from mmjax.train.loop import fit
 from mmjax.train.steps.state import init_frozen_variables, init_state
 from mmjax.train.steps.train_step import make_train_step

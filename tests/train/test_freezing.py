@@ -17,7 +17,7 @@ from mmjax.pretrained import weights
 from mmjax.runs.trained import make_trained
 from mmjax.summary import summarize_experiment
 from mmjax.train.best_variables import evaluate_best, load_best_variables
-from mmjax.train.experiment_check import check_experiment
+from mmjax.train.checks.experiment_check import check_experiment
 from mmjax.train.loop import fit
 from mmjax.train.steps.state import init_frozen_variables, init_state
 from mmjax.train.steps.train_step import make_train_step

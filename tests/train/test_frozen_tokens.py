@@ -13,7 +13,7 @@ from mmjax.encoders import MLPEncoder, RecurrentEncoder, Wrap
 from mmjax.pretrained import LoRA
 from mmjax.sharing import TaskSpecific
 from mmjax.train.best_variables import evaluate_best
-from mmjax.train.experiment_check import check_experiment
+from mmjax.train.checks.experiment_check import check_experiment
 from mmjax.train.loop import fit
 from mmjax.train.programs import Programs
 

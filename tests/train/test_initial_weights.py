@@ -12,7 +12,7 @@ from mmjax import cli, files, provenance
 from mmjax.encoders import RecurrentEncoder, Wrap
 from mmjax.pretrained import Rename, weights
 from mmjax.train.best_variables import evaluate_best, load_best
-from mmjax.train.experiment_check import check_experiment
+from mmjax.train.checks.experiment_check import check_experiment
 from mmjax.train.loop import fit
 from mmjax.train.programs import Programs
 from mmjax.train.steps.initial_variables import load_initial_weights

@@ -22,8 +22,8 @@ from mmjax.heads import Regression
 from mmjax.interrupts import Interrupted, raise_on_signals
 from mmjax.train import timing
 from mmjax.train.checkpoint import Checkpoints, hash_arrays
+from mmjax.train.checks.experiment_check import check_experiment
 from mmjax.train.divergence import NonFiniteError
-from mmjax.train.experiment_check import check_experiment
 from mmjax.train.loop import fit
 from mmjax.train.programs import Programs
 from mmjax.train.schedule import Schedule, choose_dispatch_steps

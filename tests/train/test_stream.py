@@ -22,7 +22,7 @@ from mmjax.data.dataset import Dataset
 from mmjax.data.pipeline import split_over_devices
 from mmjax.data.sampling.batch_order import make_train_indices
 from mmjax.train.checkpoint import hash_arrays
-from mmjax.train.experiment_check import check_experiment
+from mmjax.train.checks.experiment_check import check_experiment
 from mmjax.train.hardware.parallel import DEVICE_AXIS, make_train_program
 from mmjax.train.loop import fit
 from mmjax.train.programs import Programs

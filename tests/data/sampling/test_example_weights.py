@@ -8,7 +8,7 @@ import pytest
 from mmjax.data import from_arrays, from_table
 from mmjax.data.describe.announce import announce_once
 from mmjax.data.fingerprint import compute_fingerprint
-from mmjax.train.experiment_check import check_experiment
+from mmjax.train.checks.experiment_check import check_experiment
 
 WEIGHTS = [2.0, 0.5, None, 0.0, 1.0, 3.0] * 20
 KINDS = ["cat", "dog", None, "cat", "dog", "cat"] * 20

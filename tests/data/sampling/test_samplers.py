@@ -14,7 +14,7 @@ from mmjax.data.sampling.batch_order import TrainIndexPlan, make_train_indices
 from mmjax.data.sampling.grouped_order import SampleGroups
 from mmjax.data.sampling.samplers import form_training_groups
 from mmjax.data.sampling.task_labels import TaskLabels
-from mmjax.train.experiment_check import check_experiment
+from mmjax.train.checks.experiment_check import check_experiment
 from mmjax.train.splits import Splits
 
 PET = {"pet": Task("classification", ("cat", "dog", "eel", "fox"))}

@@ -16,8 +16,8 @@ from mmjax.heads import Classification, Regression
 from mmjax.model import Model
 from mmjax.pretrained import LoRA
 from mmjax.sharing import MMoE
+from mmjax.train.checks.memory_check import check_accumulate
 from mmjax.train.hardware.parallel import DEVICE_AXIS, make_train_program
-from mmjax.train.memory_check import check_accumulate
 from mmjax.train.steps.micro_batches import map_micro_batches
 from mmjax.train.steps.state import init_frozen_variables, init_state
 from mmjax.train.steps.train_step import make_train_step

@@ -12,7 +12,7 @@ from mmjax.data import from_arrays
 from mmjax.encoders import MLPEncoder, TextEncoder
 from mmjax.fusion import Concat
 from mmjax.heads import Classification
-from mmjax.train.experiment_check import check_experiment
+from mmjax.train.checks.experiment_check import check_experiment
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* have the same inputs")
 

@@ -19,9 +19,9 @@ from mmjax.fusion import Concat
 from mmjax.heads import Classification, Regression
 from mmjax.model import Model
 from mmjax.optim import per_path
-from mmjax.train.experiment_check import check_experiment
+from mmjax.train.checks.experiment_check import check_experiment
+from mmjax.train.checks.optimizer_check import check_optimizer
 from mmjax.train.loop import fit
-from mmjax.train.optimizer_check import check_optimizer
 from mmjax.train.steps.state import init_state
 from mmjax.train.steps.train_step import make_optimizer_update, make_train_step
 

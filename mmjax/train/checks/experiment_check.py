@@ -16,17 +16,17 @@ from mmjax.inspection.model_check import Trace, check_model_fits_batch
 from mmjax.inspection.model_parts import make_batch_shapes
 from mmjax.metrics.direction import check_extra_metrics
 from mmjax.model import Model
-from mmjax.train.evaluation import is_higher_better
-from mmjax.train.frozen_tokens import check_cache_frozen
-from mmjax.train.hardware.device_groups import check_divisible_by_devices
-from mmjax.train.memory_check import check_accumulate, check_remat
-from mmjax.train.monitor_check import check_monitor
-from mmjax.train.optimizer_check import (
+from mmjax.train.checks.memory_check import check_accumulate, check_remat
+from mmjax.train.checks.monitor_check import check_monitor
+from mmjax.train.checks.optimizer_check import (
     accumulates_gradients,
     check_equal_counts,
     check_optimizer,
     list_weighed_tasks,
 )
+from mmjax.train.evaluation import is_higher_better
+from mmjax.train.frozen_tokens import check_cache_frozen
+from mmjax.train.hardware.device_groups import check_divisible_by_devices
 from mmjax.train.splits import Splits
 from mmjax.train.steps.initial_variables import check_initial_weights
 
