@@ -45,15 +45,21 @@ def get_memory_limit(devices: Sequence[jax.Device]) -> int:
     """Returns the number of bytes that there are on one of the devices.
 
     On GPU or TPU it is the limit of the allocator; on CPU, whose devices share it, the memory of
-    the machine, or of the control group if that is less.
+    the machine, or of the control group if that is less. Devices of other processes do not count.
     """
-    stats = devices[0].memory_stats() or {}
+    own = _list_own_devices(devices)
+    stats = own[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return int(stats["bytes_limit"])
     limit = _CGROUP_LIMIT.read_text().strip() if _CGROUP_LIMIT.is_file() else "max"
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     total = min(physical, int(limit)) if limit.isdecimal() else physical
-    return total // len(devices)
+    return total // len(own)
+
+
+def _list_own_devices(devices: Sequence[jax.Device]) -> list[jax.Device]:
+    """Lists the devices of this process; the memory of the others is not known here."""
+    return [device for device in devices if device.process_index == jax.process_index()]
 
 
 def measure_peak_memory(devices: Sequence[jax.Device]) -> int:
@@ -62,7 +68,7 @@ def measure_peak_memory(devices: Sequence[jax.Device]) -> int:
     On GPU or TPU it is that of the fullest device; on CPU that of the whole process, on all
     devices, with what it loaded.
     """
-    stats = [d.memory_stats() or {} for d in devices if d.process_index == jax.process_index()]
+    stats = [device.memory_stats() or {} for device in _list_own_devices(devices)]
     if any("peak_bytes_in_use" in s for s in stats):
         return max(int(s.get("peak_bytes_in_use", 0)) for s in stats)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
