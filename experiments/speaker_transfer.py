@@ -1,11 +1,35 @@
 """Studies whether a pretrained speaker encoder helps to tell spoken digits and their speakers.
 
-    mmjax ablate experiments/speaker_transfer.py --workdir runs/speaker_transfer
+    mmjax ablate experiments/speaker_transfer.py --workdir runs/speaker_transfer --seeds 0 1 2 3 4
     mmjax report runs/speaker_transfer
 
 The encoder is the LSTM (three layers of 256) of Resemblyzer, which was trained to tell thousands of
 speakers apart (Wan et al., ICASSP 2018, arXiv:1710.10467); it is frozen, tuned, or the same network
-from scratch.
+from scratch. There are 300 training examples. "The same" speakers have other takes in the test; the
+"new" ones, two of the six, have test examples only.
+
+Expected: the frozen encoder tells speakers, and less so the digits, which it was trained to ignore;
+tuning it helps most where the speakers are new.
+
+Measured, test accuracy (five seeds, mean and half the 95% interval of Student's t; learning rate
+and epochs are those of the file for all arms, none was tuned):
+
+    encoder               speakers    digit            speaker
+    tuned                 the same    0.971 +- 0.019   0.991 +- 0.005
+    scratch, logarithms   the same    0.951 +- 0.030   0.987 +- 0.003
+    frozen                the same    0.835 +- 0.027   0.995 +- 0.002
+    scratch               the same    0.758 +- 0.032   0.897 +- 0.013
+    tuned                 new         0.754 +- 0.079
+    scratch, logarithms   new         0.648 +- 0.054
+    frozen                new         0.578 +- 0.059
+    scratch               new         0.408 +- 0.024
+
+With the input that the encoder expects, pretrained weights are worth 0.21 (the same speakers) and
+0.35 (new ones) in the digits over the same network from scratch. Most of that is the scale of the
+input: on logarithms, the network from scratch comes within 0.02 and 0.11 of the tuned one. The frozen
+encoder knows the speakers best, and tuning costs it little of that. The training of the five seeds
+took 2 to 4 minutes with the frozen encoder, whose outputs are computed once, and 8 to 40 with the
+others, on two cores that were busy otherwise.
 """
 
 import importlib.util
