@@ -26,10 +26,10 @@ and epochs are those of the file for all arms, none was tuned):
 
 With the input that the encoder expects, pretrained weights are worth 0.21 (the same speakers) and
 0.35 (new ones) in the digits over the same network from scratch. Most of that is the scale of the
-input: on logarithms, the network from scratch comes within 0.02 and 0.11 of the tuned one. The frozen
-encoder knows the speakers best, and tuning costs it little of that. The training of the five seeds
-took 2 to 4 minutes with the frozen encoder, whose outputs are computed once, and 8 to 40 with the
-others, on two cores that were busy otherwise.
+input: on logarithms, the network from scratch comes within 0.02 and 0.11 of the tuned one. The
+frozen encoder knows the speakers best, and tuning costs it little of that. The training of the five
+seeds took 2 to 4 minutes with the frozen encoder, whose outputs are computed once, and 8 to 40 with
+the others, on two cores that were busy otherwise.
 """
 
 import importlib.util
