@@ -125,8 +125,8 @@ class Experiment:
     accumulate: int = 1
 
     def __post_init__(self) -> None:
-        positive = ["epochs", "batch_size", "accumulate", "eval_batch_size", "eval_every"]
-        positive.append("steps_per_dispatch")
+        positive = ["epochs", "batch_size", "accumulate"]
+        positive += ["eval_batch_size", "eval_every", "steps_per_dispatch"]
         for name in positive + ["patience"] * (self.patience is not None):
             value = getattr(self, name)
             if value < 1:

@@ -58,8 +58,8 @@ def estimate_memory(programs: Programs) -> tuple[MemoryPart, ...]:
         "best variables so far": best,
     }
     parts = [(name, count_bytes_per_device(tree), count) for name, tree in trees.items()]
-    is_shared = programs.devices[0].platform == "cpu" and not programs.experiment.stream
-    parts.append(("data", _count_data_bytes(programs, data), 1 if is_shared else count))
+    copies = 1 if programs.shares_data else count
+    parts.append(("data", _count_data_bytes(programs, data), copies))
     temporary = compiled.memory_analysis().temp_size_in_bytes
     parts.append(("activations, gradients, Jacobian", int(temporary), count))
     rows = [MemoryPart(name, size, size * copies) for name, size, copies in parts if size]

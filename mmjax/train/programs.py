@@ -129,6 +129,11 @@ class Programs:
         return self.experiment.batch_size * len(self.seeds)
 
     @property
+    def shares_data(self) -> bool:
+        """Whether all devices use one copy of the data, as those of a CPU do without a stream."""
+        return self.devices[0].platform == "cpu" and not self.experiment.stream
+
+    @property
     def constants(self) -> tuple[Variables, ...]:
         """Last arguments of the programs: the variables that do not train, if there are any."""
         frozen = self.initial.frozen
@@ -212,8 +217,7 @@ class Programs:
         analysis = self.compile(data, indices).memory_analysis()
         sizes = ("argument_size", "output_size", "temp_size")
         total = sum(getattr(analysis, f"{size}_in_bytes", 0) for size in sizes)
-        if self.devices[0].platform == "cpu" and not self.experiment.stream:
-            # CPU devices share one copy of the data, of which each counts its part.
+        if self.shares_data:  # of which each device counts its part
             shared = sum(x.nbytes for x in jax.tree.leaves(data))
             total -= shared - shared // len(self.devices)
         # Donated arguments and outputs are the same memory.

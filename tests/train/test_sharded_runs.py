@@ -1,12 +1,6 @@
 """Runs whose arrays are split over devices: checkpoints under any sharding, results, processes."""
 
 import dataclasses
-import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import chex
 import flax.linen as nn
@@ -32,6 +26,7 @@ from mmjax.train.loop import fit
 from mmjax.train.programs import Programs
 from mmjax.train.run_arms import run
 from mmjax.types import Tokens
+from tests.train.processes import compare_one_process_with_two
 
 
 class NormedEncoder(nn.Module):
@@ -189,33 +184,7 @@ Path(directory.parent / f"{directory.name}-{number}.json").write_text(json.dumps
 """
 
 
-def start(*arguments):
-    root = Path(__file__).parents[2]
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, json.dumps(arguments)],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
 @pytest.mark.slow
 def test_two_processes_split_arrays_as_one(tmp_path):
     """Two processes of two devices each resume, and give the parameters of one process of four."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    runs = [start(1, 0, 0, str(tmp_path / "one"), False)]
-    runs += [start(2, i, port, str(tmp_path / "two"), True) for i in (0, 1)]
-    for one in runs:
-        output = one.communicate(timeout=600)[0]
-        assert one.returncode == 0, output
-    found = {n: np.load(tmp_path / f"{n}.npz") for n in ("one-0", "two-0", "two-1")}
-    for name in found["one-0"].files:
-        np.testing.assert_array_equal(found["two-0"][name], found["two-1"][name])
-        np.testing.assert_allclose(found["two-0"][name], found["one-0"][name], atol=1e-5)
-    tests = [json.loads((tmp_path / f"{n}.json").read_text())[0] for n in found]
-    for other in tests[1:]:
-        assert other == pytest.approx(tests[0], abs=1e-4)
+    compare_one_process_with_two(PROGRAM, tmp_path, timeout=600)

@@ -1,12 +1,6 @@
 """Augmented training is one run: streamed or not, on any devices, resumed, in several processes."""
 
-import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import chex
 import jax
@@ -28,6 +22,7 @@ from mmjax.train.loop import fit
 from mmjax.train.programs import Programs
 from mmjax.train.steps.state import init_state
 from mmjax.train.steps.train_step import augment_batch, make_train_step
+from tests.train.processes import compare_one_process_with_two
 
 NOISE = {"vector": gaussian_noise(0.3), "sequence": gaussian_noise(0.3)}
 
@@ -162,35 +157,9 @@ Path(directory.parent / f"{directory.name}-{number}.json").write_text(json.dumps
 """
 
 
-def start(*arguments):
-    root = Path(__file__).parents[2]
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, json.dumps(arguments)],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
 @pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path):
     """Two processes of two devices each give the parameters of one process of four."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    runs = [start(1, 0, 0, str(tmp_path / "one"), False)]
-    runs += [start(2, i, port, str(tmp_path / "two"), True) for i in (0, 1)]
-    for run in runs:
-        output = run.communicate(timeout=300)[0]
-        assert run.returncode == 0, output
-    found = {n: np.load(tmp_path / f"{n}.npz") for n in ("one-0", "two-0", "two-1")}
-    for name in found["one-0"].files:
-        np.testing.assert_array_equal(found["two-0"][name], found["two-1"][name])
-        np.testing.assert_allclose(found["two-0"][name], found["one-0"][name], atol=1e-5)
+    compare_one_process_with_two(PROGRAM, tmp_path, timeout=300)
     logs = {d: (tmp_path / d / "metrics-seed0.jsonl").read_text() for d in ("one", "two")}
     assert len(logs["one"].splitlines()) == len(logs["two"].splitlines())
-    tests = [json.loads((tmp_path / f"{n}.json").read_text())[0] for n in found]
-    for other in tests[1:]:
-        assert other == pytest.approx(tests[0], abs=1e-4)
