@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -58,18 +58,6 @@ class InputKind(Protocol):
         """
         ...
 
-    def summarize_cells(self, columns: Sequence[Iterable[Any]], source: Any) -> Summary:
-        """Summarizes some rows for `learn_summary`; the arguments are those of `learn`."""
-        ...
-
-    def merge_summaries(self, first: Summary, second: Summary) -> Summary:
-        """Returns the summary of two sets of rows together."""
-        ...
-
-    def learn_summary(self, summary: Summary) -> dict[str, Any]:
-        """Returns what `learn` returns for the rows of a summary."""
-        ...
-
     def read_cells(self, cells: Sequence[Any], folder: Path, learned: Learned) -> np.ndarray | None:
         """Converts the cells of one row; paths are relative to the table's folder.
 
@@ -93,6 +81,26 @@ class InputKind(Protocol):
     @staticmethod
     def draw(axis: Any, x: np.ndarray, scale: RowScale) -> None:
         """Draws one example without its padding."""
+        ...
+
+
+@runtime_checkable
+class SummarizedKind(Protocol):
+    """A kind of input that learns from all rows of the training split, which can be summarized.
+
+    What other kinds learn, the first rows that tell it decide.
+    """
+
+    def summarize_cells(self, columns: Sequence[Iterable[Any]], source: Any) -> Summary:
+        """Summarizes some rows for `learn_summary`; the arguments are those of `learn`."""
+        ...
+
+    def merge_summaries(self, first: Summary, second: Summary) -> Summary:
+        """Returns the summary of two sets of rows together."""
+        ...
+
+    def learn_summary(self, summary: Summary) -> dict[str, Any]:
+        """Returns what `learn` returns for the rows of a summary."""
         ...
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, Num
 from mmjax.data.audio.log_mel import log_mel
 from mmjax.data.audio.wav import read_wav
 from mmjax.data.dataset import Modality
-from mmjax.data.kinds.protocols import Learned, RowScale, Summary
+from mmjax.data.kinds.protocols import Learned, RowScale
 from mmjax.data.limits import MAX_RECORDING_BYTES, check_declared_size
 from mmjax.data.load.decode import UnreadableError, check_file_exists, list_suffixes
 
@@ -73,18 +73,6 @@ class Audio(NamedTuple):
             except UnreadableError:
                 continue
         return {}
-
-    def summarize_cells(self, columns: Sequence[Iterable[Any]], source: Any) -> dict[str, Any]:
-        """Returns what `learn` returns."""
-        return self.learn(columns, source)
-
-    def merge_summaries(self, first: Summary, second: Summary) -> Summary:
-        """Keeps what the first rows say."""
-        return first or second
-
-    def learn_summary(self, summary: Summary) -> dict[str, Any]:
-        """Returns the summary."""
-        return dict(summary)
 
     def read_cells(self, cells: Sequence[Any], folder: Path, learned: Learned) -> np.ndarray:
         """Reads the recording whose file name is in the cell."""

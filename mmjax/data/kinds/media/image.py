@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt
 
 from mmjax.data.dataset import Modality
-from mmjax.data.kinds.protocols import Learned, RowScale, Summary
+from mmjax.data.kinds.protocols import Learned, RowScale
 from mmjax.data.limits import MAX_PIXELS
 from mmjax.data.load.decode import UnreadableError, list_suffixes
 from mmjax.data.load.image_files import (
@@ -67,18 +67,6 @@ class Image(NamedTuple):
                 continue
             return {"bits": header.bits}
         return {}
-
-    def summarize_cells(self, columns: Sequence[Iterable[Any]], source: Any) -> dict[str, Any]:
-        """Returns what `learn` returns."""
-        return self.learn(columns, source)
-
-    def merge_summaries(self, first: Summary, second: Summary) -> Summary:
-        """Keeps what the first rows say."""
-        return first or second
-
-    def learn_summary(self, summary: Summary) -> dict[str, Any]:
-        """Returns the summary."""
-        return dict(summary)
 
     def read_cells(self, cells: Sequence[Any], folder: Path, learned: Learned) -> np.ndarray:
         """Decodes the image whose file name is in the cell."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from mmjax.data.dataset import Modality
 from mmjax.data.kinds.media.image import Image
-from mmjax.data.kinds.protocols import Learned, RowScale, Summary
+from mmjax.data.kinds.protocols import Learned, RowScale
 from mmjax.data.limits import MAX_PIXELS
 
 
@@ -73,18 +73,6 @@ class ImageBag(NamedTuple):
             return {}
         files = (file for cell in columns[0] for file in self.list_files(cell))
         return self._make_image().learn([files], source)
-
-    def summarize_cells(self, columns: Sequence[Iterable[Any]], source: Any) -> dict[str, Any]:
-        """Returns what `learn` returns."""
-        return self.learn(columns, source)
-
-    def merge_summaries(self, first: Summary, second: Summary) -> Summary:
-        """Keeps what the first rows say."""
-        return first or second
-
-    def learn_summary(self, summary: Summary) -> dict[str, Any]:
-        """Returns the summary."""
-        return dict(summary)
 
     def read_cells(self, cells: Sequence[Any], folder: Path, learned: Learned) -> np.ndarray | None:
         """Decodes the files that a cell names; None if there are none."""

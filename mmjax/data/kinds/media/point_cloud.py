@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmjax.data.dataset import Modality
-from mmjax.data.kinds.protocols import Learned, RowScale, Summary
+from mmjax.data.kinds.protocols import Learned, RowScale
 from mmjax.data.load.decode import convert_tensor
 from mmjax.data.load.tables.table_files import parse_number
 
@@ -59,18 +59,6 @@ class PointCloud(NamedTuple):
     def learn(self, columns: Sequence[Iterable[Any]], source: Any) -> dict[str, Any]:
         """Returns nothing: points need no training split."""
         return {}
-
-    def summarize_cells(self, columns: Sequence[Iterable[Any]], source: Any) -> dict[str, Any]:
-        """Returns what `learn` returns."""
-        return self.learn(columns, source)
-
-    def merge_summaries(self, first: Summary, second: Summary) -> Summary:
-        """Keeps what the first rows say."""
-        return first or second
-
-    def learn_summary(self, summary: Summary) -> dict[str, Any]:
-        """Returns the summary."""
-        return dict(summary)
 
     def read_cells(self, cells: Sequence[Any], folder: Path, learned: Learned) -> np.ndarray | None:
         """Converts a list of points; None if it is empty."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmjax.data.kinds import INPUT_KINDS, TARGET_KINDS, Input, Target, get_columns
+from mmjax.data.kinds.protocols import SummarizedKind
 from mmjax.data.load.stored.table_parts import CellFormat
 from mmjax.data.load.tables.blank_rows import BlankRows, mark_blank_rows_kept
 
@@ -105,7 +106,10 @@ def _merge_entries(spec: Any, a: dict[str, Any], b: dict[str, Any]) -> dict[str,
             merged["kind"] = "Value"
     if "summary" in a:
         kind: Any = _KINDS[a["kind"]](spec) if isinstance(spec, str) else spec
-        merged["summary"] = kind.merge_summaries(a["summary"], b["summary"])
+        if isinstance(kind, SummarizedKind):
+            merged["summary"] = kind.merge_summaries(a["summary"], b["summary"])
+        else:
+            merged["summary"] = a["summary"] or b["summary"]
     return merged
 
 
@@ -134,7 +138,8 @@ def finish_survey(plan: ColumnPlan, total: Mapping[str, Any], path: Path) -> Sur
     learned = {}
     for m, spec in inputs.items():
         summary = total["inputs"][m]["summary"]
-        learned[m] = spec.learn_summary(summary)
+        is_summarized = isinstance(spec, SummarizedKind)
+        learned[m] = spec.learn_summary(summary) if is_summarized else dict(summary)
         if plan.blank_rows == "keep":
             learned[m] = mark_blank_rows_kept(learned[m])
     targets = {t: kinds[f"targets/{t}"] for t in plan.targets}

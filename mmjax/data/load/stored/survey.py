@@ -15,6 +15,7 @@ from mmjax.data.kinds import (
     Value,
     get_columns,
 )
+from mmjax.data.kinds.protocols import SummarizedKind
 from mmjax.data.load.infer_kinds import infer_input_kind, infer_target_kind
 from mmjax.data.load.stored.merge_surveys import (
     ColumnPlan,
@@ -153,9 +154,10 @@ def _infer(
 def _summarize(spec: Input, train: tuple[Table, list[int]], plan: ColumnPlan) -> Mapping[str, Any]:
     table, rows = train
     columns = [[table.columns[name][row] for row in rows] for name in get_columns(spec)]
+    summarize = spec.summarize_cells if isinstance(spec, SummarizedKind) else spec.learn
     if plan.blank_rows == "keep":
         check_has_gaps(spec, len(plan.inputs))
-        return spec.summarize_cells(columns, None)
+        return summarize(columns, None)
     filled = [cells for cells in zip(*columns, strict=True) if any(c is not None for c in cells)]
     columns = [[cells[i] for cells in filled] for i in range(len(columns))]
-    return spec.summarize_cells(columns, table.path.parent)
+    return summarize(columns, table.path.parent)
