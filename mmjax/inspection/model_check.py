@@ -33,7 +33,8 @@ _FIXES = {
 
 # Errors of mmjax's own parts if they are used in the place of another kind of part.
 _MISUSE_ERRORS = (AttributeError, LookupError, ArithmeticError)
-_PART_ERRORS = (ValueError, TypeError, FlaxError, *_MISUSE_ERRORS)
+PART_ERRORS = (ValueError, TypeError, FlaxError, *_MISUSE_ERRORS)
+"""Errors that JAX, Flax and Optax raise for values that they cannot use."""
 
 # Attributes that hold the number of layers; tracing time grows with it.
 _LAYER_COUNTS = ("layers", "rounds", "blocks", "levels")
@@ -134,7 +135,7 @@ def _explain_errors(part: Part, what: str) -> Iterator[None]:
     """Adds to an error the part that raised it, and `what`, such as the part's input."""
     try:
         yield
-    except _PART_ERRORS as error:
+    except PART_ERRORS as error:
         known = type(part.module).__module__.startswith("mmjax.")
         if not known and isinstance(error, _MISUSE_ERRORS):
             raise  # a bug in a user's own part: its traceback helps more

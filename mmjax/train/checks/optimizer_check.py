@@ -14,6 +14,7 @@ import optax
 from jaxtyping import Bool, PyTree
 
 from mmjax.experiment import Experiment
+from mmjax.inspection.model_check import PART_ERRORS
 from mmjax.model import Model
 from mmjax.train.steps.averages import find_states
 from mmjax.train.steps.train_step import make_optimizer_update
@@ -80,7 +81,7 @@ def _name_optimizer(problem: str) -> Iterator[None]:
     """Turns the errors of an optimizer's functions into one that says what failed."""
     try:
         yield
-    except (TypeError, ValueError, AttributeError, LookupError) as error:
+    except PART_ERRORS as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"optimizer: {problem}: {reason}") from error
 

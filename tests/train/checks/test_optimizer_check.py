@@ -159,6 +159,19 @@ def test_an_optimizer_that_fails_is_refused_with_its_reason():
 
 
 @pytest.mark.parametrize(
+    ("optimizer", "reason"),
+    [
+        (optax.clip_by_global_norm(10**26), "overflow"),  # an integer beyond 64 bits
+        (optax.adam(1e-3, b1=2**32), "overflow"),
+        (optax.sgd(MLPEncoder((4,))), "module"),  # called as a schedule
+    ],
+)
+def test_arguments_that_no_step_can_use_are_refused(optimizer, reason):
+    with pytest.raises(ValueError, match=rf"^optimizer: it cannot update by .*{reason}"):
+        check_optimizer(optimizer, PARAMS)
+
+
+@pytest.mark.parametrize(
     ("value", "fix"),
     [
         (1e-3, r"optimizer is 0\.001, .*such as optax\.adam\(0\.001\)"),
