@@ -1,6 +1,7 @@
 """Summaries of models: type, shapes, parameters and floating-point operations of each part."""
 
 import functools
+import re
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
@@ -123,14 +124,15 @@ def summarize_model(model: Model, batch: Batch) -> Summary:
     calls_of: dict[str, dict[str, Call]] = {}
     for name, call in calls.items():
         calls_of.setdefault(call.part.path, {})[name] = call
-    rows = [
-        _make_row(part_calls, params, operations, batch.size) for part_calls in calls_of.values()
-    ]
     # Objectives train with the model, but a prediction does not run them.
-    objectives = [r for r in rows if r.part.startswith("auxiliary.")]
-    parts = [r for r in rows if not r.part.startswith("auxiliary.")]
+    parts: list[SummaryRow] = []
+    objectives: list[SummaryRow] = []
     # Tokens for missing modalities, and the means of late fusion, belong to the model itself.
-    rest = _count_parameters(params) - sum(r.parameters for r in rows)
+    rest = _count_parameters(params)
+    for path, part_calls in calls_of.items():
+        row = _make_row(part_calls, params, operations, batch.size)
+        (objectives if path.startswith("auxiliary.") else parts).append(row)
+        rest -= row.parameters
     if rest or operations[""]:
         module = f"Model(missing={model.missing!r})"
         parts.append(_make_total_row("model", rest, operations[""] / batch.size, module))
@@ -194,10 +196,9 @@ def print_summary(summary: Summary, title: str) -> None:
     if not sys.stdout.isatty():
         return print_text(f"### {escape_markdown(title)}\n\n{format_summary_markdown(summary)}")
     rows = _format_cells(summary.rows)
-    for row in rows:  # keeps a name and its shape on one line
-        row[2:4] = [
-            ", ".join(s.replace(" ", NO_BREAK_SPACE) for s in t.split(", ")) for t in row[2:4]
-        ]
+    for row in rows:
+        # Keeps a name and its shape on one line: only the spaces after commas may break it.
+        row[2:4] = [re.sub("(?<!,) ", NO_BREAK_SPACE, shapes) for shapes in row[2:4]]
     print_table([list(_HEADER), *rows], title, words=4)
     print_text()
     print_paragraph(" ".join(summary.notes))

@@ -68,10 +68,9 @@ def compute_fusion_gains(record: StudyRecord) -> tuple[str, pd.DataFrame] | None
     values = records.select_values(record, record.metric)
     values = values[values.notna().any(axis=1)]
     maximize = records.is_larger_better(record, record.metric)
-    single = [
-        a for a in records.select_arms_by_role(record, "single_modality") if a in values.index
-    ]
-    rivals = [a for a in records.select_arms_by_role(record, "arm") if a in values.index]
+    has_values = values.index.__contains__
+    single = list(filter(has_values, records.select_arms_by_role(record, "single_modality")))
+    rivals = list(filter(has_values, records.select_arms_by_role(record, "arm")))
     if not single or not rivals:
         return None
     means = values.loc[single].mean(axis=1)
@@ -139,8 +138,7 @@ def compute_rank_tests(record: StudyRecord) -> tuple[list[str], rank_tests.Ranks
 
 def collect_costs(record: StudyRecord) -> pd.DataFrame:
     """Returns the costs of every arm that are known for any arm, in the units of the columns."""
-    columns = {
-        title: records.select_cost(record, name) / unit
-        for name, (title, unit) in _COST_UNITS.items()
-    }
+    columns = {}
+    for name, (title, unit) in _COST_UNITS.items():
+        columns[title] = records.select_cost(record, name) / unit
     return pd.DataFrame(columns, index=list(record.arms)).dropna(axis=1, how="all")

@@ -131,9 +131,8 @@ def _plot_front(record: StudyRecord, x: _Measure, y: _Measure) -> Figure | None:
     _number_points(axis, best, x.up, y.up)
     if axis.get_legend_handles_labels()[1]:
         figure.legend(loc="outside upper center", ncols=2, handlelength=1)
-    blank = [Line2D([], [], linestyle="") for _ in names]
     figure.legend(
-        blank,
+        [Line2D([], [], linestyle="")] * len(names),  # names only
         names,
         title="Pareto front",
         title_fontsize=7,

@@ -69,8 +69,9 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 def format_arm_label(record: StudyRecord, arm: str) -> str:
     """Formats the name of an arm in figures: its labels."""
-    texts = [cell.text for cell in table_cells.make_label_cells(record, arm) if cell.text]
-    return escape_control_characters(", ".join(texts))
+    return escape_control_characters(
+        ", ".join(filter(None, table_cells.list_arm_labels(record, arm)))
+    )
 
 
 def plot_scores(record: StudyRecord) -> Figure | None:

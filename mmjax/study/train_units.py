@@ -5,6 +5,7 @@ A program trains in `programs/`; each unit gets its own part of the results.
 
 import datetime
 import functools
+import itertools
 import shutil
 import traceback
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from mmjax.study.packing import (
     StudyReplica,
     Unit,
     group_replicas,
+    list_seeds,
     make_sweep,
     split_replicas,
 )
@@ -100,20 +102,25 @@ def _group_waiting_replicas(trainer: Trainer, units: Sequence[Unit]) -> list[lis
     for unit in units:
         unit.home.mkdir(parents=True, exist_ok=True)
         read_or_set_aside_result(unit.home)  # a damaged result is set aside and trained again
-    groups = group_replicas(units, trainer.module)
-    return [g for g in groups if not all(has_result(replica.unit) for replica in g)]
+    return list(filter(_list_waiting, group_replicas(units, trainer.module)))
+
+
+def _list_waiting(replicas: Sequence[StudyReplica]) -> list[StudyReplica]:
+    """Lists the replicas whose units have no result yet."""
+    return [replica for replica in replicas if not has_result(replica.unit)]
 
 
 def _train_waiting(trainer: Trainer, replicas: list[StudyReplica], *, test: bool) -> None:
     """Trains the units of a group that have no result yet, or records why they fail."""
-    waiting = [unit for unit in _unique_units(replicas) if not has_result(unit)]
+    waiting = _list_waiting(replicas)
+    units = _unique_units(waiting)
     if not waiting:
         return
     # A program that an earlier start began continues with the same replicas.
     if not _get_group_directory(trainer, replicas).exists():
-        replicas = [replica for replica in replicas if not has_result(replica.unit)]
+        replicas = waiting
     directory = _get_group_directory(trainer, replicas)
-    for unit in waiting:
+    for unit in units:
         (unit.home / "error.txt").unlink(missing_ok=True)
     try:
         _train_group(trainer, replicas, directory, test=test)
@@ -121,7 +128,7 @@ def _train_waiting(trainer: Trainer, replicas: list[StudyReplica], *, test: bool
     except DiskFullError:
         raise
     except Exception as error:
-        for unit in waiting:
+        for unit in units:
             if not has_result(unit):
                 record_failure(trainer, unit, error)
 
@@ -152,7 +159,7 @@ def _train_group(
     trained: dict[tuple[Path, int], _TrainedReplica] = {}
     while waiting:
         chunk = waiting.pop(0)
-        if all(has_result(replica.unit) for replica in chunk):
+        if not _list_waiting(chunk):
             continue
         first = chunk[0]
         workdir = directory / f"{first.unit.home.name}-seed{first.seed}-{len(chunk)}-lanes"
@@ -165,7 +172,7 @@ def _train_group(
             fitted = fit(
                 experiment,
                 workdir,
-                seeds=[replica.seed for replica in chunk],
+                seeds=list_seeds(chunk),
                 devices=devices,
                 sweep=make_sweep(chunk, experiment),
                 title=first.unit.home.name,
@@ -181,21 +188,14 @@ def _train_group(
             half = -(-len(chunk) // 2)
             print_text(f"{error.shortage} Its replicas train in programs of {half} at most.")
             shutil.rmtree(workdir, ignore_errors=True)
-            waiting = split_replicas(
-                [*chunk, *(replica for rest in waiting for replica in rest)], half
-            )
+            waiting = split_replicas(list(itertools.chain(chunk, *waiting)), half)
             continue
-        for index, replica in enumerate(chunk):
-            trained[_get_replica_key(replica)] = _TrainedReplica(fitted, index)
+        for index, (unit, seed) in enumerate(chunk):
+            trained[unit.home, seed] = _TrainedReplica(fitted, index)
         for unit in _unique_units(chunk):
-            keys = [_get_replica_key(StudyReplica(unit, seed)) for seed in unit.seeds]
-            if all(key in trained for key in keys) and not has_result(unit):
+            keys = [(unit.home, seed) for seed in unit.seeds]
+            if trained.keys() >= set(keys) and not has_result(unit):
                 _finish_unit(trainer, unit, [trained[key] for key in keys], test=test)
-
-
-def _get_replica_key(replica: StudyReplica) -> tuple[Path, int]:
-    """Returns a hashable key that identifies a replica."""
-    return replica.unit.home, replica.seed
 
 
 def _unique_units(replicas: Sequence[StudyReplica]) -> list[Unit]:
@@ -236,11 +236,13 @@ def _merge_results(parts: Sequence[ArmResult]) -> ArmResult:
 
     Seconds and throughput add up over the seeds; other costs are averaged.
     """
-    costs = [part["cost"] for part in parts]
-    means = {name: sum(c[name] for c in costs) / len(costs) for name in costs[0]}
-    sums = {name: sum(c[name] for c in costs) for name in ("seconds", "examples_per_second")}
-    seeds = {seed: values for part in parts for seed, values in part["seeds"].items()}
-    return {**parts[0], "seeds": seeds, "cost": means | sums}
+    seeds = dict(itertools.chain(*(part["seeds"].items() for part in parts)))
+    costs = {}
+    for name in parts[0]["cost"]:
+        costs[name] = sum(part["cost"][name] for part in parts)
+        if name not in ("seconds", "examples_per_second"):
+            costs[name] /= len(parts)
+    return {**parts[0], "seeds": seeds, "cost": costs}
 
 
 def record_failure(trainer: Trainer, unit: Unit, error: Exception) -> None:

@@ -64,11 +64,9 @@ def write_results(
     tables = [stored]
     for arm in labels:
         if arm in digests and arm not in known:
-            rows = [
-                row
-                for fold, home in list_fold_homes(directory, arm, folds)
-                for row in _read_arm_rows(arm, fold, home)
-            ]
+            rows: list[_Row] = []
+            for fold, home in list_fold_homes(directory, arm, folds):
+                rows += _read_arm_rows(arm, fold, home)
             tables.append(_make_table(rows, labels[arm], axes, folds))
     table = _sort_by_arm(pyarrow.concat_tables(tables), list(labels))
     metadata = {_DIGESTS_KEY: json.dumps(digests)}
@@ -127,10 +125,9 @@ def _make_table(
 
     types = [pyarrow.string(), pyarrow.int64(), pyarrow.string(), pyarrow.int64()]
     types += [pyarrow.string(), pyarrow.float64()]
-    columns: dict[str, Any] = {
-        name: pyarrow.array([row[i] for row in rows], types[i])
-        for i, name in enumerate(RESULT_COLUMNS)
-    }
+    columns: dict[str, Any] = {}
+    for i, name in enumerate(RESULT_COLUMNS):
+        columns[name] = pyarrow.array([row[i] for row in rows], types[i])
     if folds:
         columns["fold"] = pyarrow.array([row.fold for row in rows], pyarrow.int64())
     for axis in axes:

@@ -93,15 +93,16 @@ def write_job(
     }
     path = setup.directory.resolve() / "jobs" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
-    rows = [
-        {
-            "home": str(unit.home.relative_to(setup.directory)),
-            "config": configs.dump_config(unit.config, module),
-            "seeds": list(unit.seeds),
-            "numbers": dict(unit.numbers),
-        }
-        for unit in units
-    ]
+    rows = []
+    for unit in units:
+        rows.append(
+            {
+                "home": str(unit.home.relative_to(setup.directory)),
+                "config": configs.dump_config(unit.config, module),
+                "seeds": list(unit.seeds),
+                "numbers": dict(unit.numbers),
+            }
+        )
     files.write_json(path, {"setup": common, "test": test, "units": rows})
     get_progress_path(path).unlink(missing_ok=True)
     return path
@@ -155,15 +156,10 @@ def train_job(job: Path) -> None:
 
     build = make_builder(load(setup.base), setup.folds)
     stored = files.read_json(job)
-    units = [
-        Unit(
-            setup.directory / row["home"],
-            load(row["config"]),
-            tuple(row["seeds"]),
-            dict(row["numbers"]),
-        )
-        for row in stored["units"]
-    ]
+    units = []
+    for row in stored["units"]:
+        home, config = setup.directory / row["home"], load(row["config"])
+        units.append(Unit(home, config, tuple(row["seeds"]), dict(row["numbers"])))
     trainer = Trainer(
         programs=setup.directory / "programs",
         build=build,

@@ -56,11 +56,10 @@ def run_jobs(
     for group in list_waiting_groups(trainer, units):
         name = group[0].home.name
         waiting[write_job(setup, name, group, test=test, module=trainer.module)] = group
-    handles = launcher.submit([str(path) for path in waiting])
-    running = {
-        path: _RunningJob(group, handle, 1, JobProgress())
-        for (path, group), handle in zip(waiting.items(), handles, strict=True)
-    }
+    handles = launcher.submit(list(map(str, waiting)))
+    running = {}
+    for (path, units), handle in zip(waiting.items(), handles, strict=True):
+        running[path] = _RunningJob(units, handle, 1, JobProgress())
     while running:
         for path, job in list(running.items()):
             progress = read_progress(path)
