@@ -46,18 +46,7 @@ def apply_sharing(
     *,
     train: bool,
 ) -> dict[str, Any]:
-    """Applies the sharing, under late fusion each branch's own to the branch.
-
-    Args:
-      sharing: the sharing of a fusion that does not branch.
-      branch_sharing: {branch: its sharing}.
-      fused: the fused features, `Branches` or `Copies` of either.
-      tasks: names of the tasks, sorted.
-      train: whether this is a training step.
-
-    Returns:
-      {task: Float[b d_t], or `Branches` of them}.
-    """
+    """Applies the sharing; under late fusion, each branch's own: {task: features or `Branches`}."""
     weights = [compute_branch_weights(fused, i, len(tasks)) for i in range(len(tasks))]
     if not weights[0]:
         features: dict[str, Any] = sharing(fused, tasks, train=train)

@@ -2,7 +2,7 @@
 
 import fnmatch
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -148,16 +148,8 @@ def _find_depths(
     depths: dict[str, np.ndarray] = {}
     first = 0
     for pattern in layers:
-        expression = fnmatch.translate(pattern.replace(_LAYER, "\0"))
-        matcher = re.compile(expression.replace("\0", "([0-9]{1,9})"))
-        matches = {path: match for path in leaves if (match := matcher.fullmatch(path))}
-        if not matches:
-            raise ValueError(
-                f"No trainable parameter matches {pattern!r} of scale_by_depth; they are "
-                f"{', '.join(sorted(leaves))}."
-            )
         count = 1
-        for path, match in matches.items():
+        for path, match in _match_layer(pattern, leaves):
             if path in depths:  # the first pattern that matches a parameter decides
                 continue
             number = int(match.group(1)) if match.re.groups else 0
@@ -167,3 +159,24 @@ def _find_depths(
             count = max(count, int(depths[path].max()) - first + 1)
         first += count
     return depths
+
+
+def _match_layer(pattern: str, paths: Collection[str]) -> list[tuple[str, re.Match[str]]]:
+    """Returns the paths that a pattern matches, with the number for which {layer} stands.
+
+    Raises:
+      ValueError: there is none.
+    """
+    # fnmatch would escape the braces, so a character that paths do not have holds their place.
+    expression = fnmatch.translate(pattern.replace(_LAYER, "\0"))
+    matcher = re.compile(expression.replace("\0", "([0-9]{1,9})"))
+    matches = []
+    for path in paths:
+        if match := matcher.fullmatch(path):
+            matches.append((path, match))
+    if not matches:
+        raise ValueError(
+            f"No trainable parameter matches {pattern!r} of scale_by_depth; they are "
+            f"{', '.join(sorted(paths))}."
+        )
+    return matches

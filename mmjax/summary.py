@@ -23,8 +23,8 @@ from mmjax.printing.formatting import format_example_shapes, format_module, form
 from mmjax.printing.table_layout import NO_BREAK_SPACE
 from mmjax.train.splits import Splits
 from mmjax.train.steps.state import init_frozen_variables, init_state
-from mmjax.train.steps.train_step import make_train_step
-from mmjax.types import Batch
+from mmjax.train.steps.train_step import TrainStep, make_train_step
+from mmjax.types import Batch, TrainState, Variables
 
 _ShapeTree = Mapping[str, Any]  # parameters as jax.ShapeDtypeStructs
 _HEADER = ("part", "module", "input", "output", "parameters", "FLOPs")
@@ -73,26 +73,11 @@ def summarize_experiment(experiment: Experiment) -> Summary:
     """
     e = experiment
     batch = make_batch_shapes(Splits(e, ()).example(), e.batch_size)
-    parts: Any = {"trainable": e.trainable, "lora": e.lora}
-    start = functools.partial(init_state, e.model, e.optimizer, e.balancer, **parts)
-    step = make_train_step(
-        e.model,
-        e.optimizer,
-        e.balancer,
-        augment=make_example_augmentation(e.augment, e.modality_dropout),
-        diagnostics=e.diagnostics,
-        compute_dtype=e.compute_dtype,
-        accumulate=e.accumulate,
-    )
+    step = _make_step(e)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         rows, notes = summarize_model(e.model, batch)
-        # Only shapes: neither parameters nor optimizer state are allocated.
-        state = jax.eval_shape(start, batch, make_key_shape())
-        frozen = None
-        if e.has_frozen:
-            freeze = functools.partial(init_frozen_variables, e.model, **parts)
-            frozen = jax.eval_shape(freeze, batch)
+        state, frozen = _trace_start(e, batch)
         operations = count_flops(step, state, batch, frozen)
     trained = _count_parameters(state.params)
     training = _make_total_row("training step", trained, operations / e.batch_size)
@@ -105,6 +90,29 @@ def summarize_experiment(experiment: Experiment) -> Summary:
         *sorted({f"{w.message}." for w in caught}),
     )
     return Summary((*rows, training), notes)
+
+
+def _trace_start(e: Experiment, batch: Batch) -> tuple[TrainState, Variables | None]:
+    """Returns the shapes of the first state, and of what is frozen; None if everything trains."""
+    parts: Any = {"trainable": e.trainable, "lora": e.lora}
+    start = functools.partial(init_state, e.model, e.optimizer, e.balancer, **parts)
+    # Only shapes: neither parameters nor optimizer state are allocated.
+    state = jax.eval_shape(start, batch, make_key_shape())
+    freeze = functools.partial(init_frozen_variables, e.model, **parts)
+    return state, jax.eval_shape(freeze, batch) if e.has_frozen else None
+
+
+def _make_step(e: Experiment) -> TrainStep:
+    """Makes the training step of an experiment on one device."""
+    return make_train_step(
+        e.model,
+        e.optimizer,
+        e.balancer,
+        augment=make_example_augmentation(e.augment, e.modality_dropout),
+        diagnostics=e.diagnostics,
+        compute_dtype=e.compute_dtype,
+        accumulate=e.accumulate,
+    )
 
 
 def summarize_model(model: Model, batch: Batch) -> Summary:

@@ -27,7 +27,7 @@ An experiment file ends with
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mmjax.cli import (
@@ -59,49 +59,59 @@ def script(argv: Sequence[str] | None = None) -> None:
 
     def action() -> None:
         options = parser.parse_args(argv)
-        match options.command:
-            case "ablate":
-                ablate_command.ablate_study(options)
-            case "predict":
-                predict_command.predict_on_file(options)
-            case "contribution":
-                contribution_command.measure_stored_run(options)
-            case "export":
-                export_command.export_stored_run(options)
-            case "serve":
-                serve_command.serve_stored_run(options)
-            case "calibration":
-                calibration_command.calibrate_stored_run(options)
-            case "robustness":
-                robustness_command.measure_stored_run(options)
-            case "report":
-                report_commands.report_study(options)
-            case "show":
-                report_commands.show_run(options)
-            case "compare":
-                report_commands.compare_runs(options)
-            case "data":
-                from mmjax.cli import data_command
-
-                if options.action == "describe":
-                    data_command.describe_data_set(options)
-                else:
-                    data_command.prepare_data_set(options)
-            case "evaluate":
-                from mmjax.cli import experiment_commands
-
-                experiment_commands.evaluate_stored_run(options)
-            case "run" if options.help and options.target is None and options.from_run is None:
-                run_parser.print_help()
-            case "run":
-                from mmjax.cli import experiment_commands, request
-
-                from_run = request.read_run_of_options(options)
-                source = request.find_source(options, from_run)
-                command = shlex.join(["mmjax", *argv])
-                experiment_commands.run_experiment(source, from_run, options, run_parser, command)
+        if options.command == "run":
+            _run_experiment(options, run_parser, shlex.join(["mmjax", *argv]))
+        else:
+            _run_command(options)
 
     end_process(run_and_report_errors(action))
+
+
+def _run_command(options: argparse.Namespace) -> None:
+    """Runs any command but `mmjax run`."""
+    commands: dict[str, Callable[[argparse.Namespace], None]] = {
+        "ablate": ablate_command.ablate_study,
+        "calibration": calibration_command.calibrate_stored_run,
+        "compare": report_commands.compare_runs,
+        "contribution": contribution_command.measure_stored_run,
+        "data": _make_or_describe_data,
+        "evaluate": _evaluate_stored_run,
+        "export": export_command.export_stored_run,
+        "predict": predict_command.predict_on_file,
+        "report": report_commands.report_study,
+        "robustness": robustness_command.measure_stored_run,
+        "serve": serve_command.serve_stored_run,
+        "show": report_commands.show_run,
+    }
+    commands[options.command](options)
+
+
+def _make_or_describe_data(options: argparse.Namespace) -> None:
+    from mmjax.cli import data_command
+
+    if options.action == "describe":
+        data_command.describe_data_set(options)
+    else:
+        data_command.prepare_data_set(options)
+
+
+def _evaluate_stored_run(options: argparse.Namespace) -> None:
+    from mmjax.cli import experiment_commands
+
+    experiment_commands.evaluate_stored_run(options)
+
+
+def _run_experiment(
+    options: argparse.Namespace, parser: argparse.ArgumentParser, command: str
+) -> None:
+    """Runs `mmjax run`, or prints its help if no experiment is named, whose paths it would list."""
+    if options.help and options.target is None and options.from_run is None:
+        return parser.print_help()
+    from mmjax.cli import experiment_commands, request
+
+    from_run = request.read_run_of_options(options)
+    source = request.find_source(options, from_run)
+    experiment_commands.run_experiment(source, from_run, options, parser, command)
 
 
 def _make_parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:

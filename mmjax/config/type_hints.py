@@ -84,7 +84,7 @@ def get_element_annotation(annotation: Any, key: Any) -> Any:
 
 
 def iterate_elements(annotation: Any, container: Any) -> Iterator[tuple[Any, Any, Any]]:
-    """Yields (key, annotation, value) of the elements of a mapping, list or tuple."""
+    """Yields (key, annotation, value) of the elements of a mapping, list, tuple or set."""
     items = container.items() if isinstance(container, Mapping) else enumerate(container)
     for key, value in items:
         yield key, get_element_annotation(annotation, key), value

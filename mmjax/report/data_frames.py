@@ -90,9 +90,7 @@ def compute_delta_m(record: StudyRecord) -> pd.DataFrame | None:
     Raises:
       ValueError: the mean of a single-task arm is not positive.
     """
-    single_arms: dict[str | None, str] = {}
-    for arm in records.select_arms_by_role(record, "single_task"):
-        single_arms.setdefault(record.arms[arm].of, arm)
+    single_arms = _find_single_task_arms(record)
     metrics = {records.get_task_of_metric(m): m for m in records.choose_task_metrics(record)}
     tasks = [task for task in record.tasks if task in single_arms and task in metrics]
     if len(tasks) < 2 or len(tasks) < len(record.tasks):
@@ -108,6 +106,14 @@ def compute_delta_m(record: StudyRecord) -> pd.DataFrame | None:
         return None
     gains = rank_tests.delta_m(np.stack(values), np.stack(single), maximize)
     return pd.DataFrame(gains, index=arms, columns=task_values.columns).dropna(how="all")
+
+
+def _find_single_task_arms(record: StudyRecord) -> dict[str | None, str]:
+    """Returns {task: its first single-task arm}."""
+    arms: dict[str | None, str] = {}
+    for arm in records.select_arms_by_role(record, "single_task"):
+        arms.setdefault(record.arms[arm].of, arm)
+    return arms
 
 
 def _select_ranked_values(record: StudyRecord) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """Tables of what was run: setup, settings and changes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmjax.printing.formatting import format_settings, format_split_sizes
@@ -33,19 +33,26 @@ def make_setup_table(record: StudyRecord) -> Table:
     rows.append(("seeds", ", ".join(map(str, record.seeds))))
     if record.folds:
         rows.append(("folds", str(record.folds)))
-    previous: dict[str, str] = {}
-    for index, start in enumerate(record.starts):
-        started = "resumed" if index else "started"
-        rows.append((started, f"{start.get('time', '')}  {start.get('command', '')}"))
-        facts = _describe_start(start)
-        for name, value in facts.items():
-            if value and value != previous.get(name):  # only what changed since the last start
-                rows.append((name, value))
-        previous = facts
+    rows += _describe_starts(record.starts)
     cells = list(map(make_text_cells, rows))
     note = "These are the base experiment's; the arms differ from it as their labels say."
     is_known = bool(record.starts or record.settings or base)
     return Table("setup", "What was run", ["what", "value"], cells if is_known else [], 2, note)
+
+
+def _describe_starts(starts: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Describes every start, and what changed since the start before."""
+    rows = []
+    previous: dict[str, str] = {}
+    for index, start in enumerate(starts):
+        started = "resumed" if index else "started"
+        rows.append((started, f"{start.get('time', '')}  {start.get('command', '')}"))
+        facts = _describe_start(start)
+        for name, value in facts.items():
+            if value and value != previous.get(name):
+                rows.append((name, value))
+        previous = facts
+    return rows
 
 
 def _describe_start(start: Mapping[str, Any]) -> dict[str, str]:

@@ -92,6 +92,11 @@ def _assign_panels(record: StudyRecord, arms: Sequence[str]) -> tuple[str, dict[
         for arm, (a, b) in pairs.items():
             panels[f"{panel_axis}: {a}"][arm] = (b, styles[b])
         return line_axis, panels
+    return "", {"": _assign_lines(record, arms)}
+
+
+def _assign_lines(record: StudyRecord, arms: Sequence[str]) -> _Lines:
+    """Returns the line of every arm in one panel; of too many, most are gray."""
     colored = list(arms)
     if len(arms) > MAX_LINE_STYLES:
         means = (
@@ -104,7 +109,7 @@ def _assign_panels(record: StudyRecord, arms: Sequence[str]) -> tuple[str, dict[
     lines: _Lines = {arm: ("others", GRAY_LINE) for arm in arms if arm not in colored}
     for arm, style in zip(colored, make_line_styles(), strict=False):
         lines[arm] = (format_arm_label(record, arm), style)
-    return "", {"": lines}
+    return lines
 
 
 def _get_label_pairs(record: StudyRecord, arms: Sequence[str]) -> dict[str, tuple[str, str]]:

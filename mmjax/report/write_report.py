@@ -49,7 +49,20 @@ def write_report(directory: str | Path) -> None:
     record = study_files.read_study(directory)
     if not (record.frame.split == "test").any():
         raise ValueError(f"{directory} has no test results yet; wait until an arm is completed.")
-    parts = _ReportParts(
+    parts = _make_parts(record, directory)
+    files.write_text(directory / "report.md", _format_markdown_report(parts))
+    (directory / "tables").mkdir(exist_ok=True)
+    for table in (*parts.results, *parts.setup):
+        latex = render.render_latex(render.shorten_table(table))
+        files.write_text(directory / "tables" / f"{table.name}.tex", latex)
+        files.write_text(directory / "tables" / f"{table.name}.csv", render.render_csv(table))
+    files.write_text(directory / "report.tex", _format_latex_report(parts))
+    files.write_text(directory / "report.html", _format_html_report(directory, parts))
+
+
+def _make_parts(record: StudyRecord, directory: Path) -> _ReportParts:
+    """Makes the parts of the report, and draws its figures."""
+    return _ReportParts(
         record.name,
         _write_introduction(record),
         tables.make_result_tables(record)
@@ -59,14 +72,6 @@ def write_report(directory: str | Path) -> None:
         _draw_figures(record, directory / "figures"),
         setup_tables.make_setup_tables(record),
     )
-    files.write_text(directory / "report.md", _format_markdown_report(parts))
-    (directory / "tables").mkdir(exist_ok=True)
-    for table in (*parts.results, *parts.setup):
-        latex = render.render_latex(render.shorten_table(table))
-        files.write_text(directory / "tables" / f"{table.name}.tex", latex)
-        files.write_text(directory / "tables" / f"{table.name}.csv", render.render_csv(table))
-    files.write_text(directory / "report.tex", _format_latex_report(parts))
-    files.write_text(directory / "report.html", _format_html_report(directory, parts))
 
 
 def _draw_figures(record: StudyRecord, directory: Path) -> list[FigureText]:

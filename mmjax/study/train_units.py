@@ -216,19 +216,25 @@ def _finish_unit(
         for (fitted, position), seed in zip(pieces, unit.seeds, strict=True)
     ]
     if test:
-        # The checkpoint of a unit has the layout of a run's: its replicas on one device.
-        states = [jax.tree.map(lambda x, i=p.position: x[i], p.fitted.state) for p in pieces]
-        states = [jax.device_put(state, jax.devices()[0]) for state in states]
-        checkpoints = Checkpoints(unit.home / "checkpoints")
-        stacked = jax.tree.map(lambda *x: jnp.stack(x), *states)
-        checkpoints.save(max(p.fitted.state.steps_done for p in pieces), stacked)
-        checkpoints.close()
+        _save_states(unit.home / "checkpoints", pieces)
         model = experiment.model
         write_spec(unit.home, experiment.data, model.heads, model.encoders)
         classes = [p.fitted.test_classes[p.position] for p in pieces]
         write_class_reports(unit.home / "test", experiment.data.tasks, classes)
     files.write_json(unit.home / "result.json", _merge_results(parts))
     trainer.record_end(unit)
+
+
+def _save_states(directory: Path, pieces: Sequence[_TrainedReplica]) -> None:
+    """Saves a checkpoint of replicas in the layout of a run's: stacked, on one device."""
+    states, steps = [], []
+    for fitted, position in pieces:
+        state = jax.tree.map(lambda x, i=position: x[i], fitted.state)
+        states.append(jax.device_put(state, jax.devices()[0]))
+        steps.append(fitted.state.steps_done)
+    checkpoints = Checkpoints(directory)
+    checkpoints.save(max(steps), jax.tree.map(lambda *x: jnp.stack(x), *states))
+    checkpoints.close()
 
 
 def _merge_results(parts: Sequence[ArmResult]) -> ArmResult:

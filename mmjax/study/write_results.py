@@ -103,9 +103,8 @@ def _read_known_rows(
 
     empty = _make_table([], {}, axes, folds)
     checksum = path.with_name(CHECKSUM_FILE)
-    if not path.is_file() or not checksum.is_file():
-        return empty, set()
-    if files.read_text(checksum).split()[:1] != [files.compute_sha256(path)]:
+    exists = path.is_file() and checksum.is_file()
+    if not exists or files.read_text(checksum).split()[:1] != [files.compute_sha256(path)]:
         return empty, set()
     table = pyarrow.parquet.read_table(path)
     old = json.loads((table.schema.metadata or {}).get(_DIGESTS_KEY.encode(), b"{}"))

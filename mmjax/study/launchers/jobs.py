@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -82,15 +83,6 @@ def write_job(
       test: whether the test split is evaluated.
       module: the module of the base experiment's file.
     """
-    every = setup.checkpoint_every
-    common = {
-        **setup._asdict(),
-        "directory": str(setup.directory.resolve()),
-        "compilation_cache": setup.compilation_cache and str(setup.compilation_cache.absolute()),
-        "checkpoint_every": {"seconds": every.total_seconds()}
-        if isinstance(every, datetime.timedelta)
-        else every,
-    }
     path = setup.directory.resolve() / "jobs" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     rows = []
@@ -103,9 +95,22 @@ def write_job(
                 "numbers": dict(unit.numbers),
             }
         )
-    files.write_json(path, {"setup": common, "test": test, "units": rows})
+    files.write_json(path, {"setup": _setup_to_json(setup), "test": test, "units": rows})
     get_progress_path(path).unlink(missing_ok=True)
     return path
+
+
+def _setup_to_json(setup: WorkerSetup) -> dict[str, Any]:
+    """Converts a setup to what JSON can hold, as `read_worker_setup` reads it."""
+    every = setup.checkpoint_every
+    return {
+        **setup._asdict(),
+        "directory": str(setup.directory.resolve()),
+        "compilation_cache": setup.compilation_cache and str(setup.compilation_cache.absolute()),
+        "checkpoint_every": {"seconds": every.total_seconds()}
+        if isinstance(every, datetime.timedelta)
+        else every,
+    }
 
 
 def get_progress_path(job: Path) -> Path:
@@ -160,22 +165,30 @@ def train_job(job: Path) -> None:
     for row in stored["units"]:
         home, config = setup.directory / row["home"], load(row["config"])
         units.append(Unit(home, config, tuple(row["seeds"]), dict(row["numbers"])))
-    trainer = Trainer(
-        programs=setup.directory / "programs",
-        build=build,
-        module=own,
-        devices=None if setup.devices is None else jax.devices()[: setup.devices],
-        max_replicas=setup.max_replicas,
-        memory=None,
-        checkpoint_every=setup.checkpoint_every,
-        show=_ProgressFile(get_progress_path(job)).show,
-        record_end=lambda unit: None,
-    )
+    show = _ProgressFile(get_progress_path(job)).show
+    trainer = _make_trainer(setup, build, own, show)
     train_units(trainer, units, test=stored["test"])
     if setup.predictions and stored["test"]:
         write_unit_predictions(build, units)
     get_progress_path(job).unlink(missing_ok=True)
     job.unlink(missing_ok=True)  # a start of the study may have removed it
+
+
+def _make_trainer(
+    setup: WorkerSetup, build: ExperimentBuilder, module: ModuleType | None, show: Any
+) -> Trainer:
+    """Makes the settings with which a worker trains."""
+    return Trainer(
+        programs=setup.directory / "programs",
+        build=build,
+        module=module,
+        devices=None if setup.devices is None else jax.devices()[: setup.devices],
+        max_replicas=setup.max_replicas,
+        memory=None,
+        checkpoint_every=setup.checkpoint_every,
+        show=show,
+        record_end=lambda unit: None,
+    )
 
 
 def write_unit_predictions(build: ExperimentBuilder, units: Sequence[Unit]) -> None:
