@@ -29,6 +29,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmjax.cli import (
     ablate_command,
@@ -119,18 +120,8 @@ def _make_parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     description = "Runs, compares and reports experiments, and makes their data."
     parser = argparse.ArgumentParser("mmjax", description=description, epilog=EPILOG)
     commands = parser.add_subparsers(dest="command", required=True)
-    run_help = "train an experiment; --help shows its own paths, types and values"
-    run_parser = commands.add_parser(
-        "run", help=run_help, add_help=False, allow_abbrev=False, epilog=EPILOG
-    )
-    run_parser.add_argument("target", nargs="?", metavar="FILE_OR_MODULE[:FUNCTION]")
-    add_run_options(run_parser)
-    evaluate = commands.add_parser("evaluate", help="print a run's test results again")
-    evaluate.add_argument("run", type=Path, metavar="RUN_DIR")
-    own_file = "your own file of the run's experiment, to be used instead of the stored copy"
-    evaluate.add_argument("--experiment", metavar="FILE_OR_MODULE[:FUNCTION]", help=own_file)
-    add_trust_options(evaluate)
-    add_device_and_cache_options(evaluate)
+    run_parser = _add_run_command(commands)
+    _add_evaluate_command(commands)
     predict_command.add_predict_command(commands)
     export_command.add_export_command(commands)
     serve_command.add_serve_command(commands)
@@ -141,6 +132,27 @@ def _make_parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     report_commands.add_report_commands(commands)
     _add_data_commands(commands.add_parser("data", help="make a data set, or describe it"))
     return parser, run_parser
+
+
+def _add_run_command(commands: Any) -> argparse.ArgumentParser:
+    """Adds `mmjax run` and returns its parser."""
+    summary = "train an experiment; --help shows its own paths, types and values"
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "run", help=summary, add_help=False, allow_abbrev=False, epilog=EPILOG
+    )
+    parser.add_argument("target", nargs="?", metavar="FILE_OR_MODULE[:FUNCTION]")
+    add_run_options(parser)
+    return parser
+
+
+def _add_evaluate_command(commands: Any) -> None:
+    """Adds `mmjax evaluate`."""
+    parser = commands.add_parser("evaluate", help="print a run's test results again")
+    parser.add_argument("run", type=Path, metavar="RUN_DIR")
+    own_file = "your own file of the run's experiment, to be used instead of the stored copy"
+    parser.add_argument("--experiment", metavar="FILE_OR_MODULE[:FUNCTION]", help=own_file)
+    add_trust_options(parser)
+    add_device_and_cache_options(parser)
 
 
 def _add_data_commands(parser: argparse.ArgumentParser) -> None:

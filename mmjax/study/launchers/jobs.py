@@ -9,7 +9,7 @@ import contextlib
 import datetime
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -161,10 +161,7 @@ def train_job(job: Path) -> None:
 
     build = make_builder(load(setup.base), setup.folds)
     stored = files.read_json(job)
-    units = []
-    for row in stored["units"]:
-        home, config = setup.directory / row["home"], load(row["config"])
-        units.append(Unit(home, config, tuple(row["seeds"]), dict(row["numbers"])))
+    units = _parse_units(setup.directory, stored["units"], load)
     show = _ProgressFile(get_progress_path(job)).show
     trainer = _make_trainer(setup, build, own, show)
     train_units(trainer, units, test=stored["test"])
@@ -172,6 +169,17 @@ def train_job(job: Path) -> None:
         write_unit_predictions(build, units)
     get_progress_path(job).unlink(missing_ok=True)
     job.unlink(missing_ok=True)  # a start of the study may have removed it
+
+
+def _parse_units(
+    directory: Path, rows: Sequence[Mapping[str, Any]], load: Callable[[str], Any]
+) -> list[Unit]:
+    """Returns the units that `write_job` has written; `load` reads their configurations."""
+    units = []
+    for row in rows:
+        home, config = directory / row["home"], load(row["config"])
+        units.append(Unit(home, config, tuple(row["seeds"]), dict(row["numbers"])))
+    return units
 
 
 def _make_trainer(
