@@ -146,6 +146,7 @@ class Decoders(nn.Module):
         errors = negative_log_likelihood(prediction, target, likelihood)
         mask = make_value_mask(x, batch.present[modality], batch.lengths.get(modality))
         mask = jnp.broadcast_to(mask, x.shape).reshape(len(x), -1)
+        # Padding and absent inputs have no error, so that the sum and the count agree.
         errors = jnp.where(mask, errors.reshape(len(x), -1), 0)
         return errors.sum(axis=1), mask.sum(axis=1).astype(errors.dtype)
 

@@ -70,6 +70,7 @@ def script(argv: Sequence[str] | None = None) -> None:
 
 def _run_command(options: argparse.Namespace) -> None:
     """Runs any command but `mmjax run`."""
+    # Looked up by name, since argparse has checked that the command exists.
     commands: dict[str, Callable[[argparse.Namespace], None]] = {
         "ablate": ablate_command.ablate_study,
         "calibration": calibration_command.calibrate_stored_run,

@@ -45,7 +45,7 @@ def measure_stored_run(arguments: argparse.Namespace) -> None:
     with trust.open_stored_run(options.read_trust_options(arguments)):
         home = load.find_arm(arguments.run.expanduser(), arguments.arm)
         trained = load.load(arguments.run, arguments.arm, arguments.seed)
-        measure_run.choose_metrics(trained, arguments.metric)
+        measure_run.choose_metrics(trained, arguments.metric)  # refuses unknown ones first
         data = trained.experiment.data
     contribution = measure_run.measure_contribution(
         trained,

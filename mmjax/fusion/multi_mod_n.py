@@ -58,6 +58,7 @@ class MultiModN(nn.Module):
                 state = jnp.where(x.present[:, None], _update(layers[m], state, x.values), state)
             return state
         present = jnp.stack([x.present for _, x in pooled])
+        # Sorting uniform numbers gives a uniform permutation per example.
         order = jax.random.uniform(self.make_rng("dropout"), present.shape).argsort(axis=0)
         for turn in order:
             # Every module computes its update, and each example takes that of its own turn.

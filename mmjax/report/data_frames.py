@@ -102,6 +102,7 @@ def compute_delta_m(record: StudyRecord) -> pd.DataFrame | None:
         values.append(task_values.loc[arms].to_numpy())
         single.append(task_values.loc[single_arms[task]].to_numpy())
         maximize.append(records.is_larger_better(record, metrics[task]))
+    # Δm needs every task's baseline: a mean over some tasks would be another quantity.
     if np.isnan(single).all(axis=1).any():
         return None
     gains = rank_tests.delta_m(np.stack(values), np.stack(single), maximize)

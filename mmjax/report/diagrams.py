@@ -34,6 +34,7 @@ def plot_critical_difference(record: StudyRecord) -> Figure | None:
     axis.plot(mean, rows, "o", color="black", markersize=3.6)
     gap = 0.04 * len(arms)
     for i, (first, last) in enumerate(bars):
+        # A bar per clique, beside the last rank, from its first arm to its last.
         joined = rows[(mean >= first) & (mean <= last)]
         x = len(arms) + gap * (i + 1)
         axis.plot([x, x], [joined[0] - 0.3, joined[-1] + 0.3], color="black", linewidth=1.8)

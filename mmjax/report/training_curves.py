@@ -48,6 +48,7 @@ def plot_learning_curves(record: StudyRecord) -> Figure | None:
         for arm, (_, style) in lines.items():
             draw_band(axis, curve_of[arm], style, bounds, record.overlap)
         axis.locator_params(axis="x", nbins=4, integer=True)
+    # The first steps would flatten the differences at the end, which the reader looks for.
     axes[0, 0].set_ylim(*_compute_late_range(curve_of.values(), bounds, record.overlap))
     finish_panels(
         figure, axes, f"validation {table_cells.format_metric_title(record, record.metric)}"
@@ -173,6 +174,7 @@ def _plot_traces(
     used = set().union(*curves_of.values())
     styles = dict(zip(names.values(), make_line_styles(), strict=False))
     kinds = {text: styles[text] for text in names.values() if text in used}
+    # Inches: a panel, its title line by line, the label of the axis, and the legend.
     height = rows * (0.55 + 0.13 * lines) + 0.35 + compute_legend_height(kinds)
     figure, axes = make_figure(height, rows, columns, sharex=True, sharey=True)
     for arm, logged in curves_of.items():

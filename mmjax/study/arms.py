@@ -174,6 +174,7 @@ def find_baseline(study: Study, arms: Mapping[str, Arm]) -> str:
                 f"the baseline's label of {axis} is '{label}'; the labels are "
                 f"{', '.join(axes[axis])}."
             )
+    # Axes that the baseline does not name have their first label.
     labels = {axis: values[0] for axis, values in axes.items()} | dict(study.baseline)
     for name, arm in arms.items():
         if arm.role == "arm" and arm.labels == labels:

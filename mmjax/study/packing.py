@@ -62,7 +62,7 @@ def make_builder(base: fdl.Buildable, folds: int = 0) -> ExperimentBuilder:
         if isinstance(data, fdl.Buildable) and data in base_data:
             fold = base_data.index(data)
             if fold not in shared:
-                shared.clear()
+                shared.clear()  # before the next fold is read: two may not fit in memory
                 shared[fold] = configs.build_config(data, at="data")
             config = copy.copy(config)
             config.data = shared[fold]
@@ -133,6 +133,7 @@ def make_sweep(replicas: Sequence[StudyReplica], experiment: Experiment) -> Swee
     first = replicas[0].unit
     if not first.numbers:
         return None
+    # The data set is there already; building the rest again is cheap, with traced numbers.
     config = configs.replace_value(first.config, "data", experiment.data)
 
     def build(numbers: Mapping[str, Any]) -> Experiment:

@@ -184,7 +184,7 @@ def _train_group(
             )
         except device_memory.MemoryShortError as error:
             if len(chunk) == 1:
-                raise
+                raise  # no smaller program exists
             half = -(-len(chunk) // 2)
             print_text(f"{error.shortage} Its replicas train in programs of {half} at most.")
             shutil.rmtree(workdir, ignore_errors=True)
@@ -192,6 +192,7 @@ def _train_group(
             continue
         for index, (unit, seed) in enumerate(chunk):
             trained[unit.home, seed] = _TrainedReplica(fitted, index)
+        # The seeds of a unit may be spread over several programs; the last one completes it.
         for unit in _unique_units(chunk):
             keys = [(unit.home, seed) for seed in unit.seeds]
             if trained.keys() >= set(keys) and not has_result(unit):

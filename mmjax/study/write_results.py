@@ -60,6 +60,7 @@ def write_results(
                 f"the axis {axis!r} has the name of a column of {RESULTS_FILE}; rename it."
             )
     digests = _digest_results(directory, labels, folds)
+    # Reading the logs of all arms after each would take quadratic time in the number of arms.
     stored, known = _read_known_rows(directory / RESULTS_FILE, digests, axes, folds)
     tables = [stored]
     for arm in labels:
@@ -185,6 +186,7 @@ def _read_arm_rows(arm: str, fold: int, home: Path) -> Iterator[_Row]:
             for metric, value in record.items():
                 split, _, metric = metric.partition("/")
                 yield _Row(arm, seed, split, step, metric, value, fold)
+        # The test split is evaluated once, with the parameters of the best step.
         for metric, value in seed_result["test"].items():
             yield _Row(arm, seed, "test", seed_result["best_step"], metric, value, fold)
         for metric, value in _get_replica_costs(result).items():

@@ -62,6 +62,7 @@ def run_jobs(
         running[path] = _RunningJob(job_units, handle, 1, JobProgress())
     while running:
         for path, job in list(running.items()):
+            # Files, since workers may run on other machines that share only the directory.
             progress = read_progress(path)
             display.count_steps(
                 progress.trained - job.progress.trained, progress.skipped - job.progress.skipped
