@@ -1,6 +1,7 @@
 """Parses VALUE of `--set PATH=VALUE`: a literal, a word, or a call. Nothing is evaluated."""
 
 import ast
+import functools
 import inspect
 import re
 import warnings
@@ -103,12 +104,7 @@ def _convert_node(node: ast.expr, annotation: Any, depth: int = 0) -> Any:
     if depth > MAX_DEPTH:
         raise ConfigError(f"the value is nested too deeply; {MAX_DEPTH} levels are the most.")
 
-    def items(nodes: list[ast.expr], keys: Iterable[Any]) -> list[Any]:
-        values = []
-        for inner, key in zip(nodes, keys, strict=True):
-            values.append(_convert_node(inner, _get_element_annotation(annotation, key), depth + 1))
-        return values
-
+    items = functools.partial(_convert_elements, annotation, depth)
     match node:
         case ast.Call():
             return _make_call(node, depth)
@@ -125,6 +121,16 @@ def _convert_node(node: ast.expr, annotation: Any, depth: int = 0) -> Any:
             except TypeError as error:
                 raise ConfigError(f"cannot read {_format_source(node)!r}: {error}.") from None
     return _evaluate_literal(node)
+
+
+def _convert_elements(
+    annotation: Any, depth: int, nodes: list[ast.expr], keys: Iterable[Any]
+) -> list[Any]:
+    """Converts the elements of a container with an annotation, which is at some depth."""
+    values = []
+    for node, key in zip(nodes, keys, strict=True):
+        values.append(_convert_node(node, _get_element_annotation(annotation, key), depth + 1))
+    return values
 
 
 def _get_element_annotation(annotation: Any, key: Any) -> Any:

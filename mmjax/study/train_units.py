@@ -15,7 +15,6 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from mmjax import files
 from mmjax.data.spec import write_spec
@@ -30,13 +29,12 @@ from mmjax.study.packing import (
     make_sweep,
     split_replicas,
 )
-from mmjax.train.checkpoint import Checkpoints
-from mmjax.train.fit_result import FitResult
+from mmjax.study.unit_results import TrainedReplica, merge_results, save_states
 from mmjax.train.hardware import device_memory
 from mmjax.train.hardware.devices import choose_devices
 from mmjax.train.loop import fit
 from mmjax.train.reporting.class_report import write_class_reports
-from mmjax.train.run_arms import ArmResult, make_arm_result, read_or_set_aside_result
+from mmjax.train.run_arms import make_arm_result, read_or_set_aside_result
 
 
 class Trainer(NamedTuple):
@@ -63,13 +61,6 @@ class Trainer(NamedTuple):
     checkpoint_every: int | datetime.timedelta | None
     show: Callable[..., AbstractContextManager[Any]]
     record_end: Callable[[Unit], None]
-
-
-class _TrainedReplica(NamedTuple):
-    """Trained replica: the results of its program, and its position there."""
-
-    fitted: FitResult
-    position: int
 
 
 def train_units(trainer: Trainer, units: Sequence[Unit], *, test: bool) -> None:
@@ -156,7 +147,7 @@ def _train_group(
       test: whether the test split is evaluated.
     """
     waiting = split_replicas(replicas, trainer.max_replicas)
-    trained: dict[tuple[Path, int], _TrainedReplica] = {}
+    trained: dict[tuple[Path, int], TrainedReplica] = {}
     while waiting:
         chunk = waiting.pop(0)
         if not _list_waiting(chunk):
@@ -191,7 +182,7 @@ def _train_group(
             waiting = split_replicas(list(itertools.chain(chunk, *waiting)), half)
             continue
         for index, (unit, seed) in enumerate(chunk):
-            trained[unit.home, seed] = _TrainedReplica(fitted, index)
+            trained[unit.home, seed] = TrainedReplica(fitted, index)
         # The seeds of a unit may be spread over several programs; the last one completes it.
         for unit in _unique_units(chunk):
             keys = [(unit.home, seed) for seed in unit.seeds]
@@ -205,7 +196,7 @@ def _unique_units(replicas: Sequence[StudyReplica]) -> list[Unit]:
 
 
 def _finish_unit(
-    trainer: Trainer, unit: Unit, pieces: Sequence[_TrainedReplica], *, test: bool
+    trainer: Trainer, unit: Unit, pieces: Sequence[TrainedReplica], *, test: bool
 ) -> None:
     """Writes the result, or the failure, of a unit whose replicas have all ended."""
     for fitted, position in pieces:
@@ -217,39 +208,13 @@ def _finish_unit(
         for (fitted, position), seed in zip(pieces, unit.seeds, strict=True)
     ]
     if test:
-        _save_states(unit.home / "checkpoints", pieces)
+        save_states(unit.home / "checkpoints", pieces)
         model = experiment.model
         write_spec(unit.home, experiment.data, model.heads, model.encoders)
         classes = [p.fitted.test_classes[p.position] for p in pieces]
         write_class_reports(unit.home / "test", experiment.data.tasks, classes)
-    files.write_json(unit.home / "result.json", _merge_results(parts))
+    files.write_json(unit.home / "result.json", merge_results(parts))
     trainer.record_end(unit)
-
-
-def _save_states(directory: Path, pieces: Sequence[_TrainedReplica]) -> None:
-    """Saves a checkpoint of replicas in the layout of a run's: stacked, on one device."""
-    states, steps = [], []
-    for fitted, position in pieces:
-        state = jax.tree.map(lambda x, i=position: x[i], fitted.state)
-        states.append(jax.device_put(state, jax.devices()[0]))
-        steps.append(fitted.state.steps_done)
-    checkpoints = Checkpoints(directory)
-    checkpoints.save(max(steps), jax.tree.map(lambda *x: jnp.stack(x), *states))
-    checkpoints.close()
-
-
-def _merge_results(parts: Sequence[ArmResult]) -> ArmResult:
-    """Merges the results of a unit's seeds.
-
-    Seconds and throughput add up over the seeds; other costs are averaged.
-    """
-    seeds = dict(itertools.chain(*(part["seeds"].items() for part in parts)))
-    costs = {}
-    for name in parts[0]["cost"]:
-        costs[name] = sum(part["cost"][name] for part in parts)
-        if name not in ("seconds", "examples_per_second"):
-            costs[name] /= len(parts)
-    return {**parts[0], "seeds": seeds, "cost": costs}
 
 
 def record_failure(trainer: Trainer, unit: Unit, error: Exception) -> None:

@@ -85,19 +85,20 @@ def write_job(
     """
     path = setup.directory.resolve() / "jobs" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
-    rows = []
-    for unit in units:
-        rows.append(
-            {
-                "home": str(unit.home.relative_to(setup.directory)),
-                "config": configs.dump_config(unit.config, module),
-                "seeds": list(unit.seeds),
-                "numbers": dict(unit.numbers),
-            }
-        )
+    rows = [_unit_to_json(unit, setup.directory, module) for unit in units]
     files.write_json(path, {"setup": _setup_to_json(setup), "test": test, "units": rows})
     get_progress_path(path).unlink(missing_ok=True)
     return path
+
+
+def _unit_to_json(unit: Unit, directory: Path, module: ModuleType | None) -> dict[str, Any]:
+    """Converts a unit to what JSON can hold, as `_parse_units` reads it."""
+    return {
+        "home": str(unit.home.relative_to(directory)),
+        "config": configs.dump_config(unit.config, module),
+        "seeds": list(unit.seeds),
+        "numbers": dict(unit.numbers),
+    }
 
 
 def _setup_to_json(setup: WorkerSetup) -> dict[str, Any]:
@@ -162,8 +163,7 @@ def train_job(job: Path) -> None:
     build = make_builder(load(setup.base), setup.folds)
     stored = files.read_json(job)
     units = _parse_units(setup.directory, stored["units"], load)
-    show = _ProgressFile(get_progress_path(job)).show
-    trainer = _make_trainer(setup, build, own, show)
+    trainer = _make_trainer(setup, build, own, _ProgressFile(get_progress_path(job)).show)
     train_units(trainer, units, test=stored["test"])
     if setup.predictions and stored["test"]:
         write_unit_predictions(build, units)
