@@ -1,24 +1,19 @@
-"""Parts of a model's backbone: masked encoding, and the branches and copies that backbones make.
-
-A backbone is the encoders and the fusion. Late fusion makes `Branches`, one representation per
-modality; a sharing may ask for `Copies` of the backbone.
-"""
+"""Parts of a model's backbone, which is the encoders and the fusion, and masked encoding."""
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool
 
 from mmjax.fusion.pooling import encode_patterns
 from mmjax.layers.batch_norm import restrict_batch_statistics, supply_batch_statistics
-from mmjax.masks import expand_mask, make_length_mask, zero_missing_values
-from mmjax.sharing import Copies
-from mmjax.types import Branches, BranchOutput, Tokens
+from mmjax.masks import make_length_mask, zero_missing_values
+from mmjax.types import Tokens
 
 
 class BackbonePass(NamedTuple):
@@ -195,95 +190,3 @@ def get_sown_values(module: nn.Module) -> dict[str, Any]:
     sown = module.variables.get("intermediates", {})
     # Submodules' collections are dictionaries; values that are sown are tuples, one per call.
     return {name: value[0] for name, value in sown.items() if isinstance(value, tuple)}
-
-
-def _is_branches(x: Any) -> bool:
-    """Returns whether late fusion made this."""
-    return isinstance(x, Branches)
-
-
-def select_branch(fused: Branches | Copies, modality: str) -> Any:
-    """Returns one modality's branch, or the copies of it."""
-    return jax.tree.map(lambda x: x.values[modality], fused, is_leaf=_is_branches)
-
-
-def compute_branch_weights(fused: Any, task: int, tasks: int) -> dict[str, Float[Array, " b"]]:
-    """Returns a task's weights of the branches; {} if the backbone does not branch.
-
-    With copies of the backbone it is the mean over those that serve the task.
-    """
-    if not isinstance(fused, Copies):
-        return fused.weights if _is_branches(fused) else {}
-    # Stacks of weights [copies b] of the copies that serve the task: all shared ones and its own.
-    stacks = [fused.shared.weights] if _is_branches(fused.shared) else []
-    if _is_branches(fused.own):
-        stacks.append(jax.tree.map(lambda w: jnp.split(w, tasks)[task], fused.own.weights))
-    return jax.tree.map(lambda *w: jnp.concatenate(w).mean(axis=0), *stacks) if stacks else {}
-
-
-def predict_branches(
-    heads: Mapping[str, nn.Module], branches: Branches, *, train: bool
-) -> Iterator[tuple[str, Float[Array, "b ..."]]]:
-    """Yields the name and the prediction of every branch, each by a head of its own."""
-    for m, values in branches.values.items():
-        # A branch with weight 0 belongs to an absent modality; its rows must not enter the
-        # statistics.
-        with restrict_batch_statistics(branches.weights[m] > 0):
-            prediction = heads[m](values, train=train)
-        yield m, prediction
-
-
-def combine_branches(
-    heads: Mapping[str, nn.Module], branches: Branches, *, train: bool
-) -> Float[Array, "b ..."]:
-    """Returns what the head's `combine` makes of the predictions, or else their weighted mean."""
-    predictions = predict_branches(heads, branches, train=train)
-    combine: Any = getattr(next(iter(heads.values())), "combine", None)
-    if combine is not None:
-        combined: Array = combine(dict(predictions), branches.weights)
-        return combined
-    total: Any = 0.0
-    for m, prediction in predictions:
-        total += expand_mask(branches.weights[m], prediction.ndim) * prediction
-    return total
-
-
-def evaluate_branches(
-    heads: Mapping[str, Mapping[str, Any]],
-    features: Mapping[str, Any],
-    targets: Mapping[str, Any],
-    *,
-    train: bool,
-) -> dict[str, dict[str, BranchOutput]]:
-    """Returns each branch's own prediction and loss per task; {} without late fusion.
-
-    Args:
-      heads: {branch: {task: head}}.
-      features: {task: features}; those of tasks that are not `Branches` are left out.
-      targets: {task: [b ...]}, with zeros for missing labels.
-      train: whether dropout is active.
-    """
-    outputs: dict[str, dict[str, BranchOutput]] = {}
-    for t, x in features.items():
-        if isinstance(x, Branches):
-            predictions = predict_branches({m: h[t] for m, h in heads.items()}, x, train=train)
-            outputs[t] = {
-                m: BranchOutput(y, jax.vmap(heads[m][t].example_loss)(y, targets[t]), x.weights[m])
-                for m, y in predictions
-            }
-    return outputs
-
-
-def list_branches(encoders: Iterable[str], fusion: nn.Module) -> tuple[str, ...]:
-    """Lists the branches that late fusion may make: the modalities and the fusion's extra ones.
-
-    Raises:
-      ValueError: if a modality has the name of an extra branch.
-    """
-    extra = getattr(fusion, "extra_branches", ())
-    for name in sorted(set(encoders) & set(extra)):
-        raise ValueError(
-            f"The modality name {name!r} is that of a branch that {type(fusion).__name__} adds; "
-            "rename the modality."
-        )
-    return (*encoders, *extra)

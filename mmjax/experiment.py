@@ -125,14 +125,7 @@ class Experiment:
     accumulate: int = 1
 
     def __post_init__(self) -> None:
-        positive = ["epochs", "batch_size", "accumulate"]
-        positive += ["eval_batch_size", "eval_every", "steps_per_dispatch"]
-        for name in positive + ["patience"] * (self.patience is not None):
-            value = getattr(self, name)
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1.")
-            if value > _MAX_INT32:
-                raise ValueError(f"{name} is {value}; it must be at most {_MAX_INT32}.")
+        self._check_counts()
         if isinstance(self.trainable, str):
             raise ValueError(f"trainable is {self.trainable!r}; give a tuple of patterns.")
         if self.workers < 0:
@@ -150,6 +143,17 @@ class Experiment:
             )
         model = apply_label_facts(apply_input_facts(self.model, self.data), self.data)
         object.__setattr__(self, "model", model)
+
+    def _check_counts(self) -> None:
+        """Raises ValueError unless all counts are positive."""
+        positive = ["epochs", "batch_size", "accumulate"]
+        positive += ["eval_batch_size", "eval_every", "steps_per_dispatch"]
+        for name in positive + ["patience"] * (self.patience is not None):
+            value = getattr(self, name)
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1.")
+            if value > _MAX_INT32:
+                raise ValueError(f"{name} is {value}; it must be at most {_MAX_INT32}.")
 
     @property
     def has_frozen(self) -> bool:

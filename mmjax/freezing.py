@@ -93,9 +93,9 @@ def _has_trained_owner(keys: Keys, params: Iterable[Keys], trained: Collection[K
     """Returns whether the module of a variable has parameters that train."""
     # From the variable's own module outward; depth 0 is the whole model.
     for depth in reversed(range(len(keys))):
-        inside = [other for other in params if other[:depth] == keys[:depth]]
+        inside = {other for other in params if other[:depth] == keys[:depth]}
         if inside:
-            return any(other in trained for other in inside)
+            return not inside.isdisjoint(trained)
     return True
 
 
@@ -152,7 +152,7 @@ def check_trainable(trainable: Sequence[str], params: Any) -> None:
     """
     if not trainable:
         raise ValueError("trainable is empty, so nothing would train; name some parameters.")
-    paths = ["/".join(keys) for keys in flatten_dict(params)]
+    paths = list(map("/".join, flatten_dict(params)))
     for pattern in trainable:
         _check_pattern("trainable", pattern, paths)
 
@@ -165,7 +165,7 @@ def check_lora(lora: Mapping[str, LoRA], params: Any) -> None:
     """
     flat = flatten_dict(params)
     for pattern in lora:
-        _check_pattern("lora", pattern, ["/".join(keys) for keys in flat])
+        _check_pattern("lora", pattern, list(map("/".join, flat)))
     # Raises for parameters that are not kernels and for ranks that are too large.
     find_kernels(flat, lora)
 

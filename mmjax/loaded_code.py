@@ -5,6 +5,7 @@ import functools
 import os
 import sys
 import sysconfig
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -30,6 +31,14 @@ def list_experiment_files(module: ModuleType | None) -> dict[str, Path]:
         return {}
     paths = {main, *(path for _, path in iterate_own_modules() if path.is_relative_to(root))}
     return {path.relative_to(root).as_posix(): path for path in sorted(paths)}
+
+
+def list_traceback_modules(error: BaseException) -> list[str]:
+    """Lists the names of the modules in an error's traceback, that of the raising code last."""
+    names = []
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        names.append(frame.f_globals.get("__name__", ""))
+    return names
 
 
 def find_code_folder(module: ModuleType | None) -> Path | None:

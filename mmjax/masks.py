@@ -75,10 +75,10 @@ def zero_missing_values(x: Any, present: Bool[Array, " b"], length: Any | None) 
 
 def zero_missing_inputs(batch: Batch) -> dict[str, Any]:
     """Returns the inputs with zeros in place of missing modalities and padding."""
-    return {
-        m: zero_missing_values(x, batch.present[m], batch.lengths.get(m))
-        for m, x in batch.inputs.items()
-    }
+    inputs = {}
+    for m, x in batch.inputs.items():
+        inputs[m] = zero_missing_values(x, batch.present[m], batch.lengths.get(m))
+    return inputs
 
 
 def zero_missing_targets(batch: Batch) -> dict[str, Array]:
@@ -86,10 +86,10 @@ def zero_missing_targets(batch: Batch) -> dict[str, Array]:
 
     A bad target gives NaN gradients even if its loss is masked.
     """
-    return {
-        t: jnp.where(expand_mask(batch.labeled[t], y.ndim), y, jnp.zeros_like(y))
-        for t, y in batch.targets.items()
-    }
+    targets = {}
+    for t, y in batch.targets.items():
+        targets[t] = jnp.where(expand_mask(batch.labeled[t], y.ndim), y, jnp.zeros_like(y))
+    return targets
 
 
 def sum_masked(x: Array, mask: Bool[Array, " b"]) -> Array:

@@ -15,20 +15,16 @@ from mmjax.backbone import (
     BackbonePass,
     SubsetPass,
     as_at_test,
-    combine_branches,
-    compute_branch_weights,
     copy_module,
-    evaluate_branches,
     get_sown_values,
-    list_branches,
-    select_branch,
 )
 from mmjax.backbone_copies import run_backbones
-from mmjax.layers.batch_norm import restrict_batch_statistics, supply_batch_statistics
+from mmjax.branches import apply_head, apply_sharing, evaluate_branches, list_branches
+from mmjax.layers.batch_norm import supply_batch_statistics
 from mmjax.layers.missing_token import MissingToken
 from mmjax.layers.rematerialize import rematerialize_modules
 from mmjax.sharing import HardSharing
-from mmjax.token_heads import append_task_features, check_token_head
+from mmjax.token_heads import append_tokens, check_token_head
 from mmjax.types import Batch, Branches, Intermediates
 
 Features = dict[str, Float[Array, "b ..."] | Branches]
@@ -180,10 +176,9 @@ class Model(nn.Module):
         with self._supply_context(train=train, axis_name=axis_name):
             fused, passes, others = run_backbones(self.sharing, *backbones, run_backbone, tasks)
             features = self._make_features(fused, passes, SubsetPass(tuple(self.encoders), train))
-            further = [
-                (s.name, self._make_features(x, passes, s))
-                for s, x in zip(subsets, others, strict=True)
-            ]
+            further = []
+            for subset, x in zip(subsets, others, strict=True):
+                further.append((subset.name, self._make_features(x, passes, subset)))
         extra = dict(further[: len(requested)]), dict(further[len(requested) :])
         sown = {"sharing": get_sown_values(self.sharing)}
         return features, tuple(
@@ -212,29 +207,10 @@ class Model(nn.Module):
         """Returns the input of each task's head from the fused features of a subset."""
         tasks = tuple(sorted(self.heads))
         with as_at_test(subset):
-            features = self._apply_sharing(fused, tasks, train=subset.train)
-        for i, task in enumerate(tasks):
-            if modality := getattr(self.heads[task], "tokens", None):
-                tokens = [p.tokens[modality].values for p in passes if p.is_used_by(i)]
-                mean = jnp.stack(tokens).mean(axis=0)
-                if modality not in subset.modalities:
-                    mean = jnp.zeros_like(mean)
-                features[task] = append_task_features(task, mean, features[task])
-        return features
-
-    def _apply_sharing(self, fused: Any, tasks: Sequence[str], *, train: bool) -> Features:
-        """Applies the sharing; under late fusion, to each branch."""
-        weights = [compute_branch_weights(fused, i, len(tasks)) for i in range(len(tasks))]
-        if not weights[0]:
-            return self.sharing(fused, tasks, train=train)
-        branches = {}
-        for m in weights[0]:
-            with restrict_batch_statistics(weights[0][m] > 0):
-                branches[m] = self.branch_sharing[m](select_branch(fused, m), tasks, train=train)
-        return {
-            t: Branches({m: x[t] for m, x in branches.items()}, weights[i])
-            for i, t in enumerate(tasks)
-        }
+            features: Features = apply_sharing(
+                self.sharing, self.branch_sharing, fused, tasks, train=subset.train
+            )
+        return append_tokens(self.heads, features, passes, subset.modalities)
 
     def predict(
         self, features: Features, *, train: bool, axis_name: str | None = None
@@ -242,9 +218,7 @@ class Model(nn.Module):
         """Applies each task's head; under `Branches`, combines the branches' predictions."""
         with self._supply_context(train=train, axis_name=axis_name):
             return {
-                t: combine_branches({m: h[t] for m, h in self.branch_heads.items()}, x, train=train)
-                if isinstance(x, Branches)
-                else self.heads[t](x, train=train)
+                t: apply_head(self.heads, self.branch_heads, t, x, train=train)
                 for t, x in features.items()
             }
 
@@ -269,27 +243,34 @@ class Model(nn.Module):
         sums = {}
         options: Any = {"train": train, "axis_name": axis_name}
         for name in sorted(self.auxiliary):
+            objective = self.auxiliary[name]
             totals, counts = [], []
             for backbone in seen[name]:
                 predictions = self.predict(backbone.features, **options)
-                if hasattr(self.auxiliary[name], "subsets"):
-                    subsets = {
-                        s: self.predict(dict(x), **options) for s, x in backbone.subsets.items()
-                    }
-                    backbone = backbone._replace(subsets=subsets)
-                with self._supply_context(train=train, axis_name=axis_name):
-                    if getattr(self.auxiliary[name], "needs_branches", False):
-                        branches = evaluate_branches(
-                            self.branch_heads, backbone.features, batch.targets, train=train
-                        )
-                        backbone = backbone._replace(branches=branches)
-                    total, count = self.auxiliary[name](
-                        backbone, predictions, batch, train=train, gather=gather
+                complete = self._add_requested_values(objective, backbone, batch.targets, options)
+                with self._supply_context(**options):
+                    total, count = objective(
+                        complete, predictions, batch, train=train, gather=gather
                     )
                 totals.append(total)
                 counts.append(count)
             sums[name] = jnp.stack(totals).sum(), jnp.stack(counts).sum()
         return sums
+
+    def _add_requested_values(
+        self, objective: Any, backbone: Intermediates, targets: dict[str, Any], options: Any
+    ) -> Intermediates:
+        """Adds the predictions from subsets of the modalities or per branch if requested."""
+        if hasattr(objective, "subsets"):
+            subsets = {s: self.predict(dict(x), **options) for s, x in backbone.subsets.items()}
+            backbone = backbone._replace(subsets=subsets)
+        if getattr(objective, "needs_branches", False):
+            with self._supply_context(**options):
+                branches = evaluate_branches(
+                    self.branch_heads, backbone.features, targets, train=options["train"]
+                )
+            backbone = backbone._replace(branches=branches)
+        return backbone
 
 
 def identity(x: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import fnmatch
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Int
 
-from mmjax.parameters import format_path
+from mmjax.parameters import flatten_by_path, format_path
 from mmjax.types import Params
 
 __all__ = ["per_path", "scale_by_depth", "unfreeze_at"]
@@ -46,10 +46,10 @@ def per_path(
             lambda path, _: _find_pattern(format_path(path), list(transformations)), params
         )
         if unused := sorted(set(transformations) - set(jax.tree.leaves(labels))):
-            paths = [format_path(path) for path, _ in jax.tree.leaves_with_path(params)]
+            paths = ", ".join(sorted(flatten_by_path(params)))
             raise ValueError(
                 f"The pattern {unused[0]!r} of per_path decides for no trainable parameter: they "
-                f"are {', '.join(sorted(paths))}, and the first pattern that matches counts."
+                f"are {paths}, and the first pattern that matches counts."
             )
         return labels
 
@@ -144,22 +144,14 @@ def _find_depths(
     params: Params, layers: Sequence[str], stacked: Sequence[str]
 ) -> dict[str, Int[np.ndarray, "..."]]:
     """Returns {path: depth}, one per row of the stacked ones, counted from 0 at the input."""
-    leaves = {format_path(path): leaf for path, leaf in jax.tree.leaves_with_path(params)}
+    leaves = flatten_by_path(params)
     depths: dict[str, np.ndarray] = {}
     first = 0
     for pattern in layers:
-        expression = fnmatch.translate(pattern.replace(_LAYER, "\0"))
-        matcher = re.compile(expression.replace("\0", "([0-9]{1,9})"))
-        matches = {path: match for path in leaves if (match := matcher.fullmatch(path))}
-        if not matches:
-            raise ValueError(
-                f"No trainable parameter matches {pattern!r} of scale_by_depth; they are "
-                f"{', '.join(sorted(leaves))}."
-            )
-        # The first pattern that matches a parameter decides.
-        matches = {path: match for path, match in matches.items() if path not in depths}
         count = 1
-        for path, match in matches.items():
+        for path, match in _match_layer(pattern, leaves):
+            if path in depths:  # the first pattern that matches a parameter decides
+                continue
             number = int(match.group(1)) if match.re.groups else 0
             depths[path] = np.asarray(first + number)
             if pattern in stacked:
@@ -167,3 +159,24 @@ def _find_depths(
             count = max(count, int(depths[path].max()) - first + 1)
         first += count
     return depths
+
+
+def _match_layer(pattern: str, paths: Collection[str]) -> list[tuple[str, re.Match[str]]]:
+    """Returns the paths that a pattern matches, with the number for which {layer} stands.
+
+    Raises:
+      ValueError: there is none.
+    """
+    # fnmatch would escape the braces, so a character that paths do not have holds their place.
+    expression = fnmatch.translate(pattern.replace(_LAYER, "\0"))
+    matcher = re.compile(expression.replace("\0", "([0-9]{1,9})"))
+    matches = []
+    for path in paths:
+        if match := matcher.fullmatch(path):
+            matches.append((path, match))
+    if not matches:
+        raise ValueError(
+            f"No trainable parameter matches {pattern!r} of scale_by_depth; they are "
+            f"{', '.join(sorted(paths))}."
+        )
+    return matches

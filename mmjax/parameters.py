@@ -36,15 +36,17 @@ def select_matching_params(params: Params, patterns: Sequence[str]) -> Params:
     Raises:
       ValueError: if a pattern matches nothing.
     """
-    paths = {format_path(p): leaf for p, leaf in jax.tree.leaves_with_path(params)}
+    paths = flatten_by_path(params)
+    chosen = set()
     for pattern in patterns:
-        if not fnmatch.filter(paths, pattern):
+        matching = fnmatch.filter(paths, pattern)
+        if not matching:
             raise ValueError(
                 f"No shared parameter matches {pattern!r}; they are {', '.join(sorted(paths))}."
             )
+        chosen.update(matching)
     return jax.tree.map_with_path(
-        lambda p, leaf: leaf if any(fnmatch.fnmatch(format_path(p), x) for x in patterns) else None,
-        params,
+        lambda path, leaf: leaf if format_path(path) in chosen else None, params
     )
 
 
@@ -87,6 +89,16 @@ def overlay_tree(tree: Any, other: Any) -> Any:
 def format_path(path: tuple[Any, ...]) -> str:
     """Formats a path in a tree with slashes, as in "encoders_image/conv_0/kernel"."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def flatten_by_path(tree: Any) -> dict[str, Any]:
+    """Returns {path with slashes: leaf} of a tree.
+
+    Example:
+      >>> flatten_by_path({"a": {"x": 1, "y": 2}})
+      {'a/x': 1, 'a/y': 2}
+    """
+    return {format_path(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
 def _is_none(x: Any) -> bool:

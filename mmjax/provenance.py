@@ -67,23 +67,27 @@ def digest_data(data: Mapping[str, Any]) -> dict[str, str]:
       {split: fingerprint} of the first data set, and {arm/split: fingerprint} of others; for each
       tokenizer, {"tokenizer of MODALITY": SHA-256 of its file} likewise.
     """
-    from mmjax.data.fingerprint import (
-        compute_fingerprint,  # imports JAX, and reading provenance does not
-    )
-
     digests: dict[str, str] = {}
     first, done = next(iter(data.values()), None), set()
     for arm, dataset in data.items():
-        if id(dataset) in done:
-            continue
-        done.add(id(dataset))
-        prefix = "" if dataset is first else f"{arm}/"
-        for split, source in getattr(dataset, "splits", {}).items():
-            digests[f"{prefix}{split}"] = compute_fingerprint(source)
-        for modality, preparation in getattr(dataset, "preparations", {}).items():
-            if tokenizer := preparation.learned.get("tokenizer"):
-                digest = hashlib.sha256(tokenizer.encode()).hexdigest()
-                digests[f"{prefix}tokenizer of {modality}"] = digest
+        if id(dataset) not in done:
+            done.add(id(dataset))
+            digests |= _digest_data_set(dataset, "" if dataset is first else f"{arm}/")
+    return digests
+
+
+def _digest_data_set(dataset: Any, prefix: str) -> dict[str, str]:
+    """Computes the fingerprints of a data set's splits and tokenizers, under a prefix."""
+    # Imports JAX, and reading provenance does not.
+    from mmjax.data.fingerprint import compute_fingerprint
+
+    digests = {}
+    for split, source in getattr(dataset, "splits", {}).items():
+        digests[f"{prefix}{split}"] = compute_fingerprint(source)
+    for modality, preparation in getattr(dataset, "preparations", {}).items():
+        if tokenizer := preparation.learned.get("tokenizer"):
+            digest = hashlib.sha256(tokenizer.encode()).hexdigest()
+            digests[f"{prefix}tokenizer of {modality}"] = digest
     return digests
 
 

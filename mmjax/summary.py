@@ -1,6 +1,7 @@
 """Summaries of models: type, shapes, parameters and floating-point operations of each part."""
 
 import functools
+import re
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
@@ -22,8 +23,8 @@ from mmjax.printing.formatting import format_example_shapes, format_module, form
 from mmjax.printing.table_layout import NO_BREAK_SPACE
 from mmjax.train.splits import Splits
 from mmjax.train.steps.state import init_frozen_variables, init_state
-from mmjax.train.steps.train_step import make_train_step
-from mmjax.types import Batch
+from mmjax.train.steps.train_step import TrainStep, make_train_step
+from mmjax.types import Batch, TrainState, Variables
 
 _ShapeTree = Mapping[str, Any]  # parameters as jax.ShapeDtypeStructs
 _HEADER = ("part", "module", "input", "output", "parameters", "FLOPs")
@@ -72,26 +73,11 @@ def summarize_experiment(experiment: Experiment) -> Summary:
     """
     e = experiment
     batch = make_batch_shapes(Splits(e, ()).example(), e.batch_size)
-    parts: Any = {"trainable": e.trainable, "lora": e.lora}
-    start = functools.partial(init_state, e.model, e.optimizer, e.balancer, **parts)
-    step = make_train_step(
-        e.model,
-        e.optimizer,
-        e.balancer,
-        augment=make_example_augmentation(e.augment, e.modality_dropout),
-        diagnostics=e.diagnostics,
-        compute_dtype=e.compute_dtype,
-        accumulate=e.accumulate,
-    )
+    step = _make_step(e)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         rows, notes = summarize_model(e.model, batch)
-        # Only shapes: neither parameters nor optimizer state are allocated.
-        state = jax.eval_shape(start, batch, make_key_shape())
-        frozen = None
-        if e.has_frozen:
-            freeze = functools.partial(init_frozen_variables, e.model, **parts)
-            frozen = jax.eval_shape(freeze, batch)
+        state, frozen = _trace_start(e, batch)
         operations = count_flops(step, state, batch, frozen)
     trained = _count_parameters(state.params)
     training = _make_total_row("training step", trained, operations / e.batch_size)
@@ -104,6 +90,29 @@ def summarize_experiment(experiment: Experiment) -> Summary:
         *sorted({f"{w.message}." for w in caught}),
     )
     return Summary((*rows, training), notes)
+
+
+def _trace_start(e: Experiment, batch: Batch) -> tuple[TrainState, Variables | None]:
+    """Returns the shapes of the first state, and of what is frozen; None if everything trains."""
+    parts: Any = {"trainable": e.trainable, "lora": e.lora}
+    start = functools.partial(init_state, e.model, e.optimizer, e.balancer, **parts)
+    # Only shapes: neither parameters nor optimizer state are allocated.
+    state = jax.eval_shape(start, batch, make_key_shape())
+    freeze = functools.partial(init_frozen_variables, e.model, **parts)
+    return state, jax.eval_shape(freeze, batch) if e.has_frozen else None
+
+
+def _make_step(e: Experiment) -> TrainStep:
+    """Makes the training step of an experiment on one device."""
+    return make_train_step(
+        e.model,
+        e.optimizer,
+        e.balancer,
+        augment=make_example_augmentation(e.augment, e.modality_dropout),
+        diagnostics=e.diagnostics,
+        compute_dtype=e.compute_dtype,
+        accumulate=e.accumulate,
+    )
 
 
 def summarize_model(model: Model, batch: Batch) -> Summary:
@@ -123,14 +132,15 @@ def summarize_model(model: Model, batch: Batch) -> Summary:
     calls_of: dict[str, dict[str, Call]] = {}
     for name, call in calls.items():
         calls_of.setdefault(call.part.path, {})[name] = call
-    rows = [
-        _make_row(part_calls, params, operations, batch.size) for part_calls in calls_of.values()
-    ]
     # Objectives train with the model, but a prediction does not run them.
-    objectives = [r for r in rows if r.part.startswith("auxiliary.")]
-    parts = [r for r in rows if not r.part.startswith("auxiliary.")]
+    parts: list[SummaryRow] = []
+    objectives: list[SummaryRow] = []
     # Tokens for missing modalities, and the means of late fusion, belong to the model itself.
-    rest = _count_parameters(params) - sum(r.parameters for r in rows)
+    rest = _count_parameters(params)
+    for path, part_calls in calls_of.items():
+        row = _make_row(part_calls, params, operations, batch.size)
+        (objectives if path.startswith("auxiliary.") else parts).append(row)
+        rest -= row.parameters
     if rest or operations[""]:
         module = f"Model(missing={model.missing!r})"
         parts.append(_make_total_row("model", rest, operations[""] / batch.size, module))
@@ -194,10 +204,9 @@ def print_summary(summary: Summary, title: str) -> None:
     if not sys.stdout.isatty():
         return print_text(f"### {escape_markdown(title)}\n\n{format_summary_markdown(summary)}")
     rows = _format_cells(summary.rows)
-    for row in rows:  # keeps a name and its shape on one line
-        row[2:4] = [
-            ", ".join(s.replace(" ", NO_BREAK_SPACE) for s in t.split(", ")) for t in row[2:4]
-        ]
+    for row in rows:
+        # Keeps a name and its shape on one line: only the spaces after commas may break it.
+        row[2:4] = [re.sub("(?<!,) ", NO_BREAK_SPACE, shapes) for shapes in row[2:4]]
     print_table([list(_HEADER), *rows], title, words=4)
     print_text()
     print_paragraph(" ".join(summary.notes))

@@ -168,10 +168,7 @@ class InfoNCE(nn.Module):
         vectors = pool_pairs(seen, couples)
         if train and self.mix:
             vectors = mix_neighbors(self.make_rng("dropout"), vectors, self.mix)
-        projected = {
-            m: nn.Dense(self.width, use_bias=False, name=f"project_{m}")(x.values)
-            for m, x in vectors.items()
-        }
+        projected = {m: self.project(m, x.values) for m, x in vectors.items()}
         temperature, totals, counts = 1 / self.scale(), [], []
         for m, n in couples:
             present = vectors[m].present, vectors[n].present
@@ -181,6 +178,11 @@ class InfoNCE(nn.Module):
             totals.append(total)
             counts.append(count)
         return jnp.stack(totals).sum(), jnp.stack(counts).sum()
+
+    def project(self, modality: str, x: Float[Array, "b d"]) -> Float[Array, "b w"]:
+        """Applies the linear map of a modality to the common space."""
+        projected: Array = nn.Dense(self.width, use_bias=False, name=f"project_{modality}")(x)
+        return projected
 
     def scale(self) -> Float[Array, ""]:
         """Returns 1/τ, at most 100."""

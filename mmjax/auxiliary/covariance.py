@@ -43,6 +43,7 @@ def coral_distance(
     """
     a, count_a = center_present(a, present_a)
     b, count_b = center_present(b, present_b)
+    # Unbiased covariances, by n - 1; at least 1, so that a modality without examples gives 0.
     C_a = precise_dot(a.T, a) / jnp.maximum(count_a - 1, 1)
     C_b = precise_dot(b.T, b) / jnp.maximum(count_b - 1, 1)
     return ((C_a - C_b) ** 2).sum() / (4 * a.shape[1] ** 2)

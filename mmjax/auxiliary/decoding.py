@@ -136,16 +136,11 @@ class Decoders(nn.Module):
         likelihood = _resolve_likelihood(modality, x, self.likelihoods.get(modality))
         target = x if likelihood == "categorical" else to_float(x)
         prediction = self.decoder(modality, x.shape[1:], likelihood)(z)
-        classes = likelihood == "categorical"
-        if (prediction.shape[:-1] if classes else prediction.shape) != x.shape:
-            raise ValueError(
-                f"The decoder of {modality!r} makes {prediction.shape[1:]} of an example, but the "
-                f"input has the shape {x.shape[1:]}"
-                + (", to be followed by the classes." if classes else ".")
-            )
+        _check_decoded_shape(modality, prediction, x, classes=likelihood == "categorical")
         errors = negative_log_likelihood(prediction, target, likelihood)
         mask = make_value_mask(x, batch.present[modality], batch.lengths.get(modality))
         mask = jnp.broadcast_to(mask, x.shape).reshape(len(x), -1)
+        # Padding and absent inputs have no error, so that the sum and the count agree.
         errors = jnp.where(mask, errors.reshape(len(x), -1), 0)
         return errors.sum(axis=1), mask.sum(axis=1).astype(errors.dtype)
 
@@ -183,3 +178,13 @@ def _resolve_likelihood(
     raise ValueError(
         f"The likelihood of {modality!r} is {likelihood!r}, but its input is {x.dtype}; use {fits}."
     )
+
+
+def _check_decoded_shape(modality: str, prediction: Array, x: Any, *, classes: bool) -> None:
+    """Raises ValueError unless a decoder predicts every element of the input x."""
+    if (prediction.shape[:-1] if classes else prediction.shape) != x.shape:
+        raise ValueError(
+            f"The decoder of {modality!r} makes {prediction.shape[1:]} of an example, but the "
+            f"input has the shape {x.shape[1:]}"
+            + (", to be followed by the classes." if classes else ".")
+        )

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import digamma, gammaln
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from mmjax.auxiliary.base import Gather, Sums
 from mmjax.auxiliary.branches import check_task_names
@@ -109,10 +109,7 @@ class DirichletKL(nn.Module):
         for t in sorted(self.tasks):
             labeled, target = batch.labeled[t] & has_any, batch.targets[t]
             shares = target if target.ndim > 1 else jax.nn.one_hot(target, predictions[t].shape[1])
-            opinions = [(predictions[t], labeled)]
-            for _, x in sorted(seen.branches.get(t, {}).items()):
-                opinions.append((x.prediction, labeled & (x.weight > 0)))
-            for log_alpha, counted in opinions:
+            for log_alpha, counted in _list_opinions(seen, t, predictions[t], labeled):
                 evidence = jnp.expm1(jnp.minimum(log_alpha, 80)) * (1 - shares)
                 divergence = dirichlet_kl(1 + jnp.where(counted[:, None], evidence, 0))
                 totals.append(jnp.where(counted, divergence, 0).sum())
@@ -129,3 +126,13 @@ class DirichletKL(nn.Module):
         if train and self.is_mutable_collection("annealing"):
             steps.value += 1
         return jnp.asarray(weight, jnp.float32)
+
+
+def _list_opinions(
+    seen: Intermediates, task: str, combined: Array, labeled: Bool[Array, " b"]
+) -> list[tuple[Array, Bool[Array, " b"]]]:
+    """Returns log α of the combined opinion and of each branch's, and which examples count."""
+    opinions = [(combined, labeled)]
+    for _, branch in sorted(seen.branches.get(task, {}).items()):
+        opinions.append((branch.prediction, labeled & (branch.weight > 0)))
+    return opinions

@@ -57,6 +57,7 @@ def mmd(
       >>> print(f"{mmd2:.3f}")  # 1 + e^-0.5
       1.607
     """
+    # One matrix of all distances has the blocks a-a, a-b and b-b.
     both, present = jnp.concatenate([a, b]), jnp.concatenate([present_a, present_b])
     d2 = _squared_distances(jnp.where(present[:, None], both, 0))
     pairs = present[:, None] & present[None]
@@ -74,6 +75,7 @@ def mmd(
         + _masked_mean(k[n:, n:], within[n:, n:])
         - 2 * _masked_mean(k[:n, n:], pairs[:n, n:])
     )
+    # The biased estimate is a squared norm, negative by round-off only; the other may be below 0.
     return value if unbiased else jnp.maximum(value, 0)
 
 

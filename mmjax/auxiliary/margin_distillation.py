@@ -38,6 +38,8 @@ def relation_distance(
         x = jnp.where(counted[:, None], x, 0)
         return normalize_rows(precise_dot(x, x.T))
 
+    # Examples of which the teacher is unsure are near its margin; they count by their share of the
+    # entropy, which is a constant: the teacher does not learn.
     log_p = jax.nn.log_softmax(logits)
     entropy = jnp.where(counted, -(jnp.exp(log_p) * log_p).sum(axis=1), 0)
     total = entropy.sum()
@@ -98,7 +100,7 @@ class MarginDistillation:
         features, backbones = distillation.run_teacher(batch)
         logits = distillation.predict_as_teacher(features)[self.task]
         student, teacher = (gather(get_fused_vector(self, x)) for x in (seen, backbones[0]))
-        enough = counted.sum() >= 2
+        enough = counted.sum() >= 2  # a single example has no relation to others
         loss = relation_distance(student, teacher, gather(logits), counted)
         return jnp.where(enough, loss, 0), enough.astype(jnp.float32)
 

@@ -52,18 +52,9 @@ class ShaSpecLosses(nn.Module):
         train: bool,
         gather: Gather,
     ) -> Sums:
-        """Returns the total over this device's examples with any modality, and their number.
-
-        Raises:
-          ValueError: if the fusion is not `fusion.ShaSpec`.
-        """
+        """Returns the total over this device's examples with any modality, and their number."""
         del predictions, batch, train, gather
-        if "shared_specific" not in seen.sown["fusion"]:
-            raise ValueError(
-                "ShaSpecLosses needs shared and specific features; use fusion.ShaSpec as the "
-                "model's fusion."
-            )
-        features = dict(sorted(seen.sown["fusion"]["shared_specific"].items()))
+        features = _get_features(seen)
         losses = []
         for (a, _, has_a), (b, _, has_b) in itertools.combinations(features.values(), 2):
             distance = jnp.abs(a - b).mean(axis=1)
@@ -74,3 +65,17 @@ class ShaSpecLosses(nn.Module):
             losses.append(jnp.where(has, self.domain * cross_entropy, 0))
         any_present = jnp.stack([has for _, _, has in features.values()]).any(axis=0)
         return jnp.stack(losses).sum(), any_present.sum().astype(jnp.float32)
+
+
+def _get_features(seen: Intermediates) -> dict[str, tuple[Array, Array, Array]]:
+    """Returns each modality's shared and specific features, and whether it is present.
+
+    Raises:
+      ValueError: if the fusion is not `fusion.ShaSpec`.
+    """
+    if "shared_specific" not in seen.sown["fusion"]:
+        raise ValueError(
+            "ShaSpecLosses needs shared and specific features; use fusion.ShaSpec as the "
+            "model's fusion."
+        )
+    return dict(sorted(seen.sown["fusion"]["shared_specific"].items()))

@@ -103,6 +103,7 @@ def to_aggregator(balancer: Balancer, tasks: Sequence[str], seed: int = 0) -> An
             jnp.ones(len(tasks)) if losses is None else losses,
             pullback,
             state.balancer,
+            # Drawn from the number of the step, so that a resumed run draws the same.
             key=jax.random.fold_in(jax.random.key(seed), state.step),
             labeled=jnp.ones(len(tasks), bool) if labeled is None else labeled,
         )

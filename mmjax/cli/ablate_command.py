@@ -172,21 +172,22 @@ def print_arm_results(directory: Path) -> None:
     record = study_files.read_study(directory)
     table = tables.make_main_table(record)
     if table.rows:
-        heads = [
-            NO_BREAK_SPACE.join(name.rsplit(" ", 1)) for name in table.header
-        ]  # keeps the arrow on the line
-        rows = [["", *heads[table.texts :]]]
+        rows = [[""]]
+        for name in table.header[table.texts :]:
+            rows[0].append(NO_BREAK_SPACE.join(name.rsplit(" ", 1)))  # keeps the arrow on the line
         for cells in table.rows:
             labels = [cell.text for cell in cells[: table.texts] if cell.text]
-            values = [
-                f"{c.text} {c.mark or NO_BREAK_SPACE}" * bool(c.text) for c in cells[table.texts :]
-            ]
-            rows.append([", ".join(labels), *values])
+            rows.append([", ".join(labels), *map(_format_score, cells[table.texts :])])
         print_table(rows, table.title)
         print_text()
         print_paragraph(table.note)
     for arm, error in record.errors.items():
         print_text(f"{arm} failed: {error}")
+
+
+def _format_score(cell: Any) -> str:
+    """Formats a cell with its mark, or a space as wide as one, so that the numbers are aligned."""
+    return f"{cell.text} {cell.mark or NO_BREAK_SPACE}" if cell.text else ""
 
 
 def _find_study(target: str) -> tuple[Any, Path]:
@@ -202,7 +203,7 @@ def _find_study(target: str) -> tuple[Any, Path]:
     module = experiment_source.import_target(target)
     study = getattr(module, name or "STUDY", None)
     if not isinstance(study, Study):
-        known = [n for n, value in vars(module).items() if isinstance(value, Study)]
+        known = experiment_source.list_members(module, Study)
         choices = f"; it has {', '.join(known)}" if known else ""
         raise ConfigError(
             f"{file_or_module} holds no study called {name or 'STUDY'}{choices}. "

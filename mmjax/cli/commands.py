@@ -27,8 +27,9 @@ An experiment file ends with
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmjax.cli import (
     ablate_command,
@@ -59,49 +60,60 @@ def script(argv: Sequence[str] | None = None) -> None:
 
     def action() -> None:
         options = parser.parse_args(argv)
-        match options.command:
-            case "ablate":
-                ablate_command.ablate_study(options)
-            case "predict":
-                predict_command.predict_on_file(options)
-            case "contribution":
-                contribution_command.measure_stored_run(options)
-            case "export":
-                export_command.export_stored_run(options)
-            case "serve":
-                serve_command.serve_stored_run(options)
-            case "calibration":
-                calibration_command.calibrate_stored_run(options)
-            case "robustness":
-                robustness_command.measure_stored_run(options)
-            case "report":
-                report_commands.report_study(options)
-            case "show":
-                report_commands.show_run(options)
-            case "compare":
-                report_commands.compare_runs(options)
-            case "data":
-                from mmjax.cli import data_command
-
-                if options.action == "describe":
-                    data_command.describe_data_set(options)
-                else:
-                    data_command.prepare_data_set(options)
-            case "evaluate":
-                from mmjax.cli import experiment_commands
-
-                experiment_commands.evaluate_stored_run(options)
-            case "run" if options.help and options.target is None and options.from_run is None:
-                run_parser.print_help()
-            case "run":
-                from mmjax.cli import experiment_commands, request
-
-                from_run = request.read_run_of_options(options)
-                source = request.find_source(options, from_run)
-                command = shlex.join(["mmjax", *argv])
-                experiment_commands.run_experiment(source, from_run, options, run_parser, command)
+        if options.command == "run":
+            _run_experiment(options, run_parser, shlex.join(["mmjax", *argv]))
+        else:
+            _run_command(options)
 
     end_process(run_and_report_errors(action))
+
+
+def _run_command(options: argparse.Namespace) -> None:
+    """Runs any command but `mmjax run`."""
+    # Looked up by name, since argparse has checked that the command exists.
+    commands: dict[str, Callable[[argparse.Namespace], None]] = {
+        "ablate": ablate_command.ablate_study,
+        "calibration": calibration_command.calibrate_stored_run,
+        "compare": report_commands.compare_runs,
+        "contribution": contribution_command.measure_stored_run,
+        "data": _make_or_describe_data,
+        "evaluate": _evaluate_stored_run,
+        "export": export_command.export_stored_run,
+        "predict": predict_command.predict_on_file,
+        "report": report_commands.report_study,
+        "robustness": robustness_command.measure_stored_run,
+        "serve": serve_command.serve_stored_run,
+        "show": report_commands.show_run,
+    }
+    commands[options.command](options)
+
+
+def _make_or_describe_data(options: argparse.Namespace) -> None:
+    from mmjax.cli import data_command
+
+    if options.action == "describe":
+        data_command.describe_data_set(options)
+    else:
+        data_command.prepare_data_set(options)
+
+
+def _evaluate_stored_run(options: argparse.Namespace) -> None:
+    from mmjax.cli import experiment_commands
+
+    experiment_commands.evaluate_stored_run(options)
+
+
+def _run_experiment(
+    options: argparse.Namespace, parser: argparse.ArgumentParser, command: str
+) -> None:
+    """Runs `mmjax run`, or prints its help if no experiment is named, whose paths it would list."""
+    if options.help and options.target is None and options.from_run is None:
+        return parser.print_help()
+    from mmjax.cli import experiment_commands, request
+
+    from_run = request.read_run_of_options(options)
+    source = request.find_source(options, from_run)
+    experiment_commands.run_experiment(source, from_run, options, parser, command)
 
 
 def _make_parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
@@ -109,18 +121,8 @@ def _make_parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     description = "Runs, compares and reports experiments, and makes their data."
     parser = argparse.ArgumentParser("mmjax", description=description, epilog=EPILOG)
     commands = parser.add_subparsers(dest="command", required=True)
-    run_help = "train an experiment; --help shows its own paths, types and values"
-    run_parser = commands.add_parser(
-        "run", help=run_help, add_help=False, allow_abbrev=False, epilog=EPILOG
-    )
-    run_parser.add_argument("target", nargs="?", metavar="FILE_OR_MODULE[:FUNCTION]")
-    add_run_options(run_parser)
-    evaluate = commands.add_parser("evaluate", help="print a run's test results again")
-    evaluate.add_argument("run", type=Path, metavar="RUN_DIR")
-    own_file = "your own file of the run's experiment, to be used instead of the stored copy"
-    evaluate.add_argument("--experiment", metavar="FILE_OR_MODULE[:FUNCTION]", help=own_file)
-    add_trust_options(evaluate)
-    add_device_and_cache_options(evaluate)
+    run_parser = _add_run_command(commands)
+    _add_evaluate_command(commands)
     predict_command.add_predict_command(commands)
     export_command.add_export_command(commands)
     serve_command.add_serve_command(commands)
@@ -131,6 +133,27 @@ def _make_parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     report_commands.add_report_commands(commands)
     _add_data_commands(commands.add_parser("data", help="make a data set, or describe it"))
     return parser, run_parser
+
+
+def _add_run_command(commands: Any) -> argparse.ArgumentParser:
+    """Adds `mmjax run` and returns its parser."""
+    summary = "train an experiment; --help shows its own paths, types and values"
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "run", help=summary, add_help=False, allow_abbrev=False, epilog=EPILOG
+    )
+    parser.add_argument("target", nargs="?", metavar="FILE_OR_MODULE[:FUNCTION]")
+    add_run_options(parser)
+    return parser
+
+
+def _add_evaluate_command(commands: Any) -> None:
+    """Adds `mmjax evaluate`."""
+    parser = commands.add_parser("evaluate", help="print a run's test results again")
+    parser.add_argument("run", type=Path, metavar="RUN_DIR")
+    own_file = "your own file of the run's experiment, to be used instead of the stored copy"
+    parser.add_argument("--experiment", metavar="FILE_OR_MODULE[:FUNCTION]", help=own_file)
+    add_trust_options(parser)
+    add_device_and_cache_options(parser)
 
 
 def _add_data_commands(parser: argparse.ArgumentParser) -> None:

@@ -20,18 +20,13 @@ def add_contribution_command(commands: Any) -> None:
     add("--split", default="test", metavar="NAME", help="split to evaluate (default: test)")
     metric = "metric, such as digit/accuracy; repeatable (default: the first of every task)"
     add("--metric", action="append", default=[], metavar="TASK/METRIC", help=metric)
+    number: Any = {"type": options.parse_natural_number, "metavar": "N"}
     permutations = "permutations of each modality for the perceptual score (default: 5)"
-    add(
-        "--permutations",
-        type=options.parse_natural_number,
-        metavar="N",
-        default=5,
-        help=permutations,
-    )
+    add("--permutations", **number, default=5, help=permutations)
     sample = "examples whose modalities are combined for EMAP, N² predictions (default: 256)"
-    add("--sample", type=options.parse_natural_number, metavar="N", default=256, help=sample)
+    add("--sample", **number, default=256, help=sample)
     resamples = "bootstrap samples of the examples for the intervals (default: 200)"
-    add("--resamples", type=options.parse_natural_number, metavar="N", default=200, help=resamples)
+    add("--resamples", **number, default=200, help=resamples)
     add("--no-probes", action="store_true", help="fit no linear probes of the encoders")
     out = "directory of the results (default: ARM/contribution)"
     add("--out", type=Path, metavar="DIR", help=out)
@@ -50,7 +45,7 @@ def measure_stored_run(arguments: argparse.Namespace) -> None:
     with trust.open_stored_run(options.read_trust_options(arguments)):
         home = load.find_arm(arguments.run.expanduser(), arguments.arm)
         trained = load.load(arguments.run, arguments.arm, arguments.seed)
-        measure_run.choose_metrics(trained, arguments.metric)
+        measure_run.choose_metrics(trained, arguments.metric)  # refuses unknown ones first
         data = trained.experiment.data
     contribution = measure_run.measure_contribution(
         trained,
@@ -64,9 +59,16 @@ def measure_stored_run(arguments: argparse.Namespace) -> None:
     )
     directory = (arguments.out or home.directory / "contribution").expanduser()
     write_contribution.write_contribution(directory, contribution)
+    _print_contribution(contribution)
+    print_text(f"Contributions of the modalities: {directory}")
+
+
+def _print_contribution(contribution: Any) -> None:
+    """Prints the tables of a contribution, and how to read them."""
+    from mmjax.modalities.contribution import write_contribution
+
     print_table(write_contribution.make_contribution_rows(contribution))
     if rows := write_contribution.make_information_rows(contribution):
         print_table(rows, "Information of the classes predicted from one modality")
     for text in write_contribution.describe_contribution(contribution).split("\n\n"):
         print_paragraph(text)
-    print_text(f"Contributions of the modalities: {directory}")

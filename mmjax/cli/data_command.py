@@ -13,6 +13,7 @@ from mmjax.config import ConfigError, experiment_source, parse, public_names, ty
 from mmjax.config.literal_limits import shorten_for_message
 from mmjax.data.dataset import Dataset
 from mmjax.printing.console import print_text
+from mmjax.printing.formatting import format_split_sizes
 
 _FOLDERS = ("manual_dir", "data_dir")
 
@@ -20,8 +21,8 @@ _FOLDERS = ("manual_dir", "data_dir")
 def prepare_data_set(options: argparse.Namespace) -> None:
     """Prepares the files of a data set."""
     data = _build_data_set(options.name, _list_named_folders(options))
-    sizes = ", ".join(f"{len(source):,} {split}" for split, source in data.splits.items())
-    print_text(f"{data.name} is ready: {sizes}.")
+    sizes = dict(zip(data.splits, map(len, data.splits.values()), strict=True))
+    print_text(f"{data.name} is ready: {format_split_sizes(sizes)}.")
 
 
 def describe_data_set(options: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from mmjax.cli.streams import describe_lost_output
 from mmjax.cli.warning_lines import print_warnings_as_lines
 from mmjax.interrupts import raise_on_signals
-from mmjax.loaded_code import is_library_file
+from mmjax.loaded_code import is_library_file, list_traceback_modules
 from mmjax.printing.console import print_text
 
 _TRACEBACK_HINT = "Set MMJAX_TRACEBACK=1 for the whole traceback."
@@ -71,8 +71,9 @@ def _choose_exit_code(error: Exception) -> int | None:
         return 1
     if not _raised_in_mmjax(error):
         return None
-    kinds = ((ValueError, 2), (FloatingPointError, 1), (MemoryError, 1))
-    return next((code for kind, code in kinds if isinstance(error, kind)), None)
+    if isinstance(error, ValueError):
+        return 2
+    return 1 if isinstance(error, FloatingPointError | MemoryError) else None
 
 
 def _describe_error(error: Exception, line: _CodeLine | None) -> str:
@@ -115,6 +116,5 @@ def _is_user_file(name: str) -> bool:
 
 
 def _raised_in_mmjax(error: Exception) -> bool:
-    # The innermost frame is the one that raised the error.
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return bool(frames) and frames[-1].f_globals.get("__name__", "").startswith("mmjax.")
+    modules = list_traceback_modules(error)
+    return bool(modules) and modules[-1].startswith("mmjax.")

@@ -14,15 +14,7 @@ if TYPE_CHECKING:
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of training."""
     add = parser.add_argument
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="PATH=VALUE",
-        dest="settings",
-        help="set one path, such as epochs=20 or 'model.fusion=Gated(width=64)'; PATH=None "
-        "removes an entry of a dict; repeatable",
-    )
+    _add_set_option(parser)
     seeds = "seeds, trained together in one program (default: 0, or those of --from-run)"
     add("--seeds", nargs="+", type=parse_natural_number, metavar="N", help=seeds)
     workdir = "directory of the results (default: runs/NAME/TIME)"
@@ -40,6 +32,18 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add_device_and_cache_options(parser)
     add_process_options(parser)
     add("-h", "--help", action="store_true", help="show this help and the experiment's paths")
+
+
+def _add_set_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        dest="settings",
+        help="set one path, such as epochs=20 or 'model.fusion=Gated(width=64)'; PATH=None "
+        "removes an entry of a dict; repeatable",
+    )
 
 
 def add_allow_changes_option(parser: argparse.ArgumentParser) -> None:

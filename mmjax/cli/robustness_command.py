@@ -1,6 +1,7 @@
 """`mmjax robustness RUN`: the metrics of a trained model under corruptions of its inputs."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,7 @@ def measure_stored_run(arguments: argparse.Namespace) -> None:
     from mmjax.cli.jax_setup import set_compilation_cache
     from mmjax.config import trust
     from mmjax.data.dataset import get_split
-    from mmjax.data.progress_bars import show_row_progress
     from mmjax.modalities.robustness.conditions import check_levels, list_conditions
-    from mmjax.modalities.robustness.measure import measure_robustness
     from mmjax.modalities.robustness.write_robustness import write_robustness
     from mmjax.runs import load
 
@@ -64,8 +63,22 @@ def measure_stored_run(arguments: argparse.Namespace) -> None:
         kinds=kinds,
         groups=groups,
     )
-    measured = []
     models = [trained] if baseline is None else [trained, baseline]
+    measured = _measure_models(models, data, conditions, arguments)
+    home = load.find_arm(arguments.run.expanduser(), arguments.arm).directory
+    directory = arguments.out or home / "robustness"
+    print_paragraph(write_robustness(directory, *measured))
+    print_text(f"Table, figure and numbers: {directory}")
+
+
+def _measure_models(
+    models: Sequence[Any], data: Any, conditions: Any, arguments: argparse.Namespace
+) -> list[Any]:
+    """Measures every model under all conditions, with a progress bar."""
+    from mmjax.data.progress_bars import show_row_progress
+    from mmjax.modalities.robustness.measure import measure_robustness
+
+    measured = []
     with show_row_progress("Measuring conditions", len(conditions) * len(models)) as advance:
         for model in models:
             robustness = measure_robustness(
@@ -78,10 +91,7 @@ def measure_stored_run(arguments: argparse.Namespace) -> None:
                 advance=lambda: advance(1),
             )
             measured.append(robustness)
-    home = load.find_arm(arguments.run.expanduser(), arguments.arm).directory
-    directory = arguments.out or home / "robustness"
-    print_paragraph(write_robustness(directory, *measured))
-    print_text(f"Table, figure and numbers: {directory}")
+    return measured
 
 
 def _parse_pairs(option: str, texts: list[str], value: str, example: str) -> dict[str, str]:

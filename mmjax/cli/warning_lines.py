@@ -4,7 +4,7 @@ import contextlib
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from mmjax.printing.console import print_text
@@ -25,11 +25,7 @@ def print_warnings_as_lines() -> Iterator[None]:
             printed.add(line)
             print_text(line, file=sys.stderr)
 
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            show(record.getMessage())
-
-    before, logger, handler = warnings.showwarning, logging.getLogger("mmjax"), Handler()
+    before, logger, handler = warnings.showwarning, logging.getLogger("mmjax"), _Handler(show)
     warnings.showwarning = lambda message, *_, **__: show(message)
     logger.addHandler(handler)
     try:
@@ -37,3 +33,14 @@ def print_warnings_as_lines() -> Iterator[None]:
     finally:
         warnings.showwarning = before
         logger.removeHandler(handler)
+
+
+class _Handler(logging.Handler):
+    """Calls a function with every message."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        super().__init__()
+        self._show = show
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._show(record.getMessage())

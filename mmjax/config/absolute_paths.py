@@ -65,17 +65,12 @@ def _resolve_paths(value: Any, annotation: Any) -> Any:
     members = get_args(annotation) if union else (annotation,)
     if isinstance(value, str):
         return _make_absolute(value) if any(map(_is_path_type, members)) else value
-    for member in members:
-        if type(value) is dict:
-            value = {
-                k: _resolve_paths(v, type_hints.get_element_annotation(member, k))
-                for k, v in value.items()
-            }
-        elif type(value) in (list, tuple):
-            value = type(value)(
-                _resolve_paths(v, type_hints.get_element_annotation(member, i))
-                for i, v in enumerate(value)
-            )
+    kind = type(value)
+    for member in members if kind in (dict, list, tuple) else ():
+        resolved = {}
+        for key, inner, element in type_hints.iterate_elements(member, value):
+            resolved[key] = _resolve_paths(element, inner)
+        value = resolved if kind is dict else kind(resolved.values())
     return value
 
 

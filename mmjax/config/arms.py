@@ -33,9 +33,9 @@ def _make_arm_per_module(config: fdl.Buildable, part: str, unit: str) -> dict[st
         raise ConfigError(
             f"the {unit} name 'all' is reserved for the arm that uses every {unit}; rename it."
         )
-    alone = {
-        name: _replace_modules(config, part, {name: module}) for name, module in modules.items()
-    }
+    alone = {}
+    for name, module in modules.items():
+        alone[name] = _replace_modules(config, part, {name: module})
     return {"all": config, **(alone if len(alone) > 1 else {})}
 
 

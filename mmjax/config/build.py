@@ -1,12 +1,12 @@
 """Makes the objects of a configuration."""
 
 import re
-import traceback
 from typing import Any
 
 import fiddle as fdl
 
 from mmjax.config.errors import ConfigError
+from mmjax.loaded_code import list_traceback_modules
 
 # Fiddle adds the path of the call that failed to the message of an error.
 FIDDLE_CONTEXT = re.compile(r"\n\nFiddle context: failed to .* at <root>(\S*) with.*", re.DOTALL)
@@ -45,8 +45,7 @@ def build_config(config: Any, at: str = "") -> Any:
 
 def _is_raised_in(error: Exception, packages: tuple[str, ...]) -> bool:
     """Checks whether one of the packages raised an error, or was called by fiddle for it."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    homes = [frame.f_globals.get("__name__", "").partition(".")[0] for frame in frames]
+    homes = [name.partition(".")[0] for name in list_traceback_modules(error)]
     # The frame after fiddle's last one belongs to the function that the configuration calls.
     called = len(homes) - homes[::-1].index("fiddle") if "fiddle" in homes else -1
     return homes[-1] in packages or (called < len(homes) and homes[called] in packages)

@@ -64,15 +64,9 @@ def _check_value(
         if id(value) not in seen:
             seen.add(id(value))
             _check_arguments(path, value, seen, depth + 1)
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            inner = type_hints.get_element_annotation(annotation, key)
+    elif isinstance(value, Mapping | list | tuple | set | frozenset):
+        for key, inner, item in type_hints.iterate_elements(annotation, value):
             at = f"{path}.{key}".strip(".")
-            _check_value(at, inner, item, listed=listed, seen=seen, depth=depth + 1)
-    elif isinstance(value, list | tuple | set | frozenset):
-        for i, item in enumerate(value):
-            inner = type_hints.get_element_annotation(annotation, i)
-            at = f"{path}.{i}".strip(".")
             _check_value(at, inner, item, listed=listed, seen=seen, depth=depth + 1)
     # Such a function could be called with arguments that nobody has checked.
     elif listed and callable(value) and constructors.is_data_constructor(value):

@@ -52,8 +52,11 @@ def flatten_config(config: fdl.Buildable) -> dict[str, str]:
 def find_config_differences(first: fdl.Buildable, second: fdl.Buildable) -> list[ConfigDifference]:
     """Lists the paths at which two configurations differ."""
     a, b = flatten_config(first), flatten_config(second)
-    paths = list(dict.fromkeys([*a, *b]))
-    return [ConfigDifference(p, a.get(p), b.get(p)) for p in paths if a.get(p) != b.get(p)]
+    differences = []
+    for path in dict.fromkeys([*a, *b]):
+        if a.get(path) != b.get(path):
+            differences.append(ConfigDifference(path, a.get(path), b.get(path)))
+    return differences
 
 
 def format_config_rows(rows: list[ConfigRow]) -> str:
@@ -112,14 +115,10 @@ def _iterate_parts(annotation: Any, value: Any) -> Iterator[tuple[Any, Any, Any]
     """Yields (key, annotation, value) of the parts of a call, or of a container with calls."""
     if isinstance(value, fdl.Buildable):
         yield from _iterate_arguments(value)
-    elif isinstance(value, Mapping):
-        yield from (
-            (k, type_hints.get_element_annotation(annotation, k), v) for k, v in value.items()
-        )
-    elif isinstance(value, list | tuple) and type_checks.contains_buildable(value):
-        yield from (
-            (i, type_hints.get_element_annotation(annotation, i), v) for i, v in enumerate(value)
-        )
+    elif isinstance(value, Mapping) or (
+        isinstance(value, list | tuple) and type_checks.contains_buildable(value)
+    ):
+        yield from type_hints.iterate_elements(annotation, value)
 
 
 def _iterate_arguments(config: fdl.Buildable) -> Iterator[tuple[Any, Any, Any]]:

@@ -80,11 +80,15 @@ def load_source(target: str) -> ExperimentSource:
     module = import_target(target)
     function = getattr(module, name or "experiment", None)
     if function is None:
-        kind = fiddle_auto_config.AutoConfig
-        known = [n for n, value in vars(module).items() if isinstance(value, kind)]
+        known = list_members(module, fiddle_auto_config.AutoConfig)
         near = public_names.did_you_mean(name or "experiment", known)
         raise ConfigError(f"{file_or_module} defines no function '{name or 'experiment'}'.{near}")
     return make_source(function, getattr(module, "ARMS", None))
+
+
+def list_members(module: ModuleType, kind: type) -> list[str]:
+    """Lists the names of a module's values of one kind."""
+    return [name for name, value in vars(module).items() if isinstance(value, kind)]
 
 
 def import_target(target: str) -> ModuleType:

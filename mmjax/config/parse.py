@@ -1,6 +1,7 @@
 """Parses VALUE of `--set PATH=VALUE`: a literal, a word, or a call. Nothing is evaluated."""
 
 import ast
+import functools
 import inspect
 import re
 import warnings
@@ -103,10 +104,7 @@ def _convert_node(node: ast.expr, annotation: Any, depth: int = 0) -> Any:
     if depth > MAX_DEPTH:
         raise ConfigError(f"the value is nested too deeply; {MAX_DEPTH} levels are the most.")
 
-    def items(nodes: list[ast.expr], keys: Iterable[Any]) -> list[Any]:
-        kinds = [_get_element_annotation(annotation, key) for key in keys]
-        return [_convert_node(n, kind, depth + 1) for n, kind in zip(nodes, kinds, strict=True)]
-
+    items = functools.partial(_convert_elements, annotation, depth)
     match node:
         case ast.Call():
             return _make_call(node, depth)
@@ -125,16 +123,25 @@ def _convert_node(node: ast.expr, annotation: Any, depth: int = 0) -> Any:
     return _evaluate_literal(node)
 
 
+def _convert_elements(
+    annotation: Any, depth: int, nodes: list[ast.expr], keys: Iterable[Any]
+) -> list[Any]:
+    """Converts the elements of a container with an annotation, which is at some depth."""
+    values = []
+    for node, key in zip(nodes, keys, strict=True):
+        values.append(_convert_node(node, _get_element_annotation(annotation, key), depth + 1))
+    return values
+
+
 def _get_element_annotation(annotation: Any, key: Any) -> Any:
     """Returns the annotation of a container's element, or its own if it is not a container's."""
     # An optional container, such as `list[int] | None`, has one kind of element; with several kinds
     # of containers the element may be of any kind.
-    inner = [
-        type_hints.get_element_annotation(m, key)
-        for m in type_hints.list_union_members(annotation)
-        if type_hints.is_container_type(m)
-    ]
-    return annotation if not inner else inner[0] if len(inner) == 1 else Any
+    members = type_hints.list_union_members(annotation)
+    containers = list(filter(type_hints.is_container_type, members))
+    if len(containers) == 1:
+        return type_hints.get_element_annotation(containers[0], key)
+    return Any if containers else annotation
 
 
 def _evaluate_literal(node: ast.expr) -> Any:

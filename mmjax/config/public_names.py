@@ -9,6 +9,7 @@ module, so it may be imported. Names without a module must be on the list of
 import difflib
 import importlib
 import importlib.util
+import itertools
 import logging
 import types
 from collections.abc import Iterable
@@ -95,11 +96,11 @@ def _find_nearest_names(word: str, valid: Iterable[str], count: int = 3) -> list
     valid = sorted(set(valid))
     last = word.lower().rpartition(".")[2]
     # The right name in the wrong package is a better guess than a similar spelling.
-    same_end = [v for v in valid if v.lower().rpartition(".")[2] == last]
-    lower = [v.lower() for v in valid]
-    close = difflib.get_close_matches(word.lower(), lower, n=count, cutoff=0.6)
-    similar = [v for c in close for v in valid if v.lower() == c]
-    return list(dict.fromkeys([*same_end, *similar]))[:count]
+    nearest = [name for name in valid if name.lower().rpartition(".")[2] == last]
+    lower = list(map(str.lower, valid))
+    for close in difflib.get_close_matches(word.lower(), lower, n=count, cutoff=0.6):
+        nearest += [name for name in valid if name.lower() == close]
+    return list(dict.fromkeys(nearest))[:count]
 
 
 def did_you_mean(word: str, valid: Iterable[str]) -> str:
@@ -194,13 +195,16 @@ def _list_public_names(module: types.ModuleType) -> list[str]:
 
 def _describe_unknown_name(name: str) -> str:
     """Describes that a name is unknown, with the nearest public names."""
-    valid = [f"{b}.{n}" for b, module in _iterate_blocks() for n in _list_public_names(module)]
+    modules = dict(_iterate_blocks())
+    valid: list[str] = []
     if "." not in name:
-        valid += [n.split(".", 1)[1] for n in valid]
-    valid += [f"optax.{n}" for n in _list_public_names(importlib.import_module("optax"))]
+        valid += itertools.chain(*map(_list_public_names, modules.values()))
+    modules["optax"] = importlib.import_module("optax")
     head = name.rpartition(".")[0]
     if head and (module := _find_namespace(head)):
-        valid += [f"{head}.{n}" for n in _list_public_names(module)]
+        modules[head] = module
+    for prefix, module in modules.items():
+        valid += [f"{prefix}.{public}" for public in _list_public_names(module)]
     return (
         f"unknown name '{name}'."
         + did_you_mean(name, valid)

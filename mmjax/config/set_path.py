@@ -134,6 +134,7 @@ def _find_parameter(
     positions = [k for k in node.__arguments__ if isinstance(k, int)]
     if segment in known:
         return segment, known[segment]
+    # fiddle stores the arguments of *args under their positions.
     if segment in map(str, positions):
         return int(segment), type_hints.Parameter(
             type_hints.find_variadic_annotation(function, inspect.Parameter.VAR_POSITIONAL)

@@ -8,7 +8,11 @@ from typing import Any
 
 import fiddle as fdl
 
-from mmjax.config.type_hints import get_element_annotation, list_union_members, resolve_annotations
+from mmjax.config.type_hints import (
+    iterate_elements,
+    list_union_members,
+    resolve_annotations,
+)
 
 
 def accepts_value(annotation: Any, value: Any) -> bool:
@@ -72,15 +76,9 @@ def _accepts_member(annotation: Any, value: Any) -> bool:
 
 def _accepts_items(annotation: Any, value: Any) -> bool:
     """Checks every item, since beartype checks only one of them."""
-    if isinstance(value, Mapping):
-        return all(
-            accepts_value(get_element_annotation(annotation, k), v) for k, v in value.items()
-        )
-    if isinstance(value, list | tuple):
-        return all(
-            accepts_value(get_element_annotation(annotation, i), v) for i, v in enumerate(value)
-        )
-    return True
+    if not isinstance(value, Mapping | list | tuple):
+        return True
+    return all(accepts_value(inner, x) for _, inner, x in iterate_elements(annotation, value))
 
 
 def _is_bearable(annotation: Any, value: Any) -> bool:

@@ -6,7 +6,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import fiddle as fdl
@@ -24,11 +24,12 @@ def list_parameters(function: Callable[..., Any]) -> dict[str, Parameter]:
     """Lists the named parameters of a callable that a configuration may set."""
     hints = resolve_annotations(function)
     fields = getattr(function, "__dataclass_fields__", {})
-    return {
-        name: _make_parameter(p, hints.get(name, Any), fields.get(name))
-        for name, p in inspect.signature(function).parameters.items()
-        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and not _is_hidden(function, name)
-    }
+    parameters = {}
+    for name, p in inspect.signature(function).parameters.items():
+        is_named = p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        if is_named and not _is_hidden(function, name):
+            parameters[name] = _make_parameter(p, hints.get(name, Any), fields.get(name))
+    return parameters
 
 
 def find_variadic_annotation(function: Callable[..., Any], kind: Any) -> Any:
@@ -80,6 +81,13 @@ def get_element_annotation(annotation: Any, key: Any) -> Any:
     if origin is tuple and Ellipsis not in arguments:
         return arguments[key] if isinstance(key, int) and key < len(arguments) else Any
     return arguments[0] if issubclass(origin, Sequence) else Any
+
+
+def iterate_elements(annotation: Any, container: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """Yields (key, annotation, value) of the elements of a mapping, list, tuple or set."""
+    items = container.items() if isinstance(container, Mapping) else enumerate(container)
+    for key, value in items:
+        yield key, get_element_annotation(annotation, key), value
 
 
 def format_type(annotation: Any) -> str:

@@ -59,11 +59,7 @@ class DeepSetsEncoder(nn.Module):
         Raises:
           ValueError: if x is not [b n d].
         """
-        if x.ndim != 3:
-            raise ValueError(
-                f"DeepSetsEncoder needs sets [b n d] but got shape {x.shape}; "
-                "give scalars a last axis of 1."
-            )
+        _check_set_shape(x.shape)
         x, mask = mask_padding(x, length)
         # rho(pool_i phi(x_i)) with phi = `each` and rho = `together`, equal for every order of
         # elements.
@@ -85,3 +81,12 @@ class DeepSetsEncoder(nn.Module):
             x = nn.relu(nn.Dense(width, name=f"{name}_{i}")(x))
             x = Dropout(self.dropout)(x, train=train)
         return x
+
+
+def _check_set_shape(shape: tuple[int, ...]) -> None:
+    """Raises ValueError unless a shape is that of sets [b n d]."""
+    if len(shape) != 3:
+        raise ValueError(
+            f"DeepSetsEncoder needs sets [b n d] but got shape {shape}; "
+            "give scalars a last axis of 1."
+        )

@@ -68,11 +68,8 @@ class GraphEncoder(nn.Module):
         nodes, real_nodes = mask_padding(x["nodes"], lengths.get("nodes"))
         real_edges = make_time_mask(x["edges"], lengths.get("edges"))
         for i, width in enumerate(self.widths):
-            epsilon = self.param(f"epsilon_{i}", nn.initializers.zeros, ())
-            # GIN: h_v <- MLP((1 + epsilon) h_v + sum of h_u over the edges u -> v).
-            nodes = (1 + epsilon) * nodes + sum_over_neighbors(nodes, x["edges"], real_edges)
-            nodes = nn.relu(nn.Dense(width, name=f"hidden_{i}")(nodes))
-            nodes = nn.relu(nn.Dense(width, name=f"output_{i}")(nodes))
+            neighbors = sum_over_neighbors(nodes, x["edges"], real_edges)
+            nodes = self.update_nodes(i, width, nodes, neighbors)
             nodes = Dropout(self.dropout)(nodes, train=train)
             nodes = jnp.where(real_nodes[:, :, None], nodes, 0)
         if self.pool is None:
@@ -80,6 +77,15 @@ class GraphEncoder(nn.Module):
         return as_one_token(
             nodes.sum(axis=1) if self.pool == "sum" else mean_over_time(nodes, real_nodes)
         )
+
+    def update_nodes(
+        self, i: int, width: int, nodes: Float[Array, "b n d"], neighbors: Float[Array, "b n d"]
+    ) -> Float[Array, "b n w"]:
+        """Applies layer i of GIN: h_v <- MLP((1 + ε) h_v + Σ h_u over the edges u -> v)."""
+        epsilon = self.param(f"epsilon_{i}", nn.initializers.zeros, ())
+        hidden = nn.Dense(width, name=f"hidden_{i}")((1 + epsilon) * nodes + neighbors)
+        updated: Array = nn.relu(nn.Dense(width, name=f"output_{i}")(nn.relu(hidden)))
+        return updated
 
     def check(self, modality: "Modality", name: str) -> None:
         """Raises ValueError unless the modality consists of nodes and edges."""

@@ -91,20 +91,21 @@ def compute_bin_edges(x: Num[np.ndarray, "n d"], bins: int) -> tuple[tuple[float
     """
     if x.ndim != 2 or not len(x) or bins < 1:
         raise ValueError(f"bins={bins} of an array {x.shape}: give examples [n d] and bins over 0.")
-    edges = []
-    for column in np.asarray(x, np.float64).T:
-        # Bins with equally many training examples.
-        quantiles = np.quantile(column, np.linspace(0, 1, bins + 1))
-        spread = quantiles[-1] - quantiles[0]
-        # Equal quantiles, of values that occur often, would make bins of width 0.
-        keep = [quantiles[0]]
-        for quantile in quantiles[1:]:
-            if quantile - keep[-1] > _CLOSEST * spread:
-                keep.append(quantile)
-        if len(keep) == 1:
-            keep.append(keep[0] + 1)
-        edges.append(tuple(map(float, keep)))
-    return tuple(edges)
+    return tuple(_find_distinct_quantiles(column, bins) for column in np.asarray(x, np.float64).T)
+
+
+def _find_distinct_quantiles(column: Float[np.ndarray, " n"], bins: int) -> tuple[float, ...]:
+    """Returns the edges of at most `bins` bins with about equally many values."""
+    quantiles = np.quantile(column, np.linspace(0, 1, bins + 1))
+    spread = quantiles[-1] - quantiles[0]
+    # Equal quantiles, of values that occur often, would make bins of width 0.
+    edges = [quantiles[0]]
+    for quantile in quantiles[1:]:
+        if quantile - edges[-1] > _CLOSEST * spread:
+            edges.append(quantile)
+    if len(edges) == 1:
+        edges.append(edges[0] + 1)
+    return tuple(map(float, edges))
 
 
 def encode_piecewise_linearly(

@@ -4,8 +4,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.fusion.pooling import mean_over_present, pool
-from mmjax.fusion.token_projection import check_several_tokens, embed_modalities
+from mmjax.fusion.pooling import (
+    check_several_tokens,
+    embed_modalities,
+    mean_over_present,
+    pool,
+    stack_presence,
+)
 from mmjax.kernels.attention import (
     TransformerLayer,
     check_heads_divide_width,
@@ -103,6 +108,5 @@ class Bottleneck(nn.Module):
             shared_outputs.append(values[:, n:])
         if shared_outputs:
             # The shared tokens become the mean of what the modalities made of them.
-            present = jnp.stack([t.mask.any(axis=1) for t in x.values()])
-            shared = mean_over_present(jnp.stack(shared_outputs), present)
+            shared = mean_over_present(jnp.stack(shared_outputs), stack_presence(x.values()))
         return outputs, shared

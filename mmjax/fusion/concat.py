@@ -1,10 +1,9 @@
 """Fusion by concatenation."""
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.fusion.pooling import pool_modalities
+from mmjax.fusion.pooling import concatenate_pooled, pool_modalities
 from mmjax.types import Tokens
 
 
@@ -25,4 +24,4 @@ class Concat(nn.Module):
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
         """Maps {m: [b n d_m]} to [b d], where d is the sum of all d_m."""
         del train
-        return jnp.concatenate([x.values for x in pool_modalities(tokens).values()], axis=-1)
+        return concatenate_pooled(pool_modalities(tokens))[0]

@@ -4,7 +4,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.fusion.pooling import mean_over_present, pool_modalities, project_modalities
+from mmjax.fusion.pooling import (
+    mean_over_present,
+    pool_modalities,
+    project_modalities,
+    stack_pooled,
+)
 from mmjax.kernels.max import max_over_axis
 from mmjax.types import Tokens
 
@@ -33,7 +38,7 @@ class Sum(nn.Module):
         """Maps {m: [b n d_m]} to [b width]."""
         del train
         projected = project_modalities(pool_modalities(tokens), self.width)
-        return jnp.stack([x.values for x in projected.values()]).sum(axis=0)
+        return stack_pooled(projected)[0].sum(axis=0)
 
 
 class Mean(nn.Module):
@@ -59,9 +64,9 @@ class Mean(nn.Module):
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
         """Maps {m: [b n d_m]} to [b width]."""
         del train
-        projected = project_modalities(pool_modalities(tokens), self.width).values()
-        values = jnp.stack([x.values for x in projected])
-        return mean_over_present(values, jnp.stack([x.present for x in projected]))
+        return mean_over_present(
+            *stack_pooled(project_modalities(pool_modalities(tokens), self.width))
+        )
 
 
 class Max(nn.Module):
@@ -87,9 +92,8 @@ class Max(nn.Module):
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
         """Maps {m: [b n d_m]} to [b width]."""
         del train
-        projected = project_modalities(pool_modalities(tokens), self.width).values()
-        values = jnp.stack([x.values for x in projected])
-        present = jnp.stack([x.present for x in projected])
+        projected = project_modalities(pool_modalities(tokens), self.width)
+        values, present = stack_pooled(projected)
         lowest = jnp.finfo(values.dtype).min  # finite: -inf would make NaN gradients
         entries = max_over_axis(jnp.where(present[:, :, None], values, lowest), axis=0)
         return jnp.where(present.any(axis=0)[:, None], entries, 0)

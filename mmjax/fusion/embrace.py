@@ -5,7 +5,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.fusion.pooling import mean_over_present, pool_modalities, project_modalities
+from mmjax.fusion.pooling import (
+    mean_over_present,
+    pool_modalities,
+    project_modalities,
+    stack_pooled,
+)
 from mmjax.types import Tokens
 
 
@@ -36,9 +41,8 @@ class Embrace(nn.Module):
     @nn.compact
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
         """Maps {m: [b n d_m]} to [b width]; draws with the key "dropout"."""
-        docked = project_modalities(pool_modalities(tokens), self.width).values()
-        values = nn.relu(jnp.stack([x.values for x in docked]))
-        present = jnp.stack([x.present for x in docked])
+        stacked, present = stack_pooled(project_modalities(pool_modalities(tokens), self.width))
+        values = nn.relu(stacked)
         if not train:
             return mean_over_present(values, present)
         # Every entry gets a modality of its own: the paper's multinomial draw with equal

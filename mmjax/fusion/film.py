@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.fusion.pooling import pool_modalities
+from mmjax.fusion.pooling import concatenate_pooled, pool_modalities
 from mmjax.types import Tokens
 
 
@@ -52,9 +52,8 @@ class FiLM(nn.Module):
         x = jnp.where(main.present[:, None], x, 0)
         if not pooled:
             return x
-        others = jnp.concatenate([p.values for p in pooled.values()], axis=-1)
-        any_other = jnp.stack([p.present for p in pooled.values()]).any(axis=0)[:, None]
+        others, has_other = concatenate_pooled(pooled)
         # γ = 1 + scale; section 7 of the paper.
         scale = nn.Dense(self.width, name="scale")(others)
         shift = nn.Dense(self.width, name="shift")(others)
-        return x + jnp.where(any_other, scale * x + shift, 0)
+        return x + jnp.where(has_other[:, None], scale * x + shift, 0)

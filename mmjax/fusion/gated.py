@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.fusion.pooling import pool_modalities
+from mmjax.fusion.pooling import concatenate_pooled, pool_modalities
 from mmjax.types import Tokens
 
 
@@ -39,7 +39,7 @@ class Gated(nn.Module):
         del train
         pooled = pool_modalities(tokens)
         # z_m depends on all modalities, absent ones as zeros; h = sum_m z_m * tanh(W_m x_m).
-        everything = jnp.concatenate([x.values for x in pooled.values()], axis=-1)
+        everything, _ = concatenate_pooled(pooled)
         terms = []
         for m, (values, present) in pooled.items():
             content = nn.tanh(nn.Dense(self.width, name=f"project_{m}")(values))

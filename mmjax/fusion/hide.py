@@ -20,6 +20,7 @@ def draw_hidden(
       >>> hidden.sum(axis=0).tolist()
       [2, 2, 2, 2, 2]
     """
+    # Absent modalities get -1, so that the largest draw, which is never hidden, is a present one's.
     draws = jnp.where(present, jax.random.uniform(key, present.shape), -1.0)
     return present & (draws < rate) & (draws < draws.max(axis=0, keepdims=True))
 

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmjax.fusion.pooling import Pooled, pool_modalities
+from mmjax.fusion.pooling import Pooled, concatenate_pooled, pool_modalities
 from mmjax.types import Branches, Tokens
 
 
@@ -47,17 +47,15 @@ class Late(nn.Module):
         del train
         pooled = pool_modalities(tokens)
         if self.joint:
-            together = jnp.concatenate([x.values for x in pooled.values()], axis=-1)
-            has_any = jnp.stack([x.present for x in pooled.values()]).any(axis=0)
-            pooled["joint"] = Pooled(together, has_any)
-        values = {
-            m: nn.relu(nn.Dense(self.width, name=f"project_{m}")(x.values))
-            for m, x in pooled.items()
-        }
+            pooled["joint"] = Pooled(*concatenate_pooled(pooled))
+        values, logits, present = {}, [], []
+        for m, x in pooled.items():
+            values[m] = nn.relu(nn.Dense(self.width, name=f"project_{m}")(x.values))
+            logits.append(self.logit(m))
+            present.append(x.present)
         dtype = next(iter(values.values())).dtype
         # The weights are per example, since modalities that it lacks must not take part.
-        logits = jnp.stack([self.logit(m).astype(dtype) for m in pooled])
-        weights = _masked_softmax(logits, jnp.stack([x.present for x in pooled.values()]))
+        weights = _masked_softmax(jnp.stack(logits).astype(dtype), jnp.stack(present))
         return Branches(values, dict(zip(pooled, weights, strict=True)))
 
     def logit(self, modality: str) -> Float[Array, ""]:

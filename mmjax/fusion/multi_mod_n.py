@@ -45,29 +45,34 @@ class MultiModN(nn.Module):
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
         """Maps {m: [b n d_m]} to [b width]; draws the order with the key "dropout"."""
         pooled = list(pool_modalities(tokens).items())
-        layers = {
-            m: (nn.Dense(self.width, name=f"read_{m}"), nn.Dense(self.width, name=f"write_{m}"))
-            for m, _ in pooled
-        }
-
-        def update(m: str, state: Array, x: Array) -> Array:
-            read, write = layers[m]
-            updated: Array = write(nn.relu(read(jnp.concatenate([state, x], axis=-1))))
-            return updated
-
+        # Layers are made once, since each is called once per turn.
+        layers = {}
+        for m, _ in pooled:
+            read = nn.Dense(self.width, name=f"read_{m}")
+            layers[m] = (read, nn.Dense(self.width, name=f"write_{m}"))
         initial = self.param("state", nn.initializers.normal(1.0), (self.width,))
         size, dtype = pooled[0][1].values.shape[0], pooled[0][1].values.dtype
         state = jnp.broadcast_to(initial.astype(dtype), (size, self.width))
         if not (train and self.shuffle):
             for m, x in pooled:
-                state = jnp.where(x.present[:, None], update(m, state, x.values), state)
+                state = jnp.where(x.present[:, None], _update(layers[m], state, x.values), state)
             return state
         present = jnp.stack([x.present for _, x in pooled])
+        # Sorting uniform numbers gives a uniform permutation per example.
         order = jax.random.uniform(self.make_rng("dropout"), present.shape).argsort(axis=0)
         for turn in order:
             # Every module computes its update, and each example takes that of its own turn.
-            updates = jnp.stack([update(m, state, x.values) for m, x in pooled])
+            updates = jnp.stack([_update(layers[m], state, x.values) for m, x in pooled])
             chosen = jnp.take_along_axis(updates, turn[None, :, None], axis=0)[0]
             has_turn = jnp.take_along_axis(present, turn[None], axis=0)[0]
             state = jnp.where(has_turn[:, None], chosen, state)
         return state
+
+
+def _update(
+    layers: tuple[nn.Dense, nn.Dense], state: Float[Array, "b d"], x: Float[Array, "b e"]
+) -> Float[Array, "b d"]:
+    """Computes V relu(U [s; x]) by the layers (U, V), both with a bias."""
+    read, write = layers
+    updated: Array = write(nn.relu(read(jnp.concatenate([state, x], axis=-1))))
+    return updated

@@ -1,12 +1,14 @@
-"""Pooling of tokens to one vector per example, and projections of these."""
+"""What fusions share: tokens pooled to one vector per example, and projected to one width."""
 
+import functools
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mmjax.kernels.attention import zero_masked_tokens
+from mmjax.kernels.attention import dot_general_2d, zero_masked_tokens
 from mmjax.types import Tokens
 
 
@@ -53,6 +55,27 @@ def project_modalities(pooled: dict[str, Pooled], width: int) -> dict[str, Poole
     return projected
 
 
+def stack_pooled(
+    pooled: Mapping[str, Pooled],
+) -> tuple[Float[Array, "m b d"], Bool[Array, "m b"]]:
+    """Stacks the vectors of modalities of one width, and whether they are present."""
+    values, present = zip(*pooled.values(), strict=True)
+    return jnp.stack(values), jnp.stack(present)
+
+
+def concatenate_pooled(
+    pooled: Mapping[str, Pooled],
+) -> tuple[Float[Array, "b d"], Bool[Array, " b"]]:
+    """Concatenates the modalities' vectors; also returns whether any modality is present."""
+    values, present = zip(*pooled.values(), strict=True)
+    return jnp.concatenate(values, axis=-1), jnp.stack(present).any(axis=0)
+
+
+def stack_presence(modalities: Iterable[Tokens]) -> Bool[Array, "m b"]:
+    """Returns whether each modality is present: whether any of its tokens is unmasked."""
+    return jnp.stack([tokens.mask.any(axis=1) for tokens in modalities])
+
+
 def mean_over_present(
     values: Float[Array, "m b ..."], present: Bool[Array, "m b"]
 ) -> Float[Array, "b ..."]:
@@ -61,6 +84,33 @@ def mean_over_present(
     # At least 1, so that an example without any modality gives 0 / 1.
     count = jnp.maximum(mask.sum(axis=0), 1).astype(values.dtype)
     return jnp.where(mask, values, 0).sum(axis=0) / count
+
+
+def embed_modalities(tokens: dict[str, Tokens], width: int) -> dict[str, Tokens]:
+    """Projects each modality's tokens to one width, in the order of the names.
+
+    The projection's bias identifies the modality of a token. To be called in a compact method.
+    """
+    dense = functools.partial(nn.Dense, width, dot_general=dot_general_2d)
+    # Masked before the projection, since NaN times 0 in its gradient would be NaN.
+    embedded = {}
+    for m in sorted(tokens):
+        values = dense(name=f"project_{m}")(zero_masked_tokens(tokens[m]).values)
+        embedded[m] = Tokens(values, tokens[m].mask)
+    return embedded
+
+
+def check_several_tokens(fusion: nn.Module, tokens: dict[str, Tokens], alternative: str) -> None:
+    """Raises ValueError if there are several modalities of one token each.
+
+    Attention to a single token learns no queries and keys.
+    """
+    if len(tokens) > 1 and all(t.mask.shape[1] == 1 for t in tokens.values()):
+        raise ValueError(
+            f"{type(fusion).__name__} has attention to the tokens of one modality, but every "
+            "encoder returns one token, so there is nothing to choose from; let an encoder return "
+            f"several, as by output='all', or {alternative}"
+        )
 
 
 _MAX_PATTERN_MODALITIES = 12  # a table has 2^M rows

@@ -4,8 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.fusion.pooling import encode_patterns, pool
-from mmjax.fusion.token_projection import embed_modalities
+from mmjax.fusion.pooling import embed_modalities, encode_patterns, pool, stack_presence
 from mmjax.kernels.attention import (
     TransformerLayer,
     check_heads_divide_width,
@@ -62,8 +61,7 @@ class Prompted(nn.Module):
     def __call__(self, tokens: dict[str, Tokens], *, train: bool) -> Float[Array, "b d"]:
         """Maps {m: [b n d_m]} to [b width]; zeros if no modality is present."""
         embedded = embed_modalities(tokens, self.width)
-        present = jnp.stack([x.mask.any(axis=1) for x in embedded.values()])
-        pattern, count = encode_patterns(present)
+        pattern, count = encode_patterns(stack_presence(embedded.values()))
         x = concatenate_tokens(list(embedded.values()))
         size = x.mask.shape[1]
         last = self.layers if self.prompted_layers is None else self.prompted_layers

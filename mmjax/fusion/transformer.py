@@ -4,8 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.fusion.pooling import pool
-from mmjax.fusion.token_projection import check_several_tokens, embed_modalities
+from mmjax.fusion.pooling import check_several_tokens, embed_modalities, pool
 from mmjax.kernels.attention import (
     TransformerStack,
     check_heads_divide_width,

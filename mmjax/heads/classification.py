@@ -77,7 +77,7 @@ class Classification(ClassWeighing, nn.Module):
     @nn.nowrap
     def summary(self, statistics: Mapping[str, Any]) -> dict[str, float]:
         """Computes accuracy and macro F1 of the labeled examples."""
-        target, predicted = (statistics[name].select() for name in ("target", "predicted"))
+        target, predicted = statistics["target"].select(), statistics["predicted"].select()
         counts = metrics.count_per_class(target, predicted, self.classes)
         return {
             "accuracy": metrics.accuracy(counts["tp"], counts["fn"]),

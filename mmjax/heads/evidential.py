@@ -107,7 +107,10 @@ def combine_evidence(
     """
     classes = log_alpha.shape[-1]
     if present is not None:
+        # log α = 0 is no evidence, the neutral opinion of the combination.
         log_alpha = jnp.where(present[..., None], log_alpha, 0)
+    # Per class, Dempster's rule multiplies 1 + evidence / classes over the opinions; the sum of
+    # logarithms does not overflow.
     log_factor = jnp.log1p(jnp.expm1(log_alpha) / classes).sum(axis=0)
     # α = 1 + c (exp(x) - 1) without overflow: x + log(c - (c - 1) exp(-x)).
     return log_factor + jnp.log(classes - (classes - 1) * jnp.exp(-log_factor))

@@ -91,7 +91,7 @@ class Ordinal(ClassWeighing, nn.Module):
     @nn.nowrap
     def summary(self, statistics: Mapping[str, Any]) -> dict[str, float]:
         """Computes accuracy, mean absolute error in classes, and quadratic weighted kappa."""
-        target, predicted = (statistics[name].select() for name in ("target", "predicted"))
+        target, predicted = statistics["target"].select(), statistics["predicted"].select()
         counts = metrics.count_per_class(target, predicted, self.classes)
         return {
             "accuracy": metrics.accuracy(counts["tp"], counts["fn"]),

@@ -89,7 +89,8 @@ class Segmentation(PositionWeighing, nn.Module):
     @nn.nowrap
     def summary(self, statistics: Mapping[str, Any]) -> dict[str, float]:
         """Computes mean intersection over union, and accuracy, from summed statistics."""
-        tp, fp, fn = (np.asarray(statistics[name]) for name in ("tp", "fp", "fn"))
+        counts = statistics["tp"], statistics["fp"], statistics["fn"]
+        tp, fp, fn = map(np.asarray, counts)
         return {
             "mean_iou": metrics.mean_iou(tp, fp, fn),
             "pixel_accuracy": metrics.accuracy(tp, fn),

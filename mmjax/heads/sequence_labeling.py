@@ -95,7 +95,8 @@ class SequenceLabeling(PositionWeighing, nn.Module):
     @nn.nowrap
     def summary(self, statistics: Mapping[str, Any]) -> dict[str, float]:
         """Computes accuracy and macro F1 from summed statistics."""
-        tp, fp, fn = (np.asarray(statistics[name]) for name in ("tp", "fp", "fn"))
+        counts = statistics["tp"], statistics["fp"], statistics["fn"]
+        tp, fp, fn = map(np.asarray, counts)
         return {"accuracy": metrics.accuracy(tp, fn), "macro_f1": metrics.macro_f1(tp, fp, fn)}
 
     @nn.nowrap

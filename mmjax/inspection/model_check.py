@@ -4,6 +4,7 @@ An exception in a part becomes an error that names the part, its input and how t
 """
 
 import contextlib
+import functools
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -79,12 +80,9 @@ def trace_model(model: Model, batch: Batch) -> Trace:
 
     # `eval_shape` traces the model without computing: a check takes the time of one trace.
     with wrap_model_parts(model, record) as wrapped:
-        variables = jax.eval_shape(
-            # Objectives may need the values that fusion and sharing sow.
-            lambda key, batch: wrapped.init(key, batch, method="call_all_parts", mutable=True),
-            make_key_shape(),
-            replace_arrays_by_shapes(batch),
-        )
+        # Mutable, since objectives may need the values that fusion and sharing sow.
+        init = functools.partial(wrapped.init, method="call_all_parts", mutable=True)
+        variables = jax.eval_shape(init, make_key_shape(), replace_arrays_by_shapes(batch))
     variables.pop("intermediates", None)
     return Trace(calls, {"params": {}, **variables})
 

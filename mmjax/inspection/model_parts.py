@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
-from mmjax.backbone import list_branches
+from mmjax.branches import list_branches
 from mmjax.model import Model
 from mmjax.printing.formatting import is_array
 from mmjax.types import Batch

@@ -36,25 +36,25 @@ def count_operations_by_part(
         counts: collections.Counter[str] = collections.Counter()
         with wrap_model_parts(model, scoped) as watched_model:
             run = functools.partial(watched_model.apply, method=method)
-            for scopes, number in count_flops_by_scope(
-                run, variables, replace_arrays_by_shapes(batch)
-            ).items():
-                match = pattern.search(scopes)
-                counts[names[int(match[1])] if match else ""] += number
+            by_scope = count_flops_by_scope(run, variables, replace_arrays_by_shapes(batch))
+        for scopes, number in by_scope.items():
+            match = pattern.search(scopes)
+            counts[names[int(match[1])] if match else ""] += number
         return counts
 
-    def predict(model: Model, batch: Batch) -> Any:
-        return model(*batch[:3], train=False)
-
-    def objectives(model: Model, batch: Batch) -> Any:
-        seen = dict.fromkeys(
-            model.auxiliary, model.represent_and_record(*batch[:3], train=False)[1]
-        )
-        return model.compute_objectives(seen, batch, train=False, gather=identity)
-
-    counts = count(predict)
-    if model.auxiliary:
-        for name, number in count(objectives).items():
-            if name.startswith("auxiliary_"):
-                counts[name] = number
+    counts = count(_predict)
+    for name, number in count(_compute_objectives).items() if model.auxiliary else ():
+        if name.startswith("auxiliary_"):
+            counts[name] = number
     return counts
+
+
+def _predict(model: Model, batch: Batch) -> Any:
+    return model(*batch[:3], train=False)
+
+
+def _compute_objectives(model: Model, batch: Batch) -> Any:
+    """Computes the objectives, each from the same intermediate values."""
+    _, backbones = model.represent_and_record(*batch[:3], train=False)
+    seen = dict.fromkeys(model.auxiliary, backbones)
+    return model.compute_objectives(seen, batch, train=False, gather=identity)

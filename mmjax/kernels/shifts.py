@@ -60,6 +60,7 @@ def _make_linear_primitive(name: str, function: Any) -> Primitive:
         shape = jax.eval_shape(functools.partial(function, **params), x).shape
         return x.update(shape=shape)
 
+    # A batch axis in front shifts the other axes by one, so that vmap needs no other kernel.
     def batched(args: Any, axes: Any, *, size: int, axis: int, into: int) -> tuple[Array, int]:
         x = jnp.moveaxis(args[0], axes[0], 0)
         return primitive.bind(x, size=size, axis=axis + 1, into=into + 1), 0

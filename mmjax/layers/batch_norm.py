@@ -237,7 +237,7 @@ def _combine_masks(x: Array, rows: Rows | None, mask: Array | None) -> Array | N
         examples = rows if rows.ndim == 1 else rows.any(axis=1)
         if mask is not None:
             return mask & expand_mask(examples, x.ndim)
-        if rows.ndim == 1 or x.ndim == 2:
+        if rows.ndim == 1 or x.ndim == 2:  # no time axis is left: whole examples count
             return expand_mask(examples, x.ndim)
         if x.shape[1] == rows.shape[1]:
             return expand_mask(rows, x.ndim)

@@ -39,14 +39,7 @@ class MissingToken(nn.Module):
           tokens: of one modality.
           pattern: number of each example's pattern, if there are several.
         """
-        init = nn.initializers.normal(0.02)
-        width = tokens.values.shape[-1:]
-        if not self.learned:
-            token = jnp.zeros(width)
-        elif self.patterns is None:
-            token = self.param("token", init, width)
-        else:
-            token = self.param("bank", init, (self.patterns, *width))[pattern]
+        token = self.make_token(tokens.values.shape[-1], pattern)
         # The token takes the place of the first, masked one, so that shapes do not depend on the
         # data.
         missing = ~tokens.mask.any(axis=1)
@@ -60,3 +53,14 @@ class MissingToken(nn.Module):
             jnp.concatenate([first[:, None], tokens.values[:, 1:]], axis=1),
             jnp.concatenate([(tokens.mask[:, 0] | missing)[:, None], tokens.mask[:, 1:]], axis=1),
         )
+
+    def make_token(self, width: int, pattern: Int[Array, " b"] | None) -> Array:
+        """Returns the token, [d] for all examples or [b d] by their patterns."""
+        if not self.learned:
+            return jnp.zeros(width)
+        init = nn.initializers.normal(0.02)
+        if self.patterns is None:
+            token: Array = self.param("token", init, (width,))
+            return token
+        bank = self.param("bank", init, (self.patterns, width))
+        return bank[pattern]

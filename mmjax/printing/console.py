@@ -26,8 +26,9 @@ def make_progress(*columns: Any, stderr: bool = False, disable: bool = False) ->
     if not stderr and not console.is_terminal:
         # Rich would assume 80 columns for a file.
         console = Console(width=_FILE_WIDTH)
-    parts = ["{task.description}", BarColumn(bar_width=20), *columns]
-    parts = [TextColumn(part, markup=False) if isinstance(part, str) else part for part in parts]
+    parts: list[Any] = []
+    for part in ("{task.description}", BarColumn(bar_width=20), *columns):
+        parts.append(TextColumn(part, markup=False) if isinstance(part, str) else part)
     return Progress(*parts, refresh_per_second=4, console=console, disable=disable)
 
 
@@ -45,8 +46,10 @@ def print_text(text: str = "", *, file: Any = None) -> None:
 
 def print_paragraph(text: str) -> None:
     """Prints text and breaks its lines at spaces."""
-    width = _terminal_width()
-    print_text("\n".join(part for line in text.split("\n") for part in break_lines(line, width)))
+    lines = []
+    for line in text.split("\n"):
+        lines += break_lines(line, _terminal_width())
+    print_text("\n".join(lines))
 
 
 def _terminal_width() -> int:

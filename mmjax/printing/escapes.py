@@ -18,10 +18,17 @@ _MARKDOWN_SYNTAX = re.compile(
 _ENTITIES = {"<": "&lt;", "&": "&amp;"}
 LATEX_REPLACEMENTS = {
     "\\": r"\textbackslash{}",
-    **{c: "\\" + c for c in "&%$#_{}"},
-    **{
-        c: "{" + c + "}" for c in "[]*"
-    },  # at the start of a row LaTeX reads them as arguments of the row break
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    # At the start of a row LaTeX reads these three as arguments of the row break.
+    "[": "{[}",
+    "]": "{]}",
+    "*": "{*}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "`": r"\textasciigrave{}",
@@ -38,6 +45,7 @@ LATEX_REPLACEMENTS = {
     ">": "$>$",
     "|": r"\textbar{}",
 }
+_LATEX_TRANSLATION = str.maketrans(LATEX_REPLACEMENTS)
 
 
 def escape_control_characters(text: str, keep: str = "") -> str:
@@ -102,7 +110,7 @@ def escape_latex(text: str) -> str:
       '5\\% $\\pm$ 1'
     """
     text = escape_control_characters(text.replace("\n", " "))
-    return "".join(LATEX_REPLACEMENTS.get(c, c) for c in text)
+    return text.translate(_LATEX_TRANSLATION)
 
 
 def format_markdown_table(
@@ -123,6 +131,6 @@ def format_markdown_table(
       | a\|b | 0.9 |
     """
     if escape:
-        rows = [[escape_markdown(cell) for cell in row] for row in rows]
+        rows = [list(map(escape_markdown, row)) for row in rows]
     rule = [":--"] * words + ["--:"] * (len(rows[0]) - words)
     return "".join(f"| {' | '.join(row)} |\n" for row in (rows[0], rule, *rows[1:]))

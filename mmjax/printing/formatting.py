@@ -105,6 +105,26 @@ def _format_attribute(value: Any, depth: int) -> str:
     return repr(value)
 
 
+def format_settings(settings: Mapping[str, Any], prefix: str = "") -> str:
+    """Formats settings as they are written on a command line, without a prefix of their paths.
+
+    Example:
+      >>> format_settings({"optimizer.b1": 0.9, "optimizer.b2": 0.99}, "optimizer.")
+      'b1=0.9, b2=0.99'
+    """
+    return ", ".join(f"{path.removeprefix(prefix)}={value}" for path, value in settings.items())
+
+
+def format_split_sizes(sizes: Mapping[str, int]) -> str:
+    """Formats the number of examples in each split.
+
+    Example:
+      >>> format_split_sizes({"train": 60000, "test": 10000})
+      '60,000 train, 10,000 test'
+    """
+    return ", ".join(f"{size:,} {split}" for split, size in sizes.items())
+
+
 def format_with_unit(number: int | float) -> str:
     """Formats a number with four digits and a unit of thousands.
 

@@ -47,14 +47,14 @@ def format_table(rows: Rows, width: int, *, words: int = 1) -> str:
       ───────────────
       image      0.97
     """
-    cells = [[escape_control_characters(cell) for cell in row] for row in rows]
+    cells = [list(map(escape_control_characters, row)) for row in rows]
     layouts = [_split_columns(cells, width, words)]
     # Only tables whose first column alone holds words can be transposed: columns of words break
     # lines.
     if words == 1 and len(layouts[0]) != 1:
-        transposed = [list(row) for row in zip(*cells, strict=True)]
+        transposed = list(map(list, zip(*cells, strict=True)))
         layouts.append(_split_columns(transposed, width, 1))
-    fitting = [blocks for blocks in layouts if blocks]
+    fitting = list(filter(None, layouts))
     if not fitting:
         return _format_records(cells, width)
     # A single block is best, then the layout with the fewest lines.
@@ -75,32 +75,50 @@ def _split_columns(cells: list[list[str]], width: int, words: int) -> list[_Bloc
 
     Columns whose headers differ in the last word only, such as the metrics of a task, are a group.
     """
-    columns = [list(column) for column in zip(*cells, strict=True)]
-    widths = [_min_column_width(column, i < words) for i, column in enumerate(columns)]
+    widths = _compute_min_widths(cells, words)
     available = width - widths[0]
     if any(len(_COLUMN_GAP) + w > available for w in widths[1:]):
         return []
-    # Columns of one task, which their headers begin with, stay in one block if they fit.
-    groups: list[list[int]] = []
-    for i in range(1, len(columns)):
-        task = columns[i][0].rpartition(" ")[0]
-        if groups and task and columns[groups[-1][0]][0].rpartition(" ")[0] == task:
-            groups[-1].append(i)
-        else:
-            groups.append([i])
     # Greedy: each part goes to the current block, or begins the next one. Column 0 is in every
     # block.
     blocks: list[list[int]] = [[]]
-    for group in groups:
+    for group in _group_columns(cells[0]):
         for part in [group] if _total_width(group, widths) <= available else [[i] for i in group]:
             if blocks[-1] and _total_width(blocks[-1] + part, widths) > available:
                 blocks.append([])
             blocks[-1] += part
-    result = []
-    for block in blocks:
-        chosen = [[row[i] for i in (0, *block)] for row in cells]
-        result.append(_Block(chosen, 1 + sum(i < words for i in block)))
-    return result
+    return [_select_columns(cells, block, words) for block in blocks]
+
+
+def _select_columns(cells: list[list[str]], columns: Sequence[int], words: int) -> _Block:
+    """Returns the block of the first column and these; the table's first `words` hold words."""
+    chosen = []
+    for row in cells:
+        chosen.append([row[0], *map(row.__getitem__, columns)])
+    return _Block(chosen, 1 + sum(i < words for i in columns))
+
+
+def _group_columns(header: Sequence[str]) -> list[list[int]]:
+    """Groups the columns after the first one by the task that their headers begin with.
+
+    The columns of a group stay in one block if they fit.
+    """
+    groups: list[list[int]] = []
+    last = ""
+    for i, title in enumerate(header[1:], 1):
+        task = title.rpartition(" ")[0]
+        if task and task == last:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+        last = task
+    return groups
+
+
+def _compute_min_widths(cells: list[list[str]], words: int) -> list[int]:
+    """Returns the smallest width of each column; the first `words` columns hold words."""
+    columns = zip(*cells, strict=True)
+    return [_min_column_width(column, i < words) for i, column in enumerate(columns)]
 
 
 def _total_width(columns: Sequence[int], widths: Sequence[int]) -> int:
@@ -123,27 +141,34 @@ def _format_block(block: _Block, width: int) -> str:
     # Widths first, then the cells broken to them, line by line.
     cells, words = block
     columns = list(zip(*cells, strict=True))
-    widths = [_min_column_width(column, i < words) for i, column in enumerate(columns)]
+    widths = _compute_min_widths(cells, words)
     spare = width - sum(widths) - len(_COLUMN_GAP) * (len(widths) - 1)
     for i in range(words):  # columns of words share the rest of the line
         wanted = max(map(display_width, columns[i])) - widths[i]
         widths[i] += (added := max(0, min(wanted, spare)))
         spare -= added
-    header_widths = [max(w, display_width(cells[0][i])) for i, w in enumerate(widths)]
+    header_widths = list(map(max, widths, map(display_width, cells[0])))
     if sum(header_widths) - sum(widths) <= spare:
         widths = header_widths  # no header has to be broken
-    lines: list[str] = []
-    for number, row in enumerate(cells):
-        broken = [break_lines(cell, w) for cell, w in zip(row, widths, strict=True)]
-        height = max(map(len, broken))
-        blanks = [[""] * (height - len(part)) for part in broken]
-        parts = zip(blanks, broken, strict=True)
-        # Headers are aligned to the bottom, cells to the top.
-        padded = [blank + part if number == 0 else part + blank for blank, part in parts]
-        lines += [_format_line(texts, widths, words) for texts in zip(*padded, strict=True)]
-        if number == 0:
-            lines.append("─" * (sum(widths) + len(_COLUMN_GAP) * (len(widths) - 1)))
+    header, *rows = cells
+    lines = _format_row(header, widths, words, align_bottom=True)
+    lines.append("─" * (sum(widths) + len(_COLUMN_GAP) * (len(widths) - 1)))
+    for row in rows:
+        lines += _format_row(row, widths, words)
     return "\n".join(lines)
+
+
+def _format_row(
+    row: Sequence[str], widths: Sequence[int], words: int, *, align_bottom: bool = False
+) -> list[str]:
+    """Formats a row as lines, with its cells broken to the widths."""
+    broken = list(map(break_lines, row, widths))
+    height = max(map(len, broken))
+    padded = []
+    for part in broken:
+        blank = [""] * (height - len(part))
+        padded.append(blank + part if align_bottom else part + blank)
+    return [_format_line(texts, widths, words) for texts in zip(*padded, strict=True)]
 
 
 def _format_line(texts: Sequence[str], widths: Sequence[int], words: int) -> str:

@@ -1,6 +1,7 @@
 """Tables of a report from the class tables of its arms: the F1 of every class."""
 
 import csv
+import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def make_class_tables(record: StudyRecord, directory: Path) -> list[Table]:
         stored.setdefault(task, {})[arm] = scores
     tables = []
     for number, (task, arms) in enumerate(stored.items()):
-        classes = list(dict.fromkeys(name for scores in arms.values() for name in scores))
+        classes = list(dict.fromkeys(itertools.chain(*arms.values())))
         if len(classes) <= _MAX_CLASSES:
             tables.append(_make_table(record, f"classes_{number}", task, classes, arms))
     return tables

@@ -1,5 +1,6 @@
 """Tables of a report from the contributions that `mmjax contribution` stored for its arms."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,10 @@ def _read_contributions(record: StudyRecord, directory: Path) -> Iterator[tuple[
 
 
 def _make_table(record: StudyRecord, name: str, metric: str, arms: Mapping[str, Any]) -> Table:
-    keys = dict.fromkeys(
-        (measure, of)
-        for measures in arms.values()
-        for measure in _MEASURES
-        for of in measures.get(measure, {})
-    )
+    keys: dict[tuple[str, str], None] = {}  # an ordered set
+    for measures in arms.values():
+        for measure in _MEASURES:
+            keys |= dict.fromkeys(itertools.product([measure], measures.get(measure, {})))
     rows = []
     for arm, measures in arms.items():
         cells = [_make_cell(measures.get(measure, {}).get(of)) for measure, of in keys]

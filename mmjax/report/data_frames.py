@@ -68,10 +68,9 @@ def compute_fusion_gains(record: StudyRecord) -> tuple[str, pd.DataFrame] | None
     values = records.select_values(record, record.metric)
     values = values[values.notna().any(axis=1)]
     maximize = records.is_larger_better(record, record.metric)
-    single = [
-        a for a in records.select_arms_by_role(record, "single_modality") if a in values.index
-    ]
-    rivals = [a for a in records.select_arms_by_role(record, "arm") if a in values.index]
+    has_values = values.index.__contains__
+    single = list(filter(has_values, records.select_arms_by_role(record, "single_modality")))
+    rivals = list(filter(has_values, records.select_arms_by_role(record, "arm")))
     if not single or not rivals:
         return None
     means = values.loc[single].mean(axis=1)
@@ -91,9 +90,7 @@ def compute_delta_m(record: StudyRecord) -> pd.DataFrame | None:
     Raises:
       ValueError: the mean of a single-task arm is not positive.
     """
-    single_arms: dict[str | None, str] = {}
-    for arm in records.select_arms_by_role(record, "single_task"):
-        single_arms.setdefault(record.arms[arm].of, arm)
+    single_arms = _find_single_task_arms(record)
     metrics = {records.get_task_of_metric(m): m for m in records.choose_task_metrics(record)}
     tasks = [task for task in record.tasks if task in single_arms and task in metrics]
     if len(tasks) < 2 or len(tasks) < len(record.tasks):
@@ -105,10 +102,19 @@ def compute_delta_m(record: StudyRecord) -> pd.DataFrame | None:
         values.append(task_values.loc[arms].to_numpy())
         single.append(task_values.loc[single_arms[task]].to_numpy())
         maximize.append(records.is_larger_better(record, metrics[task]))
+    # Δm needs every task's baseline: a mean over some tasks would be another quantity.
     if np.isnan(single).all(axis=1).any():
         return None
     gains = rank_tests.delta_m(np.stack(values), np.stack(single), maximize)
     return pd.DataFrame(gains, index=arms, columns=task_values.columns).dropna(how="all")
+
+
+def _find_single_task_arms(record: StudyRecord) -> dict[str | None, str]:
+    """Returns {task: its first single-task arm}."""
+    arms: dict[str | None, str] = {}
+    for arm in records.select_arms_by_role(record, "single_task"):
+        arms.setdefault(record.arms[arm].of, arm)
+    return arms
 
 
 def _select_ranked_values(record: StudyRecord) -> pd.DataFrame:
@@ -139,8 +145,7 @@ def compute_rank_tests(record: StudyRecord) -> tuple[list[str], rank_tests.Ranks
 
 def collect_costs(record: StudyRecord) -> pd.DataFrame:
     """Returns the costs of every arm that are known for any arm, in the units of the columns."""
-    columns = {
-        title: records.select_cost(record, name) / unit
-        for name, (title, unit) in _COST_UNITS.items()
-    }
+    columns = {}
+    for name, (title, unit) in _COST_UNITS.items():
+        columns[title] = records.select_cost(record, name) / unit
     return pd.DataFrame(columns, index=list(record.arms)).dropna(axis=1, how="all")

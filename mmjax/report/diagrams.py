@@ -34,6 +34,7 @@ def plot_critical_difference(record: StudyRecord) -> Figure | None:
     axis.plot(mean, rows, "o", color="black", markersize=3.6)
     gap = 0.04 * len(arms)
     for i, (first, last) in enumerate(bars):
+        # A bar per clique, beside the last rank, from its first arm to its last.
         joined = rows[(mean >= first) & (mean <= last)]
         x = len(arms) + gap * (i + 1)
         axis.plot([x, x], [joined[0] - 0.3, joined[-1] + 0.3], color="black", linewidth=1.8)
@@ -131,9 +132,8 @@ def _plot_front(record: StudyRecord, x: _Measure, y: _Measure) -> Figure | None:
     _number_points(axis, best, x.up, y.up)
     if axis.get_legend_handles_labels()[1]:
         figure.legend(loc="outside upper center", ncols=2, handlelength=1)
-    blank = [Line2D([], [], linestyle="") for _ in names]
     figure.legend(
-        blank,
+        [Line2D([], [], linestyle="")] * len(names),  # names only
         names,
         title="Pareto front",
         title_fontsize=7,

@@ -80,18 +80,19 @@ def _make_bootstrap_table(record: StudyRecord, compared: dict[str, ExampleCompar
 
 def _make_mcnemar_table(record: StudyRecord, compared: dict[str, ExampleComparison]) -> Table:
     """Makes the table of McNemar's tests, per arm and seed."""
-    tests = [
-        (arm, seed, test)
-        for arm, comparison in compared.items()
-        for seed, test in zip(record.seeds, comparison.mcnemar, strict=True)
-    ]
+    tests = []
+    for arm, comparison in compared.items():
+        for seed, test in zip(record.seeds, comparison.mcnemar, strict=True):
+            tests.append((arm, seed, test))
     corrected = statistics.holm(np.array([test.p for _, _, test in tests]))
     rows = []
     for (arm, seed, test), p in zip(tests, corrected, strict=True):
-        numbers = [float(x) for x in (seed, test.only_second, test.only_first)]
-        cells = [make_number_cell(number, 0) for number in numbers]
-        cells += [Cell(number_format.format_p_value(x), x) for x in (test.p, float(p))]
-        rows.append([Cell(arm, arm), *cells])
+        cells = [Cell(arm, arm)]
+        for number in (seed, test.only_second, test.only_first):
+            cells.append(make_number_cell(float(number), 0))
+        for p_value in (test.p, float(p)):
+            cells.append(Cell(number_format.format_p_value(p_value), p_value))
+        rows.append(cells)
     task = records.get_task_of_metric(record.metric)
     note = (
         f"Examples that only the arm, or only the baseline {record.baseline}, gets right. p: "

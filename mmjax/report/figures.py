@@ -69,8 +69,9 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 def format_arm_label(record: StudyRecord, arm: str) -> str:
     """Formats the name of an arm in figures: its labels."""
-    texts = [cell.text for cell in table_cells.make_label_cells(record, arm) if cell.text]
-    return escape_control_characters(", ".join(texts))
+    return escape_control_characters(
+        ", ".join(filter(None, table_cells.list_arm_labels(record, arm)))
+    )
 
 
 def plot_scores(record: StudyRecord) -> Figure | None:
@@ -126,7 +127,7 @@ def _plot_dots(
     if line is not None:
         axis.axvline(line, color="0.5", linewidth=0.7, linestyle=(0, (4, 2)), zorder=0)
     for i, (arm, row) in enumerate(summary.iterrows()):
-        half = 0 if np.isnan(row["half"]) else row["half"]
+        half = 0 if np.isnan(row["half"]) else row["half"]  # one seed has no interval
         ends = np.clip([row["mean"] - half, row["mean"] + half], *bounds)
         axis.plot(ends, [i, i], color="black", linewidth=0.8)
         face = "black" if row["best"] else "white"

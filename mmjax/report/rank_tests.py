@@ -77,8 +77,11 @@ def find_cliques(mean: Float[np.ndarray, " a"], critical: float) -> list[tuple[f
     # The worst arm that is still within the critical difference of each arm.
     last = np.searchsorted(ordered, ordered + critical, side="right") - 1
     # A range that ends where an earlier one ends lies inside of it.
-    widest = [(i, j) for i, j in enumerate(last) if j > i and (i == 0 or j > last[i - 1])]
-    return [(float(ordered[i]), float(ordered[j])) for i, j in widest]
+    cliques = []
+    for i, j in enumerate(last):
+        if j > i and (i == 0 or j > last[i - 1]):
+            cliques.append((float(ordered[i]), float(ordered[j])))
+    return cliques
 
 
 def delta_m(

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Iterable
 
 from mmjax.printing.escapes import (
     escape_control_characters,
@@ -48,7 +49,8 @@ def render_markdown(table: Table) -> str:
       | sum | **0.9** |
     """
     rows = [[*map(escape_markdown, table.header)]]
-    rows += [[_markdown_cell(cell) for cell in row] for row in table.rows]
+    for row in table.rows:
+        rows.append([*map(_markdown_cell, row)])
     note = f"\n{escape_markdown(table.note)}\n" if table.note else ""
     return format_markdown_table(rows, table.texts) + note
 
@@ -58,11 +60,11 @@ def render_latex(table: Table) -> str:
     columns = "l" * table.texts + "r" * (len(table.header) - table.texts)
     if table.texts == len(table.header):  # the last column holds text that breaks into lines
         columns = columns[:-1] + r"p{0.7\linewidth}"
-    rows = [_latex_row([escape_latex(name) for name in table.header])]
+    rows = [_latex_row(map(escape_latex, table.header))]
     rows += [r"\midrule"]
     for i, row in enumerate(table.rows):
         rows += [r"\midrule"] * (0 < table.rule == i)
-        rows.append(_latex_row([_latex_cell(cell) for cell in row]))
+        rows.append(_latex_row(map(_latex_cell, row)))
     body = "\n".join([rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *rows, r"\bottomrule"])
     return f"{body}\n\\end{{tabular}}\n"
 
@@ -77,9 +79,10 @@ def render_csv(table: Table) -> str:
       "a, b",0.9
     """
     text = io.StringIO()
-    rows = [table.header, *([cell.text for cell in row] for row in table.rows)]
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([escape_control_characters(cell) for cell in row] for row in rows)
+    writer.writerow(map(escape_control_characters, table.header))
+    for row in table.rows:
+        writer.writerow([escape_control_characters(cell.text) for cell in row])
     return text.getvalue()
 
 
@@ -108,7 +111,7 @@ def _markdown_cell(cell: Cell) -> str:
     return (f"**{text}**" if cell.best else text) + (f" {cell.mark}" if cell.mark else "")
 
 
-def _latex_row(cells: list[str]) -> str:
+def _latex_row(cells: Iterable[str]) -> str:
     return f"{' & '.join(cells)} \\\\"
 
 

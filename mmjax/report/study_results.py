@@ -116,8 +116,10 @@ def average_seeds(record: StudyRecord, table: pd.DataFrame) -> pd.DataFrame:
     """
     if not record.folds:
         return table
-    folds = [table[fold].mean(axis=1, skipna=False) for fold in dict.fromkeys(f for f, _ in table)]
-    return pd.concat(folds, axis=1, keys=list(dict.fromkeys(f for f, _ in table)))
+    means = {}
+    for fold in dict.fromkeys(fold for fold, _ in table):
+        means[fold] = table[fold].mean(axis=1, skipna=False)
+    return pd.concat(means, axis=1)
 
 
 def find_undefined_arms(record: StudyRecord, metric: str, split: str = "test") -> list[str]:
@@ -162,9 +164,9 @@ def select_shown_arms(record: StudyRecord, names: Iterable[str]) -> list[str]:
     names = list(names)
     if len(names) <= MAX_SHOWN_ARMS:
         return names
-    rank = {arm: i for i, arm in enumerate(sort_best_first(record))}
-    best = set(sorted(names, key=rank.__getitem__)[:MAX_SHOWN_ARMS])
-    always = {record.baseline, *(a for a, plan in record.arms.items() if plan.role != "arm")}
+    best_first = filter(set(names).__contains__, sort_best_first(record))
+    best = set(itertools.islice(best_first, MAX_SHOWN_ARMS))
+    always = set(record.arms) - set(select_arms_by_role(record, "arm")) | {record.baseline}
     return [arm for arm in names if arm in best | always]
 
 

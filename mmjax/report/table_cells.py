@@ -1,6 +1,6 @@
 """Cells and columns of a report's tables, as text with sort keys and marks."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,21 +26,49 @@ class Cell(NamedTuple):
 Column = Mapping[str, Cell]  # {arm: cell}
 
 
+def make_text_cells(texts: Sequence[str]) -> list[Cell]:
+    """Returns a row of cells of text, which are sorted by it."""
+    return list(map(Cell, texts, texts))
+
+
+def make_number_cells(numbers: pd.Series, places: int) -> dict[str, Cell]:
+    """Returns a column of numbers, one per arm of the index."""
+    return {str(arm): make_number_cell(number, places) for arm, number in numbers.items()}
+
+
 def shorten_axis_names(record: StudyRecord) -> list[str]:
     """Returns the last parts of the axes' names if they are distinct, or else the whole names."""
     last = [axis.rpartition(".")[2] for axis in record.axes]
     return last if len(set(last)) == len(last) else list(record.axes)
 
 
-def make_label_cells(record: StudyRecord, arm: str) -> list[Cell]:
-    """Returns an arm's labels, one cell per axis; a baseline has the name of its only part."""
+def list_arm_labels(record: StudyRecord, arm: str) -> list[str]:
+    """Lists an arm's labels, one per axis; a baseline has the name of its only part."""
     plan = record.arms[arm]
     if plan.role == "arm" and record.axes:
-        texts = [plan.labels.get(axis, "").removesuffix("()") for axis in record.axes]
-    else:
-        only = f"only {plan.role.removeprefix('single_')} {plan.of}"
-        texts = [arm if plan.role == "arm" else only, *[""] * (len(record.axes) - 1)]
-    return [Cell(text, text) for text in texts]
+        return [plan.labels.get(axis, "").removesuffix("()") for axis in record.axes]
+    only = f"only {plan.role.removeprefix('single_')} {plan.of}"
+    return [arm if plan.role == "arm" else only, *[""] * (len(record.axes) - 1)]
+
+
+def make_label_cells(record: StudyRecord, arm: str) -> list[Cell]:
+    """Returns the cells of an arm's labels, one per axis."""
+    return make_text_cells(list_arm_labels(record, arm))
+
+
+def list_distinct_labels(pairs: Iterable[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    """Lists the labels of the first axis and those of the second, each once, in their order.
+
+    Example:
+      >>> list_distinct_labels([("sum", "equal"), ("sum", "mgda"), ("max", "mgda")])
+      (['sum', 'max'], ['equal', 'mgda'])
+    """
+    # The keys of dictionaries are sets that keep their order.
+    first: dict[str, None] = {}
+    second: dict[str, None] = {}
+    for a, b in pairs:
+        first[a] = second[b] = None
+    return list(first), list(second)
 
 
 def make_score_cells(record: StudyRecord, metric: str) -> dict[str, Cell]:
@@ -59,6 +87,14 @@ def make_score_cells(record: StudyRecord, metric: str) -> dict[str, Cell]:
     for arm in records.find_undefined_arms(record, metric):
         cells[arm] = Cell("undefined")
     return cells
+
+
+def make_score_columns(record: StudyRecord, metrics: Iterable[str]) -> dict[str, dict[str, Cell]]:
+    """Returns one column per metric: {title: cells}."""
+    columns = {}
+    for metric in metrics:
+        columns[format_metric_title(record, metric)] = make_score_cells(record, metric)
+    return columns
 
 
 def make_difference_columns(comparison: pd.DataFrame, unit: str) -> dict[str, Column]:
@@ -81,10 +117,10 @@ def make_interval_cells(values: pd.DataFrame, overlap: float) -> dict[str, Cell]
     """Returns cells of means and intervals of values, arms × seeds or folds."""
     means, halves = statistics.compute_intervals(values.to_numpy(), overlap)
     places = number_format.choose_column_decimals(means, halves)
-    return {
-        arm: Cell(number_format.format_interval(mean, half, places), mean)
-        for arm, mean, half in zip(values.index, means, halves, strict=True)
-    }
+    cells = {}
+    for arm, mean, half in zip(values.index, means, halves, strict=True):
+        cells[arm] = Cell(number_format.format_interval(mean, half, places), mean)
+    return cells
 
 
 def make_cost_columns(record: StudyRecord) -> dict[str, Column]:
@@ -96,7 +132,7 @@ def make_cost_columns(record: StudyRecord) -> dict[str, Column]:
         places = (
             0 if whole else number_format.count_decimals(known[known > 0].median(), float("nan"))
         )
-        columns[f"{name} ↓"] = {str(arm): make_number_cell(x, places) for arm, x in known.items()}
+        columns[f"{name} ↓"] = make_number_cells(known, places)
     return columns
 
 

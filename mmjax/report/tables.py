@@ -1,7 +1,7 @@
 """Tables of a study's results, as cells of text that `render` formats."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -14,12 +14,16 @@ from mmjax.report.table_cells import (
     Column,
     explain_scores,
     format_metric_title,
+    list_arm_labels,
+    list_distinct_labels,
     make_cost_columns,
     make_difference_columns,
     make_interval_cells,
     make_label_cells,
-    make_number_cell,
+    make_number_cells,
     make_score_cells,
+    make_score_columns,
+    make_text_cells,
     shorten_axis_names,
 )
 
@@ -67,10 +71,7 @@ def make_result_tables(record: StudyRecord) -> list[Table]:
 
 def make_arms_table(record: StudyRecord) -> Table:
     """Makes the table of one metric per task, Δm, the mean rank and the costs of every arm."""
-    columns = {
-        format_metric_title(record, m): make_score_cells(record, m)
-        for m in records.choose_main_metrics(record)
-    }
+    columns = make_score_columns(record, records.choose_main_metrics(record))
     note = explain_scores(record)
     try:
         delta_m = data_frames.compute_delta_m(record)
@@ -81,9 +82,7 @@ def make_arms_table(record: StudyRecord) -> Table:
         note += " Δm: mean relative gain over the tasks' single-task arms."
     ranks = data_frames.compute_mean_ranks(record)
     if ranks is not None:
-        columns["mean rank ↓"] = {
-            str(arm): make_number_cell(rank, 1) for arm, rank in ranks.items()
-        }
+        columns["mean rank ↓"] = make_number_cells(ranks, 1)
         note += (
             f" Mean rank: on {format_metric_title(record, record.metric)[:-2]}, the mean over the "
             f"{record.unit}s that all arms have of an arm's rank within the {record.unit} (1 is "
@@ -96,10 +95,7 @@ def make_arms_table(record: StudyRecord) -> Table:
 
 def make_main_table(record: StudyRecord) -> Table:
     """Makes the table of the primary metric and one metric per task of every arm with results."""
-    columns = {
-        format_metric_title(record, m): make_score_cells(record, m)
-        for m in records.choose_main_metrics(record)
-    }
+    columns = make_score_columns(record, records.choose_main_metrics(record))
     note = explain_scores(record, bold=False)
     return _make_table_by_arm(record, "results", "Test split", columns, note)
 
@@ -108,11 +104,11 @@ def make_grid_table(record: StudyRecord) -> Table | None:
     """Makes the table of the primary metric over the axes of a study that has exactly two."""
     if len(record.axes) != 2:
         return None
-    arm_of = {
-        tuple(cell.text for cell in make_label_cells(record, arm)): arm
-        for arm in records.select_arms_by_role(record, "arm")
-    }
-    row_labels, column_labels = (list(dict.fromkeys(pair[i] for pair in arm_of)) for i in (0, 1))
+    arm_of = {}
+    for arm in records.select_arms_by_role(record, "arm"):
+        row_label, column_label = list_arm_labels(record, arm)
+        arm_of[row_label, column_label] = arm
+    row_labels, column_labels = list_distinct_labels(arm_of)
     if min(len(row_labels), len(column_labels)) < 2:
         return None
     cells = make_score_cells(record, record.metric)
@@ -157,8 +153,7 @@ def _make_folds_table(record: StudyRecord) -> Table | None:
     places = number_format.choose_column_decimals(flat, np.full_like(flat, np.nan))
     columns: dict[str, Column] = {}
     for fold, column in values.items():
-        cells = {str(arm): make_number_cell(x, places) for arm, x in column.dropna().items()}
-        columns[f"fold {fold}"] = cells
+        columns[f"fold {fold}"] = make_number_cells(column.dropna(), places)
     seeds = f" Means over {len(record.seeds)} seeds." if len(record.seeds) > 1 else ""
     note = f"The fold that is the test split; the baseline is {record.baseline}.{seeds}"
     what = f"{format_metric_title(record, record.metric)} on every fold"
@@ -195,22 +190,35 @@ def _make_other_metrics_table(record: StudyRecord) -> Table:
 
 def make_missing_table(record: StudyRecord) -> Table:
     """Makes the table of what is missing: failed and unfinished arms, seeds, undefined metrics."""
-    texts = [(arm, "failed", textwrap.shorten(error, 160)) for arm, error in record.errors.items()]
-    texts += [(arm, "no results yet", "") for arm in records.find_unfinished_arms(record)]
+    texts = []
+    for arm, error in record.errors.items():
+        texts.append((arm, "failed", textwrap.shorten(error, 160)))
+    for arm in records.find_unfinished_arms(record):
+        texts.append((arm, "no results yet", ""))
     for metric in records.choose_main_metrics(record):
         for arm in records.find_undefined_arms(record, metric):
             texts.append((arm, "left out", f"{metric} is undefined (NaN) for some of its seeds"))
-    test = record.frame[record.frame.split == "test"]
-    for arm, seeds in test.groupby("arm").seed.unique().items():
-        missing = [str(seed) for seed in record.seeds if seed not in seeds]
-        if missing and arm not in record.errors:
-            texts.append((str(arm), "incomplete", f"no results of seeds {', '.join(missing)}"))
-    for arm, folds in test.groupby("arm").fold.unique().items() if record.folds else ():
-        missing = [str(fold) for fold in range(record.folds) if fold not in folds]
-        if missing and arm not in record.errors:
-            texts.append((str(arm), "incomplete", f"no results of folds {', '.join(missing)}"))
-    rows = [[Cell(text, text) for text in row] for row in texts]
+    planned: dict[str, Iterable[int]] = {"seed": record.seeds}
+    if record.folds:
+        planned["fold"] = range(record.folds)
+    for unit, numbers in planned.items():
+        for arm, missing in _find_missing_units(record, unit, numbers).items():
+            texts.append((arm, "incomplete", f"no results of {unit}s {', '.join(missing)}"))
+    rows = list(map(make_text_cells, texts))
     return Table("gaps", "Failed and missing", ["arm", "state", "why"], rows, 3)
+
+
+def _find_missing_units(
+    record: StudyRecord, unit: str, planned: Iterable[int]
+) -> dict[str, list[str]]:
+    """Finds the seeds or folds without test results, of the arms that have some and no error."""
+    test = record.frame[record.frame.split == "test"]
+    missing = {}
+    for arm, known in test.groupby("arm")[unit].unique().items():
+        lacking = [str(number) for number in planned if number not in known]
+        if lacking and arm not in record.errors:
+            missing[str(arm)] = lacking
+    return missing
 
 
 def _make_table_by_arm(
@@ -220,17 +228,13 @@ def _make_table_by_arm(
 
     The arms are sorted by the mean of the primary metric, the best one first.
     """
-    known = [
-        a
-        for a in records.sort_best_first(record)
-        if any(a in column for column in columns.values())
-    ]
-    arms = [arm for arm in known if record.arms[arm].role == "arm"]
-    baselines = [arm for arm in known if record.arms[arm].role != "arm"]
-    rows = [
-        make_label_cells(record, arm) + [column.get(arm, Cell()) for column in columns.values()]
-        for arm in arms + baselines
-    ]
+    known = set().union(*columns.values())
+    arms: list[list[Cell]] = []
+    baselines: list[list[Cell]] = []
+    for arm in filter(known.__contains__, records.sort_best_first(record)):
+        cells = [column.get(arm, Cell()) for column in columns.values()]
+        rows = arms if record.arms[arm].role == "arm" else baselines
+        rows.append([*make_label_cells(record, arm), *cells])
     label_header = shorten_axis_names(record) or ["arm"]
     rule = len(arms) if arms and baselines else 0
     primary = format_metric_title(record, record.metric)
@@ -239,4 +243,4 @@ def _make_table_by_arm(
         way = "descending" if records.is_larger_better(record, record.metric) else "ascending"
         order = len(label_header) + list(columns).index(primary), way
     header = [*label_header, *columns]
-    return Table(name, what, header, rows, len(label_header), note, rule, order)
+    return Table(name, what, header, arms + baselines, len(label_header), note, rule, order)

@@ -48,6 +48,7 @@ def plot_learning_curves(record: StudyRecord) -> Figure | None:
         for arm, (_, style) in lines.items():
             draw_band(axis, curve_of[arm], style, bounds, record.overlap)
         axis.locator_params(axis="x", nbins=4, integer=True)
+    # The first steps would flatten the differences at the end, which the reader looks for.
     axes[0, 0].set_ylim(*_compute_late_range(curve_of.values(), bounds, record.overlap))
     finish_panels(
         figure, axes, f"validation {table_cells.format_metric_title(record, record.metric)}"
@@ -62,10 +63,12 @@ def _compute_late_range(
     overlap: float = 0.0,
 ) -> tuple[float, float]:
     """Returns the range of means and intervals in the second half of training, with a margin."""
-    halves = [curve.to_numpy()[len(curve) // 2 :] for curve in curves]
-    late = [statistics.compute_intervals(values, overlap) for values in halves]
-    low = min(float(np.min(mean - np.nan_to_num(half))) for mean, half in late)
-    high = max(float(np.max(mean + np.nan_to_num(half))) for mean, half in late)
+    low, high = np.inf, -np.inf
+    for curve in curves:
+        late = curve.to_numpy()[len(curve) // 2 :]
+        mean, half = statistics.compute_intervals(late, overlap)
+        low = min(low, float(np.min(mean - np.nan_to_num(half))))
+        high = max(high, float(np.max(mean + np.nan_to_num(half))))
     low, high = np.clip([low, high], *bounds)
     margin = 0.04 * (high - low) or 0.01
     return low - margin, high + margin
@@ -82,7 +85,7 @@ def _assign_panels(record: StudyRecord, arms: Sequence[str]) -> tuple[str, dict[
     baseline are gray.
     """
     pairs = _get_label_pairs(record, arms)
-    first, second = (list(dict.fromkeys(pair[i] for pair in pairs.values())) for i in (0, 1))
+    first, second = table_cells.list_distinct_labels(pairs.values())
     if len(first) > 1 and 1 < len(second) <= MAX_LINE_STYLES:
         panel_axis, line_axis = table_cells.shorten_axis_names(record)
         styles = dict(zip(second, make_line_styles(), strict=False))
@@ -90,6 +93,11 @@ def _assign_panels(record: StudyRecord, arms: Sequence[str]) -> tuple[str, dict[
         for arm, (a, b) in pairs.items():
             panels[f"{panel_axis}: {a}"][arm] = (b, styles[b])
         return line_axis, panels
+    return "", {"": _assign_lines(record, arms)}
+
+
+def _assign_lines(record: StudyRecord, arms: Sequence[str]) -> _Lines:
+    """Returns the line of every arm in one panel; of too many, most are gray."""
     colored = list(arms)
     if len(arms) > MAX_LINE_STYLES:
         means = (
@@ -102,7 +110,7 @@ def _assign_panels(record: StudyRecord, arms: Sequence[str]) -> tuple[str, dict[
     lines: _Lines = {arm: ("others", GRAY_LINE) for arm in arms if arm not in colored}
     for arm, style in zip(colored, make_line_styles(), strict=False):
         lines[arm] = (format_arm_label(record, arm), style)
-    return "", {"": lines}
+    return lines
 
 
 def _get_label_pairs(record: StudyRecord, arms: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -112,8 +120,8 @@ def _get_label_pairs(record: StudyRecord, arms: Sequence[str]) -> dict[str, tupl
     pairs = {}
     for arm in arms:
         if record.arms[arm].role == "arm":
-            first, second = table_cells.make_label_cells(record, arm)
-            pairs[arm] = (first.text, second.text)
+            first, second = table_cells.list_arm_labels(record, arm)
+            pairs[arm] = (first, second)
     return pairs if len(set(pairs.values())) == len(pairs) else {}
 
 
@@ -155,26 +163,18 @@ def _plot_traces(
       label: the label of the vertical axis.
       constant: whether arms are shown whose metrics never change.
     """
-    bounds = {text: records.get_metric_bounds(metric) for metric, text in names.items()}
-    curves_of: dict[str, dict[str, pd.DataFrame]] = {}
-    arms = records.select_shown_arms(record, records.select_arms_by_role(record, "arm"))
-    traces = {
-        text: records.select_curves(record, arms, metric, "train") for metric, text in names.items()
-    }
-    for arm in arms:
-        logged = {text: curves[arm] for text, curves in traces.items() if arm in curves}
-        logged = {text: curve for text, curve in logged.items() if len(curve) > 1}
-        if logged and (constant or not all(map(_is_constant, logged.values()))):
-            curves_of[arm] = logged
+    bounds = dict(zip(names.values(), map(records.get_metric_bounds, names), strict=True))
+    curves_of = _select_traces(record, names, constant=constant)
     if not curves_of:
         return None
     panel_of, columns = _place_small_panels(record, list(curves_of))
     titles = {arm: "\n".join(_wrap_labels(record, arm)) for arm in curves_of}
-    lines = max(title.count("\n") + 1 for title in titles.values())
+    lines = 1 + max(title.count("\n") for title in titles.values())
     rows = max(panel_of.values()) // columns + 1
-    used = {text for logged in curves_of.values() for text in logged}
+    used = set().union(*curves_of.values())
     styles = dict(zip(names.values(), make_line_styles(), strict=False))
     kinds = {text: styles[text] for text in names.values() if text in used}
+    # Inches: a panel, its title line by line, the label of the axis, and the legend.
     height = rows * (0.55 + 0.13 * lines) + 0.35 + compute_legend_height(kinds)
     figure, axes = make_figure(height, rows, columns, sharex=True, sharey=True)
     for arm, logged in curves_of.items():
@@ -188,22 +188,47 @@ def _plot_traces(
     return figure
 
 
+def _select_traces(
+    record: StudyRecord, names: Mapping[str, str], *, constant: bool
+) -> dict[str, dict[str, pd.DataFrame]]:
+    """Selects {arm: {text of a metric: its curve in training}}, of curves with several steps.
+
+    Args:
+      record: the study.
+      names: {metric: its text}.
+      constant: whether arms are selected whose metrics never change.
+    """
+    arms = records.select_shown_arms(record, records.select_arms_by_role(record, "arm"))
+    curves_of: dict[str, dict[str, pd.DataFrame]] = {}
+    for metric, text in names.items():
+        for arm, curve in records.select_curves(record, arms, metric, "train").items():
+            if len(curve) > 1:
+                curves_of.setdefault(arm, {})[text] = curve
+    selected = {}
+    for arm in filter(curves_of.__contains__, arms):
+        if constant or not all(map(_is_constant, curves_of[arm].values())):
+            selected[arm] = curves_of[arm]
+    return selected
+
+
 def _place_small_panels(record: StudyRecord, arms: Sequence[str]) -> tuple[dict[str, int], int]:
     """Returns {arm: index of its panel} and the number of columns.
 
     With two axes there is one row per label of the first and one column per label of the second.
     """
     pairs = _get_label_pairs(record, arms)
-    first, second = (list(dict.fromkeys(pair[i] for pair in pairs.values())) for i in (0, 1))
+    first, second = table_cells.list_distinct_labels(pairs.values())
     if 1 < len(second) <= 4:
         panels = {}
         for arm, (a, b) in pairs.items():
             panels[arm] = first.index(a) * len(second) + second.index(b)
         return panels, len(second)
-    return {arm: i for i, arm in enumerate(arms)}, min(4, len(arms))
+    return dict(zip(arms, range(len(arms)), strict=True)), min(4, len(arms))
 
 
 def _wrap_labels(record: StudyRecord, arm: str) -> list[str]:
     """Returns the lines of a small panel's title: an arm's labels, wrapped if they are long."""
-    texts = [cell.text for cell in table_cells.make_label_cells(record, arm) if cell.text]
-    return [line for text in texts for line in textwrap.wrap(text, 14)]
+    lines = []
+    for text in table_cells.list_arm_labels(record, arm):
+        lines += textwrap.wrap(text, 14)
+    return lines

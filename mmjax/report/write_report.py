@@ -1,10 +1,12 @@
 """Writes a study's report: tables and figures as Markdown, LaTeX and one HTML page."""
 
+import functools
 from pathlib import Path
 from typing import NamedTuple
 
 from mmjax import files
 from mmjax.printing.escapes import escape_latex, escape_markdown
+from mmjax.printing.formatting import format_split_sizes
 from mmjax.report import (
     data_frames,
     figures,
@@ -47,7 +49,20 @@ def write_report(directory: str | Path) -> None:
     record = study_files.read_study(directory)
     if not (record.frame.split == "test").any():
         raise ValueError(f"{directory} has no test results yet; wait until an arm is completed.")
-    parts = _ReportParts(
+    parts = _make_parts(record, directory)
+    files.write_text(directory / "report.md", _format_markdown_report(parts))
+    (directory / "tables").mkdir(exist_ok=True)
+    for table in (*parts.results, *parts.setup):
+        latex = render.render_latex(render.shorten_table(table))
+        files.write_text(directory / "tables" / f"{table.name}.tex", latex)
+        files.write_text(directory / "tables" / f"{table.name}.csv", render.render_csv(table))
+    files.write_text(directory / "report.tex", _format_latex_report(parts))
+    files.write_text(directory / "report.html", _format_html_report(directory, parts))
+
+
+def _make_parts(record: StudyRecord, directory: Path) -> _ReportParts:
+    """Makes the parts of the report, and draws its figures."""
+    return _ReportParts(
         record.name,
         _write_introduction(record),
         tables.make_result_tables(record)
@@ -57,14 +72,6 @@ def write_report(directory: str | Path) -> None:
         _draw_figures(record, directory / "figures"),
         setup_tables.make_setup_tables(record),
     )
-    files.write_text(directory / "report.md", _format_markdown_report(parts))
-    (directory / "tables").mkdir(exist_ok=True)
-    for table in (*parts.results, *parts.setup):
-        latex = render.render_latex(render.shorten_table(table))
-        files.write_text(directory / "tables" / f"{table.name}.tex", latex)
-        files.write_text(directory / "tables" / f"{table.name}.csv", render.render_csv(table))
-    files.write_text(directory / "report.tex", _format_latex_report(parts))
-    files.write_text(directory / "report.html", _format_html_report(directory, parts))
 
 
 def _draw_figures(record: StudyRecord, directory: Path) -> list[FigureText]:
@@ -93,19 +100,13 @@ def _describe_selection(record: StudyRecord, drawing: FigureText) -> str:
 def _write_introduction(record: StudyRecord) -> str:
     """Describes what was studied, how much of it is done, and whether the arms differ at all."""
     missing = {*record.errors, *records.find_unfinished_arms(record)}
-    done = [arm for arm in record.arms if arm not in missing]
-    axes = []
-    for axis in record.axes:
-        labels = [arm.labels[axis] for arm in record.arms.values() if axis in arm.labels]
-        texts = list(dict.fromkeys(labels))
-        if len(texts) > records.MAX_SHOWN_ARMS:
-            texts = [*texts[:3], f"and {len(texts) - 3} more"]
-        axes.append(f"{axis}: {', '.join(texts)}")
+    done = len(set(record.arms) - missing)
+    axes = "; ".join(map(functools.partial(_describe_axis, record), record.axes)) or "none"
     seeds = f"seed{'s' * (len(record.seeds) > 1)} {', '.join(map(str, record.seeds))}"
     seeds += f" on each of {record.folds} folds" if record.folds else ""
     text = _describe_run(record) + (
-        f"{len(done)} of {len(record.arms)} arms are done ({len(record.errors)} failed), with "
-        f"{seeds}. Axes: {'; '.join(axes) or 'none'}. Primary metric: "
+        f"{done} of {len(record.arms)} arms are done ({len(record.errors)} failed), with "
+        f"{seeds}. Axes: {axes}. Primary metric: "
         f"{table_cells.format_metric_title(record, record.metric)}, on the test split, of the "
         f"parameters with the best validation result. Baseline: {record.baseline}."
     )
@@ -121,13 +122,22 @@ def _write_introduction(record: StudyRecord) -> str:
     return text
 
 
+def _describe_axis(record: StudyRecord, axis: str) -> str:
+    """Lists the labels of an axis, or the first of very many."""
+    labels = [arm.labels[axis] for arm in record.arms.values() if axis in arm.labels]
+    texts = list(dict.fromkeys(labels))
+    if len(texts) > records.MAX_SHOWN_ARMS:
+        texts = [*texts[:3], f"and {len(texts) - 3} more"]
+    return f"{axis}: {', '.join(texts)}"
+
+
 def _describe_run(record: StudyRecord) -> str:
     """Describes when the study ran, its data and its epochs, as far as they are recorded."""
     parts = []
     if record.starts and record.starts[0].get("time"):
         parts.append(f"Started {str(record.starts[0]['time'])[:10]}.")
     if "examples" in record.base:
-        sizes = ", ".join(f"{n:,} {split}" for split, n in record.base["examples"].items())
+        sizes = format_split_sizes(record.base["examples"])
         parts.append(f"Data: {record.base['data']} ({sizes}).")
     if "epochs" in record.base:
         parts.append(f"{record.base['epochs']} epochs unless an arm says otherwise.")
@@ -137,10 +147,9 @@ def _describe_run(record: StudyRecord) -> str:
 def _format_markdown_report(report: _ReportParts) -> str:
     """Formats the report in Markdown, with links to the figures beside it."""
     parts = [f"# {escape_markdown(report.name)}\n\n{escape_markdown(report.intro)}\n"]
-    parts += [_markdown_section(table) for table in report.results]
-    parts += [
-        f"## {d.title}\n\n![{d.title}](figures/{d.name}.png)\n\n{d.note}\n" for d in report.figures
-    ]
+    parts += map(_markdown_section, report.results)
+    for d in report.figures:
+        parts.append(f"## {d.title}\n\n![{d.title}](figures/{d.name}.png)\n\n{d.note}\n")
     return "\n".join([*parts, *map(_markdown_section, report.setup)])
 
 

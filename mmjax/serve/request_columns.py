@@ -5,6 +5,7 @@ code as the files of the training split.
 """
 
 import io
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -85,6 +86,27 @@ def parse_json_request(body: bytes, accepted: AcceptedColumns, max_examples: int
       >>> parse_json_request(b'{"examples": [{"text": "two"}, {}]}', accepted, 8)
       {'text': ['two', None]}
     """
+    examples = _load_examples(body, max_examples)
+    names = dict.fromkeys(itertools.chain(*examples))
+    _check_names(names, accepted)
+    if not names:
+        raise RequestError(
+            422, f"every example is empty; the columns are {', '.join(accepted.modalities)}."
+        )
+    for name in accepted.files & names.keys():
+        if any(example.get(name) is not None for example in examples):
+            raise RequestError(
+                422, f"column {name!r} holds files; send them by multipart/form-data."
+            )
+    return {name: [example.get(name) for example in examples] for name in names}
+
+
+def _load_examples(body: bytes, max_examples: int) -> list[dict[str, Any]]:
+    """Returns the examples of a body in JSON, with any columns.
+
+    Raises:
+      RequestError: the body has another form, no examples, or too many.
+    """
     try:
         # Deeply nested JSON raises RecursionError, which is not a ValueError.
         request = json.loads(body)
@@ -99,18 +121,7 @@ def parse_json_request(body: bytes, accepted: AcceptedColumns, max_examples: int
         raise RequestError(422, "no examples were given.")
     if len(examples) > max_examples:
         raise RequestError(413, f"{len(examples)} examples; at most {max_examples} per request.")
-    names = dict.fromkeys(name for example in examples for name in example)
-    _check_names(names, accepted)
-    if not names:
-        raise RequestError(
-            422, f"every example is empty; the columns are {', '.join(accepted.modalities)}."
-        )
-    for name in accepted.files & names.keys():
-        if any(example.get(name) is not None for example in examples):
-            raise RequestError(
-                422, f"column {name!r} holds files; send them by multipart/form-data."
-            )
-    return {name: [example.get(name) for example in examples] for name in names}
+    return examples
 
 
 def parse_form_request(

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import fiddle as fdl
@@ -51,16 +51,7 @@ def make_study_arms(study: Study, base: fdl.Buildable) -> dict[str, Arm]:
         changes: dict[str, str] = {}
         for axis, label in labels.items():
             _add_changes(changes, axes[axis][label], axis)
-        name = ",".join(
-            f"{_shorten_axis(axis, axes)}={_to_file_name(label)}" for axis, label in labels.items()
-        )
-        if name in arms:
-            raise ConfigError(f"two arms have the name {name}; give their axes different labels.")
-        if len(name) > _MAX_NAME_LENGTH:
-            raise ConfigError(
-                f"the name of the arm {name} has more than {_MAX_NAME_LENGTH} characters; give its "
-                "axes short labels: {axis: {label: {path: value}}}."
-            )
+        name = _name_arm(labels, arms)
         arms[name] = Arm(_apply_changes(base, changes, name), labels, "arm", None, changes)
     if not arms:
         raise ConfigError(
@@ -68,6 +59,26 @@ def make_study_arms(study: Study, base: fdl.Buildable) -> dict[str, Arm]:
             "every combination."
         )
     return arms | _make_single_baselines(study, base)
+
+
+def _name_arm(labels: Mapping[str, str], others: Collection[str]) -> str:
+    """Returns the name of an arm of the grid, "axis=label,axis=label".
+
+    Raises:
+      ConfigError: another arm has the name, or it is too long.
+    """
+    parts = []
+    for axis, label in labels.items():
+        parts.append(f"{_shorten_axis(axis, labels)}={_to_file_name(label)}")
+    name = ",".join(parts)
+    if name in others:
+        raise ConfigError(f"two arms have the name {name}; give their axes different labels.")
+    if len(name) > _MAX_NAME_LENGTH:
+        raise ConfigError(
+            f"the name of the arm {name} has more than {_MAX_NAME_LENGTH} characters; give its "
+            "axes short labels: {axis: {label: {path: value}}}."
+        )
+    return name
 
 
 def _label_values(axis: str, values: Axis) -> dict[str, Changes]:
@@ -119,17 +130,21 @@ def _make_single_baselines(study: Study, base: fdl.Buildable) -> dict[str, Arm]:
                 }
                 if get_monitored_metric(base).partition("/")[0] not in (task, "loss"):
                     settings["monitor"] = "loss"
-                name = f"single_task={task}"
-                config = _apply_changes(base, settings, name)
-                arms[name] = Arm(config, {}, "single_task", task, settings)
+                arms |= _make_baseline(base, settings, "single_task", task)
     if study.single_modality:
         for modality in configs.single_modality(base):
             if modality != "all":
                 settings = _remove_others(base.model.encoders, "model.encoders", modality)
-                name = f"single_modality={modality}"
-                config = _apply_changes(base, settings, name)
-                arms[name] = Arm(config, {}, "single_modality", modality, settings)
+                arms |= _make_baseline(base, settings, "single_modality", modality)
     return arms
+
+
+def _make_baseline(
+    base: fdl.Buildable, settings: dict[str, str], role: str, of: str
+) -> dict[str, Arm]:
+    """Makes a single-task or single-modality arm: {its name: the arm}."""
+    name = f"{role}={of}"
+    return {name: Arm(_apply_changes(base, settings, name), {}, role, of, settings)}
 
 
 def _remove_others(parts: Mapping[str, Any], path: str, remaining: str) -> dict[str, str]:
@@ -159,6 +174,7 @@ def find_baseline(study: Study, arms: Mapping[str, Arm]) -> str:
                 f"the baseline's label of {axis} is '{label}'; the labels are "
                 f"{', '.join(axes[axis])}."
             )
+    # Axes that the baseline does not name have their first label.
     labels = {axis: values[0] for axis, values in axes.items()} | dict(study.baseline)
     for name, arm in arms.items():
         if arm.role == "arm" and arm.labels == labels:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import jax
 
 from mmjax.printing.console import print_paragraph, print_table, print_text
+from mmjax.printing.formatting import format_settings
 from mmjax.study.folds import name_fold
 from mmjax.study.live_display import format_duration
-from mmjax.study.packing import StudyReplica, count_steps, make_sweep, split_replicas
+from mmjax.study.packing import StudyReplica, count_steps, list_seeds, make_sweep, split_replicas
 from mmjax.study.study_plan import StudyPlan
 from mmjax.train.programs import Programs
 from mmjax.train.schedule import Schedule
@@ -32,9 +33,9 @@ def print_cost_estimate(
     """
     tuning = plan.study.tuning
     trials = 0 if tuning is None else tuning.trials * len(tuning.seeds)
-    programs = [
-        piece for replicas in plan.groups() for piece in split_replicas(replicas, max_replicas)
-    ]
+    programs: list[list[StudyReplica]] = []
+    for replicas in plan.groups():
+        programs += split_replicas(replicas, max_replicas)
     _print_arms(plan)
     baseline = _find_baseline_program(plan, programs)
     first_seconds, step_seconds = _measure_times(plan, baseline, devices)
@@ -43,7 +44,7 @@ def print_cost_estimate(
     for replicas in programs:
         relative_flops = _count_step_flops(plan, replicas, devices) / baseline_flops
         number_of_steps = count_steps(plan.build(replicas[0].unit.config))
-        arms = list(dict.fromkeys(replica.unit.home.name for replica in replicas))
+        arms = _list_arms(replicas)
         trial_replicas = trials * len(arms)
         trainings = len(replicas) + trial_replicas
         seconds = first_seconds + step_seconds * relative_flops * number_of_steps * trainings
@@ -83,13 +84,18 @@ def _find_baseline_program(
     """
     first_arm, baseline = None, _name_trained_baseline(plan)
     for replicas in programs:
-        if any(replica.unit.home.name == baseline for replica in replicas):
+        if baseline in _list_arms(replicas):
             first_arm = replicas[0].unit.home.name
             break
     for replicas in programs:
         if replicas[0].unit.home.name == first_arm:
             return replicas
     raise KeyError(baseline)
+
+
+def _list_arms(replicas: Sequence[StudyReplica]) -> list[str]:
+    """Lists the arms that a program trains, each once."""
+    return list(dict.fromkeys(replica.unit.home.name for replica in replicas))
 
 
 def _name_trained_baseline(plan: StudyPlan) -> str:
@@ -112,9 +118,8 @@ def _measure_times(
     """Returns the seconds to the end of a program's first dispatch, and per step per replica."""
     begin = time.perf_counter()
     experiment = plan.build(replicas[0].unit.config)
-    seeds = [replica.seed for replica in replicas]
     sweep = make_sweep(replicas, experiment)
-    programs = Programs(experiment, seeds, devices, sweep, checked=True)
+    programs = Programs(experiment, list_seeds(replicas), devices, sweep, checked=True)
     schedule = Schedule(experiment, programs.seeds, programs.splits.size("train"))
     # Only dispatches of the first one's length run without another compilation.
     ranges = [r for r in schedule.ranges if r[1] - r[0] == schedule.ranges[0][1]]
@@ -137,8 +142,7 @@ def _print_arms(plan: StudyPlan) -> None:
     rows = []
     for name, arm in plan.facts["arms"].items():
         mark = " (baseline)" if name == plan.facts["baseline"] else ""
-        changes = ", ".join(f"{path}={value}" for path, value in arm["changes"].items())
-        rows.append([name + mark, changes])
+        rows.append([name + mark, format_settings(arm["changes"])])
     print_table([["arm", "changes"], *rows], words=2)
 
 

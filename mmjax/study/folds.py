@@ -81,6 +81,7 @@ def set_fold(config: fdl.Buildable, folds: int, fold: int) -> fdl.Buildable:
             value.folds, value.fold = folds, fold
         return value
 
+    # Only the data are traversed and copied; the arms keep sharing the rest.
     config = copy.copy(config)
     config.data = daglish.MemoizedTraversal.run(change, config.__arguments__.get("data"))
     if not sizes:

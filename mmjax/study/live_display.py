@@ -30,11 +30,10 @@ class StudyDisplay:
         self.homes, self.begin = homes, time.perf_counter()
         seeds, tuning = len(plan.study.seeds), plan.study.tuning
         trials = tuning.trials * len(tuning.seeds) if tuning else 0
-        steps_of = {name: count_steps(plan.build(arm.config)) for name, arm in plan.arms.items()}
         self.total_steps = 0.0
-        for name in plan.arms:
+        for name, arm in plan.arms.items():
             if not (homes[name] / "result.json").exists():
-                self.total_steps += steps_of[name] * (seeds + trials)
+                self.total_steps += count_steps(plan.build(arm.config)) * (seeds + trials)
         self.completed_steps, self.running = 0.0, ""
         self.completed, self.failed = 0, 0
         self.units = "folds of arms" if plan.study.folds else "arms"

@@ -3,7 +3,7 @@
 import ast
 import copy
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -62,7 +62,7 @@ def make_builder(base: fdl.Buildable, folds: int = 0) -> ExperimentBuilder:
         if isinstance(data, fdl.Buildable) and data in base_data:
             fold = base_data.index(data)
             if fold not in shared:
-                shared.clear()
+                shared.clear()  # before the next fold is read: two may not fit in memory
                 shared[fold] = configs.build_config(data, at="data")
             config = copy.copy(config)
             config.data = shared[fold]
@@ -102,9 +102,7 @@ def check_vmapped(vmapped: Sequence[str], rows: Sequence[Mapping[str, str]]) -> 
             )
         values = [row[path] for row in rows if path in row]
         if not values:
-            known = sorted(
-                {p for row in rows for p, v in row.items() if _parse_number(v) is not None}
-            )
+            known = {p for row in rows for p, v in row.items() if _parse_number(v) is not None}
             near = public_names.did_you_mean(path, known)
             raise ConfigError(f"vmapped names {path}, which no arm has.{near}")
         if all(_parse_number(value) is None for value in values):
@@ -115,10 +113,14 @@ def group_replicas(units: Sequence[Unit], module: ModuleType | None) -> list[lis
     """Returns the replicas of each program: units whose configurations differ in numbers only."""
     groups: dict[str, list[StudyReplica]] = {}
     for unit in units:
-        groups.setdefault(_dump_without_numbers(unit, module), []).extend(
-            StudyReplica(unit, seed) for seed in unit.seeds
-        )
+        group = groups.setdefault(_dump_without_numbers(unit, module), [])
+        group += map(StudyReplica, itertools.repeat(unit), unit.seeds)
     return list(groups.values())
+
+
+def list_seeds(replicas: Iterable[StudyReplica]) -> list[int]:
+    """Lists the seed of each replica."""
+    return [replica.seed for replica in replicas]
 
 
 def make_sweep(replicas: Sequence[StudyReplica], experiment: Experiment) -> Sweep | None:
@@ -131,6 +133,7 @@ def make_sweep(replicas: Sequence[StudyReplica], experiment: Experiment) -> Swee
     first = replicas[0].unit
     if not first.numbers:
         return None
+    # The data set is there already; building the rest again is cheap, with traced numbers.
     config = configs.replace_value(first.config, "data", experiment.data)
 
     def build(numbers: Mapping[str, Any]) -> Experiment:

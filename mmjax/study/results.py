@@ -47,14 +47,8 @@ def load(directory: Path) -> pd.DataFrame:
     path = directory / RESULTS_FILE
     if not path.is_file():
         raise ValueError(f"{directory} has no {RESULTS_FILE}; run the study first (mmjax ablate).")
-    stored = directory / CHECKSUM_FILE
     with files.name_damaged_file(path):
-        if stored.is_file() and files.read_text(stored).split()[:1] != [files.compute_sha256(path)]:
-            raise ValueError("its checksum does not match")
-        try:
-            frame = pd.read_parquet(path)
-        except OSError as error:  # pyarrow raises OSError for bad bytes
-            raise ValueError(str(error)) from error
+        frame = _read_checked_frame(path, directory / CHECKSUM_FILE)
     missing = [name for name in RESULT_COLUMNS if name not in frame.columns]
     if missing:
         raise ValueError(
@@ -62,3 +56,17 @@ def load(directory: Path) -> pd.DataFrame:
             "Run the study again to write it."
         )
     return frame
+
+
+def _read_checked_frame(path: Path, stored: Path) -> pd.DataFrame:
+    """Reads a Parquet file whose checksum may be stored.
+
+    Raises:
+      ValueError: the file is damaged.
+    """
+    if stored.is_file() and files.read_text(stored).split()[:1] != [files.compute_sha256(path)]:
+        raise ValueError("its checksum does not match")
+    try:
+        return pd.read_parquet(path)
+    except OSError as error:  # pyarrow raises OSError for bad bytes
+        raise ValueError(str(error)) from error

@@ -14,7 +14,7 @@ jobs/            under a launcher: what its workers train and print; see `mmjax.
 import datetime
 import functools
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -71,20 +71,9 @@ def run_study(
     """
     homes = {name: directory / "arms" / name for name in plan.arms}
     units = {name: plan.unit(homes[name], arm.config) for name, arm in plan.arms.items()}
-    completed = {name for name, home in homes.items() if read_or_set_aside_result(home) is not None}
-    labels = {name: arm["labels"] for name, arm in plan.facts["arms"].items()}
-    axes, folds = plan.facts["axes"], plan.study.folds
-
-    results = write_results.ThrottledWriter(
-        functools.partial(write_results.write_results, directory, labels, axes, folds)
-    )
+    waiting_homes = {n: h for n, h in homes.items() if read_or_set_aside_result(h) is None}
+    results = _make_results_writer(plan, directory)
     with StudyDisplay(plan, homes) as display:
-
-        def record_end(unit: Unit) -> None:
-            display.count_arms()
-            if unit.home.parent == directory / "arms":  # not a trial
-                results.write_if_due()
-
         trainer = Trainer(
             programs=directory / "programs",
             build=plan.build,
@@ -94,25 +83,51 @@ def run_study(
             memory=memory,
             checkpoint_every=checkpoint_every,
             show=display.show,
-            record_end=record_end,
+            record_end=functools.partial(_record_end, directory / "arms", display, results),
         )
         if launcher is None:
             train: TrainUnits = functools.partial(train_units, trainer)
         else:
             setup = _make_worker_setup(plan, directory, trainer, target, predictions=predictions)
             train = functools.partial(run_jobs, launcher, setup, display, trainer)
-        waiting_homes = {name: homes[name] for name in plan.arms if name not in completed}
         units |= _tune_and_store_arms(plan, train, waiting_homes)
         train(list(units.values()), test=True)
     results.write()
     if predictions:
-        # The tuned configuration of an arm that was completed earlier is not in the plan, and
-        # workers have stored the predictions of what they trained.
-        names = set(plan.arms) if plan.study.tuning is None else set(waiting_homes)
-        names -= set() if launcher is None else set(waiting_homes)
-        write_unit_predictions(plan.build, [units[name] for name in plan.arms if name in names])
+        names = _list_unpredicted_arms(plan, waiting_homes, by_workers=launcher is not None)
+        write_unit_predictions(plan.build, [units[name] for name in names])
     _remove_working_files(directory)
     return [name for name, home in homes.items() if not (home / "result.json").exists()]
+
+
+def _list_unpredicted_arms(
+    plan: StudyPlan, trained: Collection[str], *, by_workers: bool
+) -> list[str]:
+    """Lists the arms whose predictions this process has to store, given those trained just now."""
+    # Workers have stored the predictions of what they trained.
+    names = set(plan.arms) - set(trained) if by_workers else set(plan.arms)
+    # The tuned configuration of an arm that was completed earlier is not in the plan.
+    if plan.study.tuning is not None:
+        names &= set(trained)
+    return [name for name in plan.arms if name in names]
+
+
+def _make_results_writer(plan: StudyPlan, directory: Path) -> write_results.ThrottledWriter:
+    """Returns what writes `results.parquet` of the arms that are completed."""
+    labels = {name: arm["labels"] for name, arm in plan.facts["arms"].items()}
+    axes, folds = plan.facts["axes"], plan.study.folds
+    return write_results.ThrottledWriter(
+        functools.partial(write_results.write_results, directory, labels, axes, folds)
+    )
+
+
+def _record_end(
+    arms: Path, display: StudyDisplay, results: write_results.ThrottledWriter, unit: Unit
+) -> None:
+    """Shows that a unit has ended, and writes the results if it is an arm's and not a trial's."""
+    display.count_arms()
+    if unit.home.parent == arms:
+        results.write_if_due()
 
 
 def _make_worker_setup(

@@ -59,27 +59,29 @@ def check_study_directory(plan: StudyPlan, directory: Path, *, resume: bool) -> 
             f"{directory} already holds a study; add --resume to continue it, or choose another "
             "--workdir."
         )
+    if differences := _describe_differences(plan, directory):
+        raise ConfigError(
+            f"{directory} holds a different study; choose another --workdir. Differences: "
+            f"{'; '.join(differences)}."
+        )
+
+
+def _describe_differences(plan: StudyPlan, directory: Path) -> list[str]:
+    """Describes in what a study differs from the one that a directory holds."""
     stored = files.read_json(directory / "study.json")
+    differences = []
     with files.name_damaged_file(directory / "study.json"):
-        differing = []
         for key, value in plan.facts.items():
             if key in ("base", "folds") and key not in stored:  # written by an older version
                 continue
             if stored[key] != value:
-                differing.append(key)
+                is_short = key in ("name", "metric", "baseline", "seeds", "folds", "axes")
+                values = f": stored {stored[key]}, requested {value}" if is_short else ""
+                differences.append(key + values)
     base = read_config_file(directory / "config.json")
     if not _is_same_config(base, configs.dump_config(plan.base, plan.module), plan.module):
-        differing.append("the base experiment")
-    if differing:
-        lines = []
-        for key in differing:
-            is_short = key in ("name", "metric", "baseline", "seeds", "folds", "axes")
-            values = f": stored {stored[key]}, requested {plan.facts[key]}" if is_short else ""
-            lines.append(key + values)
-        raise ConfigError(
-            f"{directory} holds a different study; choose another --workdir. Differences: "
-            f"{'; '.join(lines)}."
-        )
+        differences.append("the base experiment")
+    return differences
 
 
 def _is_same_config(old: str, new: str, own: ModuleType | None) -> bool:

@@ -22,6 +22,7 @@ from mmjax.study.packing import (
     check_vmapped,
     get_vmapped_numbers,
     group_replicas,
+    list_seeds,
     make_builder,
     make_sweep,
 )
@@ -91,9 +92,10 @@ def make_study_plan(
     model, data = experiment.model, experiment.data
     known = get_metric_directions(model)
     metric, direction = choose_primary_metric(study, base, known)
-    check_vmapped(study.vmapped, [configs.flatten_config(arm.config) for arm in arms.values()])
+    configurations = [arm.config for arm in arms.values()]
+    check_vmapped(study.vmapped, list(map(configs.flatten_config, configurations)))
     if study.tuning is not None:
-        check_search_space(study.tuning, [arm.config for arm in arms.values()])
+        check_search_space(study.tuning, configurations)
     facts = {
         "name": name,
         "metric": metric,
@@ -111,7 +113,7 @@ def make_study_plan(
         "tuning": None if study.tuning is None else _tuning_to_json(study.tuning),
         "base": {
             "data": data.name,
-            "examples": {split: len(source) for split, source in data.splits.items()},
+            "examples": dict(zip(data.splits, map(len, data.splits.values()), strict=True)),
             "epochs": experiment.epochs,
             "batch_size": experiment.batch_size,
         },
@@ -164,7 +166,7 @@ def check_plan(
             device_counts[name] = len(devices or choose_devices(experiment))
             check_experiment(experiment, device_counts[name])
             weights[name] = experiment.init
-            if not any(experiment.data is known for known in (base, last)):
+            if experiment.data is not base and experiment.data is not last:
                 digests = digest_data({name: experiment.data})
                 data |= {f"{name}/{split}": digest for split, digest in digests.items()}
                 last = experiment.data  # the arms of a fold share it
@@ -174,6 +176,6 @@ def check_plan(
         if replicas[0].unit.numbers:
             # Making the program checks that its numbers can be traced.
             experiment = plan.build(replicas[0].unit.config)
-            seeds = [replica.seed for replica in replicas]
-            Programs(experiment, seeds, devices, make_sweep(replicas, experiment), checked=True)
+            sweep = make_sweep(replicas, experiment)
+            Programs(experiment, list_seeds(replicas), devices, sweep, checked=True)
     return device_counts, data, digest_weights(weights)

@@ -5,6 +5,7 @@ A program trains in `programs/`; each unit gets its own part of the results.
 
 import datetime
 import functools
+import itertools
 import shutil
 import traceback
 from collections.abc import Callable, Sequence
@@ -14,7 +15,6 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from mmjax import files
 from mmjax.data.spec import write_spec
@@ -25,16 +25,16 @@ from mmjax.study.packing import (
     StudyReplica,
     Unit,
     group_replicas,
+    list_seeds,
     make_sweep,
     split_replicas,
 )
-from mmjax.train.checkpoint import Checkpoints
-from mmjax.train.fit_result import FitResult
+from mmjax.study.unit_results import TrainedReplica, merge_results, save_states
 from mmjax.train.hardware import device_memory
 from mmjax.train.hardware.devices import choose_devices
 from mmjax.train.loop import fit
 from mmjax.train.reporting.class_report import write_class_reports
-from mmjax.train.run_arms import ArmResult, make_arm_result, read_or_set_aside_result
+from mmjax.train.run_arms import make_arm_result, read_or_set_aside_result
 
 
 class Trainer(NamedTuple):
@@ -61,13 +61,6 @@ class Trainer(NamedTuple):
     checkpoint_every: int | datetime.timedelta | None
     show: Callable[..., AbstractContextManager[Any]]
     record_end: Callable[[Unit], None]
-
-
-class _TrainedReplica(NamedTuple):
-    """Trained replica: the results of its program, and its position there."""
-
-    fitted: FitResult
-    position: int
 
 
 def train_units(trainer: Trainer, units: Sequence[Unit], *, test: bool) -> None:
@@ -100,20 +93,25 @@ def _group_waiting_replicas(trainer: Trainer, units: Sequence[Unit]) -> list[lis
     for unit in units:
         unit.home.mkdir(parents=True, exist_ok=True)
         read_or_set_aside_result(unit.home)  # a damaged result is set aside and trained again
-    groups = group_replicas(units, trainer.module)
-    return [g for g in groups if not all(has_result(replica.unit) for replica in g)]
+    return list(filter(_list_waiting, group_replicas(units, trainer.module)))
+
+
+def _list_waiting(replicas: Sequence[StudyReplica]) -> list[StudyReplica]:
+    """Lists the replicas whose units have no result yet."""
+    return [replica for replica in replicas if not has_result(replica.unit)]
 
 
 def _train_waiting(trainer: Trainer, replicas: list[StudyReplica], *, test: bool) -> None:
     """Trains the units of a group that have no result yet, or records why they fail."""
-    waiting = [unit for unit in _unique_units(replicas) if not has_result(unit)]
+    waiting = _list_waiting(replicas)
+    units = _unique_units(waiting)
     if not waiting:
         return
     # A program that an earlier start began continues with the same replicas.
     if not _get_group_directory(trainer, replicas).exists():
-        replicas = [replica for replica in replicas if not has_result(replica.unit)]
+        replicas = waiting
     directory = _get_group_directory(trainer, replicas)
-    for unit in waiting:
+    for unit in units:
         (unit.home / "error.txt").unlink(missing_ok=True)
     try:
         _train_group(trainer, replicas, directory, test=test)
@@ -121,7 +119,7 @@ def _train_waiting(trainer: Trainer, replicas: list[StudyReplica], *, test: bool
     except DiskFullError:
         raise
     except Exception as error:
-        for unit in waiting:
+        for unit in units:
             if not has_result(unit):
                 record_failure(trainer, unit, error)
 
@@ -149,10 +147,10 @@ def _train_group(
       test: whether the test split is evaluated.
     """
     waiting = split_replicas(replicas, trainer.max_replicas)
-    trained: dict[tuple[Path, int], _TrainedReplica] = {}
+    trained: dict[tuple[Path, int], TrainedReplica] = {}
     while waiting:
         chunk = waiting.pop(0)
-        if all(has_result(replica.unit) for replica in chunk):
+        if not _list_waiting(chunk):
             continue
         first = chunk[0]
         workdir = directory / f"{first.unit.home.name}-seed{first.seed}-{len(chunk)}-lanes"
@@ -165,7 +163,7 @@ def _train_group(
             fitted = fit(
                 experiment,
                 workdir,
-                seeds=[replica.seed for replica in chunk],
+                seeds=list_seeds(chunk),
                 devices=devices,
                 sweep=make_sweep(chunk, experiment),
                 title=first.unit.home.name,
@@ -177,25 +175,19 @@ def _train_group(
             )
         except device_memory.MemoryShortError as error:
             if len(chunk) == 1:
-                raise
+                raise  # no smaller program exists
             half = -(-len(chunk) // 2)
             print_text(f"{error.shortage} Its replicas train in programs of {half} at most.")
             shutil.rmtree(workdir, ignore_errors=True)
-            waiting = split_replicas(
-                [*chunk, *(replica for rest in waiting for replica in rest)], half
-            )
+            waiting = split_replicas(list(itertools.chain(chunk, *waiting)), half)
             continue
-        for index, replica in enumerate(chunk):
-            trained[_get_replica_key(replica)] = _TrainedReplica(fitted, index)
+        for index, (unit, seed) in enumerate(chunk):
+            trained[unit.home, seed] = TrainedReplica(fitted, index)
+        # The seeds of a unit may be spread over several programs; the last one completes it.
         for unit in _unique_units(chunk):
-            keys = [_get_replica_key(StudyReplica(unit, seed)) for seed in unit.seeds]
-            if all(key in trained for key in keys) and not has_result(unit):
+            keys = [(unit.home, seed) for seed in unit.seeds]
+            if trained.keys() >= set(keys) and not has_result(unit):
                 _finish_unit(trainer, unit, [trained[key] for key in keys], test=test)
-
-
-def _get_replica_key(replica: StudyReplica) -> tuple[Path, int]:
-    """Returns a hashable key that identifies a replica."""
-    return replica.unit.home, replica.seed
 
 
 def _unique_units(replicas: Sequence[StudyReplica]) -> list[Unit]:
@@ -204,7 +196,7 @@ def _unique_units(replicas: Sequence[StudyReplica]) -> list[Unit]:
 
 
 def _finish_unit(
-    trainer: Trainer, unit: Unit, pieces: Sequence[_TrainedReplica], *, test: bool
+    trainer: Trainer, unit: Unit, pieces: Sequence[TrainedReplica], *, test: bool
 ) -> None:
     """Writes the result, or the failure, of a unit whose replicas have all ended."""
     for fitted, position in pieces:
@@ -216,31 +208,13 @@ def _finish_unit(
         for (fitted, position), seed in zip(pieces, unit.seeds, strict=True)
     ]
     if test:
-        # The checkpoint of a unit has the layout of a run's: its replicas on one device.
-        states = [jax.tree.map(lambda x, i=p.position: x[i], p.fitted.state) for p in pieces]
-        states = [jax.device_put(state, jax.devices()[0]) for state in states]
-        checkpoints = Checkpoints(unit.home / "checkpoints")
-        stacked = jax.tree.map(lambda *x: jnp.stack(x), *states)
-        checkpoints.save(max(p.fitted.state.steps_done for p in pieces), stacked)
-        checkpoints.close()
+        save_states(unit.home / "checkpoints", pieces)
         model = experiment.model
         write_spec(unit.home, experiment.data, model.heads, model.encoders)
         classes = [p.fitted.test_classes[p.position] for p in pieces]
         write_class_reports(unit.home / "test", experiment.data.tasks, classes)
-    files.write_json(unit.home / "result.json", _merge_results(parts))
+    files.write_json(unit.home / "result.json", merge_results(parts))
     trainer.record_end(unit)
-
-
-def _merge_results(parts: Sequence[ArmResult]) -> ArmResult:
-    """Merges the results of a unit's seeds.
-
-    Seconds and throughput add up over the seeds; other costs are averaged.
-    """
-    costs = [part["cost"] for part in parts]
-    means = {name: sum(c[name] for c in costs) / len(costs) for name in costs[0]}
-    sums = {name: sum(c[name] for c in costs) for name in ("seconds", "examples_per_second")}
-    seeds = {seed: values for part in parts for seed, values in part["seeds"].items()}
-    return {**parts[0], "seeds": seeds, "cost": means | sums}
 
 
 def record_failure(trainer: Trainer, unit: Unit, error: Exception) -> None:

@@ -58,11 +58,11 @@ def tune_arms(
     """
     make_unit = functools.partial(_make_trial, tuning=tuning, vmapped=vmapped)
     if tuning.sampler == "random":
-        units = [
-            make_unit(home, config, number, _draw_values(tuning, config, number))
-            for home, config in homes.items()
-            for number in range(tuning.trials)
-        ]
+        units = []
+        for home, config in homes.items():
+            for number in range(tuning.trials):
+                values = _draw_values(tuning, config, number)
+                units.append(make_unit(home, config, number, values))
         train(units)
     else:  # in rounds, because each sampler uses the results of earlier trials
         for start in range(0, tuning.trials, tuning.parallel):
@@ -78,10 +78,10 @@ def tune_arms(
                     values_of_round.append(values)
                     units.append(make_unit(home, config, number, values))
             train(units)
-    return {
-        home: choose_best_trial(home, config, tuning, metrics[home])
-        for home, config in homes.items()
-    }
+    chosen = {}
+    for home, config in homes.items():
+        chosen[home] = choose_best_trial(home, config, tuning, metrics[home])
+    return chosen
 
 
 def get_trial_directory(home: Path, number: int) -> Path:
@@ -150,20 +150,24 @@ def suggest_values(
         sampler=kinds[tuning.sampler](**options),
     )
     states = optuna.trial.TrialState
-    trials = [(t, states.FAIL if t["value"] is None else states.COMPLETE) for t in earlier]
-    trials += [({"values": values, "value": None}, states.RUNNING) for values in running]
-    for trial, state in trials:
-        params = {
-            path: value if isinstance(space[path], Choice) else float(value)
-            for path, value in trial["values"].items()
-        }
+
+    def add_trial(values: Mapping[str, str], result: float | None, state: Any) -> None:
+        params: dict[str, str | float] = {}
+        for path, value in values.items():
+            params[path] = value if isinstance(space[path], Choice) else float(value)
         study.add_trial(
             optuna.trial.create_trial(
-                params=params, distributions=distributions, value=trial["value"], state=state
+                params=params, distributions=distributions, value=result, state=state
             )
         )
-    suggestion = study.ask(distributions)
-    return {path: str(value) for path, value in suggestion.params.items()}
+
+    for trial in earlier:
+        state = states.FAIL if trial["value"] is None else states.COMPLETE
+        add_trial(trial["values"], trial["value"], state)
+    for values in running:
+        add_trial(values, None, states.RUNNING)
+    suggested = study.ask(distributions).params
+    return dict(zip(suggested, map(str, suggested.values()), strict=True))
 
 
 def _read_trial(home: Path, number: int, metric: tuple[str, str]) -> dict[str, Any]:

@@ -60,15 +60,14 @@ def write_results(
                 f"the axis {axis!r} has the name of a column of {RESULTS_FILE}; rename it."
             )
     digests = _digest_results(directory, labels, folds)
+    # Reading the logs of all arms after each would take quadratic time in the number of arms.
     stored, known = _read_known_rows(directory / RESULTS_FILE, digests, axes, folds)
     tables = [stored]
     for arm in labels:
         if arm in digests and arm not in known:
-            rows = [
-                row
-                for fold, home in list_fold_homes(directory, arm, folds)
-                for row in _read_arm_rows(arm, fold, home)
-            ]
+            rows: list[_Row] = []
+            for fold, home in list_fold_homes(directory, arm, folds):
+                rows += _read_arm_rows(arm, fold, home)
             tables.append(_make_table(rows, labels[arm], axes, folds))
     table = _sort_by_arm(pyarrow.concat_tables(tables), list(labels))
     metadata = {_DIGESTS_KEY: json.dumps(digests)}
@@ -105,9 +104,8 @@ def _read_known_rows(
 
     empty = _make_table([], {}, axes, folds)
     checksum = path.with_name(CHECKSUM_FILE)
-    if not path.is_file() or not checksum.is_file():
-        return empty, set()
-    if files.read_text(checksum).split()[:1] != [files.compute_sha256(path)]:
+    exists = path.is_file() and checksum.is_file()
+    if not exists or files.read_text(checksum).split()[:1] != [files.compute_sha256(path)]:
         return empty, set()
     table = pyarrow.parquet.read_table(path)
     old = json.loads((table.schema.metadata or {}).get(_DIGESTS_KEY.encode(), b"{}"))
@@ -127,10 +125,9 @@ def _make_table(
 
     types = [pyarrow.string(), pyarrow.int64(), pyarrow.string(), pyarrow.int64()]
     types += [pyarrow.string(), pyarrow.float64()]
-    columns: dict[str, Any] = {
-        name: pyarrow.array([row[i] for row in rows], types[i])
-        for i, name in enumerate(RESULT_COLUMNS)
-    }
+    columns: dict[str, Any] = {}
+    for i, name in enumerate(RESULT_COLUMNS):
+        columns[name] = pyarrow.array([row[i] for row in rows], types[i])
     if folds:
         columns["fold"] = pyarrow.array([row.fold for row in rows], pyarrow.int64())
     for axis in axes:
@@ -189,6 +186,7 @@ def _read_arm_rows(arm: str, fold: int, home: Path) -> Iterator[_Row]:
             for metric, value in record.items():
                 split, _, metric = metric.partition("/")
                 yield _Row(arm, seed, split, step, metric, value, fold)
+        # The test split is evaluated once, with the parameters of the best step.
         for metric, value in seed_result["test"].items():
             yield _Row(arm, seed, "test", seed_result["best_step"], metric, value, fold)
         for metric, value in _get_replica_costs(result).items():

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from mmjax.balance.base import Balancer, rescale_weights
 from mmjax.balance.jacobian.moco import normalize_over_labeled
@@ -73,16 +73,30 @@ def sdmgrad(
         gram = _scale_to_unit_norm(gram)
         # The gradient of the objective is J_1 J_2^T w + pull J_1 J_2^T u.
         mean_slope = pull * precise_dot(gram, mean)
-
-        def step(_, carry):
-            w, velocity = carry
-            velocity = momentum * velocity + precise_dot(gram, w) + mean_slope
-            return project_simplex(w - learning_rate * velocity, labeled), velocity
-
-        w = jax.lax.fori_loop(0, steps, step, (w, jnp.zeros_like(w)))[0]
+        w = _descend_on_simplex(gram, mean_slope, w, labeled, learning_rate, momentum, steps)
         return w + pull * mean, w
 
     return _from_cross_gramian(weights, weigh_heads=weigh_heads, rescale=rescale)
+
+
+def _descend_on_simplex(
+    matrix: Float[Array, "t t"],
+    offset: Float[Array, " t"],
+    w: Float[Array, " t"],
+    labeled: Bool[Array, " t"],
+    learning_rate: float,
+    momentum: float,
+    steps: int,
+) -> Float[Array, " t"]:
+    """Takes projected steps with momentum, from w along the slope `matrix w + offset`."""
+
+    def step(_, carry):
+        w, velocity = carry
+        velocity = momentum * velocity + precise_dot(matrix, w) + offset
+        return project_simplex(w - learning_rate * velocity, labeled), velocity
+
+    last: Array = jax.lax.fori_loop(0, steps, step, (w, jnp.zeros_like(w)))[0]
+    return last
 
 
 def _scale_to_unit_norm(matrix: Float[Array, "t t"]) -> Float[Array, "t t"]:

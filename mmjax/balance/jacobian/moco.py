@@ -70,23 +70,23 @@ def moco(
       [0.85  0.575]
     """
 
-    def init(tasks: Sequence[str], params: Params) -> MocoState:
-        t = len(tasks)
-        return MocoState(zero_rows(params, t), jnp.full(t, 1 / t, jnp.float32), jnp.zeros(t))
-
     def direction(jacobian, losses, state, *, key, labeled):
         steps = state.steps + labeled
         slowdown = jnp.maximum(steps, 1.0) ** decay
         estimates = _track_gradients(state.estimates, jacobian, beta / slowdown, labeled)
         old, mass = normalize_over_labeled(state.weights, labeled)
-        # (Y Y^T + rho I) w, the gradient of |Y^T w|^2 / 2 + rho |w|^2 / 2.
-        slope = precise_dot(gramian(estimates), old) + rho * old
-        w = project_simplex(old - gamma / slowdown * slope, labeled)
+        w = _descend_weights(old, gramian(estimates), rho, gamma / slowdown, labeled)
         new = MocoState(estimates, jnp.where(labeled, mass * w, state.weights), steps)
         used = rescale_weights(w, labeled) if rescale else w
         return weighted_sum(estimates, used), used, new
 
-    return from_jacobian(init, direction)
+    return from_jacobian(_init_moco, direction)
+
+
+def _init_moco(tasks: Sequence[str], params: Params) -> MocoState:
+    """Returns the state before the first step: Y = 0, w = 1/T."""
+    t = len(tasks)
+    return MocoState(zero_rows(params, t), jnp.full(t, 1 / t, jnp.float32), jnp.zeros(t))
 
 
 def _track_gradients(
@@ -100,6 +100,18 @@ def _track_gradients(
         lambda y, g: y - expand_to_rows(step_sizes, y) * (y - g), estimates, jacobian
     )
     return keep_unlabeled_rows(moved, estimates, labeled)
+
+
+def _descend_weights(
+    w: Float[Array, " t"],
+    gram: Float[Array, "t t"],
+    rho: float,
+    step_sizes: Float[Array, " t"],
+    labeled: Bool[Array, " t"],
+) -> Float[Array, " t"]:
+    """Takes one projected step on |Y^T w|^2 / 2 + rho |w|^2 / 2, where Y Y^T = gram."""
+    slope = precise_dot(gram, w) + rho * w
+    return project_simplex(w - step_sizes * slope, labeled)
 
 
 def normalize_over_labeled(

@@ -9,8 +9,9 @@ import contextlib
 import datetime
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -82,8 +83,28 @@ def write_job(
       test: whether the test split is evaluated.
       module: the module of the base experiment's file.
     """
+    path = setup.directory.resolve() / "jobs" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    rows = [_unit_to_json(unit, setup.directory, module) for unit in units]
+    files.write_json(path, {"setup": _setup_to_json(setup), "test": test, "units": rows})
+    get_progress_path(path).unlink(missing_ok=True)
+    return path
+
+
+def _unit_to_json(unit: Unit, directory: Path, module: ModuleType | None) -> dict[str, Any]:
+    """Converts a unit to what JSON can hold, as `_parse_units` reads it."""
+    return {
+        "home": str(unit.home.relative_to(directory)),
+        "config": configs.dump_config(unit.config, module),
+        "seeds": list(unit.seeds),
+        "numbers": dict(unit.numbers),
+    }
+
+
+def _setup_to_json(setup: WorkerSetup) -> dict[str, Any]:
+    """Converts a setup to what JSON can hold, as `read_worker_setup` reads it."""
     every = setup.checkpoint_every
-    common = {
+    return {
         **setup._asdict(),
         "directory": str(setup.directory.resolve()),
         "compilation_cache": setup.compilation_cache and str(setup.compilation_cache.absolute()),
@@ -91,20 +112,6 @@ def write_job(
         if isinstance(every, datetime.timedelta)
         else every,
     }
-    path = setup.directory.resolve() / "jobs" / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
-    rows = [
-        {
-            "home": str(unit.home.relative_to(setup.directory)),
-            "config": configs.dump_config(unit.config, module),
-            "seeds": list(unit.seeds),
-            "numbers": dict(unit.numbers),
-        }
-        for unit in units
-    ]
-    files.write_json(path, {"setup": common, "test": test, "units": rows})
-    get_progress_path(path).unlink(missing_ok=True)
-    return path
 
 
 def get_progress_path(job: Path) -> Path:
@@ -155,31 +162,41 @@ def train_job(job: Path) -> None:
 
     build = make_builder(load(setup.base), setup.folds)
     stored = files.read_json(job)
-    units = [
-        Unit(
-            setup.directory / row["home"],
-            load(row["config"]),
-            tuple(row["seeds"]),
-            dict(row["numbers"]),
-        )
-        for row in stored["units"]
-    ]
-    trainer = Trainer(
-        programs=setup.directory / "programs",
-        build=build,
-        module=own,
-        devices=None if setup.devices is None else jax.devices()[: setup.devices],
-        max_replicas=setup.max_replicas,
-        memory=None,
-        checkpoint_every=setup.checkpoint_every,
-        show=_ProgressFile(get_progress_path(job)).show,
-        record_end=lambda unit: None,
-    )
+    units = _parse_units(setup.directory, stored["units"], load)
+    trainer = _make_trainer(setup, build, own, _ProgressFile(get_progress_path(job)).show)
     train_units(trainer, units, test=stored["test"])
     if setup.predictions and stored["test"]:
         write_unit_predictions(build, units)
     get_progress_path(job).unlink(missing_ok=True)
     job.unlink(missing_ok=True)  # a start of the study may have removed it
+
+
+def _parse_units(
+    directory: Path, rows: Sequence[Mapping[str, Any]], load: Callable[[str], Any]
+) -> list[Unit]:
+    """Returns the units that `write_job` has written; `load` reads their configurations."""
+    units = []
+    for row in rows:
+        home, config = directory / row["home"], load(row["config"])
+        units.append(Unit(home, config, tuple(row["seeds"]), dict(row["numbers"])))
+    return units
+
+
+def _make_trainer(
+    setup: WorkerSetup, build: ExperimentBuilder, module: ModuleType | None, show: Any
+) -> Trainer:
+    """Makes the settings with which a worker trains."""
+    return Trainer(
+        programs=setup.directory / "programs",
+        build=build,
+        module=module,
+        devices=None if setup.devices is None else jax.devices()[: setup.devices],
+        max_replicas=setup.max_replicas,
+        memory=None,
+        checkpoint_every=setup.checkpoint_every,
+        show=show,
+        record_end=lambda unit: None,
+    )
 
 
 def write_unit_predictions(build: ExperimentBuilder, units: Sequence[Unit]) -> None:

@@ -73,8 +73,8 @@ def list_visible_gpus(environment: Mapping[str, str], devices: Path = Path("/dev
     chosen = environment.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return [name.strip() for name in chosen.split(",") if name.strip()]
-    numbers = (path.name.removeprefix("nvidia") for path in devices.glob("nvidia[0-9]*"))
-    return sorted((number for number in numbers if number.isdecimal()), key=int)
+    numbers = [path.name.removeprefix("nvidia") for path in devices.glob("nvidia[0-9]*")]
+    return sorted(filter(str.isdecimal, numbers), key=int)
 
 
 def divide_gpus(gpus: list[str], workers: int) -> list[str]:
@@ -89,6 +89,7 @@ def divide_gpus(gpus: list[str], workers: int) -> list[str]:
     """
     if not gpus or workers == 1:
         return []
-    return [
-        ",".join(gpus[worker::workers]) or gpus[worker % len(gpus)] for worker in range(workers)
-    ]
+    shares = []
+    for worker in range(workers):
+        shares.append(",".join(gpus[worker::workers]) or gpus[worker % len(gpus)])
+    return shares

@@ -13,7 +13,7 @@ from mmjax.study.launchers.handles import FutureHandle, JobHandle, run_worker_pr
 
 
 class RayLauncher:
-    """Runs each job as a task of Ray, in a process of the task's node.
+    """Runs each job as a Ray task, in a process on that task's node.
 
     All nodes must see the study's directory and the study's file under the same paths.
 

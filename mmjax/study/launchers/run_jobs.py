@@ -56,13 +56,13 @@ def run_jobs(
     for group in list_waiting_groups(trainer, units):
         name = group[0].home.name
         waiting[write_job(setup, name, group, test=test, module=trainer.module)] = group
-    handles = launcher.submit([str(path) for path in waiting])
-    running = {
-        path: _RunningJob(group, handle, 1, JobProgress())
-        for (path, group), handle in zip(waiting.items(), handles, strict=True)
-    }
+    handles = launcher.submit(list(map(str, waiting)))
+    running = {}
+    for (path, job_units), handle in zip(waiting.items(), handles, strict=True):
+        running[path] = _RunningJob(job_units, handle, 1, JobProgress())
     while running:
         for path, job in list(running.items()):
+            # Files, since workers may run on other machines that share only the directory.
             progress = read_progress(path)
             display.count_steps(
                 progress.trained - job.progress.trained, progress.skipped - job.progress.skipped
@@ -92,12 +92,7 @@ def _end_job(
             print_text(f"{text}; it is started again.")
             (handle,) = launcher.submit([str(path)])
             return job._replace(handle=handle, starts=job.starts + 1, progress=JobProgress())
-        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-        tail = "\n".join(lines[-_LOG_LINES:])
-        error = RuntimeError(f"{text} {job.starts} times. Its last lines are:\n{tail}")
-        for unit in job.units:
-            if not has_result(unit):
-                record_failure(trainer, unit, error)
+        _record_failures(trainer, job, f"{text} {job.starts} times.", log)
         path.unlink(missing_ok=True)
     elif log.exists() and not log.stat().st_size:
         log.unlink()
@@ -105,6 +100,16 @@ def _end_job(
         for unit in job.units:
             trainer.record_end(unit)
     return None
+
+
+def _record_failures(trainer: Trainer, job: _RunningJob, reason: str, log: Path) -> None:
+    """Records, for the units without a result, why their process died and its last output."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    tail = "\n".join(lines[-_LOG_LINES:])
+    error = RuntimeError(f"{reason} Its last lines are:\n{tail}")
+    for unit in job.units:
+        if not has_result(unit):
+            record_failure(trainer, unit, error)
 
 
 def remove_jobs(directory: Path) -> None:
