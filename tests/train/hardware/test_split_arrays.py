@@ -170,14 +170,18 @@ def test_every_class_of_balancers_is_right_on_split_arrays(toy, name):
     compare(toy, BALANCERS[name](), optax.sgd(0.02))
 
 
+# Optimizers whose update of a value depends on other values, which may be on other devices.
+OPTIMIZERS = {
+    "clip and adam": lambda: optax.chain(
+        optax.clip_by_global_norm(0.1), optax.adam(1e-3, eps=1e-3)
+    ),
+    "lamb": lambda: optax.lamb(1e-3),  # a norm per array
+    "adafactor": lambda: optax.adafactor(1e-3, min_dim_size_to_factor=32),  # means per row
+    "muon": lambda: optax.contrib.muon(1e-3),  # products of matrices
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "optimizer",
-    [
-        optax.chain(optax.clip_by_global_norm(0.1), optax.adam(1e-3, eps=1e-3)),
-        optax.lamb(1e-3),  # a norm per array
-    ],
-    ids=["clip and adam", "lamb"],
-)
-def test_norms_of_optimizers_are_those_of_whole_arrays(toy, optimizer):
-    compare(toy, balance.equal(), optimizer, ema=0.9)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_see_whole_arrays(toy, name):
+    compare(toy, balance.equal(), OPTIMIZERS[name](), ema=0.9)
