@@ -159,8 +159,8 @@ def main() -> None:
             done = f"{kills.total()} kills, {number} runs, {time.monotonic() - begin:.0f} s"
             print(done, file=sys.stderr, flush=True)
     print(
-        f"{count} processes of {DEVICES} devices: {kills.total()} kills {dict(kills)}, {number} runs "
-        f"resumed to their end, {len(different)} differences, seed {options.seed}, "
+        f"{count} processes of {DEVICES} devices: {kills.total()} kills {dict(kills)}, "
+        f"{number} runs resumed to their end, {len(different)} differences, seed {options.seed}, "
         f"{time.monotonic() - begin:.0f} s"
     )
     if different:

@@ -189,7 +189,10 @@ TRAINABLE = ("encoders_sequence/*", "sharing*", "heads_*")
 OPTIONS = {  # of runs of several processes
     "all parameters train": {},
     "cached tokens": {"trainable": TRAINABLE, "cache_frozen": True},
-    "low-rank updates": {"trainable": TRAINABLE, "lora": {"encoders_vector/Dense_1/kernel": LoRA(32)}},
+    "low-rank updates": {
+        "trainable": TRAINABLE,
+        "lora": {"encoders_vector/Dense_1/kernel": LoRA(32)},
+    },
 }
 
 
