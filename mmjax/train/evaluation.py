@@ -46,10 +46,18 @@ def summarize_replicas(
       collect_validation: returns those of the validation split; only called if a metric is tuned.
     """
     settings: list[MetricSettings] = [{} for _ in models]
-    extra = [m for h in models[0].heads.values() for m in getattr(h, "extra_metrics", {}).values()]
-    if any(get_tuning(metric) is not None for metric in extra):
+    if _has_tuned_metric(models[0]):
         settings = list(map(tune_metrics, models, collect_validation()))
     return list(map(summarize_statistics, models, statistics, settings))
+
+
+def _has_tuned_metric(model: Model) -> bool:
+    """Returns whether a metric learns something from the validation split."""
+    for head in model.heads.values():
+        for metric in getattr(head, "extra_metrics", {}).values():
+            if get_tuning(metric) is not None:
+                return True
+    return False
 
 
 def tune_metrics(model: Model, validation: SplitStatistics) -> MetricSettings:

@@ -146,11 +146,13 @@ def encode_batch(
     experiment: Experiment, names: Sequence[str], frozen: Variables, batch: Batch, *, train: bool
 ) -> Batch:
     """Replaces inputs of a batch by their tokens; see `encode_split`."""
-    tokens = {name: _encode(experiment, name, frozen, batch, train) for name in names}
-    inputs = {name: {"values": t.values, "mask": t.mask} for name, t in tokens.items()}
-    # The tokens' masks take the place of the lengths, which counted steps of the raw sequences.
-    lengths = {name: length for name, length in batch.lengths.items() if name not in inputs}
-    return batch._replace(inputs=batch.inputs | inputs, lengths=lengths)
+    inputs, lengths = dict(batch.inputs), dict(batch.lengths)
+    for name in names:
+        tokens = _encode(experiment, name, frozen, batch, train)
+        inputs[name] = {"values": tokens.values, "mask": tokens.mask}
+        # The tokens' mask takes the place of the length, which counted steps of the raw sequence.
+        lengths.pop(name, None)
+    return batch._replace(inputs=inputs, lengths=lengths)
 
 
 def _encode(

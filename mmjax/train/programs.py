@@ -107,6 +107,7 @@ class Programs:
             "constants": int(experiment.has_frozen),
             "split": self.placement.is_split,
         }
+        # A step that the compiler partitions is that of one device, and sums over no axis.
         axis_name = None if self.placement.is_split else DEVICE_AXIS
         train_step = make_replica_train_step(self.step_sweep, axis_name)
         self.train_program = make_train_program(train_step, **options)
@@ -185,7 +186,7 @@ class Programs:
         joins, but a compiled program does not take. There the result is for inspection only, and is
         compiled from arrays, since `pmap` cannot join shapes.
         """
-        key = _get_shapes(data, indices)
+        key = tuple(map(np.shape, jax.tree.leaves((data, indices))))
         if key not in self.compiled:
             options, state, constants = None, self.initial.shapes, self.constant_shapes
             if self.placement.takes_all_devices:
@@ -246,8 +247,3 @@ class Programs:
     def place(self, tree: Any) -> Any:
         """Puts a tree with a leading axis of replicas on the devices."""
         return jax.device_put(tree, self.placement.of_states(tree))
-
-
-def _get_shapes(data: Batch, indices: Any) -> tuple[tuple[int, ...], ...]:
-    """Returns the shapes of a dispatch, each of which needs a program of its own."""
-    return tuple(np.shape(x) for x in jax.tree.leaves((data, indices)))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from mmjax.data.pipeline import compute_process_share
 from mmjax.data.sampling.batch_order import make_eval_indices
@@ -50,15 +51,23 @@ def validate_balancer(programs: Programs, state: LoopState) -> LoopState:
         return state
     names, losses = get_loss_names(programs.experiment.model), []
     for split in ("train", "validation"):
-        sums = _run_on_split(programs, programs.loss_program, state.eval_variables, split)
-        rows = [[(s[n]["loss"], s[n]["examples"]) for n in names] for s in sums]
-        totals, counts = np.moveaxis(np.array(rows, np.float64), -1, 0)
-        # A loss without labels in the split has no mean.
-        means = np.divide(totals, counts, where=counts > 0, out=np.full_like(totals, np.nan))
-        losses.append(programs.place(jnp.asarray(means, jnp.float32)))
+        statistics = _run_on_split(programs, programs.loss_program, state.eval_variables, split)
+        losses.append(programs.place(_average_losses(statistics, names)))
     old = state.train.balancer_state
     new = programs.place(programs.validation_program(programs.values, old, *losses))
     return state._replace(train=state.train._replace(balancer_state=new))
+
+
+def _average_losses(
+    statistics: Sequence[SplitStatistics], names: Sequence[str]
+) -> Float[Array, "s t"]:
+    """Returns the mean losses of every replica; NaN if a loss has no label in the split."""
+    means = np.full((len(statistics), len(names)), np.nan, np.float32)
+    for i, sums in enumerate(statistics):
+        for j, name in enumerate(names):
+            if sums[name]["examples"] > 0:
+                means[i, j] = sums[name]["loss"] / sums[name]["examples"]
+    return jnp.asarray(means)
 
 
 def _run_on_split(
@@ -76,5 +85,6 @@ def _run_on_split(
         batches = programs.placement.join_processes(data, indices, valid)
         sums = program((programs.values, variables), *batches, *programs.constants)
         parts.append(jax.device_get(sums))
+    # On the host, in float64, so that large splits lose no digits.
     whole = jax.tree.map(merge_dispatches, *parts, is_leaf=is_per_example)
     return [jax.tree.map(lambda x, i=i: x[i], whole) for i in range(replicas)]
