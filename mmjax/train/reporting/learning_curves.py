@@ -26,7 +26,8 @@ def draw_learning_curves(workdir: Path, arms: Sequence[str], seeds: Sequence[int
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    logs, selected, names = {}, {}, set()
+    logs, selected = {}, {}
+    names: set[str] = set()
     for arm in arms:
         logs[arm] = [_read_series(workdir / arm / f"metrics-seed{seed}.jsonl") for seed in seeds]
         selected[arm] = _read_selected_steps(workdir / arm, seeds)
