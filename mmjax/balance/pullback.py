@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType
 from jaxtyping import Array, Float, PyTree
 
 from mmjax.deprecation import forward_names
-from mmjax.kernels.linear_algebra import precise_dot
+from mmjax.kernels.linear_algebra import precise_dot, precise_tensordot
 from mmjax.parameters import partition_params
 from mmjax.types import Params
 
@@ -218,7 +219,13 @@ def gramian(rows: PyTree[Array]) -> Float[Array, "t t"]:
     """
 
     def leaf_gramian(leaf: Array) -> Float[Array, "t t"]:
-        flat = leaf.reshape(len(leaf), -1).astype(jnp.promote_types(leaf.dtype, jnp.float32))
+        leaf = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+        if AxisType.Auto in jax.sharding.get_abstract_mesh().axis_types:
+            # The compiler may have split the rows over devices, and would gather them to flatten
+            # them. So each device multiplies its part, and only the products are summed.
+            axes = tuple(range(1, leaf.ndim))
+            return precise_tensordot(leaf, leaf, (axes, axes))
+        flat = leaf.reshape(len(leaf), -1)  # on one CPU device twice as fast
         return precise_dot(flat, flat.T)
 
     # G = J J^T is a sum over the leaves, since each holds some of J's columns.

@@ -1,5 +1,6 @@
 """Ends a command that fails: with one line and an exit code, or with a bug's traceback."""
 
+import gc
 import linecache
 import os
 import signal
@@ -38,6 +39,9 @@ def run_and_report_errors(action: Callable[[], None]) -> int:
     If the user's own code failed, its last line is shown too. The environment variable
     MMJAX_TRACEBACK=1 shows the traceback instead.
     """
+    # Imports and tracing create many objects that stay alive: at Python's default threshold,
+    # garbage collection takes half a second of the main job's start.
+    gc.set_threshold(50_000)
     try:
         with raise_on_signals(), print_warnings_as_lines():
             action()

@@ -4,7 +4,6 @@ Commands call it only after everything that needs no device has been checked.
 """
 
 import argparse
-import gc
 import logging
 from pathlib import Path
 
@@ -22,9 +21,6 @@ def set_up_jax(options: argparse.Namespace) -> None:
 
     from mmjax.train.hardware.devices import expose_cpu_cores
 
-    # Tracing creates many objects that stay alive: at Python's default threshold, garbage
-    # collection takes 0.3 s of the main job's start.
-    gc.set_threshold(50_000)
     set_compilation_cache(options.compilation_cache)
     expose_cpu_cores()
     _join_processes_of_options(options)

@@ -19,6 +19,7 @@ from mmjax.kernels.portable import choose_by_platform
 
 # Devices may round the factors of a matrix product to fewer bits otherwise.
 precise_dot = partial(jnp.dot, precision=jax.lax.Precision.HIGHEST)
+precise_tensordot = partial(jnp.tensordot, precision=jax.lax.Precision.HIGHEST)
 
 
 def loop_over_batch_on_cpu(function: Callable[..., Any]) -> Callable[..., Any]:

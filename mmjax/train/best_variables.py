@@ -8,6 +8,7 @@ from mmjax.freezing import complete_replicas
 from mmjax.train.checkpoint import Checkpoints, load_frozen
 from mmjax.train.hardware.devices import choose_devices
 from mmjax.train.programs import Programs
+from mmjax.train.split_evaluation import evaluate_split
 from mmjax.train.steps.state import LoopState
 from mmjax.types import Params, Variables
 
@@ -82,7 +83,8 @@ def evaluate_best(
       ValueError: if the directory has no checkpoint.
     """
     programs = Programs(experiment, seeds, choose_devices(experiment, devices), checked=checked)
-    return programs.evaluate(_load_state(programs, Path(directory).expanduser()).best, "test")
+    best = _load_state(programs, Path(directory).expanduser()).best
+    return evaluate_split(programs, best, "test")
 
 
 def _load_state(programs: Programs, directory: Path) -> LoopState:

@@ -54,6 +54,7 @@ class ReplicaHealth:
         bad = np.stack([~np.isfinite(metrics[name][0]) for name in names])
         if not bad.any():
             return
+        # Of several bad steps or metrics the first names the cause: the others follow from it.
         first = {i: int(bad[:, i].any(0).argmax()) for i in self.healthy() if bad[:, i].any()}
         for i, step in sorted(first.items(), key=lambda item: item[1]):
             name = int(np.flatnonzero(bad[:, i, step])[0])
@@ -83,7 +84,7 @@ class ReplicaHealth:
         )
         for i, home in enumerate(self.homes):
             if home == self.homes[replica]:
-                self.failed.setdefault(i, error)
+                self.failed.setdefault(i, error)  # the first cause is the one to report
         if not self.healthy():
             raise next(iter(self.failed.values()))
 

@@ -1,4 +1,4 @@
-"""Evaluation of every replica's parameters on one split."""
+"""Metrics of every replica from the statistics of a split."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -6,8 +6,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmjax.data.pipeline import Feed, ProcessShare
-from mmjax.data.sampling.batch_order import make_eval_indices
 from mmjax.metrics.direction import (
     compute_extra_metrics,
     get_direction,
@@ -16,7 +14,6 @@ from mmjax.metrics.direction import (
 )
 from mmjax.metrics.statistics import is_per_example
 from mmjax.model import Model
-from mmjax.train.hardware.parallel import EvalProgram
 from mmjax.train.steps.forward import get_task_names
 
 MetricValues = dict[str, float]
@@ -24,40 +21,6 @@ SplitStatistics = Mapping[str, Mapping[str, Any]]
 """{task: {statistic: NumPy array or `PerExample` of arrays}} of a whole split."""
 MetricSettings = Mapping[str, Mapping[str, Any]]
 """{task: {tuned metric: what it learned from the validation split}}."""
-
-
-def collect_statistics(
-    program: EvalProgram,
-    feed: Feed,
-    variables: Any,
-    *,
-    replicas: int,
-    share: ProcessShare,
-    examples: int,
-    batch_size: int,
-    batches: int,
-) -> list[SplitStatistics]:
-    """Returns the statistics of a whole split on the host, one dictionary per replica.
-
-    Args:
-      program: made by `mmjax.train.hardware.parallel.make_eval_program`.
-      feed: brings the split to the devices.
-      variables: the program's first argument, with a leading axis of replicas.
-      replicas: number of replicas.
-      share: this process's part of every batch.
-      examples: size of the split.
-      batch_size: examples per batch, over all devices.
-      batches: maximum number of batches per dispatch.
-    """
-    chunks = make_eval_indices(examples, batch_size, batches)
-    plan = [indices[None] for indices, _ in chunks]
-    parts = []
-    for (data, indices), (_, valid) in zip(feed.chunks(plan), chunks, strict=True):
-        indices = np.repeat(indices, replicas, axis=1)
-        real = np.repeat(share.of(valid[None]), replicas, axis=1)
-        parts.append(jax.device_get(program(variables, data, indices, real)))
-    whole = jax.tree.map(merge_dispatches, *parts, is_leaf=is_per_example)
-    return [jax.tree.map(lambda x, i=i: x[i], whole) for i in range(replicas)]
 
 
 def merge_dispatches(*parts: Any) -> Any:
@@ -83,10 +46,18 @@ def summarize_replicas(
       collect_validation: returns those of the validation split; only called if a metric is tuned.
     """
     settings: list[MetricSettings] = [{} for _ in models]
-    extra = [m for h in models[0].heads.values() for m in getattr(h, "extra_metrics", {}).values()]
-    if any(get_tuning(metric) is not None for metric in extra):
+    if _has_tuned_metric(models[0]):
         settings = list(map(tune_metrics, models, collect_validation()))
     return list(map(summarize_statistics, models, statistics, settings))
+
+
+def _has_tuned_metric(model: Model) -> bool:
+    """Returns whether a metric learns something from the validation split."""
+    for head in model.heads.values():
+        for metric in getattr(head, "extra_metrics", {}).values():
+            if get_tuning(metric) is not None:
+                return True
+    return False
 
 
 def tune_metrics(model: Model, validation: SplitStatistics) -> MetricSettings:

@@ -9,6 +9,11 @@ from mmjax.train.hardware.device_memory import measure_peak_memory
 from mmjax.train.hardware.multihost import fetch_arrays
 from mmjax.train.programs import Programs
 from mmjax.train.reporting.class_report import ClassStatistics, select_class_statistics
+from mmjax.train.split_evaluation import (
+    collect_split_statistics,
+    evaluate_split,
+    summarize_split,
+)
 from mmjax.train.steps.state import LoopState
 from mmjax.train.timing import TrainingClock
 from mmjax.types import Variables
@@ -77,12 +82,12 @@ def make_fit_result(
       peak_bytes: memory that a dispatch of training needs on one device.
       test: whether to evaluate on the test split.
     """
-    tested = programs.collect_statistics(state.best, "test") if test else []
+    tested = collect_split_statistics(programs, state.best, "test") if test else []
     return FitResult(
         state=state,
         frozen=programs.initial.frozen,
-        validation=programs.evaluate(state.best, "validation"),
-        test=programs.summarize(state.best, tested) if test else [],
+        validation=evaluate_split(programs, state.best, "validation"),
+        test=summarize_split(programs, state.best, tested) if test else [],
         test_classes=[select_class_statistics(statistics) for statistics in tested],
         failed=dict(failed),
         seconds=clock.seconds(),

@@ -20,6 +20,7 @@ from mmjax.freezing import split_variables
 from mmjax.inspection.model_parts import replace_arrays_by_shapes
 from mmjax.layers.batch_norm import freeze_batch_statistics, supply_batch_statistics
 from mmjax.train.steps.forward import cast_floats, cast_params
+from mmjax.train.traced_hparams import Sweep
 from mmjax.types import Batch, Tokens, Variables
 
 
@@ -95,10 +96,15 @@ def check_cache_frozen(experiment: Experiment, shapes: Variables, batch: Batch) 
             ) from error
 
 
-def replace_encoders(experiment: Experiment, names: Sequence[str]) -> Experiment:
-    """Returns the experiment with encoders that take tokens."""
-    encoders = dict(experiment.model.encoders) | {name: CachedTokens() for name in names}
-    return dataclasses.replace(experiment, model=experiment.model.clone(encoders=encoders))
+def replace_encoders(sweep: Sweep, names: Sequence[str]) -> Sweep:
+    """Returns a sweep of experiments whose encoders of these modalities take tokens."""
+
+    def build(values: Any) -> Experiment:
+        experiment = sweep.build(values)
+        encoders = dict(experiment.model.encoders) | dict.fromkeys(names, CachedTokens())
+        return dataclasses.replace(experiment, model=experiment.model.clone(encoders=encoders))
+
+    return sweep._replace(build=build) if names else sweep
 
 
 def drop_encoders(variables: Variables, names: Sequence[str]) -> Variables:
@@ -140,11 +146,13 @@ def encode_batch(
     experiment: Experiment, names: Sequence[str], frozen: Variables, batch: Batch, *, train: bool
 ) -> Batch:
     """Replaces inputs of a batch by their tokens; see `encode_split`."""
-    tokens = {name: _encode(experiment, name, frozen, batch, train) for name in names}
-    inputs = {name: {"values": t.values, "mask": t.mask} for name, t in tokens.items()}
-    # The tokens' masks take the place of the lengths, which counted steps of the raw sequences.
-    lengths = {name: length for name, length in batch.lengths.items() if name not in inputs}
-    return batch._replace(inputs=batch.inputs | inputs, lengths=lengths)
+    inputs, lengths = dict(batch.inputs), dict(batch.lengths)
+    for name in names:
+        tokens = _encode(experiment, name, frozen, batch, train)
+        inputs[name] = {"values": tokens.values, "mask": tokens.mask}
+        # The tokens' mask takes the place of the length, which counted steps of the raw sequence.
+        lengths.pop(name, None)
+    return batch._replace(inputs=inputs, lengths=lengths)
 
 
 def _encode(

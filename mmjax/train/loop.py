@@ -23,6 +23,7 @@ from mmjax.train.programs import Programs
 from mmjax.train.reporting import metric_writers
 from mmjax.train.reporting.progress_bar import ReportProgress, show_progress
 from mmjax.train.schedule import Schedule
+from mmjax.train.split_evaluation import evaluate_split, validate_balancer
 from mmjax.train.steps.state import LoopState
 from mmjax.train.timing import CheckpointTimer, TrainingClock
 from mmjax.train.traced_hparams import Sweep
@@ -50,9 +51,9 @@ def fit(
     All seeds train in one program. If `directory` holds checkpoints, training resumes from the
     newest one, and the result is bit for bit that of an uninterrupted run.
 
-    On SIGTERM, SIGHUP and SIGINT (Ctrl-C) it finishes the running dispatch, or stops waiting for
-    data, saves a checkpoint and raises `Interrupted`; a second signal ends the process at once. If
-    a machine gives less notice before it stops than a dispatch takes, lower `steps_per_dispatch`.
+    On SIGTERM, SIGHUP and SIGINT (Ctrl-C) it finishes the running dispatch, saves a checkpoint and
+    raises `Interrupted`; a second signal ends the process at once. If a machine gives less notice
+    before it stops than a dispatch takes, lower `steps_per_dispatch`.
 
     Args:
       experiment: what to train.
@@ -61,17 +62,14 @@ def fit(
       devices: by default those that `mmjax.train.hardware.devices.choose_devices` returns.
       title: title of the progress bar.
       sweep: hyperparameters in which the replicas differ, one replica per seed.
-      homes: directory of each replica's log. Replicas with the same home fail together, and the
-        others continue without them.
+      homes: directory of each replica's log. Replicas with the same home fail together.
       test: whether to evaluate on the test split.
-      memory: bytes available per device, to be checked before the first step; None: all of the
-        device's.
-      checkpoint_every: steps or time after which a checkpoint is due in addition to those of the
-        validations, at the end of a dispatch; None saves no others. Processes that train together
-        have different clocks, so there only steps count.
+      memory: bytes available per device; None: all of the device's.
+      checkpoint_every: steps or time after which a dispatch ends with a checkpoint, in addition to
+        those of the validations; None saves no others. Of several processes only steps count, since
+        their clocks differ.
       show: shows the progress, as `mmjax.train.reporting.progress_bar.show_progress` does.
-      checked: whether `check_experiment` has accepted the experiment for these devices already, so
-        that it is not repeated.
+      checked: whether `check_experiment` has accepted the experiment for these devices already.
 
     Raises:
       ValueError: if the experiment's parts or its data do not fit.
@@ -123,6 +121,7 @@ def fit(
                 peak = programs.peak_bytes(data, indices)
                 limit = get_memory_limit(programs.devices) if memory is None else memory
                 check_memory(peak, limit, len(replicas.homes))
+                # Until here a signal ends the process at once, since there is nothing to save.
                 stop_request.defer_signals()
             clock.start_dispatch()
             train, metrics = programs.train(state.train, data, indices)
@@ -136,9 +135,9 @@ def fit(
             report(stop, _format_losses(metrics))
             validates = plan.validates_at(stop)
             if validates:
-                validation = programs.evaluate(state.eval_variables, "validation")
+                validation = evaluate_split(programs, state.eval_variables, "validation")
                 state = programs.monitor.select_best(state, validation, replicas.failed)
-                state = programs.validate_balancer(state)
+                state = validate_balancer(programs, state)
                 for i in running:
                     writes[i](stop, {f"validation/{k}": v for k, v in validation[i].items()})
             stops = stop_request.has_arrived()

@@ -1,7 +1,7 @@
 """Estimates the memory of a training on its devices, before anything runs on them."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -57,13 +57,18 @@ def estimate_memory(programs: Programs) -> tuple[MemoryPart, ...]:
         "averages": state.train.averages,
         "best variables so far": best,
     }
-    parts = [(name, count_bytes_per_device(tree), count) for name, tree in trees.items()]
-    copies = 1 if programs.shares_data else count
-    parts.append(("data", _count_data_bytes(programs, data), copies))
+    sizes = {name: count_bytes_per_device(tree) for name, tree in trees.items()}
+    sizes["data"] = _count_data_bytes(programs, data)
     temporary = compiled.memory_analysis().temp_size_in_bytes
-    parts.append(("activations, gradients, Jacobian", int(temporary), count))
-    rows = [MemoryPart(name, size, size * copies) for name, size, copies in parts if size]
-    return (*rows, MemoryPart("peak", sum(r.per_device for r in rows), sum(r.total for r in rows)))
+    sizes["activations, gradients, Jacobian"] = int(temporary)
+    parts, peak = [], MemoryPart("peak", 0, 0)
+    for name, size in sizes.items():
+        # CPU devices share one copy of data that are not streamed.
+        total = size if name == "data" and programs.shares_data else size * count
+        peak = MemoryPart("peak", peak.per_device + size, peak.total + total)
+        if size:
+            parts.append(MemoryPart(name, size, total))
+    return (*parts, peak)
 
 
 def trace_dispatch(programs: Programs) -> tuple[Batch, jax.ShapeDtypeStruct]:
@@ -88,9 +93,11 @@ def _count_data_bytes(programs: Programs, dispatch: Batch) -> int:
     """Counts the bytes of data on a device: all splits, or two dispatches of a stream."""
     if programs.experiment.stream:
         # One chunk is computed with, and one waits.
-        return 2 * _count_bytes(jax.tree.leaves(dispatch)) // len(programs.devices)
-    sizes = [programs.splits.size(name) for name in ("train", "validation", "test")]
-    return sum(_count_bytes(jax.tree.leaves(programs.trace_examples(size))) for size in sizes)
+        return 2 * count_bytes_per_device(dispatch) // len(programs.devices)
+    total = 0
+    for name in ("train", "validation", "test"):
+        total += count_bytes_per_device(programs.trace_examples(programs.splits.size(name)))
+    return total
 
 
 def count_bytes_per_device(tree: Any) -> int:
@@ -100,15 +107,11 @@ def count_bytes_per_device(tree: Any) -> int:
       >>> count_bytes_per_device({"w": jax.ShapeDtypeStruct((3, 2), jnp.float32)})
       24
     """
-    leaves = jax.tree.leaves(tree)
-    shapes = [x.shape if x.sharding is None else x.sharding.shard_shape(x.shape) for x in leaves]
-    return _count_bytes(
-        jax.ShapeDtypeStruct(shape, x.dtype) for shape, x in zip(shapes, leaves, strict=True)
-    )
-
-
-def _count_bytes(leaves: Iterable[Any]) -> int:
-    return sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in leaves)
+    total = 0
+    for x in jax.tree.leaves(tree):
+        shape = x.shape if x.sharding is None else x.sharding.shard_shape(x.shape)
+        total += int(np.prod(shape)) * x.dtype.itemsize
+    return total
 
 
 def print_memory(parts: Sequence[MemoryPart], title: str, devices: Sequence[jax.Device]) -> None:

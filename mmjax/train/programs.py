@@ -13,12 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmjax.data.pipeline import compute_process_share
 from mmjax.experiment import Experiment
 from mmjax.inspection.flops import count_flops
 from mmjax.inspection.model_parts import make_batch_shapes
 from mmjax.train.checks.experiment_check import check_experiment
-from mmjax.train.evaluation import SplitStatistics, collect_statistics, summarize_replicas
 from mmjax.train.frozen_tokens import (
     drop_encoders,
     encode_batch,
@@ -39,7 +37,6 @@ from mmjax.train.hardware.placement import make_placement
 from mmjax.train.initial_state import InitialState
 from mmjax.train.monitor import make_monitor
 from mmjax.train.splits import Splits
-from mmjax.train.steps.forward import get_loss_names
 from mmjax.train.steps.replica_steps import (
     make_replica_eval_step,
     make_replica_loss_step,
@@ -99,16 +96,18 @@ class Programs:
         )
         if self.placement.is_split:
             self.placement.warn_if_nothing_is_split(self.initial.variable_shapes["params"])
-        self.cached = self._find_cached()
-        self.step_sweep = self._replace_cached(self.sweep)
-        if self.cached:
+        self.cached: list[str] = []  # modalities whose tokens are computed once
+        if experiment.cache_frozen:
+            self.cached = find_frozen_encoders(experiment, self.initial.variable_shapes)
             self.splits.encode = self._encode_split
+        self.step_sweep = replace_encoders(self.sweep, self.cached)
         check_traceable(self.sweep, self.trace_step)
         self.values = self.place(self.sweep.arrays())
         options = layout | {
             "constants": int(experiment.has_frozen),
             "split": self.placement.is_split,
         }
+        # A step that the compiler partitions is that of one device, and sums over no axis.
         axis_name = None if self.placement.is_split else DEVICE_AXIS
         train_step = make_replica_train_step(self.step_sweep, axis_name)
         self.train_program = make_train_program(train_step, **options)
@@ -144,18 +143,6 @@ class Programs:
         """Types, shapes and placement of `constants`, which need not exist for them."""
         frozen = self.initial.frozen_shapes
         return () if frozen is None else (drop_encoders(frozen, self.cached),)
-
-    def _find_cached(self) -> list[str]:
-        """Lists the modalities whose tokens are computed once."""
-        e = self.experiment
-        return find_frozen_encoders(e, self.initial.variable_shapes) if e.cache_frozen else []
-
-    def _replace_cached(self, sweep: Sweep) -> Sweep:
-        """Returns a sweep of experiments whose cached encoders take tokens."""
-        cached = self.cached
-        if not cached:
-            return sweep
-        return sweep._replace(build=lambda numbers: replace_encoders(sweep.build(numbers), cached))
 
     def _encode_split(self, name: str, batch: Batch) -> Batch:
         """Replaces the inputs of cached encoders by their tokens."""
@@ -199,7 +186,7 @@ class Programs:
         joins, but a compiled program does not take. There the result is for inspection only, and is
         compiled from arrays, since `pmap` cannot join shapes.
         """
-        key = _get_shapes(data, indices)
+        key = tuple(map(np.shape, jax.tree.leaves((data, indices))))
         if key not in self.compiled:
             options, state, constants = None, self.initial.shapes, self.constant_shapes
             if self.placement.takes_all_devices:
@@ -228,7 +215,7 @@ class Programs:
         values = {path: jnp.zeros(()) for path in sweep.values}
         init = self.initial.make_init(sweep)
         state = jax.eval_shape(init, values, jax.random.key(0), {}).train
-        step = make_replica_train_step(self._replace_cached(sweep), axis_name=None)
+        step = make_replica_train_step(replace_encoders(sweep, self.cached), axis_name=None)
         batch = self.trace_examples(self.experiment.batch_size)
         frozen = None
         if self.experiment.has_frozen:
@@ -260,52 +247,3 @@ class Programs:
     def place(self, tree: Any) -> Any:
         """Puts a tree with a leading axis of replicas on the devices."""
         return jax.device_put(tree, self.placement.of_states(tree))
-
-    def collect_statistics(self, variables: Variables, split: str) -> list[SplitStatistics]:
-        """Returns the statistics of every replica's variables on a split."""
-        return self._run_on_split(self.eval_program, variables, split)
-
-    def validate_balancer(self, state: LoopState) -> LoopState:
-        """Lets the balancer compare the losses on the training and the validation split."""
-        if self.loss_program is None:
-            return state
-        names, losses = get_loss_names(self.experiment.model), []
-        for split in ("train", "validation"):
-            sums = self._run_on_split(self.loss_program, state.eval_variables, split)
-            rows = [[(s[n]["loss"], s[n]["examples"]) for n in names] for s in sums]
-            totals, counts = np.moveaxis(np.array(rows, np.float64), -1, 0)
-            means = np.divide(totals, counts, where=counts > 0, out=np.full_like(totals, np.nan))
-            losses.append(self.place(jnp.asarray(means, jnp.float32)))
-        updated = self.validation_program(self.values, state.train.balancer_state, *losses)
-        updated = self.place(updated)
-        return state._replace(train=state.train._replace(balancer_state=updated))
-
-    def _run_on_split(self, program: Any, variables: Variables, split: str) -> Any:
-        """Returns what an evaluation program computes on a split, by replica."""
-        constants, join = self.constants, self.placement.join_processes
-        return collect_statistics(
-            lambda variables, *batches: program(variables, *join(*batches), *constants),
-            self.splits.feed(split),
-            (self.values, variables),
-            replicas=len(self.seeds),
-            share=compute_process_share(self.devices),
-            examples=self.splits.size(split),
-            batch_size=self.experiment.eval_batch_size,
-            batches=self.experiment.steps_per_dispatch,
-        )
-
-    def evaluate(self, variables: Variables, split: str) -> list[dict[str, float]]:
-        """Returns the metrics of every replica's variables, as of `Model.apply`, on a split."""
-        return self.summarize(variables, self.collect_statistics(variables, split))
-
-    def summarize(
-        self, variables: Variables, statistics: Sequence[SplitStatistics]
-    ) -> list[dict[str, float]]:
-        """Returns the metrics of every replica's statistics of its variables on a split."""
-        collect = functools.partial(self.collect_statistics, variables, "validation")
-        return summarize_replicas(self.models, statistics, collect)
-
-
-def _get_shapes(data: Batch, indices: Any) -> tuple[tuple[int, ...], ...]:
-    """Returns the shapes of a dispatch, each of which needs a program of its own."""
-    return tuple(np.shape(x) for x in jax.tree.leaves((data, indices)))

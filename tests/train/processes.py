@@ -37,10 +37,18 @@ def compare_one_process_with_two(program, directory, timeout):
         assert other == pytest.approx(tests[0], abs=1e-4)
 
 
+# An installed distribution may have a package called "tests", which would be found before ours.
+_IMPORT_OUR_TESTS = """
+import sys, types
+sys.modules["tests"] = types.ModuleType("tests")
+sys.modules["tests"].__path__ = ["tests"]
+"""
+
+
 def _start(program, *arguments):
     root = Path(__file__).parents[2]
     return subprocess.Popen(
-        [sys.executable, "-c", program, json.dumps(arguments)],
+        [sys.executable, "-c", _IMPORT_OUR_TESTS + program, json.dumps(arguments)],
         cwd=root,
         env={**os.environ, "PYTHONPATH": str(root)},
         stdout=subprocess.PIPE,

@@ -21,6 +21,7 @@ from mmjax.metrics import (
 )
 from mmjax.train.evaluation import get_metric_directions, is_higher_better, summarize_statistics
 from mmjax.train.programs import Programs
+from mmjax.train.split_evaluation import evaluate_split
 
 SEEDS = (0, 1)
 
@@ -84,7 +85,7 @@ def test_every_seeds_metrics_are_those_of_scikit_learn(
         eval_batch_size=batch_size, steps_per_dispatch=batches, stream=stream
     )
     programs = Programs(experiment, SEEDS, jax.devices()[:devices])
-    found = programs.evaluate(programs.place({"params": known.params}), "test")
+    found = evaluate_split(programs, programs.place({"params": known.params}), "test")
     assert len(found) == len(SEEDS)
     batch = toy.dataset().splits["test"].batch
     for metrics, predictions in zip(found, known.predictions, strict=True):
@@ -102,7 +103,7 @@ def test_a_task_without_any_label_has_nan_metrics_and_the_others_their_own(toy, 
     experiment = toy.experiment(data=dataclasses.replace(data, splits=splits), eval_batch_size=60)
     programs = Programs(experiment, SEEDS[:1], jax.devices()[:1])
     params = jax.tree.map(lambda x: x[:1], known.params)
-    (found,) = programs.evaluate(programs.place({"params": params}), "test")
+    (found,) = evaluate_split(programs, programs.place({"params": params}), "test")
     kind = {k: v for k, v in truth(batch, known.predictions[0]).items() if k.startswith("kind/")}
     assert {k: v for k, v in found.items() if k.startswith("kind/")} == pytest.approx(kind)
     rest = {k: v for k, v in found.items() if not k.startswith("kind/")}
@@ -229,7 +230,7 @@ def test_extra_metrics_and_those_far_from_zero_are_scikit_learns(
         monitor="size/near",
     )
     programs = Programs(experiment, SEEDS, jax.devices()[:devices])
-    found = programs.evaluate(programs.place({"params": known.params}), "test")
+    found = evaluate_split(programs, programs.place({"params": known.params}), "test")
     batch = splits["test"].batch
     test = programs.splits.prepare("test")(batch)
     for i, values in enumerate(found):

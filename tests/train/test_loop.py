@@ -20,12 +20,11 @@ from mmjax.data.sampling.batch_order import make_train_indices
 from mmjax.files.disk_space import DiskFullError
 from mmjax.heads import Regression
 from mmjax.interrupts import Interrupted, raise_on_signals
-from mmjax.train import timing
+from mmjax.train import fit_result, timing
 from mmjax.train.checkpoint import Checkpoints, hash_arrays
 from mmjax.train.checks.experiment_check import check_experiment
 from mmjax.train.divergence import NonFiniteError
 from mmjax.train.loop import fit
-from mmjax.train.programs import Programs
 from mmjax.train.schedule import Schedule, choose_dispatch_steps
 from mmjax.train.timing import TrainingClock
 
@@ -381,19 +380,19 @@ def test_a_signal_while_data_are_waited_for_saves_a_checkpoint_at_once(toy, tmp_
 @pytest.mark.slow
 def test_a_signal_after_the_last_step_is_not_lost(toy, tmp_path, monkeypatch):
     """While the best parameters are evaluated, when all is saved, and just before."""
-    collect, close = Programs.collect_statistics, Checkpoints.close
+    collect, close = fit_result.collect_split_statistics, Checkpoints.close
 
-    def interrupted(self, params, split):
+    def interrupted(programs, params, split):
         if split == "test":
             os.kill(os.getpid(), signal.SIGTERM)
-        return collect(self, params, split)
+        return collect(programs, params, split)
 
     def closed(self):
         os.kill(os.getpid(), signal.SIGTERM)
         close(self)
 
     for owner, name, change in (
-        (Programs, "collect_statistics", interrupted),
+        (fit_result, "collect_split_statistics", interrupted),
         (Checkpoints, "close", closed),
     ):
         with monkeypatch.context() as patch, raise_on_signals(), pytest.raises(Interrupted):

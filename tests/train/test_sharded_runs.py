@@ -16,6 +16,7 @@ from mmjax.encoders import MLPEncoder, RecurrentEncoder
 from mmjax.fusion import Concat
 from mmjax.heads import Classification, Regression
 from mmjax.model import Model
+from mmjax.pretrained import LoRA
 from mmjax.sharing import HardSharing
 from mmjax.train.best_variables import evaluate_best
 from mmjax.train.checkpoint import Checkpoints, hash_arrays
@@ -166,14 +167,14 @@ if count > 1:
     jax.distributed.initialize(f"localhost:{port}", count, number)
 import numpy as np, optax
 from tests.conftest import toy_experiment
-from tests.train.test_sharded_runs import wide_model
+from tests.train.test_sharded_runs import OPTIONS, wide_model
 jax.config.update("jax_num_cpu_devices", 4 // count)
 from mmjax import balance
 from mmjax.train import fit
 from mmjax.train.hardware.multihost import fetch_arrays
 from mmjax.train.hardware.split_arrays import is_split_over_devices
 options = dict(model=wide_model(), optimizer=optax.sgd(0.02), balancer=balance.pcgrad())
-options |= dict(stream=stream, sharding="fsdp", ema=0.9, epochs=1)
+options |= dict(stream=stream, sharding="fsdp", ema=0.9, epochs=1) | OPTIONS[name]
 directory = Path(directory)
 fit(toy_experiment(**options), directory, devices=jax.devices())  # and continues
 fitted = fit(toy_experiment(**options | {"epochs": 2}), directory, devices=jax.devices())
@@ -184,7 +185,19 @@ Path(directory.parent / f"{directory.name}-{number}.json").write_text(json.dumps
 """
 
 
+TRAINABLE = ("encoders_sequence/*", "sharing*", "heads_*")
+OPTIONS = {  # of runs of several processes
+    "all parameters train": {},
+    "cached tokens": {"trainable": TRAINABLE, "cache_frozen": True},
+    "low-rank updates": {
+        "trainable": TRAINABLE,
+        "lora": {"encoders_vector/Dense_1/kernel": LoRA(32)},
+    },
+}
+
+
 @pytest.mark.slow
-def test_two_processes_split_arrays_as_one(tmp_path):
+@pytest.mark.parametrize("name", OPTIONS)
+def test_two_processes_split_arrays_as_one(name, tmp_path):
     """Two processes of two devices each resume, and give the parameters of one process of four."""
-    compare_one_process_with_two(PROGRAM, tmp_path, timeout=600)
+    compare_one_process_with_two(f"name = {name!r}{PROGRAM}", tmp_path, timeout=600)

@@ -33,6 +33,7 @@ def expose_cpu_cores() -> None:
 def count_usable_cores() -> int:
     """Returns the number of CPU cores that the affinity and the control group's quota permit."""
     has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS
+    # In a container the quota, not the affinity, says how many cores' time there is.
     visible = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     quota, *period = (_CGROUP_QUOTA.read_text() if _CGROUP_QUOTA.is_file() else "max").split()
     return visible if quota == "max" else max(1, min(visible, int(quota) // int(period[0])))

@@ -110,6 +110,7 @@ def _map_over_devices(
         mesh = make_group_mesh(devices, count)
         return partition_over_devices(mapped, mesh, indexed, donate=donate, constants=constants)
     if count == 1:
+        # The step sums over devices itself, so every device returns the same state: one is kept.
         pmapped = jax.pmap(
             mapped,
             axis_name=DEVICE_AXIS,
@@ -183,6 +184,7 @@ def make_train_program(
     def many_steps(state: Any, data: Batch, indices: Array, *constants: Any) -> tuple[Any, Metrics]:
         def take_step(state: Any, index: Array) -> tuple[Any, Metrics]:
             state, metrics = step(state, take(data, index), *constants)
+            # Else the compiler may carry whole arrays from step to step.
             return split_state(state), metrics
 
         return jax.lax.scan(take_step, state, indices)
@@ -224,6 +226,7 @@ def make_eval_program(
             labeled = {t: mask & is_valid for t, mask in batch.labeled.items()}
             return step(variables, batch._replace(labeled=labeled), *constants)
 
+        # One batch after the other: only one of them has activations at a time.
         sums = jax.lax.map(lambda pair: evaluate_batch(*pair), (indices, valid))
         return merge_batches(sums)
 

@@ -67,6 +67,7 @@ def partition_over_devices(
                 check_vma=False,
             )
             result = on_each_group(states, data, *indices, *rest[indexed:])
+        # Results are placed like the arguments, so that the next dispatch need not move them.
         if not donate:
             return jax.tree.map(place_whole, result)
         return jax.tree.map(place_split, result[0]), jax.tree.map(place_whole, result[1])

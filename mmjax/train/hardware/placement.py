@@ -93,6 +93,7 @@ def make_placement(
       split: whether large arrays are split over the devices that train a replica.
     """
     groups = count_groups(replicas, devices, sharded=sharded)
+    # A group of one device has nothing to split over.
     if not split or len(devices) == groups:
         layout: Any = {"replicas": replicas, "devices": devices, "sharded": sharded}
         constants = make_constant_sharding(**layout)

@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec as P
 
 from mmjax.inspection.equations import iterate_equations
 from mmjax.train.hardware.device_groups import DEVICE_AXIS
-from mmjax.train.unique_leaves import UniqueLeaves, deduplicate_leaves
+from mmjax.train.steps.unique_leaves import UniqueLeaves, deduplicate_leaves
 
 MIN_SPLIT_SIZE = 4096
 """Values that an array must have to be split: gathering a small one takes longer than it saves."""

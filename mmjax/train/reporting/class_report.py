@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Integer
 
@@ -68,10 +69,10 @@ def write_class_reports(
         parts = [statistics[task] for statistics in seeds]
         path = directory / _make_file_stem(task, number)
         if "tp" in parts[0]:
-            counts = {name: np.sum([part[name] for part in parts], axis=0) for name in _COUNTS}
+            counts = jax.tree.map(lambda *counts: np.sum(counts, axis=0), *parts)
             _write_class_table(path, counts, tasks[task].classes, len(seeds))
         else:
-            merged = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            merged = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
             _write_choices(path, task, merged, tasks[task].classes, len(seeds))
 
 

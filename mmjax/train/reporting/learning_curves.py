@@ -26,10 +26,13 @@ def draw_learning_curves(workdir: Path, arms: Sequence[str], seeds: Sequence[int
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    logs = {a: [_read_series(workdir / a / f"metrics-seed{s}.jsonl") for s in seeds] for a in arms}
-    selected = {a: _read_selected_steps(workdir / a, seeds) for a in arms}
-    every = {name for log in logs.values() for series in log for name in series}
-    names = sorted(name for name in every if "validation/" in name)
+    logs, selected = {}, {}
+    names: set[str] = set()
+    for arm in arms:
+        logs[arm] = [_read_series(workdir / arm / f"metrics-seed{seed}.jsonl") for seed in seeds]
+        selected[arm] = _read_selected_steps(workdir / arm, seeds)
+        for series in logs[arm]:
+            names.update(name for name in series if "validation/" in name)
     if not names:
         return
     width = min(4, len(names))
@@ -44,7 +47,7 @@ def draw_learning_curves(workdir: Path, arms: Sequence[str], seeds: Sequence[int
             squeeze=False,
             layout="constrained",
         )
-        for axis, name in zip(axes.flat, names, strict=False):
+        for axis, name in zip(axes.flat, sorted(names), strict=False):
             _draw_metric(axis, name, logs, selected)
         for axis in axes.flat[len(names) :]:
             axis.set_visible(False)
@@ -106,16 +109,18 @@ def _select_training_losses(log: Mapping[str, _Series], name: str) -> _Series:
         return list(log.get(f"train/loss/{task}", []))
     tasks = [dict(series) for logged, series in log.items() if logged.startswith("train/loss/")]
     steps = sorted(set.intersection(*map(set, tasks))) if tasks else []
-    return [(step, float(np.mean([losses[step] for losses in tasks]))) for step in steps]
+    means = []
+    for step in steps:
+        means.append((step, float(np.mean([losses[step] for losses in tasks]))))
+    return means
 
 
 def _draw_training_losses(axis: Any, runs: Sequence[_Series], style: Mapping[str, Any]) -> None:
     """Draws the mean training loss over the seeds, if every seed has logged it."""
     if runs and all(runs):
         length = min(map(len, runs))
-        values = np.array([[value for _, value in run[:length]] for run in runs])
-        steps = [step for step, _ in runs[0][:length]]
-        axis.plot(steps, values.mean(0), linewidth=0.6, alpha=0.8, **style)
+        points = np.array([run[:length] for run in runs])  # [seed, point, (step, loss)]
+        axis.plot(points[0, :, 0], points[:, :, 1].mean(0), linewidth=0.6, alpha=0.8, **style)
 
 
 def _draw_selected_steps(
@@ -143,7 +148,7 @@ def _draw_validation_curve(
         return
     known = [dict(run) for run in runs]
     steps = [step for step, _ in runs[0] if all(step in run for run in known)]
-    values = np.array([[run[step] for step in steps] for run in known])
+    values = np.array([list(map(run.__getitem__, steps)) for run in known])
     axis.plot(steps, values.mean(0), label=label, linewidth=1.2, **style)
     axis.fill_between(
         steps, values.min(0), values.max(0), color=style["color"], alpha=0.15, linewidth=0

@@ -50,9 +50,9 @@ def make_result_rows(results: Mapping[str, Any]) -> list[list[str]]:
     The peak is that of the memory in use: on a GPU or TPU of the fullest device, on a CPU of the
     whole process so far.
     """
-    tests = {arm: [s["test"] for s in r["seeds"].values()] for arm, r in results.items()}
-    costs = [["best step", "parameters", "seconds", "peak MB"]]
-    for result in results.values():
+    tests, costs = {}, [["best step", "parameters", "seconds", "peak MB"]]
+    for arm, result in results.items():
+        tests[arm] = [seed["test"] for seed in result["seeds"].values()]
         parameters, cost = result["parameters"]["total"], result["cost"]
         # Results of earlier versions have no measured peak.
         peak = f"{cost['measured_peak_bytes'] / 1e6:,.0f}" if "measured_peak_bytes" in cost else ""
@@ -70,14 +70,18 @@ def make_metric_rows(tests: Mapping[str, Sequence[Mapping[str, float]]]) -> list
     Args:
       tests: {arm: one dictionary of metrics per seed}.
     """
-    every = dict.fromkeys(name for seeds in tests.values() for name in seeds[0])
-    names = [name for name in every if name.split("/")[-1] != "loss"]
-    rows = [["", *(name.replace("/", " ") for name in names)]]
+    names: dict[str, str] = {}  # in the order of the first arm that has the metric
+    for seeds in tests.values():
+        for name in seeds[0]:
+            if name.split("/")[-1] != "loss":
+                names.setdefault(name, name.replace("/", " "))
+    rows = [["", *names.values()]]
     for arm, seeds in tests.items():
-        cells = [
-            format_mean_interval([s[n] for s in seeds]) if n in seeds[0] else "" for n in names
-        ]
-        rows.append([arm, *cells])
+        row = [arm]
+        for name in names:
+            has_metric = name in seeds[0]
+            row.append(format_mean_interval([s[name] for s in seeds]) if has_metric else "")
+        rows.append(row)
     return rows
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key, PyTree
 
 from mmjax.train.steps.joined_variables import check_same_shapes
-from mmjax.train.unique_leaves import deduplicate_leaves
+from mmjax.train.steps.unique_leaves import deduplicate_leaves
 from mmjax.types import Variables
 
 
@@ -30,12 +30,10 @@ def map_micro_batches(
 ) -> tuple[Any, Variables]:
     """Applies a function to one micro-batch after the other, and joins what it returns.
 
-    The backward pass computes the function again, micro-batch by micro-batch, and adds up the
-    gradients in the type of the parameters.
+    The backward pass computes the function again, and adds up gradients in the parameters' type.
 
     Args:
-      function: (variables, examples, key) -> (outputs, updated variables). No gradient flows
-        through the variables.
+      function: (variables, examples, key) -> (outputs, updated variables), which get no gradient.
       count: number of micro-batches.
       variables: those that are not parameters; every micro-batch gets them from the one before.
       batch: examples [b ...]; a micro-batch has every `count`-th, so that it is the same on any

@@ -81,7 +81,7 @@ def score_modalities(
             # What is not labeled, or lacks the modality, may have any loss.
             losses = jnp.where(weights > 0, losses, 0.0)
             sums.append(jnp.stack([weights @ jnp.exp(-losses), weights @ losses, weights.sum()]))
-    totals = settings.reduce(jnp.stack(sums))
+    totals = settings.reduce(jnp.stack(sums))  # one sum over devices for all scores
 
     def average_inputs() -> dict[str, Float[Array, "m d"]]:
         sums = {
@@ -90,6 +90,7 @@ def score_modalities(
         return {t: _divide_inputs(x) for t, x in settings.reduce(sums).items()}
 
     likelihoods, losses, counts = totals.reshape(len(modalities), len(tasks), 3).transpose(2, 0, 1)
+    # A modality without a labeled example on any device has a total of 0, and scores 0.
     divisors = jnp.where(counts > 0, counts, 1.0)
     return ModalityScores(
         modalities,

@@ -159,6 +159,7 @@ def _compute_all_features(
         (features, of_subsets), updated = compute({}, (batch, visible), key)
     else:
         others = complete_variables(_drop_params(trained), frozen and _drop_params(frozen))
+        # The heads see the whole batch; only what encoders and fusion read is divided.
         examples = batch._replace(targets={}, labeled={}, weights={}), visible
         (features, of_subsets), updated = map_micro_batches(
             compute, settings.accumulate, others, examples, key
@@ -185,6 +186,7 @@ def _sum_all_losses(
         model, variables, features, batch, gather=settings.gather, **options
     )
     totals, counts = map(jnp.concatenate, zip(of_tasks, of_others, strict=True))
+    # Totals are reduced with their gradients, by `differentiate_losses`; counts have none.
     counts = settings.reduce(jax.lax.stop_gradient(counts))
     is_weighted = [name in label_weights for name in get_loss_names(model)]
     return totals, counts, is_weighted, of_objectives

@@ -39,13 +39,11 @@ def make_train_step(
 ) -> TrainStep:
     """Makes the pure function (state, batch, frozen variables) -> (state, metrics).
 
-    The last argument is what does not train, as `mmjax.freezing.split_variables` separates it from
-    the state's parameters and variables; it may be left out if everything trains. The function runs
-    unchanged under `jit`, `scan` and `vmap`, and under `pmap` if `axis_name` is given. A task's
-    loss is the mean over its labeled examples on ALL devices, under their weights if it has any,
-    and the balancer gets losses and gradients that are reduced over devices already, so that the
-    update does not depend on the number of devices. The model's auxiliary objectives are losses
-    like the tasks'.
+    The last argument is what does not train, as `mmjax.freezing.split_variables` separates it; it
+    may be left out if everything trains. A task's loss is the mean over its labeled examples on ALL
+    devices, under their weights if it has any, and the balancer gets losses and gradients that are
+    reduced over devices already, so that the update does not depend on the number of devices. The
+    model's auxiliary objectives are losses like the tasks'.
 
     Args:
       model: the model.
@@ -53,20 +51,17 @@ def make_train_step(
       balancer: turns the tasks' losses and gradients into one gradient.
       augment: (key, example) -> example, applied to every example before the step; see
         `mmjax.data.augment.make_example_augmentation`.
-      diagnostics: whether the metrics describe the tasks' gradients; see
-        `mmjax.balance.diagnostics.diagnose_gradients`. It costs one backward pass per task, unless
-        the balancer takes the Jacobian anyway.
+      diagnostics: whether the metrics describe the tasks' gradients, for one backward pass per
+        task; see `mmjax.balance.diagnostics.diagnose_gradients`.
       compute_dtype: "float32" or "bfloat16".
-      ema: decay of the averages of the variables, which `init_state` started; None for none. See
-        `mmjax.train.steps.averages`.
-      accumulate: number of micro-batches whose activations are computed one after the other; see
-        `mmjax.train.steps.micro_batches`.
-      axis_name: name of the device axis.
+      ema: decay of the averages of the variables, which `init_state` started; None for none.
+      accumulate: number of micro-batches; see `mmjax.train.steps.micro_batches`.
+      axis_name: name of the device axis under `pmap`.
 
     Returns:
-      The step. Its metrics are {name: (total, count)}, to be merged by adding: "loss" (the
-      weighted sum), "loss/TASK", "weight/TASK", "gradient_norm", after the update
-      "parameter_norm", and "score/MODALITY" if the balancer asks for scores.
+      The step, for `jit`, `scan` and `vmap`. Its metrics are {name: (total, count)}, to be merged
+      by adding: "loss" (the weighted sum), "loss/TASK", "weight/TASK", "gradient_norm", after the
+      update "parameter_norm", and "score/MODALITY" if the balancer asks for scores.
 
     Example:
       >>> from mmjax.balance import equal

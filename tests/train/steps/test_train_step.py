@@ -11,6 +11,7 @@ import pytest
 from mmjax import balance
 from mmjax.data.pipeline import split_over_devices
 from mmjax.data.sampling.batch_order import make_train_indices
+from mmjax.encoders import MLPEncoder, TransformerEncoder
 from mmjax.fusion import Concat
 from mmjax.heads import Classification, Regression
 from mmjax.model import Model
@@ -306,6 +307,33 @@ def test_bfloat16_computes_low_and_keeps_high(toy):
         results.append(metrics["loss"][0])
     assert results[0] != results[1]
     np.testing.assert_allclose(*results, rtol=2e-2)
+
+
+@pytest.mark.slow
+def test_bfloat16_with_remat_is_bfloat16_within_its_rounding(toy):
+    """The compiler may keep float32 between operations that it fuses, and remat fuses others.
+
+    So each gradient, a sum of two layers of attention, may differ by a few roundings of 2^-8 of its
+    norm. It differs from that of float32, and remat is no farther from it than bfloat16 is alone.
+    """
+    encoder = TransformerEncoder(width=8, layers=2, heads=2)
+    encoders = {"vector": MLPEncoder((8,)), "sequence": encoder}
+    plain, data = toy.model().clone(encoders=encoders), on_device(toy.batch(64, 0))
+    optimizer, balancer = optax.sgd(1.0), balance.equal()
+    state, gradients = start(plain, data, optimizer, balancer), []
+    for remat, dtype in (((), "float32"), ((), "bfloat16"), (("*/layer*",), "bfloat16")):
+        step = make_train_step(plain.clone(remat=remat), optimizer, balancer, compute_dtype=dtype)
+        traced = jax.jit(step).trace(state, data)
+        assert ("remat" in str(traced.jaxpr) or "checkpoint" in str(traced.jaxpr)) == bool(remat)
+        params = traced.lower().compile()(state, data)[0].params
+        gradients.append(jax.tree.leaves(jax.tree.map(jnp.subtract, state.params, params)))
+    largest = max(jnp.linalg.norm(x) for x in gradients[0])
+    errors = {"plain": 0.0, "remat": 0.0}
+    for whole, low, again in zip(*gradients, strict=True):
+        assert jnp.linalg.norm(again - low) <= 8 * 2**-8 * jnp.linalg.norm(low) + 1e-4 * largest
+        errors["plain"] += float(jnp.sum((low - whole) ** 2))
+        errors["remat"] += float(jnp.sum((again - whole) ** 2))
+    assert 0 < errors["remat"] < 2 * errors["plain"]
 
 
 @pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 4])
