@@ -16,7 +16,13 @@ from mmjax.data.load.check_dataset import check_and_announce, check_sizes
 from mmjax.data.load.decoded_source import DecodedInputs, make_decoded_source
 from mmjax.data.load.examples import Examples
 from mmjax.data.load.scan_cache import make_scan_cache
-from mmjax.data.load.scan_split import ModalityStats, SplitScan, merge_modality_stats, scan_split
+from mmjax.data.load.scan_split import (
+    FileTargets,
+    ModalityStats,
+    SplitScan,
+    merge_modality_stats,
+    scan_split,
+)
 from mmjax.data.load.targets.complete_task import infer_or_complete_task
 from mmjax.data.load.targets.labels import PlaceFormatter, encode_targets
 from mmjax.data.normalize import compute_scale, find_constants, make_standardize_filter
@@ -128,7 +134,9 @@ def assemble_dataset(
     all_tasks, labels, sources = {}, {}, {}
     for t, task in tasks.items():
         targets = {split: scan.targets[t] for split, scan in scans.items()}
-        all_tasks[t] = infer_or_complete_task(t, task, targets, inputs.modalities)
+        if task is None or not isinstance(targets["train"], FileTargets):
+            task = infer_or_complete_task(t, task, targets, inputs.modalities)
+        all_tasks[t] = task
     for split, scan in scans.items():
         part = weights.get(split, {})
         labels[split] = _encode_targets(scan, all_tasks, places[split], part)
@@ -243,7 +251,11 @@ def _encode_targets(
 
     batch, encoded = Batch({}, {}, {}, {}, {}), {}
     for t, task in tasks.items():
-        batch.targets[t], batch.labeled[t] = encode_targets(t, task, scan.targets[t], place)
+        found = scan.targets[t]
+        is_encoded = isinstance(found, FileTargets)
+        batch.targets[t], batch.labeled[t] = (
+            found if is_encoded else encode_targets(t, task, found, place)
+        )
         if t in weights:
             numbers = weights[t][scan.rows]
             encoded[t] = encode_weights(t, numbers, batch.labeled[t], place)

@@ -14,7 +14,7 @@ from mmjax.data.load.scan_split import SplitScan, scan_split
 from mmjax.data.load.stored.blocks import convert_block, parse_block, write_block
 from mmjax.data.load.stored.merge_surveys import ColumnPlan
 from mmjax.data.load.stored.split_scans import merge_scan_stats
-from mmjax.data.load.stored.stored_rows import SplitBlock, digest_media_files
+from mmjax.data.load.stored.stored_rows import TARGET, MediaColumn, SplitBlock, digest_media_files
 from mmjax.data.load.stored.survey import PartRows, iterate_split_tables
 from mmjax.data.load.stored.table_parts import FilePart
 from mmjax.data.load.tables.dialect_cells import blank_missing_cells, normalize_kinds
@@ -26,6 +26,9 @@ from mmjax.data.sampling.example_weights import read_weight_cells
 _TABLE_ROWS = 1024  # read at once
 _MEDIA_ROWS = 64  # decoded at once, of images and recordings
 _BLOCK_BYTES = 1 << 24  # a block is written when its arrays are as large
+
+FileShapes = Mapping[str, tuple[Sequence[int], str]]
+"""{task whose targets are files: the shape of its targets, and where the first one is}."""
 
 
 class EncodingPlan(NamedTuple):
@@ -51,9 +54,11 @@ class EncodingPlan(NamedTuple):
         """Describes all that the arrays depend on."""
         return repr(self._replace(modalities={}))
 
-    def list_media(self) -> list[str]:
-        """Lists the modalities that are read from files when they are needed."""
-        return [m for m, reader in self.readers.items() if isinstance(reader.spec, FILE_KINDS)]
+    def list_media(self) -> list[MediaColumn]:
+        """Lists the modalities and the tasks that are read from files when they are needed."""
+        columns = [MediaColumn("", m, reader.spec) for m, reader in self.readers.items()]
+        columns += [MediaColumn(TARGET, t, goal) for t, goal in self.targets.items()]
+        return [column for column in columns if isinstance(column.spec, FILE_KINDS)]
 
 
 def encode_part(
@@ -69,6 +74,7 @@ def encode_part(
       key: begins their names.
     """
     scans = {split: SplitScan() for split in rows}
+    shapes: dict[str, FileShapes] = {split: {} for split in rows}
     blocks: list[Any] = []
     pending = _Pending({}, {}, 0)
     media = plan.list_media()
@@ -80,6 +86,8 @@ def encode_part(
             if numbers:
                 scan = _scan_rows(table, numbers, split, plan)
                 merge_scan_stats(scans[split], scan, plan.modalities)
+                new = _measure_file_targets(table, numbers, scan, plan)
+                shapes[split] = merge_file_shapes(shapes[split], new)
                 pending = _collect_arrays(pending, split, table, numbers, scan, plan)
         if pending.size > _BLOCK_BYTES:
             blocks.append(_write_pending(folder / f"{key}-{len(blocks):04d}.bin", pending, plan))
@@ -92,6 +100,7 @@ def encode_part(
             "skipped": scan.skipped,
             "blank": len(scan.blank),
             "stats": convert_stats(scan.stats),
+            "file_targets": shapes[split],
         }
     result = {"splits": found, "blocks": blocks}
     return {**result, "media": _digest_media(result, part, plan, folder)}
@@ -150,15 +159,12 @@ def _collect_arrays(
     for task, values in read_weight_cells(table, numbers, plan.columns.weights).items():
         arrays[f"weight/{task}"] = values
     media = plan.list_media()
+    for column in media:
+        arrays |= _collect_file_names(column, table, numbers, scan)
     for m, modality in plan.modalities.items():
-        stored = [example[m] for example in scan.inputs]
-        if m in media:
-            columns = [table.columns[c] for c in get_columns(plan.readers[m].spec)]
-            for i, row in enumerate(numbers):
-                if stored[i] is not None:
-                    cells = json.dumps([cells[row] for cells in columns])
-                    stored[i] = np.frombuffer(cells.encode(), np.uint8)
-        arrays |= _stack(m, stored, is_ragged=modality.sequence or m in media)
+        if MediaColumn("", m, plan.readers[m].spec) not in media:
+            stored = [example[m] for example in scan.inputs]
+            arrays |= _stack(m, stored, is_ragged=modality.sequence)
     size = pending.size
     for name, array in arrays.items():
         pending.arrays.setdefault(f"{split}/{name}", []).append(array)
@@ -166,6 +172,62 @@ def _collect_arrays(
     for task, targets in scan.targets.items():
         pending.targets.setdefault(f"{split}/{task}", []).extend(targets)
     return pending._replace(size=size)
+
+
+def _collect_file_names(
+    column: MediaColumn, table: Table, rows: Sequence[int], scan: SplitScan
+) -> dict[str, np.ndarray]:
+    """Collects the cells of a column of files as JSON, and the range of what targets hold."""
+    is_target, name = column.prefix == TARGET, column.name
+    values = scan.targets.pop(name) if is_target else [example[name] for example in scan.inputs]
+    cells: list[np.ndarray | None] = []
+    for row, value in zip(rows, values, strict=True):
+        names = [table.columns[c][row] for c in get_columns(column.spec)]
+        content = json.dumps(names).encode()
+        cells.append(None if value is None else np.frombuffer(content, np.uint8))
+    arrays = _stack(name, cells, is_ragged=True)
+    if is_target:
+        arrays[f"extremes/{name}"] = np.array([_find_extremes(value) for value in values])
+    return {f"{column.prefix}{key}": array for key, array in arrays.items()}
+
+
+def _find_extremes(target: np.ndarray | None) -> tuple[float, float]:
+    """Finds the lowest and the highest class or depth of a target; -1 if there is none."""
+    known = np.zeros(0) if target is None else target[target >= 0]
+    return (float(known.min()), float(known.max())) if known.size else (-1.0, -1.0)
+
+
+def _measure_file_targets(
+    table: Table, rows: Sequence[int], scan: SplitScan, plan: EncodingPlan
+) -> FileShapes:
+    """Measures the shape of the targets that are read from files.
+
+    Raises:
+      ValueError: naming two rows whose shapes differ.
+    """
+    shapes: FileShapes = {}
+    for column in plan.list_media():
+        for i, value in enumerate(scan.targets[column.name] if column.prefix == TARGET else ()):
+            if value is not None:
+                new = {column.name: (list(value.shape), table.place(rows[scan.rows[i]]))}
+                shapes = merge_file_shapes(shapes, new)
+    return shapes
+
+
+def merge_file_shapes(first: FileShapes, second: FileShapes) -> FileShapes:
+    """Merges the shapes of the targets of two sets of rows, which must be equal.
+
+    Raises:
+      ValueError: naming two rows whose shapes differ.
+    """
+    for task in first.keys() & second.keys():
+        (shape, place), (other, other_place) = first[task], second[task]
+        if list(shape) != list(other):
+            raise ValueError(
+                f"{other_place}: target {task!r} is of the shape {tuple(other)}; it must be "
+                f"{tuple(shape)}, as at {place}. Give its kind a size=(height, width)."
+            )
+    return {**second, **first}
 
 
 def _stack(
@@ -190,8 +252,8 @@ def _write_pending(path: Path, pending: _Pending, plan: EncodingPlan) -> dict[st
     for name, array in list(arrays.items()):
         # Where the values of an example lie among those that are there.
         split, what, modality = [*name.split("/", 2), ""][:3]
-        if what == "lengths":
-            arrays[f"{split}/ends/{modality}"] = np.cumsum(array)
+        if what.removeprefix(TARGET) == "lengths":
+            arrays[f"{split}/{what.replace('lengths', 'ends')}/{modality}"] = np.cumsum(array)
         elif what == "present" and not array.all():
             arrays[f"{split}/index/{modality}"] = np.maximum(np.cumsum(array) - 1, 0)
     targets: dict[str, Any] = {}
@@ -228,7 +290,7 @@ def are_media_unchanged(
 def _digest_media(
     result: Mapping[str, Any], part: FilePart, plan: EncodingPlan, folder: Path
 ) -> str:
-    media = {m: plan.readers[m] for m in plan.list_media()}
+    media = plan.list_media()
     if not media:
         return ""
     splits = sorted(result["splits"])

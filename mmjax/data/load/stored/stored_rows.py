@@ -1,23 +1,41 @@
 """The source of encoded rows: blocks on disk, which are read by memory maps."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
-from mmjax.data.dataset import Arrays, Modality
+from mmjax.data.dataset import Arrays, Modality, Task
+from mmjax.data.kinds import Input, Target
 from mmjax.data.load.stored.blocks import Block
 from mmjax.data.load.tables.rows import Reader
+from mmjax.data.load.targets.list_targets import choose_target_dtype
 from mmjax.masks import pad_ragged
 from mmjax.types import Batch
 
+TARGET = "target-"  # begins the names of the arrays of targets that are files
 _SAMPLED_MEDIA = 10_000  # files whose sizes and times are part of a fingerprint
+
+
+class MediaColumn(NamedTuple):
+    """A column of paths, whose cells are stored, and whose files are read when they are needed.
+
+    Attributes:
+      prefix: begins the names of its arrays: "" for a modality, `TARGET` for a task.
+      name: of the modality or the task.
+      spec: its kind.
+    """
+
+    prefix: str
+    name: str
+    spec: Input | Target
 
 
 class SplitBlock(NamedTuple):
@@ -73,6 +91,7 @@ class StoredRows:
       kinds: {modality: type of its numbers}.
       readers: {modality: its reader} of those whose cells name files.
       labels: the targets and label masks of all rows; no inputs.
+      file_targets: {task: its kind, and the task} of those whose targets are files.
     """
 
     blocks: Sequence[SplitBlock]
@@ -81,6 +100,7 @@ class StoredRows:
     kinds: Mapping[str, np.dtype]
     readers: Mapping[str, Reader]
     labels: Batch
+    file_targets: Mapping[str, tuple[Target, Task]] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
@@ -97,7 +117,7 @@ class StoredRows:
         for m, modality in self.modalities.items():
             dtype, size = self.kinds[m], len(indices)
             if m in self.readers:
-                values = self._decode_media(m, groups, size)
+                values = self._decode_input(m, groups, size)
                 batch.inputs[m] = pad_ragged(values, modality.shape, dtype)
                 batch.present[m] = np.array([value is not None for value in values], bool)
                 if modality.sequence:
@@ -105,16 +125,25 @@ class StoredRows:
                     batch.lengths[m] = np.array(lengths, np.int32)
             else:
                 _read_arrays(batch, m, modality, dtype, groups, size)
+        for t, (kind, task) in self.file_targets.items():
+            batch.targets[t] = np.zeros((len(indices), *task.shape), choose_target_dtype(task))
+            decoded = _decode_files(MediaColumn(TARGET, t, kind), groups, kind.read_cells)
+            for position, value, place in decoded:
+                if value.shape != task.shape:
+                    raise ValueError(f"{place}, {t!r}: the file has changed; start again.")
+                batch.targets[t][position] = value
         return batch
 
     def files(self) -> list[Path]:
         """Lists some of the images and recordings, spread over all rows."""
         paths: list[Path] = []
         rows = np.linspace(0, len(self) - 1, min(len(self), _SAMPLED_MEDIA)).astype(int)
-        for m, reader in self.readers.items():
+        columns = [MediaColumn("", m, reader.spec) for m, reader in self.readers.items()]
+        columns += [MediaColumn(TARGET, t, kind) for t, (kind, _) in self.file_targets.items()]
+        for column in columns:
             for group in self._group_by_block(rows):
-                for _, cells in _iterate_media_cells(group, m):
-                    paths += list_media_files(reader, cells, group.block.folder)
+                for _, cells in _iterate_media_cells(group, column):
+                    paths += list_media_files(column.spec, cells, group.block.folder)
         return paths
 
     def _group_by_block(self, indices: np.ndarray) -> list["_Group"]:
@@ -127,20 +156,17 @@ class StoredRows:
             groups.append(_Group(self.blocks[number], positions, indices[positions] - first))
         return groups
 
-    def _decode_media(
+    def _decode_input(
         self, modality: str, groups: Sequence["_Group"], size: int
     ) -> list[np.ndarray | None]:
         """Reads the images or recordings of a batch of some size."""
         values: list[np.ndarray | None] = [None] * size
         reader = self.readers[modality]
-        for group in groups:
-            for i, cells in _iterate_media_cells(group, modality):
-                try:
-                    value = reader.spec.read_cells(cells, group.block.folder, reader.learned)
-                except ValueError as error:
-                    block, row = group.block, int(group.rows[i])
-                    raise ValueError(f"{block.place(row)}, {modality!r}: {error}") from None
-                values[group.positions[i]] = value
+        read = functools.partial(reader.spec.read_cells, learned=reader.learned)
+        for position, value, _ in _decode_files(
+            MediaColumn("", modality, reader.spec), groups, read
+        ):
+            values[position] = value
         return values
 
 
@@ -192,33 +218,49 @@ def _read_arrays(
         batch.lengths[name] = lengths
 
 
-def _iterate_media_cells(group: _Group, modality: str) -> Iterator[tuple[int, list[Any]]]:
-    """Yields the position in the group, and the cells, of each row that has the modality."""
+def _decode_files(
+    column: MediaColumn, groups: Sequence[_Group], read: Callable[[list[Any], Path], Any]
+) -> Iterator[tuple[int, Any, str]]:
+    """Yields the position in the batch, the content of the files, and the place of each row."""
+    for group in groups:
+        for i, cells in _iterate_media_cells(group, column):
+            place = group.block.place(int(group.rows[i]))
+            try:
+                value = read(cells, group.block.folder)
+            except ValueError as error:
+                raise ValueError(f"{place}, {column.name!r}: {error}") from None
+            yield int(group.positions[i]), value, place
+
+
+def _iterate_media_cells(group: _Group, column: MediaColumn) -> Iterator[tuple[int, list[Any]]]:
+    """Yields the position in the group, and the cells, of each row that has the column."""
     block, _, rows = group
-    present = block.read(f"present/{modality}")
+    prefix, name = column.prefix, column.name
+    present = block.read(f"{prefix}present/{name}")
     if not present[rows].any():
         return
-    sizes = block.read(f"lengths/{modality}")[rows].tolist()
-    ends, values = block.read(f"ends/{modality}")[rows].tolist(), block.read(f"values/{modality}")
+    sizes = block.read(f"{prefix}lengths/{name}")[rows].tolist()
+    ends = block.read(f"{prefix}ends/{name}")[rows].tolist()
+    values = block.read(f"{prefix}values/{name}")
     for i, row in enumerate(rows.tolist()):
         if present[row]:
             yield i, json.loads(values[ends[i] - sizes[i] : ends[i]].tobytes())
 
 
-def list_media_files(reader: Reader, cells: Sequence[Any], folder: Path) -> list[Path]:
+def list_media_files(spec: Input | Target, cells: Sequence[Any], folder: Path) -> list[Path]:
     """Lists the files that the stored cells of an image or a recording name."""
-    list_files = getattr(reader.spec, "list_files", lambda cell: [str(cell)])
+    list_files = getattr(spec, "list_files", lambda cell: [str(cell)])
     return [folder / file for file in list_files(cells[0])]
 
 
-def digest_media_files(blocks: Sequence[SplitBlock], readers: Mapping[str, Reader]) -> str:
+def digest_media_files(blocks: Sequence[SplitBlock], columns: Sequence[MediaColumn]) -> str:
     """Hashes the sizes and the times of change of all files that the cells of blocks name."""
     state = hashlib.sha256()
     for block in blocks:
         everything = np.arange(block.count_rows())
-        for m, reader in readers.items():
-            for _, cells in _iterate_media_cells(_Group(block, everything, everything), m):
-                for path in list_media_files(reader, cells, block.folder):
+        for column in columns:
+            for _, cells in _iterate_media_cells(_Group(block, everything, everything), column):
+                for path in list_media_files(column.spec, cells, block.folder):
                     status = os.stat(path) if path.is_file() else None
                     state.update(f"{status and (status.st_size, status.st_mtime_ns)};".encode())
     return state.hexdigest()
