@@ -2,7 +2,6 @@
 
 import os
 import types
-import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,8 +10,12 @@ import numpy as np
 from jaxtyping import Float
 
 from mmjax.data.dataset import Dataset, Modality, Preparation, Source, Task
-from mmjax.data.describe.announce import announce_once
-from mmjax.data.load.check_dataset import check_and_announce, check_sizes
+from mmjax.data.load.check_dataset import (
+    check_and_announce,
+    check_sizes,
+    note_blank_examples,
+    warn_of_skipped_examples,
+)
 from mmjax.data.load.decoded_source import DecodedInputs, make_decoded_source
 from mmjax.data.load.examples import Examples
 from mmjax.data.load.scan_cache import make_scan_cache
@@ -127,7 +130,7 @@ def assemble_dataset(
       ValueError: naming the place, if the examples of two splits or their targets do not fit.
     """
     sequences = [m for m, modality in modalities.items() if modality.sequence]
-    skipped, blank = _warn_of_skipped_examples(name, scans), _note_blank_examples(name, scans)
+    skipped, blank = warn_of_skipped_examples(name, scans), note_blank_examples(name, scans)
     counted = {k: v for k, v in {"skipped": skipped, "blank_rows": blank}.items() if v}
     check_sizes(name, {split: len(scan.rows) for split, scan in scans.items()})
     inputs = _learn_inputs(scans, modalities, sequences)
@@ -196,30 +199,6 @@ def _learn_inputs(
         constants={m: find_constants(values) for m, values in moments.items()},
         counts={m: s.examples for m, s in train_stats.items()},
     )
-
-
-def _warn_of_skipped_examples(name: str, scans: Mapping[str, SplitScan]) -> dict[str, int]:
-    """Counts the skipped examples of each split; a warning names the first."""
-    counts = {}
-    for split, result in scans.items():
-        if result.skipped:
-            counts[split] = len(result.skipped)
-            total = counts[split] + len(result.rows)
-            warnings.warn(
-                f"{name}: left out {counts[split]} of the {total} examples of {split!r}, which "
-                f"cannot be read, first: {result.skipped[0]}",
-                stacklevel=2,
-            )
-    return counts
-
-
-def _note_blank_examples(name: str, scans: Mapping[str, SplitScan]) -> dict[str, int]:
-    """Counts the examples of each split that are left out as they have no modality."""
-    counts = {split: len(scan.blank) for split, scan in scans.items() if scan.blank}
-    if counts:
-        listed = ", ".join(f"{count} of {split!r}" for split, count in counts.items())
-        announce_once(f"{name}: dropped rows without any input: {listed}")
-    return counts
 
 
 def _merge_splits(

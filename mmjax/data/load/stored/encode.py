@@ -8,13 +8,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmjax.data.dataset import Modality
-from mmjax.data.kinds import FILE_KINDS, Target, Value, get_columns
+from mmjax.data.kinds import FILE_KINDS, Target, Value
 from mmjax.data.load.scan_cache import convert_stats, convert_target
 from mmjax.data.load.scan_split import SplitScan, scan_split
 from mmjax.data.load.stored.blocks import convert_block, parse_block, write_block
+from mmjax.data.load.stored.file_columns import (
+    FileShapes,
+    collect_file_names,
+    measure_file_targets,
+    merge_file_shapes,
+    stack_values,
+)
+from mmjax.data.load.stored.media_columns import TARGET, MediaColumn, digest_media_files
 from mmjax.data.load.stored.merge_surveys import ColumnPlan
+from mmjax.data.load.stored.split_blocks import SplitBlock
 from mmjax.data.load.stored.split_scans import merge_scan_stats
-from mmjax.data.load.stored.stored_rows import TARGET, MediaColumn, SplitBlock, digest_media_files
 from mmjax.data.load.stored.survey import PartRows, iterate_split_tables
 from mmjax.data.load.stored.table_parts import FilePart
 from mmjax.data.load.tables.dialect_cells import blank_missing_cells, normalize_kinds
@@ -26,9 +34,6 @@ from mmjax.data.sampling.example_weights import read_weight_cells
 _TABLE_ROWS = 1024  # read at once
 _MEDIA_ROWS = 64  # decoded at once, of images and recordings
 _BLOCK_BYTES = 1 << 24  # a block is written when its arrays are as large
-
-FileShapes = Mapping[str, tuple[Sequence[int], str]]
-"""{task whose targets are files: the shape of its targets, and where the first one is}."""
 
 
 class EncodingPlan(NamedTuple):
@@ -86,7 +91,7 @@ def encode_part(
             if numbers:
                 scan = _scan_rows(table, numbers, split, plan)
                 merge_scan_stats(scans[split], scan, plan.modalities)
-                new = _measure_file_targets(table, numbers, scan, plan)
+                new = measure_file_targets(table, numbers, scan, plan.list_media())
                 shapes[split] = merge_file_shapes(shapes[split], new)
                 pending = _collect_arrays(pending, split, table, numbers, scan, plan)
         if pending.size > _BLOCK_BYTES:
@@ -160,11 +165,11 @@ def _collect_arrays(
         arrays[f"weight/{task}"] = values
     media = plan.list_media()
     for column in media:
-        arrays |= _collect_file_names(column, table, numbers, scan)
+        arrays |= collect_file_names(column, table, numbers, scan)
     for m, modality in plan.modalities.items():
         if MediaColumn("", m, plan.readers[m].spec) not in media:
             stored = [example[m] for example in scan.inputs]
-            arrays |= _stack(m, stored, is_ragged=modality.sequence)
+            arrays |= stack_values(m, stored, is_ragged=modality.sequence)
     size = pending.size
     for name, array in arrays.items():
         pending.arrays.setdefault(f"{split}/{name}", []).append(array)
@@ -172,79 +177,6 @@ def _collect_arrays(
     for task, targets in scan.targets.items():
         pending.targets.setdefault(f"{split}/{task}", []).extend(targets)
     return pending._replace(size=size)
-
-
-def _collect_file_names(
-    column: MediaColumn, table: Table, rows: Sequence[int], scan: SplitScan
-) -> dict[str, np.ndarray]:
-    """Collects the cells of a column of files as JSON, and the range of what targets hold."""
-    is_target, name = column.prefix == TARGET, column.name
-    values = scan.targets.pop(name) if is_target else [example[name] for example in scan.inputs]
-    cells: list[np.ndarray | None] = []
-    for row, value in zip(rows, values, strict=True):
-        names = [table.columns[c][row] for c in get_columns(column.spec)]
-        content = json.dumps(names).encode()
-        cells.append(None if value is None else np.frombuffer(content, np.uint8))
-    arrays = _stack(name, cells, is_ragged=True)
-    if is_target:
-        arrays[f"extremes/{name}"] = np.array([_find_extremes(value) for value in values])
-    return {f"{column.prefix}{key}": array for key, array in arrays.items()}
-
-
-def _find_extremes(target: np.ndarray | None) -> tuple[float, float]:
-    """Finds the lowest and the highest class or depth of a target; -1 if there is none."""
-    known = np.zeros(0) if target is None else target[target >= 0]
-    return (float(known.min()), float(known.max())) if known.size else (-1.0, -1.0)
-
-
-def _measure_file_targets(
-    table: Table, rows: Sequence[int], scan: SplitScan, plan: EncodingPlan
-) -> FileShapes:
-    """Measures the shape of the targets that are read from files.
-
-    Raises:
-      ValueError: naming two rows whose shapes differ.
-    """
-    shapes: FileShapes = {}
-    for column in plan.list_media():
-        for i, value in enumerate(scan.targets[column.name] if column.prefix == TARGET else ()):
-            if value is not None:
-                new = {column.name: (list(value.shape), table.place(rows[scan.rows[i]]))}
-                shapes = merge_file_shapes(shapes, new)
-    return shapes
-
-
-def merge_file_shapes(first: FileShapes, second: FileShapes) -> FileShapes:
-    """Merges the shapes of the targets of two sets of rows, which must be equal.
-
-    Raises:
-      ValueError: naming two rows whose shapes differ.
-    """
-    for task in first.keys() & second.keys():
-        (shape, place), (other, other_place) = first[task], second[task]
-        if list(shape) != list(other):
-            raise ValueError(
-                f"{other_place}: target {task!r} is of the shape {tuple(other)}; it must be "
-                f"{tuple(shape)}, as at {place}. Give its kind a size=(height, width)."
-            )
-    return {**second, **first}
-
-
-def _stack(
-    modality: str, values: Sequence[np.ndarray | None], *, is_ragged: bool
-) -> dict[str, np.ndarray]:
-    """Stacks the values of examples; ragged ones are concatenated."""
-    present = np.array([value is not None for value in values], bool)
-    filled = [value for value in values if value is not None]
-    arrays = {f"present/{modality}": present}
-    if is_ragged:
-        lengths = [0 if value is None else len(value) for value in values]
-        arrays[f"lengths/{modality}"] = np.array(lengths, np.int64)
-    if filled:
-        # Missing examples take no space.
-        joined = np.concatenate(filled) if is_ragged else np.stack(filled)
-        arrays[f"values/{modality}"] = joined
-    return arrays
 
 
 def _write_pending(path: Path, pending: _Pending, plan: EncodingPlan) -> dict[str, Any]:

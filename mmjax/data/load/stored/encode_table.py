@@ -13,15 +13,15 @@ from mmjax.data.load.scan_cache import parse_stats, parse_target
 from mmjax.data.load.scan_split import FileTargets, SplitScan
 from mmjax.data.load.stored.encode import (
     EncodingPlan,
-    FileShapes,
     are_media_unchanged,
     encode_part,
     list_split_blocks,
-    merge_file_shapes,
 )
+from mmjax.data.load.stored.file_columns import FileShapes, merge_file_shapes
+from mmjax.data.load.stored.media_columns import TARGET
 from mmjax.data.load.stored.parallel_jobs import Job, JobFolder
+from mmjax.data.load.stored.split_blocks import SplitBlock
 from mmjax.data.load.stored.split_scans import merge_scan_stats
-from mmjax.data.load.stored.stored_rows import TARGET, SplitBlock
 from mmjax.data.load.stored.survey import PartRows, make_part_key
 from mmjax.data.load.stored.table_parts import FilePart
 

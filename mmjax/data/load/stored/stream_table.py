@@ -18,8 +18,9 @@ from mmjax.data.load.decoded_source import DecodedInputs
 from mmjax.data.load.hints import note_column_counts
 from mmjax.data.load.split_rows import Split
 from mmjax.data.load.stored.divide_table import divide_table
-from mmjax.data.load.stored.encode import EncodingPlan, FileShapes, merge_file_shapes
+from mmjax.data.load.stored.encode import EncodingPlan
 from mmjax.data.load.stored.encode_table import StoredSplit, encode_parts
+from mmjax.data.load.stored.file_columns import FileShapes, merge_file_shapes
 from mmjax.data.load.stored.merge_surveys import ColumnPlan, Survey
 from mmjax.data.load.stored.parallel_jobs import JobFolder
 from mmjax.data.load.stored.stored_rows import StoredRows
