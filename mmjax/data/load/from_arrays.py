@@ -69,8 +69,9 @@ def from_arrays(
       >>> data.tasks["size"].kind, data.splits["train"].batch.lengths["note"].tolist()
       ('regression', [1, 0])
     """
-    named = [names or {} for names in (lengths, present, labeled, weights)]
-    plan = ArrayPlan(inputs, targets, *named, modalities or {}, tasks or {})
+    masks = {"present": present or {}, "labeled": labeled or {}}
+    plan = ArrayPlan(inputs, targets, lengths or {}, **masks, weights=weights or {})
+    plan = plan._replace(modalities=modalities or {}, tasks=tasks or {})
     plan.check()
     check_standardize_names(standardize, plan.list_inputs())
     check_splits(splits, plan.list_inputs())

@@ -69,7 +69,8 @@ class MapScans:
         results = [np.asarray(result) for result in compute()]
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.replace_atomically(path) as draft, draft.open("wb") as file:
-            np.savez(file, **{str(i): result for i, result in enumerate(results)})
+            numbered: Any = {str(i): result for i, result in enumerate(results)}
+            np.savez(file, **numbered)
         return results
 
 

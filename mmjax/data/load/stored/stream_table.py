@@ -16,16 +16,16 @@ from mmjax.data.load.assemble import assemble_dataset
 from mmjax.data.load.check_dataset import check_sizes
 from mmjax.data.load.decoded_source import DecodedInputs
 from mmjax.data.load.hints import note_column_counts
-from mmjax.data.load.split_rows import Split
 from mmjax.data.load.stored.divide_table import divide_table
 from mmjax.data.load.stored.encode import EncodingPlan
 from mmjax.data.load.stored.encode_table import StoredSplit, encode_parts
 from mmjax.data.load.stored.file_columns import FileShapes, merge_file_shapes
-from mmjax.data.load.stored.merge_surveys import ColumnPlan, Survey
+from mmjax.data.load.stored.merge_surveys import Survey
 from mmjax.data.load.stored.parallel_jobs import JobFolder
 from mmjax.data.load.stored.stored_rows import StoredRows
 from mmjax.data.load.stored.survey import PartRows, survey_parts
 from mmjax.data.load.stored.table_parts import FilePart
+from mmjax.data.load.table_options import TableOptions
 from mmjax.data.load.tables.dialect import DEFAULT_DIALECT
 from mmjax.data.load.tables.rows import Reader
 from mmjax.data.normalize import StandardizedSource
@@ -54,26 +54,6 @@ class Streaming(NamedTuple):
     max_disk: int = _MAX_DISK
 
 
-class TableOptions(NamedTuple):
-    """The arguments of `from_table` that say how rows are read; see there.
-
-    Attributes:
-      columns: what is read.
-      split: how rows of one table become splits; None if there is one table per split.
-      seed: seed of the shares.
-      name: name of the data set.
-      standardize: modalities that are standardized.
-      skip_unreadable: whether examples with damaged files are left out.
-    """
-
-    columns: ColumnPlan
-    split: Split | None
-    seed: int
-    name: str | None
-    standardize: Sequence[str] | None
-    skip_unreadable: bool
-
-
 def stream_table(table: Any, options: TableOptions, streaming: Streaming) -> Dataset:
     """Makes a data set whose encoded rows lie on disk.
 
@@ -92,7 +72,7 @@ def stream_table(table: Any, options: TableOptions, streaming: Streaming) -> Dat
     plan = options.columns
     with files.lock_file(folder.path / ".lock", f"it reads the same table into {folder.path}"):
         parts, rows = divide_table(
-            table, plan.list_columns(), plan.cells, options.split, options.seed, folder
+            table, plan.list_columns(), plan.cells, options.get_split(), options.seed, folder
         )
         name = options.name or _name_table(parts, rows)
         check_sizes(name, _count_rows(rows))

@@ -9,6 +9,8 @@ from mmjax.data.load.infer_kinds import TablePart
 from mmjax.data.load.tables.dialect_cells import Gaps
 
 BlankRows = Literal["refuse", "drop", "keep"]
+"""What to do with rows in which all inputs are empty: refuse them, drop them, or keep them as gaps
+of the only modality, which must be `Numbers`, `Boolean` or `Category`."""
 _KEEP = "keep_blank_rows"  # a run stores it with what the training split says
 _KINDS = (Numbers, Boolean, Category)
 

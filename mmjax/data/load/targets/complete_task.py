@@ -97,19 +97,23 @@ def _choose_padding(name: str, longest: int, modalities: Mapping[str, Modality])
 
 
 def check_step_labels(labels: Any, inputs: Mapping[str, np.ndarray | None]) -> None:
-    """Refuses step labels if no input of the example has as many steps.
+    """Refuses step labels if no sequence of the example has as many steps.
+
+    Args:
+      labels: one per step.
+      inputs: the sequences of the example; None if they are missing.
 
     Raises:
       ValueError: with the number of labels and of steps.
 
     Example:
-      >>> check_step_labels(["A", "B"], {"note": np.zeros(3)})
+      >>> check_step_labels(["A", "B"], {"note": np.zeros(3)})  # doctest: +ELLIPSIS
       Traceback (most recent call last):
-      ValueError: it has 2 labels, but the inputs have {'note': 3} steps; give one label per step.
+      ValueError: it has 2 labels, ['A', 'B'], but the inputs have {'note': 3} steps; give one ...
     """
-    steps = {name: len(x) for name, x in inputs.items() if x is not None and x.ndim}
+    steps = {name: len(x) for name, x in inputs.items() if x is not None}
     if steps and len(labels) not in steps.values():
         raise ValueError(
-            f"it has {len(labels)} labels, but the inputs have {steps} steps; give one label per "
-            "step."
+            f"it has {len(labels)} labels, {repr(labels)[:80]}, but the inputs have {steps} steps; "
+            "give one label per step."
         )
