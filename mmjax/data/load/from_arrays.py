@@ -38,7 +38,7 @@ def from_arrays(
     An input is an array [n, ...] of numbers, or a list: of arrays, which may differ in their first
     axis (sequences), or of strings. Names and whole numbers are classes, floating-point numbers a
     regression, rows of 0 and 1 several labels. None, a row that is all NaN, and a masked row are
-    missing. What is inferred is printed to the standard error stream; see `docs/data.md`.
+    missing. What is inferred is printed to standard error; see `docs/data.md`.
 
     Args:
       splits: {split: arrays by name, or the path of an .npz file}.
@@ -53,8 +53,7 @@ def from_arrays(
       standardize: modalities that get mean 0 and standard deviation 1 over the training split;
         None: all whose numbers are floating-point.
       name: name of the data set.
-      scan_cache: folder that keeps what is found in read-only memory maps, so that a later start
-        does not read unchanged files (by size and time); None: they are read at every start.
+      scan_cache: folder that keeps what the pass over read-only memory maps finds.
       max_bytes: the largest total size of the arrays read from one .npz file.
 
     Raises:
