@@ -36,9 +36,8 @@ def from_arrays(
     """Makes a data set from arrays with one row per example.
 
     An input is an array [n, ...] of numbers, or a list: of arrays, which may differ in their first
-    axis (sequences), or of strings. Names and whole numbers are classes, floating-point numbers a
-    regression, rows of 0 and 1 several labels. None, a row that is all NaN, and a masked row are
-    missing. What is inferred is printed to standard error; see `docs/data.md`.
+    axis (sequences), or of strings. Names and whole numbers are classes, other numbers a
+    regression, rows of 0 and 1 several labels. None, NaN and masked rows are missing.
 
     Args:
       splits: {split: arrays by name, or the path of an .npz file}.
