@@ -67,8 +67,7 @@ def from_arrays(
       >>> data.tasks["size"].kind, data.splits["train"].batch.lengths["note"].tolist()
       ('regression', [1, 0])
     """
-    masks = {"present": present or {}, "labeled": labeled or {}}
-    plan = ArrayPlan(inputs, targets, lengths or {}, **masks, weights=weights or {})
+    plan = ArrayPlan(inputs, targets, lengths or {}, present or {}, labeled or {}, weights or {})
     plan = plan._replace(modalities=modalities or {}, tasks=tasks or {})
     plan.check()
     check_standardize_names(standardize, plan.list_inputs())

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmjax.data.dataset import Dataset
-from mmjax.data.kinds import Input, Target, Value, get_columns, list_columns
+from mmjax.data.kinds import Input, Target, Value, list_columns
 from mmjax.data.load.assemble import Reading, build_dataset
 from mmjax.data.load.check_dataset import check_sizes
 from mmjax.data.load.hints import note_columns
@@ -14,7 +14,12 @@ from mmjax.data.load.infer_kinds import TablePart, infer_input_kind, infer_targe
 from mmjax.data.load.split_rows import Split, assign_rows
 from mmjax.data.load.stored.merge_surveys import ColumnPlan
 from mmjax.data.load.table_options import TableOptions
-from mmjax.data.load.tables.blank_rows import BlankRows, check_no_blank_rows, learn_blank_rows
+from mmjax.data.load.tables.blank_rows import (
+    BlankRows,
+    check_no_blank_rows,
+    learn_blank_rows,
+    list_cells,
+)
 from mmjax.data.load.tables.dialect import DEFAULT_DIALECT, Dialect
 from mmjax.data.load.tables.dialect_cells import (
     Gaps,
@@ -108,10 +113,7 @@ def _normalize_tables(
 
 def _make_reader(spec: Input, train: TablePart, blank_rows: BlankRows, modalities: int) -> Reader:
     """Makes the reader of a modality, with what the training split says about it."""
-    table, rows = train
-    columns = [[table.columns[name][row] for row in rows] for name in get_columns(spec)]
+    columns = list_cells(spec, train, blank_rows)
     if blank_rows == "keep":
         return Reader(spec, learn_blank_rows(spec, columns, modalities))
-    filled = [cells for cells in zip(*columns, strict=True) if any(c is not None for c in cells)]
-    columns = [[cells[i] for cells in filled] for i in range(len(columns))]
-    return Reader(spec, spec.learn(columns, table.path.parent))
+    return Reader(spec, spec.learn(columns, train[0].path.parent))

@@ -206,7 +206,8 @@ def merge_modality_stats(
     """
     start = 1 if sequence else 0
     if a.shape[start:] != b.shape[start:]:
-        fix = " Give an `Image` a size=(height, width) and channels." if start == 0 else ""
+        is_image = start == 0 and len(a.shape) == 3
+        fix = " Give an `Image` a size=(height, width) and channels." if is_image else ""
         raise ValueError(
             f"{b.place}: modality {name!r} has shape {b.shape}, but {a.shape} at {a.place}; all "
             f"must have one shape{', except for their length' if sequence else ''}.{fix}"

@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from mmjax.data.kinds import Input, Target
 from mmjax.data.load.check_dataset import check_standardize_names
 from mmjax.data.load.split_rows import Split
 from mmjax.data.load.stored.merge_surveys import ColumnPlan
@@ -32,10 +33,10 @@ class TableOptions(NamedTuple):
 
     def get_split(self) -> Split | None:
         """Returns how the rows of one table become splits; None if that was not given."""
-        if isinstance(self.split, str):
-            return Split(column=self.split)
-        is_parsed = self.split is None or isinstance(self.split, Split)
-        return self.split if is_parsed else Split(tuple(self.split.items()))
+        split = self.split
+        if isinstance(split, str):
+            return Split(column=split)
+        return split if isinstance(split, Split | None) else Split(tuple(split.items()))
 
     def check(
         self,
@@ -51,6 +52,8 @@ class TableOptions(NamedTuple):
         plan = self.columns
         if not plan.inputs or not plan.targets:
             raise ValueError("inputs and targets each need at least one column.")
+        _check_specs("inputs", plan.inputs, "modality", Input)
+        _check_specs("targets", plan.targets, "task", Target)
         check_standardize_names(self.standardize, plan.inputs)
         check_weight_names(plan.weights, plan.targets)
         check_blank_rows(plan.blank_rows)
@@ -59,3 +62,29 @@ class TableOptions(NamedTuple):
             raise ValueError("stream has a cache of its own; leave in_memory and scan_cache out.")
         if scan_cache is not None and in_memory:
             raise ValueError("scan_cache is for in_memory=False; give that, or leave it out.")
+
+
+def _check_specs(argument: str, specs: Any, name: str, kinds: Any) -> None:
+    """Refuses what is neither a mapping nor of kinds or names of columns.
+
+    Raises:
+      ValueError: naming the argument and its value.
+    """
+    if not isinstance(specs, Mapping):
+        raise ValueError(
+            f"{argument} is a {type(specs).__name__}, {repr(specs)[:60]}; it must be "
+            f"{{{name}: column or kind}}, such as {{'x': 'column'}}."
+        )
+    for key, spec in specs.items():
+        if not isinstance(spec, str | kinds):
+            is_kind = isinstance(spec, type) and issubclass(spec, kinds)
+            fix = f"{spec.__name__}('column')" if is_kind else "'column'"
+            raise ValueError(
+                f"{argument}[{key!r}] is {repr(spec)[:80]}; it must be the name of a column or a "
+                f"kind of one, such as {fix}."
+            )
+        if isinstance(classes := getattr(spec, "classes", ()), str):
+            raise ValueError(
+                f"{argument}[{key!r}] has the classes {classes!r}; give a tuple, such as "
+                f"({classes!r},)."
+            )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from mmjax.data.kinds import Boolean, Category, Input, Numbers
+from mmjax.data.kinds import Boolean, Category, Input, Numbers, get_columns
 from mmjax.data.kinds.protocols import Learned
 from mmjax.data.load.infer_kinds import TablePart
 from mmjax.data.load.tables.dialect_cells import Gaps
@@ -19,6 +19,19 @@ def check_blank_rows(blank_rows: str) -> None:
     """Raises ValueError if `blank_rows` is not one of its options."""
     if blank_rows not in ("refuse", "drop", "keep"):
         raise ValueError(f"blank_rows is {blank_rows!r}; it must be 'refuse', 'drop' or 'keep'.")
+
+
+def list_cells(spec: Input, part: TablePart, blank_rows: BlankRows) -> list[list[Any]]:
+    """Lists per column of a kind its cells, without rows in which all are empty unless kept."""
+    table, rows = part
+    names = get_columns(spec)
+    columns: list[list[Any]] = [[] for _ in names]
+    for row in rows:
+        cells = [table.columns[name][row] for name in names]
+        if blank_rows == "keep" or any(cell is not None for cell in cells):
+            for column, cell in zip(columns, cells, strict=True):
+                column.append(cell)
+    return columns
 
 
 def check_no_blank_rows(

@@ -87,6 +87,11 @@ def _has_unknown_labels(rows: Iterable[Any]) -> bool:
 def _choose_padding(name: str, longest: int, modalities: Mapping[str, Modality]) -> int:
     """Returns the padded length of the sequence whose steps have labels."""
     lengths = {m: spec.shape[0] for m, spec in modalities.items() if spec.sequence}
+    if not lengths:
+        raise ValueError(
+            f"target {name!r} has labels of steps, but no input is a sequence; add the text or the "
+            "sequence as an input."
+        )
     long_enough = [length for length in lengths.values() if length >= longest]
     if not long_enough:
         raise ValueError(
