@@ -44,8 +44,8 @@ def infer_input_kind(modality: str, column: str, train: TablePart, dialect: Dial
     kind = next(kind for kind in INPUT_KINDS if kind.matches_cells(cells))
     if any(isinstance(cell, set | frozenset) for cell in cells):
         raise ValueError(
-            f"{train[0].path}: column {column!r} of modality {modality!r} holds sets, which have no "
-            "order; give texts or numbers, or read it as the target LabelSet."
+            f"{train[0].path}: column {column!r} of modality {modality!r} holds sets, which have "
+            "no order; give texts or numbers, or read it as the target LabelSet."
         )
     if kind is Text:
         _check_no_odd_cells(modality, column, train, dialect)
