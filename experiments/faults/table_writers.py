@@ -233,7 +233,7 @@ def type_column(rng: random.Random, column: Column) -> tuple[Any, list[Cell]]:
     typed = []
     for cell, value in zip(cells, values, strict=True):
         # A number is ordinary, however it was spelled; a name is not.
-        odd = cell.odd and kind in ("name", "class", "set") and value is not None
+        odd = cell.odd and kind in ("name", "class", "set", "tags") and value is not None
         typed.append(Cell("" if value is None else str(value), (value,), odd))
     return array, typed
 
