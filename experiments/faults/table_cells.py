@@ -307,10 +307,19 @@ def align_gaps(rng: random.Random, first: Column, second: Column) -> None:
             second.cells[r] = DRAW[second.kind][0](rng)
 
 
-def insert_odd_cell(rng: random.Random, column: Column) -> None:
-    """Replaces a cell by one of an odd spelling, or by what stands for a missing one."""
-    # The training split keeps all of its classes.
+def insert_odd_cell(
+    rng: random.Random, column: Column, draw: Callable[[random.Random], Cell]
+) -> None:
+    """Replaces a cell by one of an odd spelling, or by what stands for a missing one.
+
+    Args:
+      rng: draws the row.
+      column: the column.
+      draw: draws a cell of an odd spelling.
+    """
+    # The training split keeps all of its classes, and the shape of the first files.
     start = len(FIRST_ROWS[column.kind]) if column.kind in ("name", "class", "set") else 0
+    start = 2 if column.kind not in FIRST_ROWS else start
     row = rng.randrange(start, ROWS)
     if rng.random() < 0.3:
         text = rng.choice(MISSING[1:])
@@ -319,9 +328,11 @@ def insert_odd_cell(rng: random.Random, column: Column) -> None:
             meanings += (text,)
         if column.kind == "set":
             meanings += (frozenset({text.strip()} - {""}),)
+        if column.kind == "tags":
+            meanings += (text.split(),)
         column.cells[row] = Cell(text, meanings, odd=True)
     else:
-        column.cells[row] = DRAW[column.kind][1](rng)
+        column.cells[row] = draw(rng)
 
 
 def draw_parts(rng: random.Random) -> list[str]:

@@ -2,6 +2,7 @@
 
 import datetime
 import itertools
+import json
 import math
 import re
 import statistics
@@ -11,16 +12,23 @@ from typing import Any
 
 import numpy as np
 from table_cells import Cell, parse_plain_number
+from table_files import RATE
 
 from mmjax.data import (
+    Audio,
     Boolean,
     DateTime,
+    DepthMap,
+    Image,
     Label,
     Labels,
     LabelSet,
+    Mask,
     Numbers,
     Shares,
+    Spans,
     Text,
+    TokenLabels,
     Value,
 )
 from mmjax.data.dataset import Dataset
@@ -37,8 +45,12 @@ def read_literally(kind: str, text: str) -> Cell:
     value: Any = None
     if kind in ("number", "whole", "weight", "share"):
         value = parse_plain_number(text)
-    elif kind in ("text", "name", "class"):
+    elif kind in ("text", "words", "name", "class"):
         value = text
+    elif kind == "tags":
+        value = text.split()
+    elif kind == "spans":
+        value = _parse_spans(text)
     elif kind == "flag":
         value = {"true": True, "false": False}.get(text.lower())
     elif kind == "bit":
@@ -56,6 +68,16 @@ def read_literally(kind: str, text: str) -> Cell:
         except ValueError:
             value = None
     return Cell(text, () if value is None else (value,))
+
+
+def _parse_spans(text: str) -> list[list[Any]] | None:
+    """Reads spans as lists of three; None if they are not written as such."""
+    try:
+        items = json.loads(text)
+        items = [[i["start"], i["end"], i["label"]] if isinstance(i, dict) else i for i in items]
+        return [[int(start), int(end), str(name)] for start, end, name in items]
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def read_as_text(column: Sequence[Cell]) -> list[Cell]:
@@ -147,11 +169,42 @@ def expect_input(
             ]
         else:
             rows = fill_gaps(values, train, getattr(spec, "fill", "mean"))
+    elif isinstance(spec, Image):
+        return values[0]
+    elif isinstance(spec, Audio):
+        rows = [None if v is None else compute_log_mel(np.array(v), spec.mels) for v in values[0]]
+        return _standardize_frames(rows, train, spec, scaled)
     elif isinstance(spec, DateTime):
         rows = compute_moment_parts(values[0], train, spec.parts)
     else:
         raise TypeError(spec)
     return standardize_rows(rows, train) if scaled else rows
+
+
+def compute_log_mel(samples: np.ndarray, mels: int) -> np.ndarray:
+    """Computes the logarithm of the power in mel bands of frames of 25 ms, 10 ms apart."""
+    size, step, transform = RATE // 40, RATE // 100, 512
+    samples = np.concatenate([samples, np.zeros(max(0, size - len(samples)))])
+    times, bins = np.arange(size), np.arange(transform // 2 + 1)
+    hann = (1 - np.cos(2 * np.pi * times / size)) / size  # sums up to 1
+    waves = np.exp(-2j * np.pi * np.outer(times, bins) / transform)
+    starts = range(0, len(samples) - size + 1, step)
+    power = np.abs(np.array([samples[s : s + size] * hann for s in starts]) @ waves) ** 2
+    top = 2595 * math.log10(1 + RATE / 2 / 700)
+    edges = [700 * (10 ** (top * i / (mels + 1) / 2595) - 1) for i in range(mels + 2)]
+    hertz = bins * RATE / transform
+    bank = [np.interp(hertz, edges[i : i + 3], [0, 1, 0]) for i in range(mels)]
+    return np.log(np.maximum(power @ np.array(bank).T, 1e-10))
+
+
+def _standardize_frames(
+    rows: list[Any], train: Sequence[int], spec: Audio, scaled: bool
+) -> list[Vector | None]:
+    """Cuts sequences of frames off, and brings each band to mean 0 and deviation 1."""
+    cut = [None if row is None else row[: spec.longest] for row in rows]
+    frames = np.concatenate([row for r in train if (row := cut[r]) is not None])
+    mean, deviation = (frames.mean(axis=0), frames.std(axis=0)) if scaled else (0.0, 1.0)
+    return [None if row is None else list(((row - mean) / deviation).ravel()) for row in cut]
 
 
 def name_tokens(spec: Any, train: Sequence[int], values: list[list[Any]]) -> list[list[str] | None]:
@@ -209,7 +262,8 @@ def read_input(data: Dataset, split: str, name: str) -> list[Any]:
             end = batch.lengths[name][r] if modality.sequence else None
             rows.append([modality.vocabulary[token] for token in x[:end]])
         else:
-            rows.append([float(v) for v in np.ravel(x)])
+            end = batch.lengths[name][r] if modality.sequence else None
+            rows.append([float(v) for v in np.ravel(x[:end])])
     return rows
 
 
@@ -223,11 +277,19 @@ def read_target(data: Dataset, split: str, name: str) -> list[Any]:
             rows.append(None)
         elif task.kind in ("classification", "ordinal") and not task.shape:
             rows.append(task.classes[y])
+        elif task.kind in ("sequence", "segmentation"):
+            names = [task.classes[v] if v >= 0 else None for v in np.ravel(y)]
+            rows.append(_drop_last_gaps(names) if task.kind == "sequence" else names)
         elif task.kind == "multilabel":
             rows.append([None if v < 0 else int(v) for v in y])
         else:
-            rows.append([float(v) for v in y] if np.ndim(y) else float(y))
+            rows.append([float(v) for v in np.ravel(y)] if np.ndim(y) else float(y))
     return rows
+
+
+def _drop_last_gaps(names: list[str | None]) -> list[str | None]:
+    """Leaves out the padding after the last label."""
+    return names[: max((i + 1 for i, name in enumerate(names) if name is not None), default=0)]
 
 
 def is_bad_weight(value: float | None) -> bool:
@@ -262,9 +324,30 @@ def expect_target(spec: Any, classes: Sequence[str], values: list[list[Any]]) ->
         return [None if v is None else float(np.float32(v)) for v in values[0]]
     if isinstance(spec, LabelSet):
         return [None if v is None else [int(c in v) for c in classes] for v in values[0]]
+    if isinstance(spec, Mask | DepthMap):
+        return values[0]
+    if isinstance(spec, TokenLabels):
+        return [None if v is None else list(map(normalize_class, v)) for v in values[0]]
+    if isinstance(spec, Spans):
+        return [_tag_tokens(spans, text) for spans, text in zip(*values, strict=True)]
     assert isinstance(spec, Labels)
     rows = [list(row) for row in zip(*values, strict=True)]
     return [None if all(v is None for v in row) else row for row in rows]
+
+
+def _tag_tokens(spans: Any, text: str | None) -> Any:
+    """Computes the tag of each token of an ASCII text; None without spans or text."""
+    if spans is None or text is None:
+        return None
+    tokens = [match.span() for match in re.finditer(r"\w+|[^\w\s]", text)]
+    tags = ["O"] * len(tokens)
+    for start, end, name in spans:
+        free = [i for i, (a, b) in enumerate(tokens) if a < end and b > start and tags[i] == "O"]
+        if not 0 <= start < end <= len(text) or not free:
+            return "should be refused"
+        for i in free:
+            tags[i] = f"{'B' if i == free[0] else 'I'}-{name}"
+    return tags
 
 
 def _expect_vector(shares: bool, row: Sequence[float | None]) -> Any:

@@ -203,7 +203,11 @@ def type_column(rng: random.Random, column: Column) -> tuple[Any, list[Cell]]:
             array = array.cast(pyarrow.timestamp("us", tz="Asia/Tokyo"))
         else:
             array = make(values, pyarrow.timestamp(unit))
-    elif kind in ("text", "name", "class"):
+    elif kind == "tags":
+        array = make(values, pyarrow.list_(pyarrow.string()))
+    elif kind in ("spans", "image", "sound", "mask", "depth"):
+        return make([c.text or None for c in cells], pyarrow.string()), list(cells)
+    elif kind in ("text", "words", "name", "class"):
         array = make([None if v in (None, "") else v for v in values], pyarrow.string())
         kinds = [pyarrow.large_string(), pyarrow.string_view(), pyarrow.binary(), None]
         cast = rng.choice(kinds)
@@ -229,7 +233,7 @@ def type_column(rng: random.Random, column: Column) -> tuple[Any, list[Cell]]:
     typed = []
     for cell, value in zip(cells, values, strict=True):
         # A number is ordinary, however it was spelled; a name is not.
-        odd = cell.odd and kind in ("name", "class", "set") and value is not None
+        odd = cell.odd and kind in ("name", "class", "set", "tags") and value is not None
         typed.append(Cell("" if value is None else str(value), (value,), odd))
     return array, typed
 

@@ -6,8 +6,8 @@ Each case draws columns of known values (numbers, truth values, dates, texts, ve
 classes, sets, shares, weights, with gaps), writes them as people do (decimal commas, thousands,
 units, spellings of missing cells; separators, encodings, quoting, compression, endings; typed
 columns of Parquet, .npz files, pandas, polars and Arrow), damages some, and reads them by
-`from_table` or `from_arrays`. Not drawn are labels and spans of tokens, whose number must be that
-of the text's tokens, and files of images, sounds and points, which `arrays.py` damages.
+`from_table` or `from_arrays`. Some columns name files (images, sounds, masks, depth maps), or hold
+labels or spans of a text's tokens. Not drawn are point clouds and bags of images.
 
 What was read must equal what a slow oracle computes from the known values, or from what Python's
 csv module reads; so must the rows that `mmjax predict` prepares from the same file. A refusal must
@@ -24,7 +24,7 @@ import random
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
 import pyarrow
+import table_files as files
 import table_oracle as oracle
 from table_cells import (
     DRAW,
@@ -50,15 +51,21 @@ from watch import Watch, run_cases
 
 import mmjax
 from mmjax.data import (
+    Audio,
     Boolean,
     Category,
     DateTime,
+    DepthMap,
+    Image,
     Label,
     Labels,
     LabelSet,
+    Mask,
     Numbers,
     Shares,
+    Spans,
     Text,
+    TokenLabels,
     Value,
     from_arrays,
     from_table,
@@ -72,16 +79,19 @@ KINDS = {
     "n1": "number", "n2": "number", "w": "whole", "f1": "flag", "f2": "flag", "d": "date",
     "t": "text", "c1": "name", "c2": "name", "v": "vector", "m": "name", "l": "class",
     "y": "number", "b1": "bit", "b2": "bit", "s": "set", "z": "number", "g": "weight",
-    "p1": "share", "p2": "share",
+    "p1": "share", "p2": "share", "i": "image", "a": "sound", "u": "words", "k": "tags",
+    "q": "spans", "o": "mask", "e": "depth",
 }  # fmt: skip
 # Of these kinds is a column whose name alone is given.
 INFERRED = {
     "number": (Numbers, Value), "whole": (Numbers,), "flag": (Boolean, Numbers),
     "vector": (Numbers,), "date": (DateTime,), "text": (Text,), "name": (Label,),
+    "image": (Image,), "sound": (Audio,),
     "class": (Label, Value),  # of columns in memory, floating-point numbers are a regression
 }  # fmt: skip
 FRAME_INPUTS = {"body": "n1", "count": "w", "flags": "f1", "note": "t", "place": "v"}
 FRAME_TARGETS = {"mood": "m", "stars": "l", "income": "y"}
+NO_FILES = files.Pool([Cell("none.png", ("unused",))] * 2, [])
 MAX_ODD = 0.1  # more odd cells make a column one of text, or of classes
 
 
@@ -103,6 +113,7 @@ class Case(NamedTuple):
       inputs: {modality: kind, or name of a column}.
       targets: {task: kind, or name of a column}.
       options: of `from_table` or `from_arrays`.
+      files: {kind: the cells of its files}.
     """
 
     columns: dict[str, Column]
@@ -111,6 +122,7 @@ class Case(NamedTuple):
     inputs: dict[str, Any]
     targets: dict[str, Any]
     options: dict[str, Any]
+    files: dict[str, files.Pool]
 
     def list_used(self) -> list[str]:
         """Lists the short names of the columns that are read."""
@@ -120,31 +132,57 @@ class Case(NamedTuple):
         return [short for short, name in self.names.items() if name in used]
 
 
-def draw_case(rng: random.Random) -> Case:
-    """Draws a table with odd cells in two of three, and the kinds to read it as."""
+def draw_case(rng: random.Random, folder: Path) -> Case:
+    """Draws a table with odd cells in two of three, and the kinds to read it as.
+
+    Args:
+      rng: draws it.
+      folder: where files that its cells name are written.
+    """
     names = draw_header(rng, list(KINDS))
     inputs = draw_inputs(rng, names)
     targets = draw_targets(rng, names)
+    if {"words", "people"} & targets.keys():
+        inputs["speech"] = Text(names["u"], level="word")
+    specs = [*inputs.values(), *targets.values()]
+    used_names = {name for spec in specs for name in get_columns(spec)}
     gaps = rng.choice([0, 0.1]) if len(inputs) > 2 else 0
-    columns = {
-        short: draw_column(rng, kind, 0 if kind == "weight" else gaps)
-        for short, kind in KINDS.items()
-    }
+    columns, pools = {}, dict[str, files.Pool]()
+    for short, kind in KINDS.items():
+        if kind in files.WRITE:
+            # Of a column that nobody reads, no files are needed.
+            is_used = names[short] in used_names
+            pools[kind] = files.WRITE[kind](rng, folder) if is_used else NO_FILES
+            columns[short] = files.draw_pool_column(rng, kind, pools[kind], gaps)
+        elif short not in ("u", "k", "q"):
+            columns[short] = draw_column(rng, kind, 0 if kind == "weight" else gaps)
+    columns["u"], columns["k"], columns["q"] = files.draw_sentences(rng, gaps)
     if getattr(inputs.get("note"), "level", "byte") == "word":
         columns["t"] = Column("text", draw_ascii_texts(rng, ROWS))
+    columns = {short: columns[short] for short in KINDS}  # in the order of the header
     for first, second in (("y", "z"), ("p1", "p2")):
         align_gaps(rng, columns[first], columns[second])  # else the row is refused
     options = {"standardize": rng.choice([(), (), None]), "in_memory": rng.random() < 0.6}
     if rng.random() < 0.25:
         options["weights"] = {rng.choice(list(targets)): names["g"]}
-    case = Case(columns, names, draw_parts(rng), inputs, targets, options)
+    case = Case(columns, names, draw_parts(rng), inputs, targets, options, pools)
     is_ascii_only = getattr(inputs.get("note"), "level", "byte") == "word"
-    used = [short for short in case.list_used() if not (short == "t" and is_ascii_only)]
+    # Another text would change the number of its tokens.
+    fixed = {"u", "t"} if is_ascii_only else {"u"}
+    used = [short for short in case.list_used() if short not in fixed]
     for _ in range(rng.choice([0, 0, 1, 1, 1, 2, 3]) if used else 0):
         short = rng.choice(used)
         for _ in range(rng.choice([1, 1, 1, 1, 2, 4, 12])):  # many of one kind, too
-            insert_odd_cell(rng, columns[short])
+            insert_odd_cell(rng, columns[short], draw_odd_cell(case, columns[short].kind))
     return case
+
+
+def draw_odd_cell(case: Case, kind: str) -> Callable[[random.Random], Cell]:
+    """Returns the function that draws an odd cell of a kind."""
+    if kind in case.files:
+        return lambda rng: rng.choice(case.files[kind].odd)
+    others = {"tags": files.draw_odd_tags, "spans": files.draw_odd_spans}
+    return others[kind] if kind in others else DRAW[kind][1]
 
 
 def draw_ascii_texts(rng: random.Random, size: int) -> list[Cell]:
@@ -158,7 +196,7 @@ def draw_ascii_texts(rng: random.Random, size: int) -> list[Cell]:
 
 
 def draw_inputs(rng: random.Random, names: Mapping[str, str]) -> dict[str, Any]:
-    """Draws one to seven modalities, some of which are inferred."""
+    """Draws one to nine modalities, some of which are inferred."""
     n1, n2, f1, f2, c1, c2 = (names[k] for k in ("n1", "n2", "f1", "f2", "c1", "c2"))
     fill = rng.choice(["mean", "median"])
     choices: dict[str, list[Any]] = {
@@ -172,13 +210,15 @@ def draw_inputs(rng: random.Random, names: Mapping[str, str]) -> dict[str, Any]:
         ],
         "sort": [Category((c1, c2)), Category(c1, min_count=1)],
         "place": [Numbers(names["v"]), names["v"]],
+        "photo": [Image(names["i"]), names["i"]],
+        "voice": [Audio(names["a"]), Audio(names["a"], longest=3, mels=20), names["a"]],
     }
     chosen = rng.sample(list(choices), rng.randrange(1, len(choices) + 1))
     return {m: rng.choice(choices[m]) for m in chosen}
 
 
 def draw_targets(rng: random.Random, names: Mapping[str, str]) -> dict[str, Any]:
-    """Draws one to seven tasks."""
+    """Draws one to eleven tasks."""
     choices: dict[str, list[Any]] = {
         "mood": [Label(names["m"]), names["m"]],
         "stars": [
@@ -190,6 +230,10 @@ def draw_targets(rng: random.Random, names: Mapping[str, str]) -> dict[str, Any]
         "tags": [LabelSet(names["s"])],
         "spot": [Value((names["y"], names["z"])), Value(names["v"])],
         "parts": [Shares((names["p1"], names["p2"]))],
+        "words": [TokenLabels(names["k"])],
+        "people": [Spans((names["q"], names["u"]))],
+        "road": [Mask(names["o"], files.CLASSES)],
+        "far": [DepthMap(names["e"], scale=files.DEPTH_SCALE)],
     }
     chosen = rng.sample(list(choices), rng.randrange(1, len(choices) + 1))
     return {t: rng.choice(choices[t]) for t in chosen}
@@ -223,10 +267,18 @@ def case_of_rows(case: Case, rows: list[list[str]]) -> Case:
         for r, row in enumerate(body):
             text = row[header.index(name)] if header.count(name) == 1 else ""
             is_same = r < len(column.cells) and column.cells[r].text == text
-            cells.append(column.cells[r] if is_same else oracle.read_literally(column.kind, text))
+            cells.append(column.cells[r] if is_same else read_cell(case, column.kind, text))
         columns[short] = Column(column.kind, cells)
     parts = [row[header.index("part")] for row in body] if "part" in header else []
     return case._replace(columns=columns, parts=parts)
+
+
+def read_cell(case: Case, kind: str, text: str) -> Cell:
+    """Returns the cell of a text that is not the one that was drawn."""
+    if kind not in case.files or not text:
+        return oracle.read_literally(kind, text)
+    known = [*case.files[kind].ordinary, *case.files[kind].odd]
+    return next((cell for cell in known if cell.text == text), Cell(text, ()))
 
 
 def write_typed_table(rng: random.Random, case: Case, folder: Path) -> tuple[Written, list[Case]]:
@@ -334,7 +386,8 @@ def check_inputs(case: Case, data: Dataset, counts: collections.Counter[str]) ->
         if isinstance(spec, Text | Category):
             expect = functools.partial(oracle.name_tokens, spec, train)
         cells = [column.cells for column in columns]
-        if difference := oracle.find_difference(found, cells, rows_of, expect, scaled):
+        is_near = scaled or isinstance(spec, Audio)
+        if difference := oracle.find_difference(found, cells, rows_of, expect, is_near):
             raise WrongValueError(f"{m!r} as {type(spec).__name__}, {difference}")
 
 
@@ -463,6 +516,9 @@ def names_cell(
     for meaning in case.columns[short].cells[row].meanings:
         values |= {repr(name) for name in meaning} if isinstance(meaning, frozenset) else set()
         values |= {repr(meaning)} if isinstance(meaning, float) else set()
+        values |= (
+            {repr(v)[:20] for v in [meaning, *meaning]} if isinstance(meaning, list) else set()
+        )
     return (
         any(place in message for place in places)
         and (repr(name) in message or any(user in message for user in users))
@@ -530,7 +586,7 @@ def main(arguments: list[str] | None = None) -> int:
         def run_case(index: int) -> None:
             number = options.start + index
             rng = random.Random(f"{options.seed} {number}")  # a case can be run alone
-            case = draw_case(rng)
+            case = draw_case(rng, folder)
             kind = rng.choice(["csv"] * 5 + ["parquet", "parquet", "frames"])
             counts[f"cases of {kind}"] += 1
             if kind == "frames":
@@ -547,7 +603,7 @@ def main(arguments: list[str] | None = None) -> int:
             ):
                 check()
             for path in folder.iterdir():
-                path.unlink()
+                path.rmdir() if path.is_dir() else path.unlink()
 
         run_cases(options.cases, run_case)
     for label, count in sorted(counts.items()):

@@ -25,6 +25,8 @@ _FORMER_NAMES = {
 
 _LATER_FIELDS = ("parts", "weights")
 """Fields of named tuples that are hashed only if they hold something, as runs were before them."""
+_LATER_MAPPINGS = ("file_targets",)
+"""The same of data classes."""
 
 
 def compute_fingerprint(source: Any) -> str:
@@ -73,7 +75,8 @@ def _hash_parts(state: Any, value: Any, inside: set[int]) -> None:
         parts = (value.func, value.args, value.keywords)
     elif hasattr(value, "__dataclass_fields__"):
         # TFDS declares fields that it never sets.
-        parts = (getattr(value, name, None) for name in value.__dataclass_fields__)
+        named = [(name, getattr(value, name, None)) for name in value.__dataclass_fields__]
+        parts = [part for name, part in named if name not in _LATER_MAPPINGS or part]
     elif callable(value):
         parts = (_stable_name(value),)
     else:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mmjax.data.dataset import Arrays, Modality, Source
+from mmjax.data.dataset import Arrays, Modality
 from mmjax.data.normalize import Scale, make_validity_mask, standardize_batch
 from mmjax.types import Batch
 
@@ -75,8 +75,28 @@ def make_array_source(
     modalities: Mapping[str, Modality],
     scales: Mapping[str, Scale],
     dtypes: Mapping[str, np.dtype],
-) -> Source:
+) -> Arrays | MappedArrays:
     """Converts the inputs, or leaves all to be read when needed if one is a memory map."""
     if any(is_memory_map(x) for x in batch.inputs.values()):
         return MappedArrays(batch, modalities, scales, dtypes)
     return Arrays(convert_inputs(batch, modalities, scales, dtypes))
+
+
+def select_input(source: Arrays | MappedArrays, modality: str) -> Arrays | MappedArrays:
+    """Returns the source of one modality alone, without targets.
+
+    Example:
+      >>> everywhere = {"a": np.ones(2, bool), "b": np.ones(2, bool)}
+      >>> source = Arrays(Batch({"a": np.arange(2), "b": np.arange(2)}, everywhere, {}, {}, {}))
+      >>> list(select_input(source, "b").batch.inputs)
+      ['b']
+    """
+    whole = source.batch
+    lengths = {modality: whole.lengths[modality]} if modality in whole.lengths else {}
+    inputs, present = {modality: whole.inputs[modality]}, {modality: whole.present[modality]}
+    batch = Batch(inputs, present, lengths, {}, {})
+    if isinstance(source, Arrays):
+        return Arrays(batch)
+    scales = {m: scale for m, scale in source.scales.items() if m == modality}
+    modalities = {modality: source.modalities[modality]}
+    return dataclasses.replace(source, batch=batch, modalities=modalities, scales=scales)

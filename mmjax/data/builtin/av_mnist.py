@@ -4,6 +4,16 @@ Images are those of MNIST (LeCun, Cortes and Burges), speech is from the Free Sp
 (Jackson et al.), paired by class as in Vielzeuf et al. 2018 ("CentralNet") and MultiBench (Liang et
 al. 2021). The published copy cannot be reproduced; this one can, since every choice is an argument.
 Tasks are the digit and the speaker. No image and no recording of one split occurs in another.
+
+Training and validation images come from MNIST's training file, in an order drawn from the seed;
+test images are the first of its test file. The default sizes are MultiBench's. Images keep their
+mean and only as many of the strongest principal components of the training images as hold the
+variance that is not removed, 4 by default.
+
+Split by "take", every speaker is in all splits, with takes 0 to 4 in test, which is the convention
+of the recordings, 5 to 9 in validation and the others in training. Split by "speaker", one speaker,
+drawn from the seed, is in test, one in validation, four are in training; there is then no task
+`speaker`, since a model cannot name a voice that is not in training.
 """
 
 import os
@@ -37,28 +47,18 @@ def av_mnist(
 ) -> Dataset:
     """Returns the data set, which the first call prepares in `data_dir` for all later calls.
 
-    Inputs, both in 8 bits: `image` 28x28x1, and `audio` frames x mels x 1. Training and validation
-    images come from MNIST's training file, in an order drawn from the seed; test images are the
-    first of its test file. The default sizes are MultiBench's.
+    Inputs, both in 8 bits: `image` 28x28x1, and `audio` frames x mels x 1.
 
     Args:
-      seed: random seed of the split of the training file, of the pairs, and of the noise and the
-        time of the speech in it; the same seed gives the same files, byte for byte.
+      seed: of splits, pairs, and noise; the same seed gives the same files, byte for byte.
       train: number of training examples.
       validation: number of validation examples.
       test: number of test examples.
-      energy_removed: share of the images' variance that is removed: they keep the mean and only as
-        many of the strongest principal components of the training images as hold the rest, 4 by
-        default.
+      energy_removed: share of the images' variance that is removed.
       noise: the noise behind the words.
-      spectrogram: settings of the spectrograms; the default cuts off the end of one recording in a
-        hundred.
-      split_by: "take": every speaker is in all splits, with takes 0 to 4 in test, which is the
-        convention of the recordings, 5 to 9 in validation and the others in training. "speaker":
-        one speaker, drawn from the seed, is in test, one in validation, four are in training; there
-        is then no task `speaker`, since a model cannot name a voice that is not in training.
-      skip_damaged: whether to leave out damaged recordings, and print how many, instead of refusing
-        them.
+      spectrogram: settings; the default cuts off the end of one recording in a hundred.
+      split_by: "take" or "speaker": what the splits do not share, see the module.
+      skip_damaged: whether damaged recordings are left out, and counted, instead of refused.
       data_dir: folder of TFDS data sets; None is TFDS's default.
       manual_dir: folder with the original files, such as mnist/train-images-idx3-ubyte.gz and
         fsdd/recordings.zip; None downloads them.

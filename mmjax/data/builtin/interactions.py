@@ -4,6 +4,32 @@ Every label is made from fair bits that are written into the modalities, so that
 any subset of modalities about it is a finite sum. The three kinds are those of partial information
 decomposition (Williams and Beer 2010; in learning: Liang et al., "Quantifying & Modeling Multimodal
 Interactions", NeurIPS 2023).
+
+Tasks, one per interaction, all binary and balanced (Z are fair bits, ⊕ is exclusive or):
+
+- `redundancy`: Z, of which every modality holds a copy;
+- `uniqueness_a`, `uniqueness_b`, ...: Z, which only that modality holds;
+- `synergy_ab`, ...: Z_a ⊕ Z_b, of which each modality holds its own term;
+- `mixed`: all of them as one class, for example "0110", in the order above.
+
+Labels are flipped at random with the probability at which the members carry exactly the chosen
+number of bits. Without `noise`, the parts of `mixed` are then pure and independent, so that its
+decomposition is the chosen one, by any measure that is additive over independent systems, such as
+that of Bertschinger et al., "Quantifying unique information", Entropy 2014. With `noise`,
+modalities hold independently flipped bits, and two copies carry more information than one:
+redundancy is then no longer pure. In either case `facts` of the data set holds, as {task: {subset:
+value}} with subsets "none", "a", "b", "a+b", ..., the exact `bayes_accuracy` and
+`information_bits`.
+
+Modalities `a`, `b` (and `c`) have `width` channels. In its own orthonormal basis (see
+`make_basis`), a modality's leading coordinates are its bits, as -1 or 1; the others are uniform in
+-1 to 1 and carry no information. A sequence, of random length between half of `steps` and all,
+writes each bit at one random step. So all bits are linearly decodable from the sum over time, and
+synergy needs a product: among sums of functions of single modalities, the minimum of cross-entropy
+is 1 bit, at even odds everywhere, and accuracy is chance.
+
+Each split is drawn by its own random stream, so that it shares no example with another and does not
+depend on the size of another.
 """
 
 import itertools
@@ -39,37 +65,11 @@ def interactions(
     validation: int = 2048,
     test: int = 8192,
 ) -> Dataset:
-    """Makes the data set in memory.
-
-    Tasks, one per interaction, all binary and balanced (Z are fair bits, ⊕ is exclusive or):
-
-    - `redundancy`: Z, of which every modality holds a copy;
-    - `uniqueness_a`, `uniqueness_b`, ...: Z, which only that modality holds;
-    - `synergy_ab`, ...: Z_a ⊕ Z_b, of which each modality holds its own term;
-    - `mixed`: all of them as one class, for example "0110", in the order above.
-
-    Labels are flipped at random with the probability at which the members carry exactly the chosen
-    number of bits. Without `noise`, the parts of `mixed` are then pure and independent, so that its
-    decomposition is the chosen one, by any measure that is additive over independent systems, such
-    as that of Bertschinger et al., "Quantifying unique information", Entropy 2014. With `noise`,
-    modalities hold independently flipped bits, and two copies carry more information than one:
-    redundancy is then no longer pure. In either case `facts` of the data set holds, as
-    {task: {subset: value}} with subsets "none", "a", "b", "a+b", ..., the exact `bayes_accuracy`
-    and `information_bits`.
-
-    Modalities `a`, `b` (and `c`) have `width` channels. In its own orthonormal basis (see
-    `make_basis`), a modality's leading coordinates are its bits, as -1 or 1; the others are uniform
-    in -1 to 1 and carry no information. A sequence, of random length between half of `steps` and
-    all, writes each bit at one random step. So all bits are linearly decodable from the sum over
-    time, and synergy needs a product: among sums of functions of single modalities, the minimum of
-    cross-entropy is 1 bit, at even odds everywhere, and accuracy is chance.
-
-    Each split is drawn by its own random stream, so that it shares no example with another and does
-    not depend on the size of another.
+    """Makes the data set in memory; the module describes tasks, labels and inputs.
 
     Args:
       modalities: "vector" or "sequence" for each of two or three modalities.
-      redundancy: bits, from 0 to 1, that all modalities share; 0 omits the task, as below.
+      redundancy: bits, from 0 to 1, that all modalities share; 0 omits the task, as of the others.
       uniqueness: bits that only one modality has, the same for each or one number per modality.
       synergy: bits of each exclusive or.
       order: number of modalities that an exclusive or joins: 2, every pair, or 3, all three.

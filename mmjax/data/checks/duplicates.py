@@ -46,8 +46,12 @@ def _convert_to_keys(digests: Digests) -> np.ndarray:
     return np.array(list(digests), "S16")
 
 
-def hash_examples(source: Source, modalities: Mapping[str, Modality]) -> UInt64[np.ndarray, "n 2"]:
-    """Hashes the inputs of all examples, many at once; what is missing or padding does not count.
+def hash_modality(
+    source: Source, name: str, spec: Modality, number: int
+) -> UInt64[np.ndarray, "n 2"]:
+    """Hashes a modality of all examples, many at once; what is missing or padding does not count.
+
+    The sum over the modalities, whose `number` must differ, is the hash of an example.
 
     A hash is a sum of the example's 32-bit words times random odd numbers, modulo 2**64, twice:
     two examples that differ have the same one with a probability below 2**-60 (Dietzfelbinger
@@ -56,34 +60,31 @@ def hash_examples(source: Source, modalities: Mapping[str, Modality]) -> UInt64[
     Example:
       >>> from mmjax.data.dataset import Arrays
       >>> batch = Batch({"x": np.array([[1.0], [2.0], [1.0]])}, {"x": np.ones(3, bool)}, {}, {}, {})
-      >>> a, b, c = hash_examples(Arrays(batch), {"x": Modality((1,))}).tolist()
+      >>> a, b, c = hash_modality(Arrays(batch), "x", Modality((1,)), 0).tolist()
       >>> a == c, a == b
       (True, False)
     """
-    values = sum(math.prod(spec.shape) for spec in modalities.values())
+    values = math.prod(spec.shape)
     digests = np.empty((len(source), 2), np.uint64)
     # A view of one number, with the size of all inputs of all examples.
     for chunk in iterate_chunks(np.broadcast_to(np.float32(0), (len(source), values))):
         indices = np.arange(len(source))[chunk]
-        digests[chunk] = _hash_batch(source.take(indices), modalities)
+        digests[chunk] = _hash_rows(source.take(indices), name, spec, number)
     return digests
 
 
-def _hash_batch(batch: Batch, modalities: Mapping[str, Modality]) -> UInt64[np.ndarray, "n 2"]:
-    total = np.zeros((batch.size, 2), np.uint64)
-    for number, name in enumerate(sorted(modalities)):
-        x, present, lengths = batch.inputs[name], batch.present[name], batch.lengths.get(name)
-        is_real = make_validity_mask(present, lengths, modalities[name])
-        is_real = is_real.reshape(*is_real.shape, *(1,) * (x.ndim - is_real.ndim))
-        content = np.ascontiguousarray(np.where(is_real, x, np.zeros((), x.dtype)))
-        words = _convert_to_words(content.reshape(len(x), -1))
-        # Presence and length count too: zeros are values as well.
-        sizes = present.astype(np.int64) if lengths is None else present * (1 + lengths.astype(int))
-        words = np.concatenate([words, sizes[:, None].astype(np.uint64)], axis=1)
-        # Multilinear hashing modulo 2^64: sum_i word_i a_i with fixed random odd a_i. Odd numbers
-        # are invertible, so that a change of a single word always changes the sum.
-        total += words @ _draw_odd_numbers(number, words.shape[1])
-    return total
+def _hash_rows(batch: Batch, name: str, spec: Modality, number: int) -> UInt64[np.ndarray, "n 2"]:
+    x, present, lengths = batch.inputs[name], batch.present[name], batch.lengths.get(name)
+    is_real = make_validity_mask(present, lengths, spec)
+    is_real = is_real.reshape(*is_real.shape, *(1,) * (x.ndim - is_real.ndim))
+    content = np.ascontiguousarray(np.where(is_real, x, np.zeros((), x.dtype)))
+    words = _convert_to_words(content.reshape(len(x), -1))
+    # Presence and length count too: zeros are values as well.
+    sizes = present.astype(np.int64) if lengths is None else present * (1 + lengths.astype(int))
+    words = np.concatenate([words, sizes[:, None].astype(np.uint64)], axis=1)
+    # Multilinear hashing modulo 2^64: sum_i word_i a_i with fixed random odd a_i. Odd numbers
+    # are invertible, so that a change of a single word always changes the sum.
+    return words @ _draw_odd_numbers(number, words.shape[1])
 
 
 def _convert_to_words(rows: np.ndarray) -> UInt64[np.ndarray, "n w"]:

@@ -1,12 +1,17 @@
 """Refuses data on which training would be meaningless, before anything is compiled."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from mmjax.data.checks.array_checks import InvalidDataError
-from mmjax.data.checks.validate_inputs import check_input, check_not_empty, check_some_modality
+from mmjax.data.checks.validate_inputs import (
+    check_layout,
+    check_not_empty,
+    check_some_modality,
+    check_values,
+)
 from mmjax.data.checks.validate_targets import check_target
 from mmjax.data.dataset import Modality, Task, split_parts
 from mmjax.data.sampling.example_weights import check_weights, has_only_zero_weights
@@ -22,6 +27,7 @@ def validate_split(
     batch: Batch,
     modalities: Mapping[str, Modality],
     tasks: Mapping[str, Task],
+    check_numbers: Callable[[Batch, str, Modality], None] = check_values,
 ) -> None:
     """Checks a whole split against what its modalities and tasks promise.
 
@@ -33,6 +39,7 @@ def validate_split(
       batch: all examples of the split, as NumPy arrays.
       modalities: the modalities that will be used.
       tasks: the tasks that will be used.
+      check_numbers: checks the numbers of a modality.
 
     Raises:
       ValueError: naming the data set, the split, the modality or task, the first bad row, its
@@ -49,7 +56,8 @@ def validate_split(
     try:
         check_not_empty(batch, modalities)
         for modality in modalities:
-            check_input(batch, modality, modalities[modality])
+            check_layout(batch, modality, modalities[modality])
+            check_numbers(batch, modality, modalities[modality])
         for task in tasks:
             check_target(batch, task, tasks[task], batch.size)
             check_weights(batch, task)

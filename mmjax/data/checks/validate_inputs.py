@@ -40,15 +40,27 @@ def check_some_modality(batch: Batch, modalities: Mapping[str, Modality]) -> Non
 
 def check_input(batch: Batch, modality: str, spec: Modality) -> None:
     """Checks shape, type and values of a modality; missing values and padding may be anything."""
+    check_layout(batch, modality, spec)
+    check_values(batch, modality, spec)
+
+
+def check_layout(batch: Batch, modality: str, spec: Modality) -> None:
+    """Checks shape, type and lengths of a modality, but not its numbers."""
     what = f"modality {modality!r}"
     x, present = np.asarray(batch.inputs[modality]), np.asarray(batch.present[modality])
     check_mask(f"present of {what}", present, batch.size)
     check_shape(what, x, (len(present), *spec.shape))
     check_numeric(what, x)
-    where = present
     if spec.sequence:
         _check_lengths(batch, modality, spec, present)
-        where = make_validity_mask(present, np.asarray(batch.lengths[modality]), spec)
+
+
+def check_values(batch: Batch, modality: str, spec: Modality) -> None:
+    """Checks the numbers of a modality; missing values and padding may be anything."""
+    what = f"modality {modality!r}"
+    x, where = np.asarray(batch.inputs[modality]), np.asarray(batch.present[modality])
+    if spec.sequence:
+        where = make_validity_mask(where, np.asarray(batch.lengths[modality]), spec)
     check_finite(f"{what} has", x, where)
     check_fits_32_bits(what, x, where)
 

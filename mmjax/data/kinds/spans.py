@@ -51,10 +51,12 @@ class Spans(NamedTuple):
             if not 0 <= first < last <= len(text):
                 raise ValueError(
                     f"the span [{first}, {last}, {name!r}] is not inside of a text of {len(text)} "
-                    "characters."
+                    "characters; correct it."
                 )
             if number not in begun and self.longest is None:
-                raise ValueError(f"the span [{first}, {last}, {name!r}] has no token of its own.")
+                raise ValueError(
+                    f"the span [{first}, {last}, {name!r}] has no token of its own; leave it out."
+                )
         return tags
 
     def read_feature(self, values: Sequence[Any]) -> Any:
@@ -78,6 +80,7 @@ def _parse_spans(cell: Any) -> list[tuple[int, int, str]]:
             spans.append((int(start), int(end), str(name)))
     except (KeyError, TypeError, ValueError):
         raise ValueError(
-            f"{cell!r} is not a list of spans, such as '[[0, 3, \"NAME\"]]'; '[]' has none."
+            f"{cell!r} is not a list of spans; write them as '[[0, 3, \"NAME\"]]', and none as "
+            "'[]'."
         ) from None
     return spans

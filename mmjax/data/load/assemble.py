@@ -2,7 +2,6 @@
 
 import os
 import types
-import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,12 +10,22 @@ import numpy as np
 from jaxtyping import Float
 
 from mmjax.data.dataset import Dataset, Modality, Preparation, Source, Task
-from mmjax.data.describe.announce import announce_once
-from mmjax.data.load.check_dataset import check_and_announce, check_sizes
+from mmjax.data.load.check_dataset import (
+    check_and_announce,
+    check_sizes,
+    note_blank_examples,
+    warn_of_skipped_examples,
+)
 from mmjax.data.load.decoded_source import DecodedInputs, make_decoded_source
 from mmjax.data.load.examples import Examples
 from mmjax.data.load.scan_cache import make_scan_cache
-from mmjax.data.load.scan_split import ModalityStats, SplitScan, merge_modality_stats, scan_split
+from mmjax.data.load.scan_split import (
+    FileTargets,
+    ModalityStats,
+    SplitScan,
+    merge_modality_stats,
+    scan_split,
+)
 from mmjax.data.load.targets.complete_task import infer_or_complete_task
 from mmjax.data.load.targets.labels import PlaceFormatter, encode_targets
 from mmjax.data.normalize import compute_scale, find_constants, make_standardize_filter
@@ -121,14 +130,16 @@ def assemble_dataset(
       ValueError: naming the place, if the examples of two splits or their targets do not fit.
     """
     sequences = [m for m, modality in modalities.items() if modality.sequence]
-    skipped, blank = _warn_of_skipped_examples(name, scans), _note_blank_examples(name, scans)
+    skipped, blank = warn_of_skipped_examples(name, scans), note_blank_examples(name, scans)
     counted = {k: v for k, v in {"skipped": skipped, "blank_rows": blank}.items() if v}
     check_sizes(name, {split: len(scan.rows) for split, scan in scans.items()})
     inputs = _learn_inputs(scans, modalities, sequences)
     all_tasks, labels, sources = {}, {}, {}
     for t, task in tasks.items():
         targets = {split: scan.targets[t] for split, scan in scans.items()}
-        all_tasks[t] = infer_or_complete_task(t, task, targets, inputs.modalities)
+        if task is None or not isinstance(targets["train"], FileTargets):
+            task = infer_or_complete_task(t, task, targets, inputs.modalities)
+        all_tasks[t] = task
     for split, scan in scans.items():
         part = weights.get(split, {})
         labels[split] = _encode_targets(scan, all_tasks, places[split], part)
@@ -190,30 +201,6 @@ def _learn_inputs(
     )
 
 
-def _warn_of_skipped_examples(name: str, scans: Mapping[str, SplitScan]) -> dict[str, int]:
-    """Counts the skipped examples of each split; a warning names the first."""
-    counts = {}
-    for split, result in scans.items():
-        if result.skipped:
-            counts[split] = len(result.skipped)
-            total = counts[split] + len(result.rows)
-            warnings.warn(
-                f"{name}: left out {counts[split]} of the {total} examples of {split!r}, which "
-                f"cannot be read, first: {result.skipped[0]}",
-                stacklevel=2,
-            )
-    return counts
-
-
-def _note_blank_examples(name: str, scans: Mapping[str, SplitScan]) -> dict[str, int]:
-    """Counts the examples of each split that are left out as they have no modality."""
-    counts = {split: len(scan.blank) for split, scan in scans.items() if scan.blank}
-    if counts:
-        listed = ", ".join(f"{count} of {split!r}" for split, count in counts.items())
-        announce_once(f"{name}: dropped rows without any input: {listed}")
-    return counts
-
-
 def _merge_splits(
     scans: Mapping[str, SplitScan], sequences: Collection[str]
 ) -> dict[str, ModalityStats]:
@@ -243,7 +230,11 @@ def _encode_targets(
 
     batch, encoded = Batch({}, {}, {}, {}, {}), {}
     for t, task in tasks.items():
-        batch.targets[t], batch.labeled[t] = encode_targets(t, task, scan.targets[t], place)
+        found = scan.targets[t]
+        is_encoded = isinstance(found, FileTargets)
+        batch.targets[t], batch.labeled[t] = (
+            found if is_encoded else encode_targets(t, task, found, place)
+        )
         if t in weights:
             numbers = weights[t][scan.rows]
             encoded[t] = encode_weights(t, numbers, batch.labeled[t], place)

@@ -1,5 +1,6 @@
 """Checks that every way of loading a data set makes, and the summary that it prints."""
 
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from mmjax.data.checks.unknown_tokens import describe_unknown_tokens
 from mmjax.data.checks.validate import check_label_variety
 from mmjax.data.dataset import Dataset
 from mmjax.data.describe.announce import announce_once, summarize_dataset
+from mmjax.data.load.scan_split import SplitScan
 from mmjax.types import Batch
 
 
@@ -58,3 +60,27 @@ def check_standardize_names(standardize: Sequence[str] | None, modalities: Colle
     for name in standardize or ():
         if name not in modalities:
             raise ValueError(f"standardize names {name!r}; the inputs are {sorted(modalities)}.")
+
+
+def warn_of_skipped_examples(name: str, scans: Mapping[str, SplitScan]) -> dict[str, int]:
+    """Counts the skipped examples of each split; a warning names the first."""
+    counts = {}
+    for split, result in scans.items():
+        if result.skipped:
+            counts[split] = len(result.skipped)
+            total = counts[split] + len(result.rows)
+            warnings.warn(
+                f"{name}: left out {counts[split]} of the {total} examples of {split!r}, which "
+                f"cannot be read, first: {result.skipped[0]}",
+                stacklevel=2,
+            )
+    return counts
+
+
+def note_blank_examples(name: str, scans: Mapping[str, SplitScan]) -> dict[str, int]:
+    """Counts the examples of each split that are left out as they have no modality."""
+    counts = {split: len(scan.blank) for split, scan in scans.items() if scan.blank}
+    if counts:
+        listed = ", ".join(f"{count} of {split!r}" for split, count in counts.items())
+        announce_once(f"{name}: dropped rows without any input: {listed}")
+    return counts

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmjax.data.dataset import Dataset
-from mmjax.data.kinds import Input, Target, get_columns, list_columns
-from mmjax.data.load.assemble import Reading, build_dataset
-from mmjax.data.load.check_dataset import check_sizes, check_standardize_names
+from mmjax.data.kinds import Input, Target
+from mmjax.data.load.assemble import Reading
+from mmjax.data.load.check_dataset import check_standardize_names
 from mmjax.data.sampling.example_weights import check_weight_names
 from mmjax.deprecation import refuse_old_arguments
 
@@ -29,22 +29,14 @@ def from_tfds(
 ) -> Dataset:
     """Makes a data set from a TFDS builder, read without TensorFlow.
 
-    The path of a feature is its name, or "outer/inner" for a nested one. Absent optional features,
-    empty texts and sequences, the class -1, and NaN are missing. All examples are read once to
-    check them. A summary is printed to the standard error stream.
+    The path of a feature is its name, or "outer/inner" for a nested one. `docs/data.md` states what
+    features become, and what is missing. A summary is printed to the standard error stream.
 
     Args:
       builder: a `tfds.core.DatasetBuilder`, or the name of one, such as "mnist" or
-        "glue/sst2:2.*.*". If it is not prepared, it is first, as array records, which can be read
-        in any order.
-      inputs: {modality: path}, or a `Text`, `Image`, `Audio`, `Numbers` or `PointCloud` of paths
-        that says how a feature is read. By its path alone an image stays as it is, a text becomes
-        bytes, a recording log-mel frames; a tensor whose first axis is not fixed is a sequence.
-        Samples that are stored as a tensor need an `Audio` with their sample_rate. Images of more
-        pixels than the limit are refused; an `Image` with max_pixels raises it.
-      targets: {task: path}, or a `Label`, `Labels` or `Value` of paths. By its path alone a class
-        label, a whole number or a text is a classification, a sequence of class labels or a
-        vector of 0 and 1 several labels, and a floating-point number a regression.
+        "glue/sst2:2.*.*". If it is not prepared, it is first, as array records.
+      inputs: {modality: path, or an input kind of paths, such as `Text`}.
+      targets: {task: path, or a `Label`, `Labels` or `Value` of paths}.
       weights: {task: path of its examples' weights}; see `mmjax.data.sampling.example_weights`.
       splits: {split: its name in TFDS}, such as {"train": "train[:90%]", "validation":
         "train[90%:]", "test": "test"}; None: the splits of the builder.
@@ -53,11 +45,9 @@ def from_tfds(
       in_memory: whether all examples are kept decoded; False reads them on demand.
       standardize: modalities that get mean 0 and standard deviation 1 over the training split;
         None: all whose numbers are floating-point.
-      skip_unreadable: whether examples that cannot be decoded are left out with a warning instead
-        of refused.
-      scan_cache: folder that keeps what the first pass over the examples finds, for
-        in_memory=False: a later start with unchanged files (by size and time) does not repeat it,
-        and one that was stopped continues it. None: the pass is made at every start.
+      skip_unreadable: whether examples that cannot be decoded are left out with a warning.
+      scan_cache: folder that keeps what the pass over all examples finds, for in_memory=False, so
+        that it continues where it stopped, and a later start with unchanged files skips it.
 
     Raises:
       ValueError: naming the feature, or the split and the example, of what is wrong.
@@ -69,44 +59,7 @@ def from_tfds(
         raise ValueError("scan_cache is for in_memory=False; give that, or leave it out.")
     weights = weights or {}
     check_weight_names(weights, targets)
-    from mmjax.data.load.tfds import records
-    from mmjax.data.load.tfds.features import select_features
-    from mmjax.data.load.tfds.sources import (
-        count_examples,
-        list_shards,
-        open_sources,
-        prepare_builder,
-    )
+    from mmjax.data.load.tfds.load_builder import load_builder  # tensorflow_datasets is optional
 
-    ready = prepare_builder(builder, data_dir)
-    name, features = name or ready.name, ready.info.features
-    selected = select_features(features, list_columns([*inputs.values(), *targets.values()]))
-    chosen = splits or {s: s for s in ready.info.splits}
-    check_sizes(name, {s: count_examples(ready, part) for s, part in chosen.items()})
-    limits: dict[str, int] = {}
-    for spec in [*inputs.values(), *targets.values()]:
-        if (limit := getattr(spec, "max_pixels", None)) is not None:
-            limits |= dict.fromkeys(get_columns(spec), limit)
-    sources = open_sources(ready, chosen, selected, limits)
-    goals = {t: records.make_goal(features, spec) for t, spec in targets.items()}
-    train = sources["train"]
-    readers = {m: records.make_reader(features, spec, train) for m, spec in inputs.items()}
-    weighed = {}
-    if weights:
-        sparse = open_sources(ready, chosen, select_features(features, [*weights.values()]))
-        weighed = {s: records.read_weights(s, source, weights) for s, source in sparse.items()}
-    return build_dataset(
-        name,
-        {s: records.Records(s, source, readers, goals) for s, source in sources.items()},
-        modalities={m: records.declare_modality(features, r) for m, r in readers.items()},
-        kinds={m: (r.spec, r.learned) for m, r in readers.items()},
-        tasks={t: records.declare_task(spec) for t, spec in goals.items()},
-        weights=weighed,
-        reading=Reading(
-            in_memory,
-            standardize,
-            skip_unreadable,
-            scan_cache=scan_cache,
-            scan_files=list_shards(ready, [*chosen.values()]),
-        ),
-    )
+    reading = Reading(in_memory, standardize, skip_unreadable, scan_cache=scan_cache)
+    return load_builder(builder, inputs, targets, weights, splits, data_dir, name, reading)

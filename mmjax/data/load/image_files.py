@@ -104,6 +104,8 @@ def _turn_upright(picture: Any) -> Any:
     """Decodes the pixels and applies the orientation of the EXIF data."""
     import PIL.ImageOps
 
+    # Pillow maps an uncompressed TIFF of one channel into memory as if it were turned already.
+    picture.filename = ""
     picture.load()
     return PIL.ImageOps.exif_transpose(picture)
 

@@ -20,6 +20,10 @@ _FOREIGN_DATE = re.compile(
     r"\s*(?:[0-9]{1,2}([./-])[0-9]{1,2}\1(?:[0-9]{4}|[0-9]{2})|[0-9]{4}([./])[0-9]{1,2}\2[0-9]{1,2})"
     r"(?:[ T,]+[0-9:.]+(?: ?[AaPp][Mm])?)?\s*"
 )
+_MEASURES = {
+    "an amount": re.compile(r"\s*(?:[$€£¥] ?[+-]?[0-9.,]*[0-9]|[+-]?[0-9.,]*[0-9] ?[%‰$€£¥])\s*"),
+    "a time of day": re.compile(r"\s*[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?\s*"),
+}
 _FILE_NAME = re.compile(r".*\.[A-Za-z][A-Za-z0-9]{1,4}")
 _CHECKED_FILES = 3
 
@@ -38,6 +42,11 @@ def infer_input_kind(modality: str, column: str, train: TablePart, dialect: Dial
             "split."
         )
     kind = next(kind for kind in INPUT_KINDS if kind.matches_cells(cells))
+    if any(isinstance(cell, set | frozenset) for cell in cells):
+        raise ValueError(
+            f"{train[0].path}: column {column!r} of modality {modality!r} holds sets, which have "
+            "no order; give texts or numbers, or read it as the target LabelSet."
+        )
     if kind is Text:
         _check_no_odd_cells(modality, column, train, dialect)
         _check_likely_kinds(column, train, f"Text({column!r})")
@@ -120,7 +129,7 @@ def _check_no_odd_cells(modality: str, column: str, train: TablePart, dialect: D
 
 
 def _check_likely_kinds(column: str, train: TablePart, other: str) -> None:
-    """Refuses a column whose cells look like numbers, dates or files in an unknown form.
+    """Refuses a column whose cells look like numbers, times, dates or files in an unknown form.
 
     Raises:
       ValueError: naming one of the cells, and what to write.
@@ -157,6 +166,13 @@ def _check_numbers(column: str, train: TablePart, other: str) -> None:
             f"like a number, but its signs may be decimal or thousands separators; {fix}, or name "
             f"the kind, such as {other}."
         )
+    for what, pattern in _MEASURES.items():
+        if (row := _find_likely_row(pattern, column, train)) is not None:
+            raise ValueError(
+                f"{table.place(row)}, column {column!r}: {table.columns[column][row]!r} looks like "
+                f"{what}, as most cells do; convert the column to numbers, or name the kind, such "
+                f"as {other}."
+            )
 
 
 def _find_likely_row(pattern: re.Pattern[str], column: str, train: TablePart) -> int | None:

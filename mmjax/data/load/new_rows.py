@@ -1,7 +1,7 @@
 """New rows as the inputs of a trained model: prepared as the training split was."""
 
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -133,10 +133,6 @@ def _read_cells(
         except ValueError as error:
             raise ValueError(f"{rows.place(row)}, {modality!r}: {error}") from None
     return values
-
-
-def _has_array(cells: Sequence[Any]) -> bool:
-    return any(isinstance(cell, np.ndarray) for cell in cells)
 
 
 def _get_cell(value: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Bool
 
 from mmjax.data.dataset import Modality
 from mmjax.data.load.decode import UnreadableError
@@ -35,6 +36,18 @@ class ModalityStats(NamedTuple):
     moments: Moments | None
 
 
+class FileTargets(NamedTuple):
+    """What is known about targets that are read from files whenever they are needed.
+
+    Attributes:
+      extremes: [n 2] the lowest and the highest class, or number, of each example; -1 if none.
+      labeled: which examples have a target.
+    """
+
+    extremes: np.ndarray
+    labeled: Bool[np.ndarray, " n"]
+
+
 @dataclasses.dataclass
 class SplitScan:
     """The result of one pass.
@@ -44,7 +57,7 @@ class SplitScan:
       skipped: for each other row, why it cannot be read.
       blank: the rows that are left out as they have no modality.
       inputs: the inputs of each example, if they are kept.
-      targets: {task: all targets before encoding}.
+      targets: {task: all targets before encoding, or `FileTargets`}.
       stats: {modality: its statistics}.
       digests: the hash of the inputs of each example.
     """
@@ -53,7 +66,7 @@ class SplitScan:
     skipped: list[str] = dataclasses.field(default_factory=list)
     blank: list[int] = dataclasses.field(default_factory=list)
     inputs: list[dict[str, np.ndarray | None]] = dataclasses.field(default_factory=list)
-    targets: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
+    targets: dict[str, Any] = dataclasses.field(default_factory=dict)
     stats: dict[str, ModalityStats] = dataclasses.field(default_factory=dict)
     digests: list[bytes] = dataclasses.field(default_factory=list)
 
@@ -193,7 +206,8 @@ def merge_modality_stats(
     """
     start = 1 if sequence else 0
     if a.shape[start:] != b.shape[start:]:
-        fix = " Give an `Image` a size=(height, width) and channels." if start == 0 else ""
+        is_image = start == 0 and len(a.shape) == 3
+        fix = " Give an `Image` a size=(height, width) and channels." if is_image else ""
         raise ValueError(
             f"{b.place}: modality {name!r} has shape {b.shape}, but {a.shape} at {a.place}; all "
             f"must have one shape{', except for their length' if sequence else ''}.{fix}"

@@ -32,6 +32,10 @@ def test_numbers_of_labels_and_tokens_must_agree(load, words):
     # The full stop is a token of its own.
     with pytest.raises(ValueError, match=r"line 2, 'pos': it has 3 labels, but .* 'note': 4"):
         load({"note": NOTES, "tags": ["N V N", "N V", "", ""]}, words, {"pos": TokenLabels("tags")})
+    # Three numbers are no sequence of three steps.
+    columns = {"note": NOTES, "tags": ["N V N", "N V", "", ""], "place": ["[1, 2, 3]"] * 4}
+    with pytest.raises(ValueError, match=r"3 labels, \['N', 'V', 'N'\], but the .* {'note': 4} st"):
+        load(columns, {**words, "place": "place"}, {"pos": TokenLabels("tags")})
 
 
 @pytest.mark.filterwarnings("ignore:.*are unknown")

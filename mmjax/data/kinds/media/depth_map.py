@@ -40,24 +40,25 @@ class DepthMap(NamedTuple):
         """Reads the depth map whose file name is in the cell; 0 means not measured."""
         path = folder / str(cells[0])
         if path.suffix.lower() == ".npy":
-            return self._convert(_read_npy(path, self.max_pixels), self.size)
-        return self._convert(read_levels(path, self.size, self.max_pixels))
+            return self._convert(_read_npy(path, self.max_pixels), str(path), self.size)
+        return self._convert(read_levels(path, self.size, self.max_pixels), str(path))
 
     def read_feature(self, values: Sequence[Any]) -> Float[np.ndarray, "h w"]:
         """Converts numbers [h w] or [h w 1]."""
-        return self._convert(np.asarray(values[0]))
+        return self._convert(np.asarray(values[0]), "the depth map")
 
     def declare_task(self) -> Task:
         """Returns the task of depths; its shape is measured."""
         return Task("depth", unit=self.unit)
 
     def _convert(
-        self, levels: np.ndarray, size: tuple[int, int] | None = None
+        self, levels: np.ndarray, what: str, size: tuple[int, int] | None = None
     ) -> Float[np.ndarray, "h w"]:
         levels = levels[..., 0] if levels.ndim == 3 and levels.shape[2] == 1 else levels
         if levels.ndim != 2 or levels.dtype.kind not in "iuf":
             raise ValueError(
-                f"it is {levels.dtype}{list(levels.shape)}; a depth needs numbers [height, width]."
+                f"{what} is {levels.dtype}{list(levels.shape)}; a depth map must be numbers "
+                "[height, width]."
             )
         if size is not None:
             # The centers of the new pixels, as Pillow's nearest neighbor takes them.
@@ -68,7 +69,7 @@ class DepthMap(NamedTuple):
         depth = np.where(unmeasured, 0.0, levels.astype(np.float64) * self.scale)
         if not np.isfinite(depth).all() or (depth < 0).any():
             bad = depth[~np.isfinite(depth) | (depth < 0)][0]
-            raise ValueError(f"it has the depth {bad}; depths must be positive and finite.")
+            raise ValueError(f"{what} has the depth {bad}; depths must be positive and finite.")
         return depth.astype(np.float32)
 
 

@@ -12,6 +12,8 @@ from mmjax.data.limits import MAX_PIXELS
 from mmjax.data.load.decode import UnreadableError
 from mmjax.data.load.image_files import open_image
 
+_LOSSY_FORMATS = ("JPEG", "JPEG2000")
+
 
 class Mask(NamedTuple):
     """The class of every pixel, as the gray level or the palette's index in an image file.
@@ -70,6 +72,10 @@ def read_levels(path: Path, size: tuple[int, int] | None, max_pixels: int) -> np
     import PIL.Image
 
     picture = open_image(path, max_pixels).picture
+    if picture.format in _LOSSY_FORMATS:
+        raise UnreadableError(
+            f"{path} is a {picture.format} file, which changes the levels; store it as PNG."
+        )
     if picture.mode not in ("1", "L", "P") and not picture.mode.startswith("I"):
         raise UnreadableError(
             f"{path} has colors ({picture.mode}); store the mask as gray levels or with a palette."

@@ -6,10 +6,13 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from mmjax.data.kinds.text import Text, tokenize
+from mmjax.data.load.arrays.map_scans import MapScans
 from mmjax.data.load.arrays.modalities import Column, choose_32_bit_dtype, choose_common_dtype
 from mmjax.data.load.decode import convert_to_32_bits
 from mmjax.data.normalize import iterate_chunks
 from mmjax.masks import make_length_mask
+
+_NO_SCANS = MapScans(None)
 
 
 def read_column(
@@ -18,6 +21,7 @@ def read_column(
     raw: Any,
     present: Bool[np.ndarray, " n"] | None = None,
     lengths: tuple[str, Any] | None = None,
+    scans: MapScans = _NO_SCANS,
 ) -> Column:
     """Reads an array or a list; rows that are None, all NaN or masked are missing.
 
@@ -29,6 +33,7 @@ def read_column(
       raw: the array or list.
       present: which rows are present; None: all.
       lengths: the name and the array of the lengths, if the sequences are padded already.
+      scans: finds missing rows, and keeps what it has found in memory maps.
 
     Raises:
       ValueError: naming the split, the array and the row, if it is not numeric, masked in part,
@@ -41,7 +46,7 @@ def read_column(
     """
     present = np.ones(len(raw), bool) if present is None else present
     if isinstance(raw, np.ndarray) and raw.dtype.kind in "biuf":
-        return _read_array_column(split, name, raw, present, lengths)
+        return _read_array_column(split, name, raw, present, lengths, scans)
     rows: list[np.ndarray | None] = []
     for i, value in enumerate(raw):
         rows.append(_read_row(value, f"row {i} of {split!r}: {name!r}") if present[i] else None)
@@ -74,6 +79,7 @@ def _read_array_column(
     raw: np.ndarray,
     present: Bool[np.ndarray, " n"],
     lengths: tuple[str, Any] | None,
+    scans: MapScans,
 ) -> Column:
     array = raw[:, None] if raw.ndim == 1 else raw  # one number per row is a vector of length 1
     if 0 in array.shape[1:]:
@@ -81,13 +87,17 @@ def _read_array_column(
             f"{name!r} of split {split!r} has the shape {raw.shape}; an example needs at least one "
             "number."
         )
-    is_present, ends = present & ~_find_blank_rows(array, np.ones(len(array), bool)), None
+
+    def find_blank_rows(is_real: Bool[np.ndarray, "..."], *settings: np.ndarray) -> np.ndarray:
+        return scans.recall(array, "gaps", settings, lambda: [_find_blank_rows(array, is_real)])[0]
+
+    is_present, ends = present & ~find_blank_rows(np.ones(len(array), bool)), None
     is_real = is_present
     if lengths is not None:
         ends = read_lengths(split, *lengths, is_present, np.full(len(array), array.shape[1]))
         is_real = make_length_mask(ends, array.shape[1])
         # Padding must not decide whether the row is missing.
-        is_present = is_present & ~_find_blank_rows(array, is_real)
+        is_present = is_present & ~find_blank_rows(is_real, ends)
         is_real = is_present[:, None] & is_real
     _check_mask(split, name, array, is_real)
     values = np.ma.getdata(array)

@@ -49,6 +49,8 @@ def convert_to_numpy(value: Any, what: str) -> Any:
         ) from None
     if not isinstance(value, np.ndarray):
         return value
+    if isinstance(value, np.matrix):
+        value = np.asarray(value)  # the rows of a matrix are matrices again
     if value.dtype == object and value.ndim:
         return _convert_object_array(value, what)
     return _widen_small_types(value)
@@ -224,11 +226,16 @@ def _convert_numeric_list(cells: list[Any]) -> np.ndarray | list[Any]:
     return np.ma.array([0 if cell is None else cell for cell in cells], mask=absent)
 
 
+def _refuse_sparse(value: Any, what: str) -> Any:
+    raise ValueError(f"{what} is a sparse {type(value).__name__}; give its toarray().")
+
+
 _CONVERTERS: dict[str, Callable[[Any, str], Any]] = {
     "jax": _convert_jax,
     "pandas": _convert_pandas,
     "polars": _convert_polars,
     "pyarrow": _convert_pyarrow,
+    "scipy": _refuse_sparse,
     "torch": _convert_torch,
 }
 _FRAMES = ("pandas", "polars", "pyarrow")

@@ -8,6 +8,7 @@ from mmjax.data.dataset import Task
 from mmjax.data.describe.announce import announce_once
 from mmjax.data.load.arrays.columns import read_column, read_mask
 from mmjax.data.load.arrays.foreign_types import convert_to_numpy
+from mmjax.data.load.arrays.map_scans import MapScans
 from mmjax.data.load.arrays.modalities import Column
 from mmjax.data.load.arrays.npz import read_npz
 from mmjax.data.load.targets.target_arrays import Targets, read_targets, squeeze_targets
@@ -73,6 +74,7 @@ def read_input(
     part: Mapping[str, Any],
     lengths: Mapping[str, str],
     present: Mapping[str, str],
+    scans: MapScans,
 ) -> Column:
     """Reads a modality with the arrays that say which rows are present, and how long they are."""
     mask_name, lengths_name = present.get(modality), lengths.get(modality)
@@ -82,4 +84,5 @@ def read_input(
         part[modality],
         None if mask_name is None else read_mask(split, mask_name, part[mask_name]),
         None if lengths_name is None else (lengths_name, part[lengths_name]),
+        scans,
     )

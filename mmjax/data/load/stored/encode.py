@@ -8,13 +8,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmjax.data.dataset import Modality
-from mmjax.data.kinds import FILE_KINDS, Target, Value, get_columns
+from mmjax.data.kinds import FILE_KINDS, Target, Value
 from mmjax.data.load.scan_cache import convert_stats, convert_target
 from mmjax.data.load.scan_split import SplitScan, scan_split
 from mmjax.data.load.stored.blocks import convert_block, parse_block, write_block
+from mmjax.data.load.stored.file_columns import (
+    FileShapes,
+    collect_file_names,
+    measure_file_targets,
+    merge_file_shapes,
+    stack_values,
+)
+from mmjax.data.load.stored.media_columns import TARGET, MediaColumn, digest_media_files
 from mmjax.data.load.stored.merge_surveys import ColumnPlan
+from mmjax.data.load.stored.split_blocks import SplitBlock
 from mmjax.data.load.stored.split_scans import merge_scan_stats
-from mmjax.data.load.stored.stored_rows import SplitBlock, digest_media_files
 from mmjax.data.load.stored.survey import PartRows, iterate_split_tables
 from mmjax.data.load.stored.table_parts import FilePart
 from mmjax.data.load.tables.dialect_cells import blank_missing_cells, normalize_kinds
@@ -51,9 +59,11 @@ class EncodingPlan(NamedTuple):
         """Describes all that the arrays depend on."""
         return repr(self._replace(modalities={}))
 
-    def list_media(self) -> list[str]:
-        """Lists the modalities that are read from files when they are needed."""
-        return [m for m, reader in self.readers.items() if isinstance(reader.spec, FILE_KINDS)]
+    def list_media(self) -> list[MediaColumn]:
+        """Lists the modalities and the tasks that are read from files when they are needed."""
+        columns = [MediaColumn("", m, reader.spec) for m, reader in self.readers.items()]
+        columns += [MediaColumn(TARGET, t, goal) for t, goal in self.targets.items()]
+        return [column for column in columns if isinstance(column.spec, FILE_KINDS)]
 
 
 def encode_part(
@@ -69,6 +79,7 @@ def encode_part(
       key: begins their names.
     """
     scans = {split: SplitScan() for split in rows}
+    shapes: dict[str, FileShapes] = {split: {} for split in rows}
     blocks: list[Any] = []
     pending = _Pending({}, {}, 0)
     media = plan.list_media()
@@ -80,6 +91,8 @@ def encode_part(
             if numbers:
                 scan = _scan_rows(table, numbers, split, plan)
                 merge_scan_stats(scans[split], scan, plan.modalities)
+                new = measure_file_targets(table, numbers, scan, plan.list_media())
+                shapes[split] = merge_file_shapes(shapes[split], new)
                 pending = _collect_arrays(pending, split, table, numbers, scan, plan)
         if pending.size > _BLOCK_BYTES:
             blocks.append(_write_pending(folder / f"{key}-{len(blocks):04d}.bin", pending, plan))
@@ -92,6 +105,7 @@ def encode_part(
             "skipped": scan.skipped,
             "blank": len(scan.blank),
             "stats": convert_stats(scan.stats),
+            "file_targets": shapes[split],
         }
     result = {"splits": found, "blocks": blocks}
     return {**result, "media": _digest_media(result, part, plan, folder)}
@@ -150,15 +164,12 @@ def _collect_arrays(
     for task, values in read_weight_cells(table, numbers, plan.columns.weights).items():
         arrays[f"weight/{task}"] = values
     media = plan.list_media()
+    for column in media:
+        arrays |= collect_file_names(column, table, numbers, scan)
     for m, modality in plan.modalities.items():
-        stored = [example[m] for example in scan.inputs]
-        if m in media:
-            columns = [table.columns[c] for c in get_columns(plan.readers[m].spec)]
-            for i, row in enumerate(numbers):
-                if stored[i] is not None:
-                    cells = json.dumps([cells[row] for cells in columns])
-                    stored[i] = np.frombuffer(cells.encode(), np.uint8)
-        arrays |= _stack(m, stored, is_ragged=modality.sequence or m in media)
+        if MediaColumn("", m, plan.readers[m].spec) not in media:
+            stored = [example[m] for example in scan.inputs]
+            arrays |= stack_values(m, stored, is_ragged=modality.sequence)
     size = pending.size
     for name, array in arrays.items():
         pending.arrays.setdefault(f"{split}/{name}", []).append(array)
@@ -168,30 +179,13 @@ def _collect_arrays(
     return pending._replace(size=size)
 
 
-def _stack(
-    modality: str, values: Sequence[np.ndarray | None], *, is_ragged: bool
-) -> dict[str, np.ndarray]:
-    """Stacks the values of examples; ragged ones are concatenated."""
-    present = np.array([value is not None for value in values], bool)
-    filled = [value for value in values if value is not None]
-    arrays = {f"present/{modality}": present}
-    if is_ragged:
-        lengths = [0 if value is None else len(value) for value in values]
-        arrays[f"lengths/{modality}"] = np.array(lengths, np.int64)
-    if filled:
-        # Missing examples take no space.
-        joined = np.concatenate(filled) if is_ragged else np.stack(filled)
-        arrays[f"values/{modality}"] = joined
-    return arrays
-
-
 def _write_pending(path: Path, pending: _Pending, plan: EncodingPlan) -> dict[str, Any]:
     arrays = {name: np.concatenate(parts) for name, parts in pending.arrays.items()}
     for name, array in list(arrays.items()):
         # Where the values of an example lie among those that are there.
         split, what, modality = [*name.split("/", 2), ""][:3]
-        if what == "lengths":
-            arrays[f"{split}/ends/{modality}"] = np.cumsum(array)
+        if what.removeprefix(TARGET) == "lengths":
+            arrays[f"{split}/{what.replace('lengths', 'ends')}/{modality}"] = np.cumsum(array)
         elif what == "present" and not array.all():
             arrays[f"{split}/index/{modality}"] = np.maximum(np.cumsum(array) - 1, 0)
     targets: dict[str, Any] = {}
@@ -228,7 +222,7 @@ def are_media_unchanged(
 def _digest_media(
     result: Mapping[str, Any], part: FilePart, plan: EncodingPlan, folder: Path
 ) -> str:
-    media = {m: plan.readers[m] for m in plan.list_media()}
+    media = plan.list_media()
     if not media:
         return ""
     splits = sorted(result["splits"])

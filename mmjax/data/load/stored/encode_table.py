@@ -10,16 +10,18 @@ from jaxtyping import Float
 from mmjax.data.describe.announce import announce_once
 from mmjax.data.limits import check_declared_size, format_size
 from mmjax.data.load.scan_cache import parse_stats, parse_target
-from mmjax.data.load.scan_split import SplitScan
+from mmjax.data.load.scan_split import FileTargets, SplitScan
 from mmjax.data.load.stored.encode import (
     EncodingPlan,
     are_media_unchanged,
     encode_part,
     list_split_blocks,
 )
+from mmjax.data.load.stored.file_columns import FileShapes, merge_file_shapes
+from mmjax.data.load.stored.media_columns import TARGET
 from mmjax.data.load.stored.parallel_jobs import Job, JobFolder
+from mmjax.data.load.stored.split_blocks import SplitBlock
 from mmjax.data.load.stored.split_scans import merge_scan_stats
-from mmjax.data.load.stored.stored_rows import SplitBlock
 from mmjax.data.load.stored.survey import PartRows, make_part_key
 from mmjax.data.load.stored.table_parts import FilePart
 
@@ -34,11 +36,13 @@ class StoredSplit(NamedTuple):
       scan: what was found, without inputs; its rows are numbered from 0.
       blocks: where the inputs lie.
       weights: {task: weights of the examples}.
+      shapes: of the targets that are files.
     """
 
     scan: SplitScan
     blocks: list[SplitBlock]
     weights: dict[str, Float[np.ndarray, " n"]]
+    shapes: FileShapes
 
 
 def encode_parts(
@@ -82,9 +86,14 @@ def encode_parts(
     stored: dict[str, StoredSplit] = {}
     for job, result in zip(jobs, folder.run(jobs, f"Encoding {name}", _is_usable), strict=True):
         for split in result["splits"]:
-            total = stored.setdefault(split, StoredSplit(SplitScan(), [], {}))
+            total = stored.setdefault(split, StoredSplit(SplitScan(), [], {}, {}))
             _add_part(total, split, result, job.arguments[0], plan, folder)
-    return {split: _finish_split(total) for split, total in stored.items()}
+            # Results of a table without such targets may be older than these.
+            shapes = merge_file_shapes(
+                total.shapes, result["splits"][split].get("file_targets", {})
+            )
+            stored[split] = total._replace(shapes=shapes)
+    return {split: _finish_split(total, plan) for split, total in stored.items()}
 
 
 def _is_usable(job: Job, result: Mapping[str, Any] | None) -> bool:
@@ -139,7 +148,7 @@ def _add_part(
                 total.scan.targets.setdefault(task, []).extend([distinct[code] for code in codes])
 
 
-def _finish_split(total: StoredSplit) -> StoredSplit:
+def _finish_split(total: StoredSplit, plan: EncodingPlan) -> StoredSplit:
     """Concatenates what the blocks hold per example, beside the inputs."""
     blocks = total.blocks
     names = [name for name in (blocks[0].list_names() if blocks else ()) if "weight/" in name]
@@ -150,4 +159,11 @@ def _finish_split(total: StoredSplit) -> StoredSplit:
     digests = np.concatenate([block.read("digest") for block in blocks]).astype(np.uint64)
     scan: Any = total.scan
     scan.rows, scan.digests = np.arange(len(digests)), digests
+    for column in plan.list_media():
+        if column.prefix == TARGET:
+            extremes = [block.read(f"{TARGET}extremes/{column.name}") for block in blocks]
+            labeled = [block.read(f"{TARGET}present/{column.name}") for block in blocks]
+            scan.targets[column.name] = FileTargets(
+                np.concatenate(extremes), np.concatenate(labeled)
+            )
     return total._replace(weights=weights)

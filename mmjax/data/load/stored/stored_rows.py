@@ -1,65 +1,29 @@
 """The source of encoded rows: blocks on disk, which are read by memory maps."""
 
 import dataclasses
-import hashlib
-import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
-from mmjax.data.dataset import Arrays, Modality
-from mmjax.data.load.stored.blocks import Block
+from mmjax.data.dataset import Arrays, Modality, Task
+from mmjax.data.kinds import Target
+from mmjax.data.load.stored.media_columns import (
+    TARGET,
+    MediaColumn,
+    decode_files,
+    iterate_media_cells,
+    list_media_files,
+)
+from mmjax.data.load.stored.split_blocks import BlockRows, SplitBlock
 from mmjax.data.load.tables.rows import Reader
+from mmjax.data.load.targets.list_targets import choose_target_dtype
 from mmjax.masks import pad_ragged
 from mmjax.types import Batch
 
 _SAMPLED_MEDIA = 10_000  # files whose sizes and times are part of a fingerprint
-
-
-class SplitBlock(NamedTuple):
-    """The rows of one split in a block.
-
-    Attributes:
-      block: the arrays.
-      split: begins their names.
-      path: the file that the rows are from.
-      folder: that of the paths in its cells.
-      has_lines: whether it has lines, as CSV files have.
-      key: hash of all that the arrays depend on.
-    """
-
-    block: Block
-    split: str
-    path: Path
-    folder: Path
-    has_lines: bool
-    key: str
-
-    def read(self, name: str) -> np.ndarray:
-        """Returns an array as a view of a memory map."""
-        return self.block.read(f"{self.split}/{name}")
-
-    def list_names(self) -> list[str]:
-        """Lists the names of the arrays."""
-        start = f"{self.split}/"
-        return [n.removeprefix(start) for n in self.block.arrays if n.startswith(start)]
-
-    def has(self, name: str) -> bool:
-        """Checks whether there is an array."""
-        return f"{self.split}/{name}" in self.block.arrays
-
-    def place(self, row: int) -> str:
-        """Returns the file, and the line or row in it."""
-        what = "line" if self.has_lines else "row"
-        return f"{self.path}, {what} {int(self.read('place')[row])}"
-
-    def count_rows(self) -> int:
-        """Returns the number of rows."""
-        return self.block.arrays[f"{self.split}/place"].shape[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +37,7 @@ class StoredRows:
       kinds: {modality: type of its numbers}.
       readers: {modality: its reader} of those whose cells name files.
       labels: the targets and label masks of all rows; no inputs.
+      file_targets: {task: its kind, and the task} of those whose targets are files.
     """
 
     blocks: Sequence[SplitBlock]
@@ -81,6 +46,7 @@ class StoredRows:
     kinds: Mapping[str, np.dtype]
     readers: Mapping[str, Reader]
     labels: Batch
+    file_targets: Mapping[str, tuple[Target, Task]] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
@@ -97,7 +63,7 @@ class StoredRows:
         for m, modality in self.modalities.items():
             dtype, size = self.kinds[m], len(indices)
             if m in self.readers:
-                values = self._decode_media(m, groups, size)
+                values = self._decode_input(m, groups, size)
                 batch.inputs[m] = pad_ragged(values, modality.shape, dtype)
                 batch.present[m] = np.array([value is not None for value in values], bool)
                 if modality.sequence:
@@ -105,57 +71,49 @@ class StoredRows:
                     batch.lengths[m] = np.array(lengths, np.int32)
             else:
                 _read_arrays(batch, m, modality, dtype, groups, size)
+        for t, (kind, task) in self.file_targets.items():
+            batch.targets[t] = np.zeros((len(indices), *task.shape), choose_target_dtype(task))
+            decoded = decode_files(MediaColumn(TARGET, t, kind), groups, kind.read_cells)
+            for position, value, place in decoded:
+                if value.shape != task.shape:
+                    raise ValueError(f"{place}, {t!r}: the file has changed; start again.")
+                batch.targets[t][position] = value
         return batch
 
     def files(self) -> list[Path]:
         """Lists some of the images and recordings, spread over all rows."""
         paths: list[Path] = []
         rows = np.linspace(0, len(self) - 1, min(len(self), _SAMPLED_MEDIA)).astype(int)
-        for m, reader in self.readers.items():
+        columns = [MediaColumn("", m, reader.spec) for m, reader in self.readers.items()]
+        columns += [MediaColumn(TARGET, t, kind) for t, (kind, _) in self.file_targets.items()]
+        for column in columns:
             for group in self._group_by_block(rows):
-                for _, cells in _iterate_media_cells(group, m):
-                    paths += list_media_files(reader, cells, group.block.folder)
+                for _, cells in iterate_media_cells(group, column):
+                    paths += list_media_files(column.spec, cells, group.block.folder)
         return paths
 
-    def _group_by_block(self, indices: np.ndarray) -> list["_Group"]:
+    def _group_by_block(self, indices: np.ndarray) -> list["BlockRows"]:
         order = np.argsort(indices, kind="stable")
         numbers = np.searchsorted(self.ends, indices[order], side="right")
         chosen, starts = np.unique(numbers, return_index=True)
         groups = []
         for number, positions in zip(chosen, np.split(order, starts[1:]), strict=True):
             first = self.ends[number - 1] if number else 0
-            groups.append(_Group(self.blocks[number], positions, indices[positions] - first))
+            groups.append(BlockRows(self.blocks[number], positions, indices[positions] - first))
         return groups
 
-    def _decode_media(
-        self, modality: str, groups: Sequence["_Group"], size: int
+    def _decode_input(
+        self, modality: str, groups: Sequence["BlockRows"], size: int
     ) -> list[np.ndarray | None]:
         """Reads the images or recordings of a batch of some size."""
         values: list[np.ndarray | None] = [None] * size
         reader = self.readers[modality]
-        for group in groups:
-            for i, cells in _iterate_media_cells(group, modality):
-                try:
-                    value = reader.spec.read_cells(cells, group.block.folder, reader.learned)
-                except ValueError as error:
-                    block, row = group.block, int(group.rows[i])
-                    raise ValueError(f"{block.place(row)}, {modality!r}: {error}") from None
-                values[group.positions[i]] = value
+        read = functools.partial(reader.spec.read_cells, learned=reader.learned)
+        for position, value, _ in decode_files(
+            MediaColumn("", modality, reader.spec), groups, read
+        ):
+            values[position] = value
         return values
-
-
-class _Group(NamedTuple):
-    """Rows of one block.
-
-    Attributes:
-      block: the block.
-      positions: their positions in the batch.
-      rows: their numbers in the block.
-    """
-
-    block: SplitBlock
-    positions: np.ndarray
-    rows: np.ndarray
 
 
 def _read_arrays(
@@ -163,7 +121,7 @@ def _read_arrays(
     name: str,
     modality: Modality,
     dtype: np.dtype,
-    groups: Sequence[_Group],
+    groups: Sequence[BlockRows],
     size: int,
 ) -> None:
     """Adds a modality to a batch of some size; what is missing or padding is 0."""
@@ -190,35 +148,3 @@ def _read_arrays(
     batch.inputs[name], batch.present[name] = inputs, present
     if modality.sequence:
         batch.lengths[name] = lengths
-
-
-def _iterate_media_cells(group: _Group, modality: str) -> Iterator[tuple[int, list[Any]]]:
-    """Yields the position in the group, and the cells, of each row that has the modality."""
-    block, _, rows = group
-    present = block.read(f"present/{modality}")
-    if not present[rows].any():
-        return
-    sizes = block.read(f"lengths/{modality}")[rows].tolist()
-    ends, values = block.read(f"ends/{modality}")[rows].tolist(), block.read(f"values/{modality}")
-    for i, row in enumerate(rows.tolist()):
-        if present[row]:
-            yield i, json.loads(values[ends[i] - sizes[i] : ends[i]].tobytes())
-
-
-def list_media_files(reader: Reader, cells: Sequence[Any], folder: Path) -> list[Path]:
-    """Lists the files that the stored cells of an image or a recording name."""
-    list_files = getattr(reader.spec, "list_files", lambda cell: [str(cell)])
-    return [folder / file for file in list_files(cells[0])]
-
-
-def digest_media_files(blocks: Sequence[SplitBlock], readers: Mapping[str, Reader]) -> str:
-    """Hashes the sizes and the times of change of all files that the cells of blocks name."""
-    state = hashlib.sha256()
-    for block in blocks:
-        everything = np.arange(block.count_rows())
-        for m, reader in readers.items():
-            for _, cells in _iterate_media_cells(_Group(block, everything, everything), m):
-                for path in list_media_files(reader, cells, block.folder):
-                    status = os.stat(path) if path.is_file() else None
-                    state.update(f"{status and (status.st_size, status.st_mtime_ns)};".encode())
-    return state.hexdigest()

@@ -10,21 +10,22 @@ import numpy as np
 
 from mmjax import files
 from mmjax.config import trust
-from mmjax.data.dataset import Dataset, Source
-from mmjax.data.kinds import FILE_KINDS, DepthMap, Mask
+from mmjax.data.dataset import Dataset, Source, Task
+from mmjax.data.kinds import FILE_KINDS, Target
 from mmjax.data.load.assemble import assemble_dataset
 from mmjax.data.load.check_dataset import check_sizes
 from mmjax.data.load.decoded_source import DecodedInputs
 from mmjax.data.load.hints import note_column_counts
-from mmjax.data.load.split_rows import Split
 from mmjax.data.load.stored.divide_table import divide_table
 from mmjax.data.load.stored.encode import EncodingPlan
 from mmjax.data.load.stored.encode_table import StoredSplit, encode_parts
-from mmjax.data.load.stored.merge_surveys import ColumnPlan, Survey
+from mmjax.data.load.stored.file_columns import FileShapes, merge_file_shapes
+from mmjax.data.load.stored.merge_surveys import Survey
 from mmjax.data.load.stored.parallel_jobs import JobFolder
 from mmjax.data.load.stored.stored_rows import StoredRows
 from mmjax.data.load.stored.survey import PartRows, survey_parts
 from mmjax.data.load.stored.table_parts import FilePart
+from mmjax.data.load.table_options import TableOptions
 from mmjax.data.load.tables.dialect import DEFAULT_DIALECT
 from mmjax.data.load.tables.rows import Reader
 from mmjax.data.normalize import StandardizedSource
@@ -53,26 +54,6 @@ class Streaming(NamedTuple):
     max_disk: int = _MAX_DISK
 
 
-class TableOptions(NamedTuple):
-    """The arguments of `from_table` that say how rows are read; see there.
-
-    Attributes:
-      columns: what is read.
-      split: how rows of one table become splits; None if there is one table per split.
-      seed: seed of the shares.
-      name: name of the data set.
-      standardize: modalities that are standardized.
-      skip_unreadable: whether examples with damaged files are left out.
-    """
-
-    columns: ColumnPlan
-    split: Split | None
-    seed: int
-    name: str | None
-    standardize: Sequence[str] | None
-    skip_unreadable: bool
-
-
 def stream_table(table: Any, options: TableOptions, streaming: Streaming) -> Dataset:
     """Makes a data set whose encoded rows lie on disk.
 
@@ -91,7 +72,7 @@ def stream_table(table: Any, options: TableOptions, streaming: Streaming) -> Dat
     plan = options.columns
     with files.lock_file(folder.path / ".lock", f"it reads the same table into {folder.path}"):
         parts, rows = divide_table(
-            table, plan.list_columns(), plan.cells, options.split, options.seed, folder
+            table, plan.list_columns(), plan.cells, options.get_split(), options.seed, folder
         )
         name = options.name or _name_table(parts, rows)
         check_sizes(name, _count_rows(rows))
@@ -106,7 +87,7 @@ def stream_table(table: Any, options: TableOptions, streaming: Streaming) -> Dat
 
 
 def _check_streamable(table: Any, options: TableOptions) -> None:
-    """Refuses tables that are in memory, and targets that are arrays."""
+    """Refuses tables that are in memory."""
     plan, sources = options.columns, _list_paths(table)
     is_in_memory = isinstance(table, Mapping) and set(plan.list_columns()) <= set(table)
     if is_in_memory or not all(isinstance(path, str | os.PathLike) for path in sources):
@@ -116,12 +97,6 @@ def _check_streamable(table: Any, options: TableOptions) -> None:
         )
     if isinstance(table, Mapping) and options.split is not None:
         raise ValueError("split is given, but the table is already one per split; leave it out.")
-    for task, goal in plan.targets.items():
-        if isinstance(goal, Mask | DepthMap):
-            raise ValueError(
-                f"target {task!r} is a {type(goal).__name__}, whose arrays are kept in memory, so "
-                "that it cannot be streamed; leave stream out and give in_memory=False."
-            )
 
 
 def _list_paths(table: Any) -> list[Any]:
@@ -178,14 +153,38 @@ def _plan_encoding(survey: Survey, options: TableOptions) -> EncodingPlan:
     )
 
 
+def _declare_tasks(
+    stored: Mapping[str, StoredSplit], plan: EncodingPlan
+) -> tuple[dict[str, Task | None], dict[str, tuple[Target, Task]]]:
+    """Declares all tasks, and those whose targets are files with their kinds.
+
+    Raises:
+      ValueError: naming two rows whose targets have different shapes.
+    """
+    shapes: FileShapes = {}
+    for split in ("train", *stored):
+        shapes = merge_file_shapes(shapes, stored[split].shapes)
+    tasks = {t: kind.declare_task() for t, kind in plan.targets.items()}
+    file_targets = {}
+    for t, kind in plan.targets.items():
+        task = tasks[t]
+        if task is not None and isinstance(kind, FILE_KINDS):
+            tasks[t] = task = task._replace(shape=tuple(shapes[t][0]) if t in shapes else ())
+            file_targets[t] = (kind, task)
+    return tasks, file_targets
+
+
 def _assemble(name: str, stored: Mapping[str, StoredSplit], plan: EncodingPlan) -> Dataset:
     ends = {s: np.cumsum([b.count_rows() for b in part.blocks]) for s, part in stored.items()}
     media = {m: plan.readers[m] for m, r in plan.readers.items() if isinstance(r.spec, FILE_KINDS)}
+    tasks, file_targets = _declare_tasks(stored, plan)
 
     def make_source(split: str, inputs: DecodedInputs, labels: Batch) -> Source:
         modalities, dtypes, scales = inputs.modalities, inputs.dtypes, inputs.scales
         blocks = tuple(stored[split].blocks)
-        source = StoredRows(blocks, ends[split], modalities, dtypes, media, labels)
+        kept = {t: y for t, y in labels.targets.items() if t not in file_targets}
+        labels = labels._replace(targets=kept)
+        source = StoredRows(blocks, ends[split], modalities, dtypes, media, labels, file_targets)
         return StandardizedSource(source, modalities, scales) if scales else source
 
     def make_place(split: str) -> Any:
@@ -204,7 +203,7 @@ def _assemble(name: str, stored: Mapping[str, StoredSplit], plan: EncodingPlan) 
         {split: make_place(split) for split in stored},
         modalities=plan.modalities,
         kinds={m: (r.spec, r.learned) for m, r in plan.readers.items()},
-        tasks={t: spec.declare_task() for t, spec in plan.targets.items()},
+        tasks=tasks,
         weights={split: part.weights for split, part in stored.items()},
         facts={} if dialect == DEFAULT_DIALECT else {"table_options": dialect._asdict()},
     )

@@ -28,6 +28,7 @@ from mmjax.data.load.stored.table_parts import FilePart, iterate_part
 from mmjax.data.load.tables.blank_rows import (
     check_has_gaps,
     check_no_blank_rows,
+    list_cells,
 )
 from mmjax.data.load.tables.dialect_cells import Gaps, blank_missing_cells, normalize_kinds
 from mmjax.data.load.tables.table_files import Table, is_number
@@ -152,12 +153,9 @@ def _infer(
 
 
 def _summarize(spec: Input, train: tuple[Table, list[int]], plan: ColumnPlan) -> Mapping[str, Any]:
-    table, rows = train
-    columns = [[table.columns[name][row] for row in rows] for name in get_columns(spec)]
+    columns = list_cells(spec, train, plan.blank_rows)
     summarize = spec.summarize_cells if isinstance(spec, SummarizedKind) else spec.learn
     if plan.blank_rows == "keep":
         check_has_gaps(spec, len(plan.inputs))
         return summarize(columns, None)
-    filled = [cells for cells in zip(*columns, strict=True) if any(c is not None for c in cells)]
-    columns = [[cells[i] for cells in filled] for i in range(len(columns))]
-    return summarize(columns, table.path.parent)
+    return summarize(columns, train[0].path.parent)

@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from mmjax.data.kinds import Boolean, Category, Input, Numbers
+from mmjax.data.kinds import Boolean, Category, Input, Numbers, get_columns
 from mmjax.data.kinds.protocols import Learned
 from mmjax.data.load.infer_kinds import TablePart
 from mmjax.data.load.tables.dialect_cells import Gaps
 
 BlankRows = Literal["refuse", "drop", "keep"]
+"""What to do with rows in which all inputs are empty: refuse them, drop them, or keep them as gaps
+of the only modality, which must be `Numbers`, `Boolean` or `Category`."""
 _KEEP = "keep_blank_rows"  # a run stores it with what the training split says
 _KINDS = (Numbers, Boolean, Category)
 
@@ -17,6 +19,19 @@ def check_blank_rows(blank_rows: str) -> None:
     """Raises ValueError if `blank_rows` is not one of its options."""
     if blank_rows not in ("refuse", "drop", "keep"):
         raise ValueError(f"blank_rows is {blank_rows!r}; it must be 'refuse', 'drop' or 'keep'.")
+
+
+def list_cells(spec: Input, part: TablePart, blank_rows: BlankRows) -> list[list[Any]]:
+    """Lists per column of a kind its cells, without rows in which all are empty unless kept."""
+    table, rows = part
+    names = get_columns(spec)
+    columns: list[list[Any]] = [[] for _ in names]
+    for row in rows:
+        cells = [table.columns[name][row] for name in names]
+        if blank_rows == "keep" or any(cell is not None for cell in cells):
+            for column, cell in zip(columns, cells, strict=True):
+                column.append(cell)
+    return columns
 
 
 def check_no_blank_rows(

@@ -85,6 +85,8 @@ def check_header(
                     f" It is one column as it was separated by {separator!r}; give "
                     f"dialect=Dialect(separator={other!r})."
                 )
+        if header and header[0].lstrip()[:1] in ("[", "{"):
+            hint = " It looks like JSON; give the DataFrame of pandas.read_json."
         raise ValueError(f"{path} has no column {name!r}; it has {', '.join(header)}.{hint}")
 
 

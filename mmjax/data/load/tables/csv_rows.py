@@ -119,9 +119,18 @@ def _field_size_limit(limit: int) -> Iterator[None]:
 
 
 def open_csv(path: Path) -> Any:
-    """Opens a file that may be compressed by gzip, bzip2 or xz, as its first bytes show."""
+    """Opens a file that may be compressed by gzip, bzip2 or xz, as its first bytes show.
+
+    Raises:
+      ValueError: if it is a zip archive, as Excel files are.
+    """
     with path.open("rb") as file:
         start = file.read(6)
+    if start.startswith(b"PK\x03\x04"):
+        raise ValueError(
+            f"{path} is a zip archive or an Excel file; unpack it, or give the DataFrame of "
+            "pandas.read_excel."
+        )
     for magic, module in (
         (b"\x1f\x8b", "gzip"),
         (b"BZh", "bz2"),

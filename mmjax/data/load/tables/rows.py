@@ -1,6 +1,7 @@
 """The rows of a table as examples: cells are turned into arrays, and files read, when wanted."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from mmjax.data.load.examples import Example
 from mmjax.data.load.tables.blank_rows import keeps_blank_rows
 from mmjax.data.load.tables.table_files import Table
 from mmjax.data.load.targets.complete_task import check_step_labels
+
+_UNREADABLE_FIX = "Correct it, or leave such rows out by skip_unreadable=True."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +72,12 @@ class TableRows:
         """Returns the file, and the line or row in it."""
         return self.table.place(self.rows[row])
 
+    @functools.cached_property
+    def _sequences(self) -> set[str]:
+        """The modalities whose steps may have labels."""
+        modalities = {m: r.spec.declare_modality(r.learned) for m, r in self.readers.items()}
+        return {m for m, modality in modalities.items() if modality.sequence}
+
     def _example(self, row: int) -> Example:
         what = ""
         try:
@@ -79,8 +88,10 @@ class TableRows:
             for what, spec in self.targets.items():
                 targets[what] = self._read_target(spec, row, inputs)
         except ValueError as error:
-            kind = UnreadableError if isinstance(error, UnreadableError) else ValueError
-            raise kind(f"{self.table.place(row)}, {what!r}: {error}") from None
+            is_unreadable = isinstance(error, UnreadableError)
+            kind = UnreadableError if is_unreadable else ValueError
+            fix = f" {_UNREADABLE_FIX}" if is_unreadable else ""
+            raise kind(f"{self.table.place(row)}, {what!r}: {error}{fix}") from None
         return Example(inputs, targets)
 
     def _read_target(self, spec: Target, row: int, inputs: Mapping[str, np.ndarray | None]) -> Any:
@@ -89,7 +100,7 @@ class TableRows:
             return None
         target = spec.read_cells(cells, self.table.path.parent)
         if target is not None and isinstance(spec, TokenLabels | Spans):
-            check_step_labels(target, inputs)
+            check_step_labels(target, {m: x for m, x in inputs.items() if m in self._sequences})
         return target
 
 

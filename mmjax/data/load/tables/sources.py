@@ -151,8 +151,10 @@ def _convert_columns(name: str, given: Mapping[str, Any], columns: Collection[st
     cells: dict[str, list[Any]] = {}
     for column in sorted(columns):
         if column not in given:
+            in_index = column in getattr(getattr(given, "index", None), "names", ())
+            fix = " It is in the index; call reset_index()." if in_index else ""
             raise ValueError(
-                f"the {name} has no column {column!r}; it has {', '.join(map(str, given))}."
+                f"the {name} has no column {column!r}; it has {', '.join(map(str, given))}.{fix}"
             )
         cells[column] = _convert_cells(given[column], f"{name}, column {column!r}")
     sizes = {column: len(values) for column, values in cells.items()}

@@ -87,6 +87,11 @@ def _has_unknown_labels(rows: Iterable[Any]) -> bool:
 def _choose_padding(name: str, longest: int, modalities: Mapping[str, Modality]) -> int:
     """Returns the padded length of the sequence whose steps have labels."""
     lengths = {m: spec.shape[0] for m, spec in modalities.items() if spec.sequence}
+    if not lengths:
+        raise ValueError(
+            f"target {name!r} has labels of steps, but no input is a sequence; add the text or the "
+            "sequence as an input."
+        )
     long_enough = [length for length in lengths.values() if length >= longest]
     if not long_enough:
         raise ValueError(
@@ -97,19 +102,23 @@ def _choose_padding(name: str, longest: int, modalities: Mapping[str, Modality])
 
 
 def check_step_labels(labels: Any, inputs: Mapping[str, np.ndarray | None]) -> None:
-    """Refuses step labels if no input of the example has as many steps.
+    """Refuses step labels if no sequence of the example has as many steps.
+
+    Args:
+      labels: one per step.
+      inputs: the sequences of the example; None if they are missing.
 
     Raises:
       ValueError: with the number of labels and of steps.
 
     Example:
-      >>> check_step_labels(["A", "B"], {"note": np.zeros(3)})
+      >>> check_step_labels(["A", "B"], {"note": np.zeros(3)})  # doctest: +ELLIPSIS
       Traceback (most recent call last):
-      ValueError: it has 2 labels, but the inputs have {'note': 3} steps; give one label per step.
+      ValueError: it has 2 labels, ['A', 'B'], but the inputs have {'note': 3} steps; give one ...
     """
-    steps = {name: len(x) for name, x in inputs.items() if x is not None and x.ndim}
+    steps = {name: len(x) for name, x in inputs.items() if x is not None}
     if steps and len(labels) not in steps.values():
         raise ValueError(
-            f"it has {len(labels)} labels, but the inputs have {steps} steps; give one label per "
-            "step."
+            f"it has {len(labels)} labels, {repr(labels)[:80]}, but the inputs have {steps} steps; "
+            "give one label per step."
         )

@@ -150,7 +150,8 @@ def _encode_mask(task: Task, value: Any) -> np.ndarray:
 
 def _check_shape(task: Task, array: np.ndarray) -> None:
     if array.shape != task.shape:
-        raise LabelError(f"of the shape {array.shape}; it must be {task.shape}.")
+        fix = " Give its kind a size=(height, width)." if len(task.shape) == 2 else ""
+        raise LabelError(f"of the shape {array.shape}; it must be {task.shape}.{fix}")
 
 
 def is_unknown(value: Any) -> bool:

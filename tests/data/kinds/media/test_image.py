@@ -93,6 +93,9 @@ def test_pictures_stand_as_their_exif_data_say(tmp_path, orientation):
     for suffix in ("png", "tif"):
         name = save(tmp_path, f"{orientation}.{suffix}", np.ascontiguousarray(stored), exif=exif)
         np.testing.assert_array_equal(read(tmp_path, name), upright)
+        gray = np.ascontiguousarray(stored[..., 0])
+        name = save(tmp_path, f"gray-{orientation}.{suffix}", gray, exif=exif)
+        np.testing.assert_array_equal(read(tmp_path, name), upright[..., :1])
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "gif", "tif", "webp", "jp2", "jpg"])

@@ -53,8 +53,14 @@ def test_masks_that_do_not_fit_are_refused(load, tmp_path):
     PIL.Image.new("RGB", (8, 6)).save(tmp_path / "1.png")
     with pytest.raises(ValueError, match=r"1\.png has colors \(RGB\); store the mask as gray"):
         load({"m": names}, {}, {"y": Mask("m", CLASSES)})
+    PIL.Image.new("L", (8, 6)).save(tmp_path / "1.png", "JPEG")
+    with pytest.raises(ValueError, match=r"1\.png is a JPEG file, which changes the levels; store"):
+        load({"m": names}, {}, {"y": Mask("m", CLASSES)})
     PIL.Image.new("L", (5, 5)).save(tmp_path / "1.png")
     with pytest.raises(ValueError, match=r"line 3: target 'y' is of the shape \(5, 5\); it must"):
+        load({"m": names}, {}, {"y": Mask("m", CLASSES)})
+    (tmp_path / "1.png").unlink()
+    with pytest.raises(ValueError, match=r"1\.png does not exist.* skip_unreadable=True"):
         load({"m": names}, {}, {"y": Mask("m", CLASSES)})
 
 
@@ -74,7 +80,7 @@ def test_depths_of_sixteen_bits_and_npy_files(load, tmp_path):
     half = spec._replace(size=(3, 4)).read_cells(["d.npy"], tmp_path)
     np.testing.assert_array_equal(half, depth[1::2, 1::2])
     np.save(tmp_path / "bad.npy", np.array([[-1.0]]))
-    with pytest.raises(ValueError, match="depths must be positive and finite"):
+    with pytest.raises(ValueError, match=r"bad\.npy has the depth -1.* positive and finite"):
         spec.read_cells(["bad.npy"], tmp_path)
     np.save(tmp_path / "objects.npy", np.array([{}], object), allow_pickle=True)
     with pytest.raises(ValueError, match=r"objects\.npy is not a whole \.npy file"):

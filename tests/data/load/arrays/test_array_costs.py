@@ -1,12 +1,15 @@
 """Precision, memory and order of large arrays, and arrays that stay on disk."""
 
+import os
 import tracemalloc
 
 import jax
 import numpy as np
 import pytest
 
+from mmjax.config import trust
 from mmjax.data.kinds import Numbers
+from mmjax.data.load.arrays import assemble_arrays, columns
 from mmjax.data.load.from_arrays import from_arrays
 from mmjax.data.load.from_table import from_table
 from mmjax.data.mapped_arrays import MappedArrays
@@ -89,3 +92,119 @@ def test_orders_of_epochs_are_drawn_as_before_in_little_memory():
         tracemalloc.stop()
         _draw_epoch_orders.cache_clear()
     assert kept < 3 * 4 * 100_000
+
+
+def make_map_parts(folder, mode="r"):
+    """Writes two splits into one file, and maps them with gaps and lengths."""
+    path = folder / "x.npy"
+    if not path.exists():
+        x = np.random.default_rng(0).normal(1e6, 2, (300, 4, 3))
+        x[[3, 250]] = np.nan
+        np.save(path, x)
+    x = np.load(path, mmap_mode=mode)
+    ends = np.arange(300) % 4 + 1
+    whole = {"n": ends, "z": np.arange(300.0), "y": np.arange(300) % 3}
+    rows = {"train": slice(0, 200), "test": slice(200, 300)}
+    return {s: {"x": x[part]} | {k: v[part] for k, v in whole.items()} for s, part in rows.items()}
+
+
+def load_maps(parts, cache=None):
+    options = {"lengths": {"x": "n"}, "scan_cache": cache}
+    return from_arrays(parts, ("x", "z"), ("y",), **options)
+
+
+def assert_equal_data(a, b):
+    assert (a.modalities, a.tasks) == (b.modalities, b.tasks)
+    jax.tree.map(
+        np.testing.assert_array_equal, a.preparations["x"].scale, b.preparations["x"].scale
+    )
+    for split, source in a.splits.items():
+        order = np.arange(len(source))
+        other = b.splits[split].take(order)
+        jax.tree.map(np.testing.assert_array_equal, source.take(order), other)
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """Counts the passes over arrays on disk."""
+    counts = []
+    for module, name in (
+        (columns, "_find_blank_rows"),
+        (assemble_arrays, "check_values"),
+        (assemble_arrays, "compute_scale_by_chunks"),
+        (assemble_arrays, "hash_modality"),
+    ):
+        function = getattr(module, name)
+
+        def count(*arguments, function=function):
+            # Of the input in memory, nothing is stored.
+            names = [value for value in arguments if isinstance(value, str)]
+            is_map = isinstance(arguments[0], np.memmap) or "x" in names
+            counts.extend([function.__name__] * is_map)
+            return function(*arguments)
+
+        monkeypatch.setattr(module, name, count)
+    return counts
+
+
+def test_memory_maps_are_read_once_and_give_the_same(tmp_path, passes):
+    right = load_maps(make_map_parts(tmp_path))
+    passes.clear()
+    assert_equal_data(load_maps(make_map_parts(tmp_path), tmp_path / "cache"), right)
+    # Gaps with and without padding, checks and hashes of two splits, and the scale of one.
+    assert len(passes) == 9
+    passes.clear()
+    assert_equal_data(load_maps(make_map_parts(tmp_path), tmp_path / "cache"), right)
+    assert not passes
+
+
+@pytest.mark.parametrize("change", ["content", "time", "file", "part", "mode", "lengths", "damage"])
+def test_what_changed_in_memory_maps_is_read_again(tmp_path, passes, change):
+    load_maps(make_map_parts(tmp_path), tmp_path / "cache")
+    passes.clear()
+    path, expected = tmp_path / "x.npy", 9
+    parts = make_map_parts(tmp_path, "c" if change == "mode" else "r")
+    if change in ("content", "time"):
+        expected = 6 if change == "content" else 9  # of the test split, whose scale is another one
+        status = path.stat()
+        x = np.load(path)
+        x[0, 0] += change == "content"  # a row that is sampled, under an old time
+        np.save(path, x)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + (change == "time")))
+        parts = make_map_parts(tmp_path)
+    elif change == "file":
+        np.save(tmp_path / "other.npy", np.load(path))
+        (tmp_path / "other.npy").replace(path)
+        parts = make_map_parts(tmp_path)
+    elif change == "part":  # as many rows of the same file, elsewhere
+        parts["test"]["x"] = np.load(path, mmap_mode="r")[100:200]
+        expected = 4
+    elif change == "lengths":
+        parts["test"]["n"] = parts["test"]["n"][::-1].copy()
+        expected = 3
+    elif change == "damage":
+        for stored in (tmp_path / "cache").iterdir():
+            stored.write_bytes(stored.read_bytes()[:-9])
+    elif change == "mode":
+        parts["train"]["x"][5] = 7.0
+        with pytest.raises(ValueError, match=r"no input is one that is read-only"):
+            load_maps(parts, tmp_path / "cache")
+        return
+    assert_equal_data(load_maps(parts, tmp_path / "cache"), load_maps(parts))
+    assert len(passes) - 9 == expected
+
+
+def test_scan_cache_of_memory_maps_is_not_for_arrays_errors_and_untrusted_runs(tmp_path):
+    parts = make_map_parts(tmp_path)
+    parts["train"]["x"] = np.array(parts["train"]["x"])  # what is in memory is always read
+    with trust.open_stored_run(trust.Trust()):
+        load_maps(parts, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+    load_maps(parts, tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == 4
+    x = np.load(tmp_path / "x.npy")
+    x[220, 0] = np.inf
+    np.save(tmp_path / "x.npy", x)
+    for _ in range(2):  # an error is not kept
+        with pytest.raises(ValueError, match=r"'test': modality 'x' has inf in row 20"):
+            load_maps(make_map_parts(tmp_path), tmp_path / "cache")

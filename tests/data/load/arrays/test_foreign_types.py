@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+import scipy.sparse
 
 from mmjax.data.load.arrays.foreign_types import convert_to_numpy
 from mmjax.data.load.from_arrays import from_arrays
+from mmjax.data.load.from_table import from_table
 from mmjax.data.load.hints import check_splits
 
 pandas = pytest.importorskip("pandas")
@@ -82,6 +84,18 @@ def test_types_that_only_jax_has_are_widened():
     x = np.array([1.5, -2.0])
     assert convert_to_numpy(x.astype(ml_dtypes.bfloat16), "x").dtype == np.float32
     np.testing.assert_array_equal(convert_to_numpy(jnp.asarray(x, jnp.bfloat16), "x"), x)
+
+
+def test_matrices_are_arrays_and_sparse_ones_are_refused():
+    x = np.arange(6.0).reshape(3, 2)
+    with pytest.warns(PendingDeprecationWarning):
+        converted = convert_to_numpy(np.matrix(x), "x")
+    assert type(converted) is np.ndarray and np.array_equal(converted, x)
+    with pytest.raises(ValueError, match=r"x is a sparse csr_array; give its toarray\(\)"):
+        convert_to_numpy(scipy.sparse.csr_array(x), "x")
+    indexed = pandas.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]}).set_index("a")
+    with pytest.raises(ValueError, match=r"no column 'a'; it has b. It is in the index"):
+        from_table(indexed, {"a": "a"}, {"b": "b"})
 
 
 def test_frames_with_other_columns_and_keys_are_refused():
