@@ -215,7 +215,7 @@ def ume(unimodal: Sequence[str]) -> Balancer:
     (arXiv:2305.01233).
 
     Raises:
-      ValueError: if there are no names.
+      ValueError: if `unimodal` is empty.
 
     Example:
       >>> balancer = ume(("only_a", "only_b"))
@@ -223,7 +223,7 @@ def ume(unimodal: Sequence[str]) -> Balancer:
       [0.0, 1.0, 1.0]
     """
     if not unimodal:
-        raise ValueError("ume needs the names of the unimodal losses; there are none.")
+        raise ValueError("ume needs the names of the unimodal losses, but `unimodal` is empty.")
 
     def init(tasks: Sequence[str], shared: Params) -> Float[Array, " t"]:
         places = find_losses("ume", unimodal, tasks)
