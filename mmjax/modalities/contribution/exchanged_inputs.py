@@ -87,6 +87,7 @@ def permute_modality(source: Source, modality: str, seed: int) -> ExchangedModal
       ([3, 0, 2, 1], [True, True, False, True])
     """
     present = _read_presence(source, modality)
+    # Only those that have it change places, so that no example gains or loses the modality.
     rows, order = np.flatnonzero(present), np.arange(len(present))
     order[rows] = np.random.default_rng(seed).permutation(rows)
     return ExchangedModality(source, modality, order)

@@ -155,6 +155,7 @@ def _measure_subset(
     values: dict[str, list[list[float]]] = {measure: [] for measure in MEASURES}
     temperatures, before, after, risks = [], [], [], []
     for seed in range(len(measured.logits)):
+        # With all modalities: what a user has who does not know which will be missing.
         of_all = metrics.fit_temperature(*fitted.select(seed, 0))
         of_subset = metrics.fit_temperature(*fitted.select(seed, subset))
         temperatures.append((of_subset, of_all))

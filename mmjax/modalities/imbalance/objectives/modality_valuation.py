@@ -86,6 +86,7 @@ class ModalityValuation:
     ) -> dict[str, Float[Array, " b"]]:
         """Returns each modality's contribution to every example."""
         modalities = tuple(sorted(seen.tokens))
+        # The Shapley values are of trees by task; these have one leaf.
         values = {"none": {"": jnp.zeros(target.shape)}}
         for subset in list_subsets(modalities)[1:]:
             size = sum(is_present(seen, m).astype(jnp.float32) for m in subset)
