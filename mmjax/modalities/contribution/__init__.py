@@ -4,11 +4,11 @@ Which modality does the work, what do they tell together, and what is lost witho
 docs/contribution.md, which says when each measure can be trusted.
 """
 
-from mmjax.modalities.contribution.exchanged_inputs import (
-    draw_partner_rows,
-    permute_modality,
+from mmjax.modalities.contribution.additive_projection import (
+    choose_sample_size,
     project_additively,
 )
+from mmjax.modalities.contribution.exchanged_inputs import permute_modality
 from mmjax.modalities.contribution.information_parts import (
     InformationParts,
     decompose_information,
@@ -22,12 +22,12 @@ from mmjax.modalities.contribution.shapley import (
 
 __all__ = [
     "InformationParts",
+    "choose_sample_size",
     "compute_conditional_utilization",
     "compute_interaction_indices",
     "compute_intershap",
     "compute_shapley_values",
     "decompose_information",
-    "draw_partner_rows",
     "permute_modality",
     "project_additively",
 ]

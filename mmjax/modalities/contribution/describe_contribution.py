@@ -34,7 +34,7 @@ def _describe_metric(
         f"model's own predictions on the {contribution.split} split."
     )
     if not np.isfinite(gain) or gain <= 0:
-        return f"{text} The modalities together gain nothing, so there is no work to share out."
+        return f"{text} The modalities together gain nothing that could be shared out."
     ranked = sorted(shapley, key=lambda m: -shapley[m].mean)
     shares = ", ".join(f"{m} {shapley[m].mean / gain:.0%}" for m in ranked)
     text += (

@@ -136,42 +136,31 @@ def _center(logits: _Logits, first: np.ndarray, second: np.ndarray, barrier: flo
     """Maximizes the dual with its barrier by damped Newton steps."""
     of_first, of_second = logits
     is_first, is_second = _find_free_logits(first, second)
-    sizes = is_first.sum(), is_second.sum()
 
     def evaluate(of_first: np.ndarray, of_second: np.ndarray) -> float:
         slack = 1 - np.exp(of_first[:, None] + of_second[None]).sum(axis=2)
         if slack.min() <= 0:
             return -np.inf
-        return float(
-            np.sum(first[first > 0] * of_first[first > 0])
-            + np.sum(second[second > 0] * of_second[second > 0])
-            + barrier * np.log(slack).sum()
-        )
+        dual = _evaluate_dual(of_first, of_second, first, second)
+        return dual + float(barrier * np.log(slack).sum())
 
     value = evaluate(of_first, of_second)
     for _ in range(_MAX_NEWTON_STEPS):
         primal = _get_primal(of_first, of_second, barrier)
-        gradient = np.concatenate(
-            [
-                (first - primal.sum(axis=1))[is_first],
-                (second - primal.sum(axis=0))[is_second],
-            ]
-        )
-        hessian = _compute_hessian(primal, barrier)
-        chosen = np.concatenate([is_first.ravel(), is_second.ravel()])
-        hessian = hessian[np.ix_(chosen, chosen)]
-        # Jacobi scaling: the diagonal spans the range of the probabilities.
-        scale = 1 / np.sqrt(np.diag(hessian))
-        scaled = hessian * scale[:, None] * scale[None]
-        step = scale * np.linalg.solve(scaled + 1e-14 * np.eye(len(scaled)), scale * gradient)
+        of_rows = (first - primal.sum(axis=1))[is_first]
+        of_columns = (second - primal.sum(axis=0))[is_second]
+        gradient = np.concatenate([of_rows, of_columns])
+        free = np.concatenate([is_first.ravel(), is_second.ravel()])
+        step = _solve_scaled(_compute_hessian(primal, barrier)[np.ix_(free, free)], gradient)
         decrement = float(gradient @ step)
         if decrement <= 1e-3 * barrier:
             break
         size = 1.0
+        # Shorter until the step stays inside the constraints and gains enough (Armijo's rule).
         while size > 1e-10:
             moved = of_first.copy(), of_second.copy()
-            moved[0][is_first] += size * step[: sizes[0]]
-            moved[1][is_second] += size * step[sizes[0] :]
+            moved[0][is_first] += size * step[: len(of_rows)]
+            moved[1][is_second] += size * step[len(of_rows) :]
             new = evaluate(*moved)
             if new >= value + 0.1 * size * decrement:
                 break
@@ -180,6 +169,17 @@ def _center(logits: _Logits, first: np.ndarray, second: np.ndarray, barrier: flo
             break
         (of_first, of_second), value = moved, new
     return of_first, of_second
+
+
+def _solve_scaled(
+    hessian: Float[np.ndarray, "n n"], gradient: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
+    """Solves hessian x = gradient after Jacobi scaling."""
+    # The diagonal spans the range of the probabilities, many orders of magnitude.
+    scale = 1 / np.sqrt(np.diag(hessian))
+    scaled = hessian * scale[:, None] * scale[None]
+    # The ridge is below the rounding of float64; it keeps a singular matrix solvable.
+    return scale * np.linalg.solve(scaled + 1e-14 * np.eye(len(scaled)), scale * gradient)
 
 
 def _find_free_logits(

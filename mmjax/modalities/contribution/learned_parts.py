@@ -107,15 +107,10 @@ def learn_information_parts(
         steps=coupling_steps,
         key=jax.random.fold_in(key, 3),
     )
-    batches = len(test.target) // batch_size
-    rows = np.random.default_rng(seed).permutation(len(test.target))[: batches * batch_size]
-    stacked = jax.tree.map(lambda x: x[rows].reshape(batches, batch_size, *x.shape[1:]), test)
-
-    @jax.jit
-    def compute(batches: PairedExamples) -> Any:
-        return jax.lax.map(lambda b: networks.compute_parts(classifiers, coupling, b), batches)
-
-    of_first, of_second, least, whole = (float(x.mean()) / math.log(2) for x in compute(stacked))
+    batches = _stack_batches(test, batch_size, seed)
+    compute = functools.partial(networks.compute_parts, classifiers, coupling)
+    parts = jax.jit(lambda batches: jax.lax.map(compute, batches))(batches)
+    of_first, of_second, least, whole = (float(x.mean()) / math.log(2) for x in parts)
     return InformationParts(
         redundancy=of_first + of_second - least,
         unique_first=least - of_second,
@@ -132,6 +127,14 @@ def _check_sizes(parts: Mapping[str, PairedExamples], batch_size: int) -> None:
                 f"{name} has {len(examples.target)} examples, fewer than a batch of {batch_size}; "
                 "give more examples or a smaller batch_size."
             )
+
+
+def _stack_batches(examples: PairedExamples, size: int, seed: int) -> PairedExamples:
+    """Shuffles examples into batches [batches size ...] and drops an incomplete last one."""
+    batches = len(examples.target) // size
+    rows = np.random.default_rng(seed).permutation(len(examples.target))[: batches * size]
+    stacked = [x[rows].reshape(batches, size, *x.shape[1:]) for x in examples]
+    return PairedExamples(*stacked)
 
 
 def _standardize_features(

@@ -1,6 +1,6 @@
 """Measures the contributions of the modalities to a trained model on its data set."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -8,12 +8,11 @@ import numpy as np
 from jaxtyping import Int
 
 from mmjax.data.dataset import Dataset, Source, get_split
-from mmjax.modalities.contribution.exchanged_inputs import (
-    SampledRows,
-    draw_partner_rows,
-    permute_modality,
+from mmjax.modalities.contribution.additive_projection import (
+    choose_sample_size,
     project_additively,
 )
+from mmjax.modalities.contribution.exchanged_inputs import SampledRows, permute_modality
 from mmjax.modalities.contribution.information_parts import InformationParts
 from mmjax.modalities.contribution.measures import (
     Estimate,
@@ -76,14 +75,14 @@ def choose_metrics(trained: Trained, names: Sequence[str] = ()) -> dict[str, str
     """Returns {metric: "max" or "min"}; by default the first metric of every task's head.
 
     Raises:
-      ValueError: there is no metric of that name; the message lists all.
+      ValueError: a name is unknown; the message lists all metrics.
     """
     known = get_metric_directions(trained.model)
     heads = trained.model.heads
     default = [f"{t}/{next(iter(heads[t].metrics), 'loss')}" for t in get_task_names(trained.model)]
     for name in names:
         if name not in known:
-            raise ValueError(f"metric is {name!r}; it must be one of {sorted(known)}.")
+            raise ValueError(f"unknown metric {name!r}; choose from {sorted(known)}.")
     return {name: known[name] for name in dict.fromkeys(names or default)}
 
 
@@ -107,8 +106,8 @@ def measure_contribution(
       split: the split to evaluate.
       metrics: names such as "digit/accuracy"; (): the first metric of every task.
       permutations: number of permutations of each modality; 0 for none.
-      sample: number of examples whose modalities are combined for EMAP, which predicts all pairs of
-        them; 0 for none.
+      sample: largest number of examples whose modalities are combined for EMAP, see
+        `choose_sample_size`, which predicts all pairs of them; 0 for none.
       probes: whether to fit linear probes, which needs the training and validation splits.
       resamples: number of bootstrap samples of the examples.
       seed: seed of permutations, samples and resamples.
@@ -128,7 +127,9 @@ def measure_contribution(
     directions, source = choose_metrics(trained, metrics), get_split(data, split)
     evaluate = make_subset_evaluation(trained)
     rng = np.random.default_rng([seed, 1])
-    rows = np.sort(rng.choice(len(source), min(sample, len(source)), replace=False))
+    size = choose_sample_size(min(sample, len(source)), len(modalities)) if sample else 0
+    # Sorted, since a split on disk is read faster in its order.
+    rows = np.sort(rng.choice(len(source), size, replace=False))
     permuted = _evaluate_permuted(evaluate, source, modalities, permutations, seed)
     probed = probe_encoders(trained, data, split) if probes else [{} for _ in trained.seeds]
     projected = _project_sample(trained, source, rows, seed) if len(rows) else None
@@ -141,17 +142,23 @@ def measure_contribution(
         pairs = zip(records, settings, strict=True)
         return [_measure_seed(trained, r, directions, modalities, s, *drawn) for r, s in pairs]
 
-    measured, resampled = measure(), [measure(drawn) for drawn in draws]
-    estimates = {
-        name: estimate_measures(
-            [of_seed[name] for of_seed in measured],
-            [[of_seed[name] for of_seed in drawn] for drawn in resampled],
-        )
-        for name in directions
-    }
+    estimates = _estimate_metrics(directions, measure(), [measure(drawn) for drawn in draws])
     information = decompose_predictions(trained.model, by_subset, modalities)
     parts = modalities, trained.seeds, split, len(source), directions, estimates, information
     return Contribution(*parts)
+
+
+def _estimate_metrics(
+    metrics: Iterable[str],
+    measured: Sequence[Mapping[str, dict[Key, float]]],
+    resampled: Sequence[Sequence[Mapping[str, dict[Key, float]]]],
+) -> dict[str, dict[Key, Estimate]]:
+    """Estimates each metric's measures from those of the seeds, and of resampled examples."""
+    estimates = {}
+    for name in metrics:
+        of_resamples = [[of_seed[name] for of_seed in drawn] for drawn in resampled]
+        estimates[name] = estimate_measures([of_seed[name] for of_seed in measured], of_resamples)
+    return estimates
 
 
 def _group_by_seed(
@@ -195,7 +202,6 @@ def _project_sample(
     sampled = SampledRows(source, rows)
     batches = list(iterate_labeled_examples(trained.spec, sampled, trained.batch_size))
     batch = jax.tree.map(lambda *x: np.concatenate(x), *batches)
-    partners = draw_partner_rows(len(rows), len(modalities) - 1, 1, seed)
     options: Any = {"compute_dtype": trained.compute_dtype, "train": False}
 
     @jax.jit
@@ -205,7 +211,7 @@ def _project_sample(
             return compute_predictions(model, variables, features, **options)[0]
 
         inputs = batch._replace(targets={}, labeled={}, weights={})
-        outputs = project_additively(predict, inputs, modalities, partners)
+        outputs = project_additively(predict, inputs, modalities, seed=seed)
         return record_examples(model, outputs, batch)
 
     return [jax.device_get(project(v, batch)) for v in trained.list_seed_variables()]

@@ -44,6 +44,7 @@ def couple(
     def iterate(_: Any, scales: Any) -> Any:
         _, columns = scales
         rows = log_rows - jax.nn.logsumexp(logits + columns[None], axis=1)
+        # The columns are scaled last: their marginals are exact, those of the rows nearly.
         columns = log_columns - jax.nn.logsumexp(logits + rows[:, None], axis=0)
         return rows, columns
 

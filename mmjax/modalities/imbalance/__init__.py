@@ -2,8 +2,8 @@
 
 - Modulations of the encoders' gradients, for `modulated(balancer, method)`: `ogm_ge`, `agm`.
 - `opm(balancer)` drops features of the modality that is ahead.
-- Auxiliary objectives: `UnimodalLoss`, `ConfidenceOrder` (CML), `PrototypeRebalance` (PMR),
-  `ResidualBoosting` (ReconBoost).
+- Auxiliary objectives: `UnimodalLoss`, `ConfidenceOrder` (CML), `ModalityValuation` (sample-level
+  valuation), `PrototypeRebalance` (PMR), `ResidualBoosting` (ReconBoost).
 - Balancers of tasks' and unimodal losses: `gradient_blend`, `mmpareto`, `mla`, `reconboost`, `ume`.
 
 All take any number of modalities and tasks; missing modalities and labels take no part.
@@ -25,12 +25,14 @@ from mmjax.modalities.imbalance.modulation.modulated import Modulation, modulate
 from mmjax.modalities.imbalance.modulation.ogm_ge import ogm_ge
 from mmjax.modalities.imbalance.modulation.opm import opm
 from mmjax.modalities.imbalance.objectives.confidence_order import ConfidenceOrder
+from mmjax.modalities.imbalance.objectives.modality_valuation import ModalityValuation
 from mmjax.modalities.imbalance.objectives.prototypes import PrototypeRebalance
 from mmjax.modalities.imbalance.objectives.residual_boosting import ResidualBoosting
 from mmjax.modalities.imbalance.objectives.unimodal_loss import UnimodalLoss
 
 __all__ = [
     "ConfidenceOrder",
+    "ModalityValuation",
     "Modulation",
     "PrototypeRebalance",
     "ResidualBoosting",

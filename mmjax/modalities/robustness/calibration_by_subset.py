@@ -155,14 +155,15 @@ def _measure_subset(
     values: dict[str, list[list[float]]] = {measure: [] for measure in MEASURES}
     temperatures, before, after, risks = [], [], [], []
     for seed in range(len(measured.logits)):
+        # With all modalities: what a user has who does not know which will be missing.
         of_all = metrics.fit_temperature(*fitted.select(seed, 0))
-        own = metrics.fit_temperature(*fitted.select(seed, subset))
-        temperatures.append((own, of_all))
+        of_subset = metrics.fit_temperature(*fitted.select(seed, subset))
+        temperatures.append((of_subset, of_all))
         logits, targets = measured.select(seed, subset)
         for measure, compute in MEASURES.items():
-            values[measure].append([compute(logits / t, targets) for t in (1.0, of_all, own)])
+            values[measure].append([compute(logits / t, targets) for t in (1.0, of_all, of_subset)])
         before.append(_compute_hits(logits, targets))
-        after.append(_compute_hits(logits / own, targets))
+        after.append(_compute_hits(logits / of_subset, targets))
         risks.append(metrics.compute_risk_coverage(*before[-1]))
     own_temperature, temperature_of_all = np.array(temperatures).T
     return SubsetCalibration(

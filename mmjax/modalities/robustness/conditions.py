@@ -74,20 +74,12 @@ def list_conditions(
       [('all', 'main corruption'), ('all', 'missing')]
     """
     kinds, groups = kinds or {}, groups or {}
-    grouped = list(itertools.chain(*groups.values()))
-    for name in (*(modalities or ()), *kinds, *grouped):
-        if name not in spec.modalities:
-            raise ValueError(f"the model has no modality {name!r}, only {list(spec.modalities)}.")
-    for kind in kinds.values():
-        check_kind(kind)
-    check_corruption_names(corruptions or ())
-    _check_groups(spec, groups)
+    _check_names(spec, modalities or (), corruptions or (), kinds, groups)
     chosen = [m for m in spec.modalities if modalities is None or m in modalities]
     with_missing = corruptions is None or MISSING in corruptions
-    of_modality = {
-        m: _make_modality_corruptions(spec, train, m, kinds.get(m), corruptions)
-        for m in dict.fromkeys((*chosen, *grouped))
-    }
+    of_modality = {}
+    for m in dict.fromkeys((*chosen, *itertools.chain(*groups.values()))):
+        of_modality[m] = _make_modality_corruptions(spec, train, m, kinds.get(m), corruptions)
     conditions = []
     for m in chosen:
         conditions += [Condition(m, name, {m: x}) for name, x in of_modality[m].items()]
@@ -98,11 +90,7 @@ def list_conditions(
         conditions += _list_group_conditions(name, {m: of_modality[m] for m in members})
         if with_missing and len(members) < len(spec.modalities):
             conditions.append(Condition(name, MISSING, {}, tuple(members), together=True))
-    main = _choose_main({m: of_modality[m] for m in chosen})
-    if len(main) > 1:
-        conditions.append(Condition(ALL, MAIN, main))
-    if with_missing and len(chosen) > 1:
-        conditions.append(Condition(ALL, MISSING, {}, tuple(chosen)))
+    conditions += _list_joint_conditions({m: of_modality[m] for m in chosen}, with_missing)
     if not conditions:
         raise ValueError(
             f"none of the corruptions {sorted(corruptions or ())} applies to {', '.join(chosen)}."
@@ -121,8 +109,20 @@ def _make_modality_corruptions(
     return make_corruptions(kind, measure_input(train, modality, declared), names)
 
 
-def _check_groups(spec: Spec, groups: Mapping[str, Collection[str]]) -> None:
-    """Refuses groups of fewer than two modalities, and names that mean something else."""
+def _check_names(
+    spec: Spec,
+    modalities: Collection[str],
+    corruptions: Collection[str],
+    kinds: Mapping[str, str],
+    groups: Mapping[str, Collection[str]],
+) -> None:
+    """Refuses unknown names, groups of fewer than two modalities, and ambiguous groups."""
+    for name in (*modalities, *kinds, *itertools.chain(*groups.values())):
+        if name not in spec.modalities:
+            raise ValueError(f"the model has no modality {name!r}, only {list(spec.modalities)}.")
+    for kind in kinds.values():
+        check_kind(kind)
+    check_corruption_names(corruptions)
     for name, members in groups.items():
         if name == ALL or name in spec.modalities:
             what = "stands for all modalities" if name == ALL else "is a modality"
@@ -144,6 +144,19 @@ def _list_group_conditions(
         main = _choose_main(members)
         return [Condition(name, MAIN, main)] if main else []
     return [Condition(name, c, {m: x[c] for m, x in members.items()}) for c in shared]
+
+
+def _list_joint_conditions(
+    members: Mapping[str, Mapping[str, Corruption]], with_missing: bool
+) -> list[Condition]:
+    """Lists the conditions of all modalities together, if there are two or more."""
+    conditions = []
+    main = _choose_main(members)
+    if len(main) > 1:
+        conditions.append(Condition(ALL, MAIN, main))
+    if with_missing and len(members) > 1:
+        conditions.append(Condition(ALL, MISSING, {}, tuple(members)))
+    return conditions
 
 
 def _choose_main(members: Mapping[str, Mapping[str, Corruption]]) -> dict[str, Corruption]:

@@ -78,8 +78,8 @@ def _remove_together(
 ) -> Batch:
     """Removes modalities from ONE example by one draw, unless it has no others."""
     has_others = jnp.array(False)
-    for m, here in example.present.items():
-        has_others |= here & (m not in missing)
+    for m, has_modality in example.present.items():
+        has_others |= has_modality & (m not in missing)
     draw = jax.random.uniform(fold_in_name(key, "+".join(sorted(missing))))
     removed = (draw < level) & has_others
     present = {m: x & ~removed if m in missing else x for m, x in example.present.items()}

@@ -56,8 +56,10 @@ def blur_image(statistics: InputStatistics, side_share: float = 0.125) -> Corrup
     """
 
     def change(key: Key[Array, ""], x: _Pixels, level: Level) -> _Pixels:
+        # A standard deviation of 0 would divide by 0; of 1e-3 pixels it blurs nothing.
         sigma = jnp.maximum(side_share * level * min(x.shape[:2]), 1e-3)
         rows, columns = (_make_blur_matrix(size, sigma) for size in x.shape[:2])
+        # Products in bfloat16 or TF32 would change the image even at level 0.
         precision = jax.lax.Precision.HIGHEST
         return jnp.einsum("ih,hwc,jw->ijc", rows, x, columns, precision=precision)
 
@@ -84,6 +86,7 @@ def occlude_rectangle(statistics: InputStatistics) -> Corruption:
     def change(key: Key[Array, ""], x: _Pixels, level: Level) -> _Pixels:
         covers = []
         for axis_key, size in zip(jax.random.split(key), x.shape[:2], strict=True):
+            # The share √level of each side covers the share `level` of the area.
             width = jnp.round(jnp.sqrt(level) * size).astype(jnp.int32)
             start = jax.random.randint(axis_key, (), 0, size - width + 1)
             position = jnp.arange(size)
@@ -110,6 +113,7 @@ def rotate_image(statistics: InputStatistics, degrees: float = 90.0) -> Corrupti
             cos * row - sin * column + center[0],
             sin * row + cos * column + center[1],
         ]
+        # Interpolation fills the outside with 0, which then is the lower end of the range.
         low = expand_features(statistics.low, 3)
         return _interpolate(x - low, source, "constant") + low
 

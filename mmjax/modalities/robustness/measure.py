@@ -114,11 +114,9 @@ def measure_robustness(
         drawn = []
         for draw in range(draws):
             corrupted = [_corrupt(corrupt, batch, jax.random.key(draw)) for batch in batches]
-            metrics = _compute_metrics(
-                trained, evaluate, corrupted, len(levels), collect_validation
-            )
-            drawn.append(metrics)
-        values = {metric: np.mean([one[metric] for one in drawn], axis=0) for metric in drawn[0]}
+            options = (len(levels), collect_validation)
+            drawn.append(_compute_metrics(trained, evaluate, corrupted, *options))
+        values = jax.tree.map(lambda *of_draws: np.mean(of_draws, axis=0), *drawn)
         curves.append(RobustnessCurve(condition.modality, condition.corruption, values))
         advance()
     directions = get_metric_directions(trained.model)
@@ -196,7 +194,7 @@ def _collect_statistics(
 ) -> Any:
     """Returns one seed's statistics of a whole split [l ...], on the host."""
     variables = trained.list_seed_variables()[member]
-    parts = [jax.device_get(evaluate(variables, *one)) for one in corrupted]
+    parts = [jax.device_get(evaluate(variables, *batch)) for batch in corrupted]
     return jax.tree.map(merge_dispatches, *parts, is_leaf=is_per_example)
 
 

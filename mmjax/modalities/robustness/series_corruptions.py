@@ -28,6 +28,7 @@ def add_noise_at_snr(statistics: InputStatistics, decibels: float = 0.0) -> Corr
     def change(key: Key[Array, ""], signal: _Steps, end: Int[Array, ""], level: Level) -> _Steps:
         axes = _get_axes_of_power(signal)
         total = jnp.square(signal).sum(axis=axes, keepdims=True)
+        # Padding adds nothing to the sum, so only the divisor needs the true length.
         steps = jnp.maximum(end, 1) * (signal[0].size // total.size)
         amplitude = level * 10 ** (-decibels / 20) * jnp.sqrt(total / steps)
         return signal + amplitude * jax.random.normal(key, signal.shape)

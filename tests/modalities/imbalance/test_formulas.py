@@ -1,5 +1,7 @@
 """Formulas of the objectives and balancers against slow float64 versions."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from mmjax.balance.pullback import ModalityScores, pullback_from_jacobian
 from mmjax.modalities.imbalance import (
     ConfidenceOrder,
+    ModalityValuation,
     PrototypeRebalance,
     average_by_entropy,
     compute_blend_weights,
@@ -214,3 +217,39 @@ def test_prototypes_speed_up_the_slow_modality():
     )
     np.testing.assert_allclose(total, expected, rtol=1e-4)
     assert count == 1
+
+
+def test_an_example_trains_more_on_what_contributes_little():
+    """Shapley values by the orders of an example's modalities, one example after the other."""
+    logits = {s: RNG.normal(size=(12, 3)) for s in ("a", "b", "c", "a+b", "a+c", "b+c", "a+b+c")}
+    target = RNG.integers(0, 3, 12)
+    present = {m: RNG.random(12) < 0.7 for m in "abc"}
+    present["a"][:] = True
+    labeled = np.arange(12) % 4 > 0
+    # As in a model, a modality that is missing changes no prediction.
+    for s, x in logits.items():
+        for i in range(12):
+            x[i] = logits["+".join(m for m in s.split("+") if present[m][i]) or "a"][i]
+    total, count = 0.0, 0
+    for i in np.flatnonzero(labeled):
+        names = [m for m in "abc" if present[m][i]]
+
+        def value(subset, i=i):
+            return len(subset) * (logits["+".join(sorted(subset))][i].argmax() == target[i])
+
+        orders = list(itertools.permutations(names))
+        for m in names:
+            gains = []
+            for order in orders:
+                before = order[: order.index(m)]
+                gains.append(value((*before, m)) - (value(before) if before else 0))
+            log_p = np.log(softmax(logits[m][i]))
+            total -= max(0, 1 - np.mean(gains)) * log_p[target[i]]
+            count += 1
+    f32 = {s: {"y": jnp.asarray(x, jnp.float32)} for s, x in logits.items()}
+    everything = f32.pop("a+b+c")
+    vectors = {m: jnp.ones((12, 2)) for m in "abc"}
+    seen = make_seen(vectors, jax.tree.map(jnp.asarray, present), f32)
+    batch = Batch({}, present, {}, {"y": jnp.asarray(target)}, {"y": jnp.asarray(labeled)})
+    found = ModalityValuation("y")(seen, everything, batch, train=True, gather=lambda x: x)
+    np.testing.assert_allclose(found, (total, count), rtol=1e-5)

@@ -58,6 +58,7 @@ def map_to(part, modalities):
 through_the_model = functools.partial(make_unimodal_losses, own_head=False)
 TABLE = {
     "ConfidenceOrder": Line(auxiliary=lambda ms: {"order": imbalance.ConfidenceOrder("kind")}),
+    "ModalityValuation": Line(auxiliary=lambda ms: {"value": imbalance.ModalityValuation("kind")}),
     "PrototypeRebalance": Line(
         auxiliary=lambda ms: {"pmr": imbalance.PrototypeRebalance("kind", 3, entropy_steps=1)}
     ),

@@ -28,6 +28,7 @@ class AlternationState(NamedTuple):
 
 def _choose_turn(state: AlternationState) -> Int[Array, ""]:
     """Returns the index of the turn that the step belongs to."""
+    # As many turns as have ended in this cycle come before the current one.
     ends = jnp.cumsum(state.lengths)
     return (state.step % ends[-1] >= ends).sum()
 
@@ -99,6 +100,7 @@ def mla(unimodal: Mapping[str, str], *, steps: int = 1, ridge: float = 0.1) -> B
         weights = state.turns[turn]
         gradient = pullback(weights)
         if len(learning) > 1:
+            # Scores are in the order of all modalities, turns only of those that learn.
             before = [pullback.scores.modalities.index(m) for m in learning]
             row = jnp.array(before)[(turn - 1) % len(learning)]
             inputs = {t: x[row] for t, x in pullback.scores.average_inputs().items()}
@@ -215,7 +217,7 @@ def ume(unimodal: Sequence[str]) -> Balancer:
     (arXiv:2305.01233).
 
     Raises:
-      ValueError: if there are no names.
+      ValueError: if `unimodal` is empty.
 
     Example:
       >>> balancer = ume(("only_a", "only_b"))
@@ -223,7 +225,7 @@ def ume(unimodal: Sequence[str]) -> Balancer:
       [0.0, 1.0, 1.0]
     """
     if not unimodal:
-        raise ValueError("ume needs the names of the unimodal losses; there are none.")
+        raise ValueError("ume needs the names of the unimodal losses, but `unimodal` is empty.")
 
     def init(tasks: Sequence[str], shared: Params) -> Float[Array, " t"]:
         places = find_losses("ume", unimodal, tasks)

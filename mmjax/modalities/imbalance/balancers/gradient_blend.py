@@ -111,23 +111,25 @@ def gradient_blend(unimodal: Mapping[str, str]) -> Balancer:
     def validate(
         state: BlendState, train: Float[Array, " t"], validation: Float[Array, " t"]
     ) -> BlendState:
-        weights = jnp.ones_like(state.weights)
-        for g in range(len(tasks_of_groups)):
-            member = state.group == g
-            # A loss without labels, NaN, keeps out.
-            known = member & jnp.isfinite(train + validation + state.train + state.validation)
-            losses = (jnp.stack([state.train, train]), jnp.stack([state.validation, validation]))
-            blended = _blend_members(*losses, known)
-            weights = jnp.where(member, blended, weights)
-        first = state.validations < 1
-        return state._replace(
-            weights=jnp.where(first, state.weights, weights),
-            train=train,
-            validation=validation,
-            validations=state.validations + 1,
-        )
+        weights = _blend_groups(state, train, validation, len(tasks_of_groups))
+        return BlendState(weights, train, validation, state.validations + 1, state.group)
 
     return Balancer(init, update, validate=validate)
+
+
+def _blend_groups(
+    state: BlendState, train: Float[Array, " t"], validation: Float[Array, " t"], groups: int
+) -> Float[Array, " t"]:
+    """Returns the weights of the next super-epoch, from the losses at its start and before."""
+    weights = jnp.ones_like(state.weights)
+    known = jnp.isfinite(train + validation + state.train + state.validation)
+    losses = (jnp.stack([state.train, train]), jnp.stack([state.validation, validation]))
+    for g in range(groups):
+        member = state.group == g
+        # A loss without labels, NaN, takes no part.
+        weights = jnp.where(member, _blend_members(*losses, member & known), weights)
+    # The first validation has no losses before it to compare with.
+    return jnp.where(state.validations < 1, state.weights, weights)
 
 
 def _blend_members(

@@ -150,6 +150,7 @@ def scale_encoder_gradients(
             continue
         new = g * factors[modality].astype(g.dtype)
         if noise is not None and key is not None:
+            # A key per array, so that arrays of equal shape get different noise.
             draws = jax.random.normal(jax.random.fold_in(key, i), g.shape, g.dtype)
             new += (noise * jnp.std(g)).astype(g.dtype) * draws
         scaled.append(new)

@@ -8,12 +8,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mmjax.balance import Balancer
+from mmjax.balance.pullback import ModalityScores
 from mmjax.modalities.imbalance.modulation.modulated import lift_after, lift_validate
 from mmjax.modalities.imbalance.modulation.score_ratios import (
     average_over_tasks,
     compare_with_others,
 )
 from mmjax.types import Params
+
+Presence = dict[str, Bool[Array, " b"]]
 
 
 class OpmState(NamedTuple):
@@ -71,32 +74,44 @@ def opm(
         gradient, weights, inner = balancer.update(
             losses, pullback, state.balancer, key=key, labeled=labeled
         )
-        scores = pullback.scores
-        ratio = compare_with_others(*average_over_tasks(scores.likelihoods, scores.counts))
-        rates = base * (1 + alpha * jnp.tanh(ratio - 1))
-        rates = jnp.where(ratio > 1, jnp.clip(rates, 0, 1), 0.0)
+        rates = _choose_drop_rates(pullback.scores, base, alpha)
         # A modality that has no score keeps its rate.
-        rates = jnp.where((scores.counts > 0).any(axis=1), rates, state.rates)
+        rates = jnp.where((pullback.scores.counts > 0).any(axis=1), rates, state.rates)
         return gradient, weights, OpmState(inner, rates)
 
-    def hide(
-        state: OpmState,
-        present: dict[str, Bool[Array, " b"]],
-        *,
-        key: Key[Array, ""],
-        indices: Int[Array, " b"],
-    ) -> dict[str, Bool[Array, " b"]]:
-        step_key, example_key = jax.random.split(key)
-        drops = jax.random.bernoulli(step_key, chance)
-        # By the example's index in the batch of all devices, so that their number does not matter.
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(example_key, indices)
-        draws = jax.vmap(lambda k: jax.random.uniform(k, state.rates.shape))(keys)
-        kept = (draws >= state.rates[None]) | ~drops
-        names = sorted(present)
-        visible = {m: present[m] & kept[:, i] for i, m in enumerate(names)}
-        any_left = jnp.stack(list(visible.values())).any(axis=0)
-        return {m: jnp.where(any_left, visible[m], present[m]) for m in names}
+    def hide(state: OpmState, present: Presence, **options: Any) -> Presence:
+        return _drop_modalities(state.rates, present, chance, **options)
 
     after = balancer.after and lift_after(balancer.after)
     validate = balancer.validate and lift_validate(balancer.validate)
     return Balancer(init, update, after, balancer.parts, "unimodal", hide, validate)
+
+
+def _choose_drop_rates(
+    scores: ModalityScores, base: float | Array, alpha: float | Array
+) -> Float[Array, " m"]:
+    """Returns base (1 + alpha tanh(ρ_m - 1)), at most 1, for modalities that lead, else 0."""
+    ratio = compare_with_others(*average_over_tasks(scores.likelihoods, scores.counts))
+    rates = base * (1 + alpha * jnp.tanh(ratio - 1))
+    return jnp.where(ratio > 1, jnp.clip(rates, 0, 1), 0.0)
+
+
+def _drop_modalities(
+    rates: Float[Array, " m"],
+    present: Presence,
+    chance: float | Array,
+    *,
+    key: Key[Array, ""],
+    indices: Int[Array, " b"],
+) -> Presence:
+    """Drops each modality of an example at its rate, unless the example would lose all."""
+    step_key, example_key = jax.random.split(key)
+    drops = jax.random.bernoulli(step_key, chance)
+    # By the example's index in the batch of all devices, so that their number does not matter.
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(example_key, indices)
+    draws = jax.vmap(lambda k: jax.random.uniform(k, rates.shape))(keys)
+    remains = (draws >= rates[None]) | ~drops
+    names = sorted(present)
+    visible = {m: present[m] & remains[:, i] for i, m in enumerate(names)}
+    any_left = jnp.stack(list(visible.values())).any(axis=0)
+    return {m: jnp.where(any_left, visible[m], present[m]) for m in names}

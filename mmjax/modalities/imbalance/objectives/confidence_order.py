@@ -61,6 +61,7 @@ class ConfidenceOrder:
             )
         present = jnp.stack([is_present(seen, m) for m in modalities])
         totals, counts = jnp.zeros(()), jnp.zeros(())
+        # The only modality cannot be removed: then the loss is 0 of 0 examples.
         for i, m in enumerate(modalities if len(modalities) > 1 else ()):
             without = seen.subsets[join_modalities(x for x in modalities if x != m)][self.task]
             rise = _compute_confidence(without) - _compute_confidence(logits)

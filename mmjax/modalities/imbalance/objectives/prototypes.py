@@ -103,8 +103,8 @@ class PrototypeRebalance(nn.Module):
         fixed = jax.lax.stop_gradient(vectors).astype(jnp.float32)
         batch_means = rows.T @ fixed / jnp.maximum(number, 1)[:, None]
         # A class that was never seen before starts at its mean in this batch.
-        kept = jnp.where(known.value, self.momentum, 0.0)[:, None]
-        updated = kept * means.value + (1 - kept) * batch_means
+        memory = jnp.where(known.value, self.momentum, 0.0)[:, None]
+        updated = memory * means.value + (1 - memory) * batch_means
         new = jnp.where((number > 0)[:, None], updated, means.value)
         is_known = known.value | (number > 0)
         if train and not self.is_initializing():

@@ -101,6 +101,7 @@ class ResidualBoosting:
         has_others = jnp.zeros(len(target), bool)
         for m in others:
             has_others |= is_present(seen, m)
+        # Without others there is no ensemble: what remains is plain cross-entropy.
         boost = jnp.where(has_others, self.boost, 0.0)
         agreement = jnp.where(has_others, self.agreement, 0.0)
         losses = jax.vmap(residual_cross_entropy)(logits, ensemble, target, boost, agreement)
