@@ -44,6 +44,13 @@ def init(model, batch):
     return model.init(jax.random.key(0), *args, train=False)["params"]
 
 
+def random_params(model, batch):
+    rng, args = np.random.default_rng(0), (batch.inputs, batch.present, batch.lengths)
+    make = functools.partial(model.init, train=False)
+    shapes = jax.eval_shape(make, jax.random.key(0), *args)["params"]
+    return jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), p.dtype), shapes)
+
+
 @pytest.mark.parametrize(
     "fusion",
     [pytest.param(f, marks=pytest.mark.slow if f != "late" else ()) for f in FUSIONS],
@@ -59,7 +66,7 @@ def test_what_is_missing_has_no_effect(toy, fusion):
     spoilt = batch._replace(
         inputs={m: jnp.where(real[m], x, jnp.nan) for m, x in batch.inputs.items()}
     )
-    params = init(model, batch)
+    params = random_params(model, batch)
 
     def total(params, batch):
         predictions = apply(model, params, batch)
@@ -78,7 +85,8 @@ def test_every_parameter_gets_a_gradient(toy, fusion):
     def total(params):
         return sum((x**3).sum() for x in apply(model, params, batch).values())
 
-    for path, g in jax.tree.leaves_with_path(jax.grad(total)(init(model, batch))):
+    gradients = jax.jit(jax.grad(total))(random_params(model, batch))
+    for path, g in jax.tree.leaves_with_path(gradients):
         assert np.abs(g).max() > 0, jax.tree_util.keystr(path)
 
 
@@ -113,7 +121,7 @@ def test_late_fusion_averages_over_the_modalities_present(toy):
 @pytest.mark.parametrize("fusion", ["concat", "late"])
 def test_shared_parameters_are_all_but_the_heads(toy, fusion):
     model = toy.model(FUSIONS[fusion])
-    shared = mark_shared_parameters(model, init(model, toy.batch(4, 0)))
+    shared = mark_shared_parameters(model, random_params(model, toy.batch(4, 0)))
     flags = {name: set(jax.tree.leaves(part)) for name, part in shared.items()}
     for name, flag in flags.items():
         assert flag == {not any(task in name for task in ("kind", "size"))}, name
@@ -121,7 +129,7 @@ def test_shared_parameters_are_all_but_the_heads(toy, fusion):
 
 
 def test_shared_parameters_can_be_named(toy):
-    params = init(toy.model(), toy.batch(4, 0))
+    params = random_params(toy.model(), toy.batch(4, 0))
     model = toy.model(shared=("encoders_*", "sharing/dense_0/kernel"))
     shared = mark_shared_parameters(model, params)
     assert set(jax.tree.leaves(shared["encoders_vector"])) == {True}
@@ -205,13 +213,6 @@ def vectors(fusion, sharing):
         heads={"kind": Classification(4), "size": Regression()},
         sharing=sharing,
     )
-
-
-def random_params(model, batch):
-    rng, args = np.random.default_rng(0), (batch.inputs, batch.present, batch.lengths)
-    make = functools.partial(model.init, train=False)
-    shapes = jax.eval_shape(make, jax.random.key(0), *args)["params"]
-    return jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), p.dtype), shapes)
 
 
 def features(model, params, batch):
