@@ -41,7 +41,14 @@ def apply(model, params, batch):
 
 def init(model, batch):
     args = (batch.inputs, batch.present, batch.lengths)
-    return model.init(jax.random.key(0), *args, train=False)["params"]
+    return jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), *args)["params"]
+
+
+def random_params(model, batch):
+    rng, args = np.random.default_rng(0), (batch.inputs, batch.present, batch.lengths)
+    make = functools.partial(model.init, train=False)
+    shapes = jax.eval_shape(make, jax.random.key(0), *args)["params"]
+    return jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), p.dtype), shapes)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +66,7 @@ def test_what_is_missing_has_no_effect(toy, fusion):
     spoilt = batch._replace(
         inputs={m: jnp.where(real[m], x, jnp.nan) for m, x in batch.inputs.items()}
     )
-    params = init(model, batch)
+    params = random_params(model, batch)
 
     def total(params, batch):
         predictions = apply(model, params, batch)
@@ -78,7 +85,8 @@ def test_every_parameter_gets_a_gradient(toy, fusion):
     def total(params):
         return sum((x**3).sum() for x in apply(model, params, batch).values())
 
-    for path, g in jax.tree.leaves_with_path(jax.grad(total)(init(model, batch))):
+    gradients = jax.jit(jax.grad(total))(random_params(model, batch))
+    for path, g in jax.tree.leaves_with_path(gradients):
         assert np.abs(g).max() > 0, jax.tree_util.keystr(path)
 
 
@@ -89,22 +97,24 @@ def test_order_of_names_changes_nothing(toy, fusion):
     turned = model.clone(
         encoders=dict(reversed(model.encoders.items())), heads=dict(reversed(model.heads.items()))
     )
-    params = init(model, batch)
-    jax.tree.map(np.testing.assert_array_equal, params, init(turned, batch))
-    for task, expected in apply(model, params, batch).items():
-        np.testing.assert_array_equal(apply(turned, params, batch)[task], expected)
+    args = (jax.random.key(0), batch.inputs, batch.present, batch.lengths)
+    one, other = (
+        jax.jit(functools.partial(m.init_with_output, train=False))(*args) for m in (model, turned)
+    )
+    jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
 def test_late_fusion_averages_over_the_modalities_present(toy):
     """An example with one modality gets that branch's prediction; with both, their mean."""
     model, batch = toy.model(Late(6)), toy.batch(30, 0)
     params = init(model, batch)
+    predict = jax.jit(functools.partial(apply, model))
     everything = {m: np.ones(30, bool) for m in batch.present}
     alone = {
-        m: apply(model, params, batch._replace(present=everything | {other: np.zeros(30, bool)}))
+        m: predict(params, batch._replace(present=everything | {other: np.zeros(30, bool)}))
         for m, other in (("vector", "sequence"), ("sequence", "vector"))
     }
-    both = apply(model, params, batch._replace(present=everything))
+    both = predict(params, batch._replace(present=everything))
     for task, found in both.items():
         expected = (np.asarray(alone["vector"][task]) + np.asarray(alone["sequence"][task])) / 2
         np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -113,7 +123,7 @@ def test_late_fusion_averages_over_the_modalities_present(toy):
 @pytest.mark.parametrize("fusion", ["concat", "late"])
 def test_shared_parameters_are_all_but_the_heads(toy, fusion):
     model = toy.model(FUSIONS[fusion])
-    shared = mark_shared_parameters(model, init(model, toy.batch(4, 0)))
+    shared = mark_shared_parameters(model, random_params(model, toy.batch(4, 0)))
     flags = {name: set(jax.tree.leaves(part)) for name, part in shared.items()}
     for name, flag in flags.items():
         assert flag == {not any(task in name for task in ("kind", "size"))}, name
@@ -121,7 +131,7 @@ def test_shared_parameters_are_all_but_the_heads(toy, fusion):
 
 
 def test_shared_parameters_can_be_named(toy):
-    params = init(toy.model(), toy.batch(4, 0))
+    params = random_params(toy.model(), toy.batch(4, 0))
     model = toy.model(shared=("encoders_*", "sharing/dense_0/kernel"))
     shared = mark_shared_parameters(model, params)
     assert set(jax.tree.leaves(shared["encoders_vector"])) == {True}
@@ -148,7 +158,7 @@ def test_numbers_of_a_small_model_by_hand(toy):
     )
     params = init(model, batch)
     x = np.where(batch.present["vector"][:, None], batch.inputs["vector"], 0)
-    found = apply(model, params, batch)
+    found = jax.jit(functools.partial(apply, model))(params, batch)
     weights = {t: jax.tree.leaves(params[f"heads_{t}"]) for t in ("kind", "size")}
     bias, kernel = sorted(map(np.asarray, weights["kind"]), key=np.ndim)
     np.testing.assert_allclose(found["kind"], x @ kernel + bias, atol=1e-5)
@@ -166,12 +176,14 @@ def test_dropout_acts_in_training_only(toy):
     )
     args = (batch.inputs, batch.present, batch.lengths)
     params = {"params": init(model, batch)}
+    training, evaluating = (
+        jax.jit(functools.partial(model.apply, train=train)) for train in (True, False)
+    )
     one, two = (
-        model.apply(params, *args, train=True, rngs={"dropout": jax.random.key(i)})["size"]
-        for i in (1, 2)
+        training(params, *args, rngs={"dropout": jax.random.key(i)})["size"] for i in (1, 2)
     )
     assert np.abs(one - two).max() > 0
-    np.testing.assert_array_equal(*(model.apply(params, *args, train=False)["size"] for _ in "ab"))
+    np.testing.assert_array_equal(*(evaluating(params, *args)["size"] for _ in "ab"))
 
 
 def test_a_modality_may_be_called_like_a_head(toy):
@@ -179,7 +191,7 @@ def test_a_modality_may_be_called_like_a_head(toy):
     model = model.clone(encoders={"heads_up": model.encoders["vector"]})
     batch = toy.batch(4, 0)
     inputs, present = ({"heads_up": part["vector"]} for part in (batch.inputs, batch.present))
-    params = model.init(jax.random.key(0), inputs, present, {}, train=False)["params"]
+    params = random_params(model, batch._replace(inputs=inputs, present=present, lengths={}))
     assert set(jax.tree.leaves(mark_shared_parameters(model, params)["encoders_heads_up"])) == {
         True
     }
@@ -205,13 +217,6 @@ def vectors(fusion, sharing):
         heads={"kind": Classification(4), "size": Regression()},
         sharing=sharing,
     )
-
-
-def random_params(model, batch):
-    rng, args = np.random.default_rng(0), (batch.inputs, batch.present, batch.lengths)
-    make = functools.partial(model.init, train=False)
-    shapes = jax.eval_shape(make, jax.random.key(0), *args)["params"]
-    return jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), p.dtype), shapes)
 
 
 def features(model, params, batch):

@@ -295,9 +295,9 @@ def test_eight_devices_train_as_one(name):
     optimizer, balancer = optax.sgd(0.05, momentum=0.9), balance.equal()
     step = make_train_step(model, optimizer, balancer, axis_name=DEVICE_AXIS)
     indices = np.arange(72).reshape(1, 3, 24)
-    results = []
+    results, begun = [], start(model, balancer, data, optimizer)
     for n in (1, 8):
-        state = jax.tree.map(lambda x: x[None], start(model, balancer, data, optimizer))
+        state = jax.tree.map(lambda x: x[None], begun)
         program = make_train_program(step, replicas=1, devices=jax.devices()[:n])
         results.append(program(state, data, split_over_devices(indices, n)))
     (one, told), (many, also_told) = results

@@ -75,7 +75,7 @@ def test_losses_and_gradients_are_those_of_torch():
     weights, logits = (0.2, 1.0, 3.0, 0.0), RNG.normal(size=(60, 4)).astype(np.float32)
     labeled = RNG.random(60) < 0.7
     head = Classification(4, class_weights=weights)
-    found = jax.value_and_grad(lambda p: mean_loss(head, p, make_batch(labeled)))(logits)
+    found = jax.jit(jax.value_and_grad(lambda p: mean_loss(head, p, make_batch(labeled))))(logits)
     p = torch.tensor(logits, requires_grad=True)
     targets = torch.tensor(np.where(labeled, KINDS, -100))
     expected = torch.nn.functional.cross_entropy(p, targets, torch.tensor(weights))
@@ -84,7 +84,7 @@ def test_losses_and_gradients_are_those_of_torch():
     np.testing.assert_allclose(found[1], p.grad.numpy(), atol=1e-7)
     y, many = np.maximum(LABELS, 0), RNG.normal(size=(60, 3)).astype(np.float32)
     head = MultiLabel(3, positive_weights=(0.5, 2.0, 7.0))
-    each = jax.vmap(head.example_loss)(many, jnp.asarray(y))
+    each = jax.jit(jax.vmap(head.example_loss))(many, jnp.asarray(y))
     expected = torch.nn.functional.binary_cross_entropy_with_logits(
         torch.tensor(many), torch.tensor(np.float32(y)), pos_weight=torch.tensor([0.5, 2.0, 7.0])
     )

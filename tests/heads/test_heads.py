@@ -91,7 +91,7 @@ def test_zeros_are_a_valid_target(kind, head):
     def loss(p):
         return jax.vmap(head.example_loss)(p, zeros).sum()
 
-    assert jnp.isfinite(loss(p)) and jnp.isfinite(jax.grad(loss)(p)).all()
+    assert jnp.isfinite(loss(p)) and jnp.isfinite(jax.jit(jax.grad(loss))(p)).all()
 
 
 @CASES
@@ -104,7 +104,7 @@ def test_the_summary_has_the_promised_metrics(kind, head):
 @CASES
 def test_statistics_add_over_batches(kind, head):
     p, y = predictions(head), TARGETS[kind]
-    each = jax.vmap(head.statistics)(p, y)
+    each = jax.jit(jax.vmap(head.statistics))(p, y)
     parts = [jax.tree.map(lambda s, i=i: np.asarray(s)[i::2], each) for i in (0, 1)]
     merged = head.summary(merge_examples(parts))
     for name, value in summary(head, p, y).items():
@@ -187,7 +187,7 @@ def test_a_scale_must_be_positive(scale):
 
 def test_statistics_that_were_summed_over_examples_are_refused():
     x = jnp.arange(3.0)
-    rows = jax.vmap(Regression(mean=0.0, scale=1.0).statistics)(x, x)
+    rows = jax.jit(jax.vmap(Regression(mean=0.0, scale=1.0).statistics))(x, x)
     with pytest.raises(ValueError, match="summed over the examples"):
         Regression().summary(jax.tree.map(lambda v: v.sum(axis=0), rows))
 

@@ -54,7 +54,7 @@ def ready(kind):
 
 
 def summary(head, prediction, target):
-    each = jax.device_get(jax.vmap(head.statistics)(prediction, target))
+    each = jax.device_get(jax.jit(jax.vmap(head.statistics))(prediction, target))
     return head.summary(test_heads.merge_examples([each]))
 
 
@@ -91,7 +91,7 @@ def test_the_summary_has_the_promised_metrics_and_adds_over_batches(kind):
     whole = summary(head, prediction, target)
     assert set(whole) == set(head.metrics) and set(head.metrics.values()) <= {"max", "min"}
     assert all(isinstance(value, float) for value in whole.values())
-    each = jax.vmap(head.statistics)(prediction, target)
+    each = jax.jit(jax.vmap(head.statistics))(prediction, target)
     parts = [jax.tree.map(lambda s, i=i: np.asarray(s)[i::2], each) for i in (0, 1)]
     merged = head.summary(test_heads.merge_examples(parts))
     for name, value in whole.items():
@@ -145,7 +145,7 @@ def test_coral_is_a_loss_of_the_ordinal_head():
 @pytest.mark.parametrize("kind", ["sequence", "segmentation"])
 def test_the_loss_and_metrics_are_those_of_the_labelled_places(kind):
     head, prediction, target, _ = ready(kind)
-    got = jax.vmap(head.example_loss)(prediction, target)
+    got = jax.jit(jax.vmap(head.example_loss))(prediction, target)
     for i in range(B):
         logits = np.asarray(prediction[i], np.float64).reshape(-1, 4)
         y = np.asarray(target[i]).reshape(-1)
@@ -169,7 +169,7 @@ def test_the_loss_and_metrics_are_those_of_the_labelled_places(kind):
 def test_without_a_label_the_loss_is_zero(kind):
     head, prediction, target, _ = ready(kind)
     none = jnp.full_like(target[0], -1)
-    value, gradient = jax.value_and_grad(head.example_loss)(prediction[0], none)
+    value, gradient = jax.jit(jax.value_and_grad(head.example_loss))(prediction[0], none)
     assert value == 0 and (gradient == 0).all()
     assert all(value.sum() == 0 for value in head.statistics(prediction[0], none).values())
 

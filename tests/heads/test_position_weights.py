@@ -92,7 +92,7 @@ def test_pixels_and_gradients_are_those_of_torch(smoothing):
     classes = (1.0, 1.0, 1.0) if smoothing else WEIGHTS
     loss = functools.partial(losses.cross_entropy, label_smoothing=smoothing)
     head = Segmentation(3, (2, 3), loss=loss, class_weights=classes)
-    found = jax.value_and_grad(lambda p: mean_loss(head, p, make_batch(targets)))(logits)
+    found = jax.jit(jax.value_and_grad(lambda p: mean_loss(head, p, make_batch(targets))))(logits)
     p = torch.tensor(logits, requires_grad=True)
     y = torch.tensor(np.where(LABELED[:, None, None], targets, -1)).long()
     expected = torch.nn.functional.cross_entropy(

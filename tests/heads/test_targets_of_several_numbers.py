@@ -14,7 +14,7 @@ RNG = np.random.default_rng(0)
 
 
 def sum_statistics(head, prediction, target):
-    rows = jax.vmap(head.statistics)(jnp.asarray(prediction), jnp.asarray(target))
+    rows = jax.jit(jax.vmap(head.statistics))(jnp.asarray(prediction), jnp.asarray(target))
 
     def total(x):
         return x if is_per_example(x) else np.asarray(x).sum(axis=0)
@@ -32,7 +32,7 @@ def test_a_vector_is_predicted_and_measured_per_component():
     np.testing.assert_allclose(y, np.tile(mean, (4, 1)))
     target = (mean + scale * RNG.normal(size=(500, 3))).astype(np.float32)
     prediction = (target + 0.3 * np.array(scale) * RNG.normal(size=(500, 3))).astype(np.float32)
-    got = jax.vmap(head.example_loss)(jnp.asarray(prediction), jnp.asarray(target))
+    got = jax.jit(jax.vmap(head.example_loss))(jnp.asarray(prediction), jnp.asarray(target))
     expected = (((prediction.astype(float) - target) / scale) ** 2).mean(axis=1)
     np.testing.assert_allclose(got, expected, rtol=1e-4)
     summary = head.summary(sum_statistics(head, prediction, target))
@@ -49,7 +49,7 @@ def test_soft_labels_have_the_cross_entropy_of_their_shares():
     logits = RNG.normal(size=(50, 4)).astype(np.float32)
     shares = RNG.dirichlet(np.ones(4), size=50).astype(np.float32)
     head = Classification(4)
-    got = jax.vmap(head.example_loss)(jnp.asarray(logits), jnp.asarray(shares))
+    got = jax.jit(jax.vmap(head.example_loss))(jnp.asarray(logits), jnp.asarray(shares))
     log_p = logits - np.log(np.exp(logits.astype(float)).sum(axis=1, keepdims=True))
     np.testing.assert_allclose(got, -(shares * log_p).sum(axis=1), rtol=1e-5)
     hard = np.eye(4, dtype=np.float32)[[2]]

@@ -130,11 +130,15 @@ def evaluate_one_batch(head, targets):
         {"z": targets},
         {"z": labeled},
     )
-    params = model.init(jax.random.key(0), batch, method="call_all_parts")["params"]
-    statistics = jax.jit(make_eval_step(model))({"params": params}, batch)["z"]
-    predictions = model.apply(
-        {"params": params}, batch.inputs, batch.present, batch.lengths, train=False
-    )["z"]
+
+    @jax.jit
+    def evaluate(batch):
+        variables = model.init(jax.random.key(0), batch, method="call_all_parts")
+        return make_eval_step(model)(variables, batch), model.apply(
+            variables, batch.inputs, batch.present, batch.lengths, train=False
+        )
+
+    statistics, predictions = (of_tasks["z"] for of_tasks in evaluate(batch))
     predictions = np.asarray(predictions, np.float64)[labeled]
     return statistics, predictions, np.asarray(targets, np.float64)[labeled]
 
@@ -148,7 +152,7 @@ def test_the_statistics_of_the_evaluation_step_become_metrics(name):
     head, targets, expected = TABLE[name]
     statistics, predictions, targets = evaluate_one_batch(head, targets)
     assert statistics["examples"] == len(targets) < N
-    losses = jax.vmap(head.example_loss)(
+    losses = jax.jit(jax.vmap(head.example_loss))(
         jnp.asarray(predictions, jnp.float32), jnp.asarray(targets.astype(TABLE[name][1].dtype))
     )
     np.testing.assert_allclose(statistics["loss"], np.asarray(losses).sum(), rtol=1e-4)

@@ -191,9 +191,9 @@ def test_devices_give_the_parameters_of_one(toy, balancer, devices):
     optimizer, chosen = optax.sgd(0.05, momentum=0.9), BALANCERS[balancer]()
     indices = np.arange(320).reshape(1, 8, 20, 2).transpose(0, 2, 1, 3).reshape(1, 20, 16)
     step = make_train_step(model, optimizer, chosen, axis_name=DEVICE_AXIS)
-    results = []
+    results, begun = [], start(model, data, optimizer, chosen)
     for n in (1, devices):
-        state = jax.tree.map(lambda x: x[None], start(model, data, optimizer, chosen))
+        state = jax.tree.map(lambda x: x[None], begun)
         program = make_train_program(step, replicas=1, devices=jax.devices()[:n])
         results.append(program(state, on_device(data), split_over_devices(indices, n)))
     (one, one_metrics), (many, many_metrics) = results
@@ -203,17 +203,8 @@ def test_devices_give_the_parameters_of_one(toy, balancer, devices):
     assert len(set(counts)) > 1  # the case is the one that a mean of means gets wrong
     chex.assert_trees_all_close(many.params, one.params, atol=1e-5)
     chex.assert_trees_all_close(many_metrics, one_metrics, rtol=1e-3, atol=1e-5)
-    moved = [
-        np.abs(x).max()
-        for x in jax.tree.leaves(
-            jax.tree.map(
-                jnp.subtract,
-                one.params,
-                jax.tree.map(lambda x: x[None], start(model, data, optimizer, chosen).params),
-            )
-        )
-    ]
-    assert max(moved) > 1e-2
+    moved = jax.tree.map(lambda new, old: np.abs(new[0] - old).max(), one.params, begun.params)
+    assert max(jax.tree.leaves(moved)) > 1e-2
 
 
 @pytest.mark.slow
@@ -224,11 +215,9 @@ def test_scan_over_steps_equals_a_loop(toy):
     step = make_train_step(model, optimizer, balancer, axis_name=DEVICE_AXIS)
     program = make_train_program(step, replicas=1, devices=jax.devices()[:1])
 
-    def begin():
-        return jax.tree.map(lambda x: x[None], start(model, data, optimizer, balancer))
-
-    scanned, _ = program(begin(), on_device(data), split_over_devices(indices, 1))
-    looped = begin()
+    begun = start(model, data, optimizer, balancer)
+    looped, state = (jax.tree.map(lambda x: x[None], begun) for _ in range(2))
+    scanned, _ = program(state, on_device(data), split_over_devices(indices, 1))
     for k in range(8):
         looped, _ = program(looped, on_device(data), split_over_devices(indices[:, k : k + 1], 1))
     chex.assert_trees_all_close(scanned.params, looped.params, atol=bound_difference(100))
@@ -242,10 +231,10 @@ def test_a_program_of_seeds_equals_each_alone(toy):
     model, data = toy.model(sharing=HardSharing((8,), dropout=0.3)), toy.batch(64, 0)
     optimizer, balancer, seeds = optax.sgd(0.05), balance.pcgrad(), (5, 0, 2)
     step = make_train_step(model, optimizer, balancer, axis_name=DEVICE_AXIS)
+    begun = {s: start(model, data, optimizer, balancer, s) for s in seeds}
 
     def train(some):
-        states = [start(model, data, optimizer, balancer, s) for s in some]
-        states = jax.tree.map(lambda *x: jnp.stack(x), *states)
+        states = jax.tree.map(lambda *x: jnp.stack(x), *(begun[s] for s in some))
         program = make_train_program(step, replicas=len(some), devices=jax.devices()[:1])
         indices = split_over_devices(make_train_indices(some, 64, 8, 0, 8), 1)
         return program(states, on_device(data), indices)[0].params
@@ -350,9 +339,8 @@ def test_evaluation_counts_every_labeled_example_once(toy, devices):
         split_over_devices(np.where(positions < 50, positions, 0), devices),
         split_over_devices(positions < 50, devices),
     )
-    predictions = model.apply(
-        {"params": params}, data.inputs, data.present, data.lengths, train=False
-    )
+    predict = jax.jit(lambda *inputs: model.apply({"params": params}, *inputs, train=False))
+    predictions = predict(data.inputs, data.present, data.lengths)
     kind = data.labeled["kind"]
     right = (np.argmax(predictions["kind"], -1) == data.targets["kind"])[kind]
     statistics = jax.tree.map(lambda x: np.asarray(x[0]), sums)

@@ -137,9 +137,9 @@ def test_eight_devices_give_the_parameters_and_statistics_of_one(toy, balancer):
     optimizer, chosen = optax.sgd(0.05, momentum=0.9), getattr(balance, balancer)()
     indices = np.arange(320).reshape(1, 8, 20, 2).transpose(0, 2, 1, 3).reshape(1, 20, 16)
     step = make_train_step(model, optimizer, chosen, axis_name=DEVICE_AXIS)
-    states = []
+    states, begun = [], start(model, data, optimizer, chosen)
     for n in (1, 8):
-        state = jax.tree.map(lambda x: x[None], start(model, data, optimizer, chosen))
+        state = jax.tree.map(lambda x: x[None], begun)
         program = make_train_program(step, replicas=1, devices=jax.devices()[:n])
         states.append(program(state, on_device(data), split_over_devices(indices, n))[0])
     one, many = states
@@ -270,10 +270,10 @@ def test_a_program_of_seeds_equals_each_alone(toy):
     model, data, seeds = make_model(), toy.batch(64, 0), (5, 0)
     optimizer, balancer = optax.sgd(0.05), balance.equal()
     step = make_train_step(model, optimizer, balancer, axis_name=DEVICE_AXIS)
+    begun = {s: start(model, data, optimizer, balancer, s) for s in seeds}
 
     def train(some):
-        states = [start(model, data, optimizer, balancer, s) for s in some]
-        states = jax.tree.map(lambda *x: jnp.stack(x), *states)
+        states = jax.tree.map(lambda *x: jnp.stack(x), *(begun[s] for s in some))
         program = make_train_program(step, replicas=len(some), devices=jax.devices()[:1])
         indices = split_over_devices(make_train_indices(some, 64, 8, 0, 8), 1)
         state = program(states, on_device(data), indices)[0]
