@@ -93,6 +93,6 @@ CASES = (
     PodCase(
         "towers, pcgrad, remat, fsdp",
         functools.partial(make_towers, pcgrad(), sharding="fsdp"),
-        _SEVERAL_CHIPS[:2],
+        _SEVERAL_CHIPS[:1],
     ),
 )
