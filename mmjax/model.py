@@ -17,8 +17,8 @@ from mmjax.backbone import (
     as_at_test,
     copy_module,
     get_sown_values,
+    run_backbones,
 )
-from mmjax.backbone_copies import run_backbones
 from mmjax.branches import apply_head, apply_sharing, evaluate_branches, list_branches
 from mmjax.layers.batch_norm import supply_batch_statistics
 from mmjax.layers.missing_token import MissingToken

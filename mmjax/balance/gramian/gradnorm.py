@@ -73,7 +73,6 @@ def gradnorm(
 
     def weights(gram, losses, state, *, key, labeled):
         losses = losses.astype(jnp.float32)
-        # The first loss of a task is that of its first labeled batch, not of step 0.
         initial = jnp.where(labeled & (state.initial <= 0), losses, state.initial)
         norms = jnp.sqrt(jnp.maximum(jnp.diag(gram), 0.0))
         gradient = _weight_gradient(
@@ -81,7 +80,6 @@ def gradnorm(
         )
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.weights)
         new = GradNormState(_move_weights(state.weights, updates, labeled), initial, opt_state)
-        # The moved weights count from the next step on.
         return state.weights, keep_unlabeled_entries(new, state, labeled)
 
     return from_stateful_gram(init, weights, wrt=wrt, weigh_heads=weigh_heads, rescale=rescale)

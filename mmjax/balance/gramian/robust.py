@@ -58,7 +58,6 @@ def krum(
         )
 
     def init(tasks: Sequence[str], params: Params) -> tuple[()]:
-        # 2 f + 2 < T: more neighbors count, T - f - 2, than gradients may be wrong.
         if byzantine is not None and 2 * byzantine + 2 >= len(tasks):
             raise ValueError(
                 f"krum: byzantine is {byzantine}; with {len(tasks)} tasks it must be below "

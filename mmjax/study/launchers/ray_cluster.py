@@ -24,7 +24,7 @@ class RayLauncher:
       options: the resources of a job, in the words of `ray.remote`.
 
     Raises:
-      ConfigError: Ray is not installed, or an option is not one of a task's.
+      ConfigError: Ray is not installed, or a task has no such option.
     """
 
     def __init__(
