@@ -20,6 +20,7 @@ from mmjax.train.steps.averages import find_states
 from mmjax.train.steps.train_step import make_optimizer_update
 from mmjax.types import Batch, Optimizer
 
+_SCALAR = jax.ShapeDtypeStruct((), jnp.float32)
 _LINE_SEARCH = (
     "it has a line search, which needs the loss as a function (value_fn), and a step has one batch "
     "and several tasks. Use another optimizer, or L-BFGS without line search: "
@@ -68,7 +69,7 @@ def check_optimizer(optimizer: Optimizer, params: Any) -> PyTree:
         if find_states(state, kind):
             raise ValueError(f"optimizer: {reason}")
     with _name_optimizer("it cannot update by gradients, state, parameters and value alone"):
-        updates, _ = jax.eval_shape(update, params, state, params, jnp.zeros(()))
+        updates, _ = jax.eval_shape(update, params, state, params, _SCALAR)
         updated = jax.eval_shape(optax.apply_updates, params, updates)
     before, after = (jax.tree.map(lambda x: (x.shape, x.dtype), x) for x in (params, updated))
     if before != after:
