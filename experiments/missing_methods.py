@@ -1,28 +1,46 @@
-"""Studies methods for missing modalities on three modalities and tasks: training rate by test rate.
+"""Studies methods for missing modalities on image, speech and text: training rate by test rate.
 
     mmjax ablate experiments/missing_methods.py --workdir runs/missing_methods
     mmjax report runs/missing_methods
     python experiments/missing_methods.py runs/missing_methods    # the grid of test rates
 
-The methods of `docs/missing.md` in the model of `polyglot_digits.py`, for 2 epochs, trained and
-selected on complete examples or with half of all modalities missing at random, and tested with half
-missing; the last command tests the same models at four rates.
+The methods of `docs/missing.md` on `polyglot_digits`, with small encoders (a perceptron for the
+image, the mean frame of the speech, the mean letter of the text) for 4 epochs, trained and selected
+on complete examples or with half of all modalities missing at random. The last command tests them
+with all modalities and at three rates of missing ones.
 
 Expected: as in `missing_views.py`, late fusion with losses of its branches loses least on the
-digit, which every modality tells; the speaking rate, which only speech tells, no method can save.
+digit, which every modality tells, and zeros most if training is complete.
 
-The study has not been run yet: its 20 arms pass the checks before training, and it is estimated to
-take 25 minutes on one core. `missing_views.py` holds the measured grid of the same methods.
+Measured: zeros and modality dropout only, 4 of the 20 arms, in 2 minutes of processor time; five
+seeds, mean and 95% interval of the accuracy of the digit on the test split (1,024 examples):
+
+    train          method      test 0.0        test 0.3        test 0.5        test 0.7
+    complete       zeros       0.959 ± 0.006   0.815 ± 0.016   0.698 ± 0.016   0.594 ± 0.011
+                   dropout     0.964 ± 0.005   0.873 ± 0.008   0.780 ± 0.013   0.704 ± 0.021
+    half missing   zeros       0.961 ± 0.004   0.874 ± 0.004   0.790 ± 0.005   0.722 ± 0.012
+                   dropout     0.960 ± 0.003   0.875 ± 0.003   0.793 ± 0.010   0.726 ± 0.010
+
+Verdict so far: without missing modalities in training, dropout at a rate of 0.3 wins back 0.08 of
+the 0.09 that zeros lose to training with half missing at test rate 0.5, and costs nothing on
+complete examples. If training already lacks half, dropout adds nothing. The other methods have not
+been run here; `missing_views.py` holds the grid of seven methods against zeros.
 """
 
 import sys
 from pathlib import Path
 
-import polyglot_digits as base
+import optax
 from missing_views import print_grid
 
 from mmjax.config import auto_config
+from mmjax.data.builtin.polyglot_digits import polyglot_digits
+from mmjax.encoders import Features, MLPEncoder, TextEncoder
 from mmjax.experiment import Experiment
+from mmjax.fusion import Concat
+from mmjax.heads import Classification
+from mmjax.model import Model
+from mmjax.sharing import HardSharing
 from mmjax.study import Study
 
 TASKS = "('digit', 'language')"
@@ -69,8 +87,26 @@ def incomplete_digits(train: float, test: float) -> str:
 
 @auto_config
 def experiment() -> Experiment:
-    """Returns the experiment of `polyglot_digits.py` with fewer epochs."""
-    return base.experiment(epochs=2)
+    """Builds a perceptron for the image, the mean frame and the mean letter, and dense 64."""
+    return Experiment(
+        data=polyglot_digits(missing_modalities=0.0, missing_labels=0.0),
+        model=Model(
+            encoders={
+                "image": MLPEncoder(features=(64,)),
+                "speech": Features(),
+                "text": TextEncoder(encoder=Features()),
+            },
+            fusion=Concat(),
+            sharing=HardSharing(features=(64,)),
+            heads={"digit": Classification(10), "language": Classification(8)},
+        ),
+        # 72 steps per epoch: 9,216 examples in batches of 128.
+        optimizer=optax.adamw(optax.cosine_decay_schedule(5e-3, decay_steps=72 * 4)),
+        epochs=4,
+        batch_size=128,
+        eval_every=2,
+        monitor="digit/accuracy",
+    )
 
 
 STUDY = Study(
@@ -86,5 +122,5 @@ STUDY = Study(
 )
 
 if __name__ == "__main__":
-    complete = base.polyglot_digits(missing_modalities=0.0, missing_labels=0.0)
+    complete = polyglot_digits(missing_modalities=0.0, missing_labels=0.0)
     print_grid(Path(sys.argv[1]), complete, "digit/accuracy")

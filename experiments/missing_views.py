@@ -52,6 +52,8 @@ from mmjax.data.dataset import Dataset
 from mmjax.data.missing import at_random
 from mmjax.experiment import Experiment
 from mmjax.intervals import format_mean_interval
+from mmjax.modalities.robustness.conditions import Condition
+from mmjax.modalities.robustness.measure import measure_robustness
 from mmjax.study import Study
 
 TEST_RATES = (0.0, 0.3, 0.5, 0.7)
@@ -101,15 +103,14 @@ STUDY = Study(
 
 def print_grid(directory: Path, complete: Dataset, metric: str) -> None:
     """Prints a metric of each arm at every test rate: its mean and 95% interval over seeds."""
-    tests = [at_random(complete, modalities=rate, splits=("test",), seed=1) for rate in TEST_RATES]
+    modalities = tuple(sorted(complete.modalities))
+    missing = Condition("all", "missing", {}, modalities)
     print("arm", *TEST_RATES, sep=" | ")
     for arm in sorted(path for path in (directory / "arms").iterdir() if path.is_dir()):
-        scores = []
-        for seed in STUDY.seeds:
-            trained = mmjax.load(arm, seed=seed, allow_code=True)
-            scores.append([trained.evaluate(data)[metric] for data in tests])
-        cells = [format_mean_interval(column) for column in zip(*scores, strict=True)]
-        print(arm.name, *cells, sep=" | ", flush=True)
+        trained = mmjax.load(arm, allow_code=True)
+        measured = measure_robustness(trained, complete, [missing], levels=TEST_RATES)
+        rows = measured.curves[0].values[metric]
+        print(arm.name, *map(format_mean_interval, rows), sep=" | ", flush=True)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,21 @@ Expected, if the claim holds: some strengths are better than none under SGD, and
 with optimizer and fusion. A factor that stays the same has no effect under Adam, which divides by
 the size of the gradient.
 
-Measured: not yet.
+Measured test accuracy, mean over seeds 0 to 4 (fresh ones, after the search), and difference to no
+modulation with the same optimizer and fusion (95% intervals, paired t-tests, all p at least 0.17
+and 1 with Holm's correction over the twelve), in 4 minutes of processor time:
+
+                   none             alpha 0.1          alpha 0.5          alpha 1.0
+    SGD, concat    0.922 ± 0.005    -0.001 ± 0.003     -0.001 ± 0.003     -0.001 ± 0.003
+    SGD, late      0.930 ± 0.002    -0.001 ± 0.003     -0.001 ± 0.002     -0.001 ± 0.002
+    Adam, concat   0.925 ± 0.001     0.001 ± 0.002      0.001 ± 0.002      0.001 ± 0.002
+    Adam, late     0.926 ± 0.006      0.001 ± 0.002      0.001 ± 0.002      0.001 ± 0.003
+
+Verdict: neither half of the claim is seen. With a tuned learning rate (0.102 for SGD and 0.008 for
+Adam in every arm) joint training is at 0.92 to 0.93, near what all three modalities tell together
+and far above 0.85: no modality is left behind, so there is nothing to balance, and modulation does
+no harm either. What fusion and optimizer change (0.922 to 0.930) is more than what OGM-GE changes.
+At the smaller learning rates of the search, SGD stayed near 0.87 with and without modulation.
 """
 
 import optax
@@ -78,5 +92,7 @@ STUDY = Study(
         },
     },
     metric="redundancy/accuracy",
+    # The strengths of a program differ in nothing else, and so do its trials.
+    vmapped=("optimizer.learning_rate", "balancer.method.alpha"),
     tuning=Tuning(trials=4, space={"optimizer.learning_rate": LogUniform(1e-3, 3e-1)}),
 )

@@ -113,8 +113,8 @@ def _sum_over_partners(
     def add(totals: Any, step: tuple[Array, Array]) -> tuple[Any, None]:
         order, distance = step
         # Modality m comes from m `distance` places further on, in the order of the round.
-        places = [(jnp.arange(count) + m * distance) % count for m in range(len(modalities))]
-        rows = [order[place] for place in places]
+        positions = jnp.arange(count)
+        rows = [order[(positions + m * distance) % count] for m in range(len(modalities))]
         mixed = predict(_mix_modalities(batch, dict(zip(modalities, rows, strict=True))))
 
         def add_output(total: Array, output: Array) -> Array:

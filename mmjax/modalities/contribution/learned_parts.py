@@ -107,7 +107,13 @@ def learn_information_parts(
         steps=coupling_steps,
         key=jax.random.fold_in(key, 3),
     )
-    batches = _stack_batches(test, batch_size, seed)
+    return _measure_parts(networks, classifiers, coupling, _stack_batches(test, batch_size, seed))
+
+
+def _measure_parts(
+    networks: "_Networks", classifiers: Any, coupling: Any, batches: PairedExamples
+) -> InformationParts:
+    """Averages the parts over batches [batches size ...], in bits."""
     compute = functools.partial(networks.compute_parts, classifiers, coupling)
     parts = jax.jit(lambda batches: jax.lax.map(compute, batches))(batches)
     of_first, of_second, least, whole = (float(x.mean()) / math.log(2) for x in parts)
