@@ -190,15 +190,19 @@ class Trained:
           lengths: as in the `Batch`.
         """
         batch = Batch(inputs, present, lengths, {}, {})
-
-        def predict_member(variables: Any) -> dict[str, Any]:
-            options: Any = {"compute_dtype": self.compute_dtype, "train": False}
-            features, _ = compute_features(self.model, variables, batch, **options)
-            return compute_predictions(self.model, variables, features, **options)[0]
-
         if len(self.seeds) == 1:
-            return predict_member(variables)
-        outputs = jax.vmap(predict_member)(variables)
+            return self.compute_member_outputs(variables, batch)
+        compute = functools.partial(self.compute_member_outputs, batch=batch)
+        return self.average_outputs(jax.vmap(compute)(variables))
+
+    def compute_member_outputs(self, variables: Any, batch: Batch) -> dict[str, Any]:
+        """Computes the outputs of the heads with the variables of one seed: a pure function."""
+        options: Any = {"compute_dtype": self.compute_dtype, "train": False}
+        features, _ = compute_features(self.model, variables, batch, **options)
+        return compute_predictions(self.model, variables, features, **options)[0]
+
+    def average_outputs(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Averages outputs {task: [seeds, b, ...]} as the kinds of the tasks do."""
         averages = {}
         for task, values in outputs.items():
             averages[task] = PREDICTION_OF_KIND[self.spec.tasks[task].kind].average(values)
