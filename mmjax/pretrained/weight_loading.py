@@ -192,19 +192,30 @@ def check_and_record_weights(
       ValueError: the run in the directory has begun with other weights.
       DamagedFileError: the record is damaged.
     """
-    path, known = directory / _RECORD_FILE, dict[str, str]()
-    if path.is_file():
-        stored = files.read_json(path)
-        with files.name_damaged_file(path):
-            known = dict(stored["weights"])
-    new = digest_init(init)
+    known, new = read_recorded_weights(directory), digest_init(init)
     for part in sorted(known.keys() | new.keys()) if known and not allow else ():
         is_gone = part in init and part not in new
         if known.get(part) != new.get(part) and not is_gone:
-            now = "has none" if part not in init else f"reads {init[part].path}, of another SHA-256"
+            fault = "has none"
+            if part in init:
+                fault = f"reads {init[part].path}, of another SHA-256"
             raise ValueError(
                 f"the run in {directory} has begun with other weights in {part!r}: the experiment "
-                f"{now}. Restore them, or start anew in another directory."
+                f"{fault}. Restore them, or start anew in another directory."
             )
     if new and new != known and not jax.process_index():
-        files.write_json(path, {"weights": known | new})
+        files.write_json(directory / _RECORD_FILE, {"weights": known | new})
+
+
+def read_recorded_weights(directory: Path) -> dict[str, str]:
+    """Reads {part: SHA-256} of the weights that a run has begun with; {} if there were none.
+
+    Raises:
+      DamagedFileError: the record is damaged.
+    """
+    path = directory / _RECORD_FILE
+    if not path.is_file():
+        return {}
+    stored = files.read_json(path)
+    with files.name_damaged_file(path):
+        return dict(stored["weights"])

@@ -98,8 +98,7 @@ class Trained:
         self, examples: Any, *, batch_size: int | None = None
     ) -> Iterator[Predictions]:
         """Yields the predictions of one batch after the other; see `predict`."""
-        size = self.batch_size if batch_size is None else batch_size
-        is_empty = True
+        size, is_empty = self.batch_size if batch_size is None else batch_size, True
         for batch, keys in iterate_examples(self.spec, examples, size):
             is_empty = False
             yield dataclasses.replace(self.interpret_batch(batch, size), keys=keys)
@@ -185,9 +184,7 @@ class Trained:
 
         Args:
           variables: those of the attribute `variables`.
-          inputs: the inputs of a `Batch` of the model's modalities.
-          present: as in the `Batch`.
-          lengths: as in the `Batch`.
+          inputs, present, lengths: those of a `Batch` of the model's modalities.
         """
         batch = Batch(inputs, present, lengths, {}, {})
         if len(self.seeds) == 1:

@@ -78,8 +78,8 @@ def fit(
         have compared them already.
 
     Raises:
-      ValueError: if the experiment's parts or its data do not fit, or the run in `directory` has begun
-        with other weights.
+      ValueError: if the experiment's parts or its data do not fit, or the run in `directory` has
+        begun with other weights.
       NonFiniteError: if a loss, gradient or parameter stops being finite in every home.
       MemoryShortError: if the program needs more than `memory`, or than the device has.
       DiskFullError: if the disk has no space for a checkpoint.

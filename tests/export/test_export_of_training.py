@@ -1,8 +1,11 @@
 """Exports of models that were trained in every way that changes what a run stores."""
 
+import json
+
 import numpy as np
 import optax
 import pytest
+from flax.traverse_util import flatten_dict
 
 from mmjax import fusion, heads
 from mmjax.data.dataset import Arrays, Dataset, Modality, Task
@@ -87,15 +90,17 @@ def trained_run(request, tmp_path_factory):
     "format",
     [
         pytest.param("jax", marks=pytest.mark.slow),
-        pytest.param(
-            "onnx", marks=[pytest.mark.reference, pytest.mark.filterwarnings("ignore")]
-        ),
+        pytest.param("onnx", marks=[pytest.mark.reference, pytest.mark.filterwarnings("ignore")]),
     ],
 )
 def test_an_export_predicts_what_the_trained_model_does(trained_run, format, tmp_path):
     """For batches of several sizes with missing modalities and all lengths."""
     name, directory, trained = trained_run
     export_run(directory, tmp_path / "out", format, trained=trained)
+    stored = json.loads((tmp_path / "out" / "spec.json").read_text())
+    is_rounded = name == "bfloat16" and format == "jax"
+    assert stored["compute_dtype"] == ("bfloat16" if is_rounded else "float32")
+    assert not [path for path in flatten_dict(trained.params) if "lora" in path[-1]]
     content = (tmp_path / "out" / EXPORT_FORMATS[format].file).read_bytes()
     spec = read_export_spec(tmp_path / "out")
     # bfloat16 has 8 bits: sums in another order differ by 2^-8 of the activations.

@@ -101,10 +101,12 @@ def make_model(parts, combine, seeds=(0,)):
 
 @pytest.mark.reference
 @pytest.mark.filterwarnings("ignore")  # about what jax2onnx finds deprecated in others
-@pytest.mark.parametrize("name", MODELS)
-def test_onnx_runtime_computes_the_predictions(name):
-    """Any batch size, missing modalities, all lengths."""
-    trained = make_model(*MODELS[name]())
+@pytest.mark.parametrize(
+    ("name", "seeds"), [*((name, (0,)) for name in MODELS), ("main job", (0, 1, 2))]
+)
+def test_onnx_runtime_computes_the_predictions(name, seeds):
+    """Any batch size, missing modalities, all lengths; of an ensemble, its mean."""
+    trained = make_model(*MODELS[name](), seeds)
     content = serialize_for_onnx(trained)
     predict = make_exported_function(trained)
     for count in (1, 6):
