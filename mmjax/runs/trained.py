@@ -60,10 +60,10 @@ class Trained:
 
     def list_seed_variables(self) -> list[Variables]:
         """Lists the variables of each seed, in the order of `seeds`."""
-        variables = dict(self.variables)
-        if len(self.seeds) == 1:
+        variables, count = dict(self.variables), len(self.seeds)
+        if count == 1:
             return [variables]
-        return [jax.tree.map(lambda x, i=i: x[i], variables) for i in range(len(self.seeds))]
+        return [jax.tree.map(lambda x, i=i: x[i], variables) for i in range(count)]
 
     def describe_seeds(self) -> str:
         """Describes the seeds: "seed 3", or "the ensemble of seeds 0, 1"."""
@@ -184,13 +184,15 @@ class Trained:
 
         Args:
           variables: those of the attribute `variables`.
-          inputs, present, lengths: those of a `Batch` of the model's modalities.
+          inputs: the inputs of a `Batch` of the model's modalities.
+          present: as in the `Batch`.
+          lengths: as in the `Batch`.
         """
         batch = Batch(inputs, present, lengths, {}, {})
         if len(self.seeds) == 1:
             return self.compute_member_outputs(variables, batch)
-        compute = functools.partial(self.compute_member_outputs, batch=batch)
-        return self.average_outputs(jax.vmap(compute)(variables))
+        outputs = jax.vmap(self.compute_member_outputs, (0, None))(variables, batch)
+        return self.average_outputs(outputs)
 
     def compute_member_outputs(self, variables: Any, batch: Batch) -> dict[str, Any]:
         """Computes the outputs of the heads with the variables of one seed: a pure function."""
@@ -200,10 +202,8 @@ class Trained:
 
     def average_outputs(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
         """Averages outputs {task: [seeds, b, ...]} as the kinds of the tasks do."""
-        averages = {}
-        for task, values in outputs.items():
-            averages[task] = PREDICTION_OF_KIND[self.spec.tasks[task].kind].average(values)
-        return averages
+        kinds = {task: PREDICTION_OF_KIND[self.spec.tasks[task].kind] for task in outputs}
+        return {task: kinds[task].average(values) for task, values in outputs.items()}
 
     @functools.cached_property
     def _predict_step(self) -> Callable[..., dict[str, Any]]:
