@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
@@ -130,9 +131,10 @@ def _apply_pooling(
         if (size, stride, *edges) == (1, 1, 0, 0):
             continue  # such as the axis of the examples, whose size is not known
         if any(edges):
-            padding = [(0, 0, 0)] * x.ndim
-            padding[axis] = (*edges, 0)
-            x = lax.pad(x, np.array(neutral, x.dtype), padding)
+            # A row of the neutral value, of x's own size: jax2onnx does not pad arrays with an
+            # unknown number of examples.
+            row = jnp.maximum(jnp.minimum(lax.slice_in_dim(x, 0, 1, axis=axis), neutral), neutral)
+            x = lax.concatenate([*[row] * edges[0], x, *[row] * edges[1]], axis)
         count = (x.shape[axis] - dilation * (size - 1) - 1) // stride + 1
         slices = []
         for start in range(0, size * dilation, dilation):

@@ -148,7 +148,7 @@ def test_a_wrong_shape_is_refused_by_name():
 
 
 def test_rewriting_keeps_the_values():
-    """A reversed scan with a carry, a convolution of the batch-last layout, pools, stacks, calls."""
+    """Reversed scans with a carry, convolutions of the batch-last layout, pools, stacks, calls."""
     rng = np.random.default_rng(0)
     x, kernel = rng.normal(size=(2, 5, 6, 3)), rng.normal(size=(3, 2, 2, 4))
     x, kernel = x.astype(np.float32), kernel.astype(np.float32)
