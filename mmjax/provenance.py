@@ -97,14 +97,11 @@ def digest_weights(inits: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     Args:
       inits: {arm: `Experiment.init`}.
     """
+    from mmjax.pretrained.weight_loading import digest_init  # imports JAX, as above
+
     digests: dict[str, str] = {}
-    known: dict[str, str] = {}  # arms often share a large file
     for arm, init in inits.items():
-        for part, weights in init.items():
-            path = str(weights.path)
-            if Path(path).exists():
-                known[path] = known.get(path) or weights.compute_digest()
-                digests[f"{arm}/{part}"] = known[path]
+        digests |= {f"{arm}/{part}": digest for part, digest in digest_init(init).items()}
     return digests
 
 

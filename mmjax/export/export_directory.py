@@ -1,5 +1,6 @@
 """Exports a trained model: one directory with the artifact, its spec and its model card."""
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -39,6 +40,8 @@ class ExportFormat(NamedTuple):
       run: runs an artifact on named arrays.
       packages: those that make it, whose versions are stored.
       platforms: where it runs; () if the format does not say.
+      has_bfloat16: whether it may compute in bfloat16. ONNX Runtime can do so on few processors, so
+        that its files compute in float32.
     """
 
     file: str
@@ -46,10 +49,11 @@ class ExportFormat(NamedTuple):
     run: Callable[[bytes, Arrays], dict[str, np.ndarray]]
     packages: tuple[str, ...] = ()
     platforms: tuple[str, ...] = ()
+    has_bfloat16: bool = False
 
 
 EXPORT_FORMATS = {
-    "jax": ExportFormat("model.jax", serialize_for_jax, run_jax, platforms=PLATFORMS),
+    "jax": ExportFormat("model.jax", serialize_for_jax, run_jax, (), PLATFORMS, has_bfloat16=True),
     "onnx": ExportFormat("model.onnx", serialize_for_onnx, run_onnx, ("jax2onnx",)),
 }
 # Rounding of another order of operations, relative to the outputs' size.
@@ -96,11 +100,15 @@ def export_run(
     if trained is None:
         trained = load(run, arm, seed)
     home = find_arm(Path(run).expanduser(), arm)
-    content = EXPORT_FORMATS[format].serialize(trained)
+    exported = trained
+    if not EXPORT_FORMATS[format].has_bfloat16:
+        # The parameters are float32 anyway; only activations are rounded less than in training.
+        exported = dataclasses.replace(trained, compute_dtype="float32")
+    content = EXPORT_FORMATS[format].serialize(exported)
     # A converter may change results without an error, so nothing is written before this check.
-    _check_artifact(trained, format, content)
-    spec = _make_export_spec(trained, format)
-    card = format_model_card(trained, home, spec, content)
+    _check_artifact(exported, format, content)
+    spec = _make_export_spec(exported, format)
+    card = format_model_card(exported, home, spec, content)
     _write_directory(out, EXPORT_FORMATS[format].file, content, spec, card)
     return trained
 

@@ -13,6 +13,7 @@ from mmjax import files
 from mmjax.data.spec import Spec
 from mmjax.files.run_files import read_config_file, read_result_file
 from mmjax.intervals import format_mean_interval
+from mmjax.pretrained.weight_loading import read_recorded_weights
 from mmjax.printing.escapes import escape_markdown, format_markdown_table
 from mmjax.runs.load import ArmHome
 from mmjax.runs.stored_settings import parse_settings
@@ -179,6 +180,8 @@ def _list_provenance(
             rows.append([f"data, {split} (fingerprint)", str(digest)])
         for name, digest in (start.get("code") or {}).items():
             rows.append([f"code, {name} (SHA-256)", str(digest)])
+    for part, digest in read_recorded_weights(home.directory).items():
+        rows.append([f"initial weights of {part or 'the model'} (SHA-256)", digest])
     for seed in trained.seeds:
         digest = result["seeds"][str(seed)].get("best_params_sha256", "not recorded")
         rows.append([f"parameters of seed {seed} (SHA-256)", digest])

@@ -1,13 +1,16 @@
 """Rewrites a jaxpr into one that jax2onnx converts, with the same results.
 
 jax2onnx 0.13 cannot convert reverse scans, stacks, convolutions in less common layouts, and some
-function calls. All other equations are unchanged.
+function calls, and converts poolings to some that ONNX Runtime refuses, over the axes of examples
+and channels, too. All other equations are unchanged.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
@@ -114,9 +117,38 @@ def _apply_unstack(eqn: JaxprEqn, arguments: list[Any]) -> list[Any]:
     return [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])]
 
 
+def _apply_pooling(
+    combine: Callable[[Any, Any], Any], neutral: float, eqn: JaxprEqn, arguments: list[Any]
+) -> list[Any]:
+    """Pools one axis after the other, by combining shifted slices."""
+    (x,), params = arguments, eqn.params
+    if any(step != 1 for step in params["base_dilation"]) or x.dtype.kind != "f":
+        return [eqn.primitive.bind(x, **params)]
+    fields = ("window_dimensions", "window_strides", "window_dilation", "padding")
+    for axis, (size, stride, dilation, edges) in enumerate(
+        zip(*(params[field] for field in fields), strict=True)
+    ):
+        if (size, stride, *edges) == (1, 1, 0, 0):
+            continue  # such as the axis of the examples, whose size is not known
+        if any(edges):
+            # A row of the neutral value, of x's own size: jax2onnx does not pad arrays with an
+            # unknown number of examples.
+            row = jnp.maximum(jnp.minimum(lax.slice_in_dim(x, 0, 1, axis=axis), neutral), neutral)
+            x = lax.concatenate([*[row] * edges[0], x, *[row] * edges[1]], axis)
+        count = (x.shape[axis] - dilation * (size - 1) - 1) // stride + 1
+        slices = []
+        for start in range(0, size * dilation, dilation):
+            stop = start + (count - 1) * stride + 1
+            slices.append(lax.slice_in_dim(x, start, stop, stride, axis))
+        x = functools.reduce(combine, slices)
+    return [x]
+
+
 _RULES: dict[str, Callable[[JaxprEqn, list[Any]], list[Any]]] = {
     "scan": _apply_scan,
     "conv_general_dilated": _apply_convolution,
     "stack": _apply_stack,
     "unstack": _apply_unstack,
+    "reduce_window_max": functools.partial(_apply_pooling, lax.max, -np.inf),
+    "reduce_window_sum": functools.partial(_apply_pooling, lax.add, 0.0),
 }

@@ -137,13 +137,16 @@ def make_exported_function(trained: Trained) -> Callable[[Arrays], Arrays]:
 
     An example without any modality gets NaN. The parameters are constants of the function.
     """
-    spec, variables = trained.spec, jax.tree.map(jnp.asarray, dict(trained.variables))
+    spec, members = trained.spec, jax.tree.map(jnp.asarray, trained.list_seed_variables())
 
     def predict(arrays: Arrays) -> Arrays:
         batch = unflatten_batch(spec, arrays)
-        outputs = trained.compute_mean_outputs(
-            variables, batch.inputs, batch.present, batch.lengths
-        )
+        # One member after the other: jax2onnx converts some batched primitives, which `vmap` over
+        # the members would make, to others without an error.
+        of_members = [trained.compute_member_outputs(variables, batch) for variables in members]
+        outputs = of_members[0]
+        if len(members) > 1:
+            outputs = trained.average_outputs(jax.tree.map(lambda *x: jnp.stack(x), *of_members))
         is_valid = functools.reduce(jnp.logical_or, batch.present.values())
         named = {}
         for task in spec.tasks:

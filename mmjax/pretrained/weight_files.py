@@ -116,13 +116,22 @@ def compute_weights_digest(path: Path) -> str:
     """
     if not path.exists():
         raise FileNotFoundError(f"File {path} does not exist.")
+    lines = []
+    for part in list_weight_files(path):
+        state = part.stat()
+        # A replaced or rewritten file differs in one of these, so that its digest is not reused.
+        key = (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        lines.append(f"{_compute_sha256_once(part, key)} {part.relative_to(path).as_posix()}\n")
     if path.is_file():
-        return files.compute_sha256(path)
-    lines = [
-        f"{files.compute_sha256(p)} {p.relative_to(path).as_posix()}\n"
-        for p in list_weight_files(path)
-    ]
+        return lines[0].split()[0]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+@functools.lru_cache(maxsize=256)
+def _compute_sha256_once(path: Path, state: tuple[int, ...]) -> str:
+    # Commands and `fit` both ask, several arms often share a file, and files are large.
+    del state
+    return files.compute_sha256(path)
 
 
 def _is_run(path: Path) -> bool:

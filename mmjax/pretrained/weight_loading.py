@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmjax import files
 from mmjax.parameters import format_path
 from mmjax.pretrained.renaming import Rename, check_rules
 from mmjax.pretrained.stored_trees import StoredArrays
@@ -23,6 +24,8 @@ from mmjax.pretrained.weight_files import (
     list_stored_arrays,
 )
 from mmjax.pretrained.weight_plan import Source, fit_array, plan_sources
+
+_RECORD_FILE = "weights.json"  # in the directory of an arm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,3 +164,58 @@ def weights(
       [0.0, 1.0]
     """
     return Weights(path, names, allow, prefix, interpolate or {}, seed)
+
+
+def digest_init(init: Mapping[str, Weights]) -> dict[str, str]:
+    """Computes {part: SHA-256} of the files of `Experiment.init`; those that are gone are left out.
+
+    Example:
+      >>> digest_init({"encoders_text": weights("gone.npz")})
+      {}
+    """
+    return {part: w.compute_digest() for part, w in init.items() if Path(w.path).exists()}
+
+
+def check_and_record_weights(
+    init: Mapping[str, Weights], directory: Path, *, allow: bool = False
+) -> None:
+    """Compares weight files with those that a run has begun with, and records them in it.
+
+    A file that is gone is not compared: a run that continues needs none.
+
+    Args:
+      init: `Experiment.init`.
+      directory: where the run has its checkpoints.
+      allow: whether other weights are recorded instead of refused.
+
+    Raises:
+      ValueError: the run in the directory has begun with other weights.
+      DamagedFileError: the record is damaged.
+    """
+    known, new = read_recorded_weights(directory), digest_init(init)
+    for part in sorted(known.keys() | new.keys()) if known and not allow else ():
+        is_gone = part in init and part not in new
+        if known.get(part) != new.get(part) and not is_gone:
+            fault = "has none"
+            if part in init:
+                fault = f"reads {init[part].path}, of another SHA-256"
+            raise ValueError(
+                f"the run in {directory} has begun with other weights in {part!r}: the experiment "
+                f"{fault}. Restore them, or start anew in another directory."
+            )
+    if new and new != known and not jax.process_index():
+        files.write_json(directory / _RECORD_FILE, {"weights": known | new})
+
+
+def read_recorded_weights(directory: Path) -> dict[str, str]:
+    """Reads {part: SHA-256} of the weights that a run has begun with; {} if there were none.
+
+    Raises:
+      DamagedFileError: the record is damaged.
+    """
+    path = directory / _RECORD_FILE
+    if not path.is_file():
+        return {}
+    stored = files.read_json(path)
+    with files.name_damaged_file(path):
+        return dict(stored["weights"])

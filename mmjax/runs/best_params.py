@@ -1,7 +1,8 @@
 """Reads the best variables of a finished arm without its data, optimizer and balancer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -53,27 +54,18 @@ def read_best_variables(
     result = read_result_file(directory / "result.json")
     with files.name_damaged_file(directory / "result.json"):
         results = {seed: result["seeds"][str(seed)] for seed in seeds}
-        digests = {seed: one["best_params_sha256"] for seed, one in results.items()}
+        if lacking := [seed for seed in seeds if "best_params_sha256" not in results[seed]]:
+            raise ValueError(f"seed {lacking[0]} has no best_params_sha256")
         # A run that evaluated what it trained has stored it only once.
-        raw = not averaged and all("best_raw_sha256" in one for one in results.values())
+        raw = not averaged and all("best_raw_sha256" in stored for stored in results.values())
     damaged = []
     for path in _list_checkpoints(directory / "checkpoints"):
         try:
-            stored = _load_best_variables(path, raw=raw)
-            chosen = []
+            stored, chosen = _load_best_variables(path, raw=raw), []
             for seed in seeds:
                 index = known.index(seed)
-                tree = jax.tree.map(lambda x, index=index: x[index], stored)
-                chosen.append(tree)
-                if raw:
-                    if hash_arrays(tree) != results[seed]["best_raw_sha256"]:
-                        raise ValueError(f"the raw ones of seed {seed} are not those of the result")
-                    continue
-                others = {name: part for name, part in tree.items() if name != "params"}
-                if hash_arrays(tree["params"]) != digests[seed]:
-                    raise ValueError(f"the parameters of seed {seed} are not those of the result")
-                if others and hash_arrays(others) != results[seed].get("best_variables_sha256"):
-                    raise ValueError(f"the statistics of seed {seed} are not those of the result")
+                chosen.append(jax.tree.map(lambda x, index=index: x[index], stored))
+                _check_digests(chosen[-1], seed, results[seed], raw=raw)
         except Exception as error:  # Orbax raises errors of many types for damaged files
             damaged.append(f"{path.name}: {(str(error).splitlines() or [type(error).__name__])[0]}")
             continue
@@ -82,6 +74,23 @@ def read_best_variables(
         return jax.device_get(complete_replicas(stacked, frozen, len(seeds)))
     reasons = f" ({'; '.join(damaged)[:300]})" if damaged else ""
     raise ValueError(f"{directory} has no checkpoint that can be read{reasons}.")
+
+
+def _check_digests(tree: Variables, seed: int, result: Mapping[str, Any], *, raw: bool) -> None:
+    """Refuses variables that are not those of a seed's result.
+
+    Raises:
+      ValueError: saying which of them.
+    """
+    if raw:
+        if hash_arrays(tree) != result["best_raw_sha256"]:
+            raise ValueError(f"the raw ones of seed {seed} are not those of the result")
+        return
+    others = {name: part for name, part in tree.items() if name != "params"}
+    if hash_arrays(tree["params"]) != result["best_params_sha256"]:
+        raise ValueError(f"the parameters of seed {seed} are not those of the result")
+    if others and hash_arrays(others) != result.get("best_variables_sha256"):
+        raise ValueError(f"the statistics of seed {seed} are not those of the result")
 
 
 def _read_frozen(directory: Path, digest: str | None) -> Variables | None:

@@ -159,8 +159,10 @@ def _find_root(arm: Path) -> Path:
 
 def _choose_seeds(directory: Path, seed: int | Sequence[int] | None) -> tuple[int, ...]:
     known = list_finished_seeds(directory)
-    chosen = known if seed is None else (seed,) if isinstance(seed, int) else tuple(seed)
+    chosen = known if seed is None else (seed,) if isinstance(seed, int | str) else tuple(seed)
     for number in chosen:
+        if isinstance(number, str):
+            raise ValueError(f"seed is {seed!r}, a text; give whole numbers.")
         if number not in known:
             raise ValueError(
                 f"{directory} has no seed {number}, only {', '.join(map(str, known))}."

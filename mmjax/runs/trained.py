@@ -60,10 +60,10 @@ class Trained:
 
     def list_seed_variables(self) -> list[Variables]:
         """Lists the variables of each seed, in the order of `seeds`."""
-        variables = dict(self.variables)
-        if len(self.seeds) == 1:
+        variables, count = dict(self.variables), len(self.seeds)
+        if count == 1:
             return [variables]
-        return [jax.tree.map(lambda x, i=i: x[i], variables) for i in range(len(self.seeds))]
+        return [jax.tree.map(lambda x, i=i: x[i], variables) for i in range(count)]
 
     def describe_seeds(self) -> str:
         """Describes the seeds: "seed 3", or "the ensemble of seeds 0, 1"."""
@@ -98,8 +98,7 @@ class Trained:
         self, examples: Any, *, batch_size: int | None = None
     ) -> Iterator[Predictions]:
         """Yields the predictions of one batch after the other; see `predict`."""
-        size = self.batch_size if batch_size is None else batch_size
-        is_empty = True
+        size, is_empty = self.batch_size if batch_size is None else batch_size, True
         for batch, keys in iterate_examples(self.spec, examples, size):
             is_empty = False
             yield dataclasses.replace(self.interpret_batch(batch, size), keys=keys)
@@ -190,19 +189,21 @@ class Trained:
           lengths: as in the `Batch`.
         """
         batch = Batch(inputs, present, lengths, {}, {})
-
-        def predict_member(variables: Any) -> dict[str, Any]:
-            options: Any = {"compute_dtype": self.compute_dtype, "train": False}
-            features, _ = compute_features(self.model, variables, batch, **options)
-            return compute_predictions(self.model, variables, features, **options)[0]
-
         if len(self.seeds) == 1:
-            return predict_member(variables)
-        outputs = jax.vmap(predict_member)(variables)
-        averages = {}
-        for task, values in outputs.items():
-            averages[task] = PREDICTION_OF_KIND[self.spec.tasks[task].kind].average(values)
-        return averages
+            return self.compute_member_outputs(variables, batch)
+        outputs = jax.vmap(self.compute_member_outputs, (0, None))(variables, batch)
+        return self.average_outputs(outputs)
+
+    def compute_member_outputs(self, variables: Any, batch: Batch) -> dict[str, Any]:
+        """Computes the outputs of the heads with the variables of one seed: a pure function."""
+        options: Any = {"compute_dtype": self.compute_dtype, "train": False}
+        features, _ = compute_features(self.model, variables, batch, **options)
+        return compute_predictions(self.model, variables, features, **options)[0]
+
+    def average_outputs(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Averages outputs {task: [seeds, b, ...]} as the kinds of the tasks do."""
+        kinds = {task: PREDICTION_OF_KIND[self.spec.tasks[task].kind] for task in outputs}
+        return {task: kinds[task].average(values) for task, values in outputs.items()}
 
     @functools.cached_property
     def _predict_step(self) -> Callable[..., dict[str, Any]]:

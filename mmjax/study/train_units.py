@@ -1,7 +1,4 @@
-"""Trains units in as few programs as possible, and in smaller ones if memory is short.
-
-A program trains in `programs/`; each unit gets its own part of the results.
-"""
+"""Trains units in as few programs as memory permits, in `programs/`; each unit has its results."""
 
 import datetime
 import functools
@@ -156,9 +153,9 @@ def _train_group(
         workdir = directory / f"{first.unit.home.name}-seed{first.seed}-{len(chunk)}-lanes"
         experiment = trainer.build(first.unit.config)
         devices = trainer.devices or choose_devices(experiment)
-        limit = (
-            device_memory.get_usable_memory(devices) if trainer.memory is None else trainer.memory
-        )
+        limit = trainer.memory
+        if limit is None:
+            limit = device_memory.get_usable_memory(devices)
         try:
             fitted = fit(
                 experiment,
@@ -172,6 +169,7 @@ def _train_group(
                 memory=limit,
                 checkpoint_every=trainer.checkpoint_every,
                 show=functools.partial(trainer.show, replicas=len(chunk)),
+                allow_changes=True,  # the study has compared the weights of all its units
             )
         except device_memory.MemoryShortError as error:
             if len(chunk) == 1:

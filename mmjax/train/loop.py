@@ -9,6 +9,7 @@ import jax
 
 from mmjax.experiment import Experiment
 from mmjax.interrupts import StopRequest
+from mmjax.pretrained.weight_loading import check_and_record_weights
 from mmjax.train.checkpoint import Checkpoints, load_frozen, save_frozen
 from mmjax.train.checks.optimizer_check import check_label_counts
 from mmjax.train.divergence import MetricTotals, ReplicaHealth
@@ -45,6 +46,7 @@ def fit(
     checkpoint_every: int | datetime.timedelta | None = TEN_MINUTES,
     show: Callable[..., AbstractContextManager[ReportProgress]] = show_progress,
     checked: bool = False,
+    allow_changes: bool = False,
 ) -> FitResult:
     """Trains, and evaluates the best parameters on the validation and the test split.
 
@@ -70,9 +72,12 @@ def fit(
         their clocks differ.
       show: shows the progress, as `mmjax.train.reporting.progress_bar.show_progress` does.
       checked: whether `check_experiment` has accepted the experiment for these devices already.
+      allow_changes: whether a run may continue although the files of `init` have changed; commands
+        have compared them already.
 
     Raises:
-      ValueError: if the experiment's parts or its data do not fit.
+      ValueError: if the experiment's parts or its data do not fit, or the run in `directory` has
+        begun with other weights.
       NonFiniteError: if a loss, gradient or parameter stops being finite in every home.
       MemoryShortError: if the program needs more than `memory`, or than the device has.
       DiskFullError: if the disk has no space for a checkpoint.
@@ -89,6 +94,7 @@ def fit(
     replicas, peak = ReplicaHealth(programs, homes or [directory] * len(programs.seeds)), 0
     checkpoints = Checkpoints(directory / "checkpoints")
     state: LoopState | None = checkpoints.restore(programs.initial.shapes)
+    check_and_record_weights(experiment.init, directory, allow=allow_changes)
     _restore_or_save_frozen(programs.initial, directory)
     if state:
         replicas.check_state(state, checkpoints)

@@ -47,7 +47,7 @@ def run(
       devices: number of devices, the first ones; None as `choose_devices` decides.
       resume: whether to keep finished arms, and to continue others from their last checkpoint.
       checkpoint_every: steps or time between checkpoints; see `fit`.
-      checked: whether all experiments are checked already; see `fit`.
+      checked: whether all experiments, and what a stored run was made with, are checked already.
 
     Returns:
       {arm: result}, as in `summary.json`.
@@ -108,6 +108,7 @@ def _train_arm(
         title=arm,
         checkpoint_every=checkpoint_every,
         checked=checked,
+        allow_changes=checked,
     )
     result = make_arm_result(experiment, fitted, seeds)
     if is_first:

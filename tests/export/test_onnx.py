@@ -101,10 +101,12 @@ def make_model(parts, combine, seeds=(0,)):
 
 @pytest.mark.reference
 @pytest.mark.filterwarnings("ignore")  # about what jax2onnx finds deprecated in others
-@pytest.mark.parametrize("name", MODELS)
-def test_onnx_runtime_computes_the_predictions(name):
-    """Any batch size, missing modalities, all lengths."""
-    trained = make_model(*MODELS[name]())
+@pytest.mark.parametrize(
+    ("name", "seeds"), [*((name, (0,)) for name in MODELS), ("main job", (0, 1, 2))]
+)
+def test_onnx_runtime_computes_the_predictions(name, seeds):
+    """Any batch size, missing modalities, all lengths; of an ensemble, its mean."""
+    trained = make_model(*MODELS[name](), seeds)
     content = serialize_for_onnx(trained)
     predict = make_exported_function(trained)
     for count in (1, 6):
@@ -146,7 +148,7 @@ def test_a_wrong_shape_is_refused_by_name():
 
 
 def test_rewriting_keeps_the_values():
-    """A reversed scan with a carry, a convolution of the batch-last layout, stacks and calls."""
+    """Reversed scans with a carry, convolutions of the batch-last layout, pools, stacks, calls."""
     rng = np.random.default_rng(0)
     x, kernel = rng.normal(size=(2, 5, 6, 3)), rng.normal(size=(3, 2, 2, 4))
     x, kernel = x.astype(np.float32), kernel.astype(np.float32)
@@ -160,11 +162,13 @@ def test_rewriting_keeps_the_values():
         first, second = jax.numpy.unstack(
             jax.jit(jax.nn.relu)(jax.numpy.stack([y, 2 * y], 1)), axis=1
         )
-        return last, all_steps, first - second
+        largest = nn.max_pool(x, (3, 2), (2, 2), [(1, 1), (0, 1)])
+        return last, all_steps, first - second, largest, nn.avg_pool(x, (2, 3), (1, 2))
 
     traced = jax.make_jaxpr(compute)(x, kernel)
     rewritten = rewrite_for_onnx(traced)
     names = {eqn.primitive.name for eqn in rewritten.jaxpr.eqns}
     assert not names & {"stack", "unstack", "jit", "pjit", "custom_jvp_call"}
+    assert not names & {"reduce_window_max", "reduce_window_sum"}
     for value, expected in zip(jaxpr_as_fun(rewritten)(x, kernel), compute(x, kernel), strict=True):
         np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-4)

@@ -264,6 +264,7 @@ def test_examples_that_do_not_fit_are_refused(pets_run, examples, message):
         ({"arm": "none"}, "no arm 'none', only all"),
         ({"seed": 9}, "no seed 9, only 3, 1"),
         ({"seed": (3, 3)}, "several that differ"),
+        ({"seed": "3"}, "a text; give whole numbers"),
     ],
 )
 def test_an_unknown_arm_or_seed_is_named(pets_run, arguments, message):

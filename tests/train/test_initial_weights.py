@@ -11,6 +11,7 @@ import pytest
 from mmjax import cli, files, provenance
 from mmjax.encoders import RecurrentEncoder, Wrap
 from mmjax.pretrained import Rename, weights
+from mmjax.pretrained.weight_loading import check_and_record_weights
 from mmjax.train.best_variables import evaluate_best, load_best
 from mmjax.train.checks.experiment_check import check_experiment
 from mmjax.train.loop import fit
@@ -104,6 +105,33 @@ def test_a_run_starts_another_and_finished_runs_need_no_file(toy, tmp_path):
     load_best(experiment, tmp_path / "second")
     again = fit(experiment, tmp_path / "second", devices=ONE)
     jax.tree.map(np.testing.assert_array_equal, again.state.best, result.state.best)
+
+
+@pytest.mark.slow
+def test_fit_refuses_to_continue_with_other_weights(toy, kernels, tmp_path):
+    """A run needs the file only at its start, but if it is there it must be the same one."""
+    path, arrays = kernels
+    init, data = {"encoders_vector": weights(path, NAMES)}, toy.dataset(32)
+    experiment, home = toy.experiment(data=data, epochs=1, init=init), tmp_path / "run"
+    result = fit(experiment, home, devices=ONE)
+    with pytest.raises(ValueError, match=r"other weights in 'encoders_vector': .* has none"):
+        fit(toy.experiment(data=data, epochs=1), home, devices=ONE)
+    np.savez(path, **{name: 2 * array.astype(np.float32) for name, array in arrays.items()})
+    with pytest.raises(ValueError, match=r"reads .*vector\.npz, of another SHA-256.*Restore them"):
+        fit(experiment, home, devices=ONE)
+    path.unlink()
+    assert fit(experiment, home, devices=ONE).test == result.test
+
+
+def test_other_weights_are_recorded_where_that_is_permitted(kernels, tmp_path):
+    path, arrays = kernels
+    init = {"encoders_vector": weights(path, NAMES)}
+    check_and_record_weights(init, tmp_path)
+    np.savez(path, **arrays)
+    check_and_record_weights(init, tmp_path, allow=True)
+    check_and_record_weights(init, tmp_path)
+    stored = files.read_json(tmp_path / "weights.json")
+    assert stored["weights"] == {"encoders_vector": files.compute_sha256(path)}
 
 
 EXPERIMENT = """
