@@ -31,10 +31,11 @@ _SIGNATURE_BYTES = 16
 
 
 class OpenedImage(NamedTuple):
-    """A Pillow image and its bits per channel."""
+    """A Pillow image, its bits per channel, and the format of its file."""
 
     picture: Any
     bits: Literal[8, 16]
+    format: str
 
 
 def open_image(
@@ -59,10 +60,10 @@ def open_image(
         with _find_reader(start, path)(path) as picture:
             pixels = picture.width * picture.height
             check_declared_size(path, pixels, max_pixels, "max_pixels", "pixels")
-            bits = _count_bits(picture, path, reduce)
+            bits, name = _count_bits(picture, path, reduce), str(picture.format)
             if load:
                 picture = _turn_upright(picture)
-            return OpenedImage(picture, bits)
+            return OpenedImage(picture, bits, name)
     except UnreadableError:
         raise
     except LimitError as error:

@@ -71,10 +71,10 @@ def read_levels(path: Path, size: tuple[int, int] | None, max_pixels: int) -> np
     """Reads gray levels or indices of a palette."""
     import PIL.Image
 
-    picture = open_image(path, max_pixels).picture
-    if picture.format in _LOSSY_FORMATS:
+    picture, _, name = open_image(path, max_pixels)
+    if name in _LOSSY_FORMATS:
         raise UnreadableError(
-            f"{path} is a {picture.format} file, which changes the levels; store it as PNG."
+            f"{path} is a {name} file, which changes the levels; store it as PNG."
         )
     if picture.mode not in ("1", "L", "P") and not picture.mode.startswith("I"):
         raise UnreadableError(
