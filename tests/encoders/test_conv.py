@@ -42,9 +42,8 @@ def loop_max_pool(x):
 def images(function):
     """The function on images [b h w c] in place of [c h w b]."""
 
-    @functools.partial(jax.jit, static_argnums=2)
-    def of_images(x, kernel=None, padding="SAME"):
-        others = () if kernel is None else (kernel, padding)
+    @functools.wraps(function)
+    def of_images(x, *others):
         return to_batch_first(function(to_batch_last(x), *others))
 
     return of_images
@@ -171,8 +170,7 @@ def test_max_pool_is_the_naive_maximum(shape):
 @pytest.mark.parametrize("side, width", [(28, 7 * 7 * 64), (8, 2 * 2 * 64), (9, 2 * 2 * 64)])
 def test_the_textbook_network(side, width):
     x = random(0, 2, side, side, 1)
-    init = jax.jit(functools.partial(ConvEncoder().init_with_output, train=False))
-    values, variables = init(jax.random.key(0), x)
+    values, variables = ConvEncoder().init_with_output(jax.random.key(0), x, train=False)
     for name in ("conv_0", "conv_1"):
         layer = variables["params"][name]
         y = np.asarray(native_conv2d(x, layer["kernel"])) + np.asarray(layer["bias"])
@@ -189,7 +187,7 @@ def as_plain_layers(encoder, x):
       The encoder's program as text.
     """
     seeds = jax.random.split(jax.random.key(0), 2)
-    params = jax.jit(jax.vmap(lambda key: encoder.init(key, x, train=True)["params"]))(seeds)
+    params = jax.vmap(lambda key: encoder.init(key, x, train=True)["params"])(seeds)
     biases = {"bias": 0.1, "scale": 0.1, "kernel": 0.0}  # so that they tell
     params = {k: {n: p + biases[n] for n, p in layer.items()} for k, layer in params.items()}
 
