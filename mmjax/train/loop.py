@@ -19,6 +19,7 @@ from mmjax.train.hardware.device_memory import (
     get_memory_limit,
     translate_memory_errors,
 )
+from mmjax.train.hardware.multihost import wait_for_processes
 from mmjax.train.initial_state import InitialState
 from mmjax.train.programs import Programs
 from mmjax.train.reporting import metric_writers
@@ -127,6 +128,7 @@ def fit(
                 peak = programs.peak_bytes(data, indices)
                 limit = get_memory_limit(programs.devices) if memory is None else memory
                 check_memory(peak, limit, len(replicas.homes))
+                wait_for_processes()
                 # Until here a signal ends the process at once, since there is nothing to save.
                 stop_request.defer_signals()
             clock.start_dispatch()

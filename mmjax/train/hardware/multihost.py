@@ -5,14 +5,19 @@ process; Orbax saves arrays that are on the devices of all processes. Arrays tha
 devices are arrays of all processes from the start.
 """
 
+import itertools
 import logging
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from orbax.checkpoint.multihost import get_barrier_sync_fn
 
 from mmjax.config.errors import ConfigError
+
+_HOUR_MS = 3_600_000
+_BARRIERS = itertools.count()  # each barrier of a process needs a name of its own
 
 
 def join_processes(
@@ -44,6 +49,15 @@ def join_processes(
         ) from error
     if jax.process_index():
         logging.getLogger("mmjax").setLevel(logging.ERROR)  # the first process warns for all
+
+
+def wait_for_processes() -> None:
+    """Waits, for at most an hour, until every process of a distributed run has come to this call.
+
+    Compilation may take one process longer than another, and on CPU the first sum over devices
+    fails if a process comes more than 30 seconds late.
+    """
+    get_barrier_sync_fn()(key=f"mmjax/{next(_BARRIERS)}", timeout_ms=_HOUR_MS)
 
 
 def make_global_sharding() -> NamedSharding:
