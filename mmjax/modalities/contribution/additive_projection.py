@@ -72,12 +72,12 @@ def project_additively(
       ValueError: if n is not such a number.
 
     Example:
-      >>> def predict(batch):
-      ...     return batch.inputs["a"] * batch.inputs["b"]
+      >>> def predict(batch):  # an additive one
+      ...     return batch.inputs["a"] + 2 * batch.inputs["b"]
       >>> bits = {"a": jnp.array([1.0, 1.0, -1.0, -1.0]), "b": jnp.array([1.0, -1.0, 1.0, -1.0])}
       >>> batch = Batch(bits, {m: jnp.ones(4, bool) for m in bits}, {}, {}, {})
       >>> project_additively(predict, batch, ["a", "b"]).round(2).tolist()
-      [-0.0, 0.0, 0.0, -0.0]
+      [3.0, -1.0, 1.0, -3.0]
     """
     count = batch.size
     if choose_sample_size(count, len(modalities)) != count:

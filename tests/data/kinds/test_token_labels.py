@@ -30,7 +30,7 @@ def test_one_class_per_token_is_padded_as_the_text_is(load, words):
 
 def test_numbers_of_labels_and_tokens_must_agree(load, words):
     # The full stop is a token of its own.
-    with pytest.raises(ValueError, match=r"line 2, 'pos': it has 3 labels, but .* 'note': 4"):
+    with pytest.raises(ValueError, match=r"line 2, 'pos': it has 3 labels, .* but .* 'note': 4"):
         load({"note": NOTES, "tags": ["N V N", "N V", "", ""]}, words, {"pos": TokenLabels("tags")})
     # Three numbers are no sequence of three steps.
     columns = {"note": NOTES, "tags": ["N V N", "N V", "", ""], "place": ["[1, 2, 3]"] * 4}
@@ -66,8 +66,8 @@ def test_spans_that_do_not_fit_are_refused():
     for cell, message in (
         ('[[0, 9, "X"]]', r"the span \[0, 9, 'X'\] is not inside of a text of 3 characters"),
         ('[[1, 2, "X"]]', "has no token of its own"),
-        ("X", "is not a list of spans, such as"),
-        ("[[0, 1]]", "is not a list of spans, such as"),
+        ("X", "is not a list of spans; write them as"),
+        ("[[0, 1]]", "is not a list of spans; write them as"),
     ):
         with pytest.raises(ValueError, match=message):
             spec.read_cells([cell, "a b"], Path())

@@ -65,7 +65,8 @@ def _read_source(table: Any, columns: Collection[str], read: _ReadFile, split: s
     if is_frame(table) or isinstance(table, Mapping):
         name = "dictionary" if isinstance(table, Mapping) else type(table).__name__
         cells = list_frame_columns(table) if is_frame(table) else table
-        return _convert_columns(f"{name} {split}".strip(), cells, columns)
+        index = getattr(getattr(table, "index", None), "names", ())  # of a DataFrame of pandas
+        return _convert_columns(f"{name} {split}".strip(), cells, columns, index)
     if not _is_source(table):
         raise ValueError(
             f"the table is a {type(table).__name__}; give a path, a list of paths, a DataFrame, "
@@ -146,13 +147,14 @@ def _concatenate(tables: Sequence[Table]) -> Table:
     return Table(first.path, columns, lines, parts=tuple(starts))
 
 
-def _convert_columns(name: str, given: Mapping[str, Any], columns: Collection[str]) -> Table:
+def _convert_columns(
+    name: str, given: Mapping[str, Any], columns: Collection[str], index: Collection[str]
+) -> Table:
     """Makes a table of the columns of a DataFrame or a dictionary."""
     cells: dict[str, list[Any]] = {}
     for column in sorted(columns):
         if column not in given:
-            in_index = column in getattr(getattr(given, "index", None), "names", ())
-            fix = " It is in the index; call reset_index()." if in_index else ""
+            fix = " It is in the index; call reset_index()." if column in index else ""
             raise ValueError(
                 f"the {name} has no column {column!r}; it has {', '.join(map(str, given))}.{fix}"
             )
