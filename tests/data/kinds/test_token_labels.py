@@ -30,7 +30,7 @@ def test_one_class_per_token_is_padded_as_the_text_is(load, words):
 
 def test_numbers_of_labels_and_tokens_must_agree(load, words):
     # The full stop is a token of its own.
-    with pytest.raises(ValueError, match=r"line 2, 'pos': it has 3 labels, .* but .* 'note': 4"):
+    with pytest.raises(ValueError, match=r"line 2, 'pos': it has 3 labels, .*, but .*'note': 4"):
         load({"note": NOTES, "tags": ["N V N", "N V", "", ""]}, words, {"pos": TokenLabels("tags")})
     # Three numbers are no sequence of three steps.
     columns = {"note": NOTES, "tags": ["N V N", "N V", "", ""], "place": ["[1, 2, 3]"] * 4}
