@@ -94,7 +94,7 @@ def permute_modality(source: Source, modality: str, seed: int) -> ExchangedModal
 
 
 def _read_presence(source: Source, modality: str) -> Bool[np.ndarray, " n"]:
-    """Reads which examples have a modality."""
+    """Reads where a modality is present."""
     starts = range(0, len(source), _PRESENCE_CHUNK)
     rows = (np.arange(i, min(i + _PRESENCE_CHUNK, len(source))) for i in starts)
     return np.concatenate([np.asarray(source.take(r).present[modality]) for r in rows])

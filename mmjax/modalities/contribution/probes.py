@@ -87,7 +87,7 @@ def probe_encoders(trained: Trained, data: Dataset, split: str = "test") -> list
 
 
 def embed_split(trained: Trained, data: Dataset, split: str) -> ProbeExamples:
-    """Computes the mean tokens of every encoder, seed and example of a split."""
+    """Computes the mean tokens of every encoder and seed for all examples in `split`."""
     step, members = make_embed_step(trained.model), trained.list_seed_variables()
     features: dict[str, list[Any]] = {m: [] for m in trained.model.encoders}
     batches = []

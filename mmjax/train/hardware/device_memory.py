@@ -34,7 +34,7 @@ class MemoryShortError(MemoryError):
 
 
 def get_usable_memory(devices: Sequence[jax.Device]) -> int:
-    """Returns the number of bytes that a program of several replicas may use on one device.
+    """Returns how much memory, in bytes, programs of several replicas may use on one device.
 
     It is nine tenths of `get_memory_limit`.
     """

@@ -172,7 +172,7 @@ def _iterate_values(source: Decoding, path: str) -> Iterable[Any]:
 def read_weights(
     split: str, source: Decoding, weights: Mapping[str, str]
 ) -> dict[str, Float[np.ndarray, " n"]]:
-    """Reads the weights of all examples in a split; NaN where there is none.
+    """Reads the weights of all the examples in one split; NaN where there is none.
 
     Args:
       split: its name.

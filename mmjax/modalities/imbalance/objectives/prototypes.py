@@ -15,7 +15,7 @@ from mmjax.types import Batch, Intermediates
 class PrototypeRebalance(nn.Module):
     """Cross-entropy to class prototypes for slow modalities, entropy for fast ones (PMR).
 
-    A prototype is the mean token of a modality over the examples of a class, averaged over steps
+    A prototype is a modality's mean token over all examples in one class, averaged over steps
     with `momentum`. An example z of class y has the loss -log softmax_c(-‖z - prototype_c‖) at y.
     With s_m the mean probability that the prototypes of modality m give to the true class and ρ_m
     its ratio to the mean of the others, a modality weighs clip(1 / ρ_m - 1, 0, 1): 0 if it leads.
