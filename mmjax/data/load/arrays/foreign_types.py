@@ -4,11 +4,38 @@ A package is imported only after one of its objects has been passed in.
 """
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from jax import dtypes
+
+
+def check_same_index(what: str, columns: Mapping[str, Any]) -> None:
+    """Refuses columns of pandas whose rows pandas would pair by other indexes than their order.
+
+    Args:
+      what: what has the columns, for the message.
+      columns: {name: column}, of any type.
+
+    Raises:
+      ValueError: naming two columns with different indexes.
+
+    Example:
+      >>> import pandas
+      >>> a = pandas.Series([1, 2])
+      >>> check_same_index("the table", {"a": a, "b": a * 2, "c": [3, 4]})
+    """
+    indexes = {name: getattr(column, "index", None) for name, column in columns.items()}
+    named = [(name, index) for name, index in indexes.items() if hasattr(index, "equals")]
+    for name, index in named[1:]:
+        first, other = named[0]
+        if not index.equals(other):
+            raise ValueError(
+                f"{what}: {first!r} and {name!r} have different indexes, so that their rows may "
+                "not belong together; join them in one DataFrame, or give their values: "
+                "reset_index(drop=True) keeps the order of the rows."
+            )
 
 
 def convert_to_numpy(value: Any, what: str) -> Any:

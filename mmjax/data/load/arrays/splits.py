@@ -7,7 +7,7 @@ from typing import Any
 from mmjax.data.dataset import Task
 from mmjax.data.describe.announce import announce_once
 from mmjax.data.load.arrays.columns import read_column, read_mask
-from mmjax.data.load.arrays.foreign_types import convert_to_numpy
+from mmjax.data.load.arrays.foreign_types import check_same_index, convert_to_numpy
 from mmjax.data.load.arrays.map_scans import MapScans
 from mmjax.data.load.arrays.modalities import Column
 from mmjax.data.load.arrays.npz import read_npz
@@ -36,6 +36,7 @@ def load_split(
         if key not in part:
             raise ValueError(f"split {split!r} has no array {key!r}, only {sorted(part)}.")
     arrays = {key: part[key] for key in used}
+    check_same_index(f"split {split!r}", arrays)
     return {
         key: convert_to_numpy(value, f"split {split!r}: {key!r}") for key, value in arrays.items()
     }

@@ -11,7 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.data.load.arrays.foreign_types import convert_to_numpy, is_frame, list_frame_columns
+from mmjax.data.load.arrays.foreign_types import (
+    check_same_index,
+    convert_to_numpy,
+    is_frame,
+    list_frame_columns,
+)
 from mmjax.data.load.tables.table_files import Table
 from mmjax.data.load.targets.labels import convert_to_python
 
@@ -164,6 +169,7 @@ def _convert_columns(
         raise ValueError(f"the columns of the {name} have several lengths: {sizes}.")
     if not next(iter(sizes.values())):
         raise ValueError(f"the {name} has no rows.")
+    check_same_index(f"the {name}", {column: given[column] for column in sorted(columns)})
     return Table(Path(name), cells, None)
 
 

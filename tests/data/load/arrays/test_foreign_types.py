@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from mmjax.data.load.arrays.foreign_types import convert_to_numpy
+from mmjax.data.load.arrays.foreign_types import check_same_index, convert_to_numpy
 from mmjax.data.load.from_arrays import from_arrays
 from mmjax.data.load.from_table import from_table
 from mmjax.data.load.hints import check_splits
@@ -96,6 +96,16 @@ def test_matrices_are_arrays_and_sparse_ones_are_refused():
     indexed = pandas.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]}).set_index("a")
     with pytest.raises(ValueError, match=r"no column 'a'; it has b. It is in the index"):
         from_table(indexed, {"a": "a"}, {"b": "b"})
+
+
+def test_columns_with_different_indexes_are_refused():
+    x, y = pandas.Series([1.0, 2.0], index=[5, 6]), pandas.Series(["p", "q"], index=[6, 5])
+    refusal = r"'x' and 'y' have different indexes, .*reset_index\(drop=True\) keeps the order"
+    with pytest.raises(ValueError, match=f"^the dictionary: {refusal}"):
+        from_table({"x": x, "y": y}, {"x": "x"}, {"y": "y"})
+    with pytest.raises(ValueError, match=f"^split 'train': {refusal}"):
+        from_arrays({"train": {"x": x, "y": y}}, ("x",), ("y",))
+    check_same_index("frame", {"x": x, "y": y.loc[[5, 6]].set_axis([5, 6]), "z": [1, 2]})
 
 
 def test_frames_with_other_columns_and_keys_are_refused():
