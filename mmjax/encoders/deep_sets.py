@@ -1,6 +1,6 @@
 """An encoder of sets, invariant to the order of the elements."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -83,7 +83,7 @@ class DeepSetsEncoder(nn.Module):
         return x
 
 
-def _check_set_shape(shape: tuple[int, ...]) -> None:
+def _check_set_shape(shape: tuple[Any, ...]) -> None:
     """Raises ValueError unless a shape is that of sets [b n d]."""
     if len(shape) != 3:
         raise ValueError(

@@ -20,6 +20,7 @@ from mmjax.train.checks.experiment_check import check_experiment
 from mmjax.train.hardware.parallel import DEVICE_AXIS, make_train_program
 from mmjax.train.loop import fit
 from mmjax.train.programs import Programs
+from mmjax.train.split_evaluation import evaluate_split
 from mmjax.train.steps.state import init_state
 from mmjax.train.steps.train_step import augment_batch, make_train_step
 from tests.train.processes import compare_one_process_with_two
@@ -64,7 +65,7 @@ def test_augmented_training_on_incomplete_data_streams_and_resumes_to_the_same_b
     most = {name: source.most for name, source in seen.splits.items()}
     assert most == {"train": 64, "validation": 32, "test": 32}
     plain = Programs(toy.experiment(), (0,), jax.devices())
-    (found,) = plain.evaluate(whole.state.best, "test")
+    (found,) = evaluate_split(plain, whole.state.best, "test")
     assert found == pytest.approx(whole.test[0], rel=1e-5)
 
 
