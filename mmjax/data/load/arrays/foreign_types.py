@@ -4,6 +4,7 @@ A package is imported only after one of its objects has been passed in.
 """
 
 import datetime
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,11 +27,12 @@ def check_same_index(what: str, columns: Mapping[str, Any]) -> None:
       >>> a = pandas.Series([1, 2])
       >>> check_same_index("the table", {"a": a, "b": a * 2, "c": [3, 4]})
     """
-    indexes = {name: getattr(column, "index", None) for name, column in columns.items()}
-    named = [(name, index) for name, index in indexes.items() if hasattr(index, "equals")]
-    for name, index in named[1:]:
-        first, other = named[0]
-        if not index.equals(other):
+    indexes: dict[str, Any] = {}
+    for name, column in columns.items():
+        if hasattr(getattr(column, "index", None), "equals"):  # lists have a method of this name
+            indexes[name] = column.index
+    for first, name in itertools.pairwise(indexes):
+        if not indexes[name].equals(indexes[first]):
             raise ValueError(
                 f"{what}: {first!r} and {name!r} have different indexes, so that their rows may "
                 "not belong together; join them in one DataFrame, or give their values: "
