@@ -2,6 +2,7 @@
 
 import zipfile
 
+import jaxtyping
 import pytest
 
 from mmjax.data import Label, Numbers, Spans, from_table
@@ -17,6 +18,15 @@ REFUSED = [
 ]
 
 
+@pytest.fixture
+def unchecked_types():
+    """Turns the types off, which would refuse such arguments without a fix."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize(("arguments", "message"), REFUSED, ids=range(len(REFUSED)))
 def test_wrong_arguments_are_refused_with_the_right_ones(arguments, message):
     arguments = {"inputs": {"p": "x"}, "targets": {"y": "y"}} | arguments

@@ -13,7 +13,7 @@ from jax import dtypes
 
 
 def check_same_index(what: str, columns: Mapping[str, Any]) -> None:
-    """Refuses columns of pandas whose rows pandas would pair by other indexes than their order.
+    """Refuses columns of pandas with different indexes, by which pandas would pair other rows.
 
     Args:
       what: what has the columns, for the message.

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,8 +11,11 @@ from mmjax.data.load.scan_split import SplitScan
 from mmjax.data.load.stored.media_columns import TARGET, MediaColumn
 from mmjax.data.load.tables.table_files import Table
 
-FileShapes = Mapping[str, tuple[Sequence[int], str]]
-"""{task whose targets are files: the shape of its targets, and where the first one is}."""
+FileShapes = Mapping[str, Sequence[Any]]
+"""{task whose targets are files: the shape of its targets, and where the first one is}.
+
+Both are lists where they were read from JSON.
+"""
 
 
 def collect_file_names(

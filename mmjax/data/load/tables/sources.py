@@ -70,7 +70,7 @@ def _read_source(table: Any, columns: Collection[str], read: _ReadFile, split: s
     if is_frame(table) or isinstance(table, Mapping):
         name = "dictionary" if isinstance(table, Mapping) else type(table).__name__
         cells = list_frame_columns(table) if is_frame(table) else table
-        index = getattr(getattr(table, "index", None), "names", ())  # of a DataFrame of pandas
+        index = list(getattr(getattr(table, "index", None), "names", ()))  # of pandas
         return _convert_columns(f"{name} {split}".strip(), cells, columns, index)
     if not _is_source(table):
         raise ValueError(
@@ -153,7 +153,7 @@ def _concatenate(tables: Sequence[Table]) -> Table:
 
 
 def _convert_columns(
-    name: str, given: Mapping[str, Any], columns: Collection[str], index: Collection[str]
+    name: str, given: Mapping[str, Any], columns: Collection[str], index: Collection[Any]
 ) -> Table:
     """Makes a table of the columns of a DataFrame or a dictionary."""
     cells: dict[str, list[Any]] = {}
