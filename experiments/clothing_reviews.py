@@ -42,8 +42,8 @@ Verdict: with all labels the published 0.88 is reached by every arm, and what is
 beats what is frozen: WordLlama's tuned table is best at the recommendation, frozen MiniLM only at
 the department. With a fiftieth of the labels MiniLM is ahead, most if it is tuned as a whole (F1
 higher by 0.096 ± 0.065 than from scratch, p = 0.024, but 0.12 with Holm's correction: three seeds
-are few). 30 steps are too few for the 0.001 of LoRA and the tables. MiniLM has not been tuned on all
-labels: one seed would take about two hours here.
+are few). 30 steps are too few for the 0.001 of LoRA and the tables. MiniLM has not been tuned on
+all labels: one seed would take about two hours here.
 """
 
 import json
