@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from orbax.checkpoint.multihost import get_barrier_sync_fn
 
 from mmjax.config.errors import ConfigError
 
@@ -57,6 +56,8 @@ def wait_for_processes() -> None:
     Compilation may take one process longer than another, and on CPU the first sum over devices
     fails if a process comes more than 30 seconds late.
     """
+    from orbax.checkpoint.multihost import get_barrier_sync_fn
+
     get_barrier_sync_fn()(key=f"mmjax/{next(_BARRIERS)}", timeout_ms=_HOUR_MS)
 
 
