@@ -276,10 +276,10 @@ def judge(case: Case, outcome: Outcome, expected: Outcome) -> str:
 
 
 def normalize_output(outcome: Outcome, command: str) -> str:
-    """Returns the output without blanks, and that of a resumed run also without rates and times."""
+    """Returns the output without blanks, and of a resumed run without rates, times and memory."""
     text = outcome.out
     if command == "resume":
-        text = re.sub(r"[\d.,]+ examples/s.*|\d+\.\d+ *$", "", text, flags=re.MULTILINE)
+        text = re.sub(r"[\d.,]+ examples/s.*|\d+\.\d+ +[\d,]+ *$", "", text, flags=re.MULTILINE)
     return re.sub(r"\s+|─+|━+", " ", text)
 
 
