@@ -91,7 +91,7 @@ def encode_part(
             if numbers:
                 scan = _scan_rows(table, numbers, split, plan)
                 merge_scan_stats(scans[split], scan, plan.modalities)
-                new = measure_file_targets(table, numbers, scan, plan.list_media())
+                new = measure_file_targets(table, numbers, scan, media)
                 shapes[split] = merge_file_shapes(shapes[split], new)
                 pending = _collect_arrays(pending, split, table, numbers, scan, plan)
         if pending.size > _BLOCK_BYTES:
