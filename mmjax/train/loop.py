@@ -54,9 +54,9 @@ def fit(
     All seeds train in one program. If `directory` holds checkpoints, training resumes from the
     newest one, and the result is bit for bit that of an uninterrupted run.
 
-    On SIGTERM, SIGHUP and SIGINT (Ctrl-C) it finishes the running dispatch, saves a checkpoint and
-    raises `Interrupted`; a second signal ends the process at once. If a machine gives less notice
-    before it stops than a dispatch takes, lower `steps_per_dispatch`.
+    On SIGTERM, SIGHUP and SIGINT (Ctrl-C) it finishes the running dispatch, or stops waiting for
+    data, saves a checkpoint and raises `Interrupted`; a second signal ends the process at once. If
+    a machine gives less notice before it stops than a dispatch takes, lower `steps_per_dispatch`.
 
     Args:
       experiment: what to train.
@@ -65,9 +65,11 @@ def fit(
       devices: by default those that `mmjax.train.hardware.devices.choose_devices` returns.
       title: title of the progress bar.
       sweep: hyperparameters in which the replicas differ, one replica per seed.
-      homes: directory of each replica's log. Replicas with the same home fail together.
+      homes: directory of each replica's log. Replicas with the same home fail together, and the
+        others continue without them.
       test: whether to evaluate on the test split.
-      memory: bytes available per device; None: all of the device's.
+      memory: bytes available per device, to be checked before the first step; None: all of the
+        device's.
       checkpoint_every: steps or time after which a dispatch ends with a checkpoint, in addition to
         those of the validations; None saves no others. Of several processes only steps count, since
         their clocks differ.
