@@ -81,7 +81,7 @@ def write_csv(rng: random.Random, rows: Rows, folder: Path) -> Written:
         kind, text = _damage_text(rng, text, end, delimiter)
         damage += [kind] if kind else []
     content = text.encode(encoding)
-    if rng.random() < 0.04:
+    if content and rng.random() < 0.04:
         damage.append("cut off")
         content = content[: rng.randrange(len(content) // 2, len(content))]
     if content and rng.random() < 0.03:

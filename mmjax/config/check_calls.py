@@ -1,5 +1,6 @@
 """Checks the calls of a stored configuration before any of them is made."""
 
+import types
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -8,14 +9,17 @@ import fiddle as fdl
 from mmjax.config import constructors, public_names, type_checks, type_hints
 from mmjax.config.errors import ConfigError
 
+_NUMBERS: set[Any] = {bool, int, float}
+_SCALARS = _NUMBERS | {str, types.NoneType}
 # What handles configurations is recursive, with several calls of Python per level.
 _MAX_DEPTH = 50
 
 
 def check_calls(config: Any) -> None:
-    """Refuses calls whose results do not fit the parameters that get them.
+    """Refuses calls and literals that do not fit the parameters that get them.
 
-    Functions that make data sets read files, so they may be called only where a data set is
+    Literals are refused only where a number, a string or None is expected and another kind is
+    given: what Python takes for another type, such as a list for a tuple, has trained. Functions that make data sets read files, so they may be called only where a data set is
     expected. Arguments of functions that the user allows are not checked.
 
     Raises:
@@ -58,6 +62,11 @@ def _check_value(
         function = fdl.get_callable(value)
         if not callable(function) or isinstance(function, fdl.Buildable):
             raise ConfigError(f"the stored configuration is damaged: {path} calls no function.")
+        for key in value.__arguments__:
+            if not isinstance(key, str | int):
+                raise ConfigError(
+                    f"the stored configuration is damaged: {path} has an argument named {key!r}."
+                )
         # Outer calls first: the message names the call that the user sees first.
         _check_call(path, annotation, value, listed)
         # A shared call is checked once; else nested sharing would take exponential time.
@@ -83,7 +92,19 @@ def _check_arguments(path: str, config: fdl.Buildable, seen: set[int], depth: in
     for key, value in config.__arguments__.items():
         annotation = known[key].annotation if key in known else Any
         at = f"{path}.{key}".strip(".")
+        if listed:
+            _check_literal(at, annotation, value)
         _check_value(at, annotation, value, listed=listed, seen=seen, depth=depth)
+
+
+def _check_literal(path: str, annotation: Any, value: Any) -> None:
+    """Refuses a literal of another kind where only numbers, strings or None are expected."""
+    expected = set(type_hints.list_union_members(annotation))
+    numbers = isinstance(value, int | float) and expected & _NUMBERS
+    literal = isinstance(value, int | float | str | Mapping | list | tuple | None)
+    accepted = numbers or type_checks.accepts_value(annotation, value)
+    if expected <= _SCALARS and literal and not accepted:
+        raise _make_type_error(path, annotation, value)
 
 
 def _check_call(path: str, annotation: Any, config: fdl.Buildable, listed: bool) -> None:

@@ -19,7 +19,7 @@ import optax
 import pytest
 from hypothesis import strategies as st
 
-from mmjax import Experiment, balance, data, encoders, fusion, heads, losses
+from mmjax import Experiment, balance, data, encoders, fusion, heads, losses, sharing
 from mmjax.config import (
     ConfigError,
     auto_config,
@@ -308,6 +308,27 @@ def test_a_call_must_fit_its_place() -> None:
     ):
         with pytest.raises(ConfigError, match=said):
             load_config(dump_config(bad))
+
+
+@pytest.mark.parametrize("bad", [None, [], {}, "text"])
+def test_a_literal_must_fit_a_number(bad: Any) -> None:
+    config = fdl.Config(Model, sharing=fdl.Config(sharing.HardSharing, (3,), dropout=bad))
+    with pytest.raises(ConfigError, match=r"^sharing.dropout is .*; expected float"):
+        load_config(dump_config(config))
+
+
+def test_what_python_takes_for_another_type_is_loaded() -> None:
+    config = fdl.Config(sharing.HardSharing, [3], dropout=1)
+    assert load_config(dump_config(config)) == config
+
+
+def test_arguments_without_a_name_are_refused() -> None:
+    data = json.loads(dump_config(fdl.Config(sharing.HardSharing, dropout=0.5)))
+    names = data["objects"]["tuple_1"]["items"]
+    assert names == [["Index(index=0)", "dropout"]]
+    names[0][1] = None
+    with pytest.raises(ConfigError, match="an argument named None"):
+        load_config(json.dumps(data))
 
 
 def test_paths_are_stored_as_absolute_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
