@@ -122,9 +122,8 @@ class BackboneParts(nn.Module):
     ) -> Any:
         """Returns the fused features, the tokens that every encoder makes, and further passes.
 
-        `visible` says which modalities the fusion sees; it takes the others as missing. `subsets`
-        are further passes through the fusion, of the same tokens before they are hidden: their
-        fused features are a list.
+        `visible` says which modalities the fusion sees; the others are missing. `subsets` are
+        further passes of the same tokens before they are hidden: a list of fused features.
         """
         encoded = {
             m: encode_modality(encoder, inputs[m], present[m], lengths.get(m), train=train)

@@ -30,8 +30,7 @@ def forward_names(module: str, names: Mapping[str, str]) -> Callable[[str], Any]
         if name not in names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         home, _, new = names[name].partition(":")
-        text = f"{module}.{name} is now {home}.{new}"
-        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        warnings.warn(f"{module}.{name} is now {home}.{new}", DeprecationWarning, stacklevel=2)
         return getattr(importlib.import_module(home), new)
 
     return find_name

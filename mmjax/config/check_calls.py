@@ -18,9 +18,10 @@ _MAX_DEPTH = 50
 def check_calls(config: Any) -> None:
     """Refuses calls and literals that do not fit the parameters that get them.
 
-    Literals are refused only where a number, a string or None is expected and another kind is
-    given: what Python takes for another type, such as a list for a tuple, has trained. Functions that make data sets read files, so they may be called only where a data set is
-    expected. Arguments of functions that the user allows are not checked.
+    Literals are refused only where numbers, strings or None are expected and another kind is given:
+    what Python takes for another type, such as a list for a tuple, has trained. Functions that make
+    data sets read files, so they may be called only where a data set is expected. Arguments of
+    functions that the user allows are not checked.
 
     Raises:
       ConfigError: naming the path of the call, or the configuration is nested too deeply.

@@ -59,10 +59,8 @@ class GraphEncoder(nn.Module):
     ) -> Tokens:
         """Maps graphs to one token each, or to one token per node.
 
-        Args:
-          x: "nodes", Float[b n d], and "edges", Int[b e 2]: the indices of source and target.
-          length: true numbers of nodes and of edges; without them all are real.
-          train: whether dropout is active.
+        `x` has "nodes", Float[b n d], and "edges", Int[b e 2]: the indices of source and target.
+        `length` has the true numbers of nodes and of edges; without them all are real.
         """
         lengths = length or {}
         nodes, real_nodes = mask_padding(x["nodes"], lengths.get("nodes"))
@@ -74,9 +72,8 @@ class GraphEncoder(nn.Module):
             nodes = jnp.where(real_nodes[:, :, None], nodes, 0)
         if self.pool is None:
             return Tokens(nodes, real_nodes)
-        return as_one_token(
-            nodes.sum(axis=1) if self.pool == "sum" else mean_over_time(nodes, real_nodes)
-        )
+        pooled = nodes.sum(axis=1) if self.pool == "sum" else mean_over_time(nodes, real_nodes)
+        return as_one_token(pooled)
 
     def update_nodes(
         self, i: int, width: int, nodes: Float[Array, "b n d"], neighbors: Float[Array, "b n d"]

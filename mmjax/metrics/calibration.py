@@ -138,7 +138,6 @@ def compute_calibration_curve(
       >>> curve["confidence"].tolist(), curve["accuracy"].tolist(), curve["examples"].tolist()
       ([0.75], [0.5], [2.0])
     """
-    # Bin i holds the confidences in (i / bins, (i + 1) / bins].
     # A confidence of 0, which no bin contains, is counted in the first one.
     index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     examples = np.bincount(index, minlength=bins).astype(np.float64)
@@ -148,11 +147,8 @@ def compute_calibration_curve(
         total = np.bincount(index, values.astype(np.float64), minlength=bins)
         return total[occurs] / examples[occurs]
 
-    return {
-        "confidence": average(confidence),
-        "accuracy": average(correct),
-        "examples": examples[occurs],
-    }
+    mean, accuracy = average(confidence), average(correct)
+    return {"confidence": mean, "accuracy": accuracy, "examples": examples[occurs]}
 
 
 def _select_known(

@@ -58,8 +58,7 @@ def list_accepted_columns(spec: Spec) -> AcceptedColumns:
       ['file']
     """
     modalities: dict[str, str] = {}
-    files: set[str] = set()
-    several: set[str] = set()
+    files, several = set[str](), set[str]()
     for m, preparation in spec.preparations.items():
         if isinstance(preparation.kind, FILE_KINDS):
             columns = get_columns(preparation.kind)

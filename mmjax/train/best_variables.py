@@ -50,8 +50,7 @@ def load_best_variables(
       averaged: see `mmjax.load`.
 
     Returns:
-      {"params": parameters, and other collections, such as "batch_stats"}, with a leading axis of
-      seeds.
+      {"params": parameters, and other collections}, with a leading axis of the seeds.
 
     Raises:
       ValueError: if the directory has no checkpoint.

@@ -44,10 +44,8 @@ class Monitor(NamedTuple):
     ) -> LoopState:
         """Updates the best parameters of replicas that improved, unless they have stopped.
 
-        Args:
-          state: the state.
-          validation: metrics of each replica.
-          failed: replicas that are no longer finite; they keep their best parameters.
+        `validation` has the metrics of each replica. Those in `failed`, which are no longer finite,
+        keep their best parameters.
 
         Raises:
           ValueError: if the monitored metric of a replica that has not failed is NaN.

@@ -27,11 +27,10 @@ def conflict_free(
       the projections on it is 4 / sqrt(2).
 
       >>> import jax.numpy as jnp
-      >>> import numpy as np
       >>> from mmjax.balance import conflict_free, to_aggregator
       >>> aggregator = to_aggregator(conflict_free(), ("a", "b"))
       >>> gradients = jnp.array([[1.0, 0.0], [0.0, 3.0]])
-      >>> print(np.asarray(aggregator.update(gradients, aggregator.init(jnp.zeros(2)))[0]).round(3))
+      >>> print(aggregator.update(gradients, aggregator.init(jnp.zeros(2)))[0].round(3))
       [2. 2.]
     """
     return from_gram(conflict_free_weights, wrt=wrt, weigh_heads=weigh_heads, rescale=rescale)

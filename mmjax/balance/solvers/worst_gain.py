@@ -176,9 +176,8 @@ def _take_step(program: _ConeProgram, state: _SearchState) -> _SearchState:
     new = _SearchState(w + length * dw, slack + length * ds, y_new, level, best, i + 1, searching)
     # A step that overflows ends the search at the state before it.
     finite = jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(new)]).all()
-    return jax.tree.map(
-        lambda a, b: jnp.where(finite, a, b), new, state._replace(searching=jnp.array(False))
-    )
+    end = state._replace(searching=jnp.array(False))
+    return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, end)
 
 
 def _linearize_conditions(

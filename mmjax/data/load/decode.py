@@ -27,9 +27,8 @@ def convert_to_32_bits(array: np.ndarray, what: str) -> np.ndarray:
     if array.dtype in _STORED_DTYPES:
         return array
     floating = array.dtype.kind == "f"
-    dtype = np.float32 if floating else np.int32
     with np.errstate(over="ignore"):
-        converted = array.astype(dtype, copy=False)
+        converted = array.astype(np.float32 if floating else np.int32, copy=False)
     if array.dtype.itemsize >= 4:
         # A number that overflows becomes infinite, or wraps around.
         overflows = np.isinf(converted) & np.isfinite(array) if floating else converted != array

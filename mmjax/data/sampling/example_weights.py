@@ -95,9 +95,8 @@ def encode_weights(
       array([2., 0.], dtype=float32)
     """
     if (row := _find_bad_weight(weights, labeled)) is not None:
-        raise ValueError(
-            f"{place(row)}: {_describe_bad_weight(f'weight of task {task!r}', weights[row])}"
-        )
+        reason = _describe_bad_weight(f"weight of task {task!r}", weights[row])
+        raise ValueError(f"{place(row)}: {reason}")
     return np.where(labeled, weights, 0).astype(np.float32)
 
 

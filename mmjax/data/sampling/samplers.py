@@ -165,9 +165,8 @@ class TaskMixture:
     ) -> SampleGroups:
         """Returns a group per task: the examples that have a label of it."""
         if not labels:
-            raise ValueError(
-                f"TaskMixture.ratios has {sorted(self.ratios or ())}, none of the model's tasks."
-            )
+            given = sorted(self.ratios or ())
+            raise ValueError(f"TaskMixture.ratios has {given}, none of the model's tasks.")
         names = sorted(labels)
         labeled = np.stack([labels[t].labeled for t in names])
         if (twice := labeled.sum(axis=0) > 1).any():

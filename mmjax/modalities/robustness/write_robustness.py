@@ -20,10 +20,8 @@ def write_robustness(
 ) -> str:
     """Writes `robustness.json`, `robustness.md` and `robustness.png`.
 
-    Args:
-      directory: is made if it does not exist.
-      robustness: of the model.
-      baseline: that of another model under the same conditions.
+    The directory is made if it does not exist. `baseline` is of another model under the same
+    conditions.
 
     Returns:
       The paragraph, which also opens the Markdown file.

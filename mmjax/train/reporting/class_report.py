@@ -129,12 +129,7 @@ def _write_class_table(
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["class", "precision", "recall", "f1", "examples"])
     for i, name in enumerate(names):
-        writer.writerow(
-            [
-                escape_control_characters(name),
-                *(f"{score[i]:.6f}" for score in scores),
-                f"{examples[i]:.0f}",
-            ]
-        )
+        figures = [f"{score[i]:.6f}" for score in scores]
+        writer.writerow([escape_control_characters(name), *figures, f"{examples[i]:.0f}"])
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(Path(f"{path}-classes.csv"), text.getvalue())

@@ -133,8 +133,7 @@ def compute_predictions(
 ) -> tuple[dict[str, Array], Variables]:
     """Computes the heads' predictions {task: Float32[b, ...]}, in `compute_dtype`.
 
-    Returns:
-      The predictions, and the variables that are not parameters, as `compute_features` does.
+    Returns them and the variables that are not parameters, as `compute_features` does.
     """
     predictions, updates = model.apply(
         cast_params(variables, compute_dtype),

@@ -89,10 +89,8 @@ def _read_wav_files(path: Path, max_bytes: int) -> Iterator[tuple[str, bytes | E
     except (zipfile.BadZipFile, NotImplementedError) as error:
         raise ValueError(f"{path} is not a whole zip archive: {error}.") from None
     with archive:
-        members = sorted(
-            (info for info in archive.infolist() if info.filename.endswith(".wav")),
-            key=lambda info: info.filename,
-        )
+        members = [info for info in archive.infolist() if info.filename.endswith(".wav")]
+        members.sort(key=lambda info: info.filename)
         # The size that the directory declares is safe: reading a member stops there.
         total = sum(info.file_size for info in members)
         check_declared_size(path, total, max_bytes, "max_bytes")

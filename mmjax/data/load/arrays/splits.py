@@ -37,9 +37,7 @@ def load_split(
             raise ValueError(f"split {split!r} has no array {key!r}, only {sorted(part)}.")
     arrays = {key: part[key] for key in used}
     check_same_index(f"split {split!r}", arrays)
-    return {
-        key: convert_to_numpy(value, f"split {split!r}: {key!r}") for key, value in arrays.items()
-    }
+    return {key: convert_to_numpy(x, f"split {split!r}: {key!r}") for key, x in arrays.items()}
 
 
 def count_split_rows(split: str, part: Mapping[str, Any]) -> int:
