@@ -19,7 +19,8 @@ class Mask(NamedTuple):
     """The class of every pixel, as the gray level or the palette's index in an image file.
 
     Attributes:
-      column: holds the path to a PNG, TIFF, BMP or GIF file; JPEG would change the levels.
+      column: holds the path to a PNG, TIFF, BMP or GIF file; JPEG and JPEG 2000, which may have
+        changed the levels, are refused.
       classes: names of the classes: level 0 is the first.
       size: (height, width) to resize to, by the nearest pixel; None: all must have one size.
       ignore: level of a pixel without a label; None: every pixel has one.
@@ -74,7 +75,7 @@ def read_levels(path: Path, size: tuple[int, int] | None, max_pixels: int) -> np
     picture, _, name = open_image(path, max_pixels)
     if name in _LOSSY_FORMATS:
         raise UnreadableError(
-            f"{path} is a {name} file, which changes the levels; store it as PNG."
+            f"{path} is a {name} file, which may have changed the levels; store it as PNG."
         )
     if picture.mode not in ("1", "L", "P") and not picture.mode.startswith("I"):
         raise UnreadableError(

@@ -54,7 +54,7 @@ def test_masks_that_do_not_fit_are_refused(load, tmp_path):
     with pytest.raises(ValueError, match=r"1\.png has colors \(RGB\); store the mask as gray"):
         load({"m": names}, {}, {"y": Mask("m", CLASSES)})
     PIL.Image.new("L", (8, 6)).save(tmp_path / "1.png", "JPEG")
-    with pytest.raises(ValueError, match=r"1\.png is a JPEG file, which changes the levels; store"):
+    with pytest.raises(ValueError, match=r"1\.png is a JPEG .* may have changed the levels; store"):
         load({"m": names}, {}, {"y": Mask("m", CLASSES)})
     PIL.Image.new("L", (5, 5)).save(tmp_path / "1.png")
     with pytest.raises(ValueError, match=r"line 3: target 'y' is of the shape \(5, 5\); it must"):
