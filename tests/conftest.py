@@ -3,6 +3,7 @@
 import functools
 import gc
 import os
+import signal
 
 import hypothesis
 import jax
@@ -53,6 +54,9 @@ def pytest_configure():
             patch.setenv("XLA_FLAGS", f"{os.environ.get('XLA_FLAGS', '')} {flags}")
             jax.devices()
         mlir.make_ir_context = functools.cache(mlir.make_ir_context)
+    # A shell that starts the tests in the background, or `nohup`, has them ignore these.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_finish():
