@@ -93,9 +93,9 @@ def _check_arguments(path: str, config: fdl.Buildable, seen: set[int], depth: in
     for key, value in config.__arguments__.items():
         annotation = known[key].annotation if key in known else Any
         at = f"{path}.{key}".strip(".")
+        _check_value(at, annotation, value, listed=listed, seen=seen, depth=depth)
         if listed:
             _check_literal(at, annotation, value)
-        _check_value(at, annotation, value, listed=listed, seen=seen, depth=depth)
 
 
 def _check_literal(path: str, annotation: Any, value: Any) -> None:

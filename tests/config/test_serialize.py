@@ -310,6 +310,14 @@ def test_a_call_must_fit_its_place() -> None:
             load_config(dump_config(bad))
 
 
+def test_a_deep_literal_for_a_number_is_refused() -> None:
+    deep: Any = 0.5
+    for _ in range(100):
+        deep = [deep]
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        load_config(dump_config(fdl.Config(sharing.HardSharing, dropout=deep)))
+
+
 @pytest.mark.parametrize("bad", [None, [], {}, "text"])
 def test_a_literal_must_fit_a_number(bad: Any) -> None:
     config = fdl.Config(Model, sharing=fdl.Config(sharing.HardSharing, (3,), dropout=bad))
