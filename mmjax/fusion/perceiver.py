@@ -80,9 +80,10 @@ class HEALNet(nn.Module):
     Positions in X_m are the encoders' part. Without any modality the result is that of the learned
     latents.
 
-    Source: Hemker, Simidjievski, Jamnik, NeurIPS 2024 (arXiv:2311.09115), section 3. The authors'
-    code has layers with weights of their own by default, and a temperature of 0.5 in the softmax;
-    unless `verbose` is set, its self-attention updates the latents for a missing modality, too.
+    Source: Hemker, Simidjievski, Jamnik, NeurIPS 2024 (arXiv:2311.09115), figure 1 and equation
+    (3). The authors' code also has self-attention between the latents, a temperature of 0.5 in the
+    softmax and, by default, layers with weights of their own; unless `verbose` is set, the
+    self-attention updates the latents for a missing modality, too.
 
     Attributes:
       width: size of latents, tokens and result.
