@@ -43,8 +43,8 @@ losses are not tested against these:
 Verdict: the first half is found: joint training loses to `a` alone by 0.004 to 0.017 in five rows.
 The second is not. Blending is better than joint training in two rows; in one of them it stays 0.008
 below `a` alone, in the other nothing had been lost: the first validation comes after ten epochs,
-too late for both. What helps there are the losses of the modalities, not their weights: blending
-is better than even weights under Adam only (by 0.011 ± 0.003, p 0.003), where it is below joint
+too late for both. What helps there are the losses of the modalities, not their weights: blending is
+better than even weights under Adam only (by 0.011 ± 0.003, p 0.003), where it is not above joint
 training, and in four rows it is the same to the last digit: on so few examples the validation loss
 is least in the first two super-epochs, in which the weights are still even, and once no loss
 generalizes any longer they are even again. With a super-epoch of one epoch it is ahead of even
