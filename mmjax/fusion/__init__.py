@@ -18,7 +18,7 @@ from mmjax.fusion.late import Late
 from mmjax.fusion.multi_mod_n import MultiModN
 from mmjax.fusion.multiplicative import Multiplicative
 from mmjax.fusion.pattern_experts import PatternExperts
-from mmjax.fusion.perceiver import Perceiver
+from mmjax.fusion.perceiver import HEALNet, Perceiver
 from mmjax.fusion.pooling import pool
 from mmjax.fusion.product_of_experts import ProductOfExperts
 from mmjax.fusion.prompted import Prompted
@@ -36,6 +36,7 @@ __all__ = [
     "Embrace",
     "FiLM",
     "Gated",
+    "HEALNet",
     "Hide",
     "Late",
     "LowRankTensor",

@@ -55,6 +55,13 @@ def make_transformer():
     }, fusion.EarlyTransformer(width=8, layers=1, heads=2)
 
 
+def make_latents():
+    return {
+        "image": encoders.ConvEncoder(features=(4, 8)),
+        "speech": encoders.RecurrentEncoder(cell=encoders.gru(), width=8, output="all"),
+    }, fusion.HEALNet(width=8, latents=3, layers=2, heads=2)
+
+
 def make_pretrained():
     return {
         "photo": backbones.ViT(width=8, layers=2, heads=2, hidden=16, patch=4, image=8),
@@ -66,6 +73,7 @@ MODELS = {
     "main job": make_main_job,
     "cnn_lstm": make_cnn_lstm,
     "transformer": make_transformer,
+    "latents": make_latents,
     "pretrained": make_pretrained,
 }
 

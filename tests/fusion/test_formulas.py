@@ -15,6 +15,7 @@ from mmjax.fusion import (
     EarlyTransformer,
     Embrace,
     FiLM,
+    HEALNet,
     LowRankTensor,
     Max,
     Multiplicative,
@@ -224,6 +225,20 @@ def loop_perceiver(p, row):
     return x.mean(0)
 
 
+def selu(x):
+    return 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(x))
+
+
+def loop_heal_net(p, row):
+    contexts, x = {m: norm(p[f"norm_{m}"], t) for m, t in embedded(p, row).items()}, p["latents"]
+    for _ in range(2):
+        for m, context in contexts.items():
+            x = x + attention(p[f"attention_{m}"], norm(p[f"norm_queries_{m}"], x), context)
+            hidden = selu(dense(p["network"]["dense_in"], norm(p["norm_network"], x)))
+            x = x + dense(p["network"]["dense_out"], hidden)
+    return norm(p["norm"], x.mean(0))
+
+
 def loop_attention(p, row):
     context = np.tanh(np.array([*projected(p, row).values()]).reshape(-1, 4))
     return attention(p["attention"], p["query"][0], context)[0]
@@ -248,6 +263,7 @@ def loop_attention(p, row):
         (CrossModal(4, heads=2), loop_cross_modal),
         (Bottleneck(4, bottlenecks=2, layers=3, separate=1, heads=2), loop_bottleneck),
         (Perceiver(4, latents=3, rounds=2, layers=2, heads=2), loop_perceiver),
+        (HEALNet(4, latents=3, layers=2, heads=2), loop_heal_net),
     ],
 )
 def test_formula(fusion, loop):

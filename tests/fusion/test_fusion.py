@@ -19,6 +19,7 @@ from mmjax.fusion import (
     Embrace,
     FiLM,
     Gated,
+    HEALNet,
     Hide,
     Late,
     LowRankTensor,
@@ -56,6 +57,7 @@ TABLE = {
     "cross modal": CrossModal(4, layers=1, heads=2),
     "bottleneck": Bottleneck(4, bottlenecks=2, separate=1, heads=2),
     "perceiver": Perceiver(4, latents=3, rounds=2, heads=2),
+    "heal net": HEALNet(4, latents=3, layers=2, heads=2),
     "embrace": Embrace(4),
     "product of experts": ProductOfExperts(4),
     "late": Late(4),
@@ -69,7 +71,7 @@ TABLE = {
     "hide": Hide(Mean(4)),
 }
 DEEP = ("early", "cross modal", "bottleneck", "perceiver", "film of the text", "vector", "scalar")
-DEEP += ("prompted", "action mae", "hide", "late joint", "pattern experts")
+DEEP += ("heal net", "prompted", "action mae", "hide", "late joint", "pattern experts")
 
 
 def marked(names):

@@ -18,6 +18,7 @@ from mmjax.fusion import (
     ActionMAE,
     Concat,
     EarlyTransformer,
+    HEALNet,
     Hide,
     Mean,
     MultiModN,
@@ -123,6 +124,30 @@ def test_prompts_learn_from_examples_of_their_pattern_only():
     table = np.abs(slopes["params"]["prompts_0"]).max(axis=(1, 2))
     occurring = {int(k) for k in encode_patterns(jnp.stack(list(PRESENT.values())))[0]} - {0}
     assert set(np.flatnonzero(table)) == occurring
+
+
+@pytest.mark.slow
+def test_latents_skip_a_missing_modality_as_if_the_model_had_none_of_it():
+    fusion, tokens = HEALNet(4, latents=3, layers=2, heads=2), make_tokens(np.nan)
+    params = random_params(fusion, tokens)
+    fused = apply(fusion, params, tokens)
+    for names in itertools.chain(*(itertools.combinations(SHAPES, k) for k in (1, 2, 3))):
+        alike = np.all([PRESENT[m] == (m in names) for m in SHAPES], axis=0)
+        got = apply(fusion, params, {m: tokens[m] for m in names})
+        np.testing.assert_allclose(got[alike], fused[alike], atol=bound_difference(1000))
+    learned = params["params"]["latents"].mean(axis=0)
+    expected = nn.LayerNorm().apply({"params": params["params"]["norm"]}, learned)
+    np.testing.assert_allclose(fused[5], expected, atol=bound_difference(100))
+
+
+def test_the_layers_of_heal_net_share_their_weights():
+    tokens = make_tokens()
+    shapes = []
+    for layers in (1, 3):
+        fusion = HEALNet(4, layers=layers)
+        init = functools.partial(fusion.init, train=False)
+        shapes.append(jax.eval_shape(init, jax.random.key(0), tokens))
+    assert shapes[0] == shapes[1]
 
 
 def test_patterns_are_numbered_by_bits_and_refused_if_too_many():

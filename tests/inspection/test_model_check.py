@@ -28,6 +28,7 @@ from mmjax.fusion import (
     CrossModal,
     EarlyTransformer,
     FiLM,
+    HEALNet,
     Late,
     Perceiver,
 )
@@ -234,7 +235,7 @@ def test_what_does_not_fit_is_named_with_its_mend(case):
         make()
 
 
-@pytest.mark.parametrize("fusion", [EarlyTransformer, CrossModal, Bottleneck, Perceiver])
+@pytest.mark.parametrize("fusion", [EarlyTransformer, CrossModal, Bottleneck, Perceiver, HEALNet])
 def test_heads_that_do_not_divide_the_width_are_refused_where_the_fusion_is_made(fusion):
     with pytest.raises(ValueError, match="width of 30 cannot be shared by 4 attention heads"):
         fusion(width=30)
