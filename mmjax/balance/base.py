@@ -64,6 +64,10 @@ class Balancer(NamedTuple):
       validate: (state, losses [t] on the training split, losses [t] on the validation split) ->
         state, called by the loop after every validation, for methods that compare the two; it
         costs an evaluation of all losses on both splits.
+      params: whether `init` also gets `params`, all parameters that train, for methods that compare
+        parameters with earlier ones; the present ones are `Pullback.params`.
+      revise: (state, parameters) -> parameters, called by the loop after `validate`, for methods
+        that reset parameters.
 
     Example:
       With the identity as the Jacobian, the gradient equals the weights.
@@ -91,6 +95,8 @@ class Balancer(NamedTuple):
     scores: Literal["unimodal", "shapley"] | None = None
     hide: Callable[..., dict[str, Bool[Array, " b"]]] | None = None
     validate: Callable[..., State] | None = None
+    params: bool = False
+    revise: Callable[..., Params] | None = None
 
 
 def init_empty_state(tasks: Sequence[str], params: Params) -> State:

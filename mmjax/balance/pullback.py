@@ -67,6 +67,7 @@ class Pullback(NamedTuple):
       feature_gram: () -> inner products [t t] of the tasks' gradients at the shared features.
       parts: pullbacks of independent parts of the batch, for balancers with `parts` > 1.
       scores: scores of the modalities, for balancers with `scores`.
+      params: the parameters at which it differentiates, if there is a model.
     """
 
     gradient: Callable[[Weights], Params]
@@ -76,6 +77,7 @@ class Pullback(NamedTuple):
     feature_gram: Callable[[], Float[Array, "t t"]]
     parts: tuple["Pullback", ...] = ()
     scores: ModalityScores | None = None
+    params: Params | None = None
 
     def __call__(self, weights: Weights) -> Params:
         """Returns the gradient of the weighted sum of the losses, for all parameters."""
@@ -140,6 +142,7 @@ def differentiate_losses(
         # Row t is the gradient for the weights e_t, the t-th unit vector.
         jacobian=lambda: reduce(_map_rows(local_shared, jnp.eye(len(tasks), dtype=losses.dtype))),
         feature_gram=lambda: reduce(_feature_gramian(features, feature_gradients, tasks)),
+        params=params,
     )
     return reduce(losses), pullback, (features_aux, losses_aux)
 

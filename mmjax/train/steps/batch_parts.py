@@ -125,4 +125,5 @@ def _average_pullbacks(parts: Sequence[Pullback], shares: Float[Array, "k t"]) -
         task_specific=task_specific,
         jacobian=lambda: add(scale_rows),
         feature_gram=lambda: add(scale_gram),
+        params=parts[0].params,
     )

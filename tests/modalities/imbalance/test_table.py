@@ -64,9 +64,15 @@ TABLE = {
     ),
     "UnimodalLoss": Line(auxiliary=make_unimodal_losses),
     "agm": Line(lambda ms: imbalance.modulated(mgda(), imbalance.agm())),
+    "GradientDirection": Line(
+        lambda ms: imbalance.modulated(mgda(), imbalance.cggm()),
+        lambda ms: {f"turn_{t}": imbalance.GradientDirection(t, head) for t, head in HEADS.items()},
+    ),
+    "cggm": Line(lambda ms: imbalance.modulated(equal(), imbalance.cggm())),
     "gradient_blend": Line(
         lambda ms: imbalance.gradient_blend(map_to("task", ms)), make_unimodal_losses
     ),
+    "info_reg": Line(lambda ms: imbalance.info_reg(mgda(), steps=2, window=2)),
     "mla": Line(lambda ms: imbalance.mla(map_to("modality", ms)), through_the_model, Mean(width=6)),
     "mmpareto": Line(lambda ms: imbalance.mmpareto(map_to("modality", ms)), make_unimodal_losses),
     "ogm_ge": Line(lambda ms: imbalance.modulated(equal(), imbalance.ogm_ge())),
