@@ -3,7 +3,7 @@
 - Modulations of the encoders' gradients, for `modulated(balancer, method)`: `ogm_ge`, `agm`,
   `cggm`.
 - `opm(balancer)` drops features of the modality that is ahead, and `info_reg(balancer)` draws its
-  encoder back.
+  encoder back; `relearn(balancer)` resets encoders that memorize, by `ClusterImpurity`.
 - Auxiliary objectives: `UnimodalLoss`, `ConfidenceOrder` (CML), `ModalityValuation` (sample-level
   valuation), `PrototypeRebalance` (PMR), `ResidualBoosting` (ReconBoost), `GradientDirection`
   (CGGM).
@@ -24,11 +24,13 @@ from mmjax.modalities.imbalance.balancers.gradient_blend import (
 )
 from mmjax.modalities.imbalance.balancers.info_reg import info_reg
 from mmjax.modalities.imbalance.balancers.mmpareto import mmpareto
+from mmjax.modalities.imbalance.balancers.relearning import relearn
 from mmjax.modalities.imbalance.modulation.agm import agm
 from mmjax.modalities.imbalance.modulation.cggm import cggm
 from mmjax.modalities.imbalance.modulation.modulated import Modulation, modulated
 from mmjax.modalities.imbalance.modulation.ogm_ge import ogm_ge
 from mmjax.modalities.imbalance.modulation.opm import opm
+from mmjax.modalities.imbalance.objectives.cluster_impurity import ClusterImpurity
 from mmjax.modalities.imbalance.objectives.confidence_order import ConfidenceOrder
 from mmjax.modalities.imbalance.objectives.gradient_direction import GradientDirection
 from mmjax.modalities.imbalance.objectives.modality_valuation import ModalityValuation
@@ -37,6 +39,7 @@ from mmjax.modalities.imbalance.objectives.residual_boosting import ResidualBoos
 from mmjax.modalities.imbalance.objectives.unimodal_loss import UnimodalLoss
 
 __all__ = [
+    "ClusterImpurity",
     "ConfidenceOrder",
     "GradientDirection",
     "ModalityValuation",
@@ -56,5 +59,6 @@ __all__ = [
     "ogm_ge",
     "opm",
     "reconboost",
+    "relearn",
     "ume",
 ]

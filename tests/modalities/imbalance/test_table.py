@@ -82,10 +82,14 @@ TABLE = {
         lambda ms: {f"boost_{m}": imbalance.ResidualBoosting(m, "kind") for m in ms},
         Late(6),
     ),
+    "relearn": Line(
+        lambda ms: imbalance.relearn(equal(), {f"impurity_{m}": m for m in ms}),
+        lambda ms: {f"impurity_{m}": imbalance.ClusterImpurity(m, "kind", 3) for m in ms},
+    ),
     "ume": Line(lambda ms: imbalance.ume(tuple(map_to("task", ms))), through_the_model, Late(6)),
 }
 # What the lines use, and formulas, which test_formulas.py covers.
-COVERED = {"Modulation", "ResidualBoosting", "modulated"}
+COVERED = {"ClusterImpurity", "Modulation", "ResidualBoosting", "modulated"}
 COVERED |= {"average_by_entropy", "compute_blend_weights"}
 
 
