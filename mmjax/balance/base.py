@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from mmjax.balance.pullback import Pullback, gramian, weighted_sum
 from mmjax.parameters import merge_params, select_matching_params
-from mmjax.types import Params
+from mmjax.types import Params, Visible
 
 State = Any
 Wrt = str | tuple[str, ...]
@@ -59,8 +59,8 @@ class Balancer(NamedTuple):
         modality through what follows the encoders; "shapley": by their Shapley values, one pass
         per subset. Then `init` also gets `modalities`, their names in order.
       hide: (state, {modality: Bool[b] of present examples}, *, key, indices [b]) -> {modality:
-        Bool[b]}, which modalities each example shows to the fusion, for methods that drop features
-        of modalities; the indices are those in the batch of all devices.
+        Bool[b]}, which modalities each example shows to the fusion, or `FeatureDropout` for those
+        of which it shows a part; the indices are those in the batch of all devices.
       validate: (state, losses [t] on the training split, losses [t] on the validation split) ->
         state, called by the loop after every validation, for methods that compare the two; it
         costs an evaluation of all losses on both splits.
@@ -93,7 +93,7 @@ class Balancer(NamedTuple):
     after: Callable[..., State] | None = None
     parts: int = 1
     scores: Literal["unimodal", "shapley"] | None = None
-    hide: Callable[..., dict[str, Bool[Array, " b"]]] | None = None
+    hide: Callable[..., dict[str, Visible]] | None = None
     validate: Callable[..., State] | None = None
     params: bool = False
     revise: Callable[..., Params] | None = None

@@ -2,8 +2,9 @@
 
 - Modulations of the encoders' gradients, for `modulated(balancer, method)`: `ogm_ge`, `agm`,
   `cggm`.
-- `opm(balancer)` drops features of the modality that is ahead, and `info_reg(balancer)` draws its
-  encoder back; `relearn(balancer)` resets encoders that memorize, by `ClusterImpurity`.
+- `opm(balancer)` and `amco(balancer)` drop features of the modality that is ahead, and
+  `info_reg(balancer)` draws its encoder back; `relearn(balancer)` resets encoders that memorize, by
+  `ClusterImpurity`.
 - Auxiliary objectives: `UnimodalLoss`, `ConfidenceOrder` (CML), `ModalityValuation` (sample-level
   valuation), `PrototypeRebalance` (PMR), `ResidualBoosting` (ReconBoost), `GradientDirection`
   (CGGM).
@@ -26,6 +27,7 @@ from mmjax.modalities.imbalance.balancers.info_reg import info_reg
 from mmjax.modalities.imbalance.balancers.mmpareto import mmpareto
 from mmjax.modalities.imbalance.balancers.relearning import relearn
 from mmjax.modalities.imbalance.modulation.agm import agm
+from mmjax.modalities.imbalance.modulation.amco import amco
 from mmjax.modalities.imbalance.modulation.cggm import cggm
 from mmjax.modalities.imbalance.modulation.modulated import Modulation, modulated
 from mmjax.modalities.imbalance.modulation.ogm_ge import ogm_ge
@@ -48,6 +50,7 @@ __all__ = [
     "ResidualBoosting",
     "UnimodalLoss",
     "agm",
+    "amco",
     "average_by_entropy",
     "cggm",
     "compute_blend_weights",
