@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool
 
 from mmjax.fusion.pooling import encode_patterns
 from mmjax.layers.batch_norm import restrict_batch_statistics, supply_batch_statistics
+from mmjax.layers.feature_dropout import drop_features
 from mmjax.masks import make_length_mask, zero_missing_values
 from mmjax.sharing import Copies, copied
 from mmjax.types import FeatureDropout, Tokens, Visible
@@ -98,29 +99,6 @@ def show_tokens(tokens: Tokens, visible: Visible) -> Tokens:
         return hide_tokens(tokens, visible)
     values = drop_features(tokens.values, visible.rates, visible.keys)
     return hide_tokens(Tokens(values, tokens.mask), visible.shown)
-
-
-def drop_features(
-    values: Float[Array, "b n d"], rates: Float[Array, " b"], keys: Key[Array, " b"]
-) -> Float[Array, "b n d"]:
-    """Zeros floor(rate d) of the features of each example, the same in all of its tokens.
-
-    The others are divided by 1 - rate, but multiplied by 10 at most.
-
-    Example:
-      >>> keys = jax.random.split(jax.random.key(0), 2)
-      >>> dropped = drop_features(jnp.ones((2, 1, 4)), jnp.array([0.5, 0.0]), keys)
-      >>> dropped.sum(axis=(1, 2)).tolist(), float(dropped.max())
-      ([4.0, 4.0], 2.0)
-    """
-
-    def choose_factors(rate: Float[Array, ""], key: Key[Array, ""]) -> Float[Array, " d"]:
-        width = values.shape[-1]
-        order = jax.random.permutation(key, width)
-        return jnp.where(order < jnp.floor(rate * width), 0.0, 1 / jnp.maximum(1 - rate, 0.1))
-
-    factors = jax.vmap(choose_factors)(rates, keys)
-    return values * factors[:, None].astype(values.dtype)
 
 
 def as_at_test(subset: SubsetPass) -> contextlib.AbstractContextManager[None]:

@@ -142,7 +142,6 @@ def differentiate_losses(
         # Row t is the gradient for the weights e_t, the t-th unit vector.
         jacobian=lambda: reduce(_map_rows(local_shared, jnp.eye(len(tasks), dtype=losses.dtype))),
         feature_gram=lambda: reduce(_feature_gramian(features, feature_gradients, tasks)),
-        params=params,
     )
     return reduce(losses), pullback, (features_aux, losses_aux)
 

@@ -34,12 +34,22 @@ def wrap_balancer(balancer: Balancer, **fields: Any) -> Balancer:
       >>> wrap_balancer(equal(), scores="unimodal").scores
       'unimodal'
     """
-    lifts = {"after": _lift_update, "validate": _lift_update, "hide": _lift, "revise": _lift}
-    for name, lift in lifts.items():
+    lifts = {"update": _lift_step, "after": _lift_update, "validate": _lift_update}
+    for name, lift in (lifts | {"hide": _lift, "revise": _lift}).items():
         function = getattr(balancer, name)
         if function is not None:
             fields = {name: lift(function)} | fields
     return balancer._replace(**fields)
+
+
+def _lift_step(update: Callable[..., Any]) -> Callable[..., Any]:
+    """Lets `Balancer.update` of the wrapped state update the new one."""
+
+    def lifted(losses, pullback, state, **options):
+        gradient, weights, inner = update(losses, pullback, state.balancer, **options)
+        return gradient, weights, state._replace(balancer=inner)
+
+    return lifted
 
 
 def _lift(function: Callable[..., Any]) -> Callable[..., Any]:

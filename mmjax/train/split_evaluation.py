@@ -57,9 +57,7 @@ def validate_balancer(programs: Programs, state: LoopState) -> LoopState:
     balancer_state, params = programs.place(
         programs.validation_program(programs.values, *old, *losses)
     )
-    return state._replace(
-        train=state.train._replace(balancer_state=balancer_state, params=params)
-    )
+    return state._replace(train=state.train._replace(balancer_state=balancer_state, params=params))
 
 
 def _average_losses(

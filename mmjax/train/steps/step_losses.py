@@ -120,6 +120,7 @@ def differentiate_batch(
             shared=mark_shared_parameters(model, params),
             reduce=settings.reduce,
         )
+    pullback = pullback._replace(params=params)
     (of_features, of_subsets), (counts, of_heads, of_objectives) = auxiliary
     if settings.scores is not None:
         every = complete_variables({"params": params, **variables}, frozen)

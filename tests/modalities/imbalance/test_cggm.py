@@ -83,27 +83,26 @@ def test_the_gradient_turns_to_the_modalities_that_lag():
     counted = {m: present[m] & labeled for m in "abc"}
     objective = GradientDirection("y", Classification(3), strength=0.3)
     batch = Batch({}, present, {}, {"y": jnp.asarray(target)}, {"y": jnp.asarray(labeled)})
-    tokens = {m: Tokens(jnp.ones((examples, 1, 2)), jnp.asarray(present[m])[:, None]) for m in "abc"}
+    tokens = {
+        m: Tokens(jnp.ones((examples, 1, 2)), jnp.asarray(present[m])[:, None]) for m in "abc"
+    }
 
-    def see(logits):
-        subsets = {m: {"y": jnp.asarray(x, jnp.float32)} for m, x in logits.items()}
-        return Intermediates(tokens, None, {}, {}, subsets)
+    def run(whole, variables, logits):
+        subsets = {m: {"y": x} for m, x in logits.items()}
+        seen = Intermediates(tokens, None, {}, {}, subsets)
+        predictions, options = {"y": whole}, PLAIN | {"mutable": ["direction"]}
+        (total, count), new = objective.apply(variables, seen, predictions, batch, **options)
+        return total, (count, new)
 
-    def run(variables, logits, whole):
-        predictions = {"y": jnp.asarray(whole, jnp.float32)}
-        options = PLAIN | {"mutable": ["direction"]}
-        return objective.apply(variables, see(logits), predictions, batch, **options)
-
-    variables = objective.init(
-        jax.random.key(0), see(before), {"y": jnp.asarray(whole)}, batch, **PLAIN
-    )
-    (total, count), variables = run(variables, before, whole)
+    differentiate = jax.jit(jax.value_and_grad(run, has_aux=True))
+    f32 = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (whole, before, alone))
+    variables = {"direction": {"scores": jnp.zeros(3), "known": jnp.zeros(3, bool)}}
+    (total, (count, variables)), _ = differentiate(f32[0], variables, f32[1])
     assert (total, count) == (0, 0)  # no progress is known in the first step
-    (total, count), _ = run(variables, alone, whole)
+    (total, (count, _)), gradient = differentiate(f32[0], variables, f32[2])
     expected = reference_loss(whole, alone, before, target, counted, 0.3)
     np.testing.assert_allclose(total, expected, rtol=1e-4)
     assert count == 1
-    gradient = jax.grad(lambda x: run(variables, alone, x)[0][0])(jnp.asarray(whole, jnp.float32))
     for index in [(1, 0), (2, 1), (4, 2)]:
         step = np.zeros_like(whole)
         step[index] = 1e-5

@@ -46,10 +46,9 @@ def info_reg(
 
     alpha_m is beta exp(tanh(s_m - the mean of the others' scores)) if modality m is ahead and in
     its prime learning window, else 0; scores are those of `ogm_ge`. So the encoder is drawn back to
-    where it was. The squared norm of its gradient, as the balancer makes it, stands for the trace
-    of its Fisher information. With f_k its mean in period k, 0 before the training, the window lasts
-    as long as f_k - f_{k - window}, the growth of the sum of the last traces, is more than
-    `threshold` times the sum. A modality without a gradient so far is in its window.
+    where it was. The squared norm of its gradient stands for the trace of its Fisher information.
+    With f_k its mean in period k, 0 before the training, the window lasts as long as the sum of the
+    last traces grows by more than a share: f_k - f_{k - window} > threshold times the sum.
 
     The paper also adds the modalities' own losses: `UnimodalLoss(..., own_head=False)`.
 
@@ -73,15 +72,11 @@ def info_reg(
     """
     _check_settings(balancer, steps, beta, window)
 
-    def init(
-        tasks: Sequence[str], shared: Params, *, modalities: Sequence[str], params: Params
-    ) -> InfoRegState:
+    def init(tasks, shared, *, modalities, params):
         inner = init_balancer(balancer, tasks, shared, modalities=modalities, params=params)
-        start = select_encoders(params, modalities)
-        count, zero = len(modalities), jnp.zeros((), jnp.int32)
-        return InfoRegState(
-            inner, zero, start, jnp.zeros((count, window + 1)), jnp.zeros(count)
-        )
+        traces = jnp.zeros((len(modalities), window + 1))
+        start, zero = select_encoders(params, modalities), jnp.zeros((), jnp.int32)
+        return InfoRegState(inner, zero, start, traces, traces[:, 0])
 
     def update(losses, pullback, state, *, key, labeled):
         gradient, weights, inner = balancer.update(
@@ -92,7 +87,9 @@ def info_reg(
         growing = is_in_prime_window(state.traces, threshold)
         alphas = jnp.where(growing, _choose_strengths(pullback.scores, beta), 0.0)
         total = state.total + measure_squared_norms(gradient, names)
-        gradient = _add_pull(gradient, pullback.params, state.start, dict(zip(names, alphas)))
+        gradient = _add_pull(
+            gradient, pullback.params, state.start, dict(zip(names, alphas, strict=True))
+        )
         new = state._replace(balancer=inner, step=state.step + 1, total=total)
         return gradient, weights, new
 

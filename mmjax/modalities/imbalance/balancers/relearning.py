@@ -1,6 +1,6 @@
 """Re-learning: encoders that fit the training split only forget some of what they learned."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -45,13 +45,12 @@ def relearn(
     """Resets encoders softly after some validations: θ becomes (1 - a) θ + a (its initial value).
 
     a_m = tanh(strength |P_train - P_validation|), where P is the purity of clusters of modality m's
-    vectors: an encoder whose classes are easier to tell apart on the training split than on the
-    validation split has memorized, and forgets more. `ClusterImpurity` measures 1 - P; several
-    losses of one modality, of different tasks, are averaged, without those that have no label on
-    one of the splits. A modality without any keeps its encoder.
+    vectors, which `ClusterImpurity` measures: an encoder that separates the classes of the training
+    split alone has memorized, and forgets more. Losses of a modality for several tasks are
+    averaged; without labels on both splits its encoder stays.
 
-    The best parameters so far are stored before the reset. The optimizer's state is not reset, as
-    in the authors' code, nor are other variables and averages of parameters.
+    The best parameters are stored before a reset, which leaves the optimizer's state as it is, as
+    in the authors' code, and also other variables and averages of parameters.
 
     Args:
       balancer: any balancer.
@@ -71,52 +70,46 @@ def relearn(
       >>> relearn(equal(), {"impurity_a": "a", "impurity_b": "b"}).params
       True
     """
+    _check_settings(impurities, strength, every, times)
+    names = sorted(set(impurities.values()))
+    lifted = wrap_balancer(balancer)
+
+    def init(tasks, shared, *, params, **options):
+        find_losses("relearn", impurities, tasks)  # refuses unknown names
+        inner = init_balancer(balancer, tasks, shared, params=params, **options)
+        rows = jnp.array([[float(impurities.get(t) == m) for t in tasks] for m in names])
+        initial, zero = select_encoders(params, names), jnp.zeros((), jnp.int32)
+        return RelearnState(inner, initial, rows, zero, jnp.zeros(len(names)))
+
+    def validate(state, train, validation):
+        if lifted.validate is not None:
+            state = lifted.validate(state, train, validation)
+        count = state.validations + 1
+        due = (count % every == 0) & (count <= every * times)
+        reset = jnp.tanh(strength * compute_purity_gaps(state.impurities, train, validation))
+        return state._replace(validations=count, strengths=jnp.where(due, reset, 0.0))
+
+    def revise(state, params):
+        if lifted.revise is not None:
+            params = lifted.revise(state, params)
+        strengths = dict(zip(names, state.strengths, strict=True))
+        return mix_with_initial(params, state.initial, strengths)
+
+    return lifted._replace(init=init, validate=validate, params=True, revise=revise)
+
+
+def _check_settings(
+    impurities: Mapping[str, str], strength: float | Array, every: int, times: int
+) -> None:
+    """Raises ValueError for settings of `relearn` that are out of range."""
     if not impurities:
         raise ValueError("relearn needs {name of a ClusterImpurity loss: modality}; it is empty.")
     if every < 1 or times < 0:
-        raise ValueError(f"relearn: every is {every} and times {times}; at least 1 and 0 are due.")
+        raise ValueError(
+            f"relearn: every is {every} and times {times}; they must be at least 1 and 0."
+        )
     if not isinstance(strength, jax.Array) and strength < 0:
         raise ValueError(f"relearn: strength is {strength}; it must be 0 or more.")
-    measured = sorted(set(impurities.values()))
-
-    def init(
-        tasks: Sequence[str], shared: Params, *, params: Params, **options: Any
-    ) -> RelearnState:
-        find_losses("relearn", impurities, tasks)  # refuses unknown names
-        inner = init_balancer(balancer, tasks, shared, params=params, **options)
-        rows = jnp.array([[float(impurities.get(t) == m) for t in tasks] for m in measured])
-        zeros = jnp.zeros(len(measured))
-        return RelearnState(
-            inner, select_encoders(params, measured), rows, jnp.zeros((), jnp.int32), zeros
-        )
-
-    def update(losses, pullback, state, *, key, labeled):
-        gradient, weights, inner = balancer.update(
-            losses, pullback, state.balancer, key=key, labeled=labeled
-        )
-        return gradient, weights, state._replace(balancer=inner)
-
-    def validate(
-        state: RelearnState, train: Float[Array, " t"], validation: Float[Array, " t"]
-    ) -> RelearnState:
-        if balancer.validate is not None:
-            inner = balancer.validate(state.balancer, train, validation)
-            state = state._replace(balancer=inner)
-        count = state.validations + 1
-        due = (count % every == 0) & (count <= every * times)
-        gaps = compute_purity_gaps(state.impurities, train, validation)
-        strengths = jnp.where(due, jnp.tanh(strength * gaps), 0.0)
-        return state._replace(validations=count, strengths=strengths)
-
-    def revise(state: RelearnState, params: Params) -> Params:
-        if balancer.revise is not None:
-            params = balancer.revise(state.balancer, params)
-        strengths = dict(zip(measured, state.strengths, strict=True))
-        return mix_with_initial(params, state.initial, strengths)
-
-    return wrap_balancer(
-        balancer, init=init, update=update, validate=validate, params=True, revise=revise
-    )
 
 
 def compute_purity_gaps(

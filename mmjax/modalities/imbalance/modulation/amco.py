@@ -36,15 +36,13 @@ def amco(balancer: Balancer, *, steps: int, sigma: float = 0.5) -> Balancer:
     A modality is dependent if its score is more than sigma times the sum of all modalities' scores
     in the step before; scores are those of `ogm_ge`. Behind its encoder, a random part of the
     features is set to zero, the same in all examples of a step, and the others are scaled up as in
-    `mmjax.backbone.drop_features`. The scores are computed before anything is dropped. Examples
+    `mmjax.layers.feature_dropout`. The scores are computed before anything is dropped. Examples
     that have no other modality keep all features.
 
     The method also trains each modality's own loss, so that dependent ones do not get worse: add
-    `UnimodalLoss(..., own_head=False)` per modality, which sees all features.
-
-    The paper could not be read for this implementation. The rule is that of the first version of a
-    public benchmark, where a modality is dependent by its share of the softmax over all modalities'
-    logits, which only classification has.
+    `UnimodalLoss(..., own_head=False)` per modality, which sees all features. The paper could not
+    be read for this implementation: the rule is that of the first version of a public benchmark,
+    with scores for the shares of the softmax over all modalities' logits.
 
     Args:
       balancer: any balancer, `modulated` ones that score by "unimodal" included.
@@ -93,9 +91,7 @@ def amco(balancer: Balancer, *, steps: int, sigma: float = 0.5) -> Balancer:
     return wrap_balancer(balancer, init=init, update=update, scores="unimodal", hide=hide)
 
 
-def find_dependent_modalities(
-    scores: ModalityScores, sigma: float | Array
-) -> Bool[Array, " m"]:
+def find_dependent_modalities(scores: ModalityScores, sigma: float | Array) -> Bool[Array, " m"]:
     """Returns whether each modality has more than a share of the scores; false for a single one.
 
     Example:
