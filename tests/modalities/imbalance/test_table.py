@@ -68,9 +68,7 @@ TABLE = {
         lambda ms: imbalance.modulated(mgda(), imbalance.cggm()),
         lambda ms: {f"turn_{t}": imbalance.GradientDirection(t, head) for t, head in HEADS.items()},
     ),
-    "amco": Line(
-        lambda ms: imbalance.amco(equal(), steps=2, sigma=0.3), through_the_model, Mean(width=6)
-    ),
+    "amco": Line(lambda ms: imbalance.amco(equal(), steps=2, sigma=0.3)),
     "cggm": Line(lambda ms: imbalance.modulated(equal(), imbalance.cggm())),
     "gradient_blend": Line(
         lambda ms: imbalance.gradient_blend(map_to("task", ms)), make_unimodal_losses
