@@ -50,11 +50,11 @@ def info_reg(
     With f_k its mean in period k, 0 before the training, the window lasts as long as the sum of the
     last traces grows by more than a share: f_k - f_{k - window} > threshold times the sum.
 
-    The paper also adds the modalities' own losses: `UnimodalLoss(..., own_head=False)`.
+    The authors' code also adds the modalities' own losses: `UnimodalLoss(..., own_head=False)`.
 
     Args:
       balancer: any balancer; balances the tasks first.
-      steps: number of steps of a period: those of an epoch in the paper.
+      steps: number of steps of a period: those of an epoch in the authors' code.
       beta: strength of the regulation; the authors tune one per modality, 0.1 and 0.95.
       threshold: growth at which a window ends.
       window: number of periods whose traces are summed.

@@ -55,7 +55,7 @@ def relearn(
     Args:
       balancer: any balancer.
       impurities: {name of a `ClusterImpurity` loss: its modality}.
-      strength: of the resets; the paper tunes it per data set.
+      strength: of the resets, 3 in the authors' code.
       every: number of validations, `Experiment.eval_every` epochs apart, between two resets.
       times: number of resets in all.
 

@@ -37,7 +37,7 @@ def cggm(rho: float = 1.3) -> Modulation:
     `GradientDirection`.
 
     Args:
-      rho: factor of all modulated gradients; the paper tunes it per data set, from 1.1 to 1.3.
+      rho: factor of all modulated gradients, 1.3 in the authors' code.
 
     Source: Guo et al., "Classifier-guided gradient modulation for enhanced multimodal learning",
     NeurIPS 2024 (arXiv:2411.01409).

@@ -37,7 +37,7 @@ class GradientDirection(nn.Module):
     Attributes:
       task: the task.
       head: the task's head; only its loss is used.
-      strength: weight of the loss in the paper, 0.05 to 0.2.
+      strength: weight of the loss; 0.05 to 0.2 in the authors' code.
 
     Example:
       >>> from mmjax import heads
