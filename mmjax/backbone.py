@@ -12,9 +12,10 @@ from jaxtyping import Array, Bool
 
 from mmjax.fusion.pooling import encode_patterns
 from mmjax.layers.batch_norm import restrict_batch_statistics, supply_batch_statistics
+from mmjax.layers.feature_dropout import drop_features
 from mmjax.masks import make_length_mask, zero_missing_values
 from mmjax.sharing import Copies, copied
-from mmjax.types import Tokens
+from mmjax.types import FeatureDropout, Tokens, Visible
 
 
 class BackbonePass(NamedTuple):
@@ -92,6 +93,14 @@ def hide_tokens(tokens: Tokens, visible: Bool[Array, "#b"]) -> Tokens:
     return Tokens(jnp.where(mask[..., None], tokens.values, 0), mask)
 
 
+def show_tokens(tokens: Tokens, visible: Visible) -> Tokens:
+    """Hides the tokens of examples that do not show the modality, and drops features."""
+    if not isinstance(visible, FeatureDropout):
+        return hide_tokens(tokens, visible)
+    values = drop_features(tokens.values, visible.rates, visible.keys)
+    return hide_tokens(Tokens(values, tokens.mask), visible.shown)
+
+
 def as_at_test(subset: SubsetPass) -> contextlib.AbstractContextManager[None]:
     """Lets batch norms keep their running averages in a pass that is not of training."""
     return contextlib.nullcontext() if subset.train else supply_batch_statistics(train=False)
@@ -117,7 +126,7 @@ class BackboneParts(nn.Module):
         *,
         missing: str,
         train: bool,
-        visible: Mapping[str, Bool[Array, "#b"]] | None = None,
+        visible: Mapping[str, Visible] | None = None,
         subsets: Sequence[SubsetPass] = (),
     ) -> Any:
         """Returns the fused features, the tokens that every encoder makes, and further passes.
@@ -131,7 +140,7 @@ class BackboneParts(nn.Module):
         }
         seen = encoded
         if visible is not None:
-            seen = {m: hide_tokens(tokens, visible[m]) for m, tokens in encoded.items()}
+            seen = {m: show_tokens(tokens, visible[m]) for m, tokens in encoded.items()}
         fused = self._fuse(seen, missing, train=train)
         return fused, seen, [self._fuse_subset(encoded, missing, subset) for subset in subsets]
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from mmjax.backbone import (
     BackboneParts,
@@ -25,7 +25,7 @@ from mmjax.layers.missing_token import MissingToken
 from mmjax.layers.rematerialize import rematerialize_modules
 from mmjax.sharing import HardSharing
 from mmjax.token_heads import append_tokens, check_token_head
-from mmjax.types import Batch, Branches, Intermediates
+from mmjax.types import Batch, Branches, Intermediates, Visible
 
 Features = dict[str, Float[Array, "b ..."] | Branches]
 Objective = Callable[..., tuple[Float[Array, ""], Float[Array, ""]]]
@@ -152,7 +152,7 @@ class Model(nn.Module):
         *,
         train: bool,
         axis_name: str | None = None,
-        visible: Mapping[str, Bool[Array, "#b"]] | None = None,
+        visible: Mapping[str, Visible] | None = None,
         scored: Sequence[tuple[str, ...]] = (),
     ) -> tuple[Features, tuple[Intermediates, ...]]:
         """Returns the input of each task's head, and the intermediate values of every backbone.

@@ -64,6 +64,23 @@ class Tokens(NamedTuple):
     mask: Bool[Array, "b n"]
 
 
+class FeatureDropout(NamedTuple):
+    """Which examples show a modality to the fusion, and how many of its features are dropped.
+
+    Attributes:
+      shown: the examples that show the modality.
+      rates: share of the features that an example drops, from 0 to 1.
+      keys: random keys, which decide what is dropped.
+    """
+
+    shown: Bool[Array, " b"]
+    rates: Float[Array, " b"]
+    keys: Key[Array, " b"]
+
+
+Visible = Bool[Array, "#b"] | FeatureDropout
+
+
 class Branches(NamedTuple):
     """One representation per modality, for fusions of predictions (see `mmjax.fusion.Late`).
 

@@ -29,6 +29,9 @@ def main() -> None:
         "ogm (no noise)": imbalance.modulated(equal(), imbalance.ogm_ge(noise=False)),
         "agm": imbalance.modulated(equal(), imbalance.agm()),
         "opm": imbalance.opm(equal()),
+        "amco": imbalance.amco(equal(), steps=1),
+        "cggm": imbalance.modulated(equal(), imbalance.cggm()),
+        "info_reg": imbalance.info_reg(equal(), steps=100),
     }
     plain = make_step(equal())
     plain()

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from mmjax.balance.pullback import Pullback, gramian, weighted_sum
 from mmjax.parameters import merge_params, select_matching_params
-from mmjax.types import Params
+from mmjax.types import Params, Visible
 
 State = Any
 Wrt = str | tuple[str, ...]
@@ -59,11 +59,15 @@ class Balancer(NamedTuple):
         modality through what follows the encoders; "shapley": by their Shapley values, one pass
         per subset. Then `init` also gets `modalities`, their names in order.
       hide: (state, {modality: Bool[b] of present examples}, *, key, indices [b]) -> {modality:
-        Bool[b]}, which modalities each example shows to the fusion, for methods that drop features
-        of modalities; the indices are those in the batch of all devices.
+        Bool[b]}, which modalities each example shows to the fusion, or `FeatureDropout` for those
+        of which it shows a part; the indices are those in the batch of all devices.
       validate: (state, losses [t] on the training split, losses [t] on the validation split) ->
         state, called by the loop after every validation, for methods that compare the two; it
         costs an evaluation of all losses on both splits.
+      params: whether `init` also gets `params`, all parameters that train, for methods that compare
+        parameters with earlier ones; the present ones are `Pullback.params`.
+      revise: (state, parameters) -> parameters, called by the loop after `validate`, for methods
+        that reset parameters.
 
     Example:
       With the identity as the Jacobian, the gradient equals the weights.
@@ -89,8 +93,10 @@ class Balancer(NamedTuple):
     after: Callable[..., State] | None = None
     parts: int = 1
     scores: Literal["unimodal", "shapley"] | None = None
-    hide: Callable[..., dict[str, Bool[Array, " b"]]] | None = None
+    hide: Callable[..., dict[str, Visible]] | None = None
     validate: Callable[..., State] | None = None
+    params: bool = False
+    revise: Callable[..., Params] | None = None
 
 
 def init_empty_state(tasks: Sequence[str], params: Params) -> State:

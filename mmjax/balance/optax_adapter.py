@@ -70,7 +70,8 @@ def to_aggregator(balancer: Balancer, tasks: Sequence[str], seed: int = 0) -> An
     that is a function of the Gramian, use `from_gram(weights)`.
 
     Args:
-      balancer: one that needs neither several batches nor a second evaluation of the losses.
+      balancer: one that needs neither several batches, nor a second evaluation of the losses, nor
+        scores of modalities or parameters.
       tasks: the tasks' names in the order of the rows.
       seed: seed of its random draws.
 
@@ -86,10 +87,11 @@ def to_aggregator(balancer: Balancer, tasks: Sequence[str], seed: int = 0) -> An
       >>> print(gradient)
       [7. 8.]
     """
-    if balancer.parts > 1 or balancer.after is not None:
+    needs_model = balancer.scores is not None or balancer.params
+    if balancer.parts > 1 or balancer.after is not None or needs_model:
         raise ValueError(
-            "This balancer needs several batches or a second evaluation of the losses, which an "
-            "optax aggregator does not get; use it in make_train_step."
+            "This balancer needs several batches, a second evaluation of the losses or the model, "
+            "which an optax aggregator does not get; use it in make_train_step."
         )
 
     def init(params: Any) -> AggregatorState:

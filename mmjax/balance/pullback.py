@@ -67,6 +67,7 @@ class Pullback(NamedTuple):
       feature_gram: () -> inner products [t t] of the tasks' gradients at the shared features.
       parts: pullbacks of independent parts of the batch, for balancers with `parts` > 1.
       scores: scores of the modalities, for balancers with `scores`.
+      params: the parameters at which it differentiates, if there is a model.
     """
 
     gradient: Callable[[Weights], Params]
@@ -76,6 +77,7 @@ class Pullback(NamedTuple):
     feature_gram: Callable[[], Float[Array, "t t"]]
     parts: tuple["Pullback", ...] = ()
     scores: ModalityScores | None = None
+    params: Params | None = None
 
     def __call__(self, weights: Weights) -> Params:
         """Returns the gradient of the weighted sum of the losses, for all parameters."""

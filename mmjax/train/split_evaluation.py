@@ -53,9 +53,11 @@ def validate_balancer(programs: Programs, state: LoopState) -> LoopState:
     for split in ("train", "validation"):
         statistics = _run_on_split(programs, programs.loss_program, state.eval_variables, split)
         losses.append(programs.place(_average_losses(statistics, names)))
-    old = state.train.balancer_state
-    new = programs.place(programs.validation_program(programs.values, old, *losses))
-    return state._replace(train=state.train._replace(balancer_state=new))
+    old = state.train.balancer_state, state.train.params
+    balancer_state, params = programs.place(
+        programs.validation_program(programs.values, *old, *losses)
+    )
+    return state._replace(train=state.train._replace(balancer_state=balancer_state, params=params))
 
 
 def _average_losses(

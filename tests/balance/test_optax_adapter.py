@@ -11,6 +11,7 @@ from optax.experimental import aggregating
 
 from mmjax import balance
 from mmjax.balance.pullback import pullback_from_jacobian
+from mmjax.modalities.imbalance import opm
 from mmjax.train.steps.state import init_state
 from mmjax.train.steps.train_step import make_train_step
 from tests.tolerance import bound_difference
@@ -114,3 +115,5 @@ def test_there_and_back_is_the_same():
 def test_what_an_aggregator_cannot_give_is_refused():
     with pytest.raises(ValueError, match="second evaluation"):
         balance.to_aggregator(balance.famo(), TASKS)
+    with pytest.raises(ValueError, match="or the model"):
+        balance.to_aggregator(opm(balance.equal()), TASKS)

@@ -10,13 +10,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Float, Key
 
 from mmjax.balance.jacobian_rows import expand_to_rows
 from mmjax.balance.pullback import Pullback, weighted_sum
 from mmjax.parameters import merge_params
 from mmjax.train.steps.step_losses import StepLosses, StepSettings, differentiate_batch
-from mmjax.types import Batch, Params, Variables
+from mmjax.types import Batch, Params, Variables, Visible
 
 
 def differentiate_parts(
@@ -27,7 +27,7 @@ def differentiate_parts(
     batch: Batch,
     key: Key[Array, ""],
     frozen: Variables | None,
-    visible: Mapping[str, Bool[Array, " b"]] | None = None,
+    visible: Mapping[str, Visible] | None = None,
 ) -> StepLosses:
     """Computes what `differentiate_batch` does, and the pullbacks of parts of the batch.
 
@@ -125,4 +125,5 @@ def _average_pullbacks(parts: Sequence[Pullback], shares: Float[Array, "k t"]) -
         task_specific=task_specific,
         jacobian=lambda: add(scale_rows),
         feature_gram=lambda: add(scale_gram),
+        params=parts[0].params,
     )

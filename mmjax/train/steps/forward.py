@@ -10,13 +10,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from mmjax.heads.class_weights import get_training_loss
 from mmjax.masks import zero_missing_inputs, zero_missing_targets
 from mmjax.model import Model
 from mmjax.train.hardware.split_arrays import gather_arrays
-from mmjax.types import Batch, Variables
+from mmjax.types import Batch, Variables, Visible
 
 
 def get_task_names(model: Model) -> tuple[str, ...]:
@@ -78,7 +78,7 @@ def compute_scored_features(
     compute_dtype: str,
     train: bool,
     scored: Sequence[tuple[str, ...]],
-    visible: Mapping[str, Bool[Array, "#b"]] | None,
+    visible: Mapping[str, Visible] | None,
     rngs: Any = None,
     axis_name: str | None = None,
     record: bool | None = None,

@@ -12,7 +12,7 @@ from mmjax.train.steps.eval_step import Statistics, make_eval_step
 from mmjax.train.steps.loss_step import make_loss_step
 from mmjax.train.steps.train_step import Metrics, make_train_step
 from mmjax.train.traced_hparams import HparamValues, Sweep
-from mmjax.types import Batch, TrainState, Variables
+from mmjax.types import Batch, Params, TrainState, Variables
 
 Replica = tuple[HparamValues, TrainState]
 
@@ -83,14 +83,18 @@ def make_replica_loss_step(
 
 
 def make_replica_validation(sweep: Sweep) -> Callable[..., Any]:
-    """Makes (hyperparameters, balancer's state, train losses, validation losses) -> its new state.
+    """Makes the function that lets the balancer react to a validation.
 
-    See `mmjax.balance.Balancer.validate`.
+    It is (hyperparameters, balancer's state, parameters, train losses, validation losses) ->
+    (state, parameters); see `mmjax.balance.Balancer.validate` and `Balancer.revise`.
     """
 
-    def validate(values: HparamValues, state: Any, train: Array, validation: Array) -> Any:
-        update = sweep.traced(values).balancer.validate
-        assert update is not None
-        return update(state, train, validation)
+    def validate(
+        values: HparamValues, state: Any, params: Params, train: Array, validation: Array
+    ) -> tuple[Any, Params]:
+        balancer = sweep.traced(values).balancer
+        assert balancer.validate is not None
+        state = balancer.validate(state, train, validation)
+        return state, params if balancer.revise is None else balancer.revise(state, params)
 
     return validate

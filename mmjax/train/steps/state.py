@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from mmjax.balance import Balancer
+from mmjax.balance.wrapping import init_balancer
 from mmjax.freezing import split_variables
 from mmjax.masks import expand_mask
 from mmjax.model import Model
@@ -71,11 +72,9 @@ def init_state(
 def _init_balancer(model: Model, balancer: Balancer, params: Params) -> Any:
     """Returns the balancer's first state."""
     shared = partition_params(params, mark_shared_parameters(model, params))[0]
-    names = get_loss_names(model)
-    if balancer.scores is None:
-        return balancer.init(names, shared)
     modalities = tuple(sorted(model.encoders))
-    return balancer.init(names, shared, modalities=modalities)
+    names = get_loss_names(model)
+    return init_balancer(balancer, names, shared, modalities=modalities, params=params)
 
 
 def _init_and_overlay(

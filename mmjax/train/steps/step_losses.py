@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Float, Key
 
 from mmjax.balance.pullback import Pullback, differentiate_losses
 from mmjax.freezing import complete_variables, select_same_keys
@@ -28,7 +28,7 @@ from mmjax.train.steps.forward import (
 from mmjax.train.steps.joined_variables import join_variables
 from mmjax.train.steps.micro_batches import map_micro_batches
 from mmjax.train.steps.modality_scores import list_scored_subsets, score_modalities
-from mmjax.types import Batch, Params, Variables
+from mmjax.types import Batch, Params, Variables, Visible
 
 
 class StepSettings(NamedTuple):
@@ -80,7 +80,7 @@ def differentiate_batch(
     batch: Batch,
     key: Key[Array, ""],
     frozen: Variables | None,
-    visible: Mapping[str, Bool[Array, " b"]] | None = None,
+    visible: Mapping[str, Visible] | None = None,
 ) -> StepLosses:
     """Computes mean losses over all devices, and how to differentiate them.
 
@@ -120,6 +120,7 @@ def differentiate_batch(
             shared=mark_shared_parameters(model, params),
             reduce=settings.reduce,
         )
+    pullback = pullback._replace(params=params)
     (of_features, of_subsets), (counts, of_heads, of_objectives) = auxiliary
     if settings.scores is not None:
         every = complete_variables({"params": params, **variables}, frozen)
@@ -134,7 +135,7 @@ def _compute_all_features(
     trained: Variables,
     frozen: Variables | None,
     batch: Batch,
-    visible: Mapping[str, Bool[Array, " b"]] | None,
+    visible: Mapping[str, Visible] | None,
     options: Any,
 ) -> tuple[dict[str, Any], tuple[Variables, dict[str, dict[str, Any]]]]:
     """Returns the features, the updated variables, and the features of scored subsets."""

@@ -8,10 +8,21 @@ import pytest
 
 from mmjax import balance
 from mmjax.heads import Classification
-from mmjax.modalities.imbalance import UnimodalLoss, agm, gradient_blend, modulated
+from mmjax.modalities.imbalance import (
+    ClusterImpurity,
+    GradientDirection,
+    UnimodalLoss,
+    agm,
+    cggm,
+    gradient_blend,
+    info_reg,
+    modulated,
+    relearn,
+)
 from mmjax.train.loop import fit
 
 LOSSES = {f"only_{m}": UnimodalLoss(m, "kind", Classification(4)) for m in ("vector", "sequence")}
+IMPURITIES = {f"impurity_{m}": ClusterImpurity(m, "kind", 4) for m in ("vector", "sequence")}
 
 
 @pytest.mark.slow
@@ -20,8 +31,19 @@ LOSSES = {f"only_{m}": UnimodalLoss(m, "kind", Classification(4)) for m in ("vec
     [
         (gradient_blend(dict.fromkeys(LOSSES, "kind")), LOSSES),
         (modulated(balance.equal(), agm()), {}),
+        (
+            modulated(balance.equal(), cggm()),
+            {"direction": GradientDirection("kind", Classification(4))},
+        ),
+        (
+            relearn(
+                info_reg(balance.equal(), steps=3),
+                {name: loss.modality for name, loss in IMPURITIES.items()},
+            ),
+            IMPURITIES,
+        ),
     ],
-    ids=["gradient_blend", "agm"],
+    ids=["gradient_blend", "agm", "cggm", "relearn and info_reg"],
 )
 def test_a_run_in_two_parts_is_the_run_in_one(toy, tmp_path, balancer, auxiliary):
     """The second part goes on from weights, histories and losses that the checkpoint holds."""
@@ -34,7 +56,7 @@ def test_a_run_in_two_parts_is_the_run_in_one(toy, tmp_path, balancer, auxiliary
     assert parts.state.steps_done == whole.state.steps_done
     for found, expected in zip(
         *(
-            jax.device_get((r.state.train.params, r.state.train.balancer_state))
+            jax.device_get((r.state.train.all_variables, r.state.train.balancer_state))
             for r in (parts, whole)
         ),
         strict=True,

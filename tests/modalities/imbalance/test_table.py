@@ -64,9 +64,16 @@ TABLE = {
     ),
     "UnimodalLoss": Line(auxiliary=make_unimodal_losses),
     "agm": Line(lambda ms: imbalance.modulated(mgda(), imbalance.agm())),
+    "GradientDirection": Line(
+        lambda ms: imbalance.modulated(mgda(), imbalance.cggm()),
+        lambda ms: {f"turn_{t}": imbalance.GradientDirection(t, head) for t, head in HEADS.items()},
+    ),
+    "amco": Line(lambda ms: imbalance.amco(equal(), steps=2, sigma=0.3)),
+    "cggm": Line(lambda ms: imbalance.modulated(equal(), imbalance.cggm())),
     "gradient_blend": Line(
         lambda ms: imbalance.gradient_blend(map_to("task", ms)), make_unimodal_losses
     ),
+    "info_reg": Line(lambda ms: imbalance.info_reg(mgda(), steps=2, window=2)),
     "mla": Line(lambda ms: imbalance.mla(map_to("modality", ms)), through_the_model, Mean(width=6)),
     "mmpareto": Line(lambda ms: imbalance.mmpareto(map_to("modality", ms)), make_unimodal_losses),
     "ogm_ge": Line(lambda ms: imbalance.modulated(equal(), imbalance.ogm_ge())),
@@ -76,10 +83,14 @@ TABLE = {
         lambda ms: {f"boost_{m}": imbalance.ResidualBoosting(m, "kind") for m in ms},
         Late(6),
     ),
+    "relearn": Line(
+        lambda ms: imbalance.relearn(equal(), {f"impurity_{m}": m for m in ms}),
+        lambda ms: {f"impurity_{m}": imbalance.ClusterImpurity(m, "kind", 3) for m in ms},
+    ),
     "ume": Line(lambda ms: imbalance.ume(tuple(map_to("task", ms))), through_the_model, Late(6)),
 }
 # What the lines use, and formulas, which test_formulas.py covers.
-COVERED = {"Modulation", "ResidualBoosting", "modulated"}
+COVERED = {"ClusterImpurity", "Modulation", "ResidualBoosting", "modulated"}
 COVERED |= {"average_by_entropy", "compute_blend_weights"}
 
 

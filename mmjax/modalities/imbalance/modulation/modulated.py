@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from mmjax.balance import Balancer
 from mmjax.balance.pullback import ModalityScores
+from mmjax.balance.wrapping import init_balancer, wrap_balancer
 from mmjax.types import Params
 
 _ENCODERS = ("encoders_", "own_encoders_")
@@ -60,7 +61,7 @@ def modulated(balancer: Balancer, method: Modulation, *, steps: int | None = Non
 
     Args:
       balancer: any balancer.
-      method: `ogm_ge` or `agm`, or a rule of your own.
+      method: `ogm_ge`, `agm` or `cggm`, or a rule of your own.
       steps: number of first steps that are modulated; None for all. The published experiments
         modulate the first half of the training.
 
@@ -82,9 +83,10 @@ def modulated(balancer: Balancer, method: Modulation, *, steps: int | None = Non
     if steps is not None and steps < 0:
         raise ValueError(f"modulated: steps is {steps}; it must be 0 or more, or None.")
 
-    def init(tasks: Sequence[str], shared: Params, *, modalities: Sequence[str]) -> ModulatedState:
-        extra = {} if balancer.scores is None else {"modalities": modalities}
-        inner = balancer.init(tasks, shared, **extra)
+    def init(
+        tasks: Sequence[str], shared: Params, *, modalities: Sequence[str], **options: Any
+    ) -> ModulatedState:
+        inner = init_balancer(balancer, tasks, shared, modalities=modalities, **options)
         ones = jnp.ones(len(modalities))
         return ModulatedState(inner, method.init(modalities), jnp.zeros((), jnp.int32), ones)
 
@@ -101,10 +103,7 @@ def modulated(balancer: Balancer, method: Modulation, *, steps: int | None = Non
         gradient = scale_encoder_gradients(gradient, by_modality, noise=noise, key=noise_key)
         return gradient, weights, ModulatedState(inner, method_state, state.step + 1, factors)
 
-    after = balancer.after and lift_after(balancer.after)
-    hide = balancer.hide and lift_hide(balancer.hide)
-    validate = balancer.validate and lift_validate(balancer.validate)
-    return Balancer(init, update, after, balancer.parts, method.scores, hide, validate)
+    return wrap_balancer(balancer, init=init, update=update, scores=method.scores)
 
 
 def find_encoder_modality(path: tuple[Any, ...], modalities: Sequence[str]) -> str | None:
@@ -155,30 +154,3 @@ def scale_encoder_gradients(
             new += (noise * jnp.std(g)).astype(g.dtype) * draws
         scaled.append(new)
     return jax.tree.unflatten(treedef, scaled)
-
-
-def lift_after(after: Callable[..., Any]) -> Callable[..., Any]:
-    """Lifts `Balancer.after` to the state of a wrapper with a field `balancer`."""
-
-    def lifted(state, losses, new_losses, *, labeled):
-        return state._replace(balancer=after(state.balancer, losses, new_losses, labeled=labeled))
-
-    return lifted
-
-
-def lift_hide(hide: Callable[..., Any]) -> Callable[..., Any]:
-    """Lifts `Balancer.hide` to the state of a wrapper with a field `balancer`."""
-
-    def lifted(state, present, *, key, indices):
-        return hide(state.balancer, present, key=key, indices=indices)
-
-    return lifted
-
-
-def lift_validate(validate: Callable[..., Any]) -> Callable[..., Any]:
-    """Lifts `Balancer.validate` to the state of a wrapper with a field `balancer`."""
-
-    def lifted(state, train, validation):
-        return state._replace(balancer=validate(state.balancer, train, validation))
-
-    return lifted

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from mmjax.balance import Balancer
 from mmjax.balance.pullback import ModalityScores
-from mmjax.modalities.imbalance.modulation.modulated import lift_after, lift_validate
+from mmjax.balance.wrapping import init_balancer, wrap_balancer
 from mmjax.modalities.imbalance.modulation.score_ratios import (
     average_over_tasks,
     compare_with_others,
@@ -66,9 +66,11 @@ def opm(
     if balancer.scores not in (None, "unimodal") or balancer.hide is not None:
         raise ValueError("opm: the balancer scores or drops modalities in another way; use one.")
 
-    def init(tasks: Sequence[str], shared: Params, *, modalities: Sequence[str]) -> OpmState:
-        extra = {} if balancer.scores is None else {"modalities": modalities}
-        return OpmState(balancer.init(tasks, shared, **extra), jnp.zeros(len(modalities)))
+    def init(
+        tasks: Sequence[str], shared: Params, *, modalities: Sequence[str], **options: Any
+    ) -> OpmState:
+        inner = init_balancer(balancer, tasks, shared, modalities=modalities, **options)
+        return OpmState(inner, jnp.zeros(len(modalities)))
 
     def update(losses, pullback, state, *, key, labeled):
         gradient, weights, inner = balancer.update(
@@ -82,9 +84,7 @@ def opm(
     def hide(state: OpmState, present: Presence, **options: Any) -> Presence:
         return _drop_modalities(state.rates, present, chance, **options)
 
-    after = balancer.after and lift_after(balancer.after)
-    validate = balancer.validate and lift_validate(balancer.validate)
-    return Balancer(init, update, after, balancer.parts, "unimodal", hide, validate)
+    return wrap_balancer(balancer, init=init, update=update, scores="unimodal", hide=hide)
 
 
 def _choose_drop_rates(
