@@ -1,14 +1,14 @@
 """Runs a study of many tiny arms and measures the memory that the process retains per arm.
 
     python experiments/faults/many_arms.py --arms 300
-    python experiments/faults/many_arms.py --arms 1000 --launcher local --arms-per-program 4
+    python experiments/faults/many_arms.py --arms 1000 --launcher local --arms-per-program 20
 
-Every arm is a program of its own, unless several share one. A program that is never released costs some 600 memory maps and
-50 MB; a process may hold `vm.max_map_count` (65,530) maps, and is ended by SIGSEGV beyond that. The
-maps and the resident memory are read from /proc while the study runs, so this needs Linux.
-Expected: both stay flat after the first arms; 300 arms take about 15 minutes on one core. With a
-launcher it is the memory of the coordinator that is measured, beside the compilation cache and the
-time of the report. docs/clusters.md has the figures.
+Every arm is a program of its own, unless several share one. A program that is never released costs
+some 600 memory maps and 50 MB; a process may hold `vm.max_map_count` (65,530) maps, and is ended by
+SIGSEGV beyond that. The maps and the resident memory are read from /proc while the study runs, so
+this needs Linux. Expected: both stay flat after the first arms; 300 arms take about 15 minutes on
+one core. With a launcher it is the memory of the coordinator that is measured, beside the compilation
+cache and the time of the report. docs/clusters.md has the figures.
 """
 
 import argparse
@@ -76,7 +76,7 @@ STUDY = Study(
     base=experiment,
     axes={
         "optimizer.learning_rate": [f"{1e-3 * (i + 1):.3f}" for i in range(PROGRAMS)],
-        "optimizer.b1": [0.9 - 0.1 * i for i in range(ARMS_PER_PROGRAM)],
+        "optimizer.b1": [0.9 - 0.9 * i / ARMS_PER_PROGRAM for i in range(ARMS_PER_PROGRAM)],
     },
     vmapped=("optimizer.b1",),
     seeds=(0,),
@@ -170,7 +170,9 @@ def main() -> None:
         if code:
             print((directory / "output.txt").read_text()[-3000:])
         print_samples(samples)
-        print(f"\nexit code {code}, {samples[-1].arms if samples else 0} of {options.arms} arms done")
+        print(
+            f"\nexit code {code}, {samples[-1].arms if samples else 0} of {options.arms} arms done"
+        )
         entries = list((directory / "cache").glob("*-cache"))
         size = sum(entry.stat().st_size for entry in entries) / 1e6
         print(f"compilation cache: {len(entries)} programs, {size:.1f} MB")
