@@ -7,8 +7,8 @@ Every arm is a program of its own, unless several share one. A program that is n
 some 600 memory maps and 50 MB; a process may hold `vm.max_map_count` (65,530) maps, and is ended by
 SIGSEGV beyond that. The maps and the resident memory are read from /proc while the study runs, so
 this needs Linux. Expected: both stay flat after the first arms; 300 arms take about 15 minutes on
-one core. With a launcher it is the memory of the coordinator that is measured, beside the compilation
-cache and the time of the report. docs/clusters.md has the figures.
+one core. With a launcher it is the memory of the coordinator that is measured, beside the
+compilation cache and the time of the report. docs/clusters.md has the figures.
 """
 
 import argparse
