@@ -42,9 +42,10 @@ accuracy of the digit on the test split (1,024 examples):
 Verdict: trained on complete examples, late fusion and QMF, whose branches also learn alone, lose
 least, as expected; zeros are not the worst: MultiModN and prompts, which have not seen a missing
 modality, lose more, and HEALNet, which skips it, as much. If training lacks half, prompts, HEALNet
-and ShaSpec are ahead of late fusion at the rates 0.5 and 0.7. Dropout at a rate of 0.3 wins back most of what zeros lose to training with half
-missing, and costs nothing on complete examples. The bank, which replaces a missing modality by what
-it has learned for that, does as zeros do. Nothing was tuned.
+and ShaSpec are ahead of late fusion at the rates 0.5 and 0.7. Dropout at a rate of 0.3 wins back
+most of what zeros lose to training with half missing, and costs nothing on complete examples. The
+bank, which replaces a missing modality by what it has learned for that, does as zeros do. Nothing
+was tuned.
 """
 
 import sys

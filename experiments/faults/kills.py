@@ -178,7 +178,7 @@ def write_originals(folder: Path) -> None:
 
 
 def read_training(directory: Path) -> dict[str, str]:
-    """Returns digests of logs, and the results and tables without costs and times."""
+    """Returns digests of logs, and the results and tables without costs, times and memory."""
     outcome = {}
     for path in sorted(directory.rglob("*")):
         name = str(path.relative_to(directory))
@@ -189,9 +189,9 @@ def read_training(directory: Path) -> dict[str, str]:
             for changing in ("cost", "sha256"):  # the checksum covers what it cost
                 result.pop(changing, None)
             outcome[name] = json.dumps(result)
-        elif path.name == "table.md":  # the last column is the time
+        elif path.name == "table.md":  # the last columns are the time and the memory
             rows = path.read_text().splitlines()
-            outcome[name] = "\n".join(row.rsplit("|", 2)[0] for row in rows)
+            outcome[name] = "\n".join(row.rsplit("|", 3)[0] for row in rows)
         elif path.name in ("config.json", "study.json", "run.json", "error.txt"):
             outcome[name] = path.read_text()
     return outcome

@@ -1,14 +1,14 @@
 """Runs a study of many tiny arms and measures the memory that the process retains per arm.
 
     python experiments/faults/many_arms.py --arms 300
-    python experiments/faults/many_arms.py --arms 300 --launcher local
+    python experiments/faults/many_arms.py --arms 1000 --launcher local --arms-per-program 20
 
-Every arm is a program of its own. A program that is never released costs some 600 memory maps and
-50 MB; a process may hold `vm.max_map_count` (65,530) maps, and is ended by SIGSEGV beyond that. The
-maps and the resident memory are read from /proc while the study runs, so this needs Linux.
-Expected: both stay flat after the first arms; 300 arms take about 15 minutes on one core. With a
-launcher it is the memory of the coordinator that is measured; with workers that only write made-up
-results of 5 seeds it was 375 MB after 10 arms, 434 after 300, and 505 after 1,000.
+Every arm is a program of its own, unless several share one. A program that is never released costs
+some 600 memory maps and 50 MB; a process may hold `vm.max_map_count` (65,530) maps, and is ended by
+SIGSEGV beyond that. The maps and the resident memory are read from /proc while the study runs, so
+this needs Linux. Expected: both stay flat after the first arms; 300 arms take about 15 minutes on
+one core. With a launcher it is the memory of the coordinator that is measured, beside the
+compilation cache and the time of the report. docs/clusters.md has the figures.
 """
 
 import argparse
@@ -74,7 +74,11 @@ def experiment():
 
 STUDY = Study(
     base=experiment,
-    axes={"optimizer.learning_rate": [f"{1e-3 * (i + 1):.3f}" for i in range(ARMS)]},
+    axes={
+        "optimizer.learning_rate": [f"{1e-3 * (i + 1):.3f}" for i in range(PROGRAMS)],
+        "optimizer.b1": [0.9 - 0.9 * i / ARMS_PER_PROGRAM for i in range(ARMS_PER_PROGRAM)],
+    },
+    vmapped=("optimizer.b1",),
     seeds=(0,),
 )
 """
@@ -96,20 +100,29 @@ class Sample(NamedTuple):
     seconds: float
 
 
+MMJAX = [sys.executable, "-c", "from mmjax.cli import script; script()"]
+
+
 def run_study(
-    directory: Path, arms: int, *, devices: int = 1, launcher: str = "in-process"
+    directory: Path,
+    arms: int,
+    *,
+    arms_per_program: int = 1,
+    launcher: str = "in-process",
+    cache: Path | None = None,
 ) -> tuple[int, list[Sample]]:
-    """Runs the study in a process of its own.
+    """Runs the study in a process of its own, in `directory / "study"`.
 
     Returns:
       Its exit code, and a sample per finished arm.
     """
     file = directory / "many_arms_study.py"
-    file.write_text(STUDY.replace("ARMS", str(arms)))
+    study = STUDY.replace("ARMS_PER_PROGRAM", str(arms_per_program))
+    file.write_text(study.replace("PROGRAMS", str(arms // arms_per_program)))
     workdir = directory / "study"
-    code = "from mmjax.cli import script; script()"
-    command = [sys.executable, "-c", code, "ablate", str(file), "--workdir", str(workdir)]
-    command += ["--devices", str(devices), "--no-compilation-cache", "--launcher", launcher]
+    command = [*MMJAX, "ablate", str(file), "--workdir", str(workdir), "--launcher", launcher]
+    command += ["--devices", "1"]
+    command += ["--compilation-cache", str(cache)] if cache else ["--no-compilation-cache"]
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAXTYPING_DISABLE": "1"}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     begin = time.monotonic()
@@ -122,7 +135,7 @@ def run_study(
                 sample = read_process(process.pid)
                 if sample is not None:
                     samples.append(Sample(done, *sample, time.monotonic() - begin))
-            time.sleep(0.05)
+            time.sleep(0.2)
     return process.returncode, samples
 
 
@@ -138,28 +151,51 @@ def read_process(pid: int) -> tuple[int, float] | None:
 
 
 def main() -> None:
-    """Prints a table of maps and memory over the arms."""
+    """Prints a table of maps and memory over the arms, and what the study leaves."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--arms", type=int, default=300)
     launchers = ("in-process", "local", "ray")
     parser.add_argument("--launcher", choices=launchers, default="in-process")
+    parser.add_argument("--arms-per-program", type=int, default=1)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        code, samples = run_study(Path(directory), options.arms, launcher=options.launcher)
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Path(folder)
+        code, samples = run_study(
+            directory,
+            options.arms,
+            arms_per_program=options.arms_per_program,
+            launcher=options.launcher,
+            cache=None if options.launcher == "in-process" else directory / "cache",
+        )
         if code:
-            print((Path(directory) / "output.txt").read_text()[-3000:])
+            print((directory / "output.txt").read_text()[-3000:])
+        print_samples(samples)
+        print(
+            f"\nexit code {code}, {samples[-1].arms if samples else 0} of {options.arms} arms done"
+        )
+        entries = list((directory / "cache").glob("*-cache"))
+        size = sum(entry.stat().st_size for entry in entries) / 1e6
+        print(f"compilation cache: {len(entries)} programs, {size:.1f} MB")
+        begin = time.monotonic()
+        subprocess.run([*MMJAX, "report", str(directory / "study")], check=True)
+        print(f"time of the report: {time.monotonic() - begin:.1f} s")
+
+
+def print_samples(samples: list[Sample]) -> None:
+    """Prints about twelve samples as a table, with those of 10, 100 and 1,000 arms."""
     print("| arms | memory maps | resident MB | seconds per arm |")
     print("| --: | --: | --: | --: |")
     every = max(1, len(samples) // 12)
-    selected = [s for i, s in enumerate(samples) if i % every == 0 or i == len(samples) - 1]
+    marks = {next((s.arms for s in samples if s.arms >= n), 0) for n in (10, 100, 1000)}
     before = None
-    for sample in selected:
+    for i, sample in enumerate(samples):
+        if i % every and i < len(samples) - 1 and sample.arms not in marks:
+            continue
         arms = sample.arms - (before.arms if before else 0)
         seconds = sample.seconds - (before.seconds if before else 0)
         row = sample.arms, f"{sample.maps:,}", f"{sample.resident:,.0f}", f"{seconds / arms:.2f}"
         print(f"| {' | '.join(map(str, row))} |")
         before = sample
-    print(f"\nexit code {code}, {samples[-1].arms if samples else 0} of {options.arms} arms done")
 
 
 if __name__ == "__main__":

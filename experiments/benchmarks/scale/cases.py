@@ -88,11 +88,11 @@ CASES = (
     PodCase(
         "towers, equal, remat, fsdp",
         functools.partial(make_towers, equal(), sharding="fsdp"),
-        _SEVERAL_CHIPS[:2],
+        _SEVERAL_CHIPS,
     ),
     PodCase(
         "towers, pcgrad, remat, fsdp",
         functools.partial(make_towers, pcgrad(), sharding="fsdp"),
-        _SEVERAL_CHIPS[:1],
+        _SEVERAL_CHIPS,
     ),
 )

@@ -5,6 +5,7 @@ records.
 """
 
 import contextlib
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -127,9 +128,15 @@ def _read_arrays(path: Path) -> dict[str, Example]:
         kind, name = key.split("/", 1)
         if kind == "arrays":
             lengths = stored.get(f"lengths/{name}")
-            parts = array if lengths is None else np.split(array, np.cumsum(lengths[:-1]))
-            features[name] = parts
+            features[name] = array if lengths is None else _split_rows(array, lengths)
     return nest_features(features)
+
+
+def _split_rows(array: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+    """Splits an array into parts of these lengths; the last one is what remains."""
+    # For thousands of parts, `np.split` takes many times as long as these slices.
+    bounds = [0, *np.cumsum(lengths[:-1]).tolist(), len(array)]
+    return [array[start:end] for start, end in itertools.pairwise(bounds)]
 
 
 def flatten_features(tree: Example, prefix: str = "") -> dict[str, Any]:

@@ -56,6 +56,8 @@ def wait_for_processes() -> None:
     Compilation may take one process longer than another, and on CPU the first sum over devices
     fails if a process comes more than 30 seconds late.
     """
+    if jax.process_count() == 1:
+        return  # the first step need not wait for Orbax's import
     from orbax.checkpoint.multihost import get_barrier_sync_fn
 
     get_barrier_sync_fn()(key=f"mmjax/{next(_BARRIERS)}", timeout_ms=_HOUR_MS)

@@ -54,18 +54,22 @@ def partition_over_devices(
     def place_split(x: Array) -> Array:
         return place(x, P(GROUP_AXIS, *choose_split(x.shape[1:], mesh.shape[DEVICE_AXIS])))
 
+    on_each_group = function
+    if mesh.shape[GROUP_AXIS] > 1:
+        # Groups do not communicate, so their axis is manual; the other is left to the compiler.
+        # With a manual axis, XLA gathers the gradients of all examples to sum those of embeddings.
+        on_each_group = jax.shard_map(
+            function,
+            in_specs=(P(GROUP_AXIS), P(), *[P(GROUP_AXIS)] * indexed, *[P()] * constants),
+            out_specs=P(GROUP_AXIS),
+            axis_names={GROUP_AXIS},
+            check_vma=False,
+        )
+
     def program(states: Any, data: Batch, *rest: Any) -> Any:
         indices = [x.transpose(1, 2, 0, 3) for x in rest[:indexed]]
         indices = [place(x, P(GROUP_AXIS, None, DEVICE_AXIS)) for x in indices]
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            # Groups do not communicate, so their axis is manual; the other is left to the compiler.
-            on_each_group = jax.shard_map(
-                function,
-                in_specs=(P(GROUP_AXIS), P(), *[P(GROUP_AXIS)] * indexed, *[P()] * constants),
-                out_specs=P(GROUP_AXIS),
-                axis_names={GROUP_AXIS},
-                check_vma=False,
-            )
             result = on_each_group(states, data, *indices, *rest[indexed:])
         # Results are placed like the arguments, so that the next dispatch need not move them.
         if not donate:

@@ -184,6 +184,24 @@ def test_inner_products_of_split_rows_are_computed_where_the_parts_are():
     np.testing.assert_allclose(program(rows), flat @ flat.T, atol=bound_difference(64, 64 * 128))
 
 
+def test_gradients_of_embeddings_are_summed_where_the_examples_are():
+    """Rows per token are not gathered from all examples: only the gradient of the table is."""
+    table, tokens = jnp.ones((1, 30, 512)), np.arange(64 * 5).reshape(64, 5) % 30
+    indices = split_over_devices(np.arange(64).reshape(1, 1, 64), 8)
+
+    def step(w, tokens):
+        gradient = jax.grad(lambda w: jnp.sin(gather_arrays(w)[tokens]).sum())(w)
+        return w - gradient, {}
+
+    program = make_train_program(step, replicas=1, devices=jax.devices(), split=True)
+    compiled = program.lower(table, jnp.asarray(tokens), indices).compile()
+    assert "64,5,512" not in compiled.as_text()
+    counts = np.bincount(tokens.ravel(), minlength=30)
+    expected = 1 - np.cos(1) * np.broadcast_to(counts[:, None], (30, 512))
+    updated = compiled(table, jnp.asarray(tokens), indices)[0][0]
+    np.testing.assert_allclose(updated, expected, atol=bound_difference(12, 12))
+
+
 # Optimizers whose update of a value depends on other values, which may be on other devices.
 OPTIMIZERS = {
     "clip and adam": lambda: optax.chain(
