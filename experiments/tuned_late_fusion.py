@@ -72,23 +72,31 @@ HIDDEN = {"model.sharing": "HardSharing(features=(64,))"}
 CONCAT = HIDDEN | {"model.fusion": "Concat()"}
 
 
-def list_methods(task: str, classes: int, modalities: tuple[str, ...]) -> dict[str, dict[str, str]]:
+def list_methods(
+    task: str, classes: int, modalities: tuple[str, ...], *, epoch: int, epochs: int
+) -> dict[str, dict[str, str]]:
     """Lists {method: its changes to the base experiment}; the first is the baseline.
 
     Args:
       task: the task of the experiment.
       classes: number of its classes.
       modalities: names of the modalities.
+      epoch: steps of an epoch.
+      epochs: number of epochs.
     """
     head = f"Classification({classes})"
-    alone, boost = {}, {}
+    alone, boost, impurities, from_one = {}, {}, {}, {}
     for m in modalities:
         alone[f"model.auxiliary.only_{m}"] = f"UnimodalLoss('{m}', '{task}', {head})"
         boost[f"model.auxiliary.boost_{m}"] = f"ResidualBoosting('{m}', '{task}')"
+        impurities[f"model.auxiliary.impurity_{m}"] = f"ClusterImpurity('{m}', '{task}', {classes})"
+        loss = f"UnimodalLoss('{m}', '{task}', {head}, own_head=False)"
+        from_one[f"model.auxiliary.from_{m}"] = loss
     only = [f"only_{m}" for m in modalities]
     modality_of = dict(zip(only, modalities, strict=True))
     task_of = dict.fromkeys(only, task)
     boosted = {f"boost_{m}": m for m in modalities}
+    impurity_of = {f"impurity_{m}": m for m in modalities}
     return {
         "late": LATE,
         "late, branch losses": LATE | {"model.auxiliary.branches": "BranchLosses()"},
@@ -104,6 +112,16 @@ def list_methods(task: str, classes: int, modalities: tuple[str, ...]) -> dict[s
         "OGM-GE": CONCAT | {"balancer": "modulated(equal(), ogm_ge(alpha=0.5))"},
         "AGM": CONCAT | {"balancer": "modulated(equal(), agm(alpha=0.5))"},
         "OPM": CONCAT | {"balancer": "opm(equal(), alpha=0.5)"},
+        "CGGM": CONCAT
+        | {
+            "balancer": "modulated(equal(), cggm())",
+            "model.auxiliary.direction": f"GradientDirection('{task}', {head})",
+        },
+        "InfoReg": CONCAT | from_one | {"balancer": f"info_reg(equal(), steps={epoch})"},
+        "AMCo": CONCAT | from_one | {"balancer": f"amco(equal(), steps={epoch * epochs})"},
+        "re-learning": CONCAT
+        | impurities
+        | {"balancer": f"relearn(equal(), {impurity_of}, times=2)"},
         "gradient blending": CONCAT | alone | {"balancer": f"gradient_blend({task_of})"},
         "MMPareto": CONCAT | alone | {"balancer": f"mmpareto({modality_of}, gamma=1.5)"},
         "PMR": CONCAT | {"model.auxiliary.pmr": f"PrototypeRebalance('{task}', {classes})"},
@@ -185,23 +203,27 @@ TUNING = Tuning(
     space={
         "optimizer.learning_rate.init_value": LogUniform(5e-4, 2e-2),
         "optimizer.weight_decay": LogUniform(1e-4, 1e-1),
-        # Strengths of the methods that have one: OGM-GE and AGM, OPM, MMPareto.
+        # Strengths: of OGM-GE and AGM, OPM, MMPareto, InfoReg, re-learning.
         "balancer.method.alpha": LogUniform(0.1, 2.0),
         "balancer.alpha": LogUniform(0.1, 2.0),
         "balancer.gamma": LogUniform(1.0, 2.0),
+        "balancer.beta": LogUniform(0.1, 2.0),
+        "balancer.strength": LogUniform(0.3, 6.0),
     },
 )
 make_study = functools.partial(Study, vmapped=tuple(TUNING.space), tuning=TUNING)
 VIEWS = make_study(
     base=views,
-    axes={"method": list_methods("digit", 10, ("fou", "zer", "mor"))},
+    axes={"method": list_methods("digit", 10, ("fou", "zer", "mor"), epoch=22, epochs=20)},
     metric="digit/accuracy",
 )
 BITS = make_study(
-    base=bits, axes={"method": list_methods("mixed", 16, ("a", "b"))}, metric="mixed/accuracy"
+    base=bits,
+    axes={"method": list_methods("mixed", 16, ("a", "b"), epoch=32, epochs=16)},
+    metric="mixed/accuracy",
 )
 DIGITS = make_study(
     base=digits,
-    axes={"method": list_methods("language", 8, ("image", "speech", "text"))},
+    axes={"method": list_methods("language", 8, ("image", "speech", "text"), epoch=72, epochs=6)},
     metric="language/accuracy",
 )

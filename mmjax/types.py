@@ -65,7 +65,7 @@ class Tokens(NamedTuple):
 
 
 class FeatureDropout(NamedTuple):
-    """Which examples show a modality to the fusion, and how many of its features are dropped.
+    """The examples that show a modality to the fusion, and the dropped share of its features.
 
     Attributes:
       shown: the examples that show the modality.

@@ -48,7 +48,9 @@ class RayLauncher:
 
     def __enter__(self) -> "RayLauncher":
         """Starts a cluster or joins one."""
-        own = {} if self.address else {"num_cpus": self.workers, "include_dashboard": False}
+        own: dict[str, Any] = {}
+        if not self.address:
+            own = {"num_cpus": self.workers, "include_dashboard": False}
         address, level = self.address or "local", logging.ERROR
         handlers = {signum: signal.getsignal(signum) for signum in SIGNALS}
         self.ray.init(address=address, log_to_driver=False, logging_level=level, **own)

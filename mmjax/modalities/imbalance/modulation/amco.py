@@ -35,7 +35,7 @@ def amco(balancer: Balancer, *, steps: int, sigma: float = 0.5) -> Balancer:
 
     A modality is dependent if its score is more than sigma times the sum of all modalities' scores
     in the step before; scores are those of `ogm_ge`. Behind its encoder, a random part of the
-    features is set to zero, the same in all examples of a step, and the others are scaled up as in
+    features is set to zero, the same in all the examples, and the others are scaled up as in
     `mmjax.layers.feature_dropout`. The scores are computed before anything is dropped. Examples
     that have no other modality keep all features.
 

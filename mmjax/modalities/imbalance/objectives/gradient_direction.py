@@ -20,7 +20,7 @@ from mmjax.types import Batch, Intermediates
 
 
 class GradientDirection(nn.Module):
-    """Makes the gradient of a task agree with those of the modalities that lag (CGGM).
+    """Makes the task's gradient agree with those of the modalities that lag (CGGM).
 
     The loss is strength / M Σ_m B_m (1 - cos(g, g_m)). The gradients g and g_m of the task's loss,
     by the whole model and by modality m alone, are those at the predictions of the examples that
