@@ -27,6 +27,7 @@ from mmjax.train.hardware.split_arrays import (
 )
 from mmjax.train.steps.state import init_state
 from mmjax.train.steps.train_step import make_train_step
+from mmjax.types import Batch
 from tests.tolerance import bound_difference
 
 
@@ -189,16 +190,19 @@ def test_gradients_of_embeddings_are_summed_where_the_examples_are():
     table, tokens = jnp.ones((1, 30, 512)), np.arange(64 * 5).reshape(64, 5) % 30
     indices = split_over_devices(np.arange(64).reshape(1, 1, 64), 8)
 
-    def step(w, tokens):
-        gradient = jax.grad(lambda w: jnp.sin(gather_arrays(w)[tokens]).sum())(w)
+    batch = Batch({"text": jnp.asarray(tokens)}, {"text": jnp.ones(64, bool)}, {}, {}, {})
+
+    def step(w, batch):
+        rows = batch.inputs["text"]
+        gradient = jax.grad(lambda w: jnp.sin(gather_arrays(w)[rows]).sum())(w)
         return w - gradient, {}
 
     program = make_train_program(step, replicas=1, devices=jax.devices(), split=True)
-    compiled = program.lower(table, jnp.asarray(tokens), indices).compile()
+    compiled = program.lower(table, batch, indices).compile()
     assert "64,5,512" not in compiled.as_text()
     counts = np.bincount(tokens.ravel(), minlength=30)
     expected = 1 - np.cos(1) * np.broadcast_to(counts[:, None], (30, 512))
-    updated = compiled(table, jnp.asarray(tokens), indices)[0][0]
+    updated = compiled(table, batch, indices)[0][0]
     np.testing.assert_allclose(updated, expected, atol=bound_difference(12, 12))
 
 

@@ -115,8 +115,10 @@ def select_encoders(params: Params, modalities: Sequence[str]) -> Params:
     """Returns the parameters of the modalities' encoders, with None for the others.
 
     Example:
-      >>> select_encoders({"encoders_a": {"w": 1.0}, "fusion": {"w": 2.0}}, ["a"])
-      {'encoders_a': {'w': 1.0}, 'fusion': {'w': None}}
+      >>> params = {"encoders_a": {"w": jnp.ones(2)}, "fusion": {"w": jnp.ones(2)}}
+      >>> selected = select_encoders(params, ["a"])
+      >>> selected["encoders_a"]["w"].tolist(), selected["fusion"]["w"]
+      ([1.0, 1.0], None)
     """
     return jax.tree.map_with_path(
         lambda path, x: None if find_encoder_modality(path, modalities) is None else x, params
