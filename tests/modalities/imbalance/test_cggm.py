@@ -115,5 +115,5 @@ def test_the_gradient_turns_to_the_modalities_that_lag():
 
 
 def test_bad_settings_are_refused():
-    with pytest.raises(ValueError, match="rho is 0.0"):
+    with pytest.raises(ValueError, match=r"rho is 0\.0"):
         cggm(rho=0.0)
