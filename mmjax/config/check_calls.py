@@ -9,8 +9,9 @@ import fiddle as fdl
 from mmjax.config import constructors, public_names, type_checks, type_hints
 from mmjax.config.errors import ConfigError
 
-_NUMBERS: set[Any] = {bool, int, float}
-_SCALARS = _NUMBERS | {str, types.NoneType}
+_NUMBERS = (bool, int, float)
+_SCALARS = (*_NUMBERS, str, types.NoneType)
+_LITERALS = (*_SCALARS, Mapping, list, tuple)
 # What handles configurations is recursive, with several calls of Python per level.
 _MAX_DEPTH = 50
 
@@ -61,13 +62,12 @@ def _check_value(
         )
     if isinstance(value, fdl.Buildable):
         function = fdl.get_callable(value)
+        damaged = f"the stored configuration is damaged: {path or 'its outermost call'}"
         if not callable(function) or isinstance(function, fdl.Buildable):
-            raise ConfigError(f"the stored configuration is damaged: {path} calls no function.")
+            raise ConfigError(f"{damaged} calls no function.")
         for key in value.__arguments__:
             if not isinstance(key, str | int):
-                raise ConfigError(
-                    f"the stored configuration is damaged: {path} has an argument named {key!r}."
-                )
+                raise ConfigError(f"{damaged} has an argument named {key!r}.")
         # Outer calls first: the message names the call that the user sees first.
         _check_call(path, annotation, value, listed)
         # A shared call is checked once; else nested sharing would take exponential time.
@@ -100,11 +100,12 @@ def _check_arguments(path: str, config: fdl.Buildable, seen: set[int], depth: in
 
 def _check_literal(path: str, annotation: Any, value: Any) -> None:
     """Refuses a literal of another kind where only numbers, strings or None are expected."""
-    expected = set(type_hints.list_union_members(annotation))
-    numbers = isinstance(value, int | float) and expected & _NUMBERS
-    literal = isinstance(value, int | float | str | Mapping | list | tuple | None)
-    accepted = numbers or type_checks.accepts_value(annotation, value)
-    if expected <= _SCALARS and literal and not accepted:
+    expected = type_hints.list_union_members(annotation)
+    if not isinstance(value, _LITERALS) or any(kind not in _SCALARS for kind in expected):
+        return
+    # Python takes the kinds of numbers for each other.
+    is_number = isinstance(value, int | float) and any(kind in _NUMBERS for kind in expected)
+    if not is_number and not type_checks.accepts_value(annotation, value):
         raise _make_type_error(path, annotation, value)
 
 
