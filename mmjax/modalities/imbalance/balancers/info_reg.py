@@ -10,7 +10,10 @@ from jaxtyping import Array, Bool, Float, Int
 from mmjax.balance import Balancer
 from mmjax.balance.pullback import ModalityScores
 from mmjax.balance.wrapping import init_balancer, wrap_balancer
-from mmjax.modalities.imbalance.modulation.modulated import find_encoder_modality
+from mmjax.modalities.imbalance.modulation.modulated import (
+    find_encoder_modality,
+    select_encoders,
+)
 from mmjax.modalities.imbalance.modulation.score_ratios import average_over_tasks
 from mmjax.types import Params
 
@@ -109,20 +112,6 @@ def _check_settings(balancer: Balancer, steps: int, beta: Any, window: int) -> N
             f"info_reg: the balancer scores modalities by {balancer.scores!r} predictions, and "
             "info_reg by 'unimodal' ones; combine methods with the same scores."
         )
-
-
-def select_encoders(params: Params, modalities: Sequence[str]) -> Params:
-    """Returns the parameters of the modalities' encoders, with None for the others.
-
-    Example:
-      >>> params = {"encoders_a": {"w": jnp.ones(2)}, "fusion": {"w": jnp.ones(2)}}
-      >>> selected = select_encoders(params, ["a"])
-      >>> selected["encoders_a"]["w"].tolist(), selected["fusion"]["w"]
-      ([1.0, 1.0], None)
-    """
-    return jax.tree.map_with_path(
-        lambda path, x: None if find_encoder_modality(path, modalities) is None else x, params
-    )
 
 
 def measure_squared_norms(gradient: Params, modalities: Sequence[str]) -> Float[Array, " m"]:

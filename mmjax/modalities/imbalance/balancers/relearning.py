@@ -9,9 +9,11 @@ from jaxtyping import Array, Float, Int
 
 from mmjax.balance import Balancer
 from mmjax.balance.wrapping import init_balancer, wrap_balancer
-from mmjax.modalities.imbalance.balancers.info_reg import select_encoders
 from mmjax.modalities.imbalance.balancers.weights_by_name import find_losses
-from mmjax.modalities.imbalance.modulation.modulated import find_encoder_modality
+from mmjax.modalities.imbalance.modulation.modulated import (
+    find_encoder_modality,
+    select_encoders,
+)
 from mmjax.types import Params
 
 

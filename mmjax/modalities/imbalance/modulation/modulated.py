@@ -118,6 +118,20 @@ def find_encoder_modality(path: tuple[Any, ...], modalities: Sequence[str]) -> s
     return next((m for m in modalities for prefix in _ENCODERS if part == prefix + m), None)
 
 
+def select_encoders(params: Params, modalities: Sequence[str]) -> Params:
+    """Returns the parameters of the modalities' encoders, with None for the others.
+
+    Example:
+      >>> params = {"encoders_a": {"w": jnp.ones(2)}, "fusion": {"w": jnp.ones(2)}}
+      >>> selected = select_encoders(params, ["a"])
+      >>> selected["encoders_a"]["w"].tolist(), selected["fusion"]["w"]
+      ([1.0, 1.0], None)
+    """
+    return jax.tree.map_with_path(
+        lambda path, x: None if find_encoder_modality(path, modalities) is None else x, params
+    )
+
+
 def scale_encoder_gradients(
     gradient: Params,
     factors: dict[str, Float[Array, ""]],
