@@ -189,7 +189,6 @@ def test_gradients_of_embeddings_are_summed_where_the_examples_are():
     """Rows per token are not gathered from all examples: only the gradient of the table is."""
     table, tokens = jnp.ones((1, 30, 512)), np.arange(64 * 5).reshape(64, 5) % 30
     indices = split_over_devices(np.arange(64).reshape(1, 1, 64), 8)
-
     batch = Batch({"text": jnp.asarray(tokens)}, {"text": jnp.ones(64, bool)}, {}, {}, {})
 
     def step(w, batch):
