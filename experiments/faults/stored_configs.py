@@ -131,7 +131,8 @@ def main(arguments: list[str] | None = None) -> int:
     good = dump_config(toy.experiment.as_buildable(), toy)
     list_config_rows(load_config(good, own=toy))
     pool = [container[key] for container, key in iterate_values(json.loads(good))]
-    watch = Watch((Path(mmjax.__file__).parent, Path(__file__).parent))
+    # mmjax imports beartype when it first has to judge a value's type.
+    watch = Watch((Path(mmjax.__file__).parent, Path(__file__).parent), allowed=("beartype",))
 
     def run_case(number: int) -> None:
         text = draw_text(rng, good, pool)
