@@ -158,6 +158,11 @@ def main() -> None:
     parser.add_argument("--launcher", choices=launchers, default="in-process")
     parser.add_argument("--arms-per-program", type=int, default=1)
     options = parser.parse_args()
+    if surplus := options.arms % options.arms_per_program:
+        parser.error(
+            f"--arms {options.arms} is not a multiple of --arms-per-program "
+            f"{options.arms_per_program}; choose {options.arms - surplus + options.arms_per_program}."
+        )
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
         code, samples = run_study(
