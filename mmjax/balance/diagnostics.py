@@ -7,7 +7,6 @@ from jaxtyping import Array, Bool, Float
 
 from mmjax.balance.solvers.convex import unit_gram
 from mmjax.balance.solvers.spectrum import truncated_eigh
-from mmjax.kernels.small_arrays import compute_on_each_device
 
 Totals = dict[str, tuple[Array, Array]]
 
@@ -46,7 +45,6 @@ def diagnose_gradients(
     )
 
 
-@compute_on_each_device
 def _condition_number(gram: Float[Array, "t t"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Returns (condition number over the numerical rank, 1), or (0, 0) for a Gramian of rank 0."""
     # The scale changes no ratio of eigenvalues; in units of the trace they stay in range.
