@@ -46,7 +46,7 @@ def main() -> None:
             if case.name not in names:
                 continue
             print(f"compiling {case.name} for {name}", file=sys.stderr, flush=True)
-            compiled = programs.compile_for_slice(*case.make(), chips.parse_slice(name))
+            compiled = programs.compile_for_slice(*case.make(), chips.parse_slice(name), case.seeds)
             rows[case.name, name] = {"case": case.name, "slice": name, **compiled}
             if options.json:  # after each row, so that an interrupted run leaves its rows
                 options.json.write_text(json.dumps(list(rows.values()), indent=1) + "\n")

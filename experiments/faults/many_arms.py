@@ -158,12 +158,18 @@ def main() -> None:
     parser.add_argument("--launcher", choices=launchers, default="in-process")
     parser.add_argument("--arms-per-program", type=int, default=1)
     options = parser.parse_args()
+    per_program = options.arms_per_program
+    if surplus := options.arms % per_program:
+        parser.error(
+            f"--arms {options.arms} is not a multiple of --arms-per-program {per_program}; "
+            f"choose {options.arms - surplus + per_program}."
+        )
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
         code, samples = run_study(
             directory,
             options.arms,
-            arms_per_program=options.arms_per_program,
+            arms_per_program=per_program,
             launcher=options.launcher,
             cache=None if options.launcher == "in-process" else directory / "cache",
         )

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from mmjax.balance.pullback import Pullback, gramian, weighted_sum
+from mmjax.kernels.small_arrays import compute_on_each_device
 from mmjax.parameters import merge_params, select_matching_params
 from mmjax.types import Params, Visible
 
@@ -204,6 +205,8 @@ def from_stateful_gram(
             f'wrt is {wrt!r}; it must be "params", "features" or a tuple of patterns of parameter '
             'paths, such as ("sharing/*",).'
         )
+
+    weights = compute_on_each_device(weights)
 
     def update(losses, pullback, state, *, key, labeled):
         rows = None if wrt == "features" else pullback.jacobian()

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mmjax.kernels.portable import choose_by_platform
+from mmjax.kernels.small_arrays import compute_on_each_device
 
 # Devices may round the factors of a matrix product to fewer bits otherwise.
 precise_dot = partial(jnp.dot, precision=jax.lax.Precision.HIGHEST)
@@ -44,7 +45,7 @@ def loop_over_batch_on_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
         results = choose_by_platform(*arrays, cpu=loop, plain=batch)
         return results, jax.tree.map(lambda _: True, results)
 
-    return either
+    return compute_on_each_device(either)
 
 
 @loop_over_batch_on_cpu

@@ -54,10 +54,8 @@ def validate_balancer(programs: Programs, state: LoopState) -> LoopState:
         statistics = _run_on_split(programs, programs.loss_program, state.eval_variables, split)
         losses.append(programs.place(_average_losses(statistics, names)))
     old = state.train.balancer_state, state.train.params
-    balancer_state, params = programs.place(
-        programs.validation_program(programs.values, *old, *losses)
-    )
-    return state._replace(train=state.train._replace(balancer_state=balancer_state, params=params))
+    changed = programs.place(programs.validation_program(programs.values, *old, *losses))
+    return state._replace(train=state.train._replace(**changed))
 
 
 def _average_losses(

@@ -4,11 +4,13 @@ import dataclasses
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
+from mmjax.balance import equal
 from mmjax.data.dataset import Arrays
 from mmjax.heads import Classification, Regression
 from mmjax.intervals import compute_mean_interval
@@ -21,7 +23,7 @@ from mmjax.metrics import (
 )
 from mmjax.train.evaluation import get_metric_directions, is_higher_better, summarize_statistics
 from mmjax.train.programs import Programs
-from mmjax.train.split_evaluation import evaluate_split
+from mmjax.train.split_evaluation import evaluate_split, validate_balancer
 
 SEEDS = (0, 1)
 
@@ -258,3 +260,17 @@ def test_extra_metrics_and_those_far_from_zero_are_scikit_learns(
     assert found[0].keys() == get_metric_directions(experiment.model).keys()
     assert is_higher_better(experiment.model, "size/near")
     assert programs.monitor.select_best(programs.init(), found).best_value.shape == (len(SEEDS),)
+
+
+def test_a_balancer_that_compares_losses_leaves_the_parameters_where_they_are(toy):
+    """The same arrays, not copies of them."""
+    balancer = equal()._replace(
+        init=lambda tasks, params: jnp.zeros((2, len(tasks))),
+        validate=lambda state, train, validation: jnp.stack([train, validation]),
+    )
+    programs = Programs(toy.experiment(balancer=balancer), SEEDS, jax.devices()[:1])
+    before = programs.init()
+    after = validate_balancer(programs, before).train
+    assert (after.balancer_state > 0).all()
+    leaves = (jax.tree.leaves(params) for params in (before.train.params, after.params))
+    assert all(x is y for x, y in zip(*leaves, strict=True))

@@ -28,11 +28,13 @@ class PodCase(NamedTuple):
       name: its unique name.
       make: makes the experiment, whose batch size is that of one chip, and one example.
       slices: names of the slices that it is compiled for.
+      seeds: number of seeds, each on its own chips.
     """
 
     name: str
     make: Callable[[], tuple[Experiment, Batch]]
     slices: tuple[str, ...]
+    seeds: int = 1
 
 
 def make_main_job() -> tuple[Experiment, Batch]:
@@ -94,5 +96,17 @@ CASES = (
         "towers, pcgrad, remat, fsdp",
         functools.partial(make_towers, pcgrad(), sharding="fsdp"),
         _SEVERAL_CHIPS,
+    ),
+    PodCase(
+        "towers, equal, remat, fsdp, 2 seeds",
+        functools.partial(make_towers, equal(), sharding="fsdp"),
+        ("v5e:2x4", "v5e:16x16"),
+        seeds=2,
+    ),
+    PodCase(
+        "towers, pcgrad, remat, fsdp, 2 seeds",
+        functools.partial(make_towers, pcgrad(), sharding="fsdp"),
+        ("v5e:2x4", "v5e:16x16"),
+        seeds=2,
     ),
 )

@@ -8,12 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 
 from mmjax.experiment import Experiment
 from mmjax.inspection.flops import count_flops
 from mmjax.inspection.model_parts import make_batch_shapes
-from mmjax.train.hardware.device_groups import DEVICE_AXIS
+from mmjax.train.hardware.device_groups import DEVICE_AXIS, count_groups
 from mmjax.train.hardware.parallel import make_train_program
 from mmjax.train.hardware.placement import make_placement
 from mmjax.train.steps.replica_steps import make_replica_train_step
@@ -36,21 +36,28 @@ def list_devices(chips: Slice) -> list[Any]:
     return list(topology.devices)[: chips.size]
 
 
-def lower_training(e: Experiment, example: Batch, devices: Sequence[Any]) -> Any:
-    """Lowers the program that `mmjax run` trains with on streamed data: many steps in a scan."""
-    size, layout = e.batch_size, {"devices": devices, "sharded": True}
-    placement = make_placement(1, **layout, split=e.sharding == "fsdp")
+def lower_training(e: Experiment, example: Batch, devices: Sequence[Any], seeds: int) -> Any:
+    """Lowers the program that `mmjax run` trains with: many steps in a scan.
+
+    The data of one seed are streamed. Those of several lie on every device, so that the seeds train
+    in groups of devices.
+    """
+    layout: dict[str, Any] = {"replicas": seeds, "devices": devices, "sharded": seeds == 1}
+    placement = make_placement(**layout, split=e.sharding == "fsdp")
     step = make_replica_train_step(
         make_constant_sweep(e), axis_name=None if placement.is_split else DEVICE_AXIS
     )
-    program = make_train_program(step, replicas=1, **layout, split=placement.is_split)
-    state = add_leading_axis(make_state_shapes(e, example), 1)
-    data = add_leading_axis(make_batch_shapes(example, size * STEPS), len(devices))
-    indices = jax.ShapeDtypeStruct((len(devices), 1, STEPS, size), jnp.int32)
+    program = make_train_program(step, **layout, split=placement.is_split)
+    state = add_leading_axis(make_state_shapes(e, example), seeds)
+    data = make_batch_shapes(example, e.batch_size * STEPS)
+    if layout["sharded"]:
+        data = add_leading_axis(data, len(devices))
+    # A group's batch has as many examples per chip of the group as that of one chip.
+    size = e.batch_size // count_groups(**layout)
+    indices = jax.ShapeDtypeStruct((len(devices), seeds, STEPS, size), jnp.int32)
     if placement.is_split:
-        by_device = NamedSharding(placement.states.mesh, PartitionSpec(DEVICE_AXIS))
         state = jax.tree.map(place_shape, state, placement.of_states(state))
-        data, indices = jax.tree.map(lambda x: place_shape(x, by_device), (data, indices))
+        data, indices = jax.tree.map(lambda x: place_shape(x, placement.data), (data, indices))
     return program.lower(({}, state), data, indices)
 
 
@@ -79,10 +86,10 @@ def count_step_flops(e: Experiment, example: Batch) -> int:
         return count_flops(step, ({}, state), make_batch_shapes(example, e.batch_size))
 
 
-def compile_for_slice(e: Experiment, example: Batch, chips: Slice) -> dict[str, Any]:
+def compile_for_slice(e: Experiment, example: Batch, chips: Slice, seeds: int) -> dict[str, Any]:
     """Compiles a training for a slice and returns what its text and XLA say, per chip and step."""
     begin = time.perf_counter()
-    lowered = lower_training(e, example, list_devices(chips))
+    lowered = lower_training(e, example, list_devices(chips), seeds)
     compiled = lowered.compile(COMPILER_OPTIONS)
     seconds = time.perf_counter() - begin
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()

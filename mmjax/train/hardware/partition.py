@@ -54,17 +54,8 @@ def partition_over_devices(
     def place_split(x: Array) -> Array:
         return place(x, P(GROUP_AXIS, *choose_split(x.shape[1:], mesh.shape[DEVICE_AXIS])))
 
-    on_each_group = function
-    if mesh.shape[GROUP_AXIS] > 1:
-        # Groups do not communicate, so their axis is manual; the other is left to the compiler.
-        # With a manual axis, XLA gathers the gradients of all examples to sum those of embeddings.
-        on_each_group = jax.shard_map(
-            function,
-            in_specs=(P(GROUP_AXIS), P(), *[P(GROUP_AXIS)] * indexed, *[P()] * constants),
-            out_specs=P(GROUP_AXIS),
-            axis_names={GROUP_AXIS},
-            check_vma=False,
-        )
+    in_axes = (0, None, *[0] * indexed, *[None] * constants)
+    on_each_group = _map_over_groups(function, mesh.shape[GROUP_AXIS], in_axes)
 
     def program(states: Any, data: Batch, *rest: Any) -> Any:
         indices = [x.transpose(1, 2, 0, 3) for x in rest[:indexed]]
@@ -77,3 +68,31 @@ def partition_over_devices(
         return jax.tree.map(place_split, result[0]), jax.tree.map(place_whole, result[1])
 
     return jax.jit(program, donate_argnums=(0,) if donate else ())
+
+
+def _map_over_groups(
+    function: Callable[..., Any], groups: int, in_axes: tuple[int | None, ...]
+) -> Callable[..., Any]:
+    """Maps a function of the replicas of a group over groups of devices.
+
+    The compiler partitions the axis of groups, too. If `jax.shard_map` made it manual, JAX would
+    constrain the sharding of every value, also inside the function of a scatter. XLA then does not
+    see that it is a sum, and gathers the gradients of all examples to sum those of embeddings.
+
+    Args:
+      function: for all replicas of a group.
+      groups: number of groups.
+      in_axes: 0 for arguments that have an axis of replicas, None for the others.
+    """
+    if groups == 1:
+        return function
+    mapped = jax.vmap(function, in_axes=in_axes, spmd_axis_name=GROUP_AXIS)
+
+    def call(*args: Any) -> Any:
+        arguments = [
+            x if axis is None else jax.tree.map(lambda x: x.reshape(groups, -1, *x.shape[1:]), x)
+            for x, axis in zip(args, in_axes, strict=True)
+        ]
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), mapped(*arguments))
+
+    return call

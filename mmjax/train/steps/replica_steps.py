@@ -82,19 +82,22 @@ def make_replica_loss_step(
     return step
 
 
-def make_replica_validation(sweep: Sweep) -> Callable[..., Any]:
+def make_replica_validation(sweep: Sweep) -> Callable[..., dict[str, Any]]:
     """Makes the function that lets the balancer react to a validation.
 
-    It is (hyperparameters, balancer's state, parameters, train losses, validation losses) ->
-    (state, parameters); see `mmjax.balance.Balancer.validate` and `Balancer.revise`.
+    It is (hyperparameters, balancer's state, parameters, train losses, validation losses) -> the
+    fields of `TrainState` that change, parameters only if the balancer revises them; see
+    `mmjax.balance.Balancer.validate` and `Balancer.revise`.
     """
 
     def validate(
         values: HparamValues, state: Any, params: Params, train: Array, validation: Array
-    ) -> tuple[Any, Params]:
+    ) -> dict[str, Any]:
         balancer = sweep.traced(values).balancer
         assert balancer.validate is not None
         state = balancer.validate(state, train, validation)
-        return state, params if balancer.revise is None else balancer.revise(state, params)
+        if balancer.revise is None:
+            return {"balancer_state": state}
+        return {"balancer_state": state, "params": balancer.revise(state, params)}
 
     return validate

@@ -1,5 +1,7 @@
 """Large arrays are split over devices, and the step stays that of one device."""
 
+import re
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -114,7 +116,7 @@ def wide_model():
     )
 
 
-def train(toy, balancer, optimizer, devices, *, split, **options):
+def train(toy, balancer, optimizer, devices, *, split, seeds=1, **options):
     """Returns the state, as NumPy arrays, and metrics after 20 steps, and the compiled program.
 
     Half of the devices have no label of the size.
@@ -122,15 +124,15 @@ def train(toy, balancer, optimizer, devices, *, split, **options):
     model, data = wide_model(), toy.batch(320, 0)
     data.labeled["size"][:160] = False
     data = jax.tree.map(jnp.asarray, data)
-    indices = np.arange(320).reshape(1, 16, 20).transpose(0, 2, 1)
+    indices = np.arange(320).reshape(1, 16, 20).transpose(0, 2, 1).repeat(seeds, 0)
     used = jax.devices()[:devices]
-    init = jax.jit(lambda key: init_state(model, optimizer, balancer, data, key, **options))
-    states = jax.tree.map(lambda x: x[None], init(jax.random.key(0)))
-    placement = make_placement(1, used, sharded=False, split=split)
+    init = jax.vmap(lambda key: init_state(model, optimizer, balancer, data, key, **options))
+    states = jax.jit(init)(jax.random.split(jax.random.key(0), seeds))
+    placement = make_placement(seeds, used, sharded=False, split=split)
     states = jax.device_put(states, placement.of_states(states))
     axis_name = None if split else DEVICE_AXIS
     step = make_train_step(model, optimizer, balancer, axis_name=axis_name, **options)
-    program = make_train_program(step, replicas=1, devices=used, split=split)
+    program = make_train_program(step, replicas=seeds, devices=used, split=split)
     parts = split_over_devices(indices, devices)
     compiled = program.lower(states, data, parts).compile()
     states, metrics = compiled(states, data, parts)
@@ -168,9 +170,10 @@ BALANCERS = {
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seeds", [1, 2])  # two seeds: each trains on a group of four devices
 @pytest.mark.parametrize("name", BALANCERS)
-def test_every_class_of_balancers_is_right_on_split_arrays(toy, name):
-    compare(toy, BALANCERS[name](), optax.sgd(0.02))
+def test_every_class_of_balancers_is_right_on_split_arrays(toy, name, seeds):
+    compare(toy, BALANCERS[name](), optax.sgd(0.02), seeds=seeds)
 
 
 def test_inner_products_of_split_rows_are_computed_where_the_parts_are():
@@ -185,10 +188,18 @@ def test_inner_products_of_split_rows_are_computed_where_the_parts_are():
     np.testing.assert_allclose(program(rows), flat @ flat.T, atol=bound_difference(64, 64 * 128))
 
 
-def test_gradients_of_embeddings_are_summed_where_the_examples_are():
+def make_program(step, states, batch, *, replicas):
+    """Returns the program of a step on split arrays on eight devices, compiled, and its indices."""
+    positions = np.arange(batch.size).reshape(1, 1, -1).repeat(replicas, 0)
+    indices = split_over_devices(positions, 8)
+    program = make_train_program(step, replicas=replicas, devices=jax.devices(), split=True)
+    return program.lower(states, batch, indices).compile(), indices
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_gradients_of_embeddings_are_summed_where_the_examples_are(seeds):
     """Rows per token are not gathered from all examples: only the gradient of the table is."""
-    table, tokens = jnp.ones((1, 30, 512)), np.arange(64 * 5).reshape(64, 5) % 30
-    indices = split_over_devices(np.arange(64).reshape(1, 1, 64), 8)
+    tables, tokens = jnp.ones((seeds, 30, 512)), np.arange(64 * 5).reshape(64, 5) % 30
     batch = Batch({"text": jnp.asarray(tokens)}, {"text": jnp.ones(64, bool)}, {}, {}, {})
 
     def step(w, batch):
@@ -196,13 +207,37 @@ def test_gradients_of_embeddings_are_summed_where_the_examples_are():
         gradient = jax.grad(lambda w: jnp.sin(gather_arrays(w)[rows]).sum())(w)
         return w - gradient, {}
 
-    program = make_train_program(step, replicas=1, devices=jax.devices(), split=True)
-    compiled = program.lower(table, batch, indices).compile()
+    compiled, indices = make_program(step, tables, batch, replicas=seeds)
     assert "64,5,512" not in compiled.as_text()
     counts = np.bincount(tokens.ravel(), minlength=30)
-    expected = 1 - np.cos(1) * np.broadcast_to(counts[:, None], (30, 512))
-    updated = compiled(table, batch, indices)[0][0]
+    expected = 1 - np.cos(1) * np.broadcast_to(counts[:, None], (seeds, 30, 512))
+    updated = compiled(tables, batch, indices)[0]
     np.testing.assert_allclose(updated, expected, atol=bound_difference(12, 12))
+
+
+def test_groups_do_not_communicate_to_solve_for_weights():
+    """Neither do loops wait for those of other groups, nor are matrices gathered from all groups.
+
+    The minimum-norm point of gradients (a, 0, ...) and (0, b, ...) has the weights b^2, a^2, scaled
+    to the sum 1.
+    """
+    scales, sides = jnp.array([[1.0, 2.0], [3.0, 0.5]]), jnp.eye(2, 4096)
+    batch = Batch({"x": jnp.ones((64, 1))}, {"x": jnp.ones(64, bool)}, {}, {}, {})
+    method = balance.to_aggregator(balance.mgda(), ("a", "b"))
+
+    def step(state, batch):
+        scale, w = state
+        rows = split_state(scale[:, None] * sides * batch.inputs["x"].mean())
+        return (scale, w - method.update(rows, method.init(w))[0]), {}
+
+    states = scales, jnp.zeros((2, 4096))
+    compiled, indices = make_program(step, states, batch, replicas=2)
+    text = compiled.as_text()
+    exchanged = re.findall(r"= (\S+\]).* (?:all-|reduce-scatter|collective-)\S+\(", text)
+    assert exchanged and all(re.search(r"\[1\b", shape) for shape in exchanged)  # of one seed
+    updated = compiled(states, batch, indices)[0][1]
+    weights = scales[:, ::-1] ** 2 / (scales**2).sum(1, keepdims=True)
+    np.testing.assert_allclose(updated[:, :2], -weights * scales, rtol=1e-5)
 
 
 # Optimizers whose update of a value depends on other values, which may be on other devices.
