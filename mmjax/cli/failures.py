@@ -1,5 +1,6 @@
 """Ends a command that fails: with one line and an exit code, or with a bug's traceback."""
 
+import functools
 import gc
 import linecache
 import os
@@ -39,9 +40,7 @@ def run_and_report_errors(action: Callable[[], None]) -> int:
     If the user's own code failed, its last line is shown too. The environment variable
     MMJAX_TRACEBACK=1 shows the traceback instead.
     """
-    # Imports and tracing create many objects that stay alive: at Python's default threshold,
-    # garbage collection takes half a second of the main job's start.
-    gc.set_threshold(50_000)
+    _delay_garbage_collection()
     try:
         with raise_on_signals(), print_warnings_as_lines():
             action()
@@ -59,6 +58,23 @@ def run_and_report_errors(action: Callable[[], None]) -> int:
         print_text(f"error: some of the output could not be written: {reason}.", file=sys.stderr)
         return 1
     return 0
+
+
+@functools.cache  # once per process: what is frozen stays
+def _delay_garbage_collection() -> None:
+    """Collects no garbage until a command has started, and then looks at new objects only.
+
+    Imports and tracing create objects that stay alive, 330,000 up to the main job's first step: at
+    Python's default threshold, looking for garbage among them takes half a second.
+    """
+
+    def end_start(phase: str, info: dict[str, int]) -> None:
+        gc.callbacks.remove(end_start)
+        gc.freeze()
+        gc.set_threshold(50_000)
+
+    gc.callbacks.append(end_start)
+    gc.set_threshold(400_000)
 
 
 def _choose_exit_code(error: Exception) -> int | None:

@@ -10,7 +10,8 @@ that its arguments name, nor changes the state of a library.
 """
 
 import importlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from functools import cache
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -128,7 +129,8 @@ def list_constructors() -> dict[tuple[str, str], Constructor]:
 
     Runs stored before a name had its public place hold the place of definition.
     """
-    public = {constructor[:2]: constructor for constructor in _iterate_constructors()}
+    modules = (*CONSTRUCTOR_PACKAGES, *CONSTRUCTOR_NAMES)
+    public = {constructor[:2]: constructor for constructor in _iterate_constructors(modules)}
     defined: dict[tuple[str, str], Constructor] = {}
     for constructor in public.values():
         home = getattr(constructor.value, "__module__", None)
@@ -146,12 +148,12 @@ def find_constructor_by_name(module: str, name: str) -> Constructor | None:
 
 def find_constructor_by_value(value: Any) -> Constructor | None:
     """Returns the constructor of an object, by its first public name; None if not listed."""
-    return _index_by_identity().get(id(value))
+    return _index_loaded_modules().get(id(value))
 
 
 def is_constructor(value: Any) -> bool:
     """Checks whether a value is one of the listed objects itself."""
-    return id(value) in _index_by_identity()
+    return id(value) in _index_loaded_modules()
 
 
 @cache
@@ -166,25 +168,26 @@ def is_data_constructor(function: Any) -> bool:
     )
 
 
+def _index_loaded_modules() -> dict[int, Constructor]:
+    """Returns the constructors by identity, without importing those that nothing has made yet."""
+    modules = (*CONSTRUCTOR_PACKAGES, *CONSTRUCTOR_NAMES)
+    return _index_by_identity(tuple(filter(sys.modules.__contains__, modules)))
+
+
 @cache
-def _index_by_identity() -> dict[int, Constructor]:
+def _index_by_identity(modules: tuple[str, ...]) -> dict[int, Constructor]:
     index: dict[int, Constructor] = {}
-    for constructor in _iterate_constructors():
+    for constructor in _iterate_constructors(modules):
         index.setdefault(id(constructor.value), constructor)
     return index
 
 
-def _iterate_constructors() -> Iterator[Constructor]:
-    """Yields every entry of the list that the installed versions have."""
-    for package in CONSTRUCTOR_PACKAGES:
-        module = importlib.import_module(package)
-        for name in module.__all__:
-            value = getattr(module, name)
-            if isinstance(value, type | FunctionType):
-                yield Constructor(package, name, value)
-    for home, names in CONSTRUCTOR_NAMES.items():
+def _iterate_constructors(modules: Iterable[str]) -> Iterator[Constructor]:
+    """Yields the entries of these modules that the installed versions have."""
+    for home in modules:
         module = importlib.import_module(home)
-        for name in names.split():
+        is_package = home in CONSTRUCTOR_PACKAGES
+        for name in module.__all__ if is_package else CONSTRUCTOR_NAMES[home].split():
             value = getattr(module, name, None)
-            if value is not None:
+            if isinstance(value, type | FunctionType) if is_package else value is not None:
                 yield Constructor(home, name, value)

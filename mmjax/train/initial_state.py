@@ -10,7 +10,11 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from mmjax.experiment import Experiment
-from mmjax.train.hardware.compilation import RUN_ONCE_OPTIONS, keep_known_options
+from mmjax.train.hardware.compilation import (
+    RUN_ONCE_OPTIONS,
+    compile_in_thread,
+    compile_with_options,
+)
 from mmjax.train.hardware.parallel import map_over_replicas
 from mmjax.train.hardware.placement import Placement
 from mmjax.train.steps.initial_variables import load_initial_weights, trace_variables
@@ -44,22 +48,26 @@ class InitialState:
         """Program that makes the states from `arguments`, traced."""
         return self._trace(self.given)
 
+    def start(self) -> Callable[[], LoopState]:
+        """Compiles `program` in a thread; returns the function that waits for it and runs it."""
+        # It runs once: optimizing its many random draws would take longer than all other programs.
+        compiled = compile_in_thread(self.program.lower(), RUN_ONCE_OPTIONS)
+        return lambda: compiled.result()(*self.arguments)
+
     @property
     def arguments(self) -> tuple[HparamValues, Array, Variables]:
         """Arguments of `program`: hyperparameters, keys and given variables."""
-        return self._make_arguments(self.given)
+        return self.sweep.arrays(), self._make_keys(), self.given
 
-    def _make_arguments(self, given: Variables) -> tuple[HparamValues, Array, Variables]:
-        keys = jnp.stack([jax.random.key(seed) for seed in self.seeds])
-        return self.sweep.arrays(), keys, given
+    def _make_keys(self) -> Array:
+        return jnp.stack([jax.random.key(seed) for seed in self.seeds])
 
     def _trace(self, given: Variables) -> jax.stages.Traced:
         platform = self.placement.states.mesh.devices.flat[0].platform
         make = self.make_init(self.sweep)
         mapped = map_over_replicas(make, len(self.seeds), (0, 0, None), platform)
-        # It runs once: optimizing its many random draws would take longer than all other programs.
-        options: Any = {"compiler_options": keep_known_options(RUN_ONCE_OPTIONS)}
-        arguments = self._make_arguments(given)
+        arguments = self.sweep.arrays(), jax.eval_shape(self._make_keys), given
+        options: Any = {}
         if self.placement.is_split:  # no device makes a whole state
             shapes = jax.eval_shape(mapped, *arguments)
             options["out_shardings"] = self.placement.of_states(shapes)
@@ -104,11 +112,12 @@ class InitialState:
         """
         if not self.experiment.has_frozen:
             return None
-        options: Any = {"compiler_options": keep_known_options(RUN_ONCE_OPTIONS)}
+        options: Any = {}
         if self.placement.is_split:
             shapes = jax.eval_shape(self.make_frozen, self.given)
             options["out_shardings"] = self.placement.of_constants(shapes)
-        frozen = jax.jit(self.make_frozen, **options)(self.given)
+        lowered = jax.jit(self.make_frozen, **options).lower(self.given)
+        frozen = compile_with_options(lowered, RUN_ONCE_OPTIONS)(self.given)
         return jax.device_put(frozen, self.placement.of_constants(frozen))
 
     @functools.cached_property

@@ -14,6 +14,7 @@ from mmjax.train.checkpoint import Checkpoints, load_frozen, save_frozen
 from mmjax.train.checks.optimizer_check import check_label_counts
 from mmjax.train.divergence import MetricTotals, ReplicaHealth
 from mmjax.train.fit_result import FitResult, make_fit_result
+from mmjax.train.hardware.compilation import start_in_thread
 from mmjax.train.hardware.device_memory import (
     check_memory,
     get_memory_limit,
@@ -95,16 +96,17 @@ def fit(
     clock, directory = TrainingClock(), Path(directory).expanduser()
     programs = Programs(experiment, seeds, devices, sweep, checked=checked)
     replicas, peak = ReplicaHealth(programs, homes or [directory] * len(programs.seeds)), 0
-    checkpoints = Checkpoints(directory / "checkpoints")
-    state: LoopState | None = checkpoints.restore(programs.initial.shapes)
     check_and_record_weights(experiment.init, directory, allow=allow_changes)
     _restore_or_save_frozen(programs.initial, directory)
+    feed = start_in_thread(lambda: programs.splits.feed("train"))  # copies the data meanwhile
+    checkpoints = Checkpoints(directory / "checkpoints")
+    state: LoopState | None = checkpoints.restore(programs.initial.shapes)
     if state:
         replicas.check_state(state, checkpoints)
     done = state.steps_done if state else 0
     splits = programs.splits
     plan = Schedule(experiment, programs.seeds, splits.size("train"), done, splits.groups())
-    writes = _open_writers(replicas.homes, programs.seeds, done)
+    writes: list[metric_writers.Writer] = []
     timer = CheckpointTimer(checkpoint_every, done)
 
     with (
@@ -112,7 +114,7 @@ def fit(
         show(title, plan.total, plan.first, programs.examples_per_step) as report,
         StopRequest() as stop_request,
     ):
-        chunks = programs.splits.feed("train").chunks(plan.dispatches)
+        chunks = feed.result().chunks(plan.dispatches)
         for dispatch in stop_request.watch(zip(plan.ranges, chunks, strict=True)):
             if dispatch is None:  # a signal arrived while the loop waited for data
                 assert state is not None  # signals are deferred from the first dispatch on
@@ -135,6 +137,8 @@ def fit(
                 stop_request.defer_signals()
             clock.start_dispatch()
             train, metrics = programs.train(state.train, data, indices)
+            # While the devices compute: the first start of TensorBoard's writer imports it.
+            writes = writes or _open_writers(replicas.homes, programs.seeds, done)
             state, metrics = state._replace(train=train), jax.device_get(metrics)
             clock.end_dispatch(stop - start)
             replicas.check_metrics(metrics, start, checkpoints)

@@ -1,12 +1,13 @@
 """The compiled programs of an experiment for a number of replicas and devices.
 
-A replica is one training inside of a program: one seed and, with a `Sweep`, values of its own for
-some hyperparameters.
+A replica is one training inside of a program: one seed and, with a `Sweep`, its own values of some
+hyperparameters.
 """
 
 import functools
 import warnings
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import jax
@@ -24,7 +25,7 @@ from mmjax.train.frozen_tokens import (
     find_frozen_encoders,
     replace_encoders,
 )
-from mmjax.train.hardware.compilation import COMPILER_OPTIONS, keep_known_options, start_in_thread
+from mmjax.train.hardware.compilation import COMPILER_OPTIONS, compile_in_thread
 from mmjax.train.hardware.device_groups import DEVICE_AXIS
 from mmjax.train.hardware.devices import choose_devices
 from mmjax.train.hardware.multihost import fetch_arrays
@@ -111,7 +112,7 @@ class Programs:
         axis_name = None if self.placement.is_split else DEVICE_AXIS
         train_step = make_replica_train_step(self.step_sweep, axis_name)
         self.train_program = make_train_program(train_step, **options)
-        self.compiled: dict[Any, Any] = {}
+        self.compiled: dict[Any, Future] = {}
         eval_step = make_replica_eval_step(self.step_sweep, axis_name)
         self.eval_program = make_eval_program(eval_step, **options)
         self.loss_program: Any = None
@@ -154,7 +155,7 @@ class Programs:
 
     def init(self) -> LoopState:
         """Returns the state before the first step, on all devices."""
-        return self.place(self.initial.program.lower().compile()(*self.initial.arguments))
+        return self.place(self.initial.start()())
 
     def compile_and_init(self, data: Batch, indices: Any) -> LoopState:
         """Returns the state before the first step; meanwhile the training program compiles.
@@ -163,9 +164,9 @@ class Programs:
           data: of the first dispatch.
           indices: of the first dispatch.
         """
-        init = start_in_thread(self.initial.program.lower().compile)
-        self.compile(data, indices)
-        return self.place(init.result()(*self.initial.arguments))
+        make_state = self.initial.start()
+        self._start_compiling(data, indices)
+        return self.place(make_state())
 
     def train(
         self, state: TrainState, data: Batch, indices: Any
@@ -174,9 +175,8 @@ class Programs:
         whole = self.placement.takes_all_devices
         program = self.compile(data, indices) if whole else self.train_program
         data, indices = self.placement.join_processes(data, indices)
-        (self.values, state), metrics = program(
-            (self.values, state), data, indices, *self.constants
-        )
+        arguments = (self.values, state), data, indices, *self.constants
+        (self.values, state), metrics = program(*arguments)
         return state, metrics
 
     def compile(self, data: Batch, indices: Any) -> Any:
@@ -186,17 +186,20 @@ class Programs:
         joins, but a compiled program does not take. There the result is for inspection only, and is
         compiled from arrays, since `pmap` cannot join shapes.
         """
+        return self._start_compiling(data, indices).result()
+
+    def _start_compiling(self, data: Batch, indices: Any) -> Future:
+        """Returns the future result of `compile`, which compiles in a thread."""
         key = tuple(map(np.shape, jax.tree.leaves((data, indices))))
         if key not in self.compiled:
-            options, state, constants = None, self.initial.shapes, self.constant_shapes
+            options, state, constants = {}, self.initial.shapes, self.constant_shapes
             if self.placement.takes_all_devices:
-                platform = self.devices[0].platform
-                options = keep_known_options(COMPILER_OPTIONS.get(platform, {}))
+                options = COMPILER_OPTIONS.get(self.devices[0].platform, {})
             else:
                 state, constants = self.init(), self.constants
-            batches = self.placement.join_processes(data, indices)
-            lowered = self.train_program.lower((self.values, state.train), *batches, *constants)
-            self.compiled[key] = start_in_thread(lambda: lowered.compile(options)).result()
+            shared = *self.placement.join_processes(data, indices), *constants
+            lowered = self.train_program.lower((self.values, state.train), *shared)
+            self.compiled[key] = compile_in_thread(lowered, options)
         return self.compiled[key]
 
     def peak_bytes(self, data: Batch, indices: Any) -> int:
@@ -207,8 +210,7 @@ class Programs:
         if self.shares_data:  # of which each device counts its part
             shared = sum(x.nbytes for x in jax.tree.leaves(data))
             total -= shared - shared // len(self.devices)
-        # Donated arguments and outputs are the same memory.
-        return total - getattr(analysis, "alias_size_in_bytes", 0)
+        return total - getattr(analysis, "alias_size_in_bytes", 0)  # donated: the same memory
 
     def trace_step(self, sweep: Sweep) -> tuple[Any, ...]:
         """Traces a replica's training step; returns it with the shapes of its arguments."""
@@ -216,12 +218,11 @@ class Programs:
         init = self.initial.make_init(sweep)
         state = jax.eval_shape(init, values, jax.random.key(0), {}).train
         step = make_replica_train_step(replace_encoders(sweep, self.cached), axis_name=None)
-        batch = self.trace_examples(self.experiment.batch_size)
         frozen = None
         if self.experiment.has_frozen:
             frozen = jax.eval_shape(self.initial.make_frozen, {})
             frozen = drop_encoders(frozen, self.cached)
-        arguments = (values, state), batch, frozen
+        arguments = (values, state), self.trace_examples(self.experiment.batch_size), frozen
         jax.eval_shape(step, *arguments)
         return step, *arguments
 

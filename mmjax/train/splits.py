@@ -47,11 +47,11 @@ class Splits:
         prepare: Callable[[Batch], Batch] = self.prepare(name)
         workers = self.experiment.workers
         if self.encode is not None:
-            source = Arrays(self.encode(name, prepare(source.take(np.arange(len(source))))))
+            source = Arrays(self.encode(name, prepare(_take_all(source))))
             prepare, workers = _return_batch, 0
         if self.experiment.stream:
             return make_streaming_feed(source, self.devices, prepare, workers=workers)
-        return make_on_device_feed(prepare(source.take(np.arange(len(source)))), self.devices)
+        return make_on_device_feed(prepare(_take_all(source)), self.devices)
 
     def size(self, name: str) -> int:
         """Returns the number of examples in the split."""
@@ -67,6 +67,11 @@ class Splits:
     def example(self) -> Batch:
         """Returns a batch of one example, for its shapes."""
         return self.prepare("train")(self.experiment.data.splits["train"].take(np.arange(1)))
+
+
+def _take_all(source: Source) -> Batch:
+    """Returns all examples of a split; what lies in memory is not copied."""
+    return source.batch if isinstance(source, Arrays) else source.take(np.arange(len(source)))
 
 
 def _return_batch(batch: Batch) -> Batch:

@@ -233,3 +233,25 @@ def test_of_two_processes_in_a_directory_the_second_is_refused(
     Path("beside.py").write_text("SEED = 1\n")
     del sys.modules["beside"]
     assert "has changed since" in failing(capsys, *more), "the lock is free"
+
+
+def test_garbage_is_collected_after_the_start() -> None:
+    """Not before 400,000 objects; then what the start made stays, and is looked at no more."""
+    code = """
+import gc
+from mmjax.cli.failures import run_and_report_errors
+run_and_report_errors(lambda: None)
+assert gc.get_threshold()[0] == 400_000 and not gc.get_freeze_count()
+tangle = []
+tangle.append(tangle)
+gc.collect()
+assert gc.get_threshold()[0] == 50_000 and gc.get_freeze_count() > 10_000
+del tangle
+tangle = []
+tangle.append(tangle)
+del tangle
+assert gc.collect() == 1
+run_and_report_errors(lambda: None)
+assert gc.get_threshold()[0] == 50_000
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -12,7 +12,7 @@ from mmjax.layers.rematerialize import rematerialize_modules
 from mmjax.model import Model
 from mmjax.sharing import HardSharing, MMoE
 from mmjax.train.checks.memory_check import check_remat
-from mmjax.train.hardware.compilation import keep_known_options
+from mmjax.train.hardware.compilation import compile_with_options
 from mmjax.types import Tokens
 from tests.tolerance import bound_difference
 
@@ -118,7 +118,7 @@ def test_the_backward_pass_keeps_less():
 
     def measure(patterns):
         lowered = jax.jit(jax.grad(compute), static_argnums=1).lower(variables, patterns)
-        compiled = lowered.compile(keep_known_options(KEEP_BARRIERS))
+        compiled = compile_with_options(lowered, KEEP_BARRIERS)
         return compiled.memory_analysis().temp_size_in_bytes, compiled(variables)
 
     (whole, plain), (less, again) = measure(()), measure(("layers_*",))

@@ -10,7 +10,11 @@ from jax.sharding import PartitionSpec
 
 from mmjax.data.pipeline import make_replicated_sharding, make_sharding
 from mmjax.inspection.flops import count_flops
-from mmjax.train.hardware.compilation import COMPILER_OPTIONS, RUN_ONCE_OPTIONS, keep_known_options
+from mmjax.train.hardware.compilation import (
+    COMPILER_OPTIONS,
+    RUN_ONCE_OPTIONS,
+    compile_with_options,
+)
 from mmjax.train.hardware.devices import count_busy_cores
 from mmjax.train.hardware.parallel import DEVICE_AXIS
 from mmjax.types import Batch
@@ -35,13 +39,14 @@ class Cost(NamedTuple):
 
 def make_init(ours: MmjaxSide) -> Any:
     """Returns a function seed -> state, compiled without optimization, since it runs only twice."""
-    init = jax.jit(ours.init, compiler_options=keep_known_options(RUN_ONCE_OPTIONS))
+    lowered = jax.jit(ours.init).lower(jax.random.key(0))
+    init = compile_with_options(lowered, RUN_ONCE_OPTIONS)
     return lambda seed: init(jax.random.key(seed))
 
 
-def get_compiler_options() -> dict[str, Any]:
-    """Returns the compiler options of this platform."""
-    return keep_known_options(COMPILER_OPTIONS.get(jax.default_backend(), {}))
+def compile_for_training(lowered: jax.stages.Lowered) -> Any:
+    """Compiles a training program with the options of this platform, as `fit` does."""
+    return compile_with_options(lowered, COMPILER_OPTIONS.get(jax.default_backend(), {}))
 
 
 def choose_devices(batch_size: int) -> list[jax.Device]:
@@ -72,7 +77,7 @@ def compile_over_devices(
         devices=devices,
         donate_argnums=0,
     )
-    return mapped.lower(state, batch).compile(get_compiler_options())
+    return compile_for_training(mapped.lower(state, batch))
 
 
 def compile_single_step(ours: MmjaxSide, make: Any) -> tuple[RunSteps, Cost]:

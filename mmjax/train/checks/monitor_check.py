@@ -13,7 +13,7 @@ from jaxtyping import Array
 from mmjax.data.dataset import Arrays, select_modalities_and_tasks
 from mmjax.experiment import Experiment
 from mmjax.train.evaluation import summarize_replicas
-from mmjax.train.hardware.compilation import RUN_ONCE_OPTIONS, keep_known_options
+from mmjax.train.hardware.compilation import RUN_ONCE_OPTIONS, compile_with_options
 from mmjax.train.steps.eval_step import compute_statistics
 from mmjax.types import Batch
 
@@ -56,10 +56,8 @@ def check_monitor(experiment: Experiment, predictions: Mapping[str, Any]) -> Non
     drawn = {name: _draw_predictions(predictions[name], batch, name) for name in tasks}
     part = model.clone(heads=heads)
     # Compiled, since one by one the operations would take ten times as long to compile.
-    compute = jax.jit(
-        functools.partial(compute_statistics, part),
-        compiler_options=keep_known_options(RUN_ONCE_OPTIONS),
-    )
+    lowered = jax.jit(functools.partial(compute_statistics, part)).lower(drawn, batch)
+    compute = compile_with_options(lowered, RUN_ONCE_OPTIONS)
     statistics = [jax.device_get(compute(drawn, batch))]
     value = summarize_replicas([part], statistics, lambda: statistics)[0][monitor]
     if math.isnan(value):

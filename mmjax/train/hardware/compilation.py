@@ -1,6 +1,5 @@
 """Options of XLA's compiler, and compilation in a thread that signals can interrupt."""
 
-import functools
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -19,21 +18,22 @@ RUN_ONCE_OPTIONS = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emi
 _THREAD_NAME = "mmjax-compile"
 
 
-def keep_known_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns those compiler options that the installed XLA has: it refuses unknown ones."""
-    return {name: value for name, value in options.items() if _is_known_option(name, value)}
-
-
-@functools.cache
-def _is_known_option(name: str, value: Any) -> bool:
-    """Returns whether the installed XLA has an option, by compiling a constant with it."""
+def compile_with_options(
+    lowered: jax.stages.Lowered, options: Mapping[str, Any]
+) -> jax.stages.Compiled:
+    """Compiles a program with those options that the installed XLA has: it refuses unknown ones."""
     try:
-        jax.jit(lambda: 0).lower().compile({name: value})
+        return lowered.compile(dict(options))
     except jax.errors.JaxRuntimeError as error:
-        if "No such compile option" not in str(error):
+        known = {name: value for name, value in options.items() if name not in str(error)}
+        if "No such compile option" not in str(error) or len(known) == len(options):
             raise
-        return False
-    return True
+    return compile_with_options(lowered, known)
+
+
+def compile_in_thread(lowered: jax.stages.Lowered, options: Mapping[str, Any]) -> Future:
+    """Returns the future result of `compile_with_options`."""
+    return start_in_thread(lambda: compile_with_options(lowered, options))
 
 
 def start_in_thread(function: Callable[[], Any]) -> Future:

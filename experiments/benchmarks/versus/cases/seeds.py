@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmjax.data.pipeline import make_replicated_sharding, split_over_devices
-from mmjax.train.hardware.compilation import RUN_ONCE_OPTIONS, keep_known_options
+from mmjax.train.hardware.compilation import RUN_ONCE_OPTIONS, compile_with_options
 from mmjax.train.hardware.device_groups import make_state_sharding
 from mmjax.train.hardware.parallel import DEVICE_AXIS, make_train_program
 from versus.case import BATCH_COUNT, MmjaxSide, RunSteps
 from versus.cases import lenet, polyglot, textbook
-from versus.compiled import choose_devices, get_compiler_options
+from versus.compiled import choose_devices, compile_for_training
 
 SEEDS = 5
 
@@ -26,12 +26,12 @@ def make_seeds_run(ours: MmjaxSide, seeds: int) -> RunSteps:
     indices = np.stack(order).reshape(seeds, BATCH_COUNT, -1).astype(np.int32)
     program = make_train_program(ours.step(DEVICE_AXIS), replicas=seeds, devices=devices)
     keys = jnp.stack([jax.random.key(seed) for seed in range(seeds)])
-    start = jax.jit(jax.vmap(ours.init), compiler_options=keep_known_options(RUN_ONCE_OPTIONS))
+    start = compile_with_options(jax.jit(jax.vmap(ours.init)).lower(keys), RUN_ONCE_OPTIONS)
     sharding = make_state_sharding(replicas=seeds, devices=devices, sharded=False)
     state: Any = jax.device_put(start(keys), sharding)
     data = jax.device_put(data, make_replicated_sharding(devices))
     indices = split_over_devices(indices, len(devices))
-    compiled = program.lower(state, data, indices).compile(get_compiler_options())
+    compiled = compile_for_training(program.lower(state, data, indices))
 
     def run(steps: int) -> None:
         nonlocal state

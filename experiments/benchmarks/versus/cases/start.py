@@ -1,6 +1,7 @@
 """Case 8: from the start of the process to the end of the first step of the main job."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -9,14 +10,8 @@ from pathlib import Path
 
 from versus.cases.polyglot import EXPERIMENTS
 
-# Runs the main job as `mmjax run` does; its first arm is timed.
-COMMAND = """
-import sys
-sys.path.insert(0, sys.argv[1])
-import polyglot_digits
-from mmjax import cli
-cli.main(polyglot_digits.experiment, polyglot_digits.ARMS, sys.argv[2:])
-"""
+# The console script `mmjax`, which runs the main job; its first arm is timed.
+COMMAND = [sys.executable, "-c", "from mmjax.cli import script; script()", "run"]
 TIMEOUT = 600  # seconds
 
 
@@ -26,6 +21,11 @@ def prepare_data() -> None:
         "import sys; sys.path.insert(0, sys.argv[1]); import polyglot_digits as p; p.experiment()"
     )
     subprocess.run([sys.executable, "-c", make, str(EXPERIMENTS)], check=True)
+
+
+def make_environment() -> dict[str, str]:
+    """Returns the environment of this process, with bytecode stored, as is Python's default."""
+    return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
 
 def time_start(cache: Path) -> float:
@@ -39,10 +39,18 @@ def time_start(cache: Path) -> float:
     """
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "run" / "all" / "metrics-seed0.jsonl"
-        options = ["--workdir", str(log.parents[1]), "--compilation-cache", str(cache)]
+        arguments = [
+            "polyglot_digits.py",
+            "--workdir",
+            log.parents[1],
+            "--compilation-cache",
+            cache,
+        ]
         begin = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, str(EXPERIMENTS), *options],
+            [*COMMAND, *arguments],
+            cwd=EXPERIMENTS,
+            env=make_environment(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
