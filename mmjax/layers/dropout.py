@@ -3,7 +3,11 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
+
+DROPOUT_MASK = "dropout_mask"
+"""Name of the drawn masks, by which policies of `jax.checkpoint` may keep them."""
 
 
 class Dropout(nn.Module):
@@ -39,6 +43,7 @@ class Dropout(nn.Module):
         # Axes of size 1 broadcast: one draw for all entries along them.
         shape = tuple(1 if i in self.shared else size for i, size in enumerate(x.shape))
         is_kept = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
+        is_kept = checkpoint_name(is_kept, DROPOUT_MASK)
         # A rate of 1 must not divide by 0: its NaN gradient would survive the mask.
         scaled = x / jnp.where(keep > 0, keep, 1).astype(x.dtype)
         return jnp.where(is_kept, scaled, jnp.zeros((), x.dtype))

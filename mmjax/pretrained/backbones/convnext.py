@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
 from mmjax.encoders.mlp import as_one_token
+from mmjax.kernels.gelu import gelu
 from mmjax.layers.dropout import Dropout
 from mmjax.pretrained.backbones.patches import (
     IMAGENET_MEAN,
@@ -125,7 +126,7 @@ class _ConvNeXtBlock(nn.Module):
         width = x.shape[-1]
         y = nn.Conv(width, (7, 7), padding=3, feature_group_count=width, name="depthwise")(x)
         y = make_layer_norm(_EPSILON, "norm")(y)
-        y = nn.gelu(nn.Dense(4 * width, name="mlp_in")(y), approximate=False)
+        y = gelu(nn.Dense(4 * width, name="mlp_in")(y))
         if self.response_norm:
             y = _GlobalResponseNorm(name="response_norm")(y)
         y = nn.Dense(width, name="mlp_out")(y)

@@ -12,8 +12,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmjax.kernels.attention import check_heads_divide_width, dot_general_2d
-from mmjax.layers.dropout import Dropout
+from mmjax.kernels.attention import attend, check_heads_divide_width, dot_general_2d
+from mmjax.kernels.gelu import gelu
+from mmjax.layers.dropout import DROPOUT_MASK, Dropout
+
+# Norms, softmax and activations cost less than to store what their gradients need, layer by layer.
+_KEEP_EXPENSIVE = jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.dots_saveable,
+    jax.checkpoint_policies.save_only_these_names(DROPOUT_MASK),
+)
 
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "silu"]
 
@@ -35,7 +42,7 @@ def apply_activation(x: Float[Array, "..."], activation: Activation) -> Float[Ar
     """
     match activation:
         case "gelu":
-            return jax.nn.gelu(x, approximate=False)
+            return gelu(x)
         case "gelu_tanh":
             return jax.nn.gelu(x, approximate=True)
         case "quick_gelu":
@@ -92,11 +99,11 @@ class SelfAttention(nn.Module):
         def split_heads(values: Array) -> Array:
             return values.reshape(b, n, self.heads, d // self.heads)
 
-        attended = jax.nn.dot_product_attention(
+        attended = attend(
             split_heads(project("query", x)),
             split_heads(project("key", x, self.key_bias)),
             split_heads(project("value", x)),
-            mask=mask,
+            mask,
         )
         return project("out", attended.reshape(b, n, d))
 
@@ -197,16 +204,18 @@ def scan_layers(
       layers: number of layers.
       x: the tokens.
       mask: the same for every layer.
-      remat: whether the backward pass recomputes each layer, to save memory.
+      remat: whether the backward pass recomputes each layer, to save memory. Else it recomputes
+        what is cheap: all but products and random numbers.
       train: whether dropout is active; every layer has random numbers of its own.
     """
 
     def apply_layer(layer: nn.Module, x: Any, mask: Any) -> tuple[Any, None]:
         return layer(x, mask, train=train), None
 
-    if remat:
+    if train:
+        policy = None if remat else _KEEP_EXPENSIVE
         # A scan keeps forward and backward apart, so nothing can be merged that was to be redone.
-        apply_layer = nn.remat(apply_layer, prevent_cse=False)
+        apply_layer = nn.remat(apply_layer, prevent_cse=False, policy=policy)
     scan = nn.scan(
         apply_layer,
         variable_axes={"params": 0},

@@ -10,6 +10,7 @@ from mmjax.encoders.conv1d import Conv1d
 from mmjax.encoders.mlp import as_one_token
 from mmjax.encoders.sequence import mask_padding, mean_over_time
 from mmjax.kernels.attention import dot_general_2d, zero_masked_tokens
+from mmjax.kernels.gelu import gelu
 from mmjax.layers.dropout import Dropout
 from mmjax.masks import make_length_mask
 from mmjax.pretrained.backbones.rename_layers import (
@@ -159,7 +160,7 @@ class Wav2Vec2(nn.Module):
                 x = make_layer_norm(1e-5, f"conv_norm_{i}")(x)
             elif i == 0:
                 x = TimeNorm(name="conv_norm_0")(x, make_length_mask(length, x.shape[1], jnp))
-            x = nn.gelu(x, approximate=False)
+            x = gelu(x)
         return Tokens(x, make_length_mask(length, x.shape[1], jnp))
 
     def transform(self, tokens: Tokens, *, train: bool) -> Tokens:

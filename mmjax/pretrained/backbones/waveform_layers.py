@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmjax.encoders.sequence import mean_over_time
+from mmjax.kernels.gelu import gelu
 from mmjax.types import Tokens
 
 
@@ -67,7 +68,7 @@ class PositionalConv(nn.Module):
             dimension_numbers=("NWC", "WIO", "NWC"),
             feature_group_count=self.groups,
         )
-        return nn.gelu(y + bias[None, None], approximate=False)
+        return gelu(y + bias[None, None])
 
 
 def _measure_taps(kernel: Float[Array, "k c o"]) -> Float[Array, "k 1 1"]:

@@ -12,6 +12,7 @@ from mmjax.encoders.conv1d import Conv1d
 from mmjax.encoders.mlp import as_one_token
 from mmjax.encoders.sequence import check_sequence_shape, mask_padding, mean_over_time
 from mmjax.kernels.attention import zero_masked_tokens
+from mmjax.kernels.gelu import gelu
 from mmjax.layers.dropout import Dropout
 from mmjax.masks import make_length_mask
 from mmjax.pretrained.backbones.rename_layers import rename_block, rename_conv, rename_norm
@@ -89,11 +90,11 @@ class WhisperEncoder(nn.Module):
                 f"{2 * self.positions}; cut the recordings, or give it more positions."
             )
         frames = mask_padding(x, length)
-        y = nn.gelu(Conv1d(self.width, 3, (1, 1), name="conv_0")(frames.values), approximate=False)
+        y = gelu(Conv1d(self.width, 3, (1, 1), name="conv_0")(frames.values))
         # The second convolution must see zeros behind the end, as for a sequence that ends there.
         y = zero_masked_tokens(Tokens(y, frames.mask)).values
         conv = Conv1d(self.width, 3, (1, 1), stride=2, name="conv_1")
-        y = nn.gelu(conv(y), approximate=False)
+        y = gelu(conv(y))
         mask = make_length_mask((frames.mask.sum(axis=1) + 1) // 2, y.shape[1], jnp)
         table = self.param("positions", _make_positions, (self.positions, self.width))
         y = y + table[: y.shape[1]].astype(y.dtype)[None]

@@ -113,12 +113,16 @@ def regather_in_backward_pass(function: Callable[..., Any]) -> Callable[..., Any
         return deduplicate_leaves(function(*args))
 
     def call(*args: Any) -> Any:
-        traced = iterate_equations(jax.make_jaxpr(compute)(*args))
-        if any(eqn.primitive.name in _RECOMPUTED for eqn in traced):
+        if any(map(_recomputes_all, iterate_equations(jax.make_jaxpr(compute)(*args)))):
             return function(*args)
         return jax.checkpoint(compute, policy=is_saved)(*args).restore()
 
     return call
+
+
+def _recomputes_all(equation: Any) -> bool:
+    """Returns whether an equation is a `jax.checkpoint` that keeps nothing of what it computes."""
+    return equation.primitive.name in _RECOMPUTED and equation.params["policy"] is None
 
 
 def _count_partitions() -> int:

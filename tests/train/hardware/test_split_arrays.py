@@ -77,6 +77,25 @@ def test_what_a_model_recomputes_is_recomputed_on_split_arrays_too():
         assert count_sines(regather_in_backward_pass) == count_sines(lambda f: f) > 2
 
 
+def test_arrays_are_gathered_again_beside_a_checkpoint_that_keeps_products():
+    """Such as that around the layers of pretrained towers, which keeps the larger activations."""
+    keep = jax.checkpoint_policies.dots_saveable
+
+    def count_gathers(wrap):
+        @wrap
+        def function(w):
+            w = gather_arrays(w)
+            return jax.checkpoint(lambda w: jnp.sin(w @ w).sum(), policy=keep)(w)
+
+        traced = jax.make_jaxpr(jax.grad(function))(jnp.ones((128, 128)))
+        names = [eqn.primitive.name for eqn in iterate_equations(traced)]
+        return names.count("sharding_constraint")
+
+    mesh = make_group_mesh(jax.devices(), 1)
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        assert count_gathers(regather_in_backward_pass) > count_gathers(lambda f: f)
+
+
 def test_unknown_shardings_are_refused(toy):
     experiment = toy.experiment()
     object.__setattr__(experiment, "sharding", "zero")  # which the tests' type checks would refuse
