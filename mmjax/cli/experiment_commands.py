@@ -160,6 +160,10 @@ def check_experiments(
 
     Returns:
       {arm: number of devices that will train it}.
+
+    Raises:
+      ConfigError: of several arms one is invalid; the message names it.
+      ValueError: the only arm is invalid.
     """
     from mmjax.train.checks.experiment_check import check_experiment
     from mmjax.train.hardware.devices import choose_devices
@@ -167,8 +171,13 @@ def check_experiments(
     device_counts = {}
     for arm, make in experiments.items():
         experiment = make()
-        device_counts[arm] = len(choose_devices(experiment, devices))
-        check_experiment(experiment, device_counts[arm])
+        try:
+            device_counts[arm] = len(choose_devices(experiment, devices))
+            check_experiment(experiment, device_counts[arm])
+        except ValueError as error:
+            if len(experiments) == 1:
+                raise
+            raise ConfigError(f"arm {arm}: {error}") from error
     return device_counts
 
 

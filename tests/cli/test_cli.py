@@ -688,3 +688,22 @@ def test_an_ignored_hangup_stays_ignored() -> None:
         assert run_and_report_errors(lambda: os.kill(os.getpid(), signal.SIGHUP)) == 0
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+TWO_ARMS = """
+from mmjax.config import apply_setting
+
+def ARMS(config):
+    return {"whole": config, "other": apply_setting(config, "model.heads.u=Regression()")}
+"""
+
+
+def test_the_arm_that_does_not_fit_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(experiment_commands, "check_experiments", check_experiments)
+    Path("mine.py").write_text(TRAINED + TWO_ARMS)
+    with pytest.raises(SystemExit):
+        cli.script(["run", "mine.py", "--workdir", "x"])
+    assert "error: arm other: The model has the head 'u'" in capsys.readouterr().err
+    assert not Path("x").exists()

@@ -58,3 +58,11 @@ def test_a_partial_inside_of_a_call():
 def test_other_partials_are_refused(setting, message):
     with pytest.raises(ConfigError, match=message):
         apply_setting(HEAD, setting)
+
+
+def test_a_call_that_lacks_arguments_is_told_of_partials():
+    config = apply_setting(HEAD, "loss=losses.focal(gamma=1.0)")
+    with pytest.raises(
+        ConfigError, match=r"loss: focal.* 'logits' and 'target'; .*partial\(focal,"
+    ):
+        build_config(config)
