@@ -153,6 +153,19 @@ def test_every_name_in_the_tables_of_parts_exists():
                     assert f"`{name}`" in text, f"{package.__name__}.{name} is not in {page}.md"
 
 
+def test_the_readme_counts_the_parts():
+    """The numbers of encoders, fusions, ... and of balancers are those of the pages' tables."""
+    rows = (ROOT / "docs" / "building_blocks.md").read_text()
+    readme = README.read_text()
+    for kind, word in {"encoders": "encoders", "fusion": "fusions", "heads": "heads"}.items():
+        (row,) = re.findall(rf"^\| {kind} \| (.*) \|$", rows, re.M)
+        count = len(re.findall(r"`[A-Z]\w+`", row))
+        assert f"{count} {word}" in readme
+    table = (ROOT / "docs" / "balancing.md").read_text().split("The Gramian methods")[0]
+    balancers = re.findall(r"`(\w+)`", table)
+    assert f"{len(balancers)} methods on losses" in readme
+
+
 @pytest.mark.slow
 def test_the_page_on_weights_and_sampling_runs(tmp_path):
     path = tmp_path / "weights_and_sampling.py"

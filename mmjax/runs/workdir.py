@@ -87,6 +87,8 @@ def read_stored_run(directory: Path) -> StoredRun:
     """
     if not get_config_path(directory).is_file():
         raise ConfigError(f"{directory} holds no run: it has no config.json.")
+    if not (directory / "run.json").is_file() and (directory.parent / "run.json").is_file():
+        raise ConfigError(f"{directory} is an arm of a run; name the run, {directory.parent}.")
     facts = _read_facts(directory)
     arms = {arm: _read_checked_config(get_config_path(directory, arm)) for arm in facts["arms"]}
     config = _read_checked_config(get_config_path(directory))

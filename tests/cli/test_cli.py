@@ -336,6 +336,18 @@ def test_from_run_repeats_a_run(calls: list[Call]) -> None:
     assert Path("a/config.json").read_text() == Path("b/config.json").read_text()
 
 
+def test_the_directory_of_one_arm_is_not_taken_for_a_run(
+    calls: list[Call], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.script(["run", "mine.py", "--workdir", "a"])
+    arm = Path("a/audio")
+    arm.mkdir(exist_ok=True)
+    (arm / "config.json").write_bytes(Path("a/config.json").read_bytes())
+    error = refused(capsys, "run", "mine.py", "--from-run", "a/audio")
+    assert "a/audio is an arm of a run; name the run, a." in error
+    assert len(calls) == 1
+
+
 def test_from_run_alone_uses_the_runs_copy_of_its_file(
     calls: list[Call], monkeypatch: pytest.MonkeyPatch
 ) -> None:
