@@ -96,10 +96,10 @@ def fit(
     clock, directory = TrainingClock(), Path(directory).expanduser()
     programs = Programs(experiment, seeds, devices, sweep, checked=checked)
     replicas, peak = ReplicaHealth(programs, homes or [directory] * len(programs.seeds)), 0
+    checkpoints = Checkpoints(directory / "checkpoints")
     check_and_record_weights(experiment.init, directory, allow=allow_changes)
     _restore_or_save_frozen(programs.initial, directory)
     feed = start_in_thread(lambda: programs.splits.feed("train"))  # copies the data meanwhile
-    checkpoints = Checkpoints(directory / "checkpoints")
     state: LoopState | None = checkpoints.restore(programs.initial.shapes)
     if state:
         replicas.check_state(state, checkpoints)
