@@ -14,6 +14,7 @@ import numpy as np
 
 SIZES = {"train": 70, "validation": 33, "test": 41}
 CLASSES = 3
+COLORS = ("red", "blue", "green", "gray")
 
 SEQUENCE_ENCODERS = (
     "encoders.RecurrentEncoder(encoders.gru(), 4)",
@@ -60,20 +61,20 @@ Perceiver(4,latents=2,heads=2) HEALNet(4,latents=2,layers=1,heads=2) Embrace(4)
 ProductOfExperts(4) Late(4) Late(4,learned=True) Late(4,joint=True) ShaSpec(4) MultiModN(4)
 Prompted(4,prompts=2,layers=1,heads=2) PatternExperts(4,heads=2) ActionMAE(4,heads=2)
 Hide(fusion.Mean(4))
-""".split()
+"""
 SHARINGS = """
 HardSharing() HardSharing((4,)) HardSharing((4,),dropout=0.2) TaskSpecific((4,)) CrossStitch((4,))
 CrossStitch((4,),backbones=True) TaskSpecific() MMoE(2,(4,)) MMoE(2,backbones=True) CGC(1,1,(4,))
 CGC(1,1,backbones=True) PLE(2,1,1,(4,)) DSelectK(4,2,(4,)) DSelectK(2,2,backbones=True) MTAN((4,))
 LTB(2,(4,)) LTB(2,(4,),backbones=True)
-""".split()
+"""
 BALANCERS = """
 aligned() cagrad() conflict_free() cosmos() db_mtl() dualproj() dwa(steps=2) equal() excess_mtl()
 fairgrad() famo() geometric() graddrop() gradnorm() gradvac() imtl_g() imtl_l() krum()
 log_stch(warmup=1) mgda() moco() modo() nash() nash(every=2) pbi() pcgrad() rlw() scale_invariant()
 sdmgrad() stch() trimmed_mean() uncertainty() upgrad() upgrad(wrt="features") mgda(wrt="features")
 pcgrad(wrt="features",weigh_heads=True) cagrad(rescale=True)
-""".split()
+"""
 OPTIMIZERS = (
     "optax.sgd(0.05)",
     "optax.sgd(0.05, momentum=0.9)",
@@ -280,8 +281,8 @@ def draw_interactions(rng: random.Random, folder: Path) -> tuple:
     kinds = [rng.choice(("vector", "sequence")) for _ in range(rng.choice((2, 3)))]
     sizes = ", ".join(f"{split}={size}" for split, size in SIZES.items())
     text = (
-        f"missing.at_random(data.interactions(modalities={tuple(kinds)}, width=6, steps=5, {sizes}, "
-        f"noise=0.1, uniqueness=0.0), modalities={rng.choice((0.0, 0.3))}, "
+        f"missing.at_random(data.interactions(modalities={tuple(kinds)}, width=6, steps=5, "
+        f"{sizes}, noise=0.1, uniqueness=0.0), modalities={rng.choice((0.0, 0.3))}, "
         f"labels={rng.choice((0.0, 0.3))}, splits=('train', 'validation', 'test'))"
     )
     empty = np.zeros(0)
@@ -300,8 +301,8 @@ def draw_model(rng: random.Random, modalities: dict[str, str], tasks: dict[str, 
         heads[task] = rng.choice(options[: rng.choice((1, len(options)))]).format(c=classes)
     fields = {
         "encoders": "{" + ", ".join(f"{m!r}: {e}" for m, e in encoders.items()) + "}",
-        "fusion": f"fusion.{rng.choice(FUSIONS)}",
-        "sharing": f"sharing.{rng.choice(SHARINGS)}",
+        "fusion": f"fusion.{rng.choice(FUSIONS.split())}",
+        "sharing": f"sharing.{rng.choice(SHARINGS.split())}",
         "heads": "{" + ", ".join(f"{t!r}: {h}" for t, h in heads.items()) + "}",
     }
     if rng.random() < 0.3:
@@ -313,7 +314,7 @@ def draw_options(
     rng: random.Random, modalities: dict[str, str], tasks: dict[str, Task]
 ) -> dict[str, str]:
     """Draws the remaining arguments of an experiment."""
-    balancer = f"balance.{rng.choice(BALANCERS)}"
+    balancer = f"balance.{rng.choice(BALANCERS.split())}"
     wrappers = (
         "imbalance.modulated({}, imbalance.ogm_ge(noise=False))",
         "imbalance.modulated({}, imbalance.ogm_ge())",

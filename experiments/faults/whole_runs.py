@@ -3,8 +3,8 @@
     python experiments/faults/whole_runs.py --cases 100 --seed 0
 
 Each case draws data, model, balancer, optimizer and options, and runs the commands of a user in
-this process. Its stored metrics must be those that evaluating again gives and that scikit-learn computes
-from the predictions on the raw test examples. One of these must hold besides:
+this process. Its stored metrics must be those that evaluating again gives, and those that
+scikit-learn computes from the predictions on the raw test examples. One of these must hold besides:
 
 - a run stopped by a signal and resumed has the same logs, results and parameters, byte for byte;
 - `--from-run` gives the same bits;

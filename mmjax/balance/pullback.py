@@ -154,7 +154,7 @@ def _map_rows(function: Callable[[Array], Any], rows: Float[Array, "t d"]) -> An
 
     def map_at_once(x: Float[Array, "t d"]) -> Any:
         # JAX cannot batch a convolution in groups over both operands, which the gradient of copied
-        # encoders needs where micro-batches are computed again. All branches are traced, on CPU too.
+        # encoders needs where micro-batches are computed again. CPUs trace all branches, too.
         try:
             return jax.vmap(function)(x)
         except NotImplementedError:

@@ -222,7 +222,7 @@ def test_an_experiment_whose_batch_cannot_be_divided_is_refused(toy, tmp_path):
 
 @pytest.mark.slow
 def test_copied_convolutions_have_the_jacobian_of_the_whole_batch():
-    """JAX refuses to batch their gradients over the rows of a Jacobian, which are mapped in turn."""
+    """JAX cannot batch their gradients over the rows of a Jacobian, which are mapped in turn."""
     rng, complete = np.random.default_rng(0), np.ones(8, bool)
     targets = {t: rng.normal(size=8).astype(np.float32) for t in "ab"}
     images = {"image": rng.normal(size=(8, 4, 4, 1)).astype(np.float32)}
