@@ -148,9 +148,19 @@ def differentiate_losses(
 
 def _map_rows(function: Callable[[Array], Any], rows: Float[Array, "t d"]) -> Any:
     """Maps the function over the rows: one by one on CPU, where that is faster, else at once."""
-    return jax.lax.platform_dependent(
-        rows, cpu=lambda x: jax.lax.map(function, x), default=jax.vmap(function)
-    )
+
+    def map_in_turn(x: Float[Array, "t d"]) -> Any:
+        return jax.lax.map(function, x)
+
+    def map_at_once(x: Float[Array, "t d"]) -> Any:
+        # JAX cannot batch a convolution in groups over both operands, which the gradient of copied
+        # encoders needs where micro-batches are computed again. CPUs trace all branches, too.
+        try:
+            return jax.vmap(function)(x)
+        except NotImplementedError:
+            return map_in_turn(x)
+
+    return jax.lax.platform_dependent(rows, cpu=map_in_turn, default=map_at_once)
 
 
 def pullback_from_jacobian(jacobian: Params, shared: PyTree[bool]) -> Pullback:

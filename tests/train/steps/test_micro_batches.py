@@ -10,18 +10,18 @@ import pytest
 
 from mmjax import auxiliary, balance, fit
 from mmjax.data.pipeline import split_over_devices
-from mmjax.encoders import MLPEncoder
+from mmjax.encoders import MLPEncoder, ResidualEncoder
 from mmjax.fusion import Concat
 from mmjax.heads import Classification, Regression
 from mmjax.model import Model
 from mmjax.pretrained import LoRA
-from mmjax.sharing import MMoE
+from mmjax.sharing import CrossStitch, MMoE
 from mmjax.train.checks.memory_check import check_accumulate
 from mmjax.train.hardware.parallel import DEVICE_AXIS, make_train_program
 from mmjax.train.steps.micro_batches import map_micro_batches
 from mmjax.train.steps.state import init_frozen_variables, init_state
 from mmjax.train.steps.train_step import make_train_step
-from mmjax.types import Tokens
+from mmjax.types import Batch, Tokens
 
 KEY = jax.random.key(0)
 
@@ -218,3 +218,21 @@ def test_an_experiment_whose_batch_cannot_be_divided_is_refused(toy, tmp_path):
         fit(toy.experiment(accumulate=3), tmp_path, devices=jax.devices()[:1])
     with pytest.raises(ValueError, match="accumulate is 0; it must be at least 1"):
         toy.experiment(accumulate=0)
+
+
+@pytest.mark.slow
+def test_copied_convolutions_have_the_jacobian_of_the_whole_batch():
+    """JAX cannot batch their gradients over the rows of a Jacobian, which are mapped in turn."""
+    rng, complete = np.random.default_rng(0), np.ones(8, bool)
+    targets = {t: rng.normal(size=8).astype(np.float32) for t in "ab"}
+    images = {"image": rng.normal(size=(8, 4, 4, 1)).astype(np.float32)}
+    labeled = dict.fromkeys(targets, complete)
+    batch = Batch(images, {"image": complete}, {}, targets, labeled)
+    model = Model(
+        {"image": ResidualEncoder((2,))},
+        Concat(),
+        {task: Regression(mean=0.0, scale=1.0) for task in "ab"},
+        sharing=CrossStitch(backbones=True),
+    )
+    whole = train(model, batch, balance.moco(), steps=2)
+    assert_same_training(train(model, batch, balance.moco(), 2, steps=2), whole)
