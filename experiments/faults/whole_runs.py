@@ -12,7 +12,8 @@ scikit-learn computes from the predictions on the raw test examples. One of thes
 - two devices, `fsdp`, micro-batches and recomputed layers give the same parameters up to round-off;
 - the exported file predicts what `mmjax.load` predicts, with missing modalities.
 
-An experiment that is refused in one line is no failure. `--only N` repeats one case.
+An experiment that is refused in one line is no failure; one whose loss stops being finite is listed
+with the refusals, as "after the start". `--only N` repeats one case.
 """
 
 import argparse
@@ -81,7 +82,8 @@ class Case:
         if outcome.traceback:
             raise AssertionError(outcome.traceback)
         if outcome.code:
-            raise RefusedError(outcome.err.strip().splitlines()[-1])
+            said = outcome.err.strip().splitlines()[-1]
+            raise RefusedError(said if outcome.code == 2 else f"after the start: {said}")
         return directory
 
     def try_run(self, name: str, *options: str, settings: tuple = (), **changes: Any) -> Outcome:
