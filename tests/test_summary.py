@@ -332,4 +332,6 @@ def test_the_command_refuses_what_does_not_fit(mine, capsys):
         cli.script(["run", mine, "--summary", "--set", "model.fusion=CrossModal(8)"])
     assert ended.value.code == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: model.fusion (CrossModal) gets sequence float32[16 1 5]")
+    assert error.startswith(
+        "error: arm all: model.fusion (CrossModal) gets sequence float32[16 1 5]"
+    )
