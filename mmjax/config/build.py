@@ -14,7 +14,7 @@ FIDDLE_CONTEXT = re.compile(r"\n\nFiddle context: failed to .* at <root>(\S*) wi
 # Errors that libraries raise besides if they get an object of another kind or a damaged name.
 _MISUSE_ERRORS = (AttributeError, SyntaxError, LookupError, ArithmeticError)
 _LIBRARIES = ("mmjax", "optax", "flax", "jax")
-_MISSING_ARGUMENTS = re.compile(r"(\w+)\(\) missing \d+ required .*arguments?: .*")
+_MISSING_ARGUMENTS = re.compile(r"missing (a|\d+) required .*argument")
 _LINE_BREAKS = re.compile(r"\s*\n\s*")  # a refusal is one line
 
 
@@ -41,8 +41,8 @@ def build_config(config: Any, at: str = "") -> Any:
         where = FIDDLE_CONTEXT.search(message)
         path = f"{at}.{_format_path(where[1]) if where else ''}".strip(".")
         reason = _LINE_BREAKS.sub(" ", FIDDLE_CONTEXT.sub("", message).strip())
-        if call := _MISSING_ARGUMENTS.fullmatch(reason):
-            reason += f"; give them, or write partial({call[1]}, ...) if the model calls it later"
+        if _MISSING_ARGUMENTS.search(reason):
+            reason += "; give all, or write partial(function, ...) if the model calls it later"
         raise ConfigError(f"{path}: {reason}".removeprefix(": ")) from error
 
 

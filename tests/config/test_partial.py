@@ -62,7 +62,5 @@ def test_other_partials_are_refused(setting, message):
 
 def test_a_call_that_lacks_arguments_is_told_of_partials():
     config = apply_setting(HEAD, "loss=losses.focal(gamma=1.0)")
-    with pytest.raises(
-        ConfigError, match=r"loss: focal.* 'logits' and 'target'; .*partial\(focal,"
-    ):
+    with pytest.raises(ConfigError, match=r"^loss: .*missing .* 'logits'.*; .*partial\(function"):
         build_config(config)

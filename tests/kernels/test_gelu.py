@@ -31,20 +31,20 @@ def test_derivatives_are_exact_to_rounding_errors_of_their_terms():
     np.testing.assert_allclose(slope, expected, atol=4 * EPSILON)
     curvature = jax.jit(jax.vmap(jax.grad(jax.grad(gelu))))(X)
     np.testing.assert_allclose(curvature, (2 - EXACT**2) * density(EXACT), atol=1e-5)
-    forward = jax.jvp(gelu, (X,), (np.full_like(X, 2),))[1]
+    forward = jax.jvp(gelu, (jnp.asarray(X),), (jnp.full(X.shape, 2.0),))[1]
     np.testing.assert_allclose(forward, 2 * expected, atol=8 * EPSILON)
 
 
 def test_it_is_the_plain_version_and_pytorchs():
-    torch = pytest.importorskip("torch")
+    torch, x = pytest.importorskip("torch"), jnp.asarray(X)
     with use_plain_kernels():
-        plain = gelu(X)
-        slope = jax.vmap(jax.grad(gelu))(X)
+        plain = gelu(x)
+        slope = jax.vmap(jax.grad(gelu))(x)
     bound = 4 * EPSILON * np.abs(EXACT).max()
-    np.testing.assert_allclose(gelu(X), plain, atol=bound)
-    np.testing.assert_allclose(jax.vmap(jax.grad(gelu))(X), slope, atol=8 * EPSILON)
+    np.testing.assert_allclose(gelu(x), plain, atol=bound)
+    np.testing.assert_allclose(jax.vmap(jax.grad(gelu))(x), slope, atol=8 * EPSILON)
     theirs = torch.nn.functional.gelu(torch.from_numpy(X)).numpy()
-    np.testing.assert_allclose(gelu(X), theirs, atol=bound)
+    np.testing.assert_allclose(gelu(x), theirs, atol=bound)
 
 
 def test_limits_and_types():
