@@ -7,6 +7,7 @@ for the backward passes through the first stage: one for a weighting, one per ta
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -148,9 +149,7 @@ def differentiate_losses(
 
 def _map_rows(function: Callable[[Array], Any], rows: Float[Array, "t d"]) -> Any:
     """Maps the function over the rows: one by one on CPU, where that is faster, else at once."""
-
-    def map_in_turn(x: Float[Array, "t d"]) -> Any:
-        return jax.lax.map(function, x)
+    map_in_turn = partial(jax.lax.map, function)
 
     def map_at_once(x: Float[Array, "t d"]) -> Any:
         # JAX cannot batch a convolution in groups over both operands, which the gradient of copied

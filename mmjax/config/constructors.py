@@ -113,6 +113,7 @@ ARM_FUNCTIONS = {
     ("mmjax.config.arms", "single_modality"),
     ("mmjax.config.arms", "single_task"),
 }
+_MODULES = (*CONSTRUCTOR_PACKAGES, *CONSTRUCTOR_NAMES)
 
 
 class Constructor(NamedTuple):
@@ -129,8 +130,7 @@ def list_constructors() -> dict[tuple[str, str], Constructor]:
 
     Runs stored before a name had its public place hold the place of definition.
     """
-    modules = (*CONSTRUCTOR_PACKAGES, *CONSTRUCTOR_NAMES)
-    public = {constructor[:2]: constructor for constructor in _iterate_constructors(modules)}
+    public = {constructor[:2]: constructor for constructor in _iterate_constructors(_MODULES)}
     defined: dict[tuple[str, str], Constructor] = {}
     for constructor in public.values():
         home = getattr(constructor.value, "__module__", None)
@@ -170,8 +170,7 @@ def is_data_constructor(function: Any) -> bool:
 
 def _index_loaded_modules() -> dict[int, Constructor]:
     """Returns the constructors by identity, without importing those that nothing has made yet."""
-    modules = (*CONSTRUCTOR_PACKAGES, *CONSTRUCTOR_NAMES)
-    return _index_by_identity(tuple(filter(sys.modules.__contains__, modules)))
+    return _index_by_identity(tuple(filter(sys.modules.__contains__, _MODULES)))
 
 
 @cache
