@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from mmjax import files
 from mmjax.files.run_files import read_result_file
 from mmjax.study.folds import list_fold_homes
@@ -60,19 +58,18 @@ def write_results(
                 f"the axis {axis!r} has the name of a column of {RESULTS_FILE}; rename it."
             )
     digests = _digest_results(directory, labels, folds)
-    # Reading the logs of all arms after each would take quadratic time in the number of arms.
-    stored, known = _read_known_rows(directory / RESULTS_FILE, digests, axes, folds)
-    tables = [stored]
-    for arm in labels:
-        if arm in digests and arm not in known:
-            rows: list[_Row] = []
-            for fold, home in list_fold_homes(directory, arm, folds):
-                rows += _read_arm_rows(arm, fold, home)
-            tables.append(_make_table(rows, labels[arm], axes, folds))
-    table = _sort_by_arm(pyarrow.concat_tables(tables), list(labels))
     metadata = {_DIGESTS_KEY: json.dumps(digests)}
+    schema = _make_schema(axes, folds).with_metadata(metadata)
+    # Reading the logs of all arms after each would take quadratic time in the number of arms.
+    stored, row_groups = _find_known_rows(directory / RESULTS_FILE, digests, schema)
     with files.replace_atomically(directory / RESULTS_FILE) as draft:
-        pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), draft)
+        # One arm at a time, so that memory does not grow with their number.
+        with pyarrow.parquet.ParquetWriter(draft, schema) as writer:
+            for arm in digests:
+                if arm in row_groups:
+                    writer.write_table(stored.read_row_group(row_groups[arm]))
+                else:
+                    writer.write_table(_read_arm_table(directory, arm, labels[arm], schema, folds))
         checksum = files.compute_sha256(draft)
     files.write_text(directory / CHECKSUM_FILE, f"{checksum}  {RESULTS_FILE}\n")
 
@@ -90,58 +87,56 @@ def _digest_results(
     return digests
 
 
-def _read_known_rows(
-    path: Path, digests: Mapping[str, str], axes: Sequence[str], folds: int
-) -> tuple[Any, set[str]]:
-    """Reads the rows of arms whose results have not changed since the file was written.
+def _find_known_rows(
+    path: Path, digests: Mapping[str, str], schema: Any
+) -> tuple[Any, dict[str, int]]:
+    """Finds the rows of arms whose results have not changed since the file was written.
 
     Returns:
-      The rows, and the names of those arms; none if there is no such file, or it is damaged.
+      The open Parquet file, and {arm: its row group}; None and none if there is no such file, or
+      it is damaged or has other columns.
     """
-    import pyarrow
-    import pyarrow.compute
     import pyarrow.parquet
 
-    empty = _make_table([], {}, axes, folds)
     checksum = path.with_name(CHECKSUM_FILE)
     exists = path.is_file() and checksum.is_file()
     if not exists or files.read_text(checksum).split()[:1] != [files.compute_sha256(path)]:
-        return empty, set()
-    table = pyarrow.parquet.read_table(path)
-    old = json.loads((table.schema.metadata or {}).get(_DIGESTS_KEY.encode(), b"{}"))
-    known = {arm for arm, digest in digests.items() if old.get(arm) == digest}
-    if table.schema.remove_metadata() != empty.schema:
-        return empty, set()
-    names = pyarrow.array(sorted(known), pyarrow.string())
-    rows = table.filter(pyarrow.compute.is_in(table["arm"], names))
-    return rows.replace_schema_metadata(None), known
+        return None, {}
+    stored = pyarrow.parquet.ParquetFile(path)
+    old = json.loads((stored.schema_arrow.metadata or {}).get(_DIGESTS_KEY.encode(), b"{}"))
+    if stored.schema_arrow != schema or stored.num_row_groups != len(old):
+        return None, {}
+    return stored, {arm: i for i, arm in enumerate(old) if digests.get(arm) == old[arm]}
 
 
-def _make_table(
-    rows: Sequence[_Row], labels: Mapping[str, str], axes: Sequence[str], folds: int
-) -> Any:
-    """Makes the Arrow table of one arm's rows."""
+def _make_schema(axes: Sequence[str], folds: int) -> Any:
+    """Returns the Arrow schema of the columns."""
     import pyarrow
 
-    types = [pyarrow.string(), pyarrow.int64(), pyarrow.string(), pyarrow.int64()]
-    types += [pyarrow.string(), pyarrow.float64()]
-    columns: dict[str, Any] = {}
-    for i, name in enumerate(RESULT_COLUMNS):
-        columns[name] = pyarrow.array([row[i] for row in rows], types[i])
+    text, whole = pyarrow.string(), pyarrow.int64()
+    types = (text, whole, text, whole, text, pyarrow.float64())
+    columns = [*zip(RESULT_COLUMNS, types, strict=True)]
     if folds:
-        columns["fold"] = pyarrow.array([row.fold for row in rows], pyarrow.int64())
-    for axis in axes:
-        columns[axis] = pyarrow.array([labels.get(axis, "")] * len(rows), pyarrow.string())
-    return pyarrow.table(columns)
+        columns.append(("fold", whole))
+    return pyarrow.schema(columns + [(axis, text) for axis in axes])
 
 
-def _sort_by_arm(table: Any, arms: Sequence[str]) -> Any:
-    """Sorts rows by their arms, in the given order, and keeps the order within each arm."""
+def _read_arm_table(
+    directory: Path, arm: str, labels: Mapping[str, str], schema: Any, folds: int
+) -> Any:
+    """Reads the numbers of a completed arm as an Arrow table."""
     import pyarrow
-    import pyarrow.compute
 
-    position = pyarrow.compute.index_in(table["arm"], pyarrow.array(arms, pyarrow.string()))
-    return table.take(np.argsort(position.to_numpy(), kind="stable"))
+    rows: list[_Row] = []
+    for fold, home in list_fold_homes(directory, arm, folds):
+        rows += _read_arm_rows(arm, fold, home)
+    columns = []
+    for field in schema:
+        values: list[Any] = [labels.get(field.name, "")] * len(rows)
+        if field.name in _Row._fields and (folds or field.name != "fold"):
+            values = [getattr(row, field.name) for row in rows]
+        columns.append(pyarrow.array(values, field.type))
+    return pyarrow.table(columns, schema=schema)
 
 
 class ThrottledWriter:
