@@ -74,9 +74,9 @@ def make_towers(
     return experiment, example
 
 
-_SMALL = ("v5p:2x2x2", "v6e:2x4")
-_EVERY_SIZE = ("v5e:1x1", "v5e:2x4", "v5e:4x4", "v5e:8x8", "v5e:16x16", *_SMALL)
-_SEVERAL_CHIPS = ("v5e:2x4", "v5e:16x16", *_SMALL)
+_SMALL = ("v5p:2x2x2", "v6e:2x4", "h100:1x8")
+_EVERY_SIZE = ("v5e:1x1", "v5e:2x4", "v5e:4x4", "v5e:8x8", "v5e:16x16", *_SMALL, "h100:32x8")
+_SEVERAL_CHIPS = ("v5e:2x4", "v5e:16x16", *_SMALL, "h100:32x8")
 
 CASES = (
     PodCase("main job, equal", make_main_job, _EVERY_SIZE),

@@ -1,8 +1,8 @@
 """Reads the text of a compiled program: the bytes that it moves, and its collectives.
 
-XLA's own cost analysis counts the body of a loop once. Here a loop counts as often as its condition
-says, which compares a counter from 0 with a constant; a loop whose condition says nothing counts
-once.
+XLA's own cost analysis counts the body of a loop once. Here a loop counts as often as XLA knows or
+its condition says, which compares a counter from 0 with a constant; a loop of which neither is known
+counts once.
 """
 
 import re
@@ -22,6 +22,7 @@ _CALLED = re.compile(
     r"(?:calls|to_apply|body|(?:true|false)_computation)=%?([\w.\-]+)"
     r"|branch_computations=\{([^}]*)\}"
 )
+_WORKSPACE = re.compile(r", [su]8\[\d+\]\{0\}\)$")
 _FAST_MEMORY = "S(1)"  # arrays that the compiler put into the chip's vector memory, not in HBM
 
 
@@ -109,10 +110,11 @@ def _list_collectives(
     kind = x.operation.removesuffix("-start")
     if kind not in COLLECTIVES:
         return []
-    size = max(count_bytes(x.type), _count_operands(x, instructions))
+    operands, result = _count_operands(x, instructions), count_bytes(x.type)
     # The result of an asynchronous start has the operands beside the arrays.
-    is_pair = x.operation != kind and kind != "all-reduce"
-    return [(kind, size / 2 if is_pair else size)]
+    if x.operation != kind and kind != "all-reduce":
+        result -= operands
+    return [(kind, max(operands, result))]
 
 
 def parse_computations(text: str) -> tuple[Computations, str]:
@@ -157,7 +159,9 @@ def _find_end(text: str) -> int:
 
 
 def count_trips(loop: Instruction, computations: Computations) -> int:
-    """Counts the iterations of a loop; 1 if its condition does not say."""
+    """Counts the iterations of a loop; 1 if they are not known."""
+    if known := re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes):
+        return int(known[1])
     match = re.search(r"condition=%?([\w.\-]+)", loop.attributes)
     condition = computations[match[1]] if match else {}
     limits = [
@@ -198,7 +202,9 @@ def _count_memory(
     if x.operation == "fusion":
         return _count_fusion(x, types, computations[x.called[0]])
     reads = [count_bytes(t, fast=False) for t in types]
-    writes = count_bytes(x.type, fast=False)
+    # Calls of libraries of GPUs return their workspace, too.
+    kind = _WORKSPACE.sub("", x.type) if x.operation == "custom-call" else x.type
+    writes = count_bytes(kind, fast=False)
     if x.operation in ("dynamic-slice", "slice", "gather"):
         return 2.0 * writes
     if x.operation == "dynamic-update-slice":

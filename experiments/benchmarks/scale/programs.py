@@ -26,13 +26,40 @@ from scale.hlo import measure_traffic
 STEPS = 4  # per dispatch
 # At XLA's usual effort the two towers take more than ten minutes on two busy cores.
 COMPILER_OPTIONS = {"exec_time_optimization_effort": -1.0, "memory_fitting_effort": -1.0}
+# Without a GPU nothing can be tuned, and XLA then finds no tiles for some products that it would
+# compute by Triton; so cuBLAS computes them all.
+GPU_OPTIONS = COMPILER_OPTIONS | {"xla_gpu_enable_triton_gemm": False}
 _WHOLE_HOST = {"v5e": "v5e:2x4", "v5p": "v5p:2x2x1", "v6e": "v6e:2x4"}
+# XLA's description of a GPU (`stream_executor.GpuTargetConfigProto`), by NVIDIA's data sheet, and
+# the versions of cuDNN and CUDA to compile for.
+_H100 = """
+    platform_name: "CUDA"
+    device_description_str: "NVIDIA H100 80GB HBM3"
+    dnn_version_info { major: 9 minor: 8 }
+    runtime_version { major: 12 minor: 8 }
+    gpu_device_info {
+      cuda_compute_capability { major: 9 }
+      core_count: 132 fpus_per_core: 128 clock_rate_ghz: 1.98
+      device_memory_size: 85899345920 memory_bandwidth: 3350000000000 l2_cache_size: 52428800
+      threads_per_warp: 32 threads_per_block_limit: 1024 threads_per_core_limit: 2048
+      registers_per_block_limit: 65536 registers_per_core_limit: 65536
+      shared_memory_per_block: 49152 shared_memory_per_block_optin: 232448
+      shared_memory_per_core: 233472
+      block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+    }
+"""
 
 
 def list_devices(chips: Slice) -> list[Any]:
     """Lists the devices of a slice, which need not exist; one chip is the first of a host's."""
-    name = chips.name if chips.size > 1 else _WHOLE_HOST[chips.kind]
-    topology = topologies.get_topology_desc(platform="tpu", topology_name=name)
+    if chips.kind == "h100":
+        nodes, gpus = chips.axes
+        topology = topologies.get_topology_desc(
+            "h100", "cuda", target_config=_H100, topology=f"1x{nodes}x{gpus}"
+        )
+    else:
+        name = chips.name if chips.size > 1 else _WHOLE_HOST[chips.kind]
+        topology = topologies.get_topology_desc(name, "tpu")
     return list(topology.devices)[: chips.size]
 
 
@@ -90,7 +117,7 @@ def compile_for_slice(e: Experiment, example: Batch, chips: Slice, seeds: int) -
     """Compiles a training for a slice and returns what its text and XLA say, per chip and step."""
     begin = time.perf_counter()
     lowered = lower_training(e, example, list_devices(chips), seeds)
-    compiled = lowered.compile(COMPILER_OPTIONS)
+    compiled = lowered.compile(GPU_OPTIONS if chips.kind == "h100" else COMPILER_OPTIONS)
     seconds = time.perf_counter() - begin
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     traffic = measure_traffic(compiled.as_text())
@@ -105,7 +132,8 @@ def compile_for_slice(e: Experiment, example: Batch, chips: Slice, seeds: int) -
             "code": memory.generated_code_size_in_bytes,
         },
         "flops": count_step_flops(e, example),
-        "xla": {"flops": cost["flops"], "bytes": cost["bytes accessed"]},  # loop bodies once
+        # Loop bodies once; nothing of GPUs.
+        "xla": cost and {"flops": cost["flops"], "bytes": cost["bytes accessed"]},
         "hbm_bytes": traffic.memory / STEPS,
         "collective_bytes": {k: n / STEPS for k, n in traffic.collectives.items()},
         "collectives": {k: n / STEPS for k, n in traffic.counts.items()},

@@ -10,7 +10,7 @@ Row = dict[str, Any]
 
 HEADER = (
     *("case", "slice", "chips", "arguments", "temporaries", "total (GB)", "of HBM"),
-    *("TFLOP", "HBM (GB)", "collectives (GB)", "compute (ms)", "HBM (ms)", "ICI (ms)"),
+    *("TFLOP", "HBM (GB)", "collectives (GB)", "compute (ms)", "HBM (ms)", "network (ms)"),
     *("step (ms)", "efficiency"),
 )
 
