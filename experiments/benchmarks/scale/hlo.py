@@ -1,8 +1,7 @@
 """Reads the text of a compiled program: the bytes that it moves, and its collectives.
 
-XLA's own cost analysis counts the body of a loop once. Here a loop counts as often as XLA knows or
-its condition says, which compares a counter from 0 with a constant; a loop of which neither is known
-counts once.
+XLA's own cost analysis counts the body of a loop once. Here a loop counts as often as XLA knows, or
+as its condition says, which compares a counter from 0 with a constant; else it counts once.
 """
 
 import re
