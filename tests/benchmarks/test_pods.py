@@ -177,6 +177,5 @@ def test_the_main_job_compiles_for_eight_chips(name, compiler, tmp_path):
     assert row["collectives"] == {"all-reduce": 2}
     assert params < row["collective_bytes"]["all-reduce"] < params + 256
     assert 3 * params < row["memory"]["arguments"] < 16e9  # Adam's moments, and the data
-    if row["xla"]:  # what is counted once per loop is less than what is counted per iteration
-        assert row["xla"]["bytes"] < programs.STEPS * row["hbm_bytes"]
+    assert row["hbm_bytes"] > params  # unless the parameters are in fast memory, read and written
     assert row["chips"] == 8

@@ -13,6 +13,7 @@ from jax.sharding import NamedSharding
 from mmjax.experiment import Experiment
 from mmjax.inspection.flops import count_flops
 from mmjax.inspection.model_parts import make_batch_shapes
+from mmjax.train.hardware.compilation import compile_with_options
 from mmjax.train.hardware.device_groups import DEVICE_AXIS, count_groups
 from mmjax.train.hardware.parallel import make_train_program
 from mmjax.train.hardware.placement import make_placement
@@ -24,7 +25,8 @@ from scale.chips import Slice, estimate_collective_seconds
 from scale.hlo import measure_traffic
 
 STEPS = 4  # per dispatch
-# At XLA's usual effort the two towers take more than ten minutes on two busy cores.
+# At XLA's usual effort, the only one of JAX 0.12, the two towers take more than ten minutes on two
+# busy cores.
 COMPILER_OPTIONS = {"exec_time_optimization_effort": -1.0, "memory_fitting_effort": -1.0}
 # Without a GPU nothing can be tuned, and XLA then finds no tiles for some products that it would
 # compute by Triton; so cuBLAS computes them all.
@@ -117,7 +119,8 @@ def compile_for_slice(e: Experiment, example: Batch, chips: Slice, seeds: int) -
     """Compiles a training for a slice and returns what its text and XLA say, per chip and step."""
     begin = time.perf_counter()
     lowered = lower_training(e, example, list_devices(chips), seeds)
-    compiled = lowered.compile(GPU_OPTIONS if chips.kind == "h100" else COMPILER_OPTIONS)
+    options = GPU_OPTIONS if chips.kind == "h100" else COMPILER_OPTIONS
+    compiled = compile_with_options(lowered, options)
     seconds = time.perf_counter() - begin
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     traffic = measure_traffic(compiled.as_text())
