@@ -74,17 +74,19 @@ def make_towers(
     return experiment, example
 
 
-_SMALL = ("v5p:2x2x2", "v6e:2x4", "h100:1x8")
-_EVERY_SIZE = ("v5e:1x1", "v5e:2x4", "v5e:4x4", "v5e:8x8", "v5e:16x16", *_SMALL, "h100:32x8")
-_SEVERAL_CHIPS = ("v5e:2x4", "v5e:16x16", *_SMALL, "h100:32x8")
+_ONE = ("v5e:1x1", "h100:1x1")
+_EIGHT = ("v5e:2x4", "h100:1x8")
+_MOST = ("v5e:16x16", "h100:32x8")
+_SEVERAL_CHIPS = (*_EIGHT, *_MOST, "v5p:2x2x2", "v6e:2x4")
+_EVERY_SIZE = (*_ONE, *_SEVERAL_CHIPS, "v5e:4x4", "v5e:8x8")
 
 CASES = (
     PodCase("main job, equal", make_main_job, _EVERY_SIZE),
-    PodCase("towers, equal", functools.partial(make_towers, equal(), remat=False), ("v5e:2x4",)),
+    PodCase("towers, equal", functools.partial(make_towers, equal(), remat=False), _EIGHT),
     PodCase(
         "towers, equal, remat",
         functools.partial(make_towers, equal()),
-        ("v5e:1x1", *_SEVERAL_CHIPS),
+        (*_ONE, *_SEVERAL_CHIPS),
     ),
     PodCase("towers, pcgrad, remat", functools.partial(make_towers, pcgrad()), _SEVERAL_CHIPS),
     PodCase(
@@ -100,13 +102,13 @@ CASES = (
     PodCase(
         "towers, equal, remat, fsdp, 2 seeds",
         functools.partial(make_towers, equal(), sharding="fsdp"),
-        ("v5e:2x4", "v5e:16x16"),
+        (*_EIGHT, *_MOST),
         seeds=2,
     ),
     PodCase(
         "towers, pcgrad, remat, fsdp, 2 seeds",
         functools.partial(make_towers, pcgrad(), sharding="fsdp"),
-        ("v5e:2x4", "v5e:16x16"),
+        (*_EIGHT, *_MOST),
         seeds=2,
     ),
 )
