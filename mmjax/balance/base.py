@@ -16,7 +16,8 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from mmjax.balance.pullback import Pullback, gramian, weighted_sum
+from mmjax.balance.jacobian_rows import gramian, weighted_sum
+from mmjax.balance.pullback import Pullback
 from mmjax.kernels.small_arrays import compute_on_each_device
 from mmjax.parameters import merge_params, select_matching_params
 from mmjax.types import Params, Visible
@@ -208,6 +209,11 @@ def from_stateful_gram(
 
     weights = compute_on_each_device(weights)
 
+    def init_and_check(tasks: Sequence[str], params: Params) -> State:
+        if not isinstance(wrt, str):
+            select_matching_params(params, wrt)  # which refuses a pattern that matches none
+        return init(tasks, params)
+
     def update(losses, pullback, state, *, key, labeled):
         rows = None if wrt == "features" else pullback.jacobian()
         if rows is None:
@@ -222,7 +228,7 @@ def from_stateful_gram(
         task_specific = pullback.task_specific(w if weigh_heads else jnp.ones_like(w))
         return merge_params(shared, task_specific), w, state
 
-    return Balancer(init, update)
+    return Balancer(init_and_check, update)
 
 
 def from_jacobian(

@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from mmjax import balance
-from mmjax.balance.pullback import gramian
+from mmjax.balance.jacobian_rows import gramian
 from mmjax.data.pipeline import split_over_devices
 from mmjax.encoders import MLPEncoder
 from mmjax.fusion import Concat
