@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -636,6 +637,15 @@ def test_the_file_itself_is_a_command(tmp_path: Path) -> None:
     wrong = subprocess.run([*command, "--set", "x=1"], env=env, capture_output=True, text=True)
     assert wrong.returncode == 2 and wrong.stderr.startswith("error: --set x=1: no path 'x'.")
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_package_is_the_console_script(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["mmjax", "data", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("mmjax", run_name="__main__")
+    assert not ended.value.code and capsys.readouterr().out.startswith("usage: mmjax data ")
 
 
 def test_warnings_are_one_clean_line_each(capsys: pytest.CaptureFixture[str]) -> None:
