@@ -188,6 +188,13 @@ BALANCERS = {
 }
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_steps_between_updates_of_weights_need_no_jacobian_in_groups_either(toy, seeds):
+    """Every fourth step runs the other branch; a map over groups would compute both in each."""
+    _, parts = compare(toy, balance.nash(every=4), optax.sgd(0.02), seeds=seeds)
+    assert " conditional(" in parts.as_text()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [1, 2])  # two seeds: each trains on a group of four devices
 @pytest.mark.parametrize("name", BALANCERS)
