@@ -143,20 +143,21 @@ def differentiate_losses(
         gradient=gradient,
         shared=lambda w: reduce(local_shared(w)),
         task_specific=lambda w: reduce(partition_params(local_gradient(w), shared)[1]),
-        # Row t is the gradient for the weights e_t, the t-th unit vector.
-        jacobian=lambda: require_shared_params(
-            reduce(_map_rows(local_shared, jnp.eye(len(tasks), dtype=losses.dtype)))
-        ),
+        jacobian=lambda: require_shared_params(reduce(_map_unit_weights(local_shared, losses))),
         feature_gram=lambda: reduce(_feature_gramian(features, feature_gradients, tasks)),
     )
     return reduce(losses), pullback, (features_aux, losses_aux)
 
 
-def _map_rows(function: Callable[[Array], Any], rows: Float[Array, "t d"]) -> Any:
-    """Maps the function over the rows: one by one on CPU, where that is faster, else at once."""
+def _map_unit_weights(function: Callable[[Weights], Any], losses: Float[Array, " t"]) -> Any:
+    """Maps a function of weights over e_1 to e_t, each of which is 1 for one loss and 0 for others.
+
+    One by one on CPU, where that is faster, else at once.
+    """
+    unit_weights = jnp.eye(len(losses), dtype=losses.dtype)
     map_in_turn = partial(jax.lax.map, function)
 
-    def map_at_once(x: Float[Array, "t d"]) -> Any:
+    def map_at_once(x: Float[Array, "t t"]) -> Any:
         # JAX cannot batch a convolution in groups over both operands, which the gradient of copied
         # encoders needs where micro-batches are computed again. CPUs trace all branches, too.
         try:
@@ -164,7 +165,7 @@ def _map_rows(function: Callable[[Array], Any], rows: Float[Array, "t d"]) -> An
         except NotImplementedError:
             return map_in_turn(x)
 
-    return jax.lax.platform_dependent(rows, cpu=map_in_turn, default=map_at_once)
+    return jax.lax.platform_dependent(unit_weights, cpu=map_in_turn, default=map_at_once)
 
 
 def pullback_from_jacobian(jacobian: Params, shared: PyTree[bool]) -> Pullback:

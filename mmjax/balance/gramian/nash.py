@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from mmjax.balance.base import Balancer, State, Wrt, from_gram
+from mmjax.balance.base import Balancer, State, Wrt
+from mmjax.balance.from_functions import from_gram
 from mmjax.balance.solvers.convex import solve_power_equation, unit_gram
 from mmjax.kernels.replica_axes import remove_replica_axes
 from mmjax.parameters import merge_params

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from mmjax.balance.base import Balancer, from_jacobian, rescale_weights
+from mmjax.balance.base import Balancer
+from mmjax.balance.from_functions import from_jacobian, rescale_weights
 from mmjax.balance.jacobian_rows import (
     expand_to_rows,
     gramian,
