@@ -19,11 +19,11 @@ import jax
 import pytest
 
 from mmjax import cli, files
-from mmjax.cli import experiment_commands, jax_setup
-from mmjax.cli.experiment_commands import check_experiments
+from mmjax.cli import experiment_commands, jax_setup, request
 from mmjax.cli.failures import run_and_report_errors
 from mmjax.cli.jax_setup import set_compilation_cache
 from mmjax.cli.options import parse_steps_or_time
+from mmjax.cli.request import check_experiments
 from mmjax.interrupts import SIGNALS
 from mmjax.runs import workdir
 from mmjax.train import run_arms
@@ -117,7 +117,7 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     monkeypatch.setattr(jax_setup, "set_compilation_cache", lambda directory: None)
-    monkeypatch.setattr(experiment_commands, "check_experiments", lambda experiments, devices: None)
+    monkeypatch.setattr(request, "check_experiments", lambda experiments, devices: None)
     (tmp_path / "beside.py").write_text(BESIDE)
     write_experiment("single_modality")
     before = set(sys.modules)
@@ -583,7 +583,7 @@ def experiment() -> Experiment:
 def test_evaluate_prints_the_results_of_the_run_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(experiment_commands, "check_experiments", check_experiments)
+    monkeypatch.setattr(request, "check_experiments", check_experiments)
     Path("mine.py").write_text(TRAINED)
     cli.script(["run", "mine.py", "--workdir", "w", "--devices", "1"])
     first = capsys.readouterr().out
@@ -723,7 +723,7 @@ def ARMS(config):
 def test_the_arm_that_does_not_fit_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(experiment_commands, "check_experiments", check_experiments)
+    monkeypatch.setattr(request, "check_experiments", check_experiments)
     Path("mine.py").write_text(TRAINED + TWO_ARMS)
     with pytest.raises(SystemExit):
         cli.script(["run", "mine.py", "--workdir", "x"])

@@ -9,7 +9,7 @@ import pytest
 from optax.experimental import aggregating
 
 from mmjax import auxiliary, balance
-from mmjax.cli.experiment_commands import check_experiments
+from mmjax.cli.request import check_experiments
 from mmjax.config import ConfigError
 from mmjax.fusion import Late
 from mmjax.modalities import imbalance
