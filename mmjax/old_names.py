@@ -12,6 +12,10 @@ from typing import Any
 _MOVED = {
     "mmjax.balance": ("mmjax.balance", "config random"),
     "mmjax.balance.aligned": ("mmjax.balance", "aligned"),
+    "mmjax.balance.base": (
+        "mmjax.balance",
+        "from_gram from_jacobian from_losses from_stateful_gram",
+    ),
     "mmjax.balance.cagrad": ("mmjax.balance", "cagrad"),
     "mmjax.balance.db_mtl": ("mmjax.balance", "db_mtl"),
     "mmjax.balance.double_sampling": ("mmjax.balance", "modo sdmgrad"),

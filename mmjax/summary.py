@@ -126,7 +126,7 @@ def summarize_model(model: Model, batch: Batch) -> Summary:
     Raises:
       ValueError: the parts of the model do not fit together.
     """
-    calls, variables = trace_model(model, batch)
+    calls, variables, _ = trace_model(model, batch)
     params = variables["params"]
     operations = count_operations_by_part(model, variables, batch)
     calls_of: dict[str, dict[str, Call]] = {}

@@ -166,6 +166,16 @@ def test_the_readme_counts_the_parts():
     assert f"{len(balancers)} methods on losses" in readme
 
 
+def test_the_readme_counts_the_experiments():
+    """All files are in the page's table; the README counts them, and the tutorials apart."""
+    table = (ROOT / "docs" / "experiments.md").read_text()
+    listed = re.findall(r"\[(\w+)\]\(\.\./experiments/\1\.py\)", table)
+    files = {path.stem for path in ROOT.glob("experiments/*.py")} - {"package_data"}
+    assert sorted(listed) == sorted(files)
+    count = sum(not name.startswith("tutorial_") for name in files)
+    assert f"{count} experiment and study files" in README.read_text()
+
+
 @pytest.mark.slow
 def test_the_page_on_weights_and_sampling_runs(tmp_path):
     path = tmp_path / "weights_and_sampling.py"

@@ -5,7 +5,8 @@ Every name below but `Balancer`, the `from_...` and the `to_...` is a factory th
 or their `jacobian`.
 """
 
-from mmjax.balance.base import Balancer, from_gram, from_jacobian, from_losses, from_stateful_gram
+from mmjax.balance.base import Balancer
+from mmjax.balance.from_functions import from_gram, from_jacobian, from_losses, from_stateful_gram
 from mmjax.balance.gramian.aligned import aligned
 from mmjax.balance.gramian.cagrad import cagrad
 from mmjax.balance.gramian.conflict_free import conflict_free

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 from optax.experimental import aggregating
 
-from mmjax.balance.base import Balancer, State, from_jacobian
+from mmjax.balance.base import Balancer, State
+from mmjax.balance.from_functions import from_jacobian
 from mmjax.balance.pullback import pullback_from_jacobian
 from mmjax.types import Params
 

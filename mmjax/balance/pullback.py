@@ -12,16 +12,19 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType
 from jaxtyping import Array, Float, PyTree
 
+from mmjax.balance.jacobian_rows import gramian, require_shared_params
 from mmjax.deprecation import forward_names
-from mmjax.kernels.linear_algebra import precise_dot, precise_tensordot
 from mmjax.parameters import partition_params
 from mmjax.types import Params
 
 __getattr__ = forward_names(
-    __name__, {"of_jacobian": "mmjax.balance.pullback:pullback_from_jacobian"}
+    __name__,
+    {
+        "of_jacobian": "mmjax.balance.pullback:pullback_from_jacobian",
+        "weighted_sum": "mmjax.balance.jacobian_rows:weighted_sum",
+    },
 )
 
 Weights = Float[Array, " t"]
@@ -140,18 +143,21 @@ def differentiate_losses(
         gradient=gradient,
         shared=lambda w: reduce(local_shared(w)),
         task_specific=lambda w: reduce(partition_params(local_gradient(w), shared)[1]),
-        # Row t is the gradient for the weights e_t, the t-th unit vector.
-        jacobian=lambda: reduce(_map_rows(local_shared, jnp.eye(len(tasks), dtype=losses.dtype))),
+        jacobian=lambda: require_shared_params(reduce(_map_unit_weights(local_shared, losses))),
         feature_gram=lambda: reduce(_feature_gramian(features, feature_gradients, tasks)),
     )
     return reduce(losses), pullback, (features_aux, losses_aux)
 
 
-def _map_rows(function: Callable[[Array], Any], rows: Float[Array, "t d"]) -> Any:
-    """Maps the function over the rows: one by one on CPU, where that is faster, else at once."""
+def _map_unit_weights(function: Callable[[Weights], Any], losses: Float[Array, " t"]) -> Any:
+    """Maps a function of weights over e_1 to e_t, each of which is 1 for one loss and 0 for others.
+
+    One by one on CPU, where that is faster, else at once.
+    """
+    unit_weights = jnp.eye(len(losses), dtype=losses.dtype)
     map_in_turn = partial(jax.lax.map, function)
 
-    def map_at_once(x: Float[Array, "t d"]) -> Any:
+    def map_at_once(x: Float[Array, "t t"]) -> Any:
         # JAX cannot batch a convolution in groups over both operands, which the gradient of copied
         # encoders needs where micro-batches are computed again. CPUs trace all branches, too.
         try:
@@ -159,7 +165,7 @@ def _map_rows(function: Callable[[Array], Any], rows: Float[Array, "t d"]) -> An
         except NotImplementedError:
             return map_in_turn(x)
 
-    return jax.lax.platform_dependent(rows, cpu=map_in_turn, default=map_at_once)
+    return jax.lax.platform_dependent(unit_weights, cpu=map_in_turn, default=map_at_once)
 
 
 def pullback_from_jacobian(jacobian: Params, shared: PyTree[bool]) -> Pullback:
@@ -181,7 +187,7 @@ def pullback_from_jacobian(jacobian: Params, shared: PyTree[bool]) -> Pullback:
         gradient=gradient,
         shared=lambda w: partition_params(gradient(w), shared)[0],
         task_specific=lambda w: partition_params(gradient(w), shared)[1],
-        jacobian=lambda: rows,
+        jacobian=lambda: require_shared_params(rows),
         feature_gram=lambda: gramian(rows),
     )
 
@@ -203,49 +209,18 @@ def _feature_gramian(
     """
     first, *others = (jax.tree.leaves(features[t]) for t in tasks)
     # Shared features are the same traced arrays.
-    if any(x is not y for other in others for x, y in zip(first, other, strict=False)):
-        raise ValueError(
-            'wrt="features" needs features that all tasks share, but the model\'s sharing, or its '
-            'auxiliary objectives, have features of their own; use wrt="params", or HardSharing '
-            "alone."
-        )
+    pairs = [pair for other in others for pair in zip(first, other, strict=False)]
+    require_shared_features(all(x is y for x, y in pairs))
     rows = [feature_gradients[t] for t in tasks]
     # G_ij = <g_i, g_j> with the gradients at the features, summed over the batch axis as well.
     return gramian(jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows))
 
 
-def gramian(rows: PyTree[Array]) -> Float[Array, "t t"]:
-    """Returns the inner products [t t] of a tree's rows: leaves [t, ...].
-
-    They are computed in float32 or better, at the highest precision of the device, since a Gramian
-    squares the condition number.
-
-    Raises:
-      ValueError: if the tree has no leaves.
-
-    Example:
-      >>> print(gramian({"x": jnp.array([[1.0], [2.0]]), "y": jnp.array([[0.0], [3.0]])}))
-      [[ 1.  2.]
-       [ 2. 13.]]
-    """
-
-    def leaf_gramian(leaf: Array) -> Float[Array, "t t"]:
-        leaf = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
-        if AxisType.Auto in jax.sharding.get_abstract_mesh().axis_types:
-            # The compiler may have split the rows over devices, and would gather them to flatten
-            # them. So each device multiplies its part, and only the products are summed.
-            axes = tuple(range(1, leaf.ndim))
-            return precise_tensordot(leaf, leaf, (axes, axes))
-        flat = leaf.reshape(len(leaf), -1)  # on one CPU device twice as fast
-        return precise_dot(flat, flat.T)
-
-    # G = J J^T is a sum over the leaves, since each holds some of J's columns.
-    leaves = jax.tree.leaves(rows)
-    if not leaves:
-        raise ValueError("The tasks share no parameters, so their gradients cannot be balanced.")
-    return sum(map(leaf_gramian, leaves[1:]), start=leaf_gramian(leaves[0]))
-
-
-def weighted_sum(rows: PyTree[Array], weights: Weights) -> PyTree[Array]:
-    """Sums the rows with these weights: leaves [t, ...] to [...]."""
-    return jax.tree.map(lambda leaf: jnp.tensordot(weights, leaf, axes=1), rows)
+def require_shared_features(are_shared: bool) -> None:
+    """Raises ValueError for gradients at the tasks' features unless all tasks have the same."""
+    if not are_shared:
+        raise ValueError(
+            'wrt="features" needs features that all tasks share, but the model\'s sharing, or its '
+            'auxiliary objectives, have features of their own; use wrt="params", or HardSharing '
+            "alone."
+        )

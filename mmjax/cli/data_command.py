@@ -1,6 +1,7 @@
 """`mmjax data prepare NAME` and `mmjax data describe NAME`."""
 
 import argparse
+import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -98,9 +99,11 @@ def _complete_name(name: str) -> str:
         return name
     if bare not in known:
         near = public_names.did_you_mean(bare, known)
+        incomplete = list(filter(_needs_arguments, known))
+        complete = [n for n in known if n not in incomplete]
         raise ConfigError(
-            f"unknown data set {bare!r}.{near} There are {', '.join(known)}; write your own as "
-            "module:name."
+            f"unknown data set {bare!r}.{near} There are {', '.join(complete)}; with arguments in "
+            f"parentheses, {', '.join(incomplete)}; write your own as module:name."
         )
     return f"data.{bare}"
 
@@ -114,6 +117,14 @@ def list_data_set_names() -> list[str]:
         if type_hints.resolve_annotations(getattr(data, name)).get("return") is Dataset:
             names.append(name)
     return sorted(names)
+
+
+def _needs_arguments(name: str) -> bool:
+    """Returns whether a function of mmjax.data has parameters without a default."""
+    from mmjax import data
+
+    parameters = inspect.signature(getattr(data, name)).parameters.values()
+    return any(p.default is p.empty and p.kind == p.POSITIONAL_OR_KEYWORD for p in parameters)
 
 
 def _make_config(name: str, function: Any) -> fdl.Buildable:

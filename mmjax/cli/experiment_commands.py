@@ -131,7 +131,7 @@ def evaluate_stored_run(options: argparse.Namespace) -> None:
         arms, config = requests.load_configs_to_evaluate(stored, options)
         set_up_jax(options)
         experiments = requests.build_experiments(arms, config)
-        check_experiments(experiments, options.devices)
+        requests.check_experiments(experiments, options.devices)
     evaluate_run(experiments, options.run, stored.seeds, options.devices)
 
 
@@ -153,34 +153,6 @@ def evaluate_run(
     run_report.print_result_table(run_report.make_metric_rows(tests))
 
 
-def check_experiments(
-    experiments: Mapping[str, Callable[[], Any]], devices: int | None
-) -> dict[str, int]:
-    """Refuses experiments whose parts do not fit, before anything is compiled.
-
-    Returns:
-      {arm: number of devices that will train it}.
-
-    Raises:
-      ConfigError: of several arms one is invalid; the message names it.
-      ValueError: the only arm is invalid.
-    """
-    from mmjax.train.checks.experiment_check import check_experiment
-    from mmjax.train.hardware.devices import choose_devices
-
-    device_counts = {}
-    for arm, make in experiments.items():
-        experiment = make()
-        try:
-            device_counts[arm] = len(choose_devices(experiment, devices))
-            check_experiment(experiment, device_counts[arm])
-        except ValueError as error:
-            if len(experiments) == 1:
-                raise
-            raise ConfigError(f"arm {arm}: {error}") from error
-    return device_counts
-
-
 def _print_summaries(
     experiments: Mapping[str, Callable[[], Any]], seeds: Sequence[int], devices: int | None
 ) -> None:
@@ -190,7 +162,7 @@ def _print_summaries(
     from mmjax.train.memory_estimate import estimate_memory, print_memory
     from mmjax.train.programs import Programs
 
-    check_experiments(experiments, devices)
+    requests.check_experiments(experiments, devices)
     for arm, make in experiments.items():
         experiment = make()
         summary.print_summary(summary.summarize_experiment(experiment), arm)
@@ -217,7 +189,7 @@ def _make_start_record(
     data_sets = {arm: getattr(experiment, "data", None) for arm, experiment in made.items()}
     with ThreadPoolExecutor(1) as thread:  # hashes the data during the checks
         data = thread.submit(provenance.digest_data, data_sets)
-        device_counts = check_experiments(experiments, devices)
+        device_counts = requests.check_experiments(experiments, devices)
         code = provenance.digest_code(plan.source.module)
         inits = {arm: getattr(experiment, "init", {}) for arm, experiment in made.items()}
         weights = provenance.digest_weights(inits)

@@ -113,6 +113,34 @@ def build_experiments(
     return {name: functools.partial(experiments.__getitem__, name) for name in experiments}
 
 
+def check_experiments(
+    experiments: Mapping[str, Callable[[], Any]], devices: int | None
+) -> dict[str, int]:
+    """Refuses experiments whose parts do not fit, before anything is compiled.
+
+    Returns:
+      {arm: number of devices that will train it}.
+
+    Raises:
+      ConfigError: of several arms one is invalid; the message names it.
+      ValueError: the only arm is invalid.
+    """
+    from mmjax.train.checks.experiment_check import check_experiment
+    from mmjax.train.hardware.devices import choose_devices
+
+    device_counts = {}
+    for arm, make in experiments.items():
+        experiment = make()
+        try:
+            device_counts[arm] = len(choose_devices(experiment, devices))
+            check_experiment(experiment, device_counts[arm])
+        except ValueError as error:
+            if len(experiments) == 1:
+                raise
+            raise ConfigError(f"arm {arm}: {error}") from error
+    return device_counts
+
+
 def open_run_with_options(options: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
     """Marks that a stored run is being opened, if the options name one."""
     stored = getattr(options, "from_run", None) or getattr(options, "run", None)

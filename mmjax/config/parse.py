@@ -129,19 +129,9 @@ def _convert_elements(
     """Converts the elements of a container with an annotation, which is at some depth."""
     values = []
     for node, key in zip(nodes, keys, strict=True):
-        values.append(_convert_node(node, _get_element_annotation(annotation, key), depth + 1))
+        kind = type_hints.find_element_annotation(annotation, key)
+        values.append(_convert_node(node, kind, depth + 1))
     return values
-
-
-def _get_element_annotation(annotation: Any, key: Any) -> Any:
-    """Returns the annotation of a container's element, or its own if it is not a container's."""
-    # An optional container, such as `list[int] | None`, has one kind of element; with several kinds
-    # of containers the element may be of any kind.
-    members = type_hints.list_union_members(annotation)
-    containers = list(filter(type_hints.is_container_type, members))
-    if len(containers) == 1:
-        return type_hints.get_element_annotation(containers[0], key)
-    return Any if containers else annotation
 
 
 def _evaluate_literal(node: ast.expr) -> Any:

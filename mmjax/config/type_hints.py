@@ -83,6 +83,16 @@ def get_element_annotation(annotation: Any, key: Any) -> Any:
     return arguments[0] if issubclass(origin, Sequence) else Any
 
 
+def find_element_annotation(annotation: Any, key: Any) -> Any:
+    """Returns the annotation of the element of an optional container, or that of anything else."""
+    # An optional container, such as `list[int] | None`, has one kind of element; with several kinds
+    # of containers the element may be of any kind.
+    containers = list(filter(is_container_type, list_union_members(annotation)))
+    if len(containers) == 1:
+        return get_element_annotation(containers[0], key)
+    return Any if containers else annotation
+
+
 def iterate_elements(annotation: Any, container: Any) -> Iterator[tuple[Any, Any, Any]]:
     """Yields (key, annotation, value) of the elements of a mapping, list, tuple or set."""
     items = container.items() if isinstance(container, Mapping) else enumerate(container)

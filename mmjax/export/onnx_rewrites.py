@@ -1,8 +1,9 @@
 """Rewrites a jaxpr into one that jax2onnx converts, with the same results.
 
 jax2onnx 0.13 cannot convert reverse scans, stacks, convolutions in less common layouts, and some
-function calls, and converts poolings to some that ONNX Runtime refuses, over the axes of examples
-and channels, too. All other equations are unchanged.
+function calls, and ignores the transpositions of reshapes. It converts poolings, over the axes of
+examples and channels, too, and concatenations with empty arrays to what ONNX Runtime refuses. All
+other equations are unchanged.
 """
 
 import functools
@@ -105,6 +106,21 @@ def _apply_convolution(eqn: JaxprEqn, arguments: list[Any]) -> list[Any]:
     return [y.transpose(np.argsort(out))]
 
 
+def _apply_concatenate(eqn: JaxprEqn, arguments: list[Any]) -> list[Any]:
+    """Concatenates the arrays that are not empty along the axis, if there is one."""
+    axis = eqn.params["dimension"]
+    filled = [x for x in arguments if x.shape[axis] != 0] or arguments[:1]
+    return [lax.concatenate(filled, axis)]
+
+
+def _apply_reshape(eqn: JaxprEqn, arguments: list[Any]) -> list[Any]:
+    """Transposes an array before its reshape if the equation does both."""
+    x, *sizes = arguments
+    order = eqn.params["dimensions"]
+    x = x if order is None else lax.transpose(x, order)
+    return [eqn.primitive.bind(x, *sizes, **eqn.params | {"dimensions": None})]
+
+
 def _apply_stack(eqn: JaxprEqn, arguments: list[Any]) -> list[Any]:
     """Concatenates arrays with a new axis."""
     axis = eqn.params["axis"]
@@ -147,6 +163,8 @@ def _apply_pooling(
 _RULES: dict[str, Callable[[JaxprEqn, list[Any]], list[Any]]] = {
     "scan": _apply_scan,
     "conv_general_dilated": _apply_convolution,
+    "concatenate": _apply_concatenate,
+    "reshape": _apply_reshape,
     "stack": _apply_stack,
     "unstack": _apply_unstack,
     "reduce_window_max": functools.partial(_apply_pooling, lax.max, -np.inf),

@@ -56,10 +56,12 @@ class Trace(NamedTuple):
     Attributes:
       calls: {name of a part's parameters: its first call}.
       variables: shapes of the parameters, by the same names, as "params", and of other collections.
+      shares_features: whether all heads, or all of each branch, have the same input.
     """
 
     calls: dict[str, Call]
     variables: Variables
+    shares_features: bool
 
 
 def trace_model(model: Model, batch: Batch) -> Trace:
@@ -69,12 +71,16 @@ def trace_model(model: Model, batch: Batch) -> Trace:
       ValueError: if a part does not fit; the message names it, its type, its input and the fix.
     """
     calls: dict[str, Call] = {}
+    head_inputs: dict[str, list[Any]] = {}  # of each branch, whose name the heads' names begin with
 
     def record(name: str, part: Part, x: Any, call: Callable[[], Any]) -> Any:
         with _explain_errors(part, f"gets {format_batch_shapes(x)}"):
             _check_part_input(part, x)
             output = call()
             _check_part_output(part, output)
+        if part.kind == "heads":
+            task = part.path.removeprefix("heads.")
+            head_inputs.setdefault(name.removesuffix(task), []).append(x)
         calls.setdefault(name, Call(part, *replace_arrays_by_shapes((x, output))))
         return output
 
@@ -84,7 +90,9 @@ def trace_model(model: Model, batch: Batch) -> Trace:
         init = functools.partial(wrapped.init, method="call_all_parts", mutable=True)
         variables = jax.eval_shape(init, make_key_shape(), replace_arrays_by_shapes(batch))
     variables.pop("intermediates", None)
-    return Trace(calls, {"params": {}, **variables})
+    # Features that tasks share are the same traced array.
+    shares_features = all(x is inputs[0] for inputs in head_inputs.values() for x in inputs)
+    return Trace(calls, {"params": {}, **variables}, shares_features)
 
 
 def check_model_fits_batch(model: Model, batch: Batch) -> Trace:
@@ -113,7 +121,12 @@ def check_model_fits_batch(model: Model, batch: Batch) -> Trace:
         )
         with _explain_errors(part, what):
             jax.eval_shape(jax.vmap(part.module.example_loss), prediction, target)
-            jax.eval_shape(jax.vmap(part.module.statistics), prediction, target)
+            statistics = jax.eval_shape(jax.vmap(part.module.statistics), prediction, target)
+            if reserved := sorted({"loss", "examples"} & set(statistics)):
+                raise ValueError(
+                    f"it has statistics named {reserved}, which evaluation adds itself; give them "
+                    "other names."
+                )
     return trace
 
 
@@ -126,6 +139,18 @@ def _check_layer_counts(model: Model) -> None:
                 raise ValueError(
                     f"model.{part.path}.{name} is {count}; it must be at most {MAX_LAYERS}."
                 )
+
+
+@contextlib.contextmanager
+def name_errors(part: str, problem: str) -> Iterator[None]:
+    """Turns errors of JAX and of functions that users give into one that says what failed."""
+    try:
+        yield
+    except PART_ERRORS as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if not _is_raised_by_mmjax(error):
+            reason = f"{problem}: {reason}"
+        raise ValueError(f"{part}: {reason}") from error
 
 
 @contextlib.contextmanager

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.balance.pullback import gramian, pullback_from_jacobian
+from mmjax.balance.jacobian_rows import gramian
+from mmjax.balance.pullback import pullback_from_jacobian
 
 SLOTS, SIZE = 40, 48
 

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.balance.pullback import differentiate_losses, gramian, weighted_sum
+from mmjax.balance.jacobian_rows import gramian, weighted_sum
+from mmjax.balance.pullback import differentiate_losses
 from mmjax.fusion import Concat, Late
 from mmjax.parameters import (
     mark_shared_parameters,

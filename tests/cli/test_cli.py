@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -18,11 +19,11 @@ import jax
 import pytest
 
 from mmjax import cli, files
-from mmjax.cli import experiment_commands, jax_setup
-from mmjax.cli.experiment_commands import check_experiments
+from mmjax.cli import experiment_commands, jax_setup, request
 from mmjax.cli.failures import run_and_report_errors
 from mmjax.cli.jax_setup import set_compilation_cache
 from mmjax.cli.options import parse_steps_or_time
+from mmjax.cli.request import check_experiments
 from mmjax.interrupts import SIGNALS
 from mmjax.runs import workdir
 from mmjax.train import run_arms
@@ -116,7 +117,7 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     monkeypatch.setattr(jax_setup, "set_compilation_cache", lambda directory: None)
-    monkeypatch.setattr(experiment_commands, "check_experiments", lambda experiments, devices: None)
+    monkeypatch.setattr(request, "check_experiments", lambda experiments, devices: None)
     (tmp_path / "beside.py").write_text(BESIDE)
     write_experiment("single_modality")
     before = set(sys.modules)
@@ -582,7 +583,7 @@ def experiment() -> Experiment:
 def test_evaluate_prints_the_results_of_the_run_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(experiment_commands, "check_experiments", check_experiments)
+    monkeypatch.setattr(request, "check_experiments", check_experiments)
     Path("mine.py").write_text(TRAINED)
     cli.script(["run", "mine.py", "--workdir", "w", "--devices", "1"])
     first = capsys.readouterr().out
@@ -636,6 +637,15 @@ def test_the_file_itself_is_a_command(tmp_path: Path) -> None:
     wrong = subprocess.run([*command, "--set", "x=1"], env=env, capture_output=True, text=True)
     assert wrong.returncode == 2 and wrong.stderr.startswith("error: --set x=1: no path 'x'.")
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_package_is_the_console_script(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["mmjax", "data", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("mmjax", run_name="__main__")
+    assert not ended.value.code and capsys.readouterr().out.startswith("usage: mmjax data ")
 
 
 def test_warnings_are_one_clean_line_each(capsys: pytest.CaptureFixture[str]) -> None:
@@ -713,7 +723,7 @@ def ARMS(config):
 def test_the_arm_that_does_not_fit_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(experiment_commands, "check_experiments", check_experiments)
+    monkeypatch.setattr(request, "check_experiments", check_experiments)
     Path("mine.py").write_text(TRAINED + TWO_ARMS)
     with pytest.raises(SystemExit):
         cli.script(["run", "mine.py", "--workdir", "x"])

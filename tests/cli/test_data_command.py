@@ -1,6 +1,7 @@
 """`mmjax data`: data sets by name, by call and of the user's own; their files, tables, pictures."""
 
 import gzip
+import inspect
 import struct
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmjax import cli
+from mmjax import cli, data
 from mmjax.cli import data_command as command
 
 MINE = '''
@@ -122,6 +123,8 @@ def test_prepare_makes_the_files_once(workplace, capsys):
         (["describe", "multi_mnits"], "unknown data set 'multi_mnits'. Did you mean multi_mnist"),
         (["describe", "data.nothing"], "There are av_mnist, digit_pairs, "),
         (["describe", "concat"], "unknown data set 'concat'"),
+        (["describe", "csv"], "polyglot_digits; with arguments in parentheses, from_arrays, from_"),
+        (["describe", "from_table"], "missing 3 required positional arguments: 'table', 'inputs'"),
         (["describe", "mine_flowers:trees"], "module 'mine_flowers' has no 'trees'"),
         (["describe", "no_such:thing"], "the module no_such does not exist"),
         (["describe", "mine_flowers:number"], "makes a int; it must make an mmjax.Dataset"),
@@ -163,3 +166,14 @@ def test_the_data_sets_of_mmjax_are_known():
     known = command.list_data_set_names()
     assert {"digit_pairs", "polyglot_digits", "multi_mnist", "multi_fashion"} <= set(known)
     assert "Pairing" not in known
+
+
+def test_data_sets_that_need_no_arguments_are_listed_apart(capsys):
+    error, _ = failed(capsys, "describe", "nothing_like_it")
+    alone, others, _ = error.split("There are ")[1].split("; ")
+    loaders = ["from_arrays", "from_table", "from_tfds", "group_modalities"]
+    assert others.removeprefix("with arguments in parentheses, ").split(", ") == loaders
+    names = set(alone.split(", "))
+    assert names | set(loaders) == set(command.list_data_set_names())
+    for name in names:
+        inspect.signature(getattr(data, name)).bind()  # which needs no argument

@@ -69,22 +69,33 @@ def make_pretrained():
     }, fusion.Gated(width=8)
 
 
+def make_copies_with_stand_ins():
+    """Learned tokens for missing modalities, of one token each, in copies of the backbone."""
+    parts = {
+        "image": encoders.ConvEncoder(features=(4,)),
+        "speech": encoders.RecurrentEncoder(cell=encoders.gru(), width=4),
+    }
+    copies = sharing.DSelectK(2, 2, backbones=True)
+    return parts, fusion.Tensor(2), {"sharing": copies, "missing": "token"}
+
+
 MODELS = {
     "main job": make_main_job,
     "cnn_lstm": make_cnn_lstm,
     "transformer": make_transformer,
     "latents": make_latents,
     "pretrained": make_pretrained,
+    "copies with stand-ins": make_copies_with_stand_ins,
 }
 
 
-def make_model(parts, combine, seeds=(0,)):
+def make_model(parts, combine, options=None, *, seeds=(0,)):
     """Makes a trained model with initial parameters."""
     model = Model(
         encoders=parts,
         fusion=combine,
-        sharing=sharing.HardSharing((8,)),
         heads={name: head for name, (head, _) in TASKS.items()},
+        **(options or {"sharing": sharing.HardSharing((8,))}),
     )
     spec = Spec(
         "digits",
@@ -114,7 +125,7 @@ def make_model(parts, combine, seeds=(0,)):
 )
 def test_onnx_runtime_computes_the_predictions(name, seeds):
     """Any batch size, missing modalities, all lengths; of an ensemble, its mean."""
-    trained = make_model(*MODELS[name](), seeds)
+    trained = make_model(*MODELS[name](), seeds=seeds)
     content = serialize_for_onnx(trained)
     predict = make_exported_function(trained)
     for count in (1, 6):
@@ -156,7 +167,7 @@ def test_a_wrong_shape_is_refused_by_name():
 
 
 def test_rewriting_keeps_the_values():
-    """Reversed scans with a carry, convolutions of the batch-last layout, pools, stacks, calls."""
+    """Reversed scans, batch-last convolutions, pools, stacks, calls, empty arrays, reshapes."""
     rng = np.random.default_rng(0)
     x, kernel = rng.normal(size=(2, 5, 6, 3)), rng.normal(size=(3, 2, 2, 4))
     x, kernel = x.astype(np.float32), kernel.astype(np.float32)
@@ -171,12 +182,19 @@ def test_rewriting_keeps_the_values():
             jax.jit(jax.nn.relu)(jax.numpy.stack([y, 2 * y], 1)), axis=1
         )
         largest = nn.max_pool(x, (3, 2), (2, 2), [(1, 1), (0, 1)])
-        return last, all_steps, first - second, largest, nn.avg_pool(x, (2, 3), (1, 2))
+        none = x[:, 5:]
+        longer = lax.concatenate([none, x, none, x], 1)
+        nothing = lax.concatenate([none, none], 1)
+        pooled = nn.avg_pool(x, (2, 3), (1, 2))
+        turned = lax.reshape(x, (4, 45), (3, 1, 0, 2))
+        return last, all_steps, first - second, largest, pooled, longer, nothing, turned
 
     traced = jax.make_jaxpr(compute)(x, kernel)
     rewritten = rewrite_for_onnx(traced)
     names = {eqn.primitive.name for eqn in rewritten.jaxpr.eqns}
     assert not names & {"stack", "unstack", "jit", "pjit", "custom_jvp_call"}
     assert not names & {"reduce_window_max", "reduce_window_sum"}
+    reshapes = [eqn for eqn in rewritten.jaxpr.eqns if eqn.primitive.name == "reshape"]
+    assert reshapes and all(eqn.params["dimensions"] is None for eqn in reshapes)
     for value, expected in zip(jaxpr_as_fun(rewritten)(x, kernel), compute(x, kernel), strict=True):
         np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-4)

@@ -393,3 +393,13 @@ def test_a_head_among_the_encoders_and_an_encoder_among_the_heads_are_refused():
         ValueError, match=r"model\.heads\.kind is a TextEncoder, which is not a head"
     ):
         check_experiment(dataclasses.replace(of_heads, model=model), 1)
+
+
+def test_a_head_cannot_use_the_names_that_evaluation_adds():
+    class Counting(Classification):
+        def statistics(self, prediction, target):
+            return {"examples": jnp.ones(())}
+
+    message = r"heads\.kind \(Counting\) .* it has statistics named \['examples'\]"
+    with pytest.raises(ValueError, match=message):
+        fit(heads={"kind": Counting(4)})

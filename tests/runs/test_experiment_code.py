@@ -14,7 +14,7 @@ import pytest
 
 import mmjax
 from mmjax import cli, files, loaded_code
-from mmjax.cli import experiment_commands
+from mmjax.cli import experiment_commands, request
 from mmjax.files.run_files import read_config_file, write_config_file
 from mmjax.runs.experiment_code import find_code_copy, run_code_copy
 from mmjax.train import run_arms
@@ -70,7 +70,7 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
-    monkeypatch.setattr(experiment_commands, "check_experiments", lambda experiments, devices: None)
+    monkeypatch.setattr(request, "check_experiments", lambda experiments, devices: None)
     made: list[Any] = []
 
     def collect(experiments: Mapping[str, Callable[[], Any]], *_: Any, **__: Any) -> None:

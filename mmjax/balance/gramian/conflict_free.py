@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from mmjax.balance.base import Balancer, Wrt, from_gram
+from mmjax.balance.base import Balancer, Wrt
+from mmjax.balance.from_functions import from_gram
 from mmjax.balance.solvers.convex import unit_gram
 from mmjax.balance.solvers.spectrum import pinv_solve
 from mmjax.kernels.linear_algebra import precise_dot

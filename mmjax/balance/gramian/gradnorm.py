@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-from mmjax.balance.base import Balancer, Wrt, from_stateful_gram
+from mmjax.balance.base import Balancer, Wrt
+from mmjax.balance.from_functions import from_stateful_gram
 from mmjax.balance.losses.learned_weights import keep_unlabeled_entries
 from mmjax.types import Params
 

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from mmjax.balance.base import Balancer, Wrt, from_stateful_gram
+from mmjax.balance.base import Balancer, Wrt
+from mmjax.balance.from_functions import from_stateful_gram
 from mmjax.balance.gramian.pcgrad import draw_task_orders
 from mmjax.balance.solvers.convex import unit_gram
 from mmjax.kernels.linear_algebra import precise_dot

@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from mmjax.balance.base import Balancer, Wrt, from_stateful_gram, init_empty_state
+from mmjax.balance.base import Balancer, Wrt, init_empty_state
+from mmjax.balance.from_functions import from_stateful_gram
 from mmjax.balance.solvers.simplex import min_norm_point
 
 _NORMALIZATIONS = ("none", "l2", "loss", "loss+")

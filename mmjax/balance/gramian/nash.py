@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from mmjax.balance.base import Balancer, State, Wrt, from_gram
+from mmjax.balance.base import Balancer, State, Wrt
+from mmjax.balance.from_functions import from_gram
 from mmjax.balance.solvers.convex import solve_power_equation, unit_gram
+from mmjax.kernels.replica_axes import remove_replica_axes
 from mmjax.parameters import merge_params
 from mmjax.types import Params
 
@@ -26,7 +28,7 @@ def nash(
 
     Args:
       every: number of steps between updates of the weights; the steps between cost no more than
-        with equal weights, except under vmap over seeds, which computes both.
+        with equal weights.
       wrt: see `from_gram`.
       weigh_heads: see `from_gram`. The paper bargains for the shared parameters; the authors'
         code weights the losses, so that heads are weighted too.
@@ -155,7 +157,8 @@ def _update_occasionally(balancer: Balancer, every: int, weigh_heads: bool) -> B
             return merge_params(pullback.shared(w), task_specific), state.weights, state.inner
 
         # One branch runs per step, so that the steps between updates need no Jacobian.
-        gradient, w, inner = jax.lax.cond(state.steps % every == 0, update_weights, keep_weights)
+        is_due = remove_replica_axes(state.steps) % every == 0
+        gradient, w, inner = jax.lax.cond(is_due, update_weights, keep_weights)
         new = OccasionalState(state.steps + 1, w, inner)
         return gradient, jnp.where(labeled, w, 0.0), new
 

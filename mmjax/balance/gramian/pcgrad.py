@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from mmjax.balance.base import Balancer, Wrt, from_gram
+from mmjax.balance.base import Balancer, Wrt
+from mmjax.balance.from_functions import from_gram
 from mmjax.kernels.linear_algebra import precise_dot
 
 

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from mmjax.balance.base import Balancer, Wrt, from_gram, from_jacobian, init_empty_state
+from mmjax.balance.base import Balancer, Wrt, init_empty_state
+from mmjax.balance.from_functions import from_gram, from_jacobian
 from mmjax.balance.jacobian_rows import expand_to_rows
 from mmjax.balance.solvers.simplex import uniform_weights
 from mmjax.types import Params

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from mmjax.balance.base import Balancer, Wrt, from_gram
+from mmjax.balance.base import Balancer, Wrt
+from mmjax.balance.from_functions import from_gram
 from mmjax.balance.solvers.convex import solve_nonnegative_qp, unit_gram
 from mmjax.balance.solvers.simplex import uniform_weights
 from mmjax.kernels.linear_algebra import precise_dot

@@ -8,8 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from mmjax.balance.base import Balancer
-from mmjax.balance.jacobian_rows import expand_to_rows, keep_unlabeled_rows, row_norms, zero_rows
-from mmjax.balance.pullback import weighted_sum
+from mmjax.balance.jacobian_rows import (
+    expand_to_rows,
+    keep_unlabeled_rows,
+    row_norms,
+    weighted_sum,
+    zero_rows,
+)
 from mmjax.parameters import merge_params
 from mmjax.types import Params
 

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from mmjax.balance.base import Balancer, rescale_weights
+from mmjax.balance.base import Balancer
+from mmjax.balance.from_functions import rescale_weights
 from mmjax.balance.jacobian.moco import normalize_over_labeled
 from mmjax.balance.solvers.simplex import project_simplex, uniform_weights
 from mmjax.kernels.linear_algebra import precise_dot

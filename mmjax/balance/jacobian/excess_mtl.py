@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from mmjax.balance.base import Balancer, rescale_weights
-from mmjax.balance.jacobian_rows import keep_unlabeled_rows, zero_rows
-from mmjax.balance.pullback import weighted_sum
+from mmjax.balance.base import Balancer
+from mmjax.balance.from_functions import rescale_weights
+from mmjax.balance.jacobian_rows import keep_unlabeled_rows, weighted_sum, zero_rows
 from mmjax.parameters import merge_params
 from mmjax.types import Params
 

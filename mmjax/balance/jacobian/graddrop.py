@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
-from mmjax.balance.base import Balancer, from_jacobian, init_empty_state
+from mmjax.balance.base import Balancer, init_empty_state
+from mmjax.balance.from_functions import from_jacobian
 
 
 def graddrop() -> Balancer:

@@ -7,9 +7,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from mmjax.balance.base import Balancer, from_jacobian, rescale_weights
-from mmjax.balance.jacobian_rows import expand_to_rows, keep_unlabeled_rows, zero_rows
-from mmjax.balance.pullback import gramian, weighted_sum
+from mmjax.balance.base import Balancer
+from mmjax.balance.from_functions import from_jacobian, rescale_weights
+from mmjax.balance.jacobian_rows import (
+    expand_to_rows,
+    gramian,
+    keep_unlabeled_rows,
+    weighted_sum,
+    zero_rows,
+)
 from mmjax.balance.solvers.simplex import project_simplex, uniform_weights
 from mmjax.kernels.linear_algebra import precise_dot
 from mmjax.types import Params

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from mmjax.balance.base import Balancer, from_losses
+from mmjax.balance.base import Balancer
+from mmjax.balance.from_functions import from_losses
 from mmjax.balance.losses.stateless import masked_softmax
 
 

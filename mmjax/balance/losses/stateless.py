@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmjax.balance.base import Balancer, State, from_losses
+from mmjax.balance.base import Balancer, State
+from mmjax.balance.from_functions import from_losses
 from mmjax.types import Params
 
 MIN_LOSS = 1e-12

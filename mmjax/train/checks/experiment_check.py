@@ -16,6 +16,7 @@ from mmjax.inspection.model_check import Trace, check_model_fits_batch
 from mmjax.inspection.model_parts import make_batch_shapes
 from mmjax.metrics.direction import check_extra_metrics
 from mmjax.model import Model
+from mmjax.train.checks.balancer_check import check_balancer
 from mmjax.train.checks.memory_check import check_accumulate, check_remat
 from mmjax.train.checks.monitor_check import check_monitor
 from mmjax.train.checks.optimizer_check import (
@@ -76,6 +77,7 @@ def check_experiment(experiment: Experiment, devices: int) -> None:
     params = shapes["params"]
     if experiment.has_frozen:
         params = trace_trained_params(shapes, experiment.trainable, experiment.lora)
+    check_balancer(experiment, trace, params)
     opt_state = check_optimizer(experiment.optimizer, params)
     train = data.splits["train"]
     if accumulates_gradients(opt_state):

@@ -10,7 +10,7 @@ from mmjax.config.public_names import did_you_mean
 
 
 def check_accumulate(batch_size: int, accumulate: int, devices: int, parts: int = 1) -> None:
-    """Refuses a batch that cannot be divided evenly into micro-batches.
+    """Refuses a batch that cannot be divided evenly into the balancer's parts and micro-batches.
 
     Args:
       batch_size: examples per step, over all devices.
@@ -25,14 +25,15 @@ def check_accumulate(batch_size: int, accumulate: int, devices: int, parts: int 
       >>> check_accumulate(64, accumulate=4, devices=2)
     """
     unit = accumulate * devices * parts
-    if accumulate > 1 and batch_size % unit:
+    if (accumulate > 1 or parts > 1) and batch_size % unit:
         below = batch_size - batch_size % unit
         nearest = f"{below} or {below + unit}" if below else f"{unit}"
+        divisor = f"accumulate={accumulate} times " if accumulate > 1 else ""
         split = f", times the {parts} parts that the balancer makes of a batch" if parts > 1 else ""
         raise ValueError(
-            f"batch_size={batch_size} is not divisible by accumulate={accumulate} times the "
-            f"number of devices, {devices}{split}; choose batch_size={nearest}, or another "
-            "accumulate."
+            f"batch_size={batch_size} is not divisible by {divisor}the number of devices, "
+            f"{devices}{split}; choose batch_size={nearest}"
+            f"{', or another accumulate' if accumulate > 1 else ''}."
         )
 
 

@@ -3,8 +3,7 @@
 A step passes the gradients, the state, the parameters, and the weighted loss as `value`.
 """
 
-import contextlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -14,7 +13,7 @@ import optax
 from jaxtyping import Bool, PyTree
 
 from mmjax.experiment import Experiment
-from mmjax.inspection.model_check import PART_ERRORS
+from mmjax.inspection.model_check import name_errors
 from mmjax.model import Model
 from mmjax.train.steps.averages import find_states
 from mmjax.train.steps.train_step import make_optimizer_update
@@ -63,28 +62,19 @@ def check_optimizer(optimizer: Optimizer, params: Any) -> PyTree:
       [(2,)]
     """
     update = make_optimizer_update(optimizer)
-    with _name_optimizer("it cannot be initialized with the model's parameters"):
+    with name_errors("optimizer", "it cannot be initialized with the model's parameters"):
         state = jax.eval_shape(optimizer.init, params)
     for kind, reason in _REFUSED_STATES.items():
         if find_states(state, kind):
             raise ValueError(f"optimizer: {reason}")
-    with _name_optimizer("it cannot update by gradients, state, parameters and value alone"):
+    problem = "it cannot update by gradients, state, parameters and value alone"
+    with name_errors("optimizer", problem):
         updates, _ = jax.eval_shape(update, params, state, params, _SCALAR)
         updated = jax.eval_shape(optax.apply_updates, params, updates)
     before, after = (jax.tree.map(lambda x: (x.shape, x.dtype), x) for x in (params, updated))
     if before != after:
         raise ValueError("optimizer: its updates change the structure or shapes of the parameters.")
     return state
-
-
-@contextlib.contextmanager
-def _name_optimizer(problem: str) -> Iterator[None]:
-    """Turns the errors of an optimizer's functions into one that says what failed."""
-    try:
-        yield
-    except PART_ERRORS as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"optimizer: {problem}: {reason}") from error
 
 
 def accumulates_gradients(opt_state: PyTree) -> bool:

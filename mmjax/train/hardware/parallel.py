@@ -20,6 +20,7 @@ import jax
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int
 
+from mmjax.kernels.replica_axes import REPLICA_AXIS
 from mmjax.train.hardware.device_groups import (
     DEVICE_AXIS,
     GROUP_AXIS,
@@ -57,7 +58,7 @@ def map_over_replicas(
       platform: of the devices.
     """
     if replicas > 1 and platform not in SEQUENTIAL_PLATFORMS:
-        return jax.vmap(function, in_axes=in_axes)
+        return jax.vmap(function, in_axes=in_axes, axis_name=REPLICA_AXIS)
 
     def map_in_turn(*args: Any) -> Any:
         def call(mapped: list[Any]) -> Any:

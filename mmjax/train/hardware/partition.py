@@ -8,6 +8,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int
 
+from mmjax.kernels.replica_axes import REPLICA_GROUP_AXIS
 from mmjax.train.hardware.device_groups import DEVICE_AXIS, GROUP_AXIS
 from mmjax.train.hardware.split_arrays import choose_split, split_examples
 from mmjax.types import Batch
@@ -86,7 +87,12 @@ def _map_over_groups(
     """
     if groups == 1:
         return function
-    mapped = jax.vmap(function, in_axes=in_axes, spmd_axis_name=GROUP_AXIS)
+    mapped = jax.vmap(
+        function,
+        in_axes=in_axes,
+        axis_name=REPLICA_GROUP_AXIS,
+        spmd_axis_name=GROUP_AXIS,
+    )
 
     def call(*args: Any) -> Any:
         arguments = [

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from mmjax.balance.jacobian_rows import expand_to_rows
-from mmjax.balance.pullback import Pullback, weighted_sum
+from mmjax.balance.jacobian_rows import expand_to_rows, weighted_sum
+from mmjax.balance.pullback import Pullback
 from mmjax.parameters import merge_params
 from mmjax.train.steps.step_losses import StepLosses, StepSettings, differentiate_batch
 from mmjax.types import Batch, Params, Variables, Visible

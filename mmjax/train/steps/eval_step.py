@@ -66,12 +66,6 @@ def compute_statistics(model: Model, predictions: dict[str, Array], batch: Batch
     for i, task in enumerate(tasks):
         head = model.heads[task]
         examples = jax.vmap(head.statistics)(predictions[task], targets[task])
-        reserved = sorted({"loss", "examples"} & set(examples))
-        if reserved:
-            raise ValueError(
-                f"The head of task {task!r} has statistics named {reserved}, which evaluation "
-                "adds itself; give them other names."
-            )
         if getattr(head, "extra_metrics", None):
             examples["prediction"] = PerExample(predictions[task])
             examples["target"] = PerExample(targets[task])

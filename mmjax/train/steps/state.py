@@ -63,14 +63,14 @@ def init_state(
         params=params,
         variables={name: tree for name, tree in variables.items() if name != "params"},
         opt_state=optimizer.init(params),
-        balancer_state=_init_balancer(model, balancer, params),
+        balancer_state=init_balancer_state(model, balancer, params),
         key=run_key,
     )
     return state if ema is None else state._replace(averages=init_averages(state.all_variables))
 
 
-def _init_balancer(model: Model, balancer: Balancer, params: Params) -> Any:
-    """Returns the balancer's first state."""
+def init_balancer_state(model: Model, balancer: Balancer, params: Params) -> Any:
+    """Returns the first state of the model's balancer; `params` are those that train."""
     shared = partition_params(params, mark_shared_parameters(model, params))[0]
     modalities = tuple(sorted(model.encoders))
     names = get_loss_names(model)

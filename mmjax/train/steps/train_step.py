@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, Int, Key
 
 from mmjax.balance import Balancer
 from mmjax.balance.diagnostics import diagnose_gradients
-from mmjax.balance.pullback import ModalityScores, gramian
+from mmjax.balance.jacobian_rows import gramian
+from mmjax.balance.pullback import ModalityScores
 from mmjax.data.augment import AugmentExample
 from mmjax.model import Model
 from mmjax.train.steps.averages import update_averages

@@ -9,7 +9,7 @@ import pytest
 
 from mmjax import balance
 from mmjax.balance.gramian.aligned import aligned_weights
-from mmjax.balance.pullback import gramian
+from mmjax.balance.jacobian_rows import gramian
 
 
 def by_decomposition(rows, scale):

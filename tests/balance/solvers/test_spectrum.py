@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmjax.balance.pullback import gramian
+from mmjax.balance.jacobian_rows import gramian
 from mmjax.balance.solvers.spectrum import pinv_solve, truncated_eigh
 
 

@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from mmjax import balance
-from mmjax.balance.pullback import gramian
+from mmjax.balance.jacobian_rows import gramian
 from mmjax.data.pipeline import split_over_devices
 from mmjax.encoders import MLPEncoder
 from mmjax.fusion import Concat
@@ -186,6 +186,13 @@ BALANCERS = {
     "moco": balance.moco,  # the Jacobian, with rows in its state
     "modo": balance.modo,  # parts of the batch
 }
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_steps_between_updates_of_weights_need_no_jacobian_in_groups_either(toy, seeds):
+    """Every fourth step runs the other branch; a map over groups would compute both in each."""
+    _, parts = compare(toy, balance.nash(every=4), optax.sgd(0.02), seeds=seeds)
+    assert " conditional(" in parts.as_text()
 
 
 @pytest.mark.slow

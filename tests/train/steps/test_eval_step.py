@@ -159,12 +159,3 @@ def test_the_statistics_of_the_evaluation_step_become_metrics(name):
     found = head.summary(statistics)
     assert found.keys() == head.metrics.keys()
     assert found == pytest.approx(expected(targets, predictions), rel=1e-4)
-
-
-def test_a_head_cannot_use_the_names_that_evaluation_adds():
-    class Counting(Classification):
-        def statistics(self, prediction, target):
-            return {"examples": jnp.ones(())}
-
-    with pytest.raises(ValueError, match=r"'z' has statistics named \['examples'\]"):
-        evaluate_one_batch(Counting(4), TABLE["Classification"][1])

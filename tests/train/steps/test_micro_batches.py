@@ -177,7 +177,10 @@ def test_what_cannot_be_divided_is_refused():
         check_accumulate(60, 4, devices=2)
     with pytest.raises(ValueError, match=r"3 parts .* choose batch_size=24, or"):
         check_accumulate(8, 4, devices=2, parts=3)
-    check_accumulate(7, 1, devices=2, parts=3)
+    message = "by the number of devices, 2, times the 3 parts .* choose batch_size=6 or 12.$"
+    with pytest.raises(ValueError, match=message):
+        check_accumulate(7, 1, devices=2, parts=3)
+    check_accumulate(7, 1, devices=2)  # refused as indivisible by devices alone
     batch = jnp.ones((6, 2))
     with pytest.raises(ValueError, match="accumulate=4 does not divide the 6 examples"):
         map_micro_batches(lambda v, x, key: (x, v), 4, {}, batch, KEY)

@@ -4,40 +4,11 @@ A package is imported only after one of its objects has been passed in.
 """
 
 import datetime
-import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from jax import dtypes
-
-
-def check_same_index(what: str, columns: Mapping[str, Any]) -> None:
-    """Refuses columns of pandas with different indexes, by which pandas would pair other rows.
-
-    Args:
-      what: what has the columns, for the message.
-      columns: {name: column}, of any type.
-
-    Raises:
-      ValueError: naming two columns with different indexes.
-
-    Example:
-      >>> import pandas
-      >>> a = pandas.Series([1, 2])
-      >>> check_same_index("the table", {"a": a, "b": a * 2, "c": [3, 4]})
-    """
-    indexes: dict[str, Any] = {}
-    for name, column in columns.items():
-        if hasattr(getattr(column, "index", None), "equals"):  # lists have a method of this name
-            indexes[name] = column.index
-    for first, name in itertools.pairwise(indexes):
-        if not indexes[name].equals(indexes[first]):
-            raise ValueError(
-                f"{what}: {first!r} and {name!r} have different indexes, so that their rows may "
-                "not belong together; join them in one DataFrame, or give their values: "
-                "reset_index(drop=True) keeps the order of the rows."
-            )
 
 
 def convert_to_numpy(value: Any, what: str) -> Any:

@@ -7,10 +7,11 @@ from typing import Any
 from mmjax.data.dataset import Task
 from mmjax.data.describe.announce import announce_once
 from mmjax.data.load.arrays.columns import read_column, read_mask
-from mmjax.data.load.arrays.foreign_types import check_same_index, convert_to_numpy
+from mmjax.data.load.arrays.foreign_types import convert_to_numpy
 from mmjax.data.load.arrays.map_scans import MapScans
 from mmjax.data.load.arrays.modalities import Column
 from mmjax.data.load.arrays.npz import read_npz
+from mmjax.data.load.arrays.pandas_indexes import check_same_index
 from mmjax.data.load.targets.target_arrays import Targets, read_targets, squeeze_targets
 
 

@@ -11,12 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.data.load.arrays.foreign_types import (
-    check_same_index,
-    convert_to_numpy,
-    is_frame,
-    list_frame_columns,
-)
+from mmjax.data.load.arrays.foreign_types import convert_to_numpy, is_frame, list_frame_columns
+from mmjax.data.load.arrays.pandas_indexes import check_same_index
 from mmjax.data.load.tables.table_files import Table
 from mmjax.data.load.targets.labels import convert_to_python
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmjax.balance import Balancer
-from mmjax.balance.pullback import gramian
+from mmjax.balance.jacobian_rows import gramian
 from mmjax.modalities.imbalance.balancers.weights_by_name import find_losses
 from mmjax.modalities.imbalance.modulation.modulated import find_encoder_modality
 from mmjax.types import Params

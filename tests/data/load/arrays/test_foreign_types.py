@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from mmjax.data.load.arrays.foreign_types import check_same_index, convert_to_numpy
+from mmjax.data.load.arrays.foreign_types import convert_to_numpy
+from mmjax.data.load.arrays.pandas_indexes import check_same_index
 from mmjax.data.load.from_arrays import from_arrays
 from mmjax.data.load.from_table import from_table
 from mmjax.data.load.hints import check_splits
