@@ -84,6 +84,8 @@ def test_what_does_not_fit_is_refused(toy):
     ):
         with pytest.raises(ValueError, match=message):
             check_experiment(toy.experiment(lora=lora), 1)
+    with pytest.raises(ValueError, match=r"\(3, 3, 1, 2\); no update is smaller.* leave this kernel"):
+        find_kernels({("conv", "kernel"): np.zeros((3, 3, 1, 2))}, {"conv/*": LoRA(1)})
     with pytest.raises(ValueError, match="at least 1"):
         LoRA(0)
 
