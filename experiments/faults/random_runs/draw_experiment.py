@@ -76,7 +76,7 @@ def draw_experiment(rng: random.Random, folder: Path) -> Draw:
     parts = draw_parts(rng, data)
     freezing = draw_freezing(rng, data, parts)
     trained = freezing.get("trainable", "encoders")
-    share = ("encoders" in trained or "fusion" in trained) and "TaskSpecific()" not in parts.sharing
+    share = ("encoders" in trained or "fusion" in trained) and "TaskSpecific" not in parts.sharing
     auxiliary, balancer = draw_losses(rng, data, parts, share=share)
     fields = {
         "data": data.source,
@@ -87,6 +87,8 @@ def draw_experiment(rng: random.Random, folder: Path) -> Draw:
     }
     if auxiliary or "augment" in fields:
         fields.pop("cache_frozen", None)
+    if not share:
+        fields.pop("diagnostics", None)  # of the gradients with respect to shared parameters
     arguments = "".join(f"        {name}={value},\n" for name, value in fields.items())
     source = f"{HEADER}{arguments}    )\n"
     # Objectives of several modalities, or of a certain one, are refused where it is left out.
@@ -100,18 +102,18 @@ def draw_freezing(rng: random.Random, data: Data, parts: Parts) -> dict[str, str
     fields = {}
     modality = rng.choice(list(data.modalities))
     if rng.random() < 0.15 and not any(x in parts.encoders[modality] for x in WITHOUT_KERNELS):
-        fields["lora"] = f"{{'encoders_{modality}/*kernel': LoRA(rank=1)}}"
+        fields["lora"] = f"{{'*encoders_{modality}/*kernel': LoRA(rank=1)}}"
     if rng.random() < 0.25:
-        patterns = ["heads_*"]
+        patterns = ["*heads_*"]
         if rng.random() < 0.7 and not parts.fusion.startswith(("fusion.Concat", "fusion.Late")):
             patterns.append("*fusion/*")
         for m, encoder in parts.encoders.items():
             if m != modality and "Features" not in encoder and rng.random() < 0.5:
                 patterns.append(f"*encoders_{m}/*")
         fields["trainable"] = repr(tuple(patterns))
-        encoder = parts.encoders[modality]
-        constant = "dropout" not in encoder and "Features" not in encoder and "lora" not in fields
-        if constant and not parts.has_copies and rng.random() < 0.6:
+        random_tokens = any("dropout" in encoder for encoder in parts.encoders.values())
+        has_frozen = "Features" not in parts.encoders[modality] and "lora" not in fields
+        if has_frozen and not random_tokens and not parts.has_copies and rng.random() < 0.6:
             fields["cache_frozen"] = "True"
     return fields
 

@@ -70,9 +70,9 @@ def list_objectives(rng: random.Random, data: Data, parts: Parts) -> list[str]:
     numeric = tuple(m for m, k in data.modalities.items() if k in ("vector", "image", "sequence"))
     objectives = []
     if len(data.modalities) > 1:
-        objectives += ["InfoNCE(4)", "InfoNCE(4, mix=0.5)", "DeepCCA(2)", "MMD()"]
+        objectives += ["InfoNCE(4)", "InfoNCE(4, mix=0.5)", "DeepCCA(2)"]
         if not any("Features" in text or "elman" in text for text in parts.encoders.values()):
-            objectives.append("CORAL()")  # needs encoders of one width, here 4
+            objectives += ["MMD()", "CORAL()"]  # need encoders of one width, here 4
     if numeric:
         source = rng.choice(list(data.modalities)) if numeric[1:] or parts.is_late else "fused"
         if (source,) != numeric:

@@ -104,7 +104,7 @@ class Parts(NamedTuple):
     @property
     def has_copies(self) -> bool:
         """Whether tasks have copies of the encoders."""
-        return "backbones" in self.sharing or self.sharing.endswith("TaskSpecific()")
+        return "backbones" in self.sharing or "TaskSpecific" in self.sharing
 
 
 def draw_parts(rng: random.Random, data: Data) -> Parts:
