@@ -12,8 +12,8 @@ heads; `batch` has zeros for everything that is missing; `gather(x)` is x [b, ..
 An objective that needs the whole batch gathers it, and returns (loss, 1) on each device. Without
 any example to learn from, it returns (0, 0). An objective of certain tasks may have the class
 attributes `needs_kinds`, their kinds, and `needs_head`, the type of their heads: experiments with
-others are refused. Tasks do not share the parameters of objectives, so
-gradient balancers do not change their gradients.
+others are refused. Tasks do not share the parameters of objectives, so gradient balancers do not
+change their gradients.
 """
 
 from mmjax.auxiliary.branches import BranchLosses, ConfidenceRanking, rank_confidences

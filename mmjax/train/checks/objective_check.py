@@ -65,7 +65,7 @@ def _check_task(label: str, objective: Any, name: str, task: Task) -> None:
             f"{label} has classes={classes}, but the task {name!r} has {len(task.classes)}; set "
             f"classes={len(task.classes)}."
         )
-    head = getattr(objective, "head", None)
+    head: Any = getattr(objective, "head", None)
     if hasattr(head, "check"):
         try:
             head.check(task, name)
