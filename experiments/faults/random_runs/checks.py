@@ -162,8 +162,6 @@ def check_resumed(case: Case, run: Path) -> None:
 
 def check_arms(case: Case, run: Path) -> None:
     """Requires the same bits beside arms of single modalities, and those arms' metrics again."""
-    if not case.draw.has_arms:
-        raise RefusedError("no arms were drawn")
     arms = case.run("arms", file=case.arms_file)
     check_equal(read_results(arms), read_results(run))
     arm, seed = case.rng.choice(list(case.draw.modalities)), case.rng.choice(case.seeds)
@@ -227,3 +225,9 @@ def check_export(case: Case, run: Path) -> None:
 
 
 CHECKS = (check_resumed, check_from_run, check_seeds, check_division, check_export, check_arms)
+
+
+def choose_check(case: Case) -> Callable[[Case, Path], None]:
+    """Draws one of the checks that fit the experiment."""
+    checks = CHECKS if case.draw.has_arms else [c for c in CHECKS if c is not check_arms]
+    return case.rng.choice(checks)

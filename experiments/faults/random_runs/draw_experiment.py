@@ -91,8 +91,8 @@ def draw_experiment(rng: random.Random, folder: Path) -> Draw:
         fields.pop("diagnostics", None)  # of the gradients with respect to shared parameters
     arguments = "".join(f"        {name}={value},\n" for name, value in fields.items())
     source = f"{HEADER}{arguments}    )\n"
-    # Objectives of several modalities, or of a certain one, are refused where it is left out.
-    has_arms = len(data.modalities) > 1 and not auxiliary and "augment" not in fields
+    # Objectives and patterns of a certain modality are refused where it is left out.
+    has_arms = len(data.modalities) > 1 and not auxiliary and not freezing
     tasks = data.tasks if data.examples else {}
     return Draw(source, data.examples, tasks, tuple(data.modalities), has_arms)
 
