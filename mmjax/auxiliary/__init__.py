@@ -10,8 +10,10 @@ in float32, for this device's part of the batch; the loss is the sum of the tota
 the counts of all devices. `seen` is a `mmjax.types.Intermediates`; `predictions` are those of the
 heads; `batch` has zeros for everything that is missing; `gather(x)` is x [b, ...] of all devices.
 An objective that needs the whole batch gathers it, and returns (loss, 1) on each device. Without
-any example to learn from, it returns (0, 0). Tasks do not share the parameters of objectives, so
-gradient balancers do not change their gradients.
+any example to learn from, it returns (0, 0). An objective of certain tasks may have the class
+attributes `needs_kinds`, their kinds, and `needs_head`, the type of their heads: experiments with
+others are refused. Tasks do not share the parameters of objectives, so gradient balancers do not
+change their gradients.
 """
 
 from mmjax.auxiliary.branches import BranchLosses, ConfidenceRanking, rank_confidences

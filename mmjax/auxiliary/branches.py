@@ -141,6 +141,7 @@ class ConfidenceRanking:
     tasks: tuple[str, ...]
 
     needs_branches: ClassVar[bool] = True
+    needs_kinds: ClassVar[tuple[str, ...]] = ("classification",)
 
     def __call__(
         self,

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from mmjax.auxiliary.base import Gather, Sums
 from mmjax.auxiliary.branches import check_task_names
+from mmjax.heads.evidential import Evidential
 from mmjax.types import Batch, Intermediates
 
 _ASYMPTOTIC = 20.0  # from here on the series below is exact to 1e-8
@@ -83,6 +84,7 @@ class DirichletKL(nn.Module):
     annealing_steps: int = 1000
 
     needs_branches: ClassVar[bool] = True
+    needs_head: ClassVar[type] = Evidential
 
     def __post_init__(self) -> None:
         if self.annealing_steps < 0:

@@ -57,7 +57,8 @@ class Sown:
         sown: dict[str, Any] = seen.sown[self.part]
         if self.name not in sown:
             raise ValueError(
-                f"Sown names {self.name!r}, but the model's {self.part} sows only {sorted(sown)}."
+                f"Sown names {self.name!r}, but the model's {self.part} sows "
+                f"{f'only {sorted(sown)}' if sown else 'nothing'}; use another name or {self.part}."
             )
         value = sown[self.name]
         if _is_masked(value):

@@ -42,6 +42,27 @@ def wrap_balancer(balancer: Balancer, **fields: Any) -> Balancer:
     return balancer._replace(**fields)
 
 
+def check_scores(method: str, balancer: Balancer, scores: str, *, hides: bool = False) -> None:
+    """Raises ValueError if a balancer cannot be wrapped in a method that scores modalities, too.
+
+    Args:
+      method: name of the method.
+      balancer: the balancer to wrap.
+      scores: how the method scores modalities; see `Balancer.scores`.
+      hides: whether the method drops modalities or their features.
+    """
+    if balancer.scores not in (None, scores):
+        raise ValueError(
+            f"{method}: the balancer scores modalities by {balancer.scores!r} predictions and "
+            f"{method} by {scores!r} ones; combine methods with the same scores."
+        )
+    if hides and balancer.hide is not None:
+        raise ValueError(
+            f"{method}: the balancer drops modalities or their features already; keep only one "
+            "method that does, such as opm or amco."
+        )
+
+
 def _lift_step(update: Callable[..., Any]) -> Callable[..., Any]:
     """Lets `Balancer.update` of the wrapped state update the new one."""
 

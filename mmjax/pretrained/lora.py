@@ -107,10 +107,11 @@ def find_kernels(flat: Mapping[Keys, Any], lora: Mapping[str, LoRA]) -> dict[Key
                     "only kernels, with two axes or more, have low-rank updates. End it in /kernel."
                 )
             # From this rank on, A B can express any matrix and saves no parameters.
-            if update.rank >= min(shape[-2:]):
+            if update.rank >= (limit := min(shape[-2:])):
+                fix = f"it must be less than {limit}" if limit > 1 else "no update is smaller"
                 raise ValueError(
-                    f"lora has rank {update.rank} for {path} of shape {shape}; it must be less "
-                    f"than {min(shape[-2:])}."
+                    f"lora has rank {update.rank} for {path} of shape {shape}; {fix}. "
+                    f"The pattern {pattern!r} may also leave this kernel out."
                 )
             kernels.setdefault(paths[path], update)
     return kernels

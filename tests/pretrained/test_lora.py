@@ -10,7 +10,7 @@ import pytest
 import mmjax
 from mmjax import balance
 from mmjax.pretrained import LoRA, merge_lora, weights
-from mmjax.pretrained.lora import add_lora
+from mmjax.pretrained.lora import add_lora, find_kernels
 from mmjax.train.best_variables import evaluate_best
 from mmjax.train.checks.experiment_check import check_experiment
 from mmjax.train.loop import fit
@@ -84,6 +84,10 @@ def test_what_does_not_fit_is_refused(toy):
     ):
         with pytest.raises(ValueError, match=message):
             check_experiment(toy.experiment(lora=lora), 1)
+    with pytest.raises(
+        ValueError, match=r"\(3, 3, 1, 2\); no update is smaller.* leave this kernel"
+    ):
+        find_kernels({("conv", "kernel"): np.zeros((3, 3, 1, 2))}, {"conv/*": LoRA(1)})
     with pytest.raises(ValueError, match="at least 1"):
         LoRA(0)
 

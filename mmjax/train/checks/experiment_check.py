@@ -19,6 +19,7 @@ from mmjax.model import Model
 from mmjax.train.checks.balancer_check import check_balancer
 from mmjax.train.checks.memory_check import check_accumulate, check_remat
 from mmjax.train.checks.monitor_check import check_monitor
+from mmjax.train.checks.objective_check import check_objectives
 from mmjax.train.checks.optimizer_check import (
     accumulates_gradients,
     check_equal_counts,
@@ -50,6 +51,7 @@ def check_experiment(experiment: Experiment, devices: int) -> None:
     _check_modalities("augment", experiment.augment, data)
     _check_modalities("modality_dropout", rates if isinstance(rates, Mapping) else {}, data)
     _check_encoders_and_heads(data, model)
+    check_objectives(model, data)
     _check_token_ids(data, model)
     Splits(experiment, ()).groups()  # refuses a sampler that does not fit
     examples = len(data.splits["train"])

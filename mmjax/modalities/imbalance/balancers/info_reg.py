@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mmjax.balance import Balancer
 from mmjax.balance.pullback import ModalityScores
-from mmjax.balance.wrapping import init_balancer, wrap_balancer
+from mmjax.balance.wrapping import check_scores, init_balancer, wrap_balancer
 from mmjax.modalities.imbalance.modulation.modulated import (
     find_encoder_modality,
     select_encoders,
@@ -107,11 +107,7 @@ def _check_settings(balancer: Balancer, steps: int, beta: Any, window: int) -> N
         )
     if not isinstance(beta, jax.Array) and beta < 0:
         raise ValueError(f"info_reg: beta is {beta}; it must be 0 or more.")
-    if balancer.scores not in (None, "unimodal"):
-        raise ValueError(
-            f"info_reg: the balancer scores modalities by {balancer.scores!r} predictions, and "
-            "info_reg by 'unimodal' ones; combine methods with the same scores."
-        )
+    check_scores("info_reg", balancer, "unimodal")
 
 
 def measure_squared_norms(gradient: Params, modalities: Sequence[str]) -> Float[Array, " m"]:

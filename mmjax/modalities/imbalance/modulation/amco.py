@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from mmjax.balance import Balancer
 from mmjax.balance.pullback import ModalityScores
-from mmjax.balance.wrapping import init_balancer, wrap_balancer
+from mmjax.balance.wrapping import check_scores, init_balancer, wrap_balancer
 from mmjax.modalities.imbalance.modulation.score_ratios import average_over_tasks
 from mmjax.types import FeatureDropout, Params
 
@@ -64,8 +64,7 @@ def amco(balancer: Balancer, *, steps: int, sigma: float = 0.5) -> Balancer:
         raise ValueError(f"amco: steps is {steps}; it must be at least 1.")
     if not 0 < sigma < 1:
         raise ValueError(f"amco: sigma is {sigma}; it must be between 0 and 1.")
-    if balancer.scores not in (None, "unimodal") or balancer.hide is not None:
-        raise ValueError("amco: the balancer scores or drops modalities in another way; use one.")
+    check_scores("amco", balancer, "unimodal", hides=True)
 
     def init(
         tasks: Sequence[str], shared: Params, *, modalities: Sequence[str], **options: Any

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from mmjax.balance import Balancer
 from mmjax.balance.pullback import ModalityScores
-from mmjax.balance.wrapping import init_balancer, wrap_balancer
+from mmjax.balance.wrapping import check_scores, init_balancer, wrap_balancer
 from mmjax.types import Params
 
 _ENCODERS = ("encoders_", "own_encoders_")
@@ -75,11 +75,7 @@ def modulated(balancer: Balancer, method: Modulation, *, steps: int | None = Non
       >>> balancer.scores
       'unimodal'
     """
-    if balancer.scores not in (None, method.scores):
-        raise ValueError(
-            f"modulated: the balancer scores modalities by {balancer.scores!r} predictions and the "
-            f"method by {method.scores!r} ones; combine methods with the same scores."
-        )
+    check_scores("modulated", balancer, method.scores)
     if steps is not None and steps < 0:
         raise ValueError(f"modulated: steps is {steps}; it must be 0 or more, or None.")
 

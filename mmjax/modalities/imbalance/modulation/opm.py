@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from mmjax.balance import Balancer
 from mmjax.balance.pullback import ModalityScores
-from mmjax.balance.wrapping import init_balancer, wrap_balancer
+from mmjax.balance.wrapping import check_scores, init_balancer, wrap_balancer
 from mmjax.modalities.imbalance.modulation.score_ratios import (
     average_over_tasks,
     compare_with_others,
@@ -63,8 +63,7 @@ def opm(
     for name, value in (("base", base), ("chance", chance)):
         if not 0 <= value <= 1:
             raise ValueError(f"opm: {name} is {value}; it must be between 0 and 1.")
-    if balancer.scores not in (None, "unimodal") or balancer.hide is not None:
-        raise ValueError("opm: the balancer scores or drops modalities in another way; use one.")
+    check_scores("opm", balancer, "unimodal", hides=True)
 
     def init(
         tasks: Sequence[str], shared: Params, *, modalities: Sequence[str], **options: Any

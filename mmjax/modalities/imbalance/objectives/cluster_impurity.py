@@ -1,5 +1,7 @@
 """How badly clusters of a modality's vectors match the classes, for `relearn`."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -38,6 +40,8 @@ class ClusterImpurity(nn.Module):
     task: str
     classes: int
     iterations: int = 20
+
+    needs_kinds: ClassVar[tuple[str, ...]] = ("classification", "ordinal")
 
     @nn.compact
     def __call__(

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,8 @@ class ConfidenceOrder:
     """
 
     task: str
+
+    needs_kinds: ClassVar[tuple[str, ...]] = ("classification",)
 
     def subsets(self, modalities: Sequence[str]) -> list[tuple[str, ...]]:
         """Returns the subsets whose predictions the objective needs: all but one modality."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +46,8 @@ class ModalityValuation:
     """
 
     task: str
+
+    needs_kinds: ClassVar[tuple[str, ...]] = ("classification",)
 
     def subsets(self, modalities: Sequence[str]) -> list[tuple[str, ...]]:
         """Returns the subsets whose predictions the objective needs: all but none and all."""

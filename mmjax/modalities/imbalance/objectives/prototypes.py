@@ -1,5 +1,7 @@
 """PMR: class prototypes per modality speed the slow modality up."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -46,6 +48,8 @@ class PrototypeRebalance(nn.Module):
     momentum: float = 0.9
     entropy: float = 0.1
     entropy_steps: int = 0
+
+    needs_kinds: ClassVar[tuple[str, ...]] = ("classification", "ordinal")
 
     @nn.compact
     def __call__(

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -70,6 +71,8 @@ class ResidualBoosting:
     task: str
     boost: float = 0.2
     agreement: float = 0.0
+
+    needs_kinds: ClassVar[tuple[str, ...]] = ("classification",)
 
     def subsets(self, modalities: Sequence[str]) -> list[tuple[str, ...]]:
         """Returns the subsets whose predictions the objective needs."""
