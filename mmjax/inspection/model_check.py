@@ -112,9 +112,13 @@ def check_model_fits_batch(model: Model, batch: Batch) -> Trace:
             f"predicts {format_batch_shapes(prediction)} for targets {format_batch_shapes(target)}"
         )
         with _explain_errors(part, what):
-            jax.eval_shape(jax.vmap(part.module.example_loss), prediction, target)
-            jax.eval_shape(jax.vmap(part.module.statistics), prediction, target)
+            jax.eval_shape(jax.vmap(functools.partial(_evaluate, part.module)), prediction, target)
     return trace
+
+
+def _evaluate(head: Any, prediction: Any, target: Any) -> tuple[Any, Any]:
+    """Returns the loss and the statistics of a head's prediction for one example."""
+    return head.example_loss(prediction, target), head.statistics(prediction, target)
 
 
 def _check_layer_counts(model: Model) -> None:
