@@ -96,16 +96,20 @@ class Model(nn.Module):
 
     def setup(self) -> None:
         """Makes the additional parts of late fusion and of sharings with several backbones."""
-        # A module that is never called has no parameters, so unused parts cost nothing. The names
+        # A module that is never called has no parameters, but takes time in every trace. The names
         # of these attributes are the parameters' paths, which checkpoints hold.
-        self.own_encoders = {m: copy_module(encoder) for m, encoder in self.encoders.items()}
-        self.own_fusion = copy_module(self.fusion)
         patterns = 2 ** (len(self.encoders) - 1) if self.missing == "bank" else None
-        learned = self.missing in ("token", "bank")
-        self.stand_ins = {m: MissingToken(learned, patterns) for m in self.encoders}
-        self.own_stand_ins = {m: stand_in.copy() for m, stand_in in self.stand_ins.items()}
+        replaced = () if self.missing == "mask" else self.encoders
+        self.stand_ins = {m: MissingToken(self.missing != "zeros", patterns) for m in replaced}
         self.backbone = BackboneParts(self.fusion, self.encoders, self.stand_ins)
-        self.own_backbone = BackboneParts(self.own_fusion, self.own_encoders, self.own_stand_ins)
+        self.own_backbone = self.backbone
+        if hasattr(self.sharing, "copies"):
+            self.own_encoders = {m: copy_module(encoder) for m, encoder in self.encoders.items()}
+            self.own_fusion = copy_module(self.fusion)
+            self.own_stand_ins = {m: stand_in.copy() for m, stand_in in self.stand_ins.items()}
+            self.own_backbone = BackboneParts(
+                self.own_fusion, self.own_encoders, self.own_stand_ins
+            )
         branches = list_branches(self.encoders, self.fusion)
         self.branch_sharing = {m: copy_module(self.sharing) for m in branches}
         self.branch_heads = {

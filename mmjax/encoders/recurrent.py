@@ -1,5 +1,6 @@
 """Recurrent networks over sequences of different lengths."""
 
+import functools
 from collections.abc import Callable
 from typing import Literal
 
@@ -163,6 +164,8 @@ def _make_gate_bias_initializer(values: tuple[float, ...]) -> Callable[..., Floa
     return init
 
 
+# Traced once per shape, since Flax calls initializers in every trace, and this one takes longest.
+@functools.partial(jax.jit, static_argnames=("shape", "dtype"), inline=True)
 def initialize_gates_orthogonally(
     key: Key[Array, ""], shape: tuple[int, int], dtype: type = jnp.float32
 ) -> Float[Array, "w n"]:

@@ -120,14 +120,19 @@ def check_model_fits_batch(model: Model, batch: Batch) -> Trace:
             f"predicts {format_batch_shapes(prediction)} for targets {format_batch_shapes(target)}"
         )
         with _explain_errors(part, what):
-            jax.eval_shape(jax.vmap(part.module.example_loss), prediction, target)
-            statistics = jax.eval_shape(jax.vmap(part.module.statistics), prediction, target)
+            evaluate = jax.vmap(functools.partial(_evaluate, part.module))
+            _, statistics = jax.eval_shape(evaluate, prediction, target)
             if reserved := sorted({"loss", "examples"} & set(statistics)):
                 raise ValueError(
                     f"it has statistics named {reserved}, which evaluation adds itself; give them "
                     "other names."
                 )
     return trace
+
+
+def _evaluate(head: Any, prediction: Any, target: Any) -> tuple[Any, Any]:
+    """Returns the loss and the statistics of a head's prediction for one example."""
+    return head.example_loss(prediction, target), head.statistics(prediction, target)
 
 
 def _check_layer_counts(model: Model) -> None:
