@@ -100,17 +100,23 @@ def rank_confidences(
       >>> float(rank_confidences(jnp.array([2.0, 2.0]), jnp.array([3.0, 1.0]), counted))
       1.0
     """
-    loss = jax.lax.stop_gradient(loss)
-    low = jnp.where(counted, loss, jnp.inf).min()
-    spread = jnp.where(counted, loss, -jnp.inf).max() - low
-    # Neither infinities, if nothing counts, nor a division by 0, if all losses are equal.
-    has_spread = jnp.isfinite(spread) & (spread > 0)
-    scaled = jnp.where(counted & has_spread, loss - low, 0) / jnp.where(has_spread, spread, 1)
+    scaled = _scale_to_unit_range(jax.lax.stop_gradient(loss), counted)
     gap = scaled[:, None] - scaled[None]
     pairs = (gap > 0) & counted[:, None] & counted[None]
     hinge = jnp.maximum(confidence[:, None] - confidence[None] + gap, 0)
     count = jnp.maximum(pairs.sum(), 1).astype(confidence.dtype)
     return jnp.where(pairs, hinge, 0).sum() / count
+
+
+def _scale_to_unit_range(
+    values: Float[Array, " b"], counted: Bool[Array, " b"]
+) -> Float[Array, " b"]:
+    """Scales the values that count to 0 (the smallest) to 1 (the largest); 0 if all are equal."""
+    low = jnp.where(counted, values, jnp.inf).min()
+    spread = jnp.where(counted, values, -jnp.inf).max() - low
+    # Neither infinities, if nothing counts, nor a division by 0, if all values are equal.
+    has_spread = jnp.isfinite(spread) & (spread > 0)
+    return jnp.where(counted & has_spread, values - low, 0) / jnp.where(has_spread, spread, 1)
 
 
 @dataclasses.dataclass(frozen=True)

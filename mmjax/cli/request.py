@@ -157,6 +157,13 @@ def find_source(options: argparse.Namespace, stored: workdirs.StoredRun | None) 
         return experiment_source.load_source(options.target)
     if stored is None:
         raise ConfigError("name an experiment: mmjax run FILE_OR_MODULE, or --from-run DIR.")
+    return _make_source_of_run(options, stored)
+
+
+def _make_source_of_run(
+    options: argparse.Namespace, stored: workdirs.StoredRun
+) -> ExperimentSource:
+    """Makes the experiment of a stored run, with the function of its arms if it is needed."""
     module, _, name = (stored.arms_function or "").partition(":")
     is_own = module == references.OWN_FILE
     # The arms are stored too, so the function that made them is needed only to make others.

@@ -37,13 +37,17 @@ def build_config(config: Any, at: str = "") -> Any:
     except (TypeError, ValueError, *_MISUSE_ERRORS) as error:
         if isinstance(error, _MISUSE_ERRORS) and not _is_raised_in(error, _LIBRARIES):
             raise  # a bug in a function of the user's own
-        message = str(error)
-        where = FIDDLE_CONTEXT.search(message)
-        path = f"{at}.{_format_path(where[1]) if where else ''}".strip(".")
-        reason = _LINE_BREAKS.sub(" ", FIDDLE_CONTEXT.sub("", message).strip())
-        if _MISSING_ARGUMENTS.search(reason):
-            reason += "; give all, or write partial(function, ...) if the model calls it later"
-        raise ConfigError(f"{path}: {reason}".removeprefix(": ")) from error
+        raise ConfigError(_describe_refusal(str(error), at)) from error
+
+
+def _describe_refusal(message: str, at: str) -> str:
+    """Returns an error's message with the path of the call that raised it, and how to fix it."""
+    where = FIDDLE_CONTEXT.search(message)
+    path = f"{at}.{_format_path(where[1]) if where else ''}".strip(".")
+    reason = _LINE_BREAKS.sub(" ", FIDDLE_CONTEXT.sub("", message).strip())
+    if _MISSING_ARGUMENTS.search(reason):
+        reason += "; give all, or write partial(function, ...) if the model calls it later"
+    return f"{path}: {reason}".removeprefix(": ")
 
 
 def _is_raised_in(error: Exception, packages: tuple[str, ...]) -> bool:

@@ -26,24 +26,29 @@ def serialize_for_onnx(trained: Trained) -> bytes:
       ValueError: naming the primitive that ONNX or jax2onnx cannot express, and where it is.
     """
     with _silence_jax2onnx():
-        jax2onnx = import_jax2onnx()
-        traced = trace_for_export(trained)
-        try:
-            model = jax2onnx.to_onnx(
-                jaxpr_as_fun(rewrite_for_onnx(traced.jaxpr)),
-                list(traced.inputs.values()),
-                model_name=trained.spec.name or "mmjax",
-                input_names=list(traced.inputs),
-                output_names=list(traced.outputs),
-            )
-        except Exception as error:  # jax2onnx raises errors of many types
-            raise ValueError(_describe_refusal(error)) from error
+        model = _convert_to_onnx(trained)
     if model.ByteSize() > _MAX_BYTES:
         raise ValueError(
             f"the model takes {model.ByteSize():,} bytes, and an ONNX file at most {_MAX_BYTES:,}; "
             "export it with --format jax."
         )
     return bytes(model.SerializeToString())
+
+
+def _convert_to_onnx(trained: Trained) -> Any:
+    """Converts a trained model to `onnx.ModelProto`."""
+    jax2onnx = import_jax2onnx()
+    traced = trace_for_export(trained)
+    try:
+        return jax2onnx.to_onnx(
+            jaxpr_as_fun(rewrite_for_onnx(traced.jaxpr)),
+            list(traced.inputs.values()),
+            model_name=trained.spec.name or "mmjax",
+            input_names=list(traced.inputs),
+            output_names=list(traced.outputs),
+        )
+    except Exception as error:  # jax2onnx raises errors of many types
+        raise ValueError(_describe_refusal(error)) from error
 
 
 def run_onnx(content: bytes, arrays: Arrays) -> dict[str, np.ndarray]:

@@ -147,17 +147,22 @@ def make_exported_function(trained: Trained) -> Callable[[Arrays], Arrays]:
         outputs = of_members[0]
         if len(members) > 1:
             outputs = trained.average_outputs(jax.tree.map(lambda *x: jnp.stack(x), *of_members))
-        is_valid = functools.reduce(jnp.logical_or, batch.present.values())
-        named = {}
-        for task in spec.tasks:
-            quantity, convert = QUANTITIES[spec.tasks[task].kind]
-            # In bfloat16, probabilities would have only two or three digits.
-            values = convert(outputs[task].astype(jnp.float32))
-            valid = is_valid.reshape(-1, *(1,) * (values.ndim - 1))
-            named[f"{task}.{quantity}"] = jnp.where(valid, values, jnp.nan)
-        return named
+        return _name_outputs(spec, outputs, batch.present)
 
     return predict
+
+
+def _name_outputs(spec: Spec, outputs: Mapping[str, Array], present: Mapping[str, Array]) -> Arrays:
+    """Returns {TASK.QUANTITY: values} of the outputs; NaN for an example without any modality."""
+    is_valid = functools.reduce(jnp.logical_or, present.values())
+    named = {}
+    for task in spec.tasks:
+        quantity, convert = QUANTITIES[spec.tasks[task].kind]
+        # In bfloat16, probabilities would have only two or three digits.
+        values = convert(outputs[task].astype(jnp.float32))
+        valid = is_valid.reshape(-1, *(1,) * (values.ndim - 1))
+        named[f"{task}.{quantity}"] = jnp.where(valid, values, jnp.nan)
+    return named
 
 
 def flatten_batch(spec: Spec, batch: Batch) -> Arrays:

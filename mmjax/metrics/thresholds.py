@@ -1,7 +1,7 @@
 """Thresholds of several labels per example, tuned on the validation split."""
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 
 from mmjax.metrics.class_counts import f1
 from mmjax.metrics.direction import declare_metric
@@ -22,18 +22,25 @@ def tune_thresholds(
     thresholds = np.zeros(target.shape[1])
     for i, (column, labels) in enumerate(zip(prediction.T, target.T, strict=True)):
         score, positive = column[labels >= 0], labels[labels >= 0] > 0
-        if not positive.any():
-            continue
-        # Descending: the i first examples are those that a threshold at the i-th score predicts. So
-        # one cumulative sum gives tp, fp and fn of all thresholds.
-        order = np.argsort(-score, kind="stable")
-        score, positive = score[order], positive[order]
-        ends = np.flatnonzero(np.append(score[1:] != score[:-1], True))
-        tp = np.cumsum(positive)[ends]
-        fp, fn = ends + 1 - tp, positive.sum() - tp
-        # Scores descend, and argmax takes the first of equal values: the highest threshold.
-        thresholds[i] = score[ends[f1(tp, fp, fn).argmax()]]
+        if positive.any():
+            thresholds[i] = _find_best_threshold(score, positive)
     return thresholds
+
+
+def _find_best_threshold(
+    score: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]
+) -> np.floating:
+    """Returns the score at and above which predicting the class gives the highest F1."""
+    # Descending: the i first examples are those that a threshold at the i-th score predicts. So
+    # one cumulative sum gives tp, fp and fn of all thresholds.
+    order = np.argsort(-score, kind="stable")
+    score, positive = score[order], positive[order]
+    ends = np.flatnonzero(np.append(score[1:] != score[:-1], True))
+    tp = np.cumsum(positive)[ends]
+    fp, fn = ends + 1 - tp, positive.sum() - tp
+    # Scores descend, and argmax takes the first of equal values: the highest threshold.
+    best: np.floating = score[ends[f1(tp, fp, fn).argmax()]]
+    return best
 
 
 @declare_metric("max", "multilabel", tune=tune_thresholds)

@@ -48,9 +48,7 @@ def make_study_arms(study: Study, base: fdl.Buildable) -> dict[str, Arm]:
         labels = dict(zip(axes, combination, strict=True))
         if study.leave_out is not None and study.leave_out(labels):
             continue
-        changes: dict[str, str] = {}
-        for axis, label in labels.items():
-            _add_changes(changes, axes[axis][label], axis)
+        changes = _join_changes({axis: axes[axis][label] for axis, label in labels.items()})
         name = _name_arm(labels, arms)
         arms[name] = Arm(_apply_changes(base, changes, name), labels, "arm", None, changes)
     if not arms:
@@ -95,14 +93,17 @@ def _label_values(axis: str, values: Axis) -> dict[str, Changes]:
     return changes_of
 
 
-def _add_changes(changes: dict[str, str], more: Changes, axis: str) -> None:
-    """Adds the changes of an axis to those of the axes before it."""
-    for path, value in more.items():
-        if path in changes:
-            raise ConfigError(
-                f"two axes set {path} (the second one is '{axis}'); merge them into one axis."
-            )
-        changes[path] = str(value)
+def _join_changes(by_axis: Mapping[str, Changes]) -> dict[str, str]:
+    """Joins the changes of all axes, {axis: {path: value}}, which must set different paths."""
+    joined: dict[str, str] = {}
+    for axis, changes in by_axis.items():
+        for path, value in changes.items():
+            if path in joined:
+                raise ConfigError(
+                    f"two axes set {path} (the second one is '{axis}'); merge them into one axis."
+                )
+            joined[path] = str(value)
+    return joined
 
 
 def _apply_changes(base: fdl.Buildable, changes: Changes, name: str) -> fdl.Buildable:

@@ -10,7 +10,6 @@ from mmjax.balance.jacobian_rows import require_shared_params
 from mmjax.balance.pullback import ModalityScores, Pullback, require_shared_features
 from mmjax.experiment import Experiment
 from mmjax.inspection.model_check import Trace, name_errors
-from mmjax.inspection.model_parts import make_key_shape
 from mmjax.parameters import mark_shared_parameters, partition_params
 from mmjax.train.steps.forward import get_loss_names, get_task_names
 from mmjax.train.steps.state import init_balancer_state
@@ -38,19 +37,18 @@ def check_balancer(experiment: Experiment, trace: Trace, params: Params) -> None
     model, balancer = experiment.model, experiment.balancer
     count = len(get_loss_names(model))
 
-    def request_gradients(params: Params, losses: Any, labeled: Any, key: Any, scores: Any) -> None:
+    def request_gradients(params: Params, losses: Any, labeled: Any, scores: Any) -> None:
         state = init_balancer_state(model, balancer, params)
         pullback = _make_pullback(experiment, trace, params, scores)
-        balancer.update(losses, pullback, state, key=key, labeled=labeled)
+        # JAX would take longer than the trace to shorten the traceback of what it sees raised.
+        with contextlib.suppress(_GradientRequest):
+            balancer.update(losses, pullback, state, key=jax.random.key(0), labeled=labeled)
 
     losses, labeled = (jax.ShapeDtypeStruct((count,), kind) for kind in (jnp.float32, bool))
     shape = len(model.encoders), len(get_task_names(model))
-    arrays = losses, labeled, make_key_shape(), jax.ShapeDtypeStruct(shape, jnp.float32)
-    with (
-        name_errors("balancer", "it cannot be used with the model's losses and parameters"),
-        contextlib.suppress(_GradientRequest),
-    ):
-        jax.eval_shape(request_gradients, params, *arrays)
+    scores = jax.ShapeDtypeStruct(shape, jnp.float32)
+    with name_errors("balancer", "it cannot be used with the model's losses and parameters"):
+        jax.eval_shape(request_gradients, params, losses, labeled, scores)
     if experiment.diagnostics and not jax.tree.leaves(_select_shared(experiment, params)):
         raise ValueError(
             "diagnostics=True compares the tasks' gradients with respect to the parameters that "
