@@ -23,10 +23,10 @@ from mmjax.runs.best_params import read_best_variables
 from mmjax.train.best_variables import evaluate_best
 from mmjax.train.reporting import metric_writers
 
-# A few steps of SGD at rate 0.05: gradients differ by some 100 roundings of float32 (6e-8) of terms
+# A few steps of SGD at rate 0.01: gradients differ by some 100 roundings of float32 (6e-8) of terms
 # of size 1 to 10, and each step multiplies an earlier difference by little more than 1.
 ROUND_OFF = 2e-5
-SGD = ("optimizer=optax.sgd(0.05)", "epochs=1", "eval_every=1")
+SGD = ("optimizer=optax.sgd(0.01)", "epochs=1", "eval_every=1")
 
 
 def find_arm(directory: Path) -> Path:
