@@ -93,7 +93,7 @@ def get_import_name(module: ModuleType) -> str:
 @functools.cache  # A start asks some ten times for each of a thousand modules.
 def is_library_file(file: str) -> bool:
     """Checks whether a file, by its absolute path, is of mmjax, Python or an installed package."""
-    is_installed = not _INSTALLED_FOLDERS.isdisjoint(Path(file).parts)
+    is_installed = not _INSTALLED_FOLDERS.isdisjoint(file.split(os.sep))
     return is_installed or file.startswith(_list_library_folders())
 
 

@@ -21,8 +21,8 @@ _RECORDED_PACKAGES = ("mmjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoi
 
 def make_record(
     command: str,
-    source: Path | None = None,
     *,
+    git: Mapping[str, Any] | None = None,
     code: Mapping[str, str] | None = None,
     data: Mapping[str, str] | None = None,
     weights: Mapping[str, str] | None = None,
@@ -32,7 +32,7 @@ def make_record(
 
     Args:
       command: the command as typed.
-      source: the experiment's file; the git repository around it is the one recorded.
+      git: `read_git_state` of the experiment's file.
       code: `digest_code` of the experiment.
       data: `digest_data` of its data.
       weights: `digest_weights` of the files that its parameters come from.
@@ -41,7 +41,7 @@ def make_record(
     return {
         "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": command,
-        "git": read_git_state(source.parent) if source else None,
+        "git": None if git is None else dict(git),
         "versions": {"python": platform.python_version()} | list_versions(),
         "platform": platform.platform(),
         "devices": describe_devices() | {"used": dict(devices_used or {})},
@@ -214,10 +214,16 @@ def describe_devices() -> dict[str, Any]:
     return {"backend": jax.default_backend(), "kinds": {k: kinds.count(k) for k in set(kinds)}}
 
 
-def read_git_state(directory: Path) -> dict[str, Any] | None:
-    """Returns the revision checked out, and whether tracked files differ; None without git."""
-    revision = _run_git(directory, "rev-parse", "HEAD")
-    changes = _run_git(directory, "status", "--porcelain", "--untracked-files=no")
+def read_git_state(source: Path | None) -> dict[str, Any] | None:
+    """Reads the state of the git repository around a file.
+
+    Returns:
+      Its revision, and whether tracked files differ; None without a file, a repository or git.
+    """
+    if source is None:
+        return None
+    revision = _run_git(source.parent, "rev-parse", "HEAD")
+    changes = _run_git(source.parent, "status", "--porcelain", "--untracked-files=no")
     if revision is None or changes is None:
         return None
     return {"revision": revision, "dirty": bool(changes)}

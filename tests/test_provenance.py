@@ -36,24 +36,25 @@ def repository(tmp_path: Path) -> Path:
 
 
 def test_git_revision_and_changes(repository: Path) -> None:
-    found = provenance.make_record("", repository)["git"]
+    found = provenance.make_record("", git=provenance.read_git_state(repository))["git"]
     head = (repository.parent / ".git" / "HEAD").read_text().split()[-1]
     assert found["revision"] == (repository.parent / ".git" / head).read_text().strip()
     assert found["dirty"] is False
     (repository.parent / "results.txt").write_text("an untracked file changes no code")
-    assert provenance.make_record("", repository)["git"]["dirty"] is False
+    assert provenance.read_git_state(repository) == found
     repository.write_text("2\n")
-    assert provenance.make_record("", repository)["git"]["dirty"] is True
+    assert provenance.read_git_state(repository) == found | {"dirty": True}
 
 
 def test_no_repository_is_no_error(tmp_path: Path) -> None:
-    assert provenance.read_git_state(tmp_path) is None
-    assert provenance.read_git_state(tmp_path / "nowhere") is None
+    assert provenance.read_git_state(None) is None
+    assert provenance.read_git_state(tmp_path / "x.py") is None
+    assert provenance.read_git_state(tmp_path / "nowhere" / "x.py") is None
 
 
 def test_no_git_is_no_error(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert provenance.read_git_state(repository.parent) is None
+    assert provenance.read_git_state(repository) is None
 
 
 def test_modules_that_name_files_that_do_not_exist_are_no_code_of_ones_own(monkeypatch):

@@ -117,9 +117,13 @@ def _plan_and_run(
     if arguments.dry_run:
         return cost_estimate.print_cost_estimate(plan, devices, arguments.lanes)
     command = shlex.join(["mmjax", *sys.argv[1:]])
-    code = provenance.digest_code(module)
     record = provenance.make_record(
-        command, file, code=code, data=data, weights=weights, devices_used=device_counts
+        command,
+        git=provenance.read_git_state(file),
+        code=provenance.digest_code(module),
+        data=data,
+        weights=weights,
+        devices_used=device_counts,
     )
     directory.mkdir(parents=True, exist_ok=True)
     with workdirs.lock_run_directory(directory):

@@ -187,18 +187,21 @@ def _make_start_record(
     """Checks the experiments, and makes the provenance record of this start."""
     made = {arm: make() for arm, make in experiments.items()}
     data_sets = {arm: getattr(experiment, "data", None) for arm, experiment in made.items()}
-    with ThreadPoolExecutor(1) as thread:  # hashes the data during the checks
-        data = thread.submit(provenance.digest_data, data_sets)
-        device_counts = requests.check_experiments(experiments, devices)
-        code = provenance.digest_code(plan.source.module)
-        inits = {arm: getattr(experiment, "init", {}) for arm, experiment in made.items()}
-        weights = provenance.digest_weights(inits)
-        digests = data.result()
     module = plan.source.module
     file = None if module is None else loaded_code.find_source_file(module)
-    return provenance.make_record(
-        command, file, code=code, data=digests, weights=weights, devices_used=device_counts
-    )
+    with ThreadPoolExecutor(1) as thread:  # hashes the data and waits for git during the checks
+        data = thread.submit(provenance.digest_data, data_sets)
+        git = thread.submit(provenance.read_git_state, file)
+        device_counts = requests.check_experiments(experiments, devices)
+        inits = {arm: getattr(experiment, "init", {}) for arm, experiment in made.items()}
+        return provenance.make_record(
+            command,
+            git=git.result(),
+            code=provenance.digest_code(module),
+            data=data.result(),
+            weights=provenance.digest_weights(inits),
+            devices_used=device_counts,
+        )
 
 
 def _write_start(

@@ -128,12 +128,15 @@ def check_experiments(
     from mmjax.train.checks.experiment_check import check_experiment
     from mmjax.train.hardware.devices import choose_devices
 
-    device_counts = {}
+    device_counts: dict[str, int] = {}
+    data_sets: dict[int, Any] = {}
     for arm, make in experiments.items():
         experiment = make()
         try:
             device_counts[arm] = len(choose_devices(experiment, devices))
-            check_experiment(experiment, device_counts[arm])
+            checked = id(experiment.data) in data_sets  # arms share one
+            check_experiment(experiment, device_counts[arm], splits_checked=checked)
+            data_sets[id(experiment.data)] = experiment.data
         except ValueError as error:
             if len(experiments) == 1:
                 raise

@@ -56,7 +56,7 @@ def dump_config(config: Any, own: ModuleType | None = None) -> str:
     own_modules = {"__main__", own.__name__ if own else "__main__"}
     for reference in iterate_references(data):
         reference.update(to_public_reference(reference["module"], reference["name"], own_modules))
-    return json.dumps(data, indent=1)
+    return json.dumps(data)
 
 
 def load_config(text: str, *, allow: Sequence[str] = (), own: ModuleType | None = None) -> Any:

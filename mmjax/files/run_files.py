@@ -27,7 +27,7 @@ def read_config_file(path: Path) -> str:
     with files.name_damaged_file(path):
         if not {"root", "objects"} <= data.keys():
             raise ValueError("it is not a configuration")
-        return json.dumps(data, indent=1)
+        return json.dumps(data)
 
 
 def is_directory_name(name: Any) -> bool:

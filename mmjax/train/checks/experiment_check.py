@@ -33,19 +33,21 @@ from mmjax.train.splits import Splits
 from mmjax.train.steps.initial_variables import check_initial_weights
 
 
-def check_experiment(experiment: Experiment, devices: int) -> None:
+def check_experiment(experiment: Experiment, devices: int, *, splits_checked: bool = False) -> None:
     """Refuses an experiment whose parts or data do not fit, before anything is compiled.
 
     Args:
       experiment: the experiment.
       devices: number of devices that will train it.
+      splits_checked: whether the splits of its data were checked with another experiment.
 
     Raises:
       ValueError: naming the part, its value and what would fit.
     """
     data, model = experiment.data, experiment.model
     _check_names(data, model)
-    _check_splits(data)
+    if not splits_checked:
+        _check_splits(data)
     _check_scales(data, model)
     rates = experiment.modality_dropout
     _check_modalities("augment", experiment.augment, data)
