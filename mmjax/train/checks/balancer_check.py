@@ -20,7 +20,7 @@ class _GradientRequest(Exception):  # noqa: N818 - not an error
     """Ends the trace of a balancer when it asks for gradients, since the rest takes the longest."""
 
 
-def check_balancer(experiment: Experiment, trace: Trace, params: Params) -> None:
+def check_balancer(experiment: Experiment, trace: Trace, params: Any) -> None:
     """Refuses a balancer that cannot balance the losses of a model.
 
     The balancer is traced until it asks for gradients that the model has.
@@ -56,7 +56,7 @@ def check_balancer(experiment: Experiment, trace: Trace, params: Params) -> None
         )
 
 
-def _select_shared(experiment: Experiment, params: Params) -> Params:
+def _select_shared(experiment: Experiment, params: Any) -> Any:
     """Returns the parameters that the tasks share, with None for the others."""
     return partition_params(params, mark_shared_parameters(experiment.model, params))[0]
 
