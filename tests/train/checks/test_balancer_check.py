@@ -55,7 +55,7 @@ def test_frozen_parameters_cannot_be_balanced(toy):
 
 def test_losses_are_balanced_without_shared_parameters(toy):
     model = toy.model(sharing=TaskSpecific())
-    for balancer in (balance.equal(), balance.famo(), balance.static({"kind": 1, "size": 2})):
+    for balancer in (balance.equal(), balance.famo(), balance.static({"kind": 1.0, "size": 2.0})):
         check(toy, model, balancer)
     with pytest.raises(ValueError, match=r"^diagnostics=True compares .* set diagnostics=False"):
         check(toy, model, balance.equal(), diagnostics=True)
