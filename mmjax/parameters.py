@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 from mmjax.types import Params
 
 
-def partition_params(params: Params, shared: PyTree[bool]) -> tuple[Params, Params]:
+def partition_params(params: PyTree, shared: PyTree[bool]) -> tuple[PyTree, PyTree]:
     """Splits parameters into shared ones and those of one task; None fills the gaps of each tree.
 
     Args:
@@ -28,7 +28,7 @@ def merge_params(shared: Params, own: Params) -> Params:
     return jax.tree.map(lambda s, o: o if s is None else s, shared, own, is_leaf=_is_none)
 
 
-def select_matching_params(params: Params, patterns: Sequence[str]) -> Params:
+def select_matching_params(params: PyTree, patterns: Sequence[str]) -> PyTree:
     """Returns the parameters whose paths match one of the patterns, with None for the others.
 
     A path is written with slashes, as in "encoders_image/conv_0/kernel"; a pattern may contain *.
@@ -50,14 +50,14 @@ def select_matching_params(params: Params, patterns: Sequence[str]) -> Params:
     )
 
 
-def mark_shared_parameters(model: Any, params: Params) -> PyTree[bool]:
+def mark_shared_parameters(model: Any, params: PyTree) -> PyTree[bool]:
     """Marks the parameters that tasks share: those of `model.shared`, or all but the tasks' own.
 
     An array that stacks one row per task is not shared: each row gets its own task's gradient only.
 
     Args:
       model: a `mmjax.model.Model`.
-      params: its parameters.
+      params: its parameters, or their shapes.
     """
     if model.shared is None:
         return jax.tree.map_with_path(lambda path, _: not _is_task_specific(path), params)
