@@ -67,9 +67,10 @@ def write_results(
         with pyarrow.parquet.ParquetWriter(draft, schema) as writer:
             for arm in digests:
                 if arm in row_groups:
-                    writer.write_table(stored.read_row_group(row_groups[arm]))
+                    table = stored.read_row_group(row_groups[arm])
                 else:
-                    writer.write_table(_read_arm_table(directory, arm, labels[arm], schema, folds))
+                    table = _read_arm_table(directory, arm, labels[arm], schema, folds)
+                writer.write_table(table, row_group_size=max(len(table), 1))  # a single group
         checksum = files.compute_sha256(draft)
     files.write_text(directory / CHECKSUM_FILE, f"{checksum}  {RESULTS_FILE}\n")
 
@@ -130,11 +131,13 @@ def _read_arm_table(
     rows: list[_Row] = []
     for fold, home in list_fold_homes(directory, arm, folds):
         rows += _read_arm_rows(arm, fold, home)
-    columns = []
+    columns, of_rows = [], (*RESULT_COLUMNS, *(["fold"] if folds else []))  # the others are axes
     for field in schema:
-        values: list[Any] = [labels.get(field.name, "")] * len(rows)
-        if field.name in _Row._fields and (folds or field.name != "fold"):
+        values: list[Any]
+        if field.name in of_rows:
             values = [getattr(row, field.name) for row in rows]
+        else:
+            values = [labels.get(field.name, "")] * len(rows)
         columns.append(pyarrow.array(values, field.type))
     return pyarrow.table(columns, schema=schema)
 
