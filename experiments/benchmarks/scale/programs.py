@@ -32,9 +32,10 @@ COMPILER_OPTIONS = {"exec_time_optimization_effort": -1.0, "memory_fitting_effor
 # compute by Triton; so cuBLAS computes them all.
 GPU_OPTIONS = COMPILER_OPTIONS | {"xla_gpu_enable_triton_gemm": False}
 _WHOLE_HOST = {"v5e": "v5e:2x4", "v5p": "v5p:2x2x1", "v6e": "v6e:2x4"}
-# XLA's description of a GPU (`stream_executor.GpuTargetConfigProto`), by NVIDIA's data sheet, and
+# XLA's descriptions of GPUs (`stream_executor.GpuTargetConfigProto`), by NVIDIA's data sheets, and
 # the versions of cuDNN and CUDA to compile for.
-_H100 = """
+_GPUS = {
+    "h100": """
     platform_name: "CUDA"
     device_description_str: "NVIDIA H100 80GB HBM3"
     dnn_version_info { major: 9 minor: 8 }
@@ -50,14 +51,15 @@ _H100 = """
       block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
     }
 """
+}
 
 
 def list_devices(chips: Slice) -> list[Any]:
     """Lists the devices of a slice, which need not exist; one chip is the first of a host's."""
-    if chips.kind == "h100":
+    if description := _GPUS.get(chips.kind):
         nodes, gpus = chips.axes
         topology = topologies.get_topology_desc(
-            "h100", "cuda", target_config=_H100, topology=f"1x{nodes}x{gpus}"
+            chips.kind, "cuda", target_config=description, topology=f"1x{nodes}x{gpus}"
         )
     else:
         name = chips.name if chips.size > 1 else _WHOLE_HOST[chips.kind]
@@ -119,7 +121,7 @@ def compile_for_slice(e: Experiment, example: Batch, chips: Slice, seeds: int) -
     """Compiles a training for a slice and returns what its text and XLA say, per chip and step."""
     begin = time.perf_counter()
     lowered = lower_training(e, example, list_devices(chips), seeds)
-    options = GPU_OPTIONS if chips.kind == "h100" else COMPILER_OPTIONS
+    options = GPU_OPTIONS if chips.kind in _GPUS else COMPILER_OPTIONS
     compiled = compile_with_options(lowered, options)
     seconds = time.perf_counter() - begin
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
