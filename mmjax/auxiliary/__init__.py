@@ -11,9 +11,9 @@ the counts of all devices. `seen` is a `mmjax.types.Intermediates`; `predictions
 heads; `batch` has zeros for everything that is missing; `gather(x)` is x [b, ...] of all devices.
 An objective that needs the whole batch gathers it, and returns (loss, 1) on each device. Without
 any example to learn from, it returns (0, 0). An objective of certain tasks may have the class
-attributes `needs_kinds`, their kinds, and `needs_head`, the type of their heads: experiments with
-others are refused. Tasks do not share the parameters of objectives, so gradient balancers do not
-change their gradients.
+attributes `needs_kinds`, their kinds, and `needs_head`, the type of their heads, and an attribute
+`classes`, the number of their classes: experiments with others are refused. Tasks do not share the
+parameters of objectives, so gradient balancers do not change their gradients.
 """
 
 from mmjax.auxiliary.branches import BranchLosses, ConfidenceRanking, rank_confidences
